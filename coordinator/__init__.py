@@ -1,0 +1,1 @@
+"""Budgets, approvals and on-chain USDC escrow payments for teams of agents."""

@@ -1,0 +1,103 @@
+"""ABI coding of the contracts' calls and logs."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any
+
+from eth_abi.abi import decode
+from eth_utils.abi import event_abi_to_log_topic, function_abi_to_4byte_selector
+from web3 import Web3
+
+from coordinator.chain.networks import packaged
+from coordinator.chain.rpc import RpcRefusal
+
+_ERROR_STRING = "0x08c379a0"
+_PANIC = "0x4e487b71"
+
+
+class Abi:
+    """One contract's ABI: encodes calls, decodes results and logs."""
+
+    def __init__(self, name: str) -> None:
+        self.items: list[dict[str, Any]] = packaged("abi", f"{name}.json")["abi"]
+        self._contract = Web3().eth.contract(abi=self.items)
+        self._functions = {i["name"]: i for i in self.items if i["type"] == "function"}
+        self._events = {i["name"]: i for i in self.items if i["type"] == "event"}
+        self._errors = {
+            "0x" + function_abi_to_4byte_selector(i).hex(): i["name"]  # type: ignore[arg-type]
+            for i in self.items
+            if i["type"] == "error"
+        }
+
+    def call(self, function: str, *args: Any) -> str:
+        """The call data, as hex."""
+        return str(self._contract.encode_abi(function, args=list(args)))
+
+    def result(self, function: str, data: str) -> Any:
+        """The decoded result: one value, or a tuple of several; structs are tuples."""
+        types = [_type(output) for output in self._functions[function]["outputs"]]
+        values = decode(types, bytes.fromhex(data.removeprefix("0x")))
+        return values[0] if len(values) == 1 else values
+
+    def topic(self, event: str) -> str:
+        return "0x" + event_abi_to_log_topic(self._events[event]).hex()  # type: ignore[arg-type]
+
+    def log(self, event: str, log: dict[str, Any]) -> dict[str, Any]:
+        """The arguments of a log of ``event``; 32-byte values and addresses as hex."""
+        inputs = self._events[event]["inputs"]
+        indexed = [i for i in inputs if i["indexed"]]
+        plain = [i for i in inputs if not i["indexed"]]
+        data = bytes.fromhex(log["data"].removeprefix("0x"))
+        values = dict(
+            zip((i["name"] for i in plain), decode([i["type"] for i in plain], data), strict=True)
+        )
+        for item, topic in zip(indexed, log["topics"][1:], strict=True):
+            (values[item["name"]],) = decode([item["type"]], bytes.fromhex(topic[2:]))
+        return {
+            name: "0x" + value.hex() if isinstance(value, bytes) else value
+            for name, value in values.items()
+        }
+
+    def error_name(self, selector: str) -> str | None:
+        return self._errors.get(selector)
+
+
+@cache
+def kernel_abi() -> Abi:
+    return Abi("ACTPKernel")
+
+
+@cache
+def vault_abi() -> Abi:
+    return Abi("EscrowVault")
+
+
+@cache
+def token_abi() -> Abi:
+    return Abi("FiatToken")
+
+
+def revert_reason(refusal: RpcRefusal) -> str:
+    """What a contract said when it refused a call, as text."""
+    data = refusal.data
+    if isinstance(data, dict):
+        data = data.get("data")
+    if isinstance(data, str) and data.startswith(_ERROR_STRING):
+        (text,) = decode(["string"], bytes.fromhex(data[10:]))
+        return str(text)
+    if isinstance(data, str) and data.startswith(_PANIC):
+        return "arithmetic or assertion fault"
+    if isinstance(data, str) and len(data) >= 10:
+        for abi in (kernel_abi(), vault_abi()):
+            if name := abi.error_name(data[:10]):
+                return name
+        return f"error {data[:10]}"
+    return refusal.message.removeprefix("execution reverted: ") or "execution reverted"
+
+
+def _type(item: dict[str, Any]) -> str:
+    if not item["type"].startswith("tuple"):
+        return str(item["type"])
+    inner = ",".join(_type(component) for component in item["components"])
+    return f"({inner}){item['type'].removeprefix('tuple')}"

@@ -1,0 +1,379 @@
+"""The chain port for an EVM chain with the ACTP rail and a wallet as payer."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any, Final
+
+from coordinator.chain.abi import kernel_abi, revert_reason, token_abi, vault_abi
+from coordinator.chain.actp import MINIMUM_AMOUNT, ActpRail
+from coordinator.chain.fiat_token import FiatToken
+from coordinator.chain.networks import Deployment, Network
+from coordinator.chain.rpc import Rpc, RpcRefusal
+from coordinator.chain.send_answers import classify
+from coordinator.chain.signers import Signer
+from coordinator.domain.chain_events import Block, ChainEvent, EscrowState, EventBatch, EventKind
+from coordinator.domain.errors import ChainUnavailable, ConfigurationError, TxReverted
+from coordinator.domain.gas import GAS_LIMITS, Fees, suggested_fees
+from coordinator.domain.ports import EscrowOnChain, Observation, SendAnswer, Sent
+from coordinator.domain.steps import Attempt, Call, Receipt, StepKind
+from coordinator.domain.usdc import Usdc
+
+# Base's own suggestion for its sequencer; a tip above the base fee buys nothing there.
+_TIP_MIN_WEI: Final = 1_000_000
+# An upper bound for the size of any of our transactions, for the L1 data fee.
+_TX_BYTES_MAX: Final = 600
+
+
+class EvmChain:
+    """Reads and acts for one treasury. Made by ``connect``, which checks what it talks to."""
+
+    def __init__(
+        self,
+        rpc: Rpc,
+        network: Network,
+        deployment: Deployment,
+        signer: Signer,
+        *,
+        confirmations: int,
+        finality: str,
+        max_fee_wei: int | None,
+    ) -> None:
+        self._rpc = rpc
+        self._network = network
+        self._deployment = deployment
+        self._signer = signer
+        self._confirmations = confirmations
+        self._finality = finality
+        self._max_fee_wei = max_fee_wei
+        self._rail = ActpRail(deployment.kernel, deployment.vault, signer.address)
+        self._token = FiatToken(deployment.usdc, signer.address)
+        self._checked = False
+        self.approve_spender = deployment.vault
+        self.create = self._rail.create
+        self.link = self._rail.link
+        self.cancel = self._rail.cancel
+        self.reclaim = self._rail.reclaim
+        self.settle = self._rail.settle
+        self.dispute = self._rail.dispute
+        self.withdraw = self._token.withdraw
+        self.mint = self._token.mint
+
+    @property
+    def chain_id(self) -> int:
+        return self._deployment.chain_id
+
+    @property
+    def treasury(self) -> str:
+        return self._signer.address
+
+    @property
+    def minimum_amount(self) -> Usdc:
+        return MINIMUM_AMOUNT
+
+    def approve(self, amount: Usdc) -> Call:
+        return self._token.approve(self._deployment.vault, amount)
+
+    def fill(self) -> Call:
+        return Call(kind=StepKind.FILL, to=self.treasury, data="0x", gas_limit=GAS_LIMITS["fill"])
+
+    def check(self) -> None:
+        """Refuse an endpoint or contracts that are not what the settings say; nothing is signed."""
+        if self._checked:
+            return
+        d = self._deployment
+        check_endpoint(self._rpc, self._network, d.chain_id)
+        token, kernel, approved, decimals = self._calls(
+            [
+                (d.vault, vault_abi().call("token")),
+                (d.vault, vault_abi().call("kernel")),
+                (d.kernel, kernel_abi().call("approvedEscrowVaults", d.vault)),
+                (d.usdc, token_abi().call("decimals")),
+            ],
+            "latest",
+        )
+        faults = []
+        if not _is_address(token, d.usdc):
+            faults.append(f"the vault {d.vault} does not take the token {d.usdc}")
+        if not _is_address(kernel, d.kernel):
+            faults.append(f"the vault {d.vault} does not belong to the kernel {d.kernel}")
+        if isinstance(approved, RpcRefusal) or len(approved) != 66:
+            faults.append(f"{d.kernel} does not answer as an ACTP kernel does")
+        if isinstance(decimals, RpcRefusal) or int(decimals, 16) != 6:
+            faults.append(f"the token {d.usdc} does not have 6 decimals")
+        if faults:
+            raise ConfigurationError(*faults)
+        self._checked = True
+
+    def observe(self) -> Observation:
+        wanted: list[tuple[str, list[Any]]] = [
+            ("eth_getBlockByNumber", ["latest", False]),
+            ("eth_maxPriorityFeePerGas", []),
+        ]
+        tagged = not self._finality.isdecimal()
+        if tagged:
+            wanted.append(("eth_getBlockByNumber", [self._finality, False]))
+        answers = self._rpc.batch(wanted)
+        header = answers[0]
+        if not isinstance(header, dict):
+            raise ChainUnavailable("the endpoint does not tell its latest block")
+        head = _block(header)
+        base_fee = int(header["baseFeePerGas"], 16)
+        tip_said = _TIP_MIN_WEI if isinstance(answers[1], RpcRefusal) else int(answers[1], 16)
+        if tagged:
+            final = int(answers[2]["number"], 16) if isinstance(answers[2], dict) else 0
+        else:
+            final = head.number - int(self._finality) + 1
+        return self._observe_at(head, base_fee, min(tip_said, max(base_fee, _TIP_MIN_WEI)), final)
+
+    def _observe_at(self, head: Block, base_fee: int, tip: int, final: int) -> Observation:
+        me, d, at = self.treasury, self._deployment, hex(head.number)
+        calls = [
+            (d.usdc, token_abi().call("balanceOf", me)),
+            (d.usdc, token_abi().call("allowance", me, d.vault)),
+            (d.kernel, kernel_abi().call("requesterNonces", me)),
+            (d.kernel, kernel_abi().call("paused")),
+            (d.kernel, kernel_abi().call("approvedEscrowVaults", d.vault)),
+        ]
+        if self._network.l1_fee_oracle:
+            # getL1FeeUpperBound(uint256)
+            data = "0xf1c7a58b" + _TX_BYTES_MAX.to_bytes(32, "big").hex()
+            calls.append((self._network.l1_fee_oracle, data))
+        answers = self._rpc.batch(
+            [
+                ("eth_getTransactionCount", [me, at]),
+                ("eth_getBalance", [me, at]),
+                *(("eth_call", [{"to": to, "data": data}, at]) for to, data in calls),
+            ]
+        )
+        refused = next((a for a in answers[:7] if isinstance(a, RpcRefusal)), None)
+        if refused is not None:
+            raise ChainUnavailable(
+                f"the endpoint does not answer for block {head.number}: {refused.message[:200]}"
+            )
+        nonce, wei, balance, allowance, creates, paused, listed = (int(a, 16) for a in answers[:7])
+        l1_bound = answers[7] if len(answers) > 7 else None
+        known = isinstance(l1_bound, str) and len(l1_bound) == 66
+        trouble = "the kernel is paused" if paused else None
+        if not listed:
+            trouble = "the kernel does not accept the vault"
+        return Observation(
+            head=head,
+            readable=head.number - self._confirmations + 1,
+            final_number=final,
+            nonce=nonce,
+            create_nonce=creates,
+            usdc_balance=Usdc.from_base_units(balance),
+            usdc_allowance=Usdc.from_base_units(min(allowance, 2**62)),
+            gas_balance_wei=wei,
+            fees=suggested_fees(
+                base_fee, tip, int(l1_bound, 16) if known else 0, self._max_fee_wei
+            ),
+            rail_trouble=trouble,
+        )
+
+    def block(self, number: int) -> Block:
+        header = self._rpc.call("eth_getBlockByNumber", hex(number), False)
+        if header is None:
+            raise ChainUnavailable(f"the endpoint does not have block {number}")
+        return _block(header)
+
+    def events(self, *, after: int, after_hash: str, to: int) -> EventBatch:
+        span = {"fromBlock": hex(after + 1), "toBlock": hex(to)}
+        filters = [*self._rail.filters(), *self._token.filters()]
+        answers = self._rpc.batch(
+            [
+                ("eth_getBlockByNumber", [hex(to), False]),
+                *(("eth_getLogs", [{**item, **span}]) for item in filters),
+            ]
+        )
+        if not isinstance(answers[0], dict):
+            raise ChainUnavailable(f"the endpoint does not have block {to} yet")
+        refused = next((a for a in answers[1:] if isinstance(a, RpcRefusal)), None)
+        if refused is not None or any(not isinstance(a, list) for a in answers[1:]):
+            said = refused.message[:200] if refused else "no list"
+            raise ChainUnavailable(f"logs of blocks {after + 1} to {to} were refused: {said}")
+        logs = [log for answer in answers[1:] for log in answer]
+        logs.extend(self._bond_transfers(logs))
+        self._add_times(logs)
+        unique = {(log["blockHash"], log["logIndex"]): log for log in logs}
+        ordered = sorted(
+            unique.values(), key=lambda g: (int(g["blockNumber"], 16), int(g["logIndex"], 16))
+        )
+        events = [*self._rail.events(ordered), *self._token.transfers(ordered)]
+        events.sort(key=lambda event: (event.block_number, event.log_index))
+        with_windows = self._with_windows(events, to)
+        return EventBatch(after, after_hash, _block(answers[0]), tuple(with_windows))
+
+    def receipts(self, hashes: Sequence[str]) -> Mapping[str, Receipt]:
+        answers = self._rpc.batch([("eth_getTransactionReceipt", [h]) for h in hashes])
+        return {
+            tx_hash: _receipt(tx_hash, answer)
+            for tx_hash, answer in zip(hashes, answers, strict=True)
+            if isinstance(answer, dict) and answer.get("blockNumber")
+        }
+
+    def sign(self, call: Call, *, nonce: int, fees: Fees) -> Attempt:
+        self.check()
+        return self._signer.sign(call, nonce=nonce, fees=fees, chain_id=self.chain_id)
+
+    def send(self, raws: Sequence[str]) -> Sequence[SendAnswer]:
+        try:
+            answers = self._rpc.send([("eth_sendRawTransaction", [raw]) for raw in raws])
+        except ChainUnavailable as fault:
+            return [SendAnswer(Sent.UNKNOWN, str(fault))] * len(raws)
+        return [
+            classify(answer.message)
+            if isinstance(answer, RpcRefusal)
+            else SendAnswer(Sent.ACCEPTED, "")
+            for answer in answers
+        ]
+
+    def refusal(self, call: Call, *, block_number: int | None = None) -> str | None:
+        """Why the contract would refuse ``call`` at a block's end (latest: None); None if not."""
+        at = "latest" if block_number is None else hex(block_number)
+        request = {"from": self.treasury, "to": call.to, "data": call.data}
+        answer = self._rpc.batch([("eth_call", [request, at])])[0]
+        return revert_reason(answer) if isinstance(answer, RpcRefusal) else None
+
+    def escrow(self, escrow_id: str, *, block_number: int | None = None) -> EscrowOnChain:
+        at = "latest" if block_number is None else hex(block_number)
+        data = kernel_abi().call("getTransaction", escrow_id)
+        answer = self._calls([(self._deployment.kernel, data)], at)[0]
+        if isinstance(answer, RpcRefusal):
+            raise TxReverted(revert_reason(answer))
+        return self._rail.escrow(answer)
+
+    def escrows_at(
+        self, escrow_ids: Sequence[str], *, block_number: int
+    ) -> Mapping[str, EscrowOnChain]:
+        kernel, encode = self._deployment.kernel, kernel_abi().call
+        answers = self._calls(
+            [(kernel, encode("getTransaction", i)) for i in escrow_ids], hex(block_number)
+        )
+        return {
+            escrow_id: self._rail.escrow(answer)
+            for escrow_id, answer in zip(escrow_ids, answers, strict=True)
+            if not isinstance(answer, RpcRefusal)
+        }
+
+    def balances(
+        self, escrow_keys: Sequence[str], *, block_number: int
+    ) -> tuple[Usdc, Mapping[str, Usdc]]:
+        d, encode = self._deployment, vault_abi().call
+        answers = self._calls(
+            [
+                (d.usdc, token_abi().call("balanceOf", self.treasury)),
+                *((d.vault, encode("remaining", key)) for key in escrow_keys),
+            ],
+            hex(block_number),
+        )
+        refused = next((a for a in answers if isinstance(a, RpcRefusal)), None)
+        if refused is not None:
+            raise ChainUnavailable(
+                f"the endpoint has no balances of block {block_number}: {refused.message[:200]}"
+            )
+        amounts = [Usdc.from_base_units(int(answer, 16)) for answer in answers]
+        return amounts[0], dict(zip(escrow_keys, amounts[1:], strict=True))
+
+    def _calls(self, calls: Iterable[tuple[str, str]], at: str) -> list[Any]:
+        return self._rpc.batch([("eth_call", [{"to": to, "data": data}, at]) for to, data in calls])
+
+    def _bond_transfers(self, logs: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+        """Transfers out of the vault where a dispute ended: a lost bond goes to somebody else."""
+        resolved = kernel_abi().topic("StateTransitioned")
+        disputed = "0x" + f"{6:064x}"
+        hashes = {
+            log["transactionHash"]
+            for log in logs
+            if log["topics"][0] == resolved and log["topics"][2] == disputed
+        }
+        transfer = token_abi().topic("Transfer")
+        vault = "0x" + self._deployment.vault[2:].lower().rjust(64, "0")
+        found = []
+        for tx_hash in sorted(hashes):
+            receipt = self._rpc.call("eth_getTransactionReceipt", tx_hash)
+            if receipt is None:
+                raise ChainUnavailable(f"the endpoint does not have the receipt of {tx_hash}")
+            found += [
+                log
+                for log in receipt["logs"]
+                if log["topics"][0] == transfer
+                and log["topics"][1] == vault
+                and log["address"].lower() == self._deployment.usdc.lower()
+            ]
+        return found
+
+    def _add_times(self, logs: Sequence[dict[str, Any]]) -> None:
+        unknown = sorted({log["blockNumber"] for log in logs if not log.get("blockTimestamp")})
+        headers = self._rpc.batch([("eth_getBlockByNumber", [n, False]) for n in unknown])
+        times = {}
+        for number, header in zip(unknown, headers, strict=True):
+            if not isinstance(header, dict):
+                raise ChainUnavailable(f"the endpoint does not have block {int(number, 16)}")
+            times[number] = int(header["timestamp"], 16)
+        for log in logs:
+            stamp = log.get("blockTimestamp")
+            log["at"] = int(stamp, 16) if stamp else times[log["blockNumber"]]
+
+    def _with_windows(self, events: Sequence[ChainEvent], to: int) -> list[ChainEvent]:
+        delivered = [
+            event.escrow_id
+            for event in events
+            if event.kind is EventKind.ESCROW_MOVED
+            and event.state is EscrowState.DELIVERED
+            and event.escrow_id
+        ]
+        if not delivered:
+            return list(events)
+        # Written once, at delivery, so any later block tells the same.
+        stored = self.escrows_at(delivered, block_number=to)
+        return [
+            replace(event, window_ends=stored[event.escrow_id].window_ends)
+            if event.state is EscrowState.DELIVERED and event.escrow_id in stored
+            else event
+            for event in events
+        ]
+
+
+def check_endpoint(rpc: Rpc, network: Network, chain_id: int) -> None:
+    """Refuse an endpoint of another chain; for ``anvil``, one that is not a local Anvil."""
+    answered, version = rpc.batch([("eth_chainId", []), ("web3_clientVersion", [])])
+    said = int(answered, 16) if isinstance(answered, str) else 0
+    if said not in network.chain_ids or said != chain_id:
+        raise ConfigurationError(
+            f"COORDINATOR_RPC_URL is an endpoint of chain {said}; {network.name} with these"
+            f" contracts is chain {chain_id}: nothing was signed"
+        )
+    if network.local:
+        hosts = {host.rpartition(":")[0].strip("[]") or host for host in rpc.hosts}
+        if not hosts <= {"127.0.0.1", "localhost", "::1"}:
+            raise ConfigurationError("COORDINATOR_NETWORK=anvil takes only a loopback endpoint")
+        if "anvil" not in str(version).lower():
+            raise ConfigurationError(
+                "COORDINATOR_NETWORK=anvil needs an Anvil node; this endpoint says"
+                f" {str(version)[:60]!r}"
+            )
+
+
+def _is_address(answer: Any, address: str) -> bool:
+    return isinstance(answer, str) and answer[-40:].lower() == address[2:].lower()
+
+
+def _block(header: dict[str, Any]) -> Block:
+    return Block(int(header["number"], 16), header["hash"], int(header["timestamp"], 16))
+
+
+def _receipt(tx_hash: str, receipt: dict[str, Any]) -> Receipt:
+    l1_fee = int(receipt.get("l1Fee") or "0x0", 16)
+    operator = int(receipt.get("operatorFee") or "0x0", 16)
+    return Receipt(
+        tx_hash=tx_hash,
+        block_number=int(receipt["blockNumber"], 16),
+        block_hash=receipt["blockHash"],
+        succeeded=int(receipt["status"], 16) == 1,
+        gas_used=int(receipt["gasUsed"], 16),
+        effective_gas_price=int(receipt["effectiveGasPrice"], 16),
+        l1_fee_wei=l1_fee + operator,
+    )

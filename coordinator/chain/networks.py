@@ -1,0 +1,122 @@
+"""Networks, and where the contracts of each are."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import Any, Final
+
+from coordinator.domain.address import checksummed
+from coordinator.domain.errors import ConfigurationError
+
+_CHECKOUT: Final = Path(__file__).resolve().parents[2] / "contracts"
+
+
+@dataclass(frozen=True, slots=True)
+class Network:
+    """A chain by name: which chain ids it may have, its public endpoint and explorer.
+
+    ``finality`` is a block tag, or a depth counted like confirmations. ``l1_fee_oracle`` is the
+    OP stack's GasPriceOracle, where the chain charges for L1 data.
+    """
+
+    name: str
+    chain_ids: tuple[int, ...]
+    rpc_url: str
+    explorer: str
+    finality: str
+    l1_fee_oracle: str | None = None
+
+    @property
+    def local(self) -> bool:
+        return self.name == "anvil"
+
+    def tx_url(self, tx_hash: str) -> str:
+        """The explorer's page of a transaction; a plain ``tx:`` mark on a local chain."""
+        return f"{self.explorer}/tx/{tx_hash}" if self.explorer else f"tx:{tx_hash}"
+
+
+# The OP stack's predeploy; docs.optimism.io, "GasPriceOracle".
+_ORACLE: Final = "0x420000000000000000000000000000000000000F"
+
+NETWORKS: Final = {
+    "anvil": Network("anvil", (31337, 84532), "http://127.0.0.1:8545", "", "1"),
+    "base-sepolia": Network(
+        "base-sepolia",
+        (84532,),
+        "https://sepolia.base.org",
+        "https://sepolia.basescan.org",
+        "finalized",
+        _ORACLE,
+    ),
+    "base": Network(
+        "base", (8453,), "https://mainnet.base.org", "https://basescan.org", "finalized", _ORACLE
+    ),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Deployment:
+    """Addresses of one rail on one chain; ``block`` is the first that matters to it."""
+
+    chain_id: int
+    kernel: str
+    vault: str
+    usdc: str
+    block: int
+
+    @classmethod
+    def of(cls, document: dict[str, Any]) -> Deployment:
+        contracts = document["contracts"]
+        return cls(
+            chain_id=int(document["chain_id"]),
+            kernel=checksummed(contracts["kernel"]["address"]),
+            vault=checksummed(contracts["vault"]["address"]),
+            usdc=checksummed(contracts["usdc"]["address"]),
+            block=int(contracts["kernel"].get("block", 0)),
+        )
+
+
+def packaged(kind: str, name: str) -> dict[str, Any]:
+    """A JSON file that ships with the package: ``kind`` is ``abi`` or ``deployments``."""
+    inside = resources.files("coordinator.chain") / kind / name
+    folder = {"abi": "artifacts", "deployments": "deployments"}[kind]
+    for path in (inside, _CHECKOUT / folder / name):
+        if path.is_file():
+            loaded: dict[str, Any] = json.loads(path.read_text())
+            return loaded
+    raise ConfigurationError(f"{kind}/{name} is missing from the installation")
+
+
+def shipped_deployment(chain_id: int) -> Deployment:
+    """The deployment that ships with the package for a public chain."""
+    return Deployment.of(packaged("deployments", f"{chain_id}.json"))
+
+
+def local_deployment_path(folder: Path, chain_id: int, genesis_hash: str) -> Path:
+    """Where a local chain's deployment is kept: one file for each chain that ever was."""
+    return folder / f"{chain_id}-{genesis_hash}.json"
+
+
+def read_local_deployment(path: Path) -> Deployment:
+    """The deployment of a local chain; ConfigurationError says to deploy when there is none."""
+    try:
+        return Deployment.of(json.loads(path.read_text()))
+    except FileNotFoundError:
+        raise ConfigurationError(
+            "no contracts are known on this local chain: run `coordinator deploy`"
+        ) from None
+
+
+def write_deployment(path: Path, document: dict[str, Any]) -> None:
+    """Write the file whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(dir=path.parent)
+    with os.fdopen(handle, "w") as file:
+        json.dump(document, file, indent=2)
+        file.write("\n")
+    Path(temporary).replace(path)

@@ -1,0 +1,129 @@
+"""JSON-RPC over HTTP: reads are retried, sends never."""
+
+from __future__ import annotations
+
+import itertools
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+import requests
+from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_exponential
+
+from coordinator.domain.errors import ChainUnavailable, CoordinatorError
+
+_BATCH_MAX: Final = 100
+
+
+@dataclass(frozen=True, slots=True)
+class RpcRefusal:
+    """A JSON-RPC error object: the node answered, and said no."""
+
+    code: int
+    message: str
+    data: Any = None
+
+
+class RpcRefused(CoordinatorError):
+    """A single call was refused by the node; nothing was sent."""
+
+    code = "chain_refused"
+
+    def __init__(self, refusal: RpcRefusal) -> None:
+        super().__init__(refusal.message)
+        self.refusal = refusal
+
+
+Call = tuple[str, Sequence[Any]]
+
+
+class Rpc:
+    """One or more endpoints of one chain; a read that fails goes to the next of them."""
+
+    def __init__(self, urls: Sequence[str], *, timeout_seconds: int = 20, tries: int = 4) -> None:
+        self._urls = tuple(urls)
+        self._timeout = timeout_seconds
+        self._tries = tries
+        self._ids = itertools.count(1)
+        self._local = threading.local()
+
+    @property
+    def hosts(self) -> tuple[str, ...]:
+        """The endpoints' hosts: paths and queries often hold a secret."""
+        return tuple(urlsplit(url).netloc.rpartition("@")[2] for url in self._urls)
+
+    @property
+    def urls(self) -> tuple[str, ...]:
+        return self._urls
+
+    def call(self, method: str, *params: Any) -> Any:
+        """The result of one read; RpcRefused or ChainUnavailable otherwise."""
+        answer = self.batch([(method, params)])[0]
+        if isinstance(answer, RpcRefusal):
+            raise RpcRefused(answer)
+        return answer
+
+    def batch(self, calls: Sequence[Call]) -> list[Any]:
+        """Results in the order of ``calls``; each that the node refused is an RpcRefusal."""
+        answers: list[Any] = []
+        for start in range(0, len(calls), _BATCH_MAX):
+            answers.extend(self._read(calls[start : start + _BATCH_MAX]))
+        return answers
+
+    def send(self, calls: Sequence[Call]) -> list[Any]:
+        """One try, in order, at the first endpoint; ChainUnavailable proves nothing."""
+        answers: list[Any] = []
+        for start in range(0, len(calls), _BATCH_MAX):
+            answers.extend(self._post(self._urls[0], calls[start : start + _BATCH_MAX]))
+        return answers
+
+    def _read(self, calls: Sequence[Call]) -> list[Any]:
+        turn = itertools.cycle(self._urls)
+        retrying = Retrying(
+            stop=stop_after_attempt(max(self._tries, len(self._urls))),
+            wait=wait_exponential(multiplier=0.1, max=2),
+            retry=retry_if_exception_type(ChainUnavailable),
+            reraise=True,
+        )
+        answers: list[Any] = retrying(lambda: self._post(next(turn), calls))
+        return answers
+
+    def _post(self, url: str, calls: Sequence[Call]) -> list[Any]:
+        body = [
+            {"jsonrpc": "2.0", "id": next(self._ids), "method": method, "params": list(params)}
+            for method, params in calls
+        ]
+        where = urlsplit(url).netloc.rpartition("@")[2]
+        try:
+            response = self._session().post(url, json=body, timeout=self._timeout)
+            document = response.json()
+        except (requests.RequestException, ValueError) as fault:
+            kind = type(fault).__name__
+            raise ChainUnavailable(f"the endpoint {where} did not answer ({kind})") from None
+        if isinstance(document, dict) and len(body) == 1:
+            document = [document]
+        if not isinstance(document, list):
+            said = document.get("error") if isinstance(document, dict) else document
+            raise ChainUnavailable(f"the endpoint {where} refused a batch: {str(said)[:200]}")
+        by_id = {item.get("id"): item for item in document if isinstance(item, dict)}
+        return [self._result(where, by_id.get(item["id"])) for item in body]
+
+    def _result(self, where: str, answer: Any) -> Any:
+        if answer is None or ("result" not in answer and not answer.get("error")):
+            raise ChainUnavailable(f"the endpoint {where} left out an answer")
+        error = answer.get("error")
+        if error is None:
+            return answer["result"]
+        code, message = int(error.get("code", 0)), str(error.get("message", ""))
+        if code in (429, -32005) or "rate limit" in message.lower():
+            raise ChainUnavailable(f"the endpoint {where} limits our rate")
+        return RpcRefusal(code, message, error.get("data"))
+
+    def _session(self) -> requests.Session:
+        session: requests.Session | None = getattr(self._local, "session", None)
+        if session is None:
+            session = self._local.session = requests.Session()
+            session.trust_env = False
+        return session

@@ -1,0 +1,94 @@
+"""What happened on chain, in the project's own words, in canonical order."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Final
+
+from coordinator.domain.purchase import Status
+from coordinator.domain.usdc import Usdc
+
+
+class EscrowState(StrEnum):
+    """Where an escrow is on its rail."""
+
+    CREATED = "created"
+    QUOTED = "quoted"
+    FUNDED = "funded"
+    STARTED = "started"
+    DELIVERED = "delivered"
+    DISPUTED = "disputed"
+    SETTLED = "settled"
+    CANCELLED = "cancelled"
+
+
+EMPTY: Final = frozenset({EscrowState.CREATED, EscrowState.QUOTED})
+CLOSED: Final = frozenset({EscrowState.SETTLED, EscrowState.CANCELLED})
+
+STATUS_OF: Final = {
+    EscrowState.CREATED: Status.CREATED,
+    EscrowState.QUOTED: Status.CREATED,
+    EscrowState.FUNDED: Status.FUNDED,
+    EscrowState.STARTED: Status.STARTED,
+    EscrowState.DELIVERED: Status.DELIVERED,
+    EscrowState.DISPUTED: Status.DISPUTED,
+    EscrowState.SETTLED: Status.SETTLED,
+    EscrowState.CANCELLED: Status.CANCELLED,
+}
+
+
+class EventKind(StrEnum):
+    """The events that the coordinator follows."""
+
+    ESCROW_CREATED = "escrow_created"
+    ESCROW_FUNDED = "escrow_funded"
+    ESCROW_MOVED = "escrow_moved"
+    PAYOUT = "payout"
+    TRANSFER = "transfer"
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """A sealed block: number, hash, unix seconds."""
+
+    number: int
+    hash: str
+    at: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChainEvent:
+    """One log; only the fields of its kind are set.
+
+    ``escrow_id`` is the rail's id, ``escrow_key`` the vault's. ``window_ends`` (unix seconds) is
+    read from the rail when an escrow is delivered. Unique on (block hash, log index).
+    """
+
+    kind: EventKind
+    block_number: int
+    block_hash: str
+    log_index: int
+    tx_hash: str
+    at: int
+    escrow_id: str | None = None
+    escrow_key: str | None = None
+    requester: str | None = None
+    provider: str | None = None
+    sender: str | None = None
+    recipient: str | None = None
+    amount: Usdc | None = None
+    service_hash: str | None = None
+    deadline: int | None = None
+    state: EscrowState | None = None
+    window_ends: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class EventBatch:
+    """All followed events of the blocks (after, to], in order, with the hash of ``to``."""
+
+    after: int
+    after_hash: str
+    to: Block
+    events: tuple[ChainEvent, ...]

@@ -1,0 +1,91 @@
+"""What can be raised. Answers of policy, people and chain are returned, not raised."""
+
+from __future__ import annotations
+
+
+class CoordinatorError(Exception):
+    """Root of everything the coordinator raises.
+
+    ``money_moved`` is False when nothing left the treasury, True when something did, and
+    None when it is not known: reconcile first, never pay again.
+    """
+
+    money_moved: bool | None = False
+    code: str = "error"
+
+
+class InvalidRequest(CoordinatorError, ValueError):
+    """The request is malformed; nothing was written and nothing is held."""
+
+    def __init__(self, message: str, *, code: str = "invalid_request") -> None:
+        super().__init__(message)
+        self.code = code
+
+
+class UnknownId(InvalidRequest):
+    """No purchase, approval or agent has this id; nothing was written."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, code="not_found")
+
+
+class IdempotencyConflict(CoordinatorError):
+    """The key belongs to a purchase with other terms; nothing was written."""
+
+    code = "idempotency_conflict"
+
+
+class LedgerUnavailable(CoordinatorError):
+    """The database cannot be read or written; the decision was not made."""
+
+    code = "ledger_unavailable"
+
+
+class ConfigurationError(CoordinatorError):
+    """Settings or policy are missing or contradict each other; every fault is in ``faults``."""
+
+    code = "configuration"
+
+    def __init__(self, *faults: str) -> None:
+        super().__init__("\n".join(faults))
+        self.faults = faults
+
+
+class ChainUnavailable(CoordinatorError):
+    """The endpoint did not answer a read; nothing was sent."""
+
+    code = "chain_unavailable"
+
+
+class TxReverted(CoordinatorError):
+    """A contract refused a call, with ``reason`` as it gave it; no USDC moved."""
+
+    code = "reverted"
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+class OutcomeUnknown(CoordinatorError):
+    """A transaction was sent and nothing proves what became of it; reconcile first."""
+
+    code = "outcome_unknown"
+    money_moved = None
+
+    def __init__(self, message: str, *, tx_hash: str) -> None:
+        super().__init__(message)
+        self.tx_hash = tx_hash
+
+
+class LeaseLost(CoordinatorError):
+    """Another executor holds the signer's lease; the refused bytes are never sent."""
+
+    code = "lease_lost"
+
+
+class ImpossibleState(CoordinatorError):
+    """Something that cannot be was seen; the executor stops rather than guess."""
+
+    code = "impossible_state"
+    money_moved = None

@@ -1,0 +1,387 @@
+"""The policy: who may spend how much on what, as one validated value."""
+
+from __future__ import annotations
+
+import re
+from functools import cached_property
+from hashlib import sha256
+from typing import Annotated, Any, Final, Literal
+from zoneinfo import ZoneInfo
+
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    PlainValidator,
+    ValidationError,
+    model_validator,
+)
+from pydantic_core import ErrorDetails
+
+from coordinator.domain.address import checksummed
+from coordinator.domain.canonical import canonical_json
+from coordinator.domain.errors import ConfigurationError
+from coordinator.domain.limits import Limit, Scope, ScopeKind, Window
+from coordinator.domain.usdc import ZERO, Usdc
+
+UNLIMITED: Final = "unlimited"
+_DURATION: Final = re.compile(r"([1-9][0-9]{0,8})(s|m|h|d)", re.ASCII)
+_SECONDS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+_NAME: Final = r"^[A-Za-z0-9][A-Za-z0-9._:@-]{0,63}$"
+
+# What later versions of the policy file may say: refused by name rather than ignored.
+_LATER: Final = frozenset(
+    {
+        "pools",
+        "tasks",
+        "sessions",
+        "x402",
+        "service_levels",
+        "increases",
+        "reviews",
+        "priority",
+        "rebalance",
+        "minimums",
+        "tiers",
+        "hourly_limit",
+        "weekly_limit",
+        "monthly_limit",
+        "rolling_24h_limit",
+        "auto_approve_daily_limit",
+        "thresholds",
+        "notify",
+    }
+)
+# Supported for some tables, planned for others.
+_LATER_PATHS: Final = frozenset(
+    {
+        ("agents", "categories"),
+        ("providers", "per_purchase_limit"),
+        ("providers", "daily_limit"),
+        ("providers", "total_limit"),
+        ("categories", "per_purchase_limit"),
+        ("categories", "daily_limit"),
+        ("organisation", "per_purchase_limit"),
+    }
+)
+
+
+def _amount(value: object) -> Usdc:
+    if not isinstance(value, (str, Usdc)):
+        raise ValueError('write the amount as text, such as "25.00"')
+    amount = Usdc(value)
+    if amount < ZERO:
+        raise ValueError("an amount must not be negative")
+    return amount
+
+
+def _amount_or_unlimited(value: object) -> Usdc | str:
+    return UNLIMITED if value == UNLIMITED else _amount(value)
+
+
+def _duration(value: object) -> int:
+    match = _DURATION.fullmatch(value) if isinstance(value, str) else None
+    if match is None:
+        raise ValueError('write the time as text, such as "30m", "24h" or "7d"')
+    return int(match[1]) * _SECONDS[match[2]]
+
+
+def _duration_text(seconds: int) -> str:
+    return f"{seconds}s"
+
+
+def _eth(value: object) -> int:
+    if not isinstance(value, str) or not re.fullmatch(r"[0-9]{1,9}(\.[0-9]{1,18})?", value):
+        raise ValueError('write ETH as text, such as "0.0005"')
+    whole, _, part = value.partition(".")
+    return int(whole) * 10**18 + int(part.ljust(18, "0"))
+
+
+def _eth_text(wei: int) -> str:
+    return f"{wei // 10**18}.{wei % 10**18:018d}"
+
+
+def _address(value: object) -> str:
+    if not isinstance(value, str):
+        raise ValueError("write the address as text")
+    return checksummed(value)
+
+
+def _zone(value: object) -> str:
+    try:
+        ZoneInfo(str(value))
+    except Exception:
+        raise ValueError(f"{value!r} is not a time zone such as Europe/Berlin") from None
+    return str(value)
+
+
+Amount = Annotated[Usdc, PlainValidator(_amount), PlainSerializer(str)]
+AmountOrUnlimited = Annotated[
+    Usdc | str, PlainValidator(_amount_or_unlimited), PlainSerializer(str)
+]
+Seconds = Annotated[int, BeforeValidator(_duration), PlainSerializer(_duration_text)]
+Wei = Annotated[int, BeforeValidator(_eth), PlainSerializer(_eth_text)]
+Address = Annotated[str, PlainValidator(_address)]
+Zone = Annotated[str, PlainValidator(_zone)]
+Name = Annotated[str, Field(pattern=_NAME)]
+
+
+class _Table(BaseModel):
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, strict=True, arbitrary_types_allowed=True
+    )
+
+
+class Organisation(_Table):
+    """Limits over everything that the treasury pays."""
+
+    total_limit: AmountOrUnlimited
+    daily_limit: AmountOrUnlimited = UNLIMITED
+    time_zone: Zone = "UTC"
+
+
+class Role(_Table):
+    """Values that agents of the role share; an agent overrides each of them."""
+
+    per_purchase_limit: AmountOrUnlimited | None = None
+    daily_limit: AmountOrUnlimited | None = None
+    total_limit: AmountOrUnlimited | None = None
+    approval_threshold: AmountOrUnlimited | None = None
+    providers: list[Name] | None = None
+
+
+class AgentPolicy(Role):
+    """One agent's limits; ``approval_threshold`` asks a human above it, missing means always."""
+
+    name: str | None = None
+    role: Name | None = None
+    enabled: bool = True
+    address: Address | None = None
+
+
+class Provider(_Table):
+    """A payee that humans put on the allowlist."""
+
+    address: Address
+    service: str | None = None
+
+
+class Category(_Table):
+    """What may be spent on one kind of thing, by all agents together."""
+
+    total_limit: AmountOrUnlimited = UNLIMITED
+
+
+class Categories(_Table):
+    """The categories by name; ``default`` takes purchases that name none."""
+
+    default: Name | None = None
+    named: dict[Name, Category] = {}
+
+    @model_validator(mode="before")
+    @classmethod
+    def _collect(cls, value: Any) -> Any:
+        if not isinstance(value, dict) or "named" in value:
+            return value
+        named = {k: v for k, v in value.items() if k != "default"}
+        return {"default": value.get("default"), "named": named}
+
+
+class Approvals(_Table):
+    """Who decides above the threshold, how many of them, and for how long it stays open."""
+
+    required: Annotated[int, Field(ge=1, le=20)] = 1
+    approvers: list[Name] = []
+    expires_after: Seconds = 86400
+
+
+class EscrowTerms(_Table):
+    """Times of an escrow and when a delivered one is settled."""
+
+    create_within: Seconds = 3600
+    deadline_after: Seconds = 86400
+    dispute_window: Seconds = 172800
+    settle: Literal["after_window", "on_delivery", "manual"] = "after_window"
+
+
+class Alerts(_Table):
+    """When the operator is warned."""
+
+    gas_balance_below_eth: Wei = 5 * 10**14
+    window_closes_within: Seconds = 3600
+
+
+class Policy(_Table):
+    """The whole policy. Made by ``from_dict`` (or ``Policy(...)``), which reports every fault."""
+
+    organisation: Organisation
+    roles: dict[Name, Role] = {}
+    agents: dict[Name, AgentPolicy] = {}
+    providers: dict[Name, Provider] = {}
+    categories: Categories = Categories()
+    approvals: Approvals = Approvals()
+    escrow: EscrowTerms = EscrowTerms()
+    alerts: Alerts = Alerts()
+
+    @classmethod
+    def from_dict(cls, document: dict[str, Any]) -> Policy:
+        """The policy of a parsed document; ConfigurationError lists every fault with its path."""
+        policy, faults = cls.examine(document)
+        if policy is None:
+            raise ConfigurationError(*(f"{'.'.join(path)}: {text}" for path, text in faults))
+        return policy
+
+    @classmethod
+    def examine(
+        cls, document: dict[str, Any]
+    ) -> tuple[Policy | None, list[tuple[tuple[str, ...], str]]]:
+        """The policy, or None and every fault as (key path, sentence)."""
+        try:
+            policy = cls.model_validate(document)
+        except ValidationError as error:
+            return None, [_fault(details) for details in error.errors()]
+        faults = policy._contradictions()
+        return (None, faults) if faults else (policy, [])
+
+    def document(self) -> dict[str, Any]:
+        """The policy as plain data; ``from_dict`` of it gives an equal policy."""
+        plain = self.model_dump(mode="json", exclude_none=True)
+        categories = plain.pop("categories", {})
+        plain["categories"] = dict(categories.get("named", {}))
+        if categories.get("default"):
+            plain["categories"]["default"] = categories["default"]
+        return plain
+
+    @cached_property
+    def hash(self) -> str:
+        """SHA-256 of the canonical document, in hex."""
+        return sha256(canonical_json(self.document())).hexdigest()
+
+    @cached_property
+    def zone(self) -> ZoneInfo:
+        return ZoneInfo(self.organisation.time_zone)
+
+    def agent(self, agent_id: str) -> AgentPolicy | None:
+        """The agent with its role's values filled in; None if it is not registered."""
+        agent = self.agents.get(agent_id)
+        if agent is None or agent.role is None:
+            return agent
+        role = self.roles[agent.role]
+        inherited = {
+            key: getattr(role, key)
+            for key in Role.model_fields
+            if getattr(agent, key) is None and getattr(role, key) is not None
+        }
+        return agent.model_copy(update=inherited)
+
+    def provider(self, text: str) -> tuple[str | None, Provider | None]:
+        """(name, provider) for a name or an address of the allowlist, (None, None) otherwise."""
+        if text in self.providers:
+            return text, self.providers[text]
+        for name, provider in self.providers.items():
+            if provider.address.lower() == text.lower():
+                return name, provider
+        return None, None
+
+    def threshold(self, agent_id: str) -> Usdc | None:
+        """Above this amount a human is asked (equal is not); None means no threshold at all."""
+        agent = self.agent(agent_id)
+        value = agent.approval_threshold if agent else None
+        if value == UNLIMITED:
+            return None
+        return value if isinstance(value, Usdc) else ZERO
+
+    def limits(self, agent_id: str | None, category: str | None) -> tuple[Limit, ...]:
+        """Every limit that a purchase of this agent in this category must satisfy."""
+        found: list[Limit] = []
+
+        def add(scope: Scope, window: Window, amount: Usdc | str | None) -> None:
+            if isinstance(amount, Usdc):
+                found.append(Limit(scope, window, amount))
+
+        agent = self.agent(agent_id) if agent_id else None
+        if agent and agent_id:
+            scope = Scope(ScopeKind.AGENT, agent_id)
+            add(scope, Window.PER_PURCHASE, agent.per_purchase_limit)
+            add(scope, Window.DAILY, agent.daily_limit)
+            add(scope, Window.TOTAL, agent.total_limit)
+        if category and category in self.categories.named:
+            chosen = self.categories.named[category]
+            add(Scope(ScopeKind.CATEGORY, category), Window.TOTAL, chosen.total_limit)
+        whole = Scope(ScopeKind.ORGANISATION)
+        add(whole, Window.DAILY, self.organisation.daily_limit)
+        add(whole, Window.TOTAL, self.organisation.total_limit)
+        return tuple(found)
+
+    def _contradictions(self) -> list[tuple[tuple[str, ...], str]]:
+        return [*self._agent_faults(), *self._provider_faults(), *self._other_faults()]
+
+    def _agent_faults(self) -> list[tuple[tuple[str, ...], str]]:
+        faults: list[tuple[tuple[str, ...], str]] = []
+        for agent_id, stated in self.agents.items():
+            path = ("agents", agent_id)
+            if stated.role is not None and stated.role not in self.roles:
+                faults.append(((*path, "role"), f"there is no role {stated.role!r}"))
+                continue
+            agent = self.agent(agent_id)
+            assert agent is not None
+            if agent.per_purchase_limit is None:
+                faults.append((path, 'has no per_purchase_limit (it may say "unlimited")'))
+            if agent.daily_limit is None and agent.total_limit is None:
+                faults.append(
+                    (path, 'has neither a daily_limit nor a total_limit (one may say "unlimited")')
+                )
+            each = agent.per_purchase_limit
+            for key in ("daily_limit", "total_limit"):
+                whole = getattr(agent, key)
+                if isinstance(each, Usdc) and isinstance(whole, Usdc) and each > whole:
+                    faults.append(
+                        ((*path, key), f"{whole} is below the agent's per_purchase_limit, {each}")
+                    )
+            for name in agent.providers or []:
+                if name not in self.providers:
+                    faults.append(((*path, "providers"), f"there is no provider {name!r}"))
+            if agent_id in self.approvals.approvers:
+                faults.append((path, "an agent can't be an approver as well"))
+        return faults
+
+    def _provider_faults(self) -> list[tuple[tuple[str, ...], str]]:
+        seen: dict[str, str] = {}
+        faults: list[tuple[tuple[str, ...], str]] = []
+        for name, provider in self.providers.items():
+            other = seen.setdefault(provider.address, name)
+            if other != name:
+                path = ("providers", name, "address")
+                faults.append((path, f"is the address of {other!r} too"))
+        return faults
+
+    def _other_faults(self) -> list[tuple[tuple[str, ...], str]]:
+        faults: list[tuple[tuple[str, ...], str]] = []
+        default = self.categories.default
+        if default is not None and default not in self.categories.named:
+            faults.append((("categories", "default"), f"there is no category {default!r}"))
+        approvers = self.approvals.approvers
+        if len(set(approvers)) != len(approvers):
+            faults.append((("approvals", "approvers"), "names someone twice"))
+        if approvers and self.approvals.required > len(set(approvers)):
+            path = ("approvals", "required")
+            faults.append((path, f"asks for more than the {len(set(approvers))} approvers"))
+        if not 3600 <= self.escrow.dispute_window <= 30 * 86400:
+            faults.append((("escrow", "dispute_window"), "must be 1h to 30d"))
+        if not 600 <= self.escrow.deadline_after <= 364 * 86400:
+            faults.append((("escrow", "deadline_after"), "must be 10m to 364d"))
+        return faults
+
+
+def _fault(details: ErrorDetails) -> tuple[tuple[str, ...], str]:
+    path = tuple(str(part) for part in details["loc"] if part not in ("named", "[key]"))
+    kind = details["type"]
+    if kind == "extra_forbidden":
+        later = path[-1] in _LATER or path[0] in _LATER or (path[0], path[-1]) in _LATER_PATHS
+        return path, "is not supported yet" if later else "is not a key of the policy"
+    if kind == "missing":
+        return path, "is missing"
+    message = details["msg"].removeprefix("Value error, ")
+    return path, message[0].lower() + message[1:]

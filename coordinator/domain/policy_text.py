@@ -1,0 +1,52 @@
+"""The policy file's text to a policy, with the line of every fault."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Sequence
+
+from coordinator.domain.errors import ConfigurationError
+from coordinator.domain.policy import Policy
+
+_HEADER = re.compile(r"\s*\[\[?\s*([^\]]+?)\s*\]\]?")
+_KEY = re.compile(r"\s*([A-Za-z0-9_.\"'-]+)\s*=")
+
+
+def parse_policy(text: str, *, name: str = "policy.toml") -> Policy:
+    """The policy; ConfigurationError lists every fault as ``name:line: key.path: sentence``."""
+    try:
+        document = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as fault:
+        raise ConfigurationError(f"{name}: {fault}") from None
+    policy, faults = Policy.examine(document)
+    if policy is not None:
+        return policy
+    lines = _lines(text)
+    raise ConfigurationError(
+        *(f"{name}:{_line_of(lines, path)}: {'.'.join(path)}: {said}" for path, said in faults)
+    )
+
+
+def _lines(text: str) -> dict[tuple[str, ...], int]:
+    found: dict[tuple[str, ...], int] = {}
+    table: tuple[str, ...] = ()
+    for number, line in enumerate(text.splitlines(), start=1):
+        if header := _HEADER.match(line):
+            table = _split(header[1])
+            for depth in range(1, len(table) + 1):
+                found.setdefault(table[:depth], number)
+        elif key := _KEY.match(line):
+            found.setdefault(table + _split(key[1]), number)
+    return found
+
+
+def _split(dotted: str) -> tuple[str, ...]:
+    return tuple(part.strip().strip("\"'") for part in dotted.split("."))
+
+
+def _line_of(lines: dict[tuple[str, ...], int], path: Sequence[str]) -> int:
+    for depth in range(len(path), 0, -1):
+        if (number := lines.get(tuple(path[:depth]))) is not None:
+            return number
+    return 1

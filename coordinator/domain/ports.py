@@ -1,0 +1,135 @@
+"""What use cases need of the chain, as interfaces; ``chain`` implements them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Protocol
+
+from coordinator.domain.chain_events import Block, EscrowState, EventBatch
+from coordinator.domain.gas import Fees
+from coordinator.domain.steps import Attempt, Call, Receipt
+from coordinator.domain.usdc import Usdc
+
+Clock = Callable[[], int]
+"""The unix second, UTC."""
+
+
+class KillPoint(StrEnum):
+    """Moments at which a crash must lose nothing; tests kill the process there."""
+
+    REQUEST_COMMITTED = "request_committed"
+    BEFORE_ALLOCATE = "before_allocate"
+    STEPS_ALLOCATED = "steps_allocated"
+    ATTEMPTS_SIGNED = "attempts_signed"
+    ATTEMPTS_STORED = "attempts_stored"
+    ATTEMPTS_SENT = "attempts_sent"
+    EVENTS_READ = "events_read"
+    EVENTS_STORED = "events_stored"
+    RECEIPTS_READ = "receipts_read"
+    RECEIPTS_STORED = "receipts_stored"
+    HOLDS_ENDED = "holds_ended"
+
+
+Reach = Callable[[KillPoint], None]
+"""Called whenever a kill point is reached; does nothing in production."""
+
+
+class Sent(StrEnum):
+    """What a node's answer to a send proves.
+
+    accepted: it has the transaction · nonce_used: some transaction holds or had the nonce, look
+    at the receipts · insufficient_funds: the signer can't pay, the step waits · unknown: nothing
+    is proved, whatever was said.
+    """
+
+    ACCEPTED = "accepted"
+    NONCE_USED = "nonce_used"
+    INSUFFICIENT_FUNDS = "insufficient_funds"
+    UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True, slots=True)
+class SendAnswer:
+    sent: Sent
+    said: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Observation:
+    """The treasury and the rail at one block, ``head``.
+
+    ``nonce`` is the signer's count of mined transactions, ``create_nonce`` the rail's count of
+    escrows created; ``readable`` the newest block that is deep enough to be believed and
+    ``final_number`` the newest that can't be undone. ``fees`` is None above the fee ceiling.
+    """
+
+    head: Block
+    readable: int
+    final_number: int
+    nonce: int
+    create_nonce: int
+    usdc_balance: Usdc
+    usdc_allowance: Usdc
+    gas_balance_wei: int
+    fees: Fees | None
+    rail_trouble: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class EscrowOnChain:
+    """An escrow as the rail tells it at one block."""
+
+    state: EscrowState
+    amount: Usdc
+    deadline: int
+    window_ends: int | None
+    bond: Usdc
+
+
+class Chain(Protocol):
+    """Reads are retried inside and raise ChainUnavailable; a send is one try of stored bytes."""
+
+    @property
+    def chain_id(self) -> int: ...
+    @property
+    def treasury(self) -> str: ...
+    @property
+    def minimum_amount(self) -> Usdc: ...
+
+    def observe(self) -> Observation: ...
+    def block(self, number: int) -> Block: ...
+    def events(self, *, after: int, after_hash: str, to: int) -> EventBatch: ...
+    def receipts(self, hashes: Sequence[str]) -> Mapping[str, Receipt]: ...
+    def sign(self, call: Call, *, nonce: int, fees: Fees) -> Attempt: ...
+    def send(self, raws: Sequence[str]) -> Sequence[SendAnswer]: ...
+    def refusal(self, call: Call, *, block_number: int | None = None) -> str | None: ...
+    def escrow(self, escrow_id: str, *, block_number: int | None = None) -> EscrowOnChain: ...
+    def balances(
+        self, escrow_keys: Sequence[str], *, block_number: int
+    ) -> tuple[Usdc, Mapping[str, Usdc]]: ...
+    def escrows_at(
+        self, escrow_ids: Sequence[str], *, block_number: int
+    ) -> Mapping[str, EscrowOnChain]: ...
+
+    def approve(self, amount: Usdc) -> Call: ...
+    def create(
+        self,
+        *,
+        purchase_id: str,
+        provider: str,
+        amount: Usdc,
+        service: str | None,
+        deadline: int,
+        dispute_window: int,
+        create_nonce: int,
+    ) -> Call: ...
+    def link(self, *, purchase_id: str, escrow_id: str, escrow_key: str, amount: Usdc) -> Call: ...
+    def cancel(self, *, purchase_id: str, escrow_id: str) -> Call: ...
+    def reclaim(self, *, purchase_id: str, escrow_id: str) -> Call: ...
+    def settle(self, *, purchase_id: str, escrow_id: str) -> Call: ...
+    def dispute(self, *, purchase_id: str, escrow_id: str, bond: Usdc) -> Call: ...
+    def withdraw(self, *, order_id: str, recipient: str, amount: Usdc) -> Call: ...
+    def mint(self, *, order_id: str, amount: Usdc) -> Call: ...
+    def fill(self) -> Call: ...

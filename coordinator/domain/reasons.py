@@ -1,0 +1,56 @@
+"""Stable codes that tell why a purchase is where it is."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class ReasonCode(StrEnum):
+    """Codes are part of the public face: they are added to, never renamed."""
+
+    AGENT_NOT_REGISTERED = "agent_not_registered"
+    AGENT_DISABLED = "agent_disabled"
+    PAUSED = "paused"
+    AGENT_PAUSED = "agent_paused"
+    PROVIDER_PAUSED = "provider_paused"
+    INVALID_AMOUNT = "invalid_amount"
+    INVALID_PROVIDER = "invalid_provider"
+    INVALID_PURPOSE = "invalid_purpose"
+    BELOW_MINIMUM = "below_minimum"
+    PROVIDER_NOT_ALLOWED = "provider_not_allowed"
+    CATEGORY_NOT_ALLOWED = "category_not_allowed"
+    CATEGORY_REQUIRED = "category_required"
+    PER_PURCHASE_LIMIT = "per_purchase_limit"
+    DAILY_LIMIT = "daily_limit"
+    TOTAL_LIMIT = "total_limit"
+    ORGANISATION_LIMIT = "organisation_limit"
+    CATEGORY_LIMIT = "category_limit"
+    APPROVAL_REQUIRED = "approval_required"
+    APPROVAL_EXPIRED = "approval_expired"
+    APPROVAL_NOT_FOUND = "approval_not_found"
+    NOT_AN_APPROVER = "not_an_approver"
+    REJECTED = "rejected"
+    EXPIRED = "expired"
+    IDEMPOTENCY_CONFLICT = "idempotency_conflict"
+    NOT_CANCELLABLE = "not_cancellable"
+    NOT_SETTLEABLE = "not_settleable"
+    DISPUTE_WINDOW_CLOSED = "dispute_window_closed"
+    INSUFFICIENT_USDC = "insufficient_usdc"
+    INSUFFICIENT_GAS = "insufficient_gas"
+    CHAIN_UNAVAILABLE = "chain_unavailable"
+    REVERTED = "reverted"
+    OUTCOME_UNKNOWN = "outcome_unknown"
+    STRANDED = "stranded"
+    CANCELLED = "cancelled"
+
+
+@dataclass(frozen=True, slots=True)
+class Reason:
+    """Why: a stable code for programs and one sentence for people."""
+
+    code: ReasonCode
+    message: str
+
+    def as_dict(self) -> dict[str, str]:
+        return {"code": self.code.value, "message": self.message}

@@ -1,0 +1,110 @@
+"""Steps and attempts: one thing to do on chain, and the signed transactions that try it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from coordinator.domain.usdc import Usdc
+
+
+class StepKind(StrEnum):
+    """What a step does; ``fill`` is a self-send of zero that closes a hole in the nonces."""
+
+    APPROVE = "approve"
+    CREATE = "create"
+    LINK = "link"
+    CANCEL = "cancel"
+    SETTLE = "settle"
+    RECLAIM = "reclaim"
+    DISPUTE = "dispute"
+    WITHDRAW = "withdraw"
+    MINT = "mint"
+    FILL = "fill"
+
+
+class StepStatus(StrEnum):
+    """The evidence that there is: only the chain ends a step.
+
+    allocated: owns a nonce, nothing signed · signed: bytes stored, so it may be mined at any
+    time · mined / reverted: receipt in a sealed block · displaced: another transaction was
+    mined at its nonce, so none of its attempts ever can be.
+    """
+
+    ALLOCATED = "allocated"
+    SIGNED = "signed"
+    MINED = "mined"
+    REVERTED = "reverted"
+    DISPLACED = "displaced"
+
+
+IN_FLIGHT = frozenset({StepStatus.ALLOCATED, StepStatus.SIGNED})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Call:
+    """A transaction to be made: what a step stores before it is signed.
+
+    ``usdc`` is what the step takes from the treasury and from the allowance (link, dispute) or
+    the allowance that it sets (approve). ``escrow_id`` is the escrow it means, predicted for a
+    create.
+    """
+
+    kind: StepKind
+    to: str
+    data: str
+    gas_limit: int
+    purchase_id: str | None = None
+    escrow_id: str | None = None
+    usdc: Usdc | None = None
+    reference: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Attempt:
+    """One signed transaction: its hash and raw bytes, kept for ever."""
+
+    hash: str
+    raw: str
+    max_fee_per_gas: int
+    max_priority_fee_per_gas: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Receipt:
+    """What the chain says of a mined transaction; fees in wei, L1 fee 0 where there is none."""
+
+    tx_hash: str
+    block_number: int
+    block_hash: str
+    succeeded: bool
+    gas_used: int
+    effective_gas_price: int
+    l1_fee_wei: int
+
+    @property
+    def cost_wei(self) -> int:
+        return self.gas_used * self.effective_gas_price + self.l1_fee_wei
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Step:
+    """A step with its evidence. Unique on (chain, signer, nonce)."""
+
+    id: int
+    nonce: int
+    call: Call
+    status: StepStatus
+    attempts: tuple[Attempt, ...] = ()
+    receipt: Receipt | None = None
+    revert_reason: str | None = None
+    created_at: int = 0
+
+    @property
+    def kind(self) -> StepKind:
+        return self.call.kind
+
+    @property
+    def in_flight(self) -> bool:
+        """Whether it could still be mined."""
+        return self.status in IN_FLIGHT

@@ -1,0 +1,155 @@
+"""Counters and holds: what is reserved and spent, by scope and window."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from sqlalchemy import Connection, and_, delete, insert, or_, select, update
+from sqlalchemy.dialects.sqlite import insert as sqlite_insert
+
+from coordinator.domain.errors import ImpossibleState
+from coordinator.domain.limits import CounterKey, Scope, ScopeKind, Usage, Window
+from coordinator.domain.usdc import Usdc
+from coordinator.ledger import schema as t
+
+_c = t.counters.c
+
+
+def read_usage(connection: Connection, keys: Iterable[CounterKey]) -> Mapping[CounterKey, Usage]:
+    """What the counters hold; one that was never charged is missing."""
+    wanted = list(keys)
+    if not wanted:
+        return {}
+    matches = or_(*(_is(key) for key in wanted))
+    return {
+        CounterKey(Scope(ScopeKind(r.scope_kind), r.scope_id), Window(r.window), r.start): Usage(
+            Usdc.from_base_units(r.held), Usdc.from_base_units(r.spent)
+        )
+        for r in connection.execute(select(t.counters).where(matches))
+    }
+
+
+def place_hold(
+    connection: Connection,
+    *,
+    purchase_id: str,
+    kind: str,
+    amount: Usdc,
+    counters: Iterable[CounterKey],
+    now: int,
+) -> int:
+    """Reserve ``amount`` in every counter; the hold's id."""
+    made = connection.execute(
+        insert(t.holds).values(
+            kind=kind,
+            purchase_id=purchase_id,
+            amount=amount.base_units,
+            status="held",
+            posted=0,
+            placed_at=now,
+        )
+    )
+    assert made.inserted_primary_key is not None
+    hold_id = int(made.inserted_primary_key[0])
+    charge(connection, hold_id, counters, held=amount.base_units, spent=0)
+    return hold_id
+
+
+def charge(
+    connection: Connection,
+    hold_id: int,
+    keys: Iterable[CounterKey],
+    *,
+    held: int,
+    spent: int,
+) -> None:
+    """Note that the hold charges ``keys`` and add its amounts there."""
+    rows = [
+        {
+            "scope_kind": key.scope.kind.value,
+            "scope_id": key.scope.id,
+            "window": key.window.value,
+            "start": key.start,
+        }
+        for key in keys
+    ]
+    if not rows:
+        return
+    connection.execute(insert(t.hold_charges), [{"hold_id": hold_id, **row} for row in rows])
+    added = sqlite_insert(t.counters)
+    connection.execute(
+        added.on_conflict_do_update(
+            index_elements=[_c.scope_kind, _c.scope_id, _c.window, _c.start],
+            set_={"held": _c.held + added.excluded.held, "spent": _c.spent + added.excluded.spent},
+        ),
+        [{**row, "held": held, "spent": spent} for row in rows],
+    )
+
+
+def charges_of(connection: Connection, purchase_id: str, kind: str) -> tuple[CounterKey, ...]:
+    """The counters that the purchase's hold charged."""
+    query = (
+        select(t.hold_charges)
+        .join(t.holds, t.holds.c.id == t.hold_charges.c.hold_id)
+        .where(t.holds.c.purchase_id == purchase_id, t.holds.c.kind == kind)
+    )
+    return tuple(
+        CounterKey(Scope(ScopeKind(r.scope_kind), r.scope_id), Window(r.window), r.start)
+        for r in connection.execute(query)
+    )
+
+
+def move_hold(
+    connection: Connection, purchase_id: str, counters: Iterable[CounterKey], now: int
+) -> None:
+    """Take the purchase's hold out of its counters and put it into ``counters``."""
+    hold = _open_hold(connection, purchase_id, "purchase")
+    _change(connection, hold.id, held=-hold.amount, spent=0)
+    connection.execute(delete(t.hold_charges).where(t.hold_charges.c.hold_id == hold.id))
+    connection.execute(update(t.holds).where(t.holds.c.id == hold.id).values(placed_at=now))
+    charge(connection, hold.id, counters, held=hold.amount, spent=0)
+
+
+def end_hold(connection: Connection, purchase_id: str, kind: str, *, spent: Usdc, now: int) -> None:
+    """Post ``spent`` (or void, when zero) in exactly the counters that were charged."""
+    hold = _open_hold(connection, purchase_id, kind)
+    _change(connection, hold.id, held=-hold.amount, spent=spent.base_units)
+    connection.execute(
+        update(t.holds)
+        .where(t.holds.c.id == hold.id, t.holds.c.status == "held")
+        .values(status="posted" if spent else "voided", posted=spent.base_units, ended_at=now)
+    )
+
+
+def _open_hold(connection: Connection, purchase_id: str, kind: str):  # type: ignore[no-untyped-def]
+    query = select(t.holds).where(t.holds.c.purchase_id == purchase_id, t.holds.c.kind == kind)
+    hold = connection.execute(query).one_or_none()
+    if hold is None or hold.status != "held":
+        raise ImpossibleState(f"purchase {purchase_id} has no open {kind} hold to end")
+    return hold
+
+
+def _change(connection: Connection, hold_id: int, *, held: int, spent: int) -> None:
+    charges = connection.execute(
+        select(t.hold_charges).where(t.hold_charges.c.hold_id == hold_id)
+    ).all()
+    for row in charges:
+        connection.execute(
+            update(t.counters)
+            .where(
+                _c.scope_kind == row.scope_kind,
+                _c.scope_id == row.scope_id,
+                _c.window == row.window,
+                _c.start == row.start,
+            )
+            .values(held=_c.held + held, spent=_c.spent + spent)
+        )
+
+
+def _is(key: CounterKey):  # type: ignore[no-untyped-def]
+    return and_(
+        _c.scope_kind == key.scope.kind.value,
+        _c.scope_id == key.scope.id,
+        _c.window == key.window.value,
+        _c.start == key.start,
+    )

@@ -1,0 +1,167 @@
+"""One database: short write transactions one at a time, snapshot reads, faults as one error."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Final
+
+from sqlalchemy import Connection, Engine, create_engine, event, make_url
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+
+from coordinator.domain.errors import ConfigurationError, LedgerUnavailable
+
+SQLITE_VERSION_MIN: Final = (3, 35, 0)
+
+
+class Database:
+    """A SQLite file in WAL mode with synchronous=FULL.
+
+    Writers queue on an OS file lock beside the database, because SQLite's own waiting is unfair;
+    every write is BEGIN IMMEDIATE, so what it reads can't change before its commit.
+    """
+
+    def __init__(self, url: str, *, lock_timeout_seconds: int = 15) -> None:
+        parsed = make_url(url)
+        if parsed.get_backend_name() != "sqlite":
+            raise ConfigurationError(
+                "COORDINATOR_DATABASE_URL must be sqlite:///FILE: other databases are not"
+                " supported yet"
+            )
+        if not parsed.database or parsed.database == ":memory:":
+            raise ConfigurationError("COORDINATOR_DATABASE_URL must name a file: sqlite:///FILE")
+        self.path = Path(parsed.database)
+        self._timeout = lock_timeout_seconds
+        self._turn = threading.Lock()
+        self._lock_file: int | None = None
+        self._engine = _engine(url)
+
+    def close(self) -> None:
+        """Give the connections and the lock file back."""
+        self._engine.dispose()
+        if self._lock_file is not None:
+            os.close(self._lock_file)
+            self._lock_file = None
+
+    @contextlib.contextmanager
+    def write(self) -> Iterator[Connection]:
+        """One write transaction: committed at the end, rolled back on any exception."""
+        with _faults_named(self.path), self._exclusive(), self._engine.connect() as connection:
+            connection.exec_driver_sql("BEGIN IMMEDIATE")
+            try:
+                yield connection
+                connection.exec_driver_sql("COMMIT")
+            except BaseException:
+                with contextlib.suppress(DBAPIError):
+                    connection.exec_driver_sql("ROLLBACK")
+                raise
+
+    @contextlib.contextmanager
+    def read(self) -> Iterator[Connection]:
+        """One consistent snapshot; never waits for writers."""
+        with _faults_named(self.path), self._engine.connect() as connection:
+            connection.exec_driver_sql("BEGIN")
+            try:
+                yield connection
+            finally:
+                connection.exec_driver_sql("ROLLBACK")
+
+    @property
+    def engine(self) -> Engine:
+        return self._engine
+
+    @contextlib.contextmanager
+    def _exclusive(self) -> Iterator[None]:
+        deadline = time.monotonic() + self._timeout
+        if not self._turn.acquire(timeout=self._timeout):
+            raise self._busy()
+        try:
+            self._lock(deadline)
+            try:
+                yield
+            finally:
+                assert self._lock_file is not None
+                fcntl.flock(self._lock_file, fcntl.LOCK_UN)
+        finally:
+            self._turn.release()
+
+    def _lock(self, deadline: float) -> None:
+        if self._lock_file is None:
+            self._lock_file = _open_lock_file(self.path)
+        try:
+            fcntl.flock(self._lock_file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return
+        except BlockingIOError:
+            pass
+        # The kernel serves blocked waiters in turn but knows no timeout: a thread waits instead.
+        file = os.dup(self._lock_file)
+        got = threading.Event()
+        threading.Thread(target=_wait_for_lock, args=(file, got), daemon=True).start()
+        if not got.wait(max(0.0, deadline - time.monotonic())):
+            # The duplicate shares this lock: it must never be taken after we gave up.
+            abandoned, self._lock_file = self._lock_file, None
+            os.close(abandoned)
+            raise self._busy()
+
+    def _busy(self) -> LedgerUnavailable:
+        return LedgerUnavailable(
+            f"the database {self.path} was locked by another process for {self._timeout} s;"
+            " nothing was written"
+        )
+
+
+def _wait_for_lock(file: int, got: threading.Event) -> None:
+    with contextlib.suppress(OSError):
+        fcntl.flock(file, fcntl.LOCK_EX)
+    got.set()
+    os.close(file)
+
+
+def _open_lock_file(database: Path) -> int:
+    path = database.with_name(database.name + ".lock")
+    return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+
+
+def _engine(url: str) -> Engine:
+    engine = create_engine(
+        url, pool_size=16, max_overflow=256, connect_args={"timeout": 15}, pool_timeout=30
+    )
+
+    @event.listens_for(engine, "connect")
+    def _prepare(connection: Any, _: object) -> None:
+        # Transactions are begun by hand: the driver's own begin would be a deferred one.
+        connection.isolation_level = None
+        cursor = connection.cursor()
+        cursor.execute("PRAGMA journal_mode=WAL")
+        cursor.execute("PRAGMA synchronous=FULL")
+        cursor.execute("PRAGMA foreign_keys=ON")
+        cursor.close()
+
+    return engine
+
+
+@contextlib.contextmanager
+def _faults_named(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except DBAPIError as fault:
+        if isinstance(fault.orig, _integrity_errors()):
+            raise
+        raise LedgerUnavailable(f"the database {path} can't be used: {fault.orig}") from fault
+    except SQLAlchemyError as fault:
+        raise LedgerUnavailable(f"the database {path} can't be used: {fault}") from fault
+    except OSError as fault:
+        if fault.filename is None or not str(fault.filename).startswith(str(path)):
+            raise
+        raise LedgerUnavailable(f"the database {path} can't be used: {fault.strerror}") from fault
+
+
+def _integrity_errors() -> tuple[type[BaseException], ...]:
+    import sqlite3
+
+    return (sqlite3.IntegrityError, sqlite3.ProgrammingError)

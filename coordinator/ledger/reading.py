@@ -1,0 +1,214 @@
+"""Rows to purchases: whole objects, loaded by sets of ids."""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+from sqlalchemy import Connection, Select, func, select
+
+from coordinator.domain.journal import EntryKind
+from coordinator.domain.limits import Limit, LimitState, Scope, ScopeKind, Usage, Window
+from coordinator.domain.purchase import (
+    ApprovalDecision,
+    Purchase,
+    PurchaseTransaction,
+    Status,
+)
+from coordinator.domain.reasons import Reason, ReasonCode
+from coordinator.domain.usdc import Usdc
+from coordinator.ledger import schema as t
+
+TxUrl = Callable[[str], str]
+
+
+def load_purchase(connection: Connection, tx_url: TxUrl, purchase_id: str) -> Purchase | None:
+    """The purchase, or None when there is none."""
+    query = select(t.purchases).where(t.purchases.c.id == purchase_id)
+    found = load_purchases(connection, tx_url, query)
+    return found[0] if found else None
+
+
+def load_purchases(connection: Connection, tx_url: TxUrl, query: Select[Any]) -> list[Purchase]:
+    """Whole purchases of a query over ``purchases``, in its order, in five queries."""
+    rows = connection.execute(query).all()
+    ids = [row.id for row in rows]
+    keys = {row.escrow_key: row.id for row in rows if row.status != Status.DENIED}
+    escrows = _escrows(connection, ids)
+    approvals = _approvals(connection, ids)
+    decisions = _decisions(connection, ids)
+    transactions = _transactions(connection, tx_url, ids)
+    sums = _sums(connection, keys)
+    return [
+        _purchase(
+            row,
+            escrow=escrows.get(row.id),
+            approval_id=approvals.get(row.id),
+            decisions=decisions[row.id],
+            transactions=transactions[row.id],
+            sums=sums[row.id],
+        )
+        for row in rows
+    ]
+
+
+def _purchase(
+    row: Any,
+    *,
+    escrow: Any,
+    approval_id: str | None,
+    decisions: Sequence[ApprovalDecision],
+    transactions: Sequence[PurchaseTransaction],
+    sums: dict[str, int],
+) -> Purchase:
+    decision = json.loads(row.decision)
+
+    def total(kind: EntryKind) -> Usdc:
+        return Usdc.from_base_units(sums.get(kind.value, 0))
+
+    return Purchase(
+        id=row.id,
+        status=Status(row.status),
+        agent=row.agent,
+        provider=row.provider,
+        provider_name=row.provider_name,
+        amount=Usdc.from_base_units(row.amount),
+        purpose=row.purpose,
+        service=row.service,
+        category=row.category,
+        task=row.task,
+        session=row.session,
+        idempotency_key=row.idempotency_key,
+        escrow_key=row.escrow_key,
+        escrow_id=escrow.escrow_id if escrow else None,
+        approval_id=approval_id,
+        created_at=row.created_at,
+        updated_at=row.updated_at,
+        deadline=escrow.deadline if escrow else None,
+        window_ends=escrow.window_ends if escrow else None,
+        settle=row.settle,
+        policy_hash=row.policy_hash,
+        reason=Reason(ReasonCode(row.reason_code), row.reason_message) if row.reason_code else None,
+        reasons=tuple(reason_of(r) for r in decision.get("reasons", ())),
+        limits=tuple(limit_of(state) for state in decision.get("limits", ())),
+        approvals=tuple(decisions),
+        transactions=tuple(transactions),
+        paid_in=total(EntryKind.FUND),
+        provider_received=total(EntryKind.PAYOUT),
+        platform_fee=total(EntryKind.FEE),
+        penalty=total(EntryKind.PENALTY),
+        refunded=total(EntryKind.REFUND),
+        stranded=Reason(ReasonCode.STRANDED, row.stranded) if row.stranded else None,
+        rail_state=escrow.state if escrow else None,
+    )
+
+
+def _escrows(connection: Connection, ids: Iterable[str]) -> dict[str, Any]:
+    query = (
+        select(t.escrows, t.purchases.c.escrow_key.label("own_key"))
+        .join(t.purchases, t.purchases.c.id == t.escrows.c.purchase_id)
+        .where(t.escrows.c.purchase_id.in_(list(ids)))
+        .order_by(t.escrows.c.seq)
+    )
+    found: dict[str, Any] = {}
+    for row in connection.execute(query):
+        linked = row.escrow_key == row.own_key
+        before = found.get(row.purchase_id)
+        if before is None or linked or before.escrow_key != before.own_key:
+            found[row.purchase_id] = row
+    return found
+
+
+def _approvals(connection: Connection, ids: Iterable[str]) -> dict[str, str]:
+    query = select(t.approvals.c.purchase_id, t.approvals.c.id).where(
+        t.approvals.c.purchase_id.in_(list(ids))
+    )
+    return {row.purchase_id: row.id for row in connection.execute(query)}
+
+
+def _decisions(connection: Connection, ids: Iterable[str]) -> dict[str, list[ApprovalDecision]]:
+    query = (
+        select(t.approval_decisions, t.approvals.c.purchase_id)
+        .join(t.approvals, t.approvals.c.id == t.approval_decisions.c.approval_id)
+        .where(t.approvals.c.purchase_id.in_(list(ids)))
+        .order_by(t.approval_decisions.c.at)
+    )
+    found: dict[str, list[ApprovalDecision]] = defaultdict(list)
+    for row in connection.execute(query):
+        found[row.purchase_id].append(
+            ApprovalDecision(row.approver, row.decision, row.reason, row.at, row.host, row.user)
+        )
+    return found
+
+
+def _transactions(
+    connection: Connection, tx_url: TxUrl, ids: Iterable[str]
+) -> dict[str, list[PurchaseTransaction]]:
+    query = (
+        select(t.attempts, t.steps.c.purchase_id, t.steps.c.kind, t.steps.c.status)
+        .join(t.steps, t.steps.c.id == t.attempts.c.step_id)
+        .where(t.steps.c.purchase_id.in_(list(ids)))
+        .order_by(t.steps.c.nonce, t.attempts.c.signed_at)
+    )
+    found: dict[str, list[PurchaseTransaction]] = defaultdict(list)
+    for row in connection.execute(query):
+        mined = row.gas_used is not None
+        gas_wei = row.gas_used * row.effective_gas_price + row.l1_fee_wei if mined else 0
+        found[row.purchase_id].append(
+            PurchaseTransaction(
+                step=row.kind,
+                hash=row.hash,
+                block=row.block_number,
+                gas_used=row.gas_used,
+                gas_wei=gas_wei,
+                status=row.status,
+                url=tx_url(row.hash),
+            )
+        )
+    return found
+
+
+def _sums(connection: Connection, keys: dict[str, str]) -> dict[str, dict[str, int]]:
+    j = t.journal.c
+    query = (
+        select(j.escrow_key, j.kind, func.sum(j.amount).label("amount"))
+        .where(j.escrow_key.in_(list(keys)))
+        .group_by(j.escrow_key, j.kind)
+    )
+    found: dict[str, dict[str, int]] = defaultdict(dict)
+    for row in connection.execute(query):
+        found[keys[row.escrow_key]][row.kind] = int(row.amount)
+    return found
+
+
+def limit_of(stored: dict[str, Any]) -> LimitState:
+    """A limit state from a stored decision."""
+    kind, _, scope_id = stored["scope"].partition(":")
+    limit = Limit(
+        Scope(ScopeKind(kind), scope_id), Window(stored["window"]), _units(stored["limit"])
+    )
+    usage = Usage(_units(stored["held"]), _units(stored["spent"]))
+    return LimitState(limit, usage, stored["resets_at"], stored["broken"])
+
+
+def limit_row(state: LimitState) -> dict[str, Any]:
+    """A limit state as a decision stores it: base units and unix seconds."""
+    return {
+        "scope": str(state.limit.scope),
+        "window": state.limit.window.value,
+        "limit": state.limit.amount.base_units,
+        "spent": state.usage.spent.base_units,
+        "held": state.usage.held.base_units,
+        "resets_at": state.resets_at,
+        "broken": state.broken,
+    }
+
+
+def reason_of(stored: dict[str, str]) -> Reason:
+    return Reason(ReasonCode(stored["code"]), stored["message"])
+
+
+def _units(base_units: int) -> Usdc:
+    return Usdc.from_base_units(base_units)

@@ -1,0 +1,347 @@
+"""The tables. Amounts are integers in base units, times unix seconds, hashes hex with 0x."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+from sqlalchemy import (
+    BigInteger,
+    CheckConstraint,
+    Column,
+    ForeignKey,
+    Index,
+    Integer,
+    MetaData,
+    String,
+    Table,
+    Text,
+    UniqueConstraint,
+)
+
+from coordinator.domain.chain_events import EscrowState
+from coordinator.domain.journal import EntryKind
+from coordinator.domain.purchase import Status
+from coordinator.domain.steps import StepKind, StepStatus
+
+metadata = MetaData()
+
+# SQLite gives rowid semantics (and autoincrement) only to INTEGER.
+_Id = BigInteger().with_variant(Integer, "sqlite")
+
+
+def _one_of(column: str, values: type[StrEnum] | tuple[str, ...]) -> CheckConstraint:
+    listed = ", ".join(f"'{value}'" for value in values)
+    return CheckConstraint(f"{column} IN ({listed})", name=f"{column}_known")
+
+
+policies = Table(
+    "policies",
+    metadata,
+    Column("version", _Id, primary_key=True, autoincrement=True),
+    Column("hash", String(64), nullable=False),
+    Column("author", String(200), nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("activated_at", BigInteger, nullable=False),
+    Column("document", Text, nullable=False),
+)
+
+purchases = Table(
+    "purchases",
+    metadata,
+    Column("seq", _Id, primary_key=True, autoincrement=True),
+    Column("id", String(40), nullable=False, unique=True),
+    # The moves between statuses stand in domain/purchase.py.
+    Column("status", String(20), nullable=False),
+    # Null: seen on chain after a rebuild, and not asked for again yet.
+    Column("agent", String(64)),
+    Column("idempotency_key", String(200)),
+    Column("terms_hash", String(64)),
+    Column("provider", String(64), nullable=False),
+    Column("provider_name", String(64)),
+    Column("amount", BigInteger, nullable=False),
+    Column("purpose", Text, nullable=False),
+    Column("service", String(200)),
+    Column("category", String(64)),
+    Column("task", String(200)),
+    Column("session", String(200)),
+    Column("escrow_key", String(66), nullable=False),
+    Column("settle", String(20), nullable=False),
+    Column("policy_hash", String(64), nullable=False),
+    Column("decision", Text, nullable=False),
+    Column("reason_code", String(40)),
+    Column("reason_message", Text),
+    Column("created_at", BigInteger, nullable=False),
+    Column("updated_at", BigInteger, nullable=False),
+    Column("approved_at", BigInteger),
+    Column("ended_at_block", BigInteger),
+    # Orders that the executor carries out: 1 until done.
+    Column("cancel_wanted", Integer, nullable=False, default=0),
+    Column("settle_wanted", Integer, nullable=False, default=0),
+    Column("stranded", Text),
+    _one_of("status", Status),
+    CheckConstraint("amount > 0", name="amount_positive"),
+    Index("purchases_status", "status", "amount"),
+    Index("purchases_agent", "agent", "seq"),
+    Index("purchases_escrow_key", "escrow_key"),
+)
+
+idempotency_keys = Table(
+    "idempotency_keys",
+    metadata,
+    Column("agent", String(64), primary_key=True),
+    Column("idempotency_key", String(200), primary_key=True),
+    Column("purchase_id", ForeignKey("purchases.id"), nullable=False),
+    Column("terms_hash", String(64), nullable=False),
+)
+
+approvals = Table(
+    "approvals",
+    metadata,
+    Column("id", String(40), primary_key=True),
+    Column("purchase_id", ForeignKey("purchases.id"), nullable=False, unique=True),
+    Column("required", Integer, nullable=False),
+    Column("created_at", BigInteger, nullable=False),
+    Column("expires_at", BigInteger, nullable=False),
+)
+
+approval_decisions = Table(
+    "approval_decisions",
+    metadata,
+    Column("approval_id", ForeignKey("approvals.id"), primary_key=True),
+    Column("approver", String(64), primary_key=True),
+    Column("decision", String(10), nullable=False),
+    Column("reason", Text),
+    Column("at", BigInteger, nullable=False),
+    Column("host", String(200), nullable=False),
+    Column("user", String(200), nullable=False),
+    _one_of("decision", ("approved", "rejected")),
+)
+
+counters = Table(
+    "counters",
+    metadata,
+    Column("scope_kind", String(20), primary_key=True),
+    Column("scope_id", String(200), primary_key=True),
+    Column("window", String(20), primary_key=True),
+    Column("start", BigInteger, primary_key=True),
+    Column("held", BigInteger, nullable=False),
+    Column("spent", BigInteger, nullable=False),
+    CheckConstraint("held >= 0", name="held_not_negative"),
+)
+
+holds = Table(
+    "holds",
+    metadata,
+    Column("id", _Id, primary_key=True, autoincrement=True),
+    Column("kind", String(10), nullable=False),
+    Column("purchase_id", ForeignKey("purchases.id"), nullable=False),
+    Column("amount", BigInteger, nullable=False),
+    Column("status", String(10), nullable=False),
+    Column("posted", BigInteger, nullable=False, default=0),
+    Column("placed_at", BigInteger, nullable=False),
+    Column("ended_at", BigInteger),
+    _one_of("kind", ("purchase", "bond")),
+    _one_of("status", ("held", "posted", "voided")),
+    UniqueConstraint("purchase_id", "kind"),
+    Index("holds_status", "status"),
+)
+
+# The counter rows that a hold charged: post and void change exactly these.
+hold_charges = Table(
+    "hold_charges",
+    metadata,
+    Column("hold_id", ForeignKey("holds.id"), primary_key=True),
+    Column("scope_kind", String(20), primary_key=True),
+    Column("scope_id", String(200), primary_key=True),
+    Column("window", String(20), primary_key=True),
+    Column("start", BigInteger, primary_key=True),
+)
+
+steps = Table(
+    "steps",
+    metadata,
+    Column("id", _Id, primary_key=True, autoincrement=True),
+    Column("chain_id", BigInteger, nullable=False),
+    Column("signer", String(42), nullable=False),
+    Column("nonce", BigInteger, nullable=False),
+    Column("kind", String(10), nullable=False),
+    Column("status", String(10), nullable=False),
+    Column("purchase_id", ForeignKey("purchases.id")),
+    Column("escrow_id", String(66)),
+    Column("recipient", String(42), nullable=False),
+    Column("data", Text, nullable=False),
+    Column("gas_limit", BigInteger, nullable=False),
+    Column("usdc", BigInteger),
+    Column("reference", String(40)),
+    Column("created_at", BigInteger, nullable=False),
+    Column("revert_reason", Text),
+    UniqueConstraint("chain_id", "signer", "nonce"),
+    _one_of("kind", StepKind),
+    _one_of("status", StepStatus),
+    Index("steps_purchase", "purchase_id"),
+    Index("steps_status", "status"),
+)
+
+attempts = Table(
+    "attempts",
+    metadata,
+    Column("hash", String(66), primary_key=True),
+    Column("step_id", ForeignKey("steps.id"), nullable=False),
+    Column("raw", Text, nullable=False),
+    Column("max_fee_per_gas", BigInteger, nullable=False),
+    Column("max_priority_fee_per_gas", BigInteger, nullable=False),
+    Column("signed_at", BigInteger, nullable=False),
+    Column("block_number", BigInteger),
+    Column("block_hash", String(66)),
+    Column("succeeded", Integer),
+    Column("gas_used", BigInteger),
+    Column("effective_gas_price", BigInteger),
+    Column("l1_fee_wei", BigInteger),
+    Index("attempts_step", "step_id"),
+)
+
+escrows = Table(
+    "escrows",
+    metadata,
+    Column("seq", _Id, primary_key=True, autoincrement=True),
+    Column("escrow_id", String(66), nullable=False, unique=True),
+    Column("escrow_key", String(66)),
+    # Null: an escrow of ours that no purchase knows, which reconciling reports.
+    Column("purchase_id", ForeignKey("purchases.id")),
+    Column("provider", String(42), nullable=False),
+    Column("amount", BigInteger, nullable=False),
+    Column("service_hash", String(66), nullable=False),
+    Column("state", String(12), nullable=False),
+    Column("deadline", BigInteger, nullable=False),
+    Column("window_ends", BigInteger),
+    Column("created_at", BigInteger, nullable=False),
+    Column("last_block", BigInteger, nullable=False),
+    _one_of("state", EscrowState),
+    Index("escrows_purchase", "purchase_id"),
+    Index("escrows_key", "escrow_key"),
+    Index("escrows_state", "state"),
+)
+
+journal = Table(
+    "journal",
+    metadata,
+    Column("block_hash", String(66), primary_key=True),
+    Column("log_index", Integer, primary_key=True),
+    Column("block_number", BigInteger, nullable=False),
+    Column("tx_hash", String(66), nullable=False),
+    Column("at", BigInteger, nullable=False),
+    Column("kind", String(12), nullable=False),
+    Column("debit", String(80), nullable=False),
+    Column("credit", String(80), nullable=False),
+    Column("amount", BigInteger, nullable=False),
+    Column("escrow_key", String(66)),
+    _one_of("kind", EntryKind),
+    CheckConstraint("amount >= 0", name="amount_not_negative"),
+    Index("journal_block", "block_number", "log_index"),
+    Index("journal_escrow", "escrow_key"),
+    Index("journal_kind", "kind", "at"),
+)
+
+# Running sums of the journal, so that comparing balances needs no scan.
+accounts = Table(
+    "accounts",
+    metadata,
+    Column("account", String(80), primary_key=True),
+    Column("balance", BigInteger, nullable=False),
+)
+
+# Named positions on chain: the last block compared, and the last block known final.
+cursors = Table(
+    "cursors",
+    metadata,
+    Column("name", String(20), primary_key=True),
+    Column("number", BigInteger, nullable=False),
+    Column("hash", String(66), nullable=False),
+    Column("at", BigInteger, nullable=False),
+)
+
+observations = Table(
+    "observations",
+    metadata,
+    Column("treasury", String(42), primary_key=True),
+    Column("at", BigInteger, nullable=False),
+    Column("block_number", BigInteger, nullable=False),
+    Column("usdc_balance", BigInteger, nullable=False),
+    Column("usdc_allowance", BigInteger, nullable=False),
+    # Text: wei of a rich account exceeds 64 bits.
+    Column("gas_balance_wei", String(40), nullable=False),
+    Column("max_fee_per_gas", BigInteger, nullable=False),
+    Column("l1_fee_upper_bound_wei", BigInteger, nullable=False),
+    Column("note", Text),
+)
+
+leases = Table(
+    "leases",
+    metadata,
+    Column("name", String(100), primary_key=True),
+    Column("holder", String(100), nullable=False),
+    Column("host", String(300), nullable=False),
+    Column("pid", Integer, nullable=False),
+    # Grows with every takeover; commits of a holder that lost the lease are refused by it.
+    Column("token", BigInteger, nullable=False),
+    # Milliseconds: takeovers happen within seconds.
+    Column("expires_at_ms", BigInteger, nullable=False),
+)
+
+pauses = Table(
+    "pauses",
+    metadata,
+    Column("scope_kind", String(20), primary_key=True),
+    Column("scope_id", String(64), primary_key=True),
+    Column("reason", Text, nullable=False),
+    Column("by", String(200), nullable=False),
+    Column("at", BigInteger, nullable=False),
+)
+
+# What operators order for the treasury itself: withdrawals, and minting of test tokens.
+orders = Table(
+    "orders",
+    metadata,
+    Column("id", String(40), primary_key=True),
+    Column("kind", String(10), nullable=False),
+    Column("recipient", String(42), nullable=False),
+    Column("amount", BigInteger, nullable=False),
+    Column("by", String(64), nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("status", String(10), nullable=False),
+    Column("created_at", BigInteger, nullable=False),
+    Column("message", Text),
+    _one_of("kind", ("withdraw", "mint")),
+    _one_of("status", ("approved", "sent", "done", "failed")),
+    Index("orders_status", "status"),
+)
+
+# What the database belongs to: it must never be used with another chain or treasury.
+identity = Table(
+    "identity",
+    metadata,
+    Column("chain_id", BigInteger, primary_key=True),
+    Column("genesis", String(66), nullable=False),
+    Column("kernel", String(42), nullable=False),
+    Column("treasury", String(42), nullable=False),
+)
+
+explanations = Table(
+    "explanations",
+    metadata,
+    Column("discrepancy_id", String(40), primary_key=True),
+    Column("by", String(64), nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("at", BigInteger, nullable=False),
+)
+
+audit = Table(
+    "audit",
+    metadata,
+    Column("seq", BigInteger().with_variant(Integer, "sqlite"), primary_key=True),
+    Column("at", BigInteger, nullable=False),
+    Column("event", String(40), nullable=False),
+    Column("subject", String(100), nullable=False),
+    Column("body", Text, nullable=False),
+    Column("hash", String(64), nullable=False),
+)

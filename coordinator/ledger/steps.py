@@ -1,0 +1,403 @@
+"""The executor's lease, and steps and attempts: persisted before anything is sent."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import socket
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Connection, func, insert, select, update
+
+from coordinator.domain.errors import LeaseLost
+from coordinator.domain.steps import IN_FLIGHT, Attempt, Call, Receipt, Step, StepKind, StepStatus
+from coordinator.domain.usdc import Usdc
+from coordinator.ledger import schema as t
+from coordinator.ledger.audit import AuditLog
+from coordinator.ledger.database import Database
+
+_s = t.steps.c
+_a = t.attempts.c
+_SPENDING = frozenset({StepKind.CREATE, StepKind.LINK})
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """The right to act for one signer; ``token`` grows with every takeover."""
+
+    name: str
+    holder: str
+    token: int
+
+
+@dataclass(frozen=True, slots=True)
+class LeaseHolder:
+    """Who holds the lease; ``alive`` when it has not run out and its process is not known dead."""
+
+    holder: str
+    host: str
+    pid: int
+    alive: bool
+
+
+class StepBook:
+    """Steps of one signer on one chain."""
+
+    def __init__(self, database: Database, audit: AuditLog, *, chain_id: int, signer: str) -> None:
+        self._database = database
+        self._audit = audit
+        self._chain_id = chain_id
+        self._signer = signer
+        self._host = _host()
+
+    def acquire_lease(self, holder: str, *, seconds: int) -> Lease | None:
+        """Take or renew the lease for ``seconds``; None while another live holder has it.
+
+        A holder on this host whose process is gone is taken over at once.
+        """
+        name = self._lease_name()
+        now_ms = time.time_ns() // 1_000_000
+        with self._database.write() as connection:
+            row = connection.execute(select(t.leases).where(t.leases.c.name == name)).one_or_none()
+            values = {
+                "holder": holder,
+                "host": self._host,
+                "pid": os.getpid(),
+                "expires_at_ms": now_ms + seconds * 1000,
+            }
+            if row is None:
+                connection.execute(insert(t.leases).values(name=name, token=1, **values))
+                return Lease(name, holder, 1)
+            if row.holder != holder and self._alive(row, now_ms):
+                return None
+            token = row.token if row.holder == holder else row.token + 1
+            connection.execute(
+                update(t.leases).where(t.leases.c.name == name).values(token=token, **values)
+            )
+            return Lease(name, holder, token)
+
+    def release_lease(self, lease: Lease) -> None:
+        """Let another process act at once."""
+        with self._database.write() as connection:
+            connection.execute(
+                update(t.leases)
+                .where(t.leases.c.name == lease.name, t.leases.c.token == lease.token)
+                .values(expires_at_ms=0)
+            )
+
+    def lease_holder(self) -> LeaseHolder | None:
+        """Who acts for the signer, or did last."""
+        query = select(t.leases).where(t.leases.c.name == self._lease_name())
+        with self._database.read() as connection:
+            row = connection.execute(query).one_or_none()
+        if row is None:
+            return None
+        alive = self._alive(row, time.time_ns() // 1_000_000)
+        return LeaseHolder(row.holder, row.host, row.pid, alive)
+
+    def allocate(
+        self, lease: Lease, calls: Sequence[Call], *, nonce_floor: int, now: int
+    ) -> list[Step]:
+        """Give each call the next nonce, in order; ``nonce_floor`` is the chain's count.
+
+        LeaseLost, and nothing written, when another executor has taken over.
+        """
+        with self._database.write() as connection:
+            self._fence(connection, lease)
+            highest = connection.execute(
+                select(func.max(_s.nonce)).where(
+                    _s.chain_id == self._chain_id, _s.signer == self._signer
+                )
+            ).scalar()
+            nonce = nonce_floor if highest is None else max(nonce_floor, highest + 1)
+            steps = []
+            for offset, call in enumerate(calls):
+                made = connection.execute(
+                    insert(t.steps).values(
+                        chain_id=self._chain_id,
+                        signer=self._signer,
+                        nonce=nonce + offset,
+                        kind=call.kind.value,
+                        status=StepStatus.ALLOCATED.value,
+                        purchase_id=call.purchase_id,
+                        escrow_id=call.escrow_id,
+                        recipient=call.to,
+                        data=call.data,
+                        gas_limit=call.gas_limit,
+                        usdc=call.usdc.base_units if call.usdc is not None else None,
+                        reference=call.reference,
+                        created_at=now,
+                    )
+                )
+                assert made.inserted_primary_key is not None
+                steps.append(
+                    Step(
+                        id=int(made.inserted_primary_key[0]),
+                        nonce=nonce + offset,
+                        call=call,
+                        status=StepStatus.ALLOCATED,
+                        created_at=now,
+                    )
+                )
+            return steps
+
+    def store_attempts(
+        self, lease: Lease, signed: Sequence[tuple[Step, Attempt]], *, fill: Call, now: int
+    ) -> list[Attempt]:
+        """Keep the signed bytes; those returned may be sent, in nonce order.
+
+        A create or link whose purchase was paused meanwhile becomes ``fill`` under its nonce and
+        its bytes are dropped. LeaseLost when another executor has taken over.
+        """
+        kept = []
+        with self._database.write() as connection:
+            self._fence(connection, lease)
+            paused = self._paused_purchases(connection, [step for step, _ in signed])
+            for step, attempt in signed:
+                if step.kind in _SPENDING and step.call.purchase_id in paused and not step.attempts:
+                    self._make_fill(connection, step, fill)
+                    continue
+                connection.execute(
+                    insert(t.attempts).values(
+                        hash=attempt.hash,
+                        step_id=step.id,
+                        raw=attempt.raw,
+                        max_fee_per_gas=attempt.max_fee_per_gas,
+                        max_priority_fee_per_gas=attempt.max_priority_fee_per_gas,
+                        signed_at=now,
+                    )
+                )
+                connection.execute(
+                    update(t.steps).where(_s.id == step.id).values(status=StepStatus.SIGNED.value)
+                )
+                self._audit.append(
+                    connection,
+                    now,
+                    f"{step.kind}_signed",
+                    step.call.purchase_id or step.call.reference or "treasury",
+                    nonce=step.nonce,
+                    tx_hash=attempt.hash,
+                )
+                kept.append(attempt)
+        return kept
+
+    def in_flight(self) -> list[Step]:
+        """Steps that could still be mined, in nonce order."""
+        with self._database.read() as connection:
+            return self._load(connection, _s.status.in_([s.value for s in IN_FLIGHT]))
+
+    def of_purchase(self, purchase_id: str) -> list[Step]:
+        """Every step of the purchase, in nonce order."""
+        with self._database.read() as connection:
+            return self._load(connection, _s.purchase_id == purchase_id)
+
+    def of_purchases(self, connection: Connection, ids: Iterable[str]) -> list[Step]:
+        """Steps of several purchases in the caller's transaction, in nonce order."""
+        return self._load(connection, _s.purchase_id.in_(list(ids)))
+
+    def store_receipts(
+        self, receipts: Sequence[tuple[Step, Receipt, str | None]], *, now: int
+    ) -> None:
+        """Keep what the chain proved of steps; the text is a revert's reason."""
+        if not receipts:
+            return
+        with self._database.write() as connection:
+            for step, receipt, revert_reason in receipts:
+                status = StepStatus.MINED if receipt.succeeded else StepStatus.REVERTED
+                connection.execute(
+                    update(t.attempts)
+                    .where(_a.hash == receipt.tx_hash)
+                    .values(
+                        block_number=receipt.block_number,
+                        block_hash=receipt.block_hash,
+                        succeeded=int(receipt.succeeded),
+                        gas_used=receipt.gas_used,
+                        effective_gas_price=receipt.effective_gas_price,
+                        l1_fee_wei=receipt.l1_fee_wei,
+                    )
+                )
+                connection.execute(
+                    update(t.steps)
+                    .where(_s.id == step.id)
+                    .values(status=status.value, revert_reason=revert_reason)
+                )
+                self._audit.append(
+                    connection,
+                    now,
+                    f"{step.kind}_{status}",
+                    step.call.purchase_id or step.call.reference or "treasury",
+                    nonce=step.nonce,
+                    tx_hash=receipt.tx_hash,
+                    block=receipt.block_number,
+                    why=revert_reason,
+                )
+
+    def displace(self, step: Step, *, now: int) -> None:
+        """Note that a transaction which is not ours was mined at the step's nonce."""
+        with self._database.write() as connection:
+            connection.execute(
+                update(t.steps).where(_s.id == step.id).values(status=StepStatus.DISPLACED.value)
+            )
+            self._audit.append(
+                connection,
+                now,
+                "foreign_transaction",
+                step.call.purchase_id or step.call.reference or "treasury",
+                nonce=step.nonce,
+            )
+
+    def gas_by_agent(self) -> dict[str, int]:
+        """Wei paid for mined transactions, by agent; the treasury's own under an empty name."""
+        query = (
+            select(
+                func.coalesce(t.purchases.c.agent, ""),
+                _a.gas_used,
+                _a.effective_gas_price,
+                _a.l1_fee_wei,
+            )
+            .join(t.steps, _s.id == _a.step_id)
+            .outerjoin(t.purchases, t.purchases.c.id == _s.purchase_id)
+            .where(_a.gas_used.is_not(None))
+        )
+        sums: dict[str, int] = {}
+        with self._database.read() as connection:
+            for agent, used, price, l1_fee in connection.execute(query):
+                sums[agent] = sums.get(agent, 0) + used * price + l1_fee
+        return sums
+
+    def gas_by_step(self) -> dict[str, tuple[int, int, int]]:
+        """(count, gas used, wei) of mined transactions, by step kind."""
+        query = (
+            select(_s.kind, _a.gas_used, _a.effective_gas_price, _a.l1_fee_wei)
+            .join(t.steps, _s.id == _a.step_id)
+            .where(_a.gas_used.is_not(None))
+        )
+        sums: dict[str, tuple[int, int, int]] = {}
+        with self._database.read() as connection:
+            for kind, used, price, l1_fee in connection.execute(query):
+                count, gas, wei = sums.get(kind, (0, 0, 0))
+                sums[kind] = (count + 1, gas + used, wei + used * price + l1_fee)
+        return sums
+
+    def _load(self, connection: Connection, where: Any) -> list[Step]:
+        own = (_s.chain_id == self._chain_id, _s.signer == self._signer)
+        rows = connection.execute(select(t.steps).where(where, *own).order_by(_s.nonce)).all()
+        attempts: dict[int, list[Any]] = {}
+        query = select(t.attempts).where(_a.step_id.in_([row.id for row in rows]))
+        for attempt in connection.execute(query.order_by(_a.signed_at)):
+            attempts.setdefault(attempt.step_id, []).append(attempt)
+        return [_step(row, attempts.get(row.id, [])) for row in rows]
+
+    def _make_fill(self, connection: Connection, step: Step, fill: Call) -> None:
+        connection.execute(
+            update(t.steps)
+            .where(_s.id == step.id)
+            .values(
+                kind=fill.kind.value,
+                recipient=fill.to,
+                data=fill.data,
+                gas_limit=fill.gas_limit,
+                usdc=None,
+                escrow_id=None,
+                purchase_id=None,
+            )
+        )
+
+    def _paused_purchases(self, connection: Connection, steps: Sequence[Step]) -> set[str]:
+        paused = {(row.scope_kind, row.scope_id) for row in connection.execute(select(t.pauses))}
+        ids = {step.call.purchase_id for step in steps if step.call.purchase_id}
+        if not paused or not ids:
+            return set()
+        p = t.purchases.c
+        query = select(p.id, p.agent, p.provider_name).where(p.id.in_(ids))
+        return {
+            row.id
+            for row in connection.execute(query)
+            if {("organisation", ""), ("agent", row.agent), ("provider", row.provider_name)}
+            & paused
+        }
+
+    def _fence(self, connection: Connection, lease: Lease) -> None:
+        query = select(t.leases.c.token).where(t.leases.c.name == lease.name)
+        if connection.execute(query).scalar() != lease.token:
+            raise LeaseLost("another executor acts for this signer; nothing was written or sent")
+
+    def _lease_name(self) -> str:
+        return f"executor:{self._chain_id}:{self._signer}"
+
+    def _alive(self, row: Any, now_ms: int) -> bool:
+        if row.expires_at_ms <= now_ms:
+            return False
+        return not (row.host == self._host and not _process_exists(row.pid))
+
+
+def new_holder() -> str:
+    """A name for one executor, never used twice."""
+    return f"exe_{secrets.token_hex(8)}"
+
+
+def _step(row: Any, attempts: Sequence[Any]) -> Step:
+    mined = next((a for a in attempts if a.block_number is not None), None)
+    return Step(
+        id=row.id,
+        nonce=row.nonce,
+        call=Call(
+            kind=StepKind(row.kind),
+            to=row.recipient,
+            data=row.data,
+            gas_limit=row.gas_limit,
+            purchase_id=row.purchase_id,
+            escrow_id=row.escrow_id,
+            usdc=Usdc.from_base_units(row.usdc) if row.usdc is not None else None,
+            reference=row.reference,
+        ),
+        status=StepStatus(row.status),
+        attempts=tuple(
+            Attempt(
+                hash=a.hash,
+                raw=a.raw,
+                max_fee_per_gas=a.max_fee_per_gas,
+                max_priority_fee_per_gas=a.max_priority_fee_per_gas,
+            )
+            for a in attempts
+        ),
+        receipt=Receipt(
+            tx_hash=mined.hash,
+            block_number=mined.block_number,
+            block_hash=mined.block_hash,
+            succeeded=bool(mined.succeeded),
+            gas_used=mined.gas_used,
+            effective_gas_price=mined.effective_gas_price,
+            l1_fee_wei=mined.l1_fee_wei,
+        )
+        if mined
+        else None,
+        revert_reason=row.revert_reason,
+        created_at=row.created_at,
+    )
+
+
+def _host() -> str:
+    # A pid means something only within one boot and one pid namespace.
+    parts = [socket.gethostname()]
+    for path in ("/proc/sys/kernel/random/boot_id",):
+        if Path(path).exists():
+            parts.append(Path(path).read_text().strip())
+    namespace = Path("/proc/self/ns/pid")
+    if namespace.exists():
+        parts.append(os.readlink(namespace))
+    return "/".join(parts)
+
+
+def _process_exists(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
