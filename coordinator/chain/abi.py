@@ -25,7 +25,7 @@ class Abi:
         self._functions = {i["name"]: i for i in self.items if i["type"] == "function"}
         self._events = {i["name"]: i for i in self.items if i["type"] == "event"}
         self._errors = {
-            "0x" + function_abi_to_4byte_selector(i).hex(): i["name"]  # type: ignore[arg-type]
+            "0x" + function_abi_to_4byte_selector(i).hex(): i["name"]
             for i in self.items
             if i["type"] == "error"
         }
@@ -41,7 +41,7 @@ class Abi:
         return values[0] if len(values) == 1 else values
 
     def topic(self, event: str) -> str:
-        return "0x" + event_abi_to_log_topic(self._events[event]).hex()  # type: ignore[arg-type]
+        return "0x" + event_abi_to_log_topic(self._events[event]).hex()
 
     def log(self, event: str, log: dict[str, Any]) -> dict[str, Any]:
         """The arguments of a log of ``event``; 32-byte values and addresses as hex."""

@@ -154,7 +154,7 @@ class EvmChain:
             )
         nonce, wei, balance, allowance, creates, paused, listed = (int(a, 16) for a in answers[:7])
         l1_bound = answers[7] if len(answers) > 7 else None
-        known = isinstance(l1_bound, str) and len(l1_bound) == 66
+        l1_bound_wei = int(l1_bound, 16) if isinstance(l1_bound, str) and len(l1_bound) == 66 else 0
         trouble = "the kernel is paused" if paused else None
         if not listed:
             trouble = "the kernel does not accept the vault"
@@ -167,9 +167,7 @@ class EvmChain:
             usdc_balance=Usdc.from_base_units(balance),
             usdc_allowance=Usdc.from_base_units(min(allowance, 2**62)),
             gas_balance_wei=wei,
-            fees=suggested_fees(
-                base_fee, tip, int(l1_bound, 16) if known else 0, self._max_fee_wei
-            ),
+            fees=suggested_fees(base_fee, tip, l1_bound_wei, self._max_fee_wei),
             rail_trouble=trouble,
         )
 
@@ -274,7 +272,10 @@ class EvmChain:
             raise ChainUnavailable(
                 f"the endpoint has no balances of block {block_number}: {refused.message[:200]}"
             )
-        amounts = [Usdc.from_base_units(int(answer, 16)) for answer in answers]
+        # No code at the address yet answers with nothing: then it holds nothing.
+        amounts = [
+            Usdc.from_base_units(int(answer, 16) if answer != "0x" else 0) for answer in answers
+        ]
         return amounts[0], dict(zip(escrow_keys, amounts[1:], strict=True))
 
     def _calls(self, calls: Iterable[tuple[str, str]], at: str) -> list[Any]:
@@ -331,7 +332,9 @@ class EvmChain:
         stored = self.escrows_at(delivered, block_number=to)
         return [
             replace(event, window_ends=stored[event.escrow_id].window_ends)
-            if event.state is EscrowState.DELIVERED and event.escrow_id in stored
+            if event.state is EscrowState.DELIVERED
+            and event.escrow_id
+            and event.escrow_id in stored
             else event
             for event in events
         ]

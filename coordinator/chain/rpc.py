@@ -91,7 +91,7 @@ class Rpc:
         return answers
 
     def _post(self, url: str, calls: Sequence[Call]) -> list[Any]:
-        body = [
+        body: list[Any] = [
             {"jsonrpc": "2.0", "id": next(self._ids), "method": method, "params": list(params)}
             for method, params in calls
         ]

@@ -24,7 +24,6 @@ class EscrowState(StrEnum):
 
 
 EMPTY: Final = frozenset({EscrowState.CREATED, EscrowState.QUOTED})
-CLOSED: Final = frozenset({EscrowState.SETTLED, EscrowState.CANCELLED})
 
 STATUS_OF: Final = {
     EscrowState.CREATED: Status.CREATED,

@@ -81,10 +81,12 @@ class AuditLog:
         with self._database.read() as connection:
             return _head(connection)
 
-    def rows(self, after: int = 0) -> Iterator[dict[str, Any]]:
-        """Every row after sequence number ``after``, oldest first, as plain data."""
+    def rows(self, after: int = 0, *, subject: str | None = None) -> Iterator[dict[str, Any]]:
+        """Rows after sequence number ``after``, oldest first, as plain data; all or a subject's."""
+        query = select(t.audit).where(t.audit.c.seq > after).order_by(t.audit.c.seq)
+        if subject is not None:
+            query = query.where(t.audit.c.subject == subject)
         with self._database.read() as connection:
-            query = select(t.audit).where(t.audit.c.seq > after).order_by(t.audit.c.seq)
             for row in connection.execute(query).mappings():
                 yield {**row, "body": json.loads(row["body"])}
 

@@ -12,7 +12,6 @@ from sqlalchemy import Connection, func, insert, select, update
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 
 from coordinator.domain.chain_events import (
-    CLOSED,
     EMPTY,
     STATUS_OF,
     Block,
@@ -200,11 +199,11 @@ class ChainBook:
             for row in rows
         ]
 
-    def escrows(self, *, only_open: bool = False) -> list[KnownEscrowRow]:
-        """Every escrow of ours that was seen on chain, oldest first."""
+    def escrows(self, *, unknown: bool = False) -> list[KnownEscrowRow]:
+        """Escrows of ours seen on chain, oldest first; ``unknown``: those without a purchase."""
         query = select(t.escrows).order_by(_e.seq)
-        if only_open:
-            query = query.where(_e.state.not_in([state.value for state in CLOSED]))
+        if unknown:
+            query = query.where(_e.purchase_id.is_(None))
         with self._database.read() as connection:
             return [
                 KnownEscrowRow(
@@ -444,10 +443,13 @@ class ChainBook:
         }
 
     def _open_bonds(self, connection: Connection) -> Iterable[str]:
-        query = select(t.accounts.c.account).where(
-            t.accounts.c.account.like("bond:%"), t.accounts.c.balance > 0
+        j = t.journal.c
+        placed = select(j.debit).where(j.kind == EntryKind.BOND.value)
+        ended = select(j.credit).where(
+            j.kind.in_([EntryKind.BOND_RETURN.value, EntryKind.BOND_LOSS.value])
         )
-        return [account.removeprefix("bond:") for (account,) in connection.execute(query)]
+        accounts = connection.execute(placed.except_(ended)).scalars()
+        return [account.removeprefix("bond:") for account in accounts]
 
     def _write_entries(
         self, connection: Connection, entries: list[Entry], after: int, to: Block, now: int
@@ -467,8 +469,6 @@ class ChainBook:
                     escrow_key=entry.escrow_key,
                 )
             )
-            _add_balance(connection, entry.debit, entry.amount.base_units)
-            _add_balance(connection, entry.credit, -entry.amount.base_units)
         self._audit.append(
             connection,
             now,
@@ -534,15 +534,5 @@ def _set_cursor(connection: Connection, block: Block) -> None:
         added.on_conflict_do_update(
             index_elements=[t.cursors.c.name],
             set_={"number": block.number, "hash": block.hash, "at": block.at},
-        )
-    )
-
-
-def _add_balance(connection: Connection, account: str, amount: int) -> None:
-    added = sqlite_insert(t.accounts).values(account=account, balance=amount)
-    connection.execute(
-        added.on_conflict_do_update(
-            index_elements=[t.accounts.c.account],
-            set_={"balance": t.accounts.c.balance + amount},
         )
     )

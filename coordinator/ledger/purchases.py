@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, delete, exists, func, insert, select, update
+from sqlalchemy import Connection, case, delete, exists, func, insert, select, update
 
 from coordinator.domain.decision import Decision, Facts, Funds, purchase_scopes
 from coordinator.domain.errors import IdempotencyConflict, UnknownId
@@ -297,6 +297,39 @@ class PurchaseBook:
             )
             for row in rows
         ]
+
+    def usage(self, counters: Iterable[CounterKey]) -> Mapping[CounterKey, Usage]:
+        """What the counters hold; one that was never charged is missing."""
+        with self._database.read() as connection:
+            return read_usage(connection, counters)
+
+    def sums_by(self, column: str, *, since: int | None, until: int | None) -> Mapping[str, Usage]:
+        """Held and spent by ``agent``, ``category`` or ``provider``, of purchases asked in range.
+
+        The range is [since, until); what has no such value stands under an empty name.
+        """
+        name = func.coalesce(_p.provider_name, _p.provider) if column == "provider" else _p[column]
+        held = func.sum(case((t.holds.c.status == "held", t.holds.c.amount), else_=0))
+        query = (
+            select(func.coalesce(name, ""), held, func.sum(t.holds.c.posted))
+            .join(t.holds, t.holds.c.purchase_id == _p.id)
+            .group_by(func.coalesce(name, ""))
+        )
+        if since is not None:
+            query = query.where(_p.created_at >= since)
+        if until is not None:
+            query = query.where(_p.created_at < until)
+        with self._database.read() as connection:
+            return {
+                found: Usage(Usdc.from_base_units(int(h)), Usdc.from_base_units(int(s)))
+                for found, h, s in connection.execute(query)
+            }
+
+    def stranded(self) -> Sequence[Purchase]:
+        """Purchases whose USDC nobody here can free."""
+        query = select(t.purchases).where(_p.stranded.is_not(None)).order_by(_p.seq)
+        with self._database.read() as connection:
+            return load_purchases(connection, self._tx_url, query)
 
     def approval(self, approval_id: str) -> PendingApproval:
         """The approval, whatever its state; UnknownId when there is none."""

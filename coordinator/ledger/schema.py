@@ -242,14 +242,6 @@ journal = Table(
     Index("journal_kind", "kind", "at"),
 )
 
-# Running sums of the journal, so that comparing balances needs no scan.
-accounts = Table(
-    "accounts",
-    metadata,
-    Column("account", String(80), primary_key=True),
-    Column("balance", BigInteger, nullable=False),
-)
-
 # Named positions on chain: the last block compared, and the last block known final.
 cursors = Table(
     "cursors",
@@ -312,7 +304,7 @@ orders = Table(
     Column("created_at", BigInteger, nullable=False),
     Column("message", Text),
     _one_of("kind", ("withdraw", "mint")),
-    _one_of("status", ("approved", "sent", "done", "failed")),
+    _one_of("status", ("approved", "done", "failed")),
     Index("orders_status", "status"),
 )
 
@@ -344,4 +336,5 @@ audit = Table(
     Column("subject", String(100), nullable=False),
     Column("body", Text, nullable=False),
     Column("hash", String(64), nullable=False),
+    Index("audit_subject", "subject"),
 )

@@ -1,0 +1,172 @@
+"""Settings from the environment or ``.env``, and the policy file; every fault at once."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Final, Literal
+
+from dotenv import dotenv_values
+from pydantic import Field, ValidationError, field_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from coordinator.domain.address import checksummed
+from coordinator.domain.errors import ConfigurationError
+from coordinator.domain.policy import Policy
+from coordinator.domain.policy_text import parse_policy
+from coordinator.domain.usdc import Usdc
+
+_PREFIX: Final = "COORDINATOR_"
+_HEX_SECRET: Final = re.compile(r"(0x)?[0-9a-fA-F]{64,}", re.ASCII)
+SECRET_NAMES: Final = (
+    "TREASURY_PRIVATE_KEY",
+    "COORDINATOR_ID_SECRET",
+    "COORDINATOR_KEYSTORE_PASSWORD",
+)
+
+
+class Settings(BaseSettings):
+    """Every setting, frozen; names are ``COORDINATOR_`` and the field in capitals."""
+
+    model_config = SettingsConfigDict(env_prefix=_PREFIX, frozen=True, extra="ignore")
+
+    network: Literal["anvil", "base-sepolia", "base"] = "anvil"
+    rpc_url: str | None = None
+    database_url: str = "sqlite:///coordinator.db"
+    policy_file: Path = Path("policy.toml")
+    signer: str = "env:TREASURY_PRIVATE_KEY"
+    payer: Literal["wallet"] = "wallet"
+    rail: Literal["actp"] = "actp"
+    kernel_address: str | None = None
+    vault_address: str | None = None
+    usdc_address: str | None = None
+    start_block: Annotated[int, Field(ge=0)] | None = None
+    confirmations: Annotated[int, Field(ge=1, le=1000)] = 1
+    finality: str | None = None
+    allowance_limit: str = "1000"
+    max_fee_gwei: str | None = None
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+    deployments_folder: Path = Path(".local/deployments")
+
+    @field_validator("kernel_address", "vault_address", "usdc_address")
+    @classmethod
+    def _address(cls, value: str | None) -> str | None:
+        return checksummed(value) if value else None
+
+    @field_validator("finality")
+    @classmethod
+    def _finality(cls, value: str | None) -> str | None:
+        if value and value not in ("finalized", "safe") and not value.isdecimal():
+            raise ValueError("must be finalized, safe or a number of blocks")
+        return value or None
+
+    @field_validator("max_fee_gwei")
+    @classmethod
+    def _gwei(cls, value: str | None) -> str | None:
+        if value and not re.fullmatch(r"[0-9]{1,9}(\.[0-9]{1,9})?", value):
+            raise ValueError("must be a number of gwei such as 0.5")
+        return value or None
+
+    @field_validator("allowance_limit")
+    @classmethod
+    def _allowance(cls, value: str) -> str:
+        Usdc(value)
+        return value
+
+    @property
+    def max_fee_wei(self) -> int | None:
+        """The fee ceiling in wei per gas; None for none."""
+        if self.max_fee_gwei is None:
+            return None
+        whole, _, part = self.max_fee_gwei.partition(".")
+        return int(whole) * 10**9 + int(part.ljust(9, "0"))
+
+    @property
+    def rpc_urls(self) -> tuple[str, ...]:
+        return tuple(u.strip() for u in (self.rpc_url or "").split(",") if u.strip())
+
+
+class Secrets(Mapping[str, str]):
+    """Secrets by name: the environment, then ``.env``; each also as a file in ``NAME_FILE``."""
+
+    def __init__(self, environment: Mapping[str, str]) -> None:
+        self._environment = environment
+
+    def __repr__(self) -> str:
+        return "Secrets(…)"
+
+    def __getitem__(self, name: str) -> str:
+        if value := self._environment.get(name):
+            return value
+        if path := self._environment.get(f"{name}_FILE"):
+            try:
+                return Path(path).expanduser().read_text().strip()
+            except OSError as fault:
+                raise ConfigurationError(f"{name}_FILE: {path}: {fault.strerror}") from None
+        raise KeyError(name)
+
+    def __iter__(self):  # type: ignore[no-untyped-def]
+        return iter(SECRET_NAMES)
+
+    def __len__(self) -> int:
+        return len(SECRET_NAMES)
+
+
+def environment(env_file: Path | None = None) -> dict[str, str]:
+    """The process's environment over the values of ``.env`` (or ``env_file``)."""
+    path = env_file or Path(".env")
+    values = {k: v for k, v in dotenv_values(path).items() if v} if path.is_file() else {}
+    return {**values, **{k: v for k, v in os.environ.items() if v}}
+
+
+def load_settings(env: Mapping[str, str]) -> Settings:
+    """The settings in ``env``; ConfigurationError lists every fault and unknown name."""
+    known = {f"{_PREFIX}{name.upper()}": name for name in Settings.model_fields}
+    others = {*SECRET_NAMES, *(f"{n}_FILE" for n in SECRET_NAMES), "COORDINATOR_KILL_AT"}
+    faults = [
+        f"{name} is not a setting"
+        for name in sorted(env)
+        if name.startswith(_PREFIX) and name not in known and name not in others
+    ]
+    values = {field: env[name] for name, field in known.items() if name in env}
+    try:
+        settings = Settings.model_validate(values)
+    except ValidationError as error:
+        faults += [
+            f"{_PREFIX}{str(item['loc'][0]).upper()}: {item['msg'].removeprefix('Value error, ')}"
+            for item in error.errors()
+        ]
+    if faults:
+        raise ConfigurationError(*faults)
+    return settings
+
+
+def id_secret(secrets: Mapping[str, str]) -> bytes:
+    """The id secret, at least 32 bytes in hex; ConfigurationError when missing or weak."""
+    text = secrets.get("COORDINATOR_ID_SECRET")
+    if not text:
+        raise ConfigurationError(
+            "COORDINATOR_ID_SECRET is not set: `coordinator init` makes one; a database that was"
+            " used before needs the same one again"
+        )
+    if not _HEX_SECRET.fullmatch(text.strip()):
+        raise ConfigurationError("COORDINATOR_ID_SECRET must be at least 64 hex digits")
+    digits = text.strip().removeprefix("0x")
+    return bytes.fromhex(digits[: len(digits) // 2 * 2])
+
+
+def read_policy(source: Policy | Path) -> Policy:
+    """The policy of a file, or a policy built in code, with every fault told at once."""
+    if isinstance(source, Policy):
+        return Policy.from_dict(source.document())
+    try:
+        text = source.read_text()
+    except FileNotFoundError:
+        raise ConfigurationError(
+            f"there is no policy file {source}: `coordinator init` writes one"
+        ) from None
+    except (OSError, UnicodeDecodeError) as fault:
+        raise ConfigurationError(f"the policy file {source} can't be read: {fault}") from None
+    return parse_policy(text, name=source.name)

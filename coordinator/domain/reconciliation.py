@@ -1,0 +1,56 @@
+"""Differences between the books and the chain, each with a name that lasts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from hashlib import sha256
+from typing import Any
+
+from coordinator.domain.usdc import Usdc
+
+
+@dataclass(frozen=True, slots=True)
+class Discrepancy:
+    """One difference; ``action`` is the command that deals with it."""
+
+    kind: str
+    detail: str
+    action: str
+    amount: Usdc | None = None
+    purchase_id: str | None = None
+    escrow_id: str | None = None
+
+    @property
+    def id(self) -> str:
+        """The same difference has the same id, every time it is found."""
+        parts = (self.kind, self.purchase_id or "", self.escrow_id or "", self.detail)
+        return "dis_" + sha256("\n".join(parts).encode()).hexdigest()[:20]
+
+    def as_dict(self) -> dict[str, Any]:
+        return {
+            "id": self.id,
+            "kind": self.kind,
+            "purchase_id": self.purchase_id,
+            "escrow_id": self.escrow_id,
+            "amount": str(self.amount) if self.amount is not None else None,
+            "detail": self.detail,
+            "action": self.action,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Reconciliation:
+    """What was compared, up to which block, and every difference that is not explained."""
+
+    from_block: int
+    to_block: int
+    events: int
+    discrepancies: tuple[Discrepancy, ...]
+
+    def as_dict(self) -> dict[str, Any]:
+        return {
+            "from_block": self.from_block,
+            "to_block": self.to_block,
+            "events": self.events,
+            "discrepancies": [d.as_dict() for d in self.discrepancies],
+        }

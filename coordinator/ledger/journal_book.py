@@ -1,0 +1,161 @@
+"""Reads of the journal: balances, sums for reports, and what has no explanation."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+
+from sqlalchemy import Connection, Integer, case, cast, func, select
+
+from coordinator.domain.journal import TREASURY, Entry, EntryKind
+from coordinator.domain.usdc import Usdc
+from coordinator.ledger import schema as t
+from coordinator.ledger.database import Database
+
+_j = t.journal.c
+
+
+class JournalBook:
+    """Answers about entries; writing them is the chain book's."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def treasury_balance(self) -> Usdc:
+        """What the treasury holds by the journal's entries alone."""
+        with self._database.read() as connection:
+            return _treasury_sum(connection, None)
+
+    def escrow_balances(self) -> Mapping[str, Usdc]:
+        """What each escrow holds by the journal's entries, by escrow key."""
+        signed = case((_j.debit == "escrow:" + _j.escrow_key, _j.amount), else_=-_j.amount)
+        query = (
+            select(_j.escrow_key, func.sum(signed).label("balance"))
+            .where(_j.escrow_key.is_not(None))
+            .group_by(_j.escrow_key)
+        )
+        with self._database.read() as connection:
+            return {
+                row.escrow_key: Usdc.from_base_units(int(row.balance))
+                for row in connection.execute(query)
+            }
+
+    def entries(self) -> Iterator[Entry]:
+        """Every entry in order of (block, log index)."""
+        query = select(t.journal).order_by(_j.block_number, _j.log_index)
+        with self._database.read() as connection:
+            for row in connection.execute(query):
+                yield _entry(row)
+
+    def sums(self, *, since: int | None, until: int | None) -> Mapping[EntryKind, Usdc]:
+        """Amounts by kind of entries with a block time in [since, until)."""
+        query = select(_j.kind, func.sum(_j.amount)).group_by(_j.kind)
+        if since is not None:
+            query = query.where(_j.at >= since)
+        if until is not None:
+            query = query.where(_j.at < until)
+        with self._database.read() as connection:
+            return {
+                EntryKind(kind): Usdc.from_base_units(int(amount))
+                for kind, amount in connection.execute(query)
+            }
+
+    def balance_before(self, at: int) -> Usdc:
+        """What the treasury held by entries with a block time below ``at``."""
+        with self._database.read() as connection:
+            return _treasury_sum(connection, at)
+
+    def unexplained_outflows(self) -> Sequence[Entry]:
+        """USDC that left without a purchase: outflows that no withdrawal of ours made."""
+        ours = (
+            select(t.attempts.c.hash)
+            .join(t.steps, t.steps.c.id == t.attempts.c.step_id)
+            .where(t.steps.c.kind == "withdraw")
+        )
+        query = (
+            select(t.journal)
+            .where(_j.kind == EntryKind.OUTFLOW.value, _j.tx_hash.not_in(ours))
+            .order_by(_j.block_number, _j.log_index)
+        )
+        with self._database.read() as connection:
+            return [_entry(row) for row in connection.execute(query)]
+
+    def posted_without_entries(self) -> Iterator[tuple[str, Usdc, Usdc]]:
+        """(purchase, posted, booked) where a posted hold and its entries differ."""
+        signed = case(
+            (_j.kind == EntryKind.FUND.value, _j.amount),
+            (_j.kind == EntryKind.REFUND.value, -_j.amount),
+            else_=0,
+        )
+        booked = func.coalesce(func.sum(signed), 0)
+        query = (
+            select(t.holds.c.purchase_id, t.holds.c.posted, cast(booked, Integer).label("booked"))
+            .join(t.purchases, t.purchases.c.id == t.holds.c.purchase_id)
+            .outerjoin(t.journal, _j.escrow_key == t.purchases.c.escrow_key)
+            .where(t.holds.c.kind == "purchase", t.holds.c.status != "held")
+            .group_by(t.holds.c.id, t.holds.c.purchase_id, t.holds.c.posted)
+            .having(booked != t.holds.c.posted)
+        )
+        with self._database.read() as connection:
+            for row in connection.execute(query):
+                yield (
+                    row.purchase_id,
+                    Usdc.from_base_units(row.posted),
+                    Usdc.from_base_units(int(row.booked)),
+                )
+
+    def counters_that_differ(self) -> Iterator[tuple[str, Usdc, Usdc]]:
+        """(counter, its held + spent, what its holds say) where they differ."""
+        c, h = t.hold_charges.c, t.holds.c
+        counted = case((h.status == "held", h.amount), else_=h.posted)
+        key = (c.scope_kind, c.scope_id, c.window, c.start)
+        sums = (
+            select(*key, func.sum(counted).label("counted"))
+            .join(t.holds, h.id == c.hold_id)
+            .group_by(*key)
+            .subquery()
+        )
+        k = t.counters.c
+        same = (
+            (k.scope_kind == sums.c.scope_kind)
+            & (k.scope_id == sums.c.scope_id)
+            & (k.window == sums.c.window)
+            & (k.start == sums.c.start)
+        )
+        query = (
+            select(t.counters, func.coalesce(sums.c.counted, 0).label("counted"))
+            .outerjoin(sums, same)
+            .where(k.held + k.spent != func.coalesce(sums.c.counted, 0))
+        )
+        with self._database.read() as connection:
+            for row in connection.execute(query):
+                yield (
+                    f"{row.scope_kind}:{row.scope_id} {row.window}",
+                    Usdc.from_base_units(row.held + row.spent),
+                    Usdc.from_base_units(int(row.counted)),
+                )
+
+
+def _entry(row: object) -> Entry:
+    values = row._mapping  # type: ignore[attr-defined]
+    return Entry(
+        block_number=values["block_number"],
+        block_hash=values["block_hash"],
+        log_index=values["log_index"],
+        tx_hash=values["tx_hash"],
+        at=values["at"],
+        kind=EntryKind(values["kind"]),
+        debit=values["debit"],
+        credit=values["credit"],
+        amount=Usdc.from_base_units(values["amount"]),
+        escrow_key=values["escrow_key"],
+    )
+
+
+def _treasury_sum(connection: Connection, before: int | None) -> Usdc:
+    signed = case((_j.debit == TREASURY, _j.amount), else_=-_j.amount)
+    query = select(func.coalesce(func.sum(signed), 0)).where(
+        (_j.debit == TREASURY) | (_j.credit == TREASURY)
+    )
+    if before is not None:
+        query = query.where(_j.at < before)
+    return Usdc.from_base_units(int(connection.execute(query).scalar_one()))

@@ -1,0 +1,280 @@
+"""What operators and the executor keep beside purchases: pauses, balances seen, orders."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from sqlalchemy import delete, insert, select, update
+
+from coordinator.domain.errors import ConfigurationError
+from coordinator.domain.gas import Fees
+from coordinator.domain.ports import Observation
+from coordinator.domain.usdc import Usdc
+from coordinator.ledger import schema as t
+from coordinator.ledger.audit import AuditLog
+from coordinator.ledger.database import Database
+
+# An unchanged balance is written again only this often.
+_REFRESH_SECONDS = 15
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """Which chain, kernel and treasury a database belongs to."""
+
+    chain_id: int
+    genesis: str
+    kernel: str
+    treasury: str
+
+
+@dataclass(frozen=True, slots=True)
+class Pause:
+    """Spending stopped for a scope: organisation, agent or provider."""
+
+    scope_kind: str
+    scope_id: str
+    reason: str
+    by: str
+    at: int
+
+    def __str__(self) -> str:
+        return f"{self.scope_kind}:{self.scope_id}" if self.scope_id else self.scope_kind
+
+
+@dataclass(frozen=True, slots=True)
+class SeenBalances:
+    """The treasury's balances as the executor last stored them."""
+
+    at: int
+    block_number: int
+    usdc_balance: Usdc
+    usdc_allowance: Usdc
+    gas_balance_wei: int
+    fees: Fees
+    note: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """A withdrawal of USDC, or the minting of test tokens; done only by chain evidence."""
+
+    id: str
+    kind: str
+    recipient: str
+    amount: Usdc
+    by: str
+    reason: str
+    status: str
+    created_at: int
+    message: str | None = None
+
+
+class OperationsBook:
+    """Small facts, each written with its audit row."""
+
+    def __init__(self, database: Database, audit: AuditLog) -> None:
+        self._database = database
+        self._audit = audit
+        self._last_seen: tuple[int, object] | None = None
+
+    def identity(self) -> Identity | None:
+        """What the database belongs to; None while it is fresh."""
+        with self._database.read() as connection:
+            row = connection.execute(select(t.identity)).one_or_none()
+        return Identity(row.chain_id, row.genesis, row.kernel, row.treasury) if row else None
+
+    def claim(self, identity: Identity) -> None:
+        """Bind a fresh database; ConfigurationError when it belongs to something else."""
+        known = self.identity()
+        if known is None:
+            with self._database.write() as connection:
+                if connection.execute(select(t.identity)).first() is None:
+                    connection.execute(
+                        insert(t.identity).values(
+                            chain_id=identity.chain_id,
+                            genesis=identity.genesis,
+                            kernel=identity.kernel,
+                            treasury=identity.treasury,
+                        )
+                    )
+            known = self.identity()
+        if known != identity:
+            assert known is not None
+            raise ConfigurationError(
+                f"this database belongs to treasury {known.treasury} and kernel {known.kernel} on"
+                f" chain {known.chain_id} (genesis {known.genesis[:12] or 'any'}); use another"
+                " COORDINATOR_DATABASE_URL"
+            )
+
+    def store_balances(self, treasury: str, seen: Observation, *, now: int) -> None:
+        """Keep balances for decisions, when they changed or the stored ones grow old."""
+        facts = (seen.usdc_balance, seen.usdc_allowance, seen.gas_balance_wei, seen.rail_trouble)
+        last = self._last_seen
+        if last and last[1] == facts and now - last[0] < _REFRESH_SECONDS:
+            return
+        values = {
+            "at": now,
+            "block_number": seen.head.number,
+            "usdc_balance": seen.usdc_balance.base_units,
+            "usdc_allowance": seen.usdc_allowance.base_units,
+            "gas_balance_wei": str(seen.gas_balance_wei),
+            "max_fee_per_gas": seen.fees.max_fee_per_gas if seen.fees else 0,
+            "l1_fee_upper_bound_wei": seen.fees.l1_fee_upper_bound_wei if seen.fees else 0,
+            "note": seen.rail_trouble,
+        }
+        with self._database.write() as connection:
+            changed = connection.execute(
+                update(t.observations).where(t.observations.c.treasury == treasury).values(values)
+            )
+            if changed.rowcount == 0:
+                connection.execute(insert(t.observations).values(treasury=treasury, **values))
+        self._last_seen = (now, facts)
+
+    def balances(self, treasury: str) -> SeenBalances | None:
+        """The balances last stored; None when no executor ever ran."""
+        query = select(t.observations).where(t.observations.c.treasury == treasury)
+        with self._database.read() as connection:
+            row = connection.execute(query).one_or_none()
+        if row is None:
+            return None
+        return SeenBalances(
+            at=row.at,
+            block_number=row.block_number,
+            usdc_balance=Usdc.from_base_units(row.usdc_balance),
+            usdc_allowance=Usdc.from_base_units(row.usdc_allowance),
+            gas_balance_wei=int(row.gas_balance_wei),
+            fees=Fees(row.max_fee_per_gas, 0, row.l1_fee_upper_bound_wei),
+            note=row.note,
+        )
+
+    def pauses(self) -> Sequence[Pause]:
+        """Everything that is stopped."""
+        with self._database.read() as connection:
+            rows = connection.execute(select(t.pauses).order_by(t.pauses.c.at)).all()
+        return [Pause(r.scope_kind, r.scope_id, r.reason, r.by, r.at) for r in rows]
+
+    def pause(self, pause: Pause) -> bool:
+        """Stop new spending in the scope; False when it is stopped already."""
+        where = (t.pauses.c.scope_kind == pause.scope_kind, t.pauses.c.scope_id == pause.scope_id)
+        with self._database.write() as connection:
+            if connection.execute(select(t.pauses).where(*where)).first() is not None:
+                return False
+            connection.execute(
+                insert(t.pauses).values(
+                    scope_kind=pause.scope_kind,
+                    scope_id=pause.scope_id,
+                    reason=pause.reason,
+                    by=pause.by,
+                    at=pause.at,
+                )
+            )
+            self._audit.append(
+                connection, pause.at, "paused", str(pause), by=pause.by, reason=pause.reason
+            )
+            return True
+
+    def unpause(self, scope_kind: str, scope_id: str, *, by: str, reason: str, now: int) -> bool:
+        """Allow spending in the scope again; False when it was not stopped."""
+        where = (t.pauses.c.scope_kind == scope_kind, t.pauses.c.scope_id == scope_id)
+        with self._database.write() as connection:
+            gone = connection.execute(delete(t.pauses).where(*where)).rowcount
+            if gone:
+                subject = f"{scope_kind}:{scope_id}" if scope_id else scope_kind
+                self._audit.append(connection, now, "unpaused", subject, by=by, reason=reason)
+            return bool(gone)
+
+    def place_order(
+        self, kind: str, *, recipient: str, amount: Usdc, by: str, reason: str, now: int
+    ) -> Order:
+        """Order a withdrawal or a mint; the executor sends it in the signer's nonce lane."""
+        prefix = {"withdraw": "wdr_", "mint": "mnt_"}[kind]
+        order = Order(
+            prefix + secrets.token_hex(10), kind, recipient, amount, by, reason, "approved", now
+        )
+        with self._database.write() as connection:
+            connection.execute(
+                insert(t.orders).values(
+                    id=order.id,
+                    kind=kind,
+                    recipient=recipient,
+                    amount=amount.base_units,
+                    by=by,
+                    reason=reason,
+                    status=order.status,
+                    created_at=now,
+                )
+            )
+            self._audit.append(
+                connection,
+                now,
+                f"{kind}_ordered",
+                order.id,
+                recipient=recipient,
+                amount=amount.base_units,
+                by=by,
+                reason=reason,
+            )
+        return order
+
+    def orders(self, *statuses: str) -> Sequence[Order]:
+        """Orders in the given statuses (all without any), oldest first."""
+        query = select(t.orders).order_by(t.orders.c.created_at, t.orders.c.id)
+        if statuses:
+            query = query.where(t.orders.c.status.in_(statuses))
+        with self._database.read() as connection:
+            return [
+                Order(
+                    r.id,
+                    r.kind,
+                    r.recipient,
+                    Usdc.from_base_units(r.amount),
+                    r.by,
+                    r.reason,
+                    r.status,
+                    r.created_at,
+                    r.message,
+                )
+                for r in connection.execute(query)
+            ]
+
+    def orders_to_send(self) -> Sequence[Order]:
+        """Approved orders that own no step yet, oldest first."""
+        stepped = select(t.steps.c.reference).where(t.steps.c.reference.is_not(None))
+        with self._database.read() as connection:
+            taken = set(connection.execute(stepped).scalars())
+        return [order for order in self.orders("approved") if order.id not in taken]
+
+    def end_order(self, order_id: str, status: str, *, message: str | None, now: int) -> None:
+        """Note what became of an order: done or failed."""
+        with self._database.write() as connection:
+            connection.execute(
+                update(t.orders)
+                .where(t.orders.c.id == order_id)
+                .values(status=status, message=message)
+            )
+            self._audit.append(connection, now, f"order_{status}", order_id, why=message)
+
+    def explain(self, discrepancy_id: str, *, by: str, reason: str, now: int) -> None:
+        """Close a discrepancy as an audit row; the books stay as they are."""
+        with self._database.write() as connection:
+            connection.execute(
+                delete(t.explanations).where(t.explanations.c.discrepancy_id == discrepancy_id)
+            )
+            connection.execute(
+                insert(t.explanations).values(
+                    discrepancy_id=discrepancy_id, by=by, reason=reason, at=now
+                )
+            )
+            self._audit.append(
+                connection, now, "discrepancy_explained", discrepancy_id, by=by, reason=reason
+            )
+
+    def explained(self) -> frozenset[str]:
+        """Ids of discrepancies that somebody has explained."""
+        with self._database.read() as connection:
+            return frozenset(
+                row.discrepancy_id for row in connection.execute(select(t.explanations))
+            )

@@ -1,0 +1,164 @@
+"""Reads events since the cursor into the books, and names every difference from the chain."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Final
+
+from coordinator.domain.chain_events import Block
+from coordinator.domain.errors import ChainUnavailable, ConfigurationError, ImpossibleState
+from coordinator.domain.ports import Chain, Clock, EscrowOnChain, KillPoint, Reach
+from coordinator.domain.reconciliation import Discrepancy, Reconciliation
+from coordinator.domain.usdc import ZERO
+from coordinator.ledger.chain_book import ChainBook, KnownEscrowRow
+from coordinator.ledger.differences import differences_in_books
+from coordinator.ledger.journal_book import JournalBook
+from coordinator.ledger.operations import OperationsBook
+
+log = logging.getLogger(__name__)
+
+_RANGE_MAX: Final = 5000
+_COMPARED_AT_ONCE: Final = 200
+
+Progress = Callable[[int, int, int], None]
+"""Called with (first block, block reached, last block)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reconciler:
+    """Follows the chain into the books and compares them. It never signs anything."""
+
+    chain: Chain
+    books: ChainBook
+    journal: JournalBook
+    operations: OperationsBook
+    start_block: int
+    clock: Clock
+    reach: Reach
+
+    def advance(
+        self, to: int, *, adopt_unknown: bool = False, progress: Progress | None = None
+    ) -> int:
+        """Bring the books to block ``to``; how many events were new.
+
+        Ranges that the endpoint refuses are halved. ImpossibleState when the cursor's block is
+        not on the chain any more.
+        """
+        cursor = self.books.cursor() or self._open()
+        first, span, events = cursor.number, _RANGE_MAX, 0
+        if cursor.number > to:
+            return 0
+        self._check_cursor(cursor)
+        while cursor.number < to:
+            until = min(cursor.number + span, to)
+            try:
+                batch = self.chain.events(after=cursor.number, after_hash=cursor.hash, to=until)
+            except ChainUnavailable:
+                if until == cursor.number + 1:
+                    raise
+                span = max(1, (until - cursor.number) // 2)
+                continue
+            self.reach(KillPoint.EVENTS_READ)
+            if self.books.apply(batch, adopt_unknown=adopt_unknown, now=self.clock()):
+                events += len(batch.events)
+                self.reach(KillPoint.EVENTS_STORED)
+            cursor = self.books.cursor() or cursor
+            span = min(span * 2, _RANGE_MAX)
+            if progress is not None:
+                progress(first, cursor.number, to)
+        return events
+
+    def reconcile(self, *, progress: Progress | None = None) -> Reconciliation:
+        """Bring the books up to date and compare them with the chain at one block."""
+        readable = self.chain.observe().readable
+        before = self.books.cursor()
+        events = self.advance(readable, progress=progress)
+        cursor = self.books.cursor()
+        assert cursor is not None
+        explained = self.operations.explained()
+        found = tuple(d for d in self._compare(cursor) if d.id not in explained)
+        start = before.number + 1 if before else self.start_block
+        return Reconciliation(min(start, cursor.number), cursor.number, events, found)
+
+    def _open(self) -> Block:
+        number = max(0, self.start_block - 1)
+        block = self.chain.block(number)
+        try:
+            balance, _ = self.chain.balances([], block_number=number)
+        except ChainUnavailable as fault:
+            raise ConfigurationError(
+                f"the endpoint can't tell the balance of block {number}, where the journal would"
+                f" begin: set COORDINATOR_START_BLOCK to a recent block ({fault})"
+            ) from fault
+        self.books.open(block, balance, now=self.clock())
+        return self.books.cursor() or block
+
+    def _check_cursor(self, cursor: Block) -> None:
+        if self.chain.block(cursor.number).hash != cursor.hash:
+            raise ImpossibleState(
+                f"block {cursor.number} is not the one that the books were written from: the"
+                " chain was reorganised or the endpoint is on another one"
+            )
+
+    def _compare(self, cursor: Block) -> Iterator[Discrepancy]:
+        yield from differences_in_books(self.books, self.journal, self.operations)
+        yield from self._escrow_differences(cursor)
+        balance, _ = self.chain.balances([], block_number=cursor.number)
+        booked = self.journal.treasury_balance()
+        if balance != booked:
+            yield Discrepancy(
+                "balance_differs",
+                f"the treasury holds {balance} USDC in block {cursor.number};"
+                f" the journal says {booked}",
+                "coordinator reconcile explain",
+                amount=balance - booked,
+            )
+
+    def _escrow_differences(self, cursor: Block) -> Iterator[Discrepancy]:
+        known = self.books.escrows()
+        booked_all = self.journal.escrow_balances()
+        for start in range(0, len(known), _COMPARED_AT_ONCE):
+            part = known[start : start + _COMPARED_AT_ONCE]
+            on_chain = self.chain.escrows_at(
+                [escrow.escrow_id for escrow in part], block_number=cursor.number
+            )
+            keys = [escrow.escrow_key for escrow in part if escrow.escrow_key]
+            _, remaining = self.chain.balances(keys, block_number=cursor.number)
+            for escrow in part:
+                yield from _state_difference(escrow, on_chain.get(escrow.escrow_id))
+                if not escrow.escrow_key:
+                    continue
+                left = remaining[escrow.escrow_key]
+                booked = booked_all.get(escrow.escrow_key, ZERO)
+                if left != booked:
+                    yield Discrepancy(
+                        "escrow_balance_differs",
+                        f"the vault holds {left} USDC for it, the journal says {booked}",
+                        "coordinator reconcile explain",
+                        amount=left - booked,
+                        purchase_id=escrow.purchase_id,
+                        escrow_id=escrow.escrow_id,
+                    )
+
+
+def _state_difference(escrow: KnownEscrowRow, seen: EscrowOnChain | None) -> Iterator[Discrepancy]:
+    if seen is None or seen.state is not escrow.state:
+        said = seen.state if seen else "it does not exist"
+        yield Discrepancy(
+            "state_behind",
+            f"the chain says {said}, the ledger {escrow.state}",
+            "coordinator recover",
+            purchase_id=escrow.purchase_id,
+            escrow_id=escrow.escrow_id,
+        )
+    elif seen.amount != escrow.amount:
+        yield Discrepancy(
+            "amount_differs",
+            f"the chain says {seen.amount} USDC, the ledger {escrow.amount}",
+            "coordinator reconcile explain",
+            amount=seen.amount - escrow.amount,
+            purchase_id=escrow.purchase_id,
+            escrow_id=escrow.escrow_id,
+        )

@@ -1,0 +1,226 @@
+"""What operators and auditors ask: gas, reports, receipts. Reads the ledger alone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from coordinator.domain.gas import purchases_left, reserve_wei
+from coordinator.domain.journal import EntryKind
+from coordinator.domain.limits import Scope, ScopeKind, Usage, Window, counters_touched
+from coordinator.domain.ports import Clock
+from coordinator.domain.purchase import Status, rfc3339
+from coordinator.domain.reasons import Reason
+from coordinator.domain.reconciliation import Discrepancy
+from coordinator.domain.usdc import ZERO, Usdc
+from coordinator.ledger.audit import AuditLog
+from coordinator.ledger.chain_book import ChainBook
+from coordinator.ledger.differences import differences_in_books
+from coordinator.ledger.journal_book import JournalBook
+from coordinator.ledger.operations import OperationsBook
+from coordinator.ledger.policies import PolicyBook
+from coordinator.ledger.purchases import PurchaseBook
+from coordinator.ledger.steps import StepBook
+
+
+@dataclass(frozen=True, slots=True)
+class GasReport:
+    """ETH for gas in wei: balance as last read, what it went for, and how far it reaches.
+
+    ``purchases_left`` counts purchases that could be created, funded and ended at the fee
+    ceiling of the last block read, None while the fee is not known.
+    """
+
+    address: str
+    balance_wei: int
+    block_number: int | None
+    purchases_left: int | None
+    warning: str | None
+    by_agent_wei: Mapping[str, int]
+    by_step: Mapping[str, tuple[int, int, int]]
+
+    def as_dict(self) -> dict[str, Any]:
+        return {
+            "address": self.address,
+            "balance_wei": self.balance_wei,
+            "balance_eth": eth(self.balance_wei),
+            "as_of_block": self.block_number,
+            "purchases_left": self.purchases_left,
+            "warning": self.warning,
+            "by_agent_wei": dict(self.by_agent_wei),
+            "by_step": {
+                step: {"count": count, "gas_used": gas, "wei": wei}
+                for step, (count, gas, wei) in self.by_step.items()
+            },
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """The books over [since, until) by block time; amounts in USDC.
+
+    closing = opening + deposits - paid - fees - penalties - withdrawals - bonds lost - what is
+    in escrow and bonds more than before.
+    """
+
+    values: Mapping[str, Any]
+
+    def as_dict(self) -> dict[str, Any]:
+        return dict(self.values)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reporter:
+    """Answers from the ledger; the executor keeps it fresh."""
+
+    purchases: PurchaseBook
+    policies: PolicyBook
+    operations: OperationsBook
+    steps: StepBook
+    books: ChainBook
+    journal: JournalBook
+    audit: AuditLog
+    treasury_address: str
+    tx_url: Callable[[str], str]
+    clock: Clock
+
+    def gas(self) -> GasReport:
+        """The gas balance as the executor last read it, and every wei paid so far."""
+        seen = self.operations.balances(self.treasury_address)
+        by_agent, by_step = self.steps.gas_by_agent(), self.steps.gas_by_step()
+        if seen is None:
+            warning = "the balance was never read: run `coordinator recover` or a worker"
+            return GasReport(self.treasury_address, 0, None, None, warning, by_agent, by_step)
+        started = {Status.APPROVED, Status.CREATED}
+        open_ones = self.books.open_purchases()
+        unstarted = sum(1 for p in open_ones if p.status in started)
+        left = None
+        if seen.fees.max_fee_per_gas:
+            reserved = reserve_wei(
+                seen.fees, unstarted=unstarted, unended=len(open_ones) - unstarted
+            )
+            left = purchases_left(seen.gas_balance_wei, reserved, seen.fees)
+        low = self.policies.current().alerts.gas_balance_below_eth
+        low_warning = None
+        if seen.gas_balance_wei < low:
+            low_warning = f"below {eth(low)} ETH: send ETH to {self.treasury_address}"
+        return GasReport(
+            self.treasury_address,
+            seen.gas_balance_wei,
+            seen.block_number,
+            left,
+            low_warning,
+            by_agent,
+            by_step,
+        )
+
+    def discrepancies(self) -> list[Discrepancy]:
+        """Those that the books show by themselves; `reconcile` asks the chain too."""
+        return list(differences_in_books(self.books, self.journal, self.operations))
+
+    def report(self, *, since: int | None = None, until: int | None = None) -> Report:
+        """Where the USDC went in [since, until), what is open, and the audit head."""
+        sums = self.journal.sums(since=since, until=until)
+        withdrawn = sums.get(EntryKind.OUTFLOW, ZERO)
+        opening = sums.get(EntryKind.OPENING, ZERO)
+        if since is not None:
+            opening = self.journal.balance_before(since)
+        closing = (
+            self.journal.balance_before(until)
+            if until is not None
+            else self.journal.treasury_balance()
+        )
+        total, limit = self._organisation_total()
+        cursor = self.books.cursor()
+        values = {
+            "as_of_block": cursor.number if cursor else None,
+            "since": rfc3339(since),
+            "until": rfc3339(until),
+            "opening": str(opening),
+            "deposits": str(sums.get(EntryKind.DEPOSIT, ZERO)),
+            "paid": str(sums.get(EntryKind.PAYOUT, ZERO)),
+            "fees": str(sums.get(EntryKind.FEE, ZERO)),
+            "penalties": str(sums.get(EntryKind.PENALTY, ZERO)),
+            "refunds": str(sums.get(EntryKind.REFUND, ZERO)),
+            "withdrawals": str(withdrawn),
+            "bonds_lost": str(sums.get(EntryKind.BOND_LOSS, ZERO)),
+            "in_escrow": str(_total(self.journal.escrow_balances().values())),
+            "closing": str(closing),
+            "total_limit": str(limit) if limit is not None else None,
+            "spent": str(total.spent),
+            "held": str(total.held),
+            "remaining": str(limit - total.held - total.spent) if limit is not None else None,
+            "by_agent": self._by("agent", since, until),
+            "by_category": self._by("category", since, until),
+            "by_provider": self._by("provider", since, until),
+            "pending_approvals": [
+                pending_dict(item.id, item.purchase.id, item.purchase.amount, item.expires_at)
+                for item in self.purchases.pending_approvals(self.clock())
+            ],
+            "stranded": [
+                {"purchase_id": p.id, "amount": str(p.amount), "why": _message(p.stranded)}
+                for p in self.purchases.stranded()
+            ],
+            "discrepancies": [d.as_dict() for d in self.discrepancies()],
+            "gas": self.gas().as_dict(),
+            "paused": [str(pause) for pause in self.operations.pauses()],
+            "audit_head": str(self.audit.head()),
+        }
+        return Report(values)
+
+    def receipt(self, purchase_id: str) -> dict[str, Any]:
+        """One purchase with its audit rows and the audit head; UnknownId when there is none."""
+        purchase = self.purchases.get(purchase_id)
+        rows = [{**row, "at": rfc3339(row["at"])} for row in self.audit.rows(subject=purchase_id)]
+        return {
+            "purchase": purchase.as_dict(),
+            "treasury": self.treasury_address,
+            "audit": rows,
+            "audit_head": str(self.audit.head()),
+        }
+
+    def _organisation_total(self) -> tuple[Usage, Usdc | None]:
+        policy = self.policies.current()
+        scope = Scope(ScopeKind.ORGANISATION)
+        keys = [
+            key
+            for key in counters_touched([scope], self.clock(), policy.zone)
+            if key.window is Window.TOTAL
+        ]
+        used = self.purchases.usage(keys).get(keys[0], Usage())
+        stated = policy.organisation.total_limit
+        return used, stated if isinstance(stated, Usdc) else None
+
+    def _by(self, column: str, since: int | None, until: int | None) -> dict[str, Any]:
+        sums = self.purchases.sums_by(column, since=since, until=until)
+        return {
+            name or "unattributed": {"spent": str(used.spent), "held": str(used.held)}
+            for name, used in sorted(sums.items())
+        }
+
+
+def pending_dict(
+    approval_id: str, purchase_id: str, amount: Usdc, expires_at: int
+) -> dict[str, Any]:
+    return {
+        "approval_id": approval_id,
+        "purchase_id": purchase_id,
+        "amount": str(amount),
+        "expires_at": rfc3339(expires_at),
+    }
+
+
+def eth(wei: int) -> str:
+    """Wei as ETH, exactly, without trailing zeros beyond the first decimal."""
+    whole, part = divmod(wei, 10**18)
+    decimals = f"{part:018d}".rstrip("0") or "0"
+    return f"{whole}.{decimals}"
+
+
+def _message(reason: Reason | None) -> str | None:
+    return reason.message if reason else None
+
+
+def _total(amounts: Any) -> Usdc:
+    return Usdc.from_base_units(sum(amount.base_units for amount in amounts))

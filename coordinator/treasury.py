@@ -1,0 +1,210 @@
+"""Use cases of a purchase: what agents ask, what people decide. Nothing here waits for a chain."""
+
+from __future__ import annotations
+
+import getpass
+import logging
+import secrets
+import socket
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from coordinator.domain.decision import Decision, decide
+from coordinator.domain.escrow_key import EscrowKeys
+from coordinator.domain.policy import Policy
+from coordinator.domain.ports import Clock, KillPoint, Reach
+from coordinator.domain.purchase import (
+    Answer,
+    Purchase,
+    Request,
+    Status,
+    free_text,
+    idempotency_key,
+    identifier,
+)
+from coordinator.domain.reasons import Reason, ReasonCode
+from coordinator.domain.usdc import Usdc
+from coordinator.ledger.chain_book import ChainBook
+from coordinator.ledger.operations import OperationsBook, Pause
+from coordinator.ledger.policies import PolicyBook
+from coordinator.ledger.purchases import Approver, PurchaseBook
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Treasury:
+    """Orders purchases: judges, holds, approves, cancels. ``wake`` tells the executor."""
+
+    purchases: PurchaseBook
+    policies: PolicyBook
+    operations: OperationsBook
+    books: ChainBook
+    escrow_keys: EscrowKeys
+    address: str
+    minimum: Usdc
+    clock: Clock
+    reach: Reach
+    wake: Callable[[], None]
+
+    def request(self, request: Request, *, key: str | None = None) -> Purchase:
+        """The purchase, decided and held in one transaction: denied, waiting, or approved.
+
+        The same key with the same terms gives the purchase that it is bound to; with other terms
+        IdempotencyConflict. No money moves here.
+        """
+        key = idempotency_key(key) if key is not None else f"auto-{secrets.token_hex(16)}"
+        purchase = self.purchases.request(
+            request,
+            idempotency_key=key,
+            escrow_key=self.escrow_keys.key(request.agent, key),
+            minimum=self.minimum,
+            treasury=self.address,
+            now=self.clock(),
+            judge=decide,
+        )
+        self.reach(KillPoint.REQUEST_COMMITTED)
+        log.info("purchase_%s purchase_id=%s", purchase.status, purchase.id)
+        if purchase.status is Status.APPROVED:
+            self.wake()
+        return purchase
+
+    def check(self, request: Request) -> Decision:
+        """What ``request`` would decide at this moment; nothing is written or held."""
+        return self.purchases.judge_only(
+            request, minimum=self.minimum, treasury=self.address, now=self.clock(), judge=decide
+        )
+
+    def approve(self, approval_id: str, *, approver: str) -> Answer:
+        """Count the approver's yes; the last one needed sends the purchase on its way."""
+        answer = self.purchases.approve(
+            approval_id,
+            _approver(approver),
+            minimum=self.minimum,
+            treasury=self.address,
+            now=self.clock(),
+            judge=decide,
+        )
+        if answer.done and answer.purchase.status is Status.APPROVED:
+            self.wake()
+        return answer
+
+    def reject(self, approval_id: str, *, approver: str, reason: str) -> Answer:
+        """End the purchase by the approver's no; its hold is voided."""
+        reason = free_text("reason", reason, 2000)
+        return self.purchases.reject(
+            approval_id, _approver(approver), reason=reason, now=self.clock()
+        )
+
+    def cancel(self, purchase_id: str, *, by: str) -> Answer:
+        """Cancel the purchase; its hold is voided even when the escrow was never created.
+
+        Not possible once its transactions are on their way or it is funded: then only the
+        provider or the deadline give the USDC back.
+        """
+        answer = self.purchases.cancel(purchase_id, by=by, now=self.clock())
+        self.wake()
+        return answer
+
+    def settle(
+        self, purchase_id: str, *, agent: str | None = None, approver: str | None = None
+    ) -> Answer:
+        """Pay the provider of a delivered purchase before its dispute window ends.
+
+        An agent may settle its own up to its threshold; above it, or when the provider is paused,
+        an approver has to. The executor signs it.
+        """
+        purchase = self.purchases.get(purchase_id)
+        if purchase.status is Status.SETTLED:
+            return Answer(True, purchase)
+        if purchase.status is not Status.DELIVERED:
+            text = f"only a delivered purchase can be settled; it is {purchase.status}"
+            return Answer(False, purchase, Reason(ReasonCode.NOT_SETTLEABLE, text))
+        policy = self.policies.current()
+        refusal = (
+            self._agent_may_not_settle(policy, purchase, agent)
+            if approver is None
+            else not_an_approver(policy, approver)
+        )
+        if refusal is not None:
+            return Answer(False, purchase, refusal)
+        by = approver or agent or ""
+        settled = self.purchases.order_settle(purchase_id, by=by, now=self.clock())
+        self.wake()
+        return Answer(True, settled)
+
+    def dispute(self, purchase_id: str, *, approver: str, reason: str, bond: Usdc) -> Answer:
+        """Contest a delivered purchase inside its window; ``bond`` is held for the organisation.
+
+        The bond comes back when the provider is found at fault and is lost otherwise.
+        """
+        reason = free_text("reason", reason, 2000)
+        purchase = self.purchases.get(purchase_id)
+        refusal = not_an_approver(self.policies.current(), approver)
+        if refusal is None and purchase.status is Status.DISPUTED:
+            return Answer(True, purchase)
+        if refusal is None and purchase.status is not Status.DELIVERED:
+            text = f"only a delivered purchase can be disputed; it is {purchase.status}"
+            refusal = Reason(ReasonCode.NOT_SETTLEABLE, text)
+        now = self.clock()
+        if refusal is None and purchase.window_ends is not None and now > purchase.window_ends:
+            refusal = Reason(ReasonCode.DISPUTE_WINDOW_CLOSED, "its dispute window is over")
+        if refusal is None:
+            refusal = self.books.hold_bond(purchase_id, bond, by=approver, why=reason, now=now)
+        if refusal is not None:
+            return Answer(False, purchase, refusal)
+        self.wake()
+        return Answer(True, self.purchases.get(purchase_id))
+
+    def pause(self, reason: str, *, by: str, scope: str = "organisation", of: str = "") -> bool:
+        """Stop new spending in a scope, for every process at once; False if it is stopped already.
+
+        Funded escrows are followed, settled and reclaimed all the same.
+        """
+        reason, by = free_text("reason", reason, 2000), identifier("by", by)
+        paused = self.operations.pause(Pause(scope, of, reason, by, self.clock()))
+        self.wake()
+        return paused
+
+    def unpause(
+        self, reason: str, *, approver: str, scope: str = "organisation", of: str = ""
+    ) -> Reason | None:
+        """Allow spending again; a reason when the person may not, None when it is done."""
+        reason = free_text("reason", reason, 2000)
+        refusal = not_an_approver(self.policies.current(), approver)
+        if refusal is None:
+            self.operations.unpause(scope, of, by=approver, reason=reason, now=self.clock())
+            self.wake()
+        return refusal
+
+    def _agent_may_not_settle(
+        self, policy: Policy, purchase: Purchase, agent: str | None
+    ) -> Reason | None:
+        if agent is not None and purchase.agent != agent:
+            return Reason(ReasonCode.NOT_SETTLEABLE, f"it belongs to {purchase.agent}")
+        paused = {(p.scope_kind, p.scope_id) for p in self.operations.pauses()}
+        if ("provider", purchase.provider_name) in paused:
+            return Reason(ReasonCode.PROVIDER_PAUSED, f"{purchase.provider_name} is paused")
+        threshold = policy.threshold(purchase.agent or "")
+        if threshold is not None and purchase.amount > threshold:
+            text = f"{purchase.amount} USDC is above the threshold, {threshold}: name an approver"
+            return Reason(ReasonCode.APPROVAL_REQUIRED, text)
+        return None
+
+
+def not_an_approver(policy: Policy, name: str) -> Reason | None:
+    """The reason why ``name`` may not decide, or None when the policy lists it."""
+    identifier("approver", name)
+    allowed = policy.approvals.approvers
+    if name in allowed:
+        return None
+    text = f"{name} is not an approver; approvers: {', '.join(allowed) or 'none'}"
+    return Reason(ReasonCode.NOT_AN_APPROVER, text)
+
+
+def _approver(name: str) -> Approver:
+    try:
+        user = getpass.getuser()
+    except (KeyError, OSError):
+        user = "unknown"
+    return Approver(identifier("approver", name), socket.gethostname(), user)

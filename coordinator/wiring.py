@@ -1,0 +1,324 @@
+"""Builds the objects from settings; the only file that knows every part."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import time
+from collections.abc import Callable, Mapping
+from functools import cached_property
+from pathlib import Path
+
+from coordinator.chain.networks import (
+    NETWORKS,
+    Deployment,
+    Network,
+    local_deployment_path,
+    read_local_deployment,
+    shipped_deployment,
+)
+from coordinator.chain.rpc import Rpc
+from coordinator.chain.signers import Signer, load_signer
+from coordinator.config import Secrets, Settings, id_secret, read_policy
+from coordinator.domain.errors import ChainUnavailable, ConfigurationError
+from coordinator.domain.escrow_key import EscrowKeys, audit_key
+from coordinator.domain.policy import Policy
+from coordinator.domain.ports import Chain, Clock, KillPoint, Reach
+from coordinator.domain.usdc import Usdc
+from coordinator.executor import Executor
+from coordinator.ledger.audit import AuditLog
+from coordinator.ledger.chain_book import ChainBook
+from coordinator.ledger.database import Database
+from coordinator.ledger.journal_book import JournalBook
+from coordinator.ledger.migrate import migrate
+from coordinator.ledger.operations import Identity, OperationsBook
+from coordinator.ledger.policies import PolicyBook
+from coordinator.ledger.purchases import PurchaseBook
+from coordinator.ledger.steps import StepBook
+from coordinator.reconciler import Reconciler
+from coordinator.reporting import Reporter
+from coordinator.treasury import Treasury
+
+log = logging.getLogger(__name__)
+
+# The smallest purchase of the rail, for deciding without the chain; see chain/actp.py.
+_MINIMUM = Usdc("1.00")
+_ANY_GENESIS = ""
+
+
+def wall_clock() -> int:
+    """The unix second, UTC."""
+    return int(time.time())
+
+
+def kill_switch(spec: str | None) -> Reach:
+    """Kills this process at a kill point, for tests of recovery: ``NAME`` or ``NAME:n``-th time."""
+    if not spec:
+        return lambda point: None
+    name, _, count = spec.partition(":")
+    wanted, left = KillPoint(name), [int(count or 1)]
+
+    def reach(point: KillPoint) -> None:
+        if point is wanted:
+            left[0] -= 1
+            if left[0] == 0:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+    return reach
+
+
+class Wiring:
+    """The parts of one coordinator, each built when it is first used.
+
+    The chain's parts import web3 and are built only by what acts or reads the chain.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        secrets: Mapping[str, str],
+        *,
+        policy: Policy | Path | None = None,
+        clock: Clock = wall_clock,
+        reach: Reach = lambda point: None,
+    ) -> None:
+        self.settings = settings
+        self.secrets = secrets
+        self.clock = clock
+        self.reach = reach
+        self._policy = policy
+        self._waiters: list[Callable[[], None]] = []
+
+    @cached_property
+    def network(self) -> Network:
+        return NETWORKS[self.settings.network]
+
+    @cached_property
+    def rpc(self) -> Rpc:
+        return Rpc(self.settings.rpc_urls or (self.network.rpc_url,))
+
+    @cached_property
+    def signer(self) -> Signer:
+        if self.settings.signer.startswith("env:") and self.network.name == "base":
+            raise ConfigurationError(
+                "COORDINATOR_SIGNER=env:… is refused on base: use keystore:PATH"
+            )
+        return load_signer(self.settings.signer, self.secrets)
+
+    @cached_property
+    def database(self) -> Database:
+        database = Database(self.settings.database_url)
+        migrate(database)
+        return database
+
+    @cached_property
+    def _genesis(self) -> str:
+        """A local chain's genesis hash; by the database where the chain is down."""
+        if not self.network.local:
+            return _ANY_GENESIS
+        try:
+            header = self.rpc.call("eth_getBlockByNumber", "0x0", False)
+            return str(header["hash"])
+        except ChainUnavailable:
+            known = OperationsBook(self.database, self.audit).identity()
+            if known is None:
+                raise
+            return known.genesis
+
+    @cached_property
+    def deployment(self) -> Deployment:
+        """The contracts in use: the deployments file's, overridden by settings."""
+        found = self._deployment_file()
+        s = self.settings
+        return Deployment(
+            chain_id=found.chain_id,
+            kernel=s.kernel_address or found.kernel,
+            vault=s.vault_address or found.vault,
+            usdc=s.usdc_address or found.usdc,
+            block=found.block,
+        )
+
+    def _deployment_file(self) -> Deployment:
+        if not self.network.local:
+            return shipped_deployment(self.network.chain_ids[0])
+        for chain_id in self.network.chain_ids:
+            path = local_deployment_path(self.settings.deployments_folder, chain_id, self._genesis)
+            if path.exists():
+                return read_local_deployment(path)
+        s = self.settings
+        if s.kernel_address and s.vault_address and s.usdc_address:
+            chain_id = int(self.rpc.call("eth_chainId"), 16)
+            return Deployment(chain_id, s.kernel_address, s.vault_address, s.usdc_address, 0)
+        raise ConfigurationError(
+            "no contracts are known on this local chain: run `coordinator deploy`"
+        )
+
+    @cached_property
+    def _id_secret(self) -> bytes:
+        return id_secret(self.secrets)
+
+    @cached_property
+    def audit(self) -> AuditLog:
+        return AuditLog(self.database, audit_key(self._id_secret))
+
+    @cached_property
+    def operations(self) -> OperationsBook:
+        book = OperationsBook(self.database, self.audit)
+        book.claim(
+            Identity(
+                self.deployment.chain_id,
+                self._genesis,
+                self.deployment.kernel,
+                self.signer.address,
+            )
+        )
+        return book
+
+    @cached_property
+    def policies(self) -> PolicyBook:
+        """The policies; a changed file is put in force here."""
+        book = PolicyBook(self.database, self.audit)
+        source = self._policy if self._policy is not None else self.settings.policy_file
+        policy = read_policy(source)
+        where = "code" if isinstance(source, Policy) else source.name
+        author = os.environ.get("USER") or "coordinator"
+        if book.activate(policy, author=author, reason=f"read from {where}", now=self.clock()):
+            log.info("policy_activated hash=%s", policy.hash)
+        return book
+
+    @cached_property
+    def purchases(self) -> PurchaseBook:
+        return PurchaseBook(self.database, self.audit, self.policies, self.network.tx_url)
+
+    @cached_property
+    def steps(self) -> StepBook:
+        return StepBook(
+            self.database,
+            self.audit,
+            chain_id=self.deployment.chain_id,
+            signer=self.signer.address,
+        )
+
+    @cached_property
+    def books(self) -> ChainBook:
+        return ChainBook(
+            self.database,
+            self.audit,
+            self.policies,
+            self.steps,
+            treasury=self.signer.address,
+            vault=self.deployment.vault,
+        )
+
+    @cached_property
+    def journal(self) -> JournalBook:
+        return JournalBook(self.database)
+
+    @cached_property
+    def chain(self) -> Chain:
+        from coordinator.chain.evm import EvmChain
+
+        s = self.settings
+        chain = EvmChain(
+            self.rpc,
+            self.network,
+            self.deployment,
+            self.signer,
+            confirmations=s.confirmations,
+            finality=s.finality or self.network.finality,
+            max_fee_wei=s.max_fee_wei,
+        )
+        chain.check()
+        return chain
+
+    @cached_property
+    def reconciler(self) -> Reconciler:
+        start = self.settings.start_block
+        return Reconciler(
+            chain=self.chain,
+            books=self.books,
+            journal=self.journal,
+            operations=self.operations,
+            start_block=self.deployment.block if start is None else start,
+            clock=self.clock,
+            reach=self.reach,
+        )
+
+    @cached_property
+    def executor(self) -> Executor:
+        return Executor(
+            chain=self.chain,
+            books=self.books,
+            steps=self.steps,
+            purchases=self.purchases,
+            policies=self.policies,
+            operations=self.operations,
+            follow=self.reconciler.advance,
+            allowance_limit=Usdc(self.settings.allowance_limit),
+            clock=self.clock,
+            reach=self.reach,
+            changed=self._tell_waiters,
+            poll_seconds=0.1 if self.network.local else 1.0,
+        )
+
+    @cached_property
+    def treasury(self) -> Treasury:
+        return Treasury(
+            purchases=self.purchases,
+            policies=self.policies,
+            operations=self.operations,
+            books=self.books,
+            escrow_keys=EscrowKeys(
+                self._id_secret, self.deployment.chain_id, self.deployment.kernel
+            ),
+            address=self.signer.address,
+            minimum=_MINIMUM,
+            clock=self.clock,
+            reach=self.reach,
+            wake=self._wake,
+        )
+
+    @cached_property
+    def reporter(self) -> Reporter:
+        return Reporter(
+            purchases=self.purchases,
+            policies=self.policies,
+            operations=self.operations,
+            steps=self.steps,
+            books=self.books,
+            journal=self.journal,
+            audit=self.audit,
+            treasury_address=self.signer.address,
+            tx_url=self.network.tx_url,
+            clock=self.clock,
+        )
+
+    def on_change(self, told: Callable[[], None]) -> None:
+        """Call ``told`` after every round of the executor in this process."""
+        self._waiters.append(told)
+
+    def close(self) -> None:
+        """Stop the executor, let others act, and close the database."""
+        built = self.__dict__
+        if "executor" in built:
+            self.executor.stop()
+        if "database" in built:
+            self.database.close()
+
+    def _wake(self) -> None:
+        if "executor" in self.__dict__:
+            self.executor.wake()
+
+    def _tell_waiters(self) -> None:
+        for told in self._waiters:
+            told()
+
+
+def wire(
+    env: Mapping[str, str], settings: Settings, *, policy: Policy | Path | None = None
+) -> Wiring:
+    """The wiring of an environment; COORDINATOR_KILL_AT is for tests of recovery."""
+    return Wiring(
+        settings, Secrets(env), policy=policy, reach=kill_switch(env.get("COORDINATOR_KILL_AT"))
+    )
