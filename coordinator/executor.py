@@ -25,6 +25,7 @@ from coordinator.domain.purchase import Status
 from coordinator.domain.reasons import Reason, ReasonCode
 from coordinator.domain.steps import Attempt, Call, Step, StepKind
 from coordinator.domain.usdc import ZERO, Usdc
+from coordinator.ledger.approvals import ApprovalBook
 from coordinator.ledger.chain_book import ChainBook
 from coordinator.ledger.operations import OperationsBook, Order
 from coordinator.ledger.policies import PolicyBook
@@ -94,6 +95,7 @@ class Executor:
         books: ChainBook,
         steps: StepBook,
         purchases: PurchaseBook,
+        approvals: ApprovalBook,
         policies: PolicyBook,
         operations: OperationsBook,
         follow: Callable[[int], int],
@@ -107,6 +109,7 @@ class Executor:
         self._books = books
         self._steps = steps
         self._purchases = purchases
+        self._approvals = approvals
         self._policies = policies
         self._operations = operations
         self._follow = follow
@@ -169,7 +172,7 @@ class Executor:
             self._look_for_receipts(seen)
             if self._books.end_holds(min(seen.final_number, seen.readable), now=now):
                 self._reach(KillPoint.HOLDS_ENDED)
-            self._purchases.expire_due(now)
+            self._approvals.expire_due(now)
             self._finish_signing(seen)
             self._send_again()
             self._do_what_is_due(seen)
@@ -195,7 +198,7 @@ class Executor:
             except LeaseLost:
                 log.warning("executor_lease_lost")
                 self._lease = None
-            except Exception as fault:  # noqa: BLE001 - whatever it is, it stops and is told
+            except Exception as fault:
                 log.exception("executor_stopped")
                 self.fault = fault
                 self._changed()

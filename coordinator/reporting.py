@@ -14,6 +14,7 @@ from coordinator.domain.purchase import Status, rfc3339
 from coordinator.domain.reasons import Reason
 from coordinator.domain.reconciliation import Discrepancy
 from coordinator.domain.usdc import ZERO, Usdc
+from coordinator.ledger.approvals import ApprovalBook
 from coordinator.ledger.audit import AuditLog
 from coordinator.ledger.chain_book import ChainBook
 from coordinator.ledger.differences import differences_in_books
@@ -75,6 +76,7 @@ class Reporter:
     """Answers from the ledger; the executor keeps it fresh."""
 
     purchases: PurchaseBook
+    approvals: ApprovalBook
     policies: PolicyBook
     operations: OperationsBook
     steps: StepBook
@@ -156,7 +158,7 @@ class Reporter:
             "by_provider": self._by("provider", since, until),
             "pending_approvals": [
                 pending_dict(item.id, item.purchase.id, item.purchase.amount, item.expires_at)
-                for item in self.purchases.pending_approvals(self.clock())
+                for item in self.approvals.pending(self.clock())
             ],
             "stranded": [
                 {"purchase_id": p.id, "amount": str(p.amount), "why": _message(p.stranded)}

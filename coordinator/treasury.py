@@ -24,10 +24,11 @@ from coordinator.domain.purchase import (
 )
 from coordinator.domain.reasons import Reason, ReasonCode
 from coordinator.domain.usdc import Usdc
+from coordinator.ledger.approvals import ApprovalBook, Approver
 from coordinator.ledger.chain_book import ChainBook
 from coordinator.ledger.operations import OperationsBook, Pause
 from coordinator.ledger.policies import PolicyBook
-from coordinator.ledger.purchases import Approver, PurchaseBook
+from coordinator.ledger.purchases import PurchaseBook
 
 log = logging.getLogger(__name__)
 
@@ -37,6 +38,7 @@ class Treasury:
     """Orders purchases: judges, holds, approves, cancels. ``wake`` tells the executor."""
 
     purchases: PurchaseBook
+    approvals: ApprovalBook
     policies: PolicyBook
     operations: OperationsBook
     books: ChainBook
@@ -77,7 +79,7 @@ class Treasury:
 
     def approve(self, approval_id: str, *, approver: str) -> Answer:
         """Count the approver's yes; the last one needed sends the purchase on its way."""
-        answer = self.purchases.approve(
+        answer = self.approvals.approve(
             approval_id,
             _approver(approver),
             minimum=self.minimum,
@@ -92,7 +94,7 @@ class Treasury:
     def reject(self, approval_id: str, *, approver: str, reason: str) -> Answer:
         """End the purchase by the approver's no; its hold is voided."""
         reason = free_text("reason", reason, 2000)
-        return self.purchases.reject(
+        return self.approvals.reject(
             approval_id, _approver(approver), reason=reason, now=self.clock()
         )
 

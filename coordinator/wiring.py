@@ -27,6 +27,7 @@ from coordinator.domain.policy import Policy
 from coordinator.domain.ports import Chain, Clock, KillPoint, Reach
 from coordinator.domain.usdc import Usdc
 from coordinator.executor import Executor
+from coordinator.ledger.approvals import ApprovalBook
 from coordinator.ledger.audit import AuditLog
 from coordinator.ledger.chain_book import ChainBook
 from coordinator.ledger.database import Database
@@ -192,6 +193,10 @@ class Wiring:
         return PurchaseBook(self.database, self.audit, self.policies, self.network.tx_url)
 
     @cached_property
+    def approvals(self) -> ApprovalBook:
+        return ApprovalBook(self.database, self.audit, self.policies, self.network.tx_url)
+
+    @cached_property
     def steps(self) -> StepBook:
         return StepBook(
             self.database,
@@ -252,6 +257,7 @@ class Wiring:
             books=self.books,
             steps=self.steps,
             purchases=self.purchases,
+            approvals=self.approvals,
             policies=self.policies,
             operations=self.operations,
             follow=self.reconciler.advance,
@@ -266,6 +272,7 @@ class Wiring:
     def treasury(self) -> Treasury:
         return Treasury(
             purchases=self.purchases,
+            approvals=self.approvals,
             policies=self.policies,
             operations=self.operations,
             books=self.books,
@@ -283,6 +290,7 @@ class Wiring:
     def reporter(self) -> Reporter:
         return Reporter(
             purchases=self.purchases,
+            approvals=self.approvals,
             policies=self.policies,
             operations=self.operations,
             steps=self.steps,

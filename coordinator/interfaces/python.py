@@ -13,13 +13,18 @@ from typing import Any, Final
 
 from coordinator.config import environment, load_settings
 from coordinator.domain.decision import Decision, purchase_scopes
-from coordinator.domain.errors import CoordinatorError, InvalidRequest, UnknownId
+from coordinator.domain.errors import (
+    ConfigurationError,
+    CoordinatorError,
+    InvalidRequest,
+    UnknownId,
+)
 from coordinator.domain.limits import LimitState, check_limits, counters_touched
 from coordinator.domain.policy import Policy
 from coordinator.domain.purchase import ESCROWED, Answer, Purchase, Request, Status
 from coordinator.domain.reconciliation import Reconciliation
 from coordinator.domain.usdc import ZERO, Usdc
-from coordinator.ledger.purchases import PendingApproval
+from coordinator.ledger.approvals import PendingApproval
 from coordinator.reconciler import Progress
 from coordinator.reporting import GasReport, Report
 from coordinator.wiring import Wiring, wire
@@ -133,7 +138,7 @@ class Coordinator:
 
     def approvals(self) -> Sequence[PendingApproval]:
         """Purchases that wait for people, oldest first."""
-        return self.wiring.purchases.pending_approvals(self.wiring.clock())
+        return self.wiring.approvals.pending(self.wiring.clock())
 
     def approve(self, approval_id: str, *, approver: str) -> Answer:
         """Approve it in the approver's name; judged anew, and refused when it does not fit."""
@@ -194,6 +199,23 @@ class Coordinator:
     def reconcile(self, *, progress: Progress | None = None) -> Reconciliation:
         """Bring the books to the chain's newest believed block and compare; signs nothing."""
         return self.wiring.reconciler.reconcile(progress=progress)
+
+    def rebuild(self, *, progress: Progress | None = None) -> Reconciliation:
+        """A fresh database from the chain and the id secret; signs nothing.
+
+        Funded escrows of ours get purchases without an agent, counted against the organisation,
+        until an agent asks with its key again and adopts its own. Spending stays paused until an
+        approver unpauses. ConfigurationError when the database has followed the chain already.
+        """
+        w = self.wiring
+        if w.books.cursor() is not None:
+            raise ConfigurationError(
+                "rebuild needs a fresh database; this one has a journal: use another"
+                " COORDINATOR_DATABASE_URL, or `coordinator recover`"
+            )
+        w.treasury.pause("rebuilt from the chain: check it, then unpause", by="rebuild")
+        w.reconciler.advance(w.chain.observe().readable, adopt_unknown=True, progress=progress)
+        return w.reconciler.reconcile(progress=progress)
 
     def audit(self, *, after: int = 0) -> Iterable[dict[str, Any]]:
         """The audit log's rows after a sequence number, oldest first."""

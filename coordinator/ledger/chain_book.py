@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import secrets
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -29,6 +27,7 @@ from coordinator.domain.reasons import Reason, ReasonCode
 from coordinator.domain.steps import StepKind
 from coordinator.domain.usdc import ZERO, Usdc
 from coordinator.ledger import schema as t
+from coordinator.ledger.adoption import attribute_to_organisation
 from coordinator.ledger.audit import AuditLog, entries_digest
 from coordinator.ledger.counters import end_hold, place_hold, read_usage
 from coordinator.ledger.database import Database
@@ -334,8 +333,6 @@ class ChainBook:
         if owner is not None and owner.provider.lower() != escrow.provider.lower():
             # Ours by key but not by terms: never paid for this purchase, so nobody owns it.
             owner_id = None
-        if owner is None and adopt_unknown:
-            owner_id = self._adopt(connection, escrow, event, now)
         connection.execute(
             update(t.escrows)
             .where(_e.escrow_id == event.escrow_id)
@@ -347,43 +344,9 @@ class ChainBook:
                 last_block=event.block_number,
             )
         )
-
-    def _adopt(self, connection: Connection, escrow: Any, event: ChainEvent, now: int) -> str:
-        assert event.amount is not None
-        policy = self._policies.in_force(connection)
-        name, _ = policy.provider(escrow.provider)
-        purchase_id = "pur_" + secrets.token_hex(10)
-        connection.execute(
-            insert(t.purchases).values(
-                id=purchase_id,
-                status=Status.CREATED.value,
-                provider=escrow.provider,
-                provider_name=name,
-                amount=event.amount.base_units,
-                purpose="seen on chain after a rebuild; not attributed yet",
-                escrow_key=event.escrow_key,
-                settle=policy.escrow.settle,
-                policy_hash=policy.hash,
-                decision=json.dumps({}),
-                created_at=event.at,
-                updated_at=now,
-                approved_at=event.at,
-                cancel_wanted=0,
-                settle_wanted=0,
-            )
-        )
-        place_hold(
-            connection,
-            purchase_id=purchase_id,
-            kind="purchase",
-            amount=event.amount,
-            counters=counters_touched(purchase_scopes(None, None), event.at, policy.zone),
-            now=event.at,
-        )
-        self._audit.append(
-            connection, now, "escrow_adopted", purchase_id, escrow_id=event.escrow_id
-        )
-        return purchase_id
+        if owner is None and adopt_unknown:
+            policy = self._policies.in_force(connection)
+            attribute_to_organisation(connection, self._audit, policy, escrow.escrow_id, now=now)
 
     def _follow(
         self,

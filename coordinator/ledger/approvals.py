@@ -1,0 +1,232 @@
+"""Approvals: what waits for people, and what they decide, each one transaction."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Connection, delete, func, insert, select
+
+from coordinator.domain.decision import Decision, Facts
+from coordinator.domain.errors import UnknownId
+from coordinator.domain.policy import Policy
+from coordinator.domain.purchase import Answer, Purchase, Request, Status, identifier
+from coordinator.domain.reasons import Reason, ReasonCode
+from coordinator.domain.usdc import Usdc
+from coordinator.ledger import schema as t
+from coordinator.ledger.audit import AuditLog
+from coordinator.ledger.counters import move_hold
+from coordinator.ledger.database import Database
+from coordinator.ledger.facts import read_facts
+from coordinator.ledger.moves import due, end_unsigned, expire, move
+from coordinator.ledger.policies import PolicyBook
+from coordinator.ledger.reading import TxUrl, load_purchase, load_purchases
+
+_p = t.purchases.c
+
+
+@dataclass(frozen=True, slots=True)
+class Approver:
+    """Who decides, and from which host and user account."""
+
+    name: str
+    host: str
+    user: str
+
+
+@dataclass(frozen=True, slots=True)
+class PendingApproval:
+    """A purchase that waits for people; times are unix seconds."""
+
+    id: str
+    purchase: Purchase
+    required: int
+    created_at: int
+    expires_at: int
+
+    @property
+    def approved_by(self) -> tuple[str, ...]:
+        return tuple(d.approver for d in self.purchase.approvals if d.decision == "approved")
+
+
+class ApprovalBook:
+    """Approvals of purchases above their agent's threshold."""
+
+    def __init__(
+        self, database: Database, audit: AuditLog, policies: PolicyBook, tx_url: TxUrl
+    ) -> None:
+        self._database = database
+        self._audit = audit
+        self._policies = policies
+        self._tx_url = tx_url
+
+    def approve(
+        self,
+        approval_id: str,
+        approver: Approver,
+        *,
+        minimum: Usdc,
+        treasury: str,
+        now: int,
+        judge: Callable[[Request, Facts], Decision],
+    ) -> Answer:
+        """Count one person's yes; the last one needed judges anew and moves the hold to ``now``.
+
+        Not done, with the reason and nothing changed, when the person may not decide, it is too
+        late, or it does not fit any more.
+        """
+        with self._database.write() as connection:
+            expire(connection, self._audit, self._tx_url, now)
+            approval, purchase = self._approval(connection, approval_id)
+            policy = self._policies.in_force(connection)
+            refusal = _may_not_decide(policy, purchase, approver)
+            if refusal is not None:
+                return Answer(False, purchase, refusal)
+            facts = read_facts(connection, policy, minimum, treasury, now, own=purchase)
+            decision = judge(_request_of(purchase), facts)
+            if decision.outcome is Status.DENIED:
+                return Answer(False, purchase, decision.reason)
+            self._decide(connection, approval_id, purchase, approver, "approved", None, now)
+            required = max(approval.required, policy.approvals.required)
+            approved = self._count_approved(connection, approval_id, policy)
+            if approved >= required:
+                move_hold(connection, purchase.id, decision.counters, now)
+                move(connection, self._audit, purchase, Status.APPROVED, now, approved_at=now)
+            return Answer(True, self._load(connection, purchase.id))
+
+    def reject(self, approval_id: str, approver: Approver, *, reason: str, now: int) -> Answer:
+        """End it by one person's no; the hold is voided."""
+        with self._database.write() as connection:
+            expire(connection, self._audit, self._tx_url, now)
+            _, purchase = self._approval(connection, approval_id)
+            refusal = _may_not_decide(self._policies.in_force(connection), purchase, approver)
+            if refusal is not None:
+                return Answer(False, purchase, refusal)
+            self._decide(connection, approval_id, purchase, approver, "rejected", reason, now)
+            why = Reason(ReasonCode.REJECTED, f"{approver.name} rejected it: {reason}")
+            end_unsigned(connection, self._audit, purchase, Status.REJECTED, why, now)
+            return Answer(True, self._load(connection, purchase.id))
+
+    def expire_due(self, now: int) -> None:
+        """Expire every approval whose time is over; holds are voided."""
+        with self._database.read() as connection:
+            overdue = connection.execute(due(now).limit(1)).first()
+        if overdue is not None:
+            with self._database.write() as connection:
+                expire(connection, self._audit, self._tx_url, now)
+
+    def pending(self, now: int) -> Sequence[PendingApproval]:
+        """Every purchase that waits for people and has not expired, oldest first."""
+        query = (
+            select(t.approvals, _p.id.label("purchase"))
+            .join(t.purchases, _p.id == t.approvals.c.purchase_id)
+            .where(_p.status == Status.AWAITING_APPROVAL, t.approvals.c.expires_at > now)
+            .order_by(t.approvals.c.created_at, _p.seq)
+        )
+        with self._database.read() as connection:
+            rows = connection.execute(query).all()
+            wanted = select(t.purchases).where(_p.id.in_([row.purchase for row in rows]))
+            loaded = {p.id: p for p in load_purchases(connection, self._tx_url, wanted)}
+        return [
+            PendingApproval(
+                row.id, loaded[row.purchase], row.required, row.created_at, row.expires_at
+            )
+            for row in rows
+        ]
+
+    def get(self, approval_id: str) -> PendingApproval:
+        """The approval, whatever its state; UnknownId when there is none."""
+        with self._database.read() as connection:
+            row, purchase = self._approval(connection, approval_id)
+            return PendingApproval(row.id, purchase, row.required, row.created_at, row.expires_at)
+
+    def _approval(self, connection: Connection, approval_id: str) -> tuple[Any, Purchase]:
+        query = select(t.approvals).where(t.approvals.c.id == approval_id)
+        row = connection.execute(query).one_or_none()
+        if row is None:
+            raise UnknownId(f"there is no approval {approval_id[:60]!r}")
+        return row, self._load(connection, row.purchase_id)
+
+    def _decide(
+        self,
+        connection: Connection,
+        approval_id: str,
+        purchase: Purchase,
+        approver: Approver,
+        decision: str,
+        reason: str | None,
+        now: int,
+    ) -> None:
+        d = t.approval_decisions
+        connection.execute(
+            delete(d).where(d.c.approval_id == approval_id, d.c.approver == approver.name)
+        )
+        connection.execute(
+            insert(d).values(
+                approval_id=approval_id,
+                approver=approver.name,
+                decision=decision,
+                reason=reason,
+                at=now,
+                host=approver.host,
+                user=approver.user,
+            )
+        )
+        self._audit.append(
+            connection,
+            now,
+            f"purchase_{decision}_by",
+            purchase.id,
+            approval=approval_id,
+            approver=approver.name,
+            host=approver.host,
+            user=approver.user,
+            reason=reason,
+        )
+
+    def _count_approved(self, connection: Connection, approval_id: str, policy: Policy) -> int:
+        d = t.approval_decisions.c
+        query = select(func.count()).where(
+            d.approval_id == approval_id,
+            d.decision == "approved",
+            d.approver.in_(policy.approvals.approvers),
+        )
+        return int(connection.execute(query).scalar_one())
+
+    def _load(self, connection: Connection, purchase_id: str) -> Purchase:
+        purchase = load_purchase(connection, self._tx_url, purchase_id)
+        assert purchase is not None
+        return purchase
+
+
+def _may_not_decide(policy: Policy, purchase: Purchase, approver: Approver) -> Reason | None:
+    identifier("approver", approver.name)
+    allowed = policy.approvals.approvers
+    if approver.name not in allowed or approver.name == purchase.agent:
+        return Reason(
+            ReasonCode.NOT_AN_APPROVER,
+            f"{approver.name} may not decide this; approvers: {', '.join(allowed) or 'none'}",
+        )
+    if purchase.status is Status.EXPIRED:
+        return Reason(ReasonCode.APPROVAL_EXPIRED, "its time to be approved is over")
+    if purchase.status is not Status.AWAITING_APPROVAL:
+        code = ReasonCode.REJECTED if purchase.status is Status.REJECTED else ReasonCode.CANCELLED
+        if purchase.status is not Status.REJECTED and purchase.status is not Status.CANCELLED:
+            code = ReasonCode.APPROVAL_NOT_FOUND
+        return Reason(code, f"it does not wait for approval: it is {purchase.status}")
+    return None
+
+
+def _request_of(purchase: Purchase) -> Request:
+    assert purchase.agent is not None
+    return Request(
+        agent=purchase.agent,
+        provider=purchase.provider_name or purchase.provider,
+        amount=purchase.amount,
+        purpose=purchase.purpose,
+        service=purchase.service,
+        category=purchase.category,
+        task=purchase.task,
+        session=purchase.session,
+    )

@@ -1,0 +1,81 @@
+"""Moves of a purchase that happen without the chain, each with its audit row."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import Connection, Select, select, update
+
+from coordinator.domain.purchase import Purchase, Status, check_move
+from coordinator.domain.reasons import Reason, ReasonCode
+from coordinator.domain.usdc import ZERO
+from coordinator.ledger import schema as t
+from coordinator.ledger.audit import AuditLog
+from coordinator.ledger.counters import end_hold
+from coordinator.ledger.reading import TxUrl, load_purchase
+
+_p = t.purchases.c
+
+
+def move(
+    connection: Connection,
+    audit: AuditLog,
+    purchase: Purchase,
+    status: Status,
+    now: int,
+    *,
+    reason: Reason | None = None,
+    **values: int,
+) -> None:
+    """Move the purchase to ``status``; ImpossibleState when the table of moves has no such move."""
+    check_move(purchase.id, purchase.status, status)
+    connection.execute(
+        update(t.purchases)
+        .where(_p.id == purchase.id)
+        .values(
+            status=status.value,
+            updated_at=now,
+            reason_code=reason.code.value if reason else None,
+            reason_message=reason.message if reason else None,
+            **values,
+        )
+    )
+    audit.append(
+        connection,
+        now,
+        f"purchase_{status}",
+        purchase.id,
+        before=purchase.status.value,
+        why=reason.message if reason else None,
+    )
+
+
+def end_unsigned(
+    connection: Connection,
+    audit: AuditLog,
+    purchase: Purchase,
+    status: Status,
+    why: Reason,
+    now: int,
+) -> None:
+    """End a purchase that nothing was signed for; its hold is voided."""
+    end_hold(connection, purchase.id, "purchase", spent=ZERO, now=now)
+    move(connection, audit, purchase, status, now, reason=why)
+
+
+def expire(connection: Connection, audit: AuditLog, tx_url: TxUrl, now: int) -> None:
+    """Expire every approval whose time is over: at ``expires_at`` it is."""
+    for row in connection.execute(due(now)).all():
+        purchase = load_purchase(connection, tx_url, row.purchase_id)
+        assert purchase is not None
+        why = Reason(ReasonCode.EXPIRED, "nobody approved it in time")
+        end_unsigned(connection, audit, purchase, Status.EXPIRED, why, now)
+
+
+def due(now: int) -> Select[Any]:
+    """Purchases that wait for people and whose time is over."""
+    return (
+        select(t.approvals.c.purchase_id)
+        .join(t.purchases, _p.id == t.approvals.c.purchase_id)
+        .where(_p.status == Status.AWAITING_APPROVAL.value, t.approvals.c.expires_at <= now)
+    )
