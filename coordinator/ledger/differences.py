@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from coordinator.domain.chain_events import EscrowState
 from coordinator.domain.reconciliation import Discrepancy
 from coordinator.ledger.chain_book import ChainBook
 from coordinator.ledger.journal_book import JournalBook
@@ -21,6 +22,8 @@ def differences_in_books(
 
 def _unknown_escrows(books: ChainBook) -> Iterator[Discrepancy]:
     for escrow in books.escrows(unknown=True):
+        if escrow.escrow_key is None and escrow.state is EscrowState.CANCELLED:
+            continue  # never held anything, and never can
         yield Discrepancy(
             "unknown_escrow",
             f"{escrow.amount} USDC for {escrow.provider}: opened by this treasury and known to no"

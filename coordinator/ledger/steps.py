@@ -61,8 +61,14 @@ class StepBook:
         """
         name = self._lease_name()
         now_ms = time.time_ns() // 1_000_000
+        mine = select(t.leases).where(t.leases.c.name == name)
+        with self._database.read() as connection:
+            # Waiting for another's lease to end must not keep the writers of decisions waiting.
+            row = connection.execute(mine).one_or_none()
+            if row is not None and row.holder != holder and self._alive(row, now_ms):
+                return None
         with self._database.write() as connection:
-            row = connection.execute(select(t.leases).where(t.leases.c.name == name)).one_or_none()
+            row = connection.execute(mine).one_or_none()
             values = {
                 "holder": holder,
                 "host": self._host,

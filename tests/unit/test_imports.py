@@ -101,7 +101,7 @@ def _fields_of(tree: ast.AST) -> set[str]:
 
 
 def test_a_unit_test_cannot_open_a_network_socket() -> None:
-    with pytest.raises(SocketBlockedError):
+    with pytest.raises(SocketBlockedError), pytest.warns(UserWarning, match="A test tried"):
         socket.socket(socket.AF_INET, socket.SOCK_STREAM)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Mapping
 from datetime import UTC, date, datetime, timedelta
-from functools import lru_cache
+from functools import cache
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -72,7 +72,7 @@ def naive_day(instant: int, zone: ZoneInfo) -> tuple[int, int]:
     return of_today[0], later[0]
 
 
-@lru_cache(maxsize=None)
+@cache
 def clock_changes(name: str) -> tuple[int, ...]:
     """The first hours after which the zone's offset differs."""
     zone = ZoneInfo(name)

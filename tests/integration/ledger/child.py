@@ -1,0 +1,227 @@
+"""What the tests let other processes do with a database: ``python -m … NAME JSON``.
+
+Each says "ready" once everything is imported, waits for a line, and prints JSON lines.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import resource
+import sqlite3
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from coordinator.domain.errors import CoordinatorError
+from coordinator.interfaces.python import Coordinator
+from tests.integration.ledger.deciding import ask, contents, open_coordinator, policy
+
+ROOT = Path(__file__).resolve().parents[3]
+NOBODY = 65534
+
+
+class Child:
+    """A child process as the test sees it."""
+
+    def __init__(self, name: str, *wrapper: str, **terms: Any) -> None:
+        self.process = subprocess.Popen(
+            [*wrapper, sys.executable, "-m", "tests.integration.ledger.child", name]
+            + [json.dumps(terms, default=str)],
+            cwd=ROOT,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+
+    def __enter__(self) -> Child:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.process.kill()
+        self.process.wait()
+        for pipe in (self.process.stdin, self.process.stdout):
+            if pipe:
+                pipe.close()
+
+    def says(self) -> Any:
+        """Its next line; fails when it ended without one."""
+        assert self.process.stdout
+        line = self.process.stdout.readline()
+        assert line, f"the child ended with {self.process.wait()} and said nothing"
+        return json.loads(line)
+
+    def go(self) -> Child:
+        """Let it do the next thing."""
+        assert self.process.stdin
+        self.process.stdin.write("\n")
+        self.process.stdin.flush()
+        return self
+
+    def kill(self) -> list[Any]:
+        """Kill it with SIGKILL; the whole lines that it had printed."""
+        self.process.kill()
+        self.process.wait()
+        assert self.process.stdout
+        return [json.loads(x) for x in self.process.stdout.read().split("\n")[:-1]]
+
+
+def run(name: str, *wrapper: str, **terms: Any) -> Any:
+    """The one answer of a child that is let go at once."""
+    with Child(name, *wrapper, **terms) as child:
+        assert child.says() == "ready"
+        return child.go().says()
+
+
+def _say(value: Any) -> None:
+    sys.stdout.write(json.dumps(value) + "\n")
+    sys.stdout.flush()
+
+
+def _next() -> None:
+    sys.stdin.readline()
+
+
+def _opened(database: str, **terms: Any) -> Coordinator:
+    return open_coordinator(Path(database), policy(terms.pop("changes", None)), **terms)
+
+
+def _told(do: Callable[[], Any]) -> dict[str, Any]:
+    """What became of it, or the error that a caller sees."""
+    try:
+        return {"done": do()}
+    except CoordinatorError as fault:
+        return {"error": type(fault).__name__, "message": str(fault)}
+
+
+def buy(phases: list[dict[str, Any]]) -> None:
+    """Ask ``count`` times in each phase; says how the answers are spread over statuses."""
+    for phase in phases:
+        coordinator = _opened(phase["database"], changes=phase["changes"])
+        spread: dict[str, int] = {}
+        for _ in range(phase["count"]):
+            for terms in phase["asks"]:
+                asked = dict(terms)
+                purchase = ask(coordinator.agent(asked.pop("agent")), **asked)
+                name = f"{purchase.agent} {purchase.status}"
+                spread[name] = spread.get(name, 0) + 1
+        once = ask(coordinator.agent("dan"), idempotency_key="everybody's")
+        coordinator.close()
+        _say({"spread": spread, "once": once.id})
+        _next()
+
+
+def buy_until_killed(database: str, threads: int) -> None:
+    """Ask from several threads for ever; says each id once it was answered."""
+    coordinator = _opened(database)
+    turn = threading.Lock()
+
+    def loop() -> None:
+        while True:
+            purchase = ask(coordinator.agent("ada"), "60.00")
+            told = {"id": purchase.id, "status": purchase.status}
+            if coordinator.approve(purchase.approval_id or "", approver="alice").done:
+                told["status"] = "approved"
+            with turn:
+                _say(told)
+
+    for _ in range(threads):
+        threading.Thread(target=loop).start()
+
+
+def hold_lock(database: str) -> None:
+    """Hold the lock file of a writer until told."""
+    file = os.open(f"{database}.lock", os.O_RDWR | os.O_CREAT, 0o600)
+    fcntl.flock(file, fcntl.LOCK_EX)
+    _say("locked")
+    _next()
+    os.close(file)
+    _say("free")
+    _next()
+
+
+def hold_transaction(database: str) -> None:
+    """Hold SQLite's own write lock until told, as a shell on the file would."""
+    connection = sqlite3.connect(database, isolation_level=None)
+    connection.execute("BEGIN IMMEDIATE")
+    _say("locked")
+    _next()
+    connection.execute("ROLLBACK")
+    connection.close()
+    _say("free")
+    _next()
+
+
+def ask_as_nobody(database: str) -> None:
+    """Ask once as a user whom file permissions bind."""
+    _import_everything()
+    if os.getuid() == 0:
+        os.setgroups([])
+        os.setgid(NOBODY)
+        os.setuid(NOBODY)
+    _say(_told(lambda: ask(_opened(database).agent("ada")).status))
+
+
+def ask_on_full_disk(database: str, size_max: int) -> None:
+    """Ask until no file may grow above ``size_max``; then without that limit."""
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size_max, resource.RLIM_INFINITY))
+    answers = _ask_until_refused(database)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+    _say({**answers, "after": _told(lambda: ask(_opened(database).agent("ada")).status)})
+
+
+def ask_on_small_disk(folder: str, size_kib: int) -> None:
+    """Ask on a file system of ``size_kib`` until it is full; then with room again.
+
+    For a mount namespace of its own.
+    """
+    mount = ["mount", "-t", "tmpfs", "-o", f"size={size_kib}k", "tmpfs", folder]
+    if subprocess.run(mount, capture_output=True, check=False).returncode:
+        _say("no mount")
+        return
+    ballast = Path(folder, "ballast")
+    ballast.write_bytes(b"x" * 64 * 1024)
+    database = f"{folder}/coordinator.db"
+    answers = _ask_until_refused(database)
+    ballast.unlink()
+    again = _opened(database)
+    after = _told(lambda: ask(again.agent("ada")).status)
+    faults = again.wiring.audit.verify().faults
+    _say({**answers, "after": after, "faults": faults, "rows": contents(Path(database))})
+
+
+def _ask_until_refused(database: str) -> dict[str, Any]:
+    ids: list[str] = []
+    told = _told(lambda: _opened(database))
+    if "error" in told:
+        return {"ids": ids, "first": told, "second": _told(lambda: _opened(database).get("pur_0"))}
+    coordinator: Coordinator = told["done"]
+    while "error" not in (told := _told(lambda: ask(coordinator.agent("ada")).id)):
+        ids.append(told["done"])
+    second = _told(lambda: ask(coordinator.agent("ada")).id)
+    return {"ids": ids, "first": told, "second": second}
+
+
+def _import_everything() -> None:
+    # The code may lie where the next user can't read.
+    import alembic.command
+    import alembic.config
+    import sqlalchemy.dialects.sqlite  # noqa: F401
+
+    scratch = Path(f"/tmp/coordinator-imports-{os.getpid()}.db")
+    ask(_opened(str(scratch)).agent("ada"))
+    for leftover in scratch.parent.glob(scratch.name + "*"):
+        leftover.unlink()
+
+
+if __name__ == "__main__":
+    work = globals()[sys.argv[1]]
+    if sys.argv[1] == "ask_as_nobody":
+        _import_everything()
+    _say("ready")
+    _next()
+    work(**json.loads(sys.argv[2]))

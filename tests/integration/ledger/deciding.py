@@ -1,0 +1,170 @@
+"""A coordinator that decides on a real SQLite file, and plain SQL to look behind its back.
+
+It has the contracts that ship for Base Sepolia and no endpoint: deciding never asks a chain.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Mapping
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+from coordinator.config import Settings
+from coordinator.domain.policy import Policy
+from coordinator.domain.purchase import Purchase
+from coordinator.interfaces.python import Agent, Coordinator
+from coordinator.ledger.database import Database
+from coordinator.ledger.migrate import migrate
+from coordinator.wiring import Wiring
+
+SIGNER_KEY = "0x" + "11" * 32
+ID_SECRET = "22" * 32
+# 2026-01-01 12:00:00 UTC, in the middle of a day in every zone that the tests use.
+NOON = 1_767_268_800
+HOUR, DAY = 3600, 86_400
+USDC = 10**6
+PROVIDER = "0x70997970C51812dc3A010C7d01b50e0d17dc79C8"
+
+POLICY: Mapping[str, Any] = {
+    "organisation": {"total_limit": "1000000", "daily_limit": "unlimited", "time_zone": "UTC"},
+    "agents": {
+        name: {
+            "per_purchase_limit": "unlimited",
+            "daily_limit": "unlimited",
+            "approval_threshold": "50",
+        }
+        for name in ("ada", "bert", "cora", "dan")
+    },
+    "providers": {"paper-api": {"address": PROVIDER, "service": "papers"}},
+    "categories": {"default": "other", "other": {}, "data": {}},
+    "approvals": {"required": 1, "approvers": ["alice", "bob", "carol"], "expires_after": "1h"},
+}
+
+
+class Clock:
+    """A clock that stands still until a test moves it."""
+
+    def __init__(self, now: int = NOON) -> None:
+        self.now = now
+
+    def __call__(self) -> int:
+        return self.now
+
+
+def policy(changes: Mapping[str, Any] | None = None) -> Policy:
+    """``POLICY`` with ``changes`` laid over it; a None removes a key."""
+    return Policy.from_dict(_overlaid(POLICY, changes or {}))
+
+
+def _overlaid(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    made = dict(base)
+    for key, value in changes.items():
+        if value is None:
+            made.pop(key, None)
+        elif isinstance(value, Mapping) and isinstance(made.get(key), Mapping):
+            made[key] = _overlaid(made[key], value)
+        else:
+            made[key] = value
+    return made
+
+
+def open_coordinator(
+    path: Path,
+    policy: Policy | Path,
+    *,
+    clock: Clock | None = None,
+    key: str | None = SIGNER_KEY,
+    secret: str | None = ID_SECRET,
+    lock_timeout_seconds: int = 120,
+    **settings: Any,
+) -> Coordinator:
+    """A coordinator of the file ``path``; its parts are built when they are first used."""
+    url = f"sqlite:///{path}"
+    values = {"network": "base-sepolia", "database_url": url, **settings}
+    secrets = {"TREASURY_PRIVATE_KEY": key, "COORDINATOR_ID_SECRET": secret}
+    wiring = Wiring(
+        Settings.model_validate(values),
+        {name: value for name, value in secrets.items() if value is not None},
+        policy=policy,
+        clock=clock or Clock(),
+    )
+    # Many threads on a slow machine wait longer in turn than a person would.
+    wiring.database = Database(url, lock_timeout_seconds=lock_timeout_seconds)
+    migrate(wiring.database)
+    return Coordinator(wiring, act=False)
+
+
+def ask(agent: Agent, amount: str = "1.00", **terms: Any) -> Purchase:
+    """Ask to buy from the one provider, and take the decision as the answer."""
+    asked = {"provider": "paper-api", "purpose": "a paper", "wait": False, **terms}
+    return agent.purchase(amount=amount, **asked)
+
+
+def rows(path: Path, query: str, *values: Any) -> list[tuple[Any, ...]]:
+    """What the file says, read past the program."""
+    with closing(sqlite3.connect(path)) as connection:
+        return connection.execute(query, values).fetchall()
+
+
+def edit(path: Path, statement: str, *values: Any) -> int:
+    """Change the file behind the program's back; how many rows it changed."""
+    with closing(sqlite3.connect(path)) as connection, connection:
+        return connection.execute(statement, values).rowcount
+
+
+def tables(path: Path) -> list[str]:
+    """Every table of the program, by name."""
+    query = "SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite_%'"
+    return sorted(name for (name,) in rows(path, query))
+
+
+def contents(path: Path) -> dict[str, list[tuple[Any, ...]]]:
+    """Every row of every table: equal contents mean that nothing was written."""
+    return {
+        name: sorted(rows(path, f'SELECT * FROM "{name}"'), key=repr)  # noqa: S608
+        for name in tables(path)
+    }
+
+
+def counters(path: Path) -> dict[tuple[Any, ...], tuple[int, int]]:
+    """(held, spent) of every counter that is not zero."""
+    query = 'SELECT scope_kind, scope_id, "window", start, held, spent FROM counters'
+    return {tuple(r[:4]): (r[4], r[5]) for r in rows(path, query) if r[4] or r[5]}
+
+
+def counter(path: Path, kind: str, of: str, window: str, start: int = 0) -> tuple[int, int]:
+    """(held, spent) of one counter; zeros where it was never charged."""
+    return counters(path).get((kind, of, window, start), (0, 0))
+
+
+def sums_of_holds(path: Path) -> dict[tuple[Any, ...], tuple[int, int]]:
+    """What the counters have to say, added up from the holds that charged them."""
+    query = """
+        SELECT c.scope_kind, c.scope_id, c."window", c.start,
+               sum(CASE h.status WHEN 'held' THEN h.amount ELSE 0 END), sum(h.posted)
+        FROM hold_charges c JOIN holds h ON h.id = c.hold_id GROUP BY 1, 2, 3, 4
+    """
+    return {tuple(r[:4]): (r[4], r[5]) for r in rows(path, query) if r[4] or r[5]}
+
+
+def assert_books_agree(path: Path) -> None:
+    """Counters equal their holds; an open purchase has an open hold, a bound key and charges."""
+    assert counters(path) == sums_of_holds(path)
+    ended = "('denied', 'rejected', 'expired', 'cancelled', 'failed', 'settled')"
+    assert not rows(
+        path,
+        f"""SELECT p.id, p.status, h.status FROM purchases p
+            LEFT JOIN holds h ON h.purchase_id = p.id AND h.kind = 'purchase'
+            WHERE p.status NOT IN {ended} AND h.status IS NOT 'held'
+               OR p.status = 'denied' AND h.id IS NOT NULL""",  # noqa: S608
+    )
+    assert not rows(path, "SELECT id FROM holds WHERE id NOT IN (SELECT hold_id FROM hold_charges)")
+    assert not rows(
+        path,
+        """SELECT id FROM purchases WHERE status <> 'denied' AND agent IS NOT NULL
+           AND id NOT IN (SELECT purchase_id FROM idempotency_keys)""",
+    )
+    assert rows(path, "PRAGMA integrity_check") == [("ok",)]
+    assert rows(path, "PRAGMA foreign_key_check") == []
