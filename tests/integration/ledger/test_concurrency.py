@@ -1,0 +1,306 @@
+"""Limits, keys and approvals stay exact when threads and processes ask at the same moment."""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, TypeVar
+
+import pytest
+
+from coordinator import Coordinator, IdempotencyConflict, InvalidRequest, Status
+from tests.integration.ledger.child import Child
+from tests.integration.ledger.conftest import Opener
+from tests.integration.ledger.deciding import (
+    DAY,
+    NOON,
+    USDC,
+    ask,
+    assert_books_agree,
+    contents,
+    counter,
+    counters,
+    rows,
+)
+
+Answer = TypeVar("Answer")
+TODAY = NOON - NOON % DAY
+
+
+def at_once(do: Callable[[int], Answer], count: int) -> list[Answer]:
+    """``do(0)`` … ``do(count - 1)``, each in a thread of its own, started at one moment."""
+    gate = threading.Barrier(count)
+
+    def wait_and_do(index: int) -> Answer:
+        gate.wait()
+        return do(index)
+
+    with ThreadPoolExecutor(count) as pool:
+        return list(pool.map(wait_and_do, range(count)))
+
+
+def test_agent_and_category_limits_are_exact_for_200_threads_of_5_requests(
+    opener: Opener, path: Path
+) -> None:
+    coordinator = opener(
+        {"agents": {"ada": {"daily_limit": "250"}}, "categories": {"data": {"total_limit": "250"}}}
+    )
+
+    def five(index: int) -> list[tuple[str, Status]]:
+        name, category = ("ada", "other") if index % 2 else ("bert", "data")
+        agent = coordinator.agent(name)
+        return [(name, ask(agent, category=category).status) for _ in range(5)]
+
+    answers = Counter(answer for five_of in at_once(five, 200) for answer in five_of)
+
+    assert answers == {
+        ("ada", Status.APPROVED): 250,
+        ("ada", Status.DENIED): 250,
+        ("bert", Status.APPROVED): 250,
+        ("bert", Status.DENIED): 250,
+    }
+    assert counter(path, "agent", "ada", "daily", TODAY) == (250 * USDC, 0)
+    assert counter(path, "category", "data", "total") == (250 * USDC, 0)
+    assert counter(path, "organisation", "", "total") == (500 * USDC, 0)
+    assert dict(rows(path, "SELECT reason_code, count(*) FROM purchases GROUP BY 1")) == {
+        None: 500,
+        "daily_limit": 250,
+        "category_limit": 250,
+    }
+    assert_books_agree(path)
+    assert coordinator.wiring.audit.verify().ok
+
+
+def test_the_organisations_limit_is_exact_for_200_threads_of_5_requests(
+    opener: Opener, path: Path
+) -> None:
+    coordinator = opener({"organisation": {"total_limit": "500.5"}})
+    agents = [coordinator.agent(name) for name in ("ada", "bert", "cora", "dan")]
+
+    def five(index: int) -> list[Status]:
+        return [ask(agents[index % 4]).status for _ in range(5)]
+
+    answers = Counter(status for five_of in at_once(five, 200) for status in five_of)
+
+    assert answers == {Status.APPROVED: 500, Status.DENIED: 500}
+    assert counter(path, "organisation", "", "total") == (500 * USDC, 0)
+    assert rows(path, "SELECT count(*), sum(amount) FROM holds") == [(500, 500 * USDC)]
+    assert_books_agree(path)
+    assert coordinator.wiring.audit.verify().ok
+
+
+def test_limits_are_exact_for_eight_processes_that_start_on_a_fresh_file(
+    tmp_path: Path, opener: Opener
+) -> None:
+    first, second = tmp_path / "agents.db", tmp_path / "organisation.db"
+    # One more of "dan", with a key that all of them share, fits each limit.
+    phases: list[dict[str, Any]] = [
+        {
+            "database": first,
+            "changes": {
+                "agents": {"ada": {"daily_limit": "60"}},
+                "categories": {"data": {"total_limit": "60"}},
+            },
+            "count": 15,
+            "asks": [{"agent": "ada"}, {"agent": "bert", "category": "data"}],
+        },
+        {
+            "database": second,
+            "changes": {"organisation": {"total_limit": "121"}},
+            "count": 15,
+            "asks": [{"agent": "ada"}, {"agent": "bert"}],
+        },
+    ]
+    children = [Child("buy", phases=phases) for _ in range(8)]
+    try:
+        assert [child.says() for child in children] == ["ready"] * 8
+        for _ in phases:
+            for child in children:
+                child.go()
+            told = [child.says() for child in children]
+            assert len({answer["once"] for answer in told}) == 1
+    finally:
+        for child in children:
+            child.__exit__()
+
+    def spread(file: Path) -> dict[tuple[str, str], int]:
+        query = "SELECT agent, status, count(*) FROM purchases GROUP BY 1, 2"
+        return {(agent, status): count for agent, status, count in rows(file, query)}
+
+    assert spread(first) == {
+        ("ada", "approved"): 60,
+        ("ada", "denied"): 60,
+        ("bert", "approved"): 60,
+        ("bert", "denied"): 60,
+        ("dan", "approved"): 1,
+    }
+    found = spread(second)
+    assert found[("ada", "approved")] + found[("bert", "approved")] + found[("dan", "approved")] == (
+        121
+    )
+    assert sum(found.values()) == 241
+    assert counter(second, "organisation", "", "total") == (121 * USDC, 0)
+    for file, phase in zip((first, second), phases, strict=True):
+        assert_books_agree(file)
+        assert rows(file, "SELECT count(*) FROM policies") == [(1,)]
+        assert rows(file, "SELECT count(*) FROM identity") == [(1,)]
+        assert opener(phase["changes"], path=file).wiring.audit.verify().ok
+
+
+def test_one_key_from_50_threads_at_once_is_one_purchase(
+    coordinator: Coordinator, path: Path
+) -> None:
+    agent = coordinator.agent("ada")
+
+    found = at_once(lambda _: ask(agent, "3.00", idempotency_key="task-7"), 50)
+
+    assert len({purchase.id for purchase in found}) == 1
+    assert {purchase.status for purchase in found} == {Status.APPROVED}
+    assert rows(path, "SELECT count(*) FROM purchases") == [(1,)]
+    assert rows(path, "SELECT count(*) FROM audit WHERE event LIKE 'purchase_%'") == [(1,)]
+    assert counter(path, "organisation", "", "total") == (3 * USDC, 0)
+    assert_books_agree(path)
+
+
+def test_one_key_belongs_to_each_agent_apart(coordinator: Coordinator, path: Path) -> None:
+    names = ("ada", "bert", "cora", "dan")
+
+    found = at_once(lambda i: ask(coordinator.agent(names[i % 4]), idempotency_key="same"), 40)
+
+    assert len({purchase.id for purchase in found}) == 4
+    assert len({purchase.escrow_key for purchase in found}) == 4
+    assert_books_agree(path)
+
+
+def test_of_two_terms_raced_under_one_key_one_is_bought_and_the_other_refused(
+    coordinator: Coordinator, path: Path
+) -> None:
+    agent = coordinator.agent("ada")
+
+    def either(index: int) -> str:
+        try:
+            return str(ask(agent, f"{1 + index % 2}.00", idempotency_key="raced").amount)
+        except IdempotencyConflict:
+            return "conflict"
+
+    answers = Counter(at_once(either, 30))
+
+    assert answers.pop("conflict") == 15
+    assert list(answers.values()) == [15]
+    assert rows(path, "SELECT count(*) FROM purchases") == [(1,)]
+    assert_books_agree(path)
+
+
+@pytest.mark.parametrize("required", [2, 3])
+def test_each_approver_counts_once_however_often_and_at_once_they_approve(
+    opener: Opener, path: Path, required: int
+) -> None:
+    coordinator = opener({"approvals": {"required": required}})
+    purchase = ask(coordinator.agent("ada"), "75.00")
+    approval_id = purchase.approval_id or ""
+
+    at_once(lambda i: coordinator.approve(approval_id, approver=("alice", "bob")[i % 2]), 20)
+
+    expected = Status.APPROVED if required == 2 else Status.AWAITING_APPROVAL
+    assert coordinator.get(purchase.id).status is expected
+    decided = rows(path, "SELECT approver, decision FROM approval_decisions ORDER BY approver")
+    assert decided == [("alice", "approved"), ("bob", "approved")]
+    moved = rows(path, "SELECT count(*) FROM audit WHERE event = 'purchase_approved'")
+    assert moved == [(1 if required == 2 else 0,)]
+    assert counter(path, "agent", "ada", "total") == (75 * USDC, 0)
+    assert_books_agree(path)
+
+
+def test_approving_raced_with_rejecting_and_cancelling_ends_one_way(
+    coordinator: Coordinator, path: Path
+) -> None:
+    waiting = [ask(coordinator.agent("ada"), "75.00") for _ in range(10)]
+
+    def decide(index: int) -> bool:
+        purchase, way = waiting[index // 3], index % 3
+        approval_id = purchase.approval_id or ""
+        if way == 0:
+            return coordinator.approve(approval_id, approver="alice").done
+        if way == 1:
+            return coordinator.reject(approval_id, approver="bob", reason="no").done
+        return coordinator.cancel(purchase.id, by="ada").done
+
+    done = at_once(decide, 30)
+
+    allowed = {
+        # Cancelling what was approved, while nothing is signed, is a second order that holds.
+        Status.CANCELLED: {(False, False, True), (True, False, True)},
+        Status.REJECTED: {(False, True, False)},
+    }
+    open_holds = 0
+    for index, purchase in enumerate(waiting):
+        status = coordinator.get(purchase.id).status
+        assert tuple(done[index * 3 : index * 3 + 3]) in allowed[status]
+        open_holds += status is Status.APPROVED
+    assert counter(path, "organisation", "", "total") == (open_holds * 75 * USDC, 0)
+    assert_books_agree(path)
+
+
+def test_the_asking_agent_never_counts_as_an_approver(opener: Opener, path: Path) -> None:
+    coordinator = opener()
+    purchase = ask(coordinator.agent("ada"), "75.00")
+    before = contents(path)
+
+    answer = coordinator.approve(purchase.approval_id or "", approver="ada")
+
+    assert not answer.done
+    assert answer.reason and answer.reason.code == "not_an_approver"
+    assert contents(path) == before
+
+
+def test_approving_judges_again_and_changes_nothing_when_it_does_not_fit_any_more(
+    opener: Opener, path: Path
+) -> None:
+    purchase = ask(opener().agent("ada"), "75.00")
+    lowered = opener({"agents": {"ada": {"daily_limit": "74.99"}}})
+    before = contents(path)
+
+    answer = lowered.approve(purchase.approval_id or "", approver="alice")
+
+    assert not answer.done
+    assert answer.reason and answer.reason.code == "daily_limit"
+    assert contents(path) == before
+    assert lowered.get(purchase.id).status is Status.AWAITING_APPROVAL
+    raised = opener({"agents": {"ada": {"daily_limit": "75"}}})
+    assert raised.approve(purchase.approval_id or "", approver="alice").done
+    assert_books_agree(path)
+
+
+def test_approving_the_next_day_moves_the_hold_to_that_days_counters(
+    opener: Opener, path: Path, clock: Any
+) -> None:
+    coordinator = opener({"approvals": {"expires_after": "2d"}})
+    purchase = ask(coordinator.agent("ada"), "75.00")
+    clock.now += DAY
+
+    assert coordinator.approve(purchase.approval_id or "", approver="alice").done
+
+    assert counter(path, "agent", "ada", "daily", TODAY) == (0, 0)
+    assert counter(path, "agent", "ada", "daily", TODAY + DAY) == (75 * USDC, 0)
+    assert counter(path, "agent", "ada", "total") == (75 * USDC, 0)
+    assert_books_agree(path)
+
+
+def test_a_refused_request_of_bad_form_races_with_good_ones_and_leaves_no_trace(
+    coordinator: Coordinator, path: Path
+) -> None:
+    agent = coordinator.agent("ada")
+
+    def either(index: int) -> bool:
+        if index % 2:
+            return ask(agent).status is Status.APPROVED
+        with pytest.raises(InvalidRequest):
+            ask(agent, "-1")
+        return True
+
+    assert all(at_once(either, 40))
+    assert rows(path, "SELECT count(*) FROM purchases") == [(20,)]
+    assert sum(held for held, _ in counters(path).values()) == 6 * 20 * USDC
