@@ -350,8 +350,7 @@ def check_endpoint(rpc: Rpc, network: Network, chain_id: int) -> None:
             f" contracts is chain {chain_id}: nothing was signed"
         )
     if network.local:
-        hosts = {host.rpartition(":")[0].strip("[]") or host for host in rpc.hosts}
-        if not hosts <= {"127.0.0.1", "localhost", "::1"}:
+        if not rpc.loopback:
             raise ConfigurationError("COORDINATOR_NETWORK=anvil takes only a loopback endpoint")
         if "anvil" not in str(version).lower():
             raise ConfigurationError(

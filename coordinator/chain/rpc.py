@@ -55,6 +55,13 @@ class Rpc:
         return tuple(urlsplit(url).netloc.rpartition("@")[2] for url in self._urls)
 
     @property
+    def loopback(self) -> bool:
+        """Whether every endpoint is on this machine."""
+        return all(
+            urlsplit(url).hostname in ("127.0.0.1", "localhost", "::1") for url in self._urls
+        )
+
+    @property
     def urls(self) -> tuple[str, ...]:
         return self._urls
 
@@ -125,5 +132,6 @@ class Rpc:
         session: requests.Session | None = getattr(self._local, "session", None)
         if session is None:
             session = self._local.session = requests.Session()
-            session.trust_env = False
+            # A proxy of the environment has no business between us and a local chain.
+            session.trust_env = not self.loopback
         return session

@@ -1,0 +1,121 @@
+"""A process is killed at every named point; what it left is finished, once."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import coordinator
+from coordinator import Coordinator, Purchase, Usdc
+from coordinator.domain.chain_events import EscrowState
+from coordinator.domain.ports import KillPoint
+from coordinator.interfaces.demo.stage import Stage, open_stage
+
+_BUY = """
+import sys
+from coordinator import Coordinator
+with Coordinator.from_env() as coordinator:
+    coordinator.agent("compute-agent").purchase(
+        provider="paper-api", amount="3.00", purpose="recovery", category="api",
+        idempotency_key=sys.argv[1], timeout_seconds=30)
+    coordinator.recover(timeout_seconds=30)
+"""
+_SETTLE = """
+import sys
+from coordinator import Coordinator
+with Coordinator.from_env() as coordinator:
+    agent = coordinator.agent("compute-agent")
+    purchase = agent.get(idempotency_key=sys.argv[1])
+    agent.settle(purchase.id)
+    agent.wait_for(purchase.id, until="final", timeout_seconds=30)
+    coordinator.recover(timeout_seconds=30)
+"""
+# Passed only where something ends.
+_AT_AN_END = {KillPoint.HOLDS_ENDED}
+
+
+@pytest.fixture(scope="module")
+def stage() -> Iterator[Stage]:
+    with open_stage(keep=False) as stage:
+        stage.close()
+        yield stage
+
+
+def _run_and_die(stage: Stage, program: str, key: str, kill_at: KillPoint) -> None:
+    child = subprocess.run(
+        [sys.executable, "-c", program, key],
+        env={**os.environ, **stage.environment, "COORDINATOR_KILL_AT": kill_at},
+        cwd=stage.folder,
+        capture_output=True,
+        text=True,
+        timeout=90,
+        check=False,
+    )
+    assert child.returncode == -signal.SIGKILL, child.stderr
+
+
+def _buy(coordinator: Coordinator, key: str) -> Purchase:
+    return coordinator.agent("compute-agent").purchase(
+        provider="paper-api",
+        amount="3.00",
+        purpose="recovery",
+        category="api",
+        idempotency_key=key,
+        timeout_seconds=30,
+    )
+
+
+def _assert_books_equal_the_chain(stage: Stage, coordinator: Coordinator) -> None:
+    assert coordinator.recover(timeout_seconds=30)
+    assert coordinator.reconcile().discrepancies == ()
+    assert coordinator.wiring.journal.treasury_balance() == stage.treasury_usdc()
+    assert coordinator.wiring.audit.verify().ok
+
+
+@pytest.mark.parametrize("point", [p for p in KillPoint if p not in _AT_AN_END])
+def test_a_kill_at_any_point_ends_in_exactly_one_funded_escrow(
+    stage: Stage, point: KillPoint
+) -> None:
+    _run_and_die(stage, _BUY, point, point)
+
+    with stage.open() as coordinator:
+        purchase = _buy(coordinator, point)
+
+        assert stage.escrow(purchase).state is EscrowState.FUNDED
+        assert stage.fundings(purchase) == 1
+        _assert_books_equal_the_chain(stage, coordinator)
+
+
+@pytest.mark.parametrize("point", list(KillPoint)[1:])
+def test_a_kill_while_settling_posts_the_hold_once(stage: Stage, point: KillPoint) -> None:
+    key = f"settle-{point}"
+    with stage.open() as coordinator:
+        purchase = _buy(coordinator, key)
+        spent = Usdc(coordinator.report().as_dict()["spent"])
+        stage.deliver(purchase)
+        coordinator.wait_for(purchase.id, until="delivered", timeout_seconds=30)
+    _run_and_die(stage, _SETTLE, key, point)
+
+    with stage.open() as coordinator:
+        agent = coordinator.agent("compute-agent")
+        agent.settle(purchase.id)
+        settled = agent.wait_for(purchase.id, until="final", timeout_seconds=30)
+
+        assert stage.escrow(settled).state is EscrowState.SETTLED
+        _assert_books_equal_the_chain(stage, coordinator)
+        assert Usdc(coordinator.report().as_dict()["spent"]) == spent + Usdc("3.00")
+
+
+def test_every_kill_point_is_passed_by_the_program() -> None:
+    """A name that nothing reaches would make the matrix above a lie."""
+    folder = Path(coordinator.__file__).parent
+    files = ("treasury.py", "executor.py", "reconciler.py")
+    source = "".join((folder / name).read_text() for name in files)
+    missing = [point.name for point in KillPoint if f"KillPoint.{point.name}" not in source]
+    assert missing == []
