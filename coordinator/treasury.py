@@ -25,7 +25,7 @@ from coordinator.domain.purchase import (
 from coordinator.domain.reasons import Reason, ReasonCode
 from coordinator.domain.usdc import Usdc
 from coordinator.ledger.approvals import ApprovalBook, Approver
-from coordinator.ledger.chain_book import ChainBook
+from coordinator.ledger.bonds import BondBook
 from coordinator.ledger.operations import OperationsBook, Pause
 from coordinator.ledger.policies import PolicyBook
 from coordinator.ledger.purchases import PurchaseBook
@@ -41,7 +41,7 @@ class Treasury:
     approvals: ApprovalBook
     policies: PolicyBook
     operations: OperationsBook
-    books: ChainBook
+    bonds: BondBook
     escrow_keys: EscrowKeys
     address: str
     minimum: Usdc
@@ -152,7 +152,7 @@ class Treasury:
         if refusal is None and purchase.window_ends is not None and now > purchase.window_ends:
             refusal = Reason(ReasonCode.DISPUTE_WINDOW_CLOSED, "its dispute window is over")
         if refusal is None:
-            refusal = self.books.hold_bond(purchase_id, bond, by=approver, why=reason, now=now)
+            refusal = self.bonds.hold(purchase_id, bond, by=approver, why=reason, now=now)
         if refusal is not None:
             return Answer(False, purchase, refusal)
         self.wake()

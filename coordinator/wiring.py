@@ -29,6 +29,7 @@ from coordinator.domain.usdc import Usdc
 from coordinator.executor import Executor
 from coordinator.ledger.approvals import ApprovalBook
 from coordinator.ledger.audit import AuditLog
+from coordinator.ledger.bonds import BondBook
 from coordinator.ledger.chain_book import ChainBook
 from coordinator.ledger.database import Database
 from coordinator.ledger.journal_book import JournalBook
@@ -217,6 +218,10 @@ class Wiring:
         )
 
     @cached_property
+    def bonds(self) -> BondBook:
+        return BondBook(self.database, self.audit, self.policies)
+
+    @cached_property
     def journal(self) -> JournalBook:
         return JournalBook(self.database)
 
@@ -255,6 +260,7 @@ class Wiring:
         return Executor(
             chain=self.chain,
             books=self.books,
+            bonds=self.bonds,
             steps=self.steps,
             purchases=self.purchases,
             approvals=self.approvals,
@@ -275,7 +281,7 @@ class Wiring:
             approvals=self.approvals,
             policies=self.policies,
             operations=self.operations,
-            books=self.books,
+            bonds=self.bonds,
             escrow_keys=EscrowKeys(
                 self._id_secret, self.deployment.chain_id, self.deployment.kernel
             ),

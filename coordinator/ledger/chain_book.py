@@ -6,31 +6,26 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, func, insert, select, update
+from sqlalchemy import Connection, func, insert, select
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 
 from coordinator.domain.chain_events import (
     EMPTY,
-    STATUS_OF,
     Block,
     ChainEvent,
     EscrowState,
     EventBatch,
-    EventKind,
 )
-from coordinator.domain.decision import purchase_scopes
 from coordinator.domain.journal import TREASURY, Entry, EntryKind, KnownEscrow, make_entries
-from coordinator.domain.limits import check_limits, counters_touched
 from coordinator.domain.planning import OpenPurchase, OwnEscrow
-from coordinator.domain.purchase import FINAL, Status, check_move
-from coordinator.domain.reasons import Reason, ReasonCode
-from coordinator.domain.steps import StepKind
-from coordinator.domain.usdc import ZERO, Usdc
+from coordinator.domain.purchase import FINAL, Status
+from coordinator.domain.usdc import Usdc
 from coordinator.ledger import schema as t
-from coordinator.ledger.adoption import attribute_to_organisation
 from coordinator.ledger.audit import AuditLog, entries_digest
-from coordinator.ledger.counters import end_hold, place_hold, read_usage
+from coordinator.ledger.bonds import bond_lost
+from coordinator.ledger.counters import end_hold
 from coordinator.ledger.database import Database
+from coordinator.ledger.following import apply_event
 from coordinator.ledger.policies import PolicyBook
 from coordinator.ledger.steps import StepBook
 
@@ -105,8 +100,9 @@ class ChainBook:
             cursor = _cursor(connection)
             if cursor is None or (cursor.number, cursor.hash) != (batch.after, batch.after_hash):
                 return False
+            adopting = self._policies.in_force(connection) if adopt_unknown else None
             for event in batch.events:
-                self._apply_event(connection, event, adopt_unknown, now)
+                apply_event(connection, self._audit, event, adopting, now)
             entries = make_entries(
                 batch.events,
                 treasury=self._treasury,
@@ -140,7 +136,7 @@ class ChainBook:
                 spent = (
                     self._spent(connection, row.escrow_key)
                     if row.kind == "purchase"
-                    else self._bond_lost(connection, row.purchase_id)
+                    else bond_lost(connection, row.purchase_id)
                 )
                 end_hold(connection, row.purchase_id, row.kind, spent=spent, now=now)
                 self._audit.append(
@@ -216,185 +212,6 @@ class ChainBook:
                 for row in connection.execute(query)
             ]
 
-    def hold_bond(
-        self, purchase_id: str, bond: Usdc, *, by: str, why: str, now: int
-    ) -> Reason | None:
-        """Hold a dispute's bond against the organisation; a reason when it does not fit."""
-        with self._database.write() as connection:
-            policy = self._policies.in_force(connection)
-            counters = counters_touched(purchase_scopes(None, None), now, policy.zone)
-            states = check_limits(
-                policy.limits(None, None), read_usage(connection, counters), bond, now, policy.zone
-            )
-            broken = sorted((s for s in states if s.broken), key=lambda s: s.remaining)
-            if broken:
-                return broken[0].reason(bond)
-            query = select(t.holds).where(
-                t.holds.c.purchase_id == purchase_id, t.holds.c.kind == "bond"
-            )
-            if connection.execute(query).first() is None:
-                place_hold(
-                    connection,
-                    purchase_id=purchase_id,
-                    kind="bond",
-                    amount=bond,
-                    counters=counters,
-                    now=now,
-                )
-            self._audit.append(
-                connection,
-                now,
-                "dispute_wanted",
-                purchase_id,
-                by=by,
-                why=why,
-                bond=bond.base_units,
-            )
-        return None
-
-    def bonds_to_dispute(self) -> dict[str, Usdc]:
-        """Purchases whose bond is held and whose dispute has no step yet, with the bond."""
-        stepped = select(t.steps.c.purchase_id).where(t.steps.c.kind == StepKind.DISPUTE.value)
-        query = (
-            select(t.holds.c.purchase_id, t.holds.c.amount)
-            .join(t.purchases, _p.id == t.holds.c.purchase_id)
-            .where(
-                t.holds.c.kind == "bond",
-                t.holds.c.status == "held",
-                _p.status == Status.DELIVERED.value,
-                t.holds.c.purchase_id.not_in(stepped),
-            )
-        )
-        with self._database.read() as connection:
-            return {
-                row.purchase_id: Usdc.from_base_units(row.amount)
-                for row in connection.execute(query)
-            }
-
-    def _apply_event(
-        self, connection: Connection, event: ChainEvent, adopt_unknown: bool, now: int
-    ) -> None:
-        if event.kind is EventKind.ESCROW_CREATED:
-            self._created(connection, event)
-        elif event.kind is EventKind.ESCROW_FUNDED:
-            self._funded(connection, event, adopt_unknown, now)
-        elif event.kind is not EventKind.ESCROW_MOVED:
-            return
-        query = select(t.escrows).where(_e.escrow_id == event.escrow_id)
-        escrow = connection.execute(query).one_or_none()
-        if escrow is None:
-            return
-        if event.kind is EventKind.ESCROW_MOVED:
-            assert event.state is not None
-            changed: dict[str, Any] = {"state": event.state.value, "last_block": event.block_number}
-            if event.window_ends is not None:
-                changed["window_ends"] = event.window_ends
-            connection.execute(
-                update(t.escrows).where(_e.escrow_id == event.escrow_id).values(changed)
-            )
-        state = event.state or EscrowState(escrow.state)
-        self._follow(connection, escrow, state, event, now)
-
-    def _created(self, connection: Connection, event: ChainEvent) -> None:
-        assert event.amount is not None
-        creator = connection.execute(
-            select(t.steps.c.purchase_id)
-            .join(t.attempts, t.attempts.c.step_id == t.steps.c.id)
-            .where(t.attempts.c.hash == event.tx_hash, t.steps.c.kind == StepKind.CREATE.value)
-        ).scalar()
-        connection.execute(
-            insert(t.escrows).values(
-                escrow_id=event.escrow_id,
-                purchase_id=creator,
-                provider=event.provider,
-                amount=event.amount.base_units,
-                service_hash=event.service_hash,
-                state=EscrowState.CREATED.value,
-                deadline=event.deadline,
-                created_at=event.at,
-                last_block=event.block_number,
-            )
-        )
-
-    def _funded(
-        self, connection: Connection, event: ChainEvent, adopt_unknown: bool, now: int
-    ) -> None:
-        escrow = connection.execute(
-            select(t.escrows).where(_e.escrow_id == event.escrow_id)
-        ).one_or_none()
-        if escrow is None or event.amount is None:
-            return
-        owner = connection.execute(
-            select(_p.id, _p.provider, _p.amount).where(
-                _p.escrow_key == event.escrow_key, _p.status != Status.DENIED.value
-            )
-        ).one_or_none()
-        owner_id = owner.id if owner else None
-        if owner is not None and owner.provider.lower() != escrow.provider.lower():
-            # Ours by key but not by terms: never paid for this purchase, so nobody owns it.
-            owner_id = None
-        connection.execute(
-            update(t.escrows)
-            .where(_e.escrow_id == event.escrow_id)
-            .values(
-                escrow_key=event.escrow_key,
-                purchase_id=owner_id,
-                amount=event.amount.base_units,
-                state=EscrowState.FUNDED.value,
-                last_block=event.block_number,
-            )
-        )
-        if owner is None and adopt_unknown:
-            policy = self._policies.in_force(connection)
-            attribute_to_organisation(connection, self._audit, policy, escrow.escrow_id, now=now)
-
-    def _follow(
-        self,
-        connection: Connection,
-        escrow: Any,
-        state: EscrowState,
-        event: ChainEvent,
-        now: int,
-    ) -> None:
-        owner_id = connection.execute(
-            select(_e.purchase_id).where(_e.escrow_id == escrow.escrow_id)
-        ).scalar()
-        if owner_id is None:
-            return
-        purchase = connection.execute(select(t.purchases).where(_p.id == owner_id)).one()
-        before, after = Status(purchase.status), STATUS_OF[state]
-        linked = escrow.escrow_key == purchase.escrow_key
-        if before is after or (not linked and self._has_linked(connection, purchase)):
-            return
-        if before in FINAL and not linked:
-            return
-        check_move(owner_id, before, after)
-        values: dict[str, Any] = {"status": after.value, "updated_at": now, "stranded": None}
-        if after in FINAL:
-            values["ended_at_block"] = event.block_number
-        if after is not Status.CANCELLED:
-            values.update(reason_code=None, reason_message=None)
-        elif purchase.reason_code is None:
-            why = _why_cancelled(before)
-            values.update(reason_code=ReasonCode.CANCELLED.value, reason_message=why)
-        connection.execute(update(t.purchases).where(_p.id == owner_id).values(values))
-        self._audit.append(
-            connection,
-            now,
-            f"purchase_{after}",
-            owner_id,
-            before=before.value,
-            escrow_id=escrow.escrow_id,
-            tx_hash=event.tx_hash,
-            block=event.block_number,
-        )
-
-    def _has_linked(self, connection: Connection, purchase: Any) -> bool:
-        query = select(_e.seq).where(
-            _e.purchase_id == purchase.id, _e.escrow_key == purchase.escrow_key
-        )
-        return connection.execute(query).first() is not None
-
     def _known(
         self, connection: Connection, events: Sequence[ChainEvent]
     ) -> Mapping[str, KnownEscrow]:
@@ -454,15 +271,6 @@ class ChainBook:
             sums.get(EntryKind.FUND.value, 0) - sums.get(EntryKind.REFUND.value, 0)
         )
 
-    def _bond_lost(self, connection: Connection, purchase_id: str) -> Usdc:
-        query = select(func.coalesce(func.sum(t.journal.c.amount), 0)).where(
-            t.journal.c.kind == EntryKind.BOND_LOSS.value,
-            t.journal.c.credit.in_(
-                select("bond:" + _e.escrow_id).where(_e.purchase_id == purchase_id)
-            ),
-        )
-        return Usdc.from_base_units(int(connection.execute(query).scalar_one())) or ZERO
-
 
 def _own_escrow(row: Any, own_key: str) -> OwnEscrow:
     return OwnEscrow(
@@ -473,14 +281,6 @@ def _own_escrow(row: Any, own_key: str) -> OwnEscrow:
         deadline=row.deadline,
         window_ends=row.window_ends,
     )
-
-
-def _why_cancelled(before: Status) -> str:
-    if before in (Status.APPROVED, Status.CREATED):
-        return "the escrow was cancelled before it was funded"
-    if before is Status.DISPUTED:
-        return "the dispute was decided with a refund"
-    return "the escrow was cancelled and refunded; see penalty and refunded"
 
 
 def _cursor(connection: Connection) -> Block | None:

@@ -1,0 +1,5 @@
+"""Drives approved purchases to funded and open ones to their end, and recovers after a crash."""
+
+from coordinator.executor.loop import LEASE_SECONDS, Executor
+
+__all__ = ["LEASE_SECONDS", "Executor"]

@@ -1,0 +1,182 @@
+"""The executor's rounds: hold the lease, follow the chain, do what is due."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from typing import Final
+
+from coordinator.domain.errors import ChainUnavailable, LeaseLost, LedgerUnavailable
+from coordinator.domain.ports import Chain, Clock, KillPoint, Observation, Reach
+from coordinator.domain.purchase import Status
+from coordinator.domain.usdc import Usdc
+from coordinator.executor.sender import Sender
+from coordinator.executor.watch import Watch
+from coordinator.executor.work import Work
+from coordinator.ledger.approvals import ApprovalBook
+from coordinator.ledger.bonds import BondBook
+from coordinator.ledger.chain_book import ChainBook
+from coordinator.ledger.operations import OperationsBook
+from coordinator.ledger.policies import PolicyBook
+from coordinator.ledger.purchases import PurchaseBook
+from coordinator.ledger.steps import Lease, StepBook, new_holder
+
+log = logging.getLogger(__name__)
+
+LEASE_SECONDS: Final = 10
+
+
+class Executor:
+    """One thread of work for one signer. Acts only while it holds the lease.
+
+    ``follow`` brings the books to a block; ``changed`` is called after every round that wrote
+    something. A fault that can't be (ImpossibleState, a failed assertion) stops it: ``fault``.
+    """
+
+    def __init__(
+        self,
+        *,
+        chain: Chain,
+        books: ChainBook,
+        bonds: BondBook,
+        steps: StepBook,
+        purchases: PurchaseBook,
+        approvals: ApprovalBook,
+        policies: PolicyBook,
+        operations: OperationsBook,
+        follow: Callable[[int], int],
+        allowance_limit: Usdc,
+        clock: Clock,
+        reach: Reach,
+        changed: Callable[[], None] = lambda: None,
+        poll_seconds: float = 0.2,
+    ) -> None:
+        self._chain = chain
+        self._books = books
+        self._steps = steps
+        self._approvals = approvals
+        self._policies = policies
+        self._operations = operations
+        self._follow = follow
+        self._clock = clock
+        self._reach = reach
+        self._sender = Sender(
+            chain=chain, steps=steps, operations=operations, clock=clock, reach=reach
+        )
+        self._work = Work(
+            chain=chain,
+            bonds=bonds,
+            purchases=purchases,
+            operations=operations,
+            allowance_limit=allowance_limit,
+            clock=clock,
+        )
+        self._watch = Watch(purchases=purchases, clock=clock)
+        self._changed = changed
+        self._poll_seconds = poll_seconds
+        self._holder = new_holder()
+        self._lease: Lease | None = None
+        self._lease_renewed = 0.0
+        self._thread: threading.Thread | None = None
+        self._round = threading.Lock()
+        self._woken = threading.Event()
+        self._stopping = threading.Event()
+        self.fault: BaseException | None = None
+
+    def start(self) -> None:
+        """Work in a background thread until ``stop``; a second start changes nothing."""
+        if self._thread is None:
+            self._thread = threading.Thread(
+                target=self._run, name="coordinator-executor", daemon=True
+            )
+            self._thread.start()
+
+    def wake(self) -> None:
+        """Look for work at once."""
+        self._woken.set()
+
+    def stop(self) -> None:
+        """End after the present round and let another process act at once."""
+        self._stopping.set()
+        self._woken.set()
+        if self._thread is not None:
+            self._thread.join()
+            self._thread = None
+        with self._round:
+            if self._lease is not None:
+                self._steps.release_lease(self._lease)
+                self._lease = None
+
+    @property
+    def acting(self) -> bool:
+        """Whether this executor holds the lease."""
+        return self._lease is not None
+
+    def run_once(self) -> bool:
+        """One round: follow the chain, then do what is due. False without the lease."""
+        with self._round:
+            if not self._hold_lease():
+                return False
+            seen = self._chain.observe()
+            now = self._clock()
+            self._operations.store_balances(self._chain.treasury, seen, now=now)
+            self._follow(seen.readable)
+            cursor = self._books.cursor()
+            booked = min(seen.readable, cursor.number if cursor else -1)
+            self._sender.look_for_receipts(seen, readable=booked)
+            if self._books.end_holds(min(seen.final_number, booked), now=now):
+                self._reach(KillPoint.HOLDS_ENDED)
+            self._approvals.expire_due(now)
+            self._do_what_is_due(seen)
+            self._changed()
+            return True
+
+    def idle(self) -> bool:
+        """Whether nothing is signed and open, and no purchase waits to be created."""
+        if self._sender.in_flight() or self._operations.orders("approved"):
+            return False
+        waiting = (Status.APPROVED, Status.CREATED)
+        return not any(p.status in waiting for p in self._books.open_purchases())
+
+    def _run(self) -> None:
+        pause = self._poll_seconds
+        while not self._stopping.is_set():
+            try:
+                self.run_once()
+                pause = self._poll_seconds
+            except (ChainUnavailable, LedgerUnavailable) as fault:
+                log.warning("executor_waits reason=%s", fault)
+                pause = min(pause * 2, 5.0)
+            except LeaseLost:
+                log.warning("executor_lease_lost")
+                self._lease = None
+            except Exception as fault:
+                log.exception("executor_stopped")
+                self.fault = fault
+                self._changed()
+                return
+            self._woken.wait(pause)
+            self._woken.clear()
+
+    def _hold_lease(self) -> bool:
+        now = time.monotonic()
+        if self._lease is None or now - self._lease_renewed > LEASE_SECONDS / 4:
+            before = self._lease
+            self._lease = self._steps.acquire_lease(self._holder, seconds=LEASE_SECONDS)
+            self._lease_renewed = now
+            if self._lease is not None and before is None:
+                log.info("executor_acts holder=%s token=%s", self._holder, self._lease.token)
+                self._sender.take_over()
+        return self._lease is not None
+
+    def _do_what_is_due(self, seen: Observation) -> None:
+        assert self._lease is not None
+        self._sender.finish_signing(self._lease, seen)
+        self._sender.send_again()
+        policy, purchases = self._policies.current(), self._books.open_purchases()
+        self._watch.look(policy, purchases, seen)
+        if seen.fees is not None:
+            calls = self._work.due(policy, purchases, seen, self._sender.in_flight())
+            self._sender.send_new(self._lease, calls, seen)

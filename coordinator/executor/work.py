@@ -1,0 +1,253 @@
+"""What is due for each purchase, dispute and order, as calls in the treasury's lane."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Sequence
+from typing import Final
+
+from coordinator.domain.chain_events import EMPTY
+from coordinator.domain.errors import TxReverted
+from coordinator.domain.gas import reserve_wei
+from coordinator.domain.lane import Lane, reserved_wei
+from coordinator.domain.planning import Action, OpenPurchase, Plan, plan
+from coordinator.domain.policy import Policy
+from coordinator.domain.ports import Chain, Clock, Observation
+from coordinator.domain.purchase import Status
+from coordinator.domain.reasons import Reason, ReasonCode
+from coordinator.domain.steps import Call, Step
+from coordinator.domain.usdc import Usdc
+from coordinator.ledger.bonds import BondBook
+from coordinator.ledger.operations import OperationsBook, Order
+from coordinator.ledger.purchases import PurchaseBook
+
+log = logging.getLogger(__name__)
+
+_RETRY_SECONDS: Final = 10
+
+
+class Work:
+    """Chooses calls; ends what needs none. It signs and sends nothing."""
+
+    def __init__(
+        self,
+        *,
+        chain: Chain,
+        bonds: BondBook,
+        purchases: PurchaseBook,
+        operations: OperationsBook,
+        allowance_limit: Usdc,
+        clock: Clock,
+    ) -> None:
+        self._chain = chain
+        self._bonds = bonds
+        self._purchases = purchases
+        self._operations = operations
+        self._allowance_limit = allowance_limit
+        self._clock = clock
+        self._retry_at: dict[str, float] = {}
+
+    def due(
+        self,
+        policy: Policy,
+        purchases: Sequence[OpenPurchase],
+        seen: Observation,
+        in_flight: Sequence[Step],
+    ) -> list[Call]:
+        """The calls to make, in order, with what they need of the allowance before them."""
+        assert seen.fees is not None
+        lane = Lane.of(seen, in_flight, reserved_wei(purchases, in_flight, seen.fees))
+        self._plan_purchases(policy, purchases, seen, lane)
+        self._plan_disputes(purchases, lane)
+        self._plan_orders(self._operations.orders_to_send(), lane)
+        return lane.with_allowance(self._allowance_limit, self._chain.approve)
+
+    def _plan_purchases(
+        self,
+        policy: Policy,
+        purchases: Sequence[OpenPurchase],
+        seen: Observation,
+        lane: Lane,
+    ) -> None:
+        paused = {(p.scope_kind, p.scope_id) for p in self._operations.pauses()}
+        disputing = self._bonds.to_dispute()
+        for purchase in purchases:
+            chosen = plan(
+                purchase,
+                paused=_is_paused(purchase, paused),
+                early_settle=_settles_early(policy, purchase, paused),
+                disputing=purchase.id in disputing,
+                now=self._clock(),
+                chain_time=seen.head.at,
+                terms=policy.escrow,
+            )
+            self._carry_out(purchase, chosen, policy, seen, lane)
+
+    def _carry_out(
+        self,
+        purchase: OpenPurchase,
+        chosen: Plan,
+        policy: Policy,
+        seen: Observation,
+        lane: Lane,
+    ) -> None:
+        escrow_id = chosen.escrow_id or ""
+        if chosen.action is Action.FAIL:
+            assert chosen.reason is not None
+            wanted = chosen.reason.code is ReasonCode.CANCELLED
+            status = Status.CANCELLED if wanted else Status.FAILED
+            self._purchases.fail(purchase.id, status, chosen.reason, now=self._clock())
+            log.info("purchase_%s purchase_id=%s", status, purchase.id)
+        elif chosen.action is Action.CREATE:
+            if seen.rail_trouble is None:
+                self._create(purchase, policy, seen, lane)
+        elif chosen.action is Action.LINK:
+            self._link(purchase, escrow_id, seen, lane)
+        elif chosen.action is Action.CANCEL:
+            self._cancel(purchase, escrow_id, chosen.reason, lane)
+        elif chosen.action is Action.SETTLE:
+            call = self._chain.settle(purchase_id=purchase.id, escrow_id=escrow_id)
+            self._try(purchase, call, lane)
+        elif chosen.action is Action.RECLAIM:
+            call = self._chain.reclaim(purchase_id=purchase.id, escrow_id=escrow_id)
+            self._try(purchase, call, lane)
+
+    def _create(
+        self, purchase: OpenPurchase, policy: Policy, seen: Observation, lane: Lane
+    ) -> None:
+        assert seen.fees is not None
+        needed_wei = reserve_wei(seen.fees, unstarted=1, unended=0)
+        short = self._shortage(purchase, lane, needed_wei)
+        if short is not None:
+            self._purchases.fail(purchase.id, Status.FAILED, short, now=self._clock())
+            log.warning("purchase_failed purchase_id=%s reason=%s", purchase.id, short.message)
+            return
+        create = self._chain.create(
+            purchase_id=purchase.id,
+            provider=purchase.provider,
+            amount=purchase.amount,
+            service=purchase.service,
+            deadline=seen.head.at + policy.escrow.deadline_after,
+            dispute_window=policy.escrow.dispute_window,
+            create_nonce=lane.create_nonce,
+        )
+        assert create.escrow_id is not None
+        lane.gas_free_wei -= needed_wei
+        lane.add(create)
+        lane.add(
+            self._chain.link(
+                purchase_id=purchase.id,
+                escrow_id=create.escrow_id,
+                escrow_key=purchase.escrow_key,
+                amount=purchase.amount,
+            )
+        )
+
+    def _link(self, purchase: OpenPurchase, escrow_id: str, seen: Observation, lane: Lane) -> None:
+        if seen.rail_trouble is not None:
+            return
+        short = self._shortage(purchase, lane, 0)
+        if short is not None:
+            self._cancel(purchase, escrow_id, short, lane)
+            return
+        lane.add(
+            self._chain.link(
+                purchase_id=purchase.id,
+                escrow_id=escrow_id,
+                escrow_key=purchase.escrow_key,
+                amount=purchase.amount,
+            )
+        )
+
+    def _cancel(
+        self, purchase: OpenPurchase, escrow_id: str, reason: Reason | None, lane: Lane
+    ) -> None:
+        try:
+            on_chain = self._chain.escrow(escrow_id)
+        except TxReverted:
+            return
+        if on_chain.state not in EMPTY:
+            return
+        call = self._chain.cancel(purchase_id=purchase.id, escrow_id=escrow_id)
+        if self._try(purchase, call, lane) and reason is not None:
+            self._purchases.explain_cancel(purchase.id, reason, now=self._clock())
+
+    def _try(self, purchase: OpenPurchase, call: Call, lane: Lane) -> bool:
+        """Queue a call that the contract would accept; else report it as stranded, try later."""
+        key = f"{call.kind}:{call.escrow_id}"
+        if time.monotonic() < self._retry_at.get(key, 0.0):
+            return False
+        refusal = self._chain.refusal(call)
+        if refusal is None:
+            self._retry_at.pop(key, None)
+            lane.add(call)
+            return True
+        self._retry_at[key] = time.monotonic() + _RETRY_SECONDS
+        message = (
+            f"{purchase.amount} USDC: the contract refuses to {call.kind} it ({refusal});"
+            " tried again until it accepts"
+        )
+        if purchase.stranded != message:
+            log.error("purchase_stranded purchase_id=%s reason=%s", purchase.id, refusal)
+            self._purchases.note_stranded(purchase.id, message, now=self._clock())
+        return False
+
+    def _shortage(self, purchase: OpenPurchase, lane: Lane, needed_wei: int) -> Reason | None:
+        if purchase.amount > lane.usdc:
+            return Reason(
+                ReasonCode.INSUFFICIENT_USDC,
+                f"the treasury has {lane.usdc} USDC that is not on its way elsewhere;"
+                f" {purchase.amount} are needed",
+            )
+        if needed_wei > lane.gas_free_wei:
+            return Reason(
+                ReasonCode.INSUFFICIENT_GAS,
+                f"finishing or cancelling it may cost {needed_wei} wei and {lane.gas_free_wei}"
+                " wei are not reserved",
+            )
+        return None
+
+    def _plan_disputes(self, purchases: Sequence[OpenPurchase], lane: Lane) -> None:
+        bonds = self._bonds.to_dispute()
+        for purchase in purchases:
+            bond = bonds.get(purchase.id)
+            linked = next((e for e in purchase.escrows if e.linked), None)
+            if bond is None or linked is None or any(s.in_flight for s in purchase.steps):
+                continue
+            call = self._chain.dispute(
+                purchase_id=purchase.id, escrow_id=linked.escrow_id, bond=bond
+            )
+            lane.add(call)
+
+    def _plan_orders(self, orders: Sequence[Order], lane: Lane) -> None:
+        for order in orders:
+            if order.kind == "mint":
+                call = self._chain.mint(order_id=order.id, amount=order.amount)
+            else:
+                call = self._chain.withdraw(
+                    order_id=order.id, recipient=order.recipient, amount=order.amount
+                )
+            refusal = self._chain.refusal(call)
+            short = order.kind == "withdraw" and order.amount > lane.usdc
+            if refusal is not None or short:
+                why = refusal or "purchases on their way need the USDC"
+                self._operations.end_order(order.id, "failed", message=why, now=self._clock())
+                continue
+            lane.add(call)
+
+
+def _is_paused(purchase: OpenPurchase, paused: set[tuple[str, str]]) -> bool:
+    scopes = {
+        ("organisation", ""),
+        ("agent", purchase.agent or ""),
+        ("provider", purchase.provider_name or ""),
+    }
+    return bool(scopes & paused)
+
+
+def _settles_early(policy: Policy, purchase: OpenPurchase, paused: set[tuple[str, str]]) -> bool:
+    if purchase.settle != "on_delivery" or ("provider", purchase.provider_name) in paused:
+        return False
+    threshold = policy.threshold(purchase.agent or "")
+    return threshold is None or purchase.amount <= threshold

@@ -1,0 +1,92 @@
+"""Dispute bonds: held for the organisation, given back or lost as the journal says."""
+
+from __future__ import annotations
+
+from sqlalchemy import Connection, func, select
+
+from coordinator.domain.decision import purchase_scopes
+from coordinator.domain.journal import EntryKind
+from coordinator.domain.limits import check_limits, counters_touched
+from coordinator.domain.purchase import Status
+from coordinator.domain.reasons import Reason
+from coordinator.domain.steps import StepKind
+from coordinator.domain.usdc import Usdc
+from coordinator.ledger import schema as t
+from coordinator.ledger.audit import AuditLog
+from coordinator.ledger.counters import place_hold, read_usage
+from coordinator.ledger.database import Database
+from coordinator.ledger.policies import PolicyBook
+
+_p = t.purchases.c
+_e = t.escrows.c
+
+
+class BondBook:
+    """Holds of dispute bonds."""
+
+    def __init__(self, database: Database, audit: AuditLog, policies: PolicyBook) -> None:
+        self._database = database
+        self._audit = audit
+        self._policies = policies
+
+    def hold(self, purchase_id: str, bond: Usdc, *, by: str, why: str, now: int) -> Reason | None:
+        """Hold a dispute's bond against the organisation; a reason when it does not fit."""
+        with self._database.write() as connection:
+            policy = self._policies.in_force(connection)
+            counters = counters_touched(purchase_scopes(None, None), now, policy.zone)
+            states = check_limits(
+                policy.limits(None, None), read_usage(connection, counters), bond, now, policy.zone
+            )
+            broken = sorted((s for s in states if s.broken), key=lambda s: s.remaining)
+            if broken:
+                return broken[0].reason(bond)
+            query = select(t.holds).where(
+                t.holds.c.purchase_id == purchase_id, t.holds.c.kind == "bond"
+            )
+            if connection.execute(query).first() is None:
+                place_hold(
+                    connection,
+                    purchase_id=purchase_id,
+                    kind="bond",
+                    amount=bond,
+                    counters=counters,
+                    now=now,
+                )
+            self._audit.append(
+                connection,
+                now,
+                "dispute_wanted",
+                purchase_id,
+                by=by,
+                why=why,
+                bond=bond.base_units,
+            )
+        return None
+
+    def to_dispute(self) -> dict[str, Usdc]:
+        """Purchases whose bond is held and whose dispute has no step yet, with the bond."""
+        stepped = select(t.steps.c.purchase_id).where(t.steps.c.kind == StepKind.DISPUTE.value)
+        query = (
+            select(t.holds.c.purchase_id, t.holds.c.amount)
+            .join(t.purchases, _p.id == t.holds.c.purchase_id)
+            .where(
+                t.holds.c.kind == "bond",
+                t.holds.c.status == "held",
+                _p.status == Status.DELIVERED.value,
+                t.holds.c.purchase_id.not_in(stepped),
+            )
+        )
+        with self._database.read() as connection:
+            return {
+                row.purchase_id: Usdc.from_base_units(row.amount)
+                for row in connection.execute(query)
+            }
+
+
+def bond_lost(connection: Connection, purchase_id: str) -> Usdc:
+    """What of the purchase's bond went to somebody else, by the journal."""
+    query = select(func.coalesce(func.sum(t.journal.c.amount), 0)).where(
+        t.journal.c.kind == EntryKind.BOND_LOSS.value,
+        t.journal.c.credit.in_(select("bond:" + _e.escrow_id).where(_e.purchase_id == purchase_id)),
+    )
+    return Usdc.from_base_units(int(connection.execute(query).scalar_one()))
