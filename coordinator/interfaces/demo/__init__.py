@@ -119,7 +119,7 @@ def _leave_running(stage: Stage, console: Console) -> None:
     stage.write_env()
     console.print(f"\nStill running: Anvil (pid {stage.anvil.pid}), worker (pid {worker.pid}).")
     console.print("Next, for example:", style="bold")
-    command = f"{sys.executable} -m coordinator.interfaces.cli"
+    command = f"{sys.executable} -m coordinator"
     coordinator = os.path.join(os.path.dirname(sys.executable), "coordinator")
     command = coordinator if os.path.exists(coordinator) else command
     console.print(f"  cd {stage.folder}", soft_wrap=True)

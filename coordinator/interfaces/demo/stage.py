@@ -206,7 +206,7 @@ class Stage:
     def run_and_kill(self, arguments: list[str], kill_at: str) -> int:
         """Run the command line in a process of its own that dies at a kill point."""
         child = subprocess.run(
-            [sys.executable, "-m", "coordinator.interfaces.cli", *arguments],
+            [sys.executable, "-m", "coordinator", *arguments],
             env={**os.environ, **self.environment, "COORDINATOR_KILL_AT": kill_at},
             cwd=self.folder,
             stdout=subprocess.DEVNULL,
@@ -261,4 +261,4 @@ def open_stage(*, keep: bool) -> Iterator[Stage]:
 
 def worker_command() -> list[str]:
     """The command of a worker, for the stage's folder and environment."""
-    return [sys.executable, "-m", "coordinator.interfaces.cli", "worker"]
+    return [sys.executable, "-m", "coordinator", "worker"]

@@ -1,0 +1,8 @@
+"""``python -m coordinator``: the command line."""
+
+import sys
+
+from coordinator.interfaces.cli import main
+
+if __name__ == "__main__":
+    sys.exit(main())
