@@ -66,6 +66,14 @@ def check_move(purchase_id: str, before: Status, after: Status) -> None:
         raise ImpossibleState(f"purchase {purchase_id} can't go from {before} to {after}")
 
 
+def moves_table() -> str:
+    """The table of moves in Markdown, as the documentation shows it."""
+    rows = ["| from | to |", "|---|---|"]
+    for status, moves in MOVES.items():
+        rows.append(f"| {status} | {', '.join(sorted(moves)) or 'nothing: final'} |")
+    return "\n".join(rows) + "\n"
+
+
 _IDENTIFIER: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:@-]{0,63}", re.ASCII)
 _PURPOSE_LENGTH: Final = 2000
 _TEXT_LENGTH: Final = 200
