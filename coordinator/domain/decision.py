@@ -156,6 +156,8 @@ def _fit(
     policy = facts.policy
     agent = policy.agent(request.agent)
     subset = agent.providers if agent else None
+    if subset is not None:
+        subset = [name for text in subset if (name := policy.provider(text)[0])]
     if provider_name is None or (subset is not None and provider_name not in subset):
         shown = provider_name or request.provider
         yield Reason(

@@ -94,40 +94,50 @@ class _Books:
             assert event.escrow_key and event.escrow_id and event.provider
             key = event.escrow_key
             self.escrows[key] = KnownEscrow(event.escrow_id, key, event.provider)
-        moves = {e.state: e.escrow_id for e in group if e.kind is EventKind.ESCROW_MOVED}
+        cancelled = {e.escrow_id for e in group if e.state is EscrowState.CANCELLED}
         payouts = [e for e in group if e.kind is EventKind.PAYOUT and e.escrow_key in self.escrows]
-        yield from (self._payout(e, EscrowState.CANCELLED in moves) for e in payouts)
-        for transfer in (e for e in group if e.kind is EventKind.TRANSFER):
-            sender, to = _lower(transfer.sender), _lower(transfer.recipient)
-            if sender == to:
-                continue
-            if sender == self.treasury:
-                yield self._out(transfer, to, funded, moves)
-            elif sender == self.vault and _take(payouts, transfer):
-                continue
-            elif sender == self.vault:
-                yield from self._bond_end(transfer, to, moves)
-            elif to == self.treasury:
-                yield _entry(transfer, EntryKind.DEPOSIT, TREASURY, f"address:{sender}")
+        yield from (self._payout(e, cancelled) for e in payouts)
+        # The kernel moves an escrow before it moves the escrow's money.
+        moved: ChainEvent | None = None
+        for event in group:
+            if event.kind is EventKind.ESCROW_MOVED:
+                moved = event
+            elif event.kind is EventKind.TRANSFER and event.amount:
+                yield from self._transfer(event, funded, payouts, moved or _disputed(group))
 
-    def _payout(self, payout: ChainEvent, cancelled: bool) -> Entry:
+    def _transfer(
+        self,
+        transfer: ChainEvent,
+        funded: list[ChainEvent],
+        payouts: list[ChainEvent],
+        moved: ChainEvent | None,
+    ) -> Iterator[Entry]:
+        sender, to = _lower(transfer.sender), _lower(transfer.recipient)
+        if sender == to:
+            return
+        if sender == self.treasury:
+            yield self._out(transfer, to, funded, moved)
+        elif sender == self.vault:
+            if not _take(payouts, transfer):
+                yield from self._bond_end(transfer, to, moved)
+        elif to == self.treasury:
+            yield _entry(transfer, EntryKind.DEPOSIT, TREASURY, f"address:{sender}")
+
+    def _payout(self, payout: ChainEvent, cancelled: set[str | None]) -> Entry:
         assert payout.escrow_key
         to, account = _lower(payout.recipient), f"escrow:{payout.escrow_key}"
         if to == self.treasury:
             kind, debit = EntryKind.REFUND, TREASURY
         elif to == _lower(self.escrows[payout.escrow_key].provider):
-            kind = EntryKind.PENALTY if cancelled else EntryKind.PAYOUT
+            penalty = self.escrows[payout.escrow_key].escrow_id in cancelled
+            kind = EntryKind.PENALTY if penalty else EntryKind.PAYOUT
             debit = f"address:{to}"
         else:
             kind, debit = EntryKind.FEE, f"address:{to}"
         return _entry(payout, kind, debit, account, payout.escrow_key)
 
     def _out(
-        self,
-        transfer: ChainEvent,
-        to: str,
-        funded: list[ChainEvent],
-        moves: Mapping[EscrowState | None, str | None],
+        self, transfer: ChainEvent, to: str, funded: list[ChainEvent], moved: ChainEvent | None
     ) -> Entry:
         if to == self.vault:
             for event in funded:
@@ -135,24 +145,25 @@ class _Books:
                     funded.remove(event)
                     account = f"escrow:{event.escrow_key}"
                     return _entry(transfer, EntryKind.FUND, account, TREASURY, event.escrow_key)
-            disputed = moves.get(EscrowState.DISPUTED)
-            if disputed is not None:
-                self.bonds.add(disputed)
-                return _entry(transfer, EntryKind.BOND, f"bond:{disputed}", TREASURY)
+            if moved and moved.escrow_id and moved.state is EscrowState.DISPUTED:
+                self.bonds.add(moved.escrow_id)
+                return _entry(transfer, EntryKind.BOND, f"bond:{moved.escrow_id}", TREASURY)
         return _entry(transfer, EntryKind.OUTFLOW, f"address:{to}", TREASURY)
 
-    def _bond_end(
-        self, transfer: ChainEvent, to: str, moves: Mapping[EscrowState | None, str | None]
-    ) -> Iterator[Entry]:
-        ended = moves.get(EscrowState.SETTLED) or moves.get(EscrowState.CANCELLED)
-        ours = ended in self.bonds
-        if ended is not None and ours:
-            self.bonds.discard(ended)
-            back = to == self.treasury
+    def _bond_end(self, transfer: ChainEvent, to: str, moved: ChainEvent | None) -> Iterator[Entry]:
+        over = moved is not None and moved.state in (EscrowState.SETTLED, EscrowState.CANCELLED)
+        if over and moved and moved.escrow_id in self.bonds:
+            self.bonds.discard(moved.escrow_id)
+            account, back = f"bond:{moved.escrow_id}", to == self.treasury
             kind = EntryKind.BOND_RETURN if back else EntryKind.BOND_LOSS
-            yield _entry(transfer, kind, TREASURY if back else f"address:{to}", f"bond:{ended}")
+            yield _entry(transfer, kind, TREASURY if back else f"address:{to}", account)
         elif to == self.treasury:
             yield _entry(transfer, EntryKind.DEPOSIT, TREASURY, f"address:{self.vault}")
+
+
+def _disputed(group: list[ChainEvent]) -> ChainEvent | None:
+    # A dispute pulls its bond before it moves the escrow.
+    return next((e for e in group if e.state is EscrowState.DISPUTED), None)
 
 
 def _take(payouts: list[ChainEvent], transfer: ChainEvent) -> bool:

@@ -120,7 +120,12 @@ def window_bounds(window: Window, at: int, zone: ZoneInfo) -> tuple[int, int | N
     """
     if window is Window.DAILY:
         local = datetime.fromtimestamp(at, zone).date()
-        return _first_instant(local, zone), _first_instant(local + timedelta(days=1), zone)
+        following = _first_instant(local + timedelta(days=1), zone)
+        if at >= following:
+            # The clock went back over midnight: the next date has begun and shows the last again.
+            local += timedelta(days=1)
+            following = _first_instant(local + timedelta(days=1), zone)
+        return _first_instant(local, zone), following
     return 0, None
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from copy import deepcopy
 from functools import cached_property
 from hashlib import sha256
 from typing import Annotated, Any, Final, Literal
@@ -20,7 +21,7 @@ from pydantic import (
 )
 from pydantic_core import ErrorDetails
 
-from coordinator.domain.address import checksummed
+from coordinator.domain.address import checksummed, looks_like_address
 from coordinator.domain.canonical import canonical_json
 from coordinator.domain.errors import ConfigurationError
 from coordinator.domain.limits import Limit, Scope, ScopeKind, Window
@@ -29,6 +30,7 @@ from coordinator.domain.usdc import ZERO, Usdc
 UNLIMITED: Final = "unlimited"
 _DURATION: Final = re.compile(r"([1-9][0-9]{0,8})(s|m|h|d)", re.ASCII)
 _SECONDS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+_SECONDS_MAX: Final = 3650 * 86400
 _NAME: Final = r"^[A-Za-z0-9][A-Za-z0-9._:@-]{0,63}$"
 
 # What later versions of the policy file may say: refused by name rather than ignored.
@@ -85,7 +87,10 @@ def _duration(value: object) -> int:
     match = _DURATION.fullmatch(value) if isinstance(value, str) else None
     if match is None:
         raise ValueError('write the time as text, such as "30m", "24h" or "7d"')
-    return int(match[1]) * _SECONDS[match[2]]
+    seconds = int(match[1]) * _SECONDS[match[2]]
+    if seconds > _SECONDS_MAX:
+        raise ValueError("is more than ten years")
+    return seconds
 
 
 def _duration_text(seconds: int) -> str:
@@ -123,6 +128,9 @@ AmountOrUnlimited = Annotated[
 ]
 Seconds = Annotated[int, BeforeValidator(_duration), PlainSerializer(_duration_text)]
 Wei = Annotated[int, BeforeValidator(_eth), PlainSerializer(_eth_text)]
+Fault = tuple[tuple[str, ...], str]
+"""A key path and one sentence."""
+
 Address = Annotated[str, PlainValidator(_address)]
 Zone = Annotated[str, PlainValidator(_zone)]
 Name = Annotated[str, Field(pattern=_NAME)]
@@ -149,7 +157,7 @@ class Role(_Table):
     daily_limit: AmountOrUnlimited | None = None
     total_limit: AmountOrUnlimited | None = None
     approval_threshold: AmountOrUnlimited | None = None
-    providers: list[Name] | None = None
+    providers: list[str] | None = None
 
 
 class AgentPolicy(Role):
@@ -183,7 +191,7 @@ class Categories(_Table):
     @model_validator(mode="before")
     @classmethod
     def _collect(cls, value: Any) -> Any:
-        if not isinstance(value, dict) or "named" in value:
+        if not isinstance(value, dict):
             return value
         named = {k: v for k, v in value.items() if k != "default"}
         return {"default": value.get("default"), "named": named}
@@ -234,16 +242,25 @@ class Policy(_Table):
         return policy
 
     @classmethod
-    def examine(
-        cls, document: dict[str, Any]
-    ) -> tuple[Policy | None, list[tuple[tuple[str, ...], str]]]:
+    def examine(cls, document: dict[str, Any]) -> tuple[Policy | None, list[Fault]]:
         """The policy, or None and every fault as (key path, sentence)."""
         try:
             policy = cls.model_validate(document)
         except ValidationError as error:
-            return None, [_fault(details) for details in error.errors()]
+            faults = [_fault(details) for details in error.errors()]
+            return None, faults + cls._hidden_contradictions(document, faults)
         faults = policy._contradictions()
         return (None, faults) if faults else (policy, [])
+
+    @classmethod
+    def _hidden_contradictions(cls, document: dict[str, Any], faults: list[Fault]) -> list[Fault]:
+        """What contradicts itself besides ``faults``, so that one reading tells everything."""
+        try:
+            rest = cls.model_validate(_without(document, [path for path, _ in faults]))
+        except ValidationError:
+            return []
+        spoiled = {path[:2] for path, _ in faults}
+        return [(path, text) for path, text in rest._contradictions() if path[:2] not in spoiled]
 
     def document(self) -> dict[str, Any]:
         """The policy as plain data; ``from_dict`` of it gives an equal policy."""
@@ -315,11 +332,11 @@ class Policy(_Table):
         add(whole, Window.TOTAL, self.organisation.total_limit)
         return tuple(found)
 
-    def _contradictions(self) -> list[tuple[tuple[str, ...], str]]:
+    def _contradictions(self) -> list[Fault]:
         return [*self._agent_faults(), *self._provider_faults(), *self._other_faults()]
 
-    def _agent_faults(self) -> list[tuple[tuple[str, ...], str]]:
-        faults: list[tuple[tuple[str, ...], str]] = []
+    def _agent_faults(self) -> list[Fault]:
+        faults: list[Fault] = []
         for agent_id, stated in self.agents.items():
             path = ("agents", agent_id)
             if stated.role is not None and stated.role not in self.roles:
@@ -341,24 +358,26 @@ class Policy(_Table):
                         ((*path, key), f"{whole} is below the agent's per_purchase_limit, {each}")
                     )
             for name in agent.providers or []:
-                if name not in self.providers:
+                if self.provider(name)[0] is None:
                     faults.append(((*path, "providers"), f"there is no provider {name!r}"))
             if agent_id in self.approvals.approvers:
                 faults.append((path, "an agent can't be an approver as well"))
         return faults
 
-    def _provider_faults(self) -> list[tuple[tuple[str, ...], str]]:
+    def _provider_faults(self) -> list[Fault]:
         seen: dict[str, str] = {}
-        faults: list[tuple[tuple[str, ...], str]] = []
+        faults: list[Fault] = []
         for name, provider in self.providers.items():
+            if looks_like_address(name):
+                faults.append((("providers", name), "a name must not look like an address"))
             other = seen.setdefault(provider.address, name)
             if other != name:
                 path = ("providers", name, "address")
                 faults.append((path, f"is the address of {other!r} too"))
         return faults
 
-    def _other_faults(self) -> list[tuple[tuple[str, ...], str]]:
-        faults: list[tuple[tuple[str, ...], str]] = []
+    def _other_faults(self) -> list[Fault]:
+        faults: list[Fault] = []
         default = self.categories.default
         if default is not None and default not in self.categories.named:
             faults.append((("categories", "default"), f"there is no category {default!r}"))
@@ -375,8 +394,23 @@ class Policy(_Table):
         return faults
 
 
+def _without(document: dict[str, Any], paths: list[tuple[str, ...]]) -> dict[str, Any]:
+    pruned = deepcopy(document)
+    for path in paths:
+        table: Any = pruned
+        for key in path[:-1]:
+            if not isinstance(table.get(key), dict):
+                break
+            table = table[key]
+        else:
+            table.pop(path[-1], None)
+    return pruned
+
+
 def _fault(details: ErrorDetails) -> tuple[tuple[str, ...], str]:
-    path = tuple(str(part) for part in details["loc"] if part not in ("named", "[key]"))
+    path = tuple(str(part) for part in details["loc"] if part != "[key]")
+    if path[:2] == ("categories", "named"):
+        path = ("categories", *path[2:])
     kind = details["type"]
     if kind == "extra_forbidden":
         later = path[-1] in _LATER or path[0] in _LATER or (path[0], path[-1]) in _LATER_PATHS

@@ -9,8 +9,10 @@ from collections.abc import Sequence
 from coordinator.domain.errors import ConfigurationError
 from coordinator.domain.policy import Policy
 
-_HEADER = re.compile(r"\s*\[\[?\s*([^\]]+?)\s*\]\]?")
-_KEY = re.compile(r"\s*([A-Za-z0-9_.\"'-]+)\s*=")
+_PART = r"(?:[A-Za-z0-9_-]+|\"[^\"]*\"|'[^']*')"
+_DOTTED = rf"({_PART}(?:\s*\.\s*{_PART})*)"
+_HEADER = re.compile(rf"\s*\[\[?\s*{_DOTTED}\s*\]\]?")
+_KEY = re.compile(rf"\s*{_DOTTED}\s*=")
 
 
 def parse_policy(text: str, *, name: str = "policy.toml") -> Policy:
@@ -42,7 +44,7 @@ def _lines(text: str) -> dict[tuple[str, ...], int]:
 
 
 def _split(dotted: str) -> tuple[str, ...]:
-    return tuple(part.strip().strip("\"'") for part in dotted.split("."))
+    return tuple(part.strip("\"'") for part in re.findall(_PART, dotted))
 
 
 def _line_of(lines: dict[tuple[str, ...], int], path: Sequence[str]) -> int:

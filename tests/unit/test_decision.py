@@ -185,7 +185,18 @@ def test_each_denial_has_its_own_code_and_no_other(code: ReasonCode, asked: dict
         {"funds": None},
         {"paused": [("agent", "other-agent"), ("provider", "other-api"), ("category", "api")]},
     ],
-    ids=str,
+    ids=[
+        "purchase limit",
+        "agent's day",
+        "agent's total",
+        "organisation's day",
+        "organisation's total",
+        "category's total",
+        "minimum",
+        "funds",
+        "unknown funds",
+        "others' pauses",
+    ],
 )
 def test_equal_to_a_limit_or_to_the_funds_is_allowed(asked: dict[str, Any]) -> None:
     assert judge(**asked).outcome is Status.APPROVED

@@ -156,7 +156,6 @@ def test_a_date_that_a_zone_skips_takes_no_time() -> None:
     assert window_bounds(Window.DAILY, skipped, zone) == (skipped, skipped + 86400)
 
 
-@pytest.mark.xfail(strict=True, reason="the day ends before the repeated minutes that it contains")
 def test_a_date_that_begins_twice_begins_the_first_time() -> None:
     # Clocks went from 00:01 on the 7th back to 23:01 on the 6th.
     zone = ZoneInfo("America/St_Johns")

@@ -1,0 +1,493 @@
+"""The command line's promises that need no chain: start-up, exit codes, JSON, bad input, files."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import re
+import stat
+import subprocess
+import sys
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer.main
+
+from coordinator.config import SECRET_NAMES, Settings, read_policy
+from coordinator.domain.decision import Facts, decide
+from coordinator.domain.errors import (
+    ChainUnavailable,
+    ConfigurationError,
+    CoordinatorError,
+    IdempotencyConflict,
+    ImpossibleState,
+    InvalidRequest,
+    LedgerUnavailable,
+    OutcomeUnknown,
+    TxReverted,
+    UnknownId,
+)
+from coordinator.domain.policy_text import parse_policy
+from coordinator.domain.purchase import Purchase, Request, Status
+from coordinator.domain.reasons import Reason, ReasonCode
+from coordinator.domain.usdc import Usdc
+from coordinator.interfaces import cli, doctor
+from coordinator.interfaces.cli import init, output
+from coordinator.interfaces.cli.exits import of_fault, of_purchase, of_refusal
+from coordinator.interfaces.cli.times import moment
+
+ROOT = Path(__file__).resolve().parents[2]
+PROVIDER = "0x70997970C51812dc3A010C7d01b50e0d17dc79C8"
+# Anvil's sixth account: public, from the mnemonic "test test … junk".
+KEY = "0x8b3a350cf5c34c9194ca85829a2df0ec3153be0318b5e2d3348e872092edffba"
+HEAVY = {"alembic", "coincurve", "eth_account", "pydantic", "requests", "sqlalchemy", "web3"}
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty folder with no settings but the secrets."""
+    for name in list(os.environ):
+        if name.startswith("COORDINATOR_"):
+            monkeypatch.delenv(name)
+    monkeypatch.setenv("TREASURY_PRIVATE_KEY", KEY)
+    monkeypatch.setenv("COORDINATOR_ID_SECRET", "5a" * 32)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def commands(group: Any = None, path: str = "") -> Iterator[tuple[str, Any]]:
+    """Every command with its path, groups that run by themselves too."""
+    group = group or typer.main.get_command(cli._app())
+    for name, found in group.commands.items():
+        if hasattr(found, "commands"):
+            yield from commands(found, f"{path}{name} ")
+        if not hasattr(found, "commands") or found.invoke_without_command:
+            yield f"{path}{name}", found
+
+
+def test_help_loads_nothing_that_acts() -> None:
+    code = (
+        "import json, sys\n"
+        "from coordinator.interfaces.cli import main\n"
+        "status = main(['--help'])\n"
+        "print(json.dumps(sorted({name.partition('.')[0] for name in sys.modules})))\n"
+        "sys.exit(status)"
+    )
+    ran = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False, cwd=ROOT
+    )
+    assert ran.returncode == 0, ran.stderr
+    assert "purchase" in ran.stdout
+    assert not set(json.loads(ran.stdout.splitlines()[-1])) & HEAVY
+
+
+def test_every_command_of_the_design_is_there() -> None:
+    wanted = {
+        *("demo", "init", "doctor", "deploy", "fund", "withdraw", "limits", "report", "gas"),
+        *("recover", "rebuild", "migrate", "pause", "unpause", "worker", "reconcile"),
+        "reconcile explain",
+        *(f"agents {name}" for name in ("list", "show")),
+        *(f"approvals {name}" for name in ("list", "show", "approve", "reject")),
+        *(f"audit {name}" for name in ("show", "verify", "export", "head")),
+        *(f"wallet {name}" for name in ("new", "import", "list")),
+        *(f"policy {name}" for name in ("check", "show", "apply", "diff")),
+    }
+    purchase = ("request", "show", "list", "wait", "cancel", "settle", "dispute", "receipt")
+    wanted |= {f"purchase {name}" for name in purchase}
+    assert wanted <= {path for path, _ in commands()}
+
+
+@pytest.mark.parametrize("option", ["--json", "--debug", "--verbose"])
+def test_every_command_takes_the_common_options(option: str) -> None:
+    without = [p for p, c in commands() if option not in {o for q in c.params for o in q.opts}]
+    assert without == []
+
+
+def test_every_command_says_what_it_does() -> None:
+    assert [path for path, found in commands() if not found.help] == []
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        *("deploy", "fund", "withdraw", "rebuild", "approvals approve", "approvals reject"),
+        *("purchase request", "purchase settle", "purchase dispute"),
+    ],
+)
+def test_what_moves_money_asks_and_knows_a_dry_run(path: str) -> None:
+    options = {option for p in dict(commands())[path].params for option in p.opts}
+    assert {"--yes", "-y", "--dry-run"} <= options
+
+
+@pytest.mark.parametrize(
+    ("fault", "code"),
+    [
+        (InvalidRequest("x"), 2),
+        (UnknownId("x"), 2),
+        (IdempotencyConflict("x"), 2),
+        (ConfigurationError("x"), 2),
+        (LedgerUnavailable("x"), 1),
+        (ImpossibleState("x"), 1),
+        (CoordinatorError("x"), 1),
+        (ChainUnavailable("x"), 5),
+        (TxReverted("x"), 5),
+        (OutcomeUnknown("x", tx_hash="0x0"), 5),
+    ],
+)
+def test_each_fault_has_its_exit_code(fault: CoordinatorError, code: int) -> None:
+    assert of_fault(fault) == code
+
+
+def test_a_refusal_of_the_node_is_the_chains_exit_code() -> None:
+    from coordinator.chain.rpc import RpcRefusal, RpcRefused
+
+    assert of_fault(RpcRefused(RpcRefusal(-32000, "no"))) == 5
+
+
+def purchase(status: str, reason: str | None = None) -> Purchase:
+    given: dict[str, Any] = {field.name: None for field in dataclasses.fields(Purchase)}
+    given |= {"id": "pur_1", "status": Status(status), "amount": Usdc("1")}
+    given["reason"] = Reason(ReasonCode(reason), "because") if reason else None
+    return Purchase(**given)
+
+
+@pytest.mark.parametrize(
+    ("status", "reason", "until", "code"),
+    [
+        ("funded", None, "funded", 0),
+        ("started", None, "funded", 0),
+        ("settled", None, "final", 0),
+        ("approved", None, None, 0),
+        ("denied", "daily_limit", "funded", 3),
+        ("denied", "provider_not_allowed", None, 3),
+        ("denied", "agent_not_registered", "funded", 3),
+        ("denied", "insufficient_usdc", "funded", 5),
+        ("denied", "insufficient_gas", "funded", 5),
+        ("awaiting_approval", "approval_required", "funded", 4),
+        ("awaiting_approval", "approval_required", None, 4),
+        ("rejected", "rejected", "funded", 1),
+        ("expired", "expired", "funded", 1),
+        ("cancelled", "cancelled", "funded", 1),
+        ("failed", "expired", "funded", 1),
+        ("failed", "insufficient_gas", "funded", 5),
+        ("failed", "insufficient_usdc", "funded", 5),
+        ("failed", "reverted", "funded", 5),
+        ("cancelled", "reverted", "funded", 5),
+        ("cancelled", "insufficient_usdc", "funded", 5),
+        ("approved", None, "funded", 5),
+        ("created", None, "funded", 5),
+        ("funded", None, "delivered", 5),
+        ("delivered", None, "delivered", 0),
+        ("delivered", None, "final", 5),
+    ],
+)
+def test_each_state_of_a_purchase_has_its_exit_code(
+    status: str, reason: str | None, until: str | None, code: int
+) -> None:
+    assert of_purchase(purchase(status, reason), until=until) == code
+
+
+@pytest.mark.parametrize(
+    ("reason", "code"),
+    [
+        ("not_an_approver", 3),
+        ("approval_required", 3),
+        ("daily_limit", 3),
+        ("paused", 3),
+        ("approval_not_found", 2),
+        ("approval_expired", 1),
+        ("rejected", 1),
+        ("not_cancellable", 1),
+        ("not_settleable", 1),
+        ("dispute_window_closed", 1),
+        ("insufficient_usdc", 5),
+    ],
+)
+def test_each_refusal_has_its_exit_code(reason: str, code: int) -> None:
+    assert of_refusal(Reason(ReasonCode(reason), "because")) == code
+
+
+def said(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:
+    code = cli.main(arguments)
+    out, err = capsys.readouterr()
+    return code, out, err
+
+
+REQUEST = ("purchase", "request", "--agent", "research-agent", "--provider", "paper-api")
+BAD = {
+    "amount": ["abc", "-1", "0", "1e3", "NaN", "0.0000001", " 25", "1,000", "", "٣"],
+    "provider": [
+        "0x0000000000000000000000000000000000000000",
+        "0x70997970c51812dc3A010C7d01b50e0d17dc79C8",
+        "0x9965507D1a55bcC2695C58ba16FB37d819B0A4dc",
+        "not a name",
+    ],
+    "purpose": ["", "   ", "a\x07b", "x" * 1_000_000],
+}
+
+
+@pytest.mark.parametrize(
+    ("option", "value"), [(name, value) for name, values in BAD.items() for value in values]
+)
+def test_malformed_input_is_one_json_error_and_writes_nothing(
+    capsys: pytest.CaptureFixture[str], folder: Path, option: str, value: str
+) -> None:
+    terms = {"amount": "25.00", "purpose": "papers"} | {option: value}
+    options = [f"--{name}={given}" for name, given in terms.items()]
+
+    code, out, _ = said(capsys, *REQUEST, *options, "--json")
+
+    assert code == 2
+    error = json.loads(out)["error"]
+    assert error["code"] == f"invalid_{option}"
+    assert "\n" not in error["message"]
+    assert list(folder.iterdir()) == []
+
+
+def test_malformed_input_is_one_sentence_for_people(capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, err = said(capsys, *REQUEST, "--amount", "1e3", "--purpose", "papers")
+    assert (code, out) == (2, "")
+    assert err.startswith("error: '1e3' is not an amount")
+    assert len(err.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [("nope",), ("purchase", "nope"), ("purchase", "show"), ("gas", "--nope"), REQUEST],
+)
+def test_wrong_usage_is_an_error_with_code_2(
+    capsys: pytest.CaptureFixture[str], arguments: tuple[str, ...]
+) -> None:
+    code, out, _ = said(capsys, *arguments, "--json")
+    assert code == 2
+    assert json.loads(out)["error"]["code"] == "usage"
+
+
+@pytest.mark.parametrize("missing", ["COORDINATOR_ID_SECRET", "TREASURY_PRIVATE_KEY"])
+def test_a_missing_secret_is_a_configuration_error(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, missing: str
+) -> None:
+    monkeypatch.delenv(missing)
+    monkeypatch.setenv("COORDINATOR_NETWORK", "base-sepolia")
+    command = ("audit", "head") if missing == "COORDINATOR_ID_SECRET" else ("gas",)
+    code, out, _ = said(capsys, *command, "--json")
+    assert code == 2
+    assert missing in json.loads(out)["error"]["message"]
+
+
+def test_all_wrong_settings_are_told_at_once(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COORDINATOR_NETWORK", "mars")
+    monkeypatch.setenv("COORDINATOR_TYPO", "1")
+    code, _, err = said(capsys, "limits")
+    assert code == 2
+    assert "COORDINATOR_TYPO" in err
+    assert "COORDINATOR_NETWORK" in err
+
+
+def test_a_fault_of_a_policy_file_names_line_and_key(
+    capsys: pytest.CaptureFixture[str], folder: Path
+) -> None:
+    text = init.template("policy.toml").replace("per_purchase_limit", "per_purchase_limt", 1)
+    (folder / "policy.toml").write_text(text)
+    code, out, _ = said(capsys, "policy", "check", "--json")
+    assert code == 2
+    message = json.loads(out)["error"]["message"]
+    assert re.match(r"policy\.toml:\d+: agents\.research-agent\.per_purchase_limt: ", message)
+
+
+@pytest.mark.parametrize("debug", [False, True])
+def test_a_traceback_is_shown_only_for_debugging(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, debug: bool
+) -> None:
+    def broken() -> None:
+        raise RuntimeError("a bug")
+
+    monkeypatch.setattr("coordinator.interfaces.python.Coordinator.from_env", broken)
+    code, _, err = said(capsys, "limits", *(["--debug"] if debug else []))
+    assert code == 1
+    assert "error: something unforeseen" in err
+    assert ("Traceback" in err) is debug
+
+
+def test_ctrl_c_is_the_users_abort(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(**_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("coordinator.interfaces.python.Coordinator.from_env", interrupted)
+    code, out, _ = said(capsys, "limits", "--json")
+    assert code == 1
+    assert json.loads(out)["error"]["code"] == "aborted"
+
+
+def test_without_a_terminal_nothing_is_asked(capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, _ = said(capsys, "approvals", "approve", "apr_1", "--json")
+    assert code == 2
+    assert "--approver" in json.loads(out)["error"]["message"]
+    assert said(capsys, "approvals", "review")[0] == 2
+    assert said(capsys, "init")[0] == 2
+
+
+def test_init_writes_files_that_only_their_owner_reads_and_a_policy_that_holds(
+    capsys: pytest.CaptureFixture[str], folder: Path
+) -> None:
+    code, out, _ = said(capsys, "init", "--yes", "--approver", "carol", "--json")
+    assert code == 0
+    told = json.loads(out)
+    env = (folder / ".env").read_text()
+    assert stat.S_IMODE((folder / ".env").stat().st_mode) == 0o600
+    assert re.search(r"^COORDINATOR_ID_SECRET=[0-9a-f]{64}$", env, re.MULTILINE)
+    assert re.search(r"^TREASURY_PRIVATE_KEY=0x[0-9a-f]{64}$", env, re.MULTILINE)
+    assert f"# The key of {told['address']}." in env
+    assert read_policy(folder / "policy.toml").approvals.approvers == ["carol"]
+
+
+def test_init_overwrites_nothing(capsys: pytest.CaptureFixture[str], folder: Path) -> None:
+    (folder / "policy.toml").write_text("mine")
+    assert said(capsys, "init", "--yes")[0] == 0
+    before = (folder / ".env").read_text()
+    code, out, _ = said(capsys, "init", "--yes", "--json")
+    assert (code, json.loads(out)["error"]["code"]) == (2, "exists")
+    assert (folder / ".env").read_text() == before
+    assert (folder / "policy.toml").read_text() == "mine"
+
+
+def test_init_keeps_keys_for_real_usdc_out_of_the_environment(
+    capsys: pytest.CaptureFixture[str], folder: Path
+) -> None:
+    for key in (("--key", "new-env"), ("--signer", "env:TREASURY_PRIVATE_KEY")):
+        assert said(capsys, "init", "--yes", "--network", "base", *key)[0] == 2
+    assert list(folder.iterdir()) == []
+
+
+def test_two_inits_never_share_a_secret(capsys: pytest.CaptureFixture[str], folder: Path) -> None:
+    secrets = set()
+    for name in ("one", "two"):
+        assert said(capsys, "init", "--yes", "--folder", name)[0] == 0
+        secrets |= set(
+            re.findall(r"=((?:0x)?[0-9a-f]{64})$", (folder / name / ".env").read_text(), re.M)
+        )
+    assert len(secrets) == 4
+
+
+def test_the_shipped_policy_allows_the_example_call_without_approval() -> None:
+    policy = parse_policy(init.template("policy.toml"))
+    for provider in ("paper-api", PROVIDER):
+        request = Request.of(
+            agent="research-agent",
+            provider=provider,
+            amount="25.00",
+            purpose="Academic paper API access",
+            service="papers",
+            category="api",
+            task="task-42",
+            session="sess-1",
+        )
+        facts = Facts(policy, 1_800_000_000, Usdc("1"), lambda keys: {}, frozenset(), None)
+        assert decide(request, facts).outcome is Status.APPROVED
+
+
+def answers(network: str, provider: str | None) -> init.Answers:
+    return init.Answers(network, "", "existing", None, None, provider)
+
+
+def test_the_examples_provider_has_a_public_key_and_is_for_local_chains_only() -> None:
+    assert PROVIDER in init.policy_text(answers("anvil", None))
+    for network in ("base-sepolia", "base"):
+        none = init.policy_text(answers(network, None))
+        assert PROVIDER not in none
+        assert parse_policy(none).providers == {}
+        named = parse_policy(init.policy_text(answers(network, "0x" + "11" * 20)))
+        assert named.providers["paper-api"].address == "0x" + "11" * 20
+
+
+def test_env_example_has_every_setting_and_secret_with_its_default() -> None:
+    lines = (ROOT / ".env.example").read_text().splitlines()
+    given = dict(line.split("=", 1) for line in lines if line and not line.startswith("#"))
+    fields = {f"COORDINATOR_{name.upper()}": f for name, f in Settings.model_fields.items()}
+    assert set(given) == {*fields, *SECRET_NAMES}
+    for name, field in fields.items():
+        assert given[name] == ("" if field.default is None else str(field.default)), name
+    above = [lines[i - 1] for i, line in enumerate(lines) if line.split("=")[0] in fields]
+    assert all(line.startswith("#") or "=" in line for line in above)
+
+
+def test_the_doctor_reports_everything_when_nothing_is_there(folder: Path) -> None:
+    found = doctor.run({})
+    assert {check.status for check in found} == {"ok", "warn", "fail"}
+    wanted = {"settings", "id secret", "key", "policy", "endpoint", "database", "worker", "clock"}
+    assert wanted <= {check.name for check in found}
+    assert all(check.found for check in found)
+    assert list(folder.iterdir()) == []
+
+
+def test_the_doctor_survives_settings_that_are_wrong() -> None:
+    found = {check.name: check for check in doctor.run({"COORDINATOR_NETWORK": "mars"})}
+    assert found["settings"].status == "fail"
+    assert "COORDINATOR_NETWORK" in found["settings"].found
+
+
+def test_ids_are_never_cut_even_in_a_narrow_terminal(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "40")
+    rows = [("pur_" + "0123456789" * 2, "awaiting_approval", "research-agent", "1000000.00")]
+    output.table("id", "status", "agent", "USDC", rows=rows, right=("USDC",))
+    text = capsys.readouterr().out
+    assert all(len(line) <= 40 for line in text.splitlines())
+    letters = "".join(text.split())
+    assert letters.count("0") == rows[0][0].count("0") + rows[0][3].count("0")
+
+
+def test_what_is_piped_has_no_colour_and_keeps_ids_on_one_line(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("COLUMNS", raising=False)
+    long = "0x" + "ab" * 32
+    output.card(
+        "Purchase", "funded", [("escrow", long), ("link", f"https://example.org/tx/{long}")]
+    )
+    text = capsys.readouterr().out
+    assert f"https://example.org/tx/{long}" in text
+    assert "\x1b" not in text
+
+
+def test_invisible_characters_are_written_out_and_markup_means_nothing(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    output.card("Approval", None, [("purpose", "[red]pay\u202e evil[/red] naïve")])
+    assert "[red]pay\\u202e evil[/red] naïve" in capsys.readouterr().out
+
+
+def test_times_are_ago_a_day_or_rfc3339() -> None:
+    assert moment("2026-05-01") == int(datetime(2026, 5, 1, tzinfo=UTC).timestamp())
+    assert moment("2026-05-01T02:00:00+02:00") == moment("2026-05-01")
+    assert moment(None) is None
+    for wrong in ("yesterday", "0d", "24", "٣d"):
+        with pytest.raises(InvalidRequest):
+            moment(wrong)
+
+
+def test_the_wallets_key_comes_back_and_the_file_is_its_owners(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, folder: Path
+) -> None:
+    from coordinator.chain.keystores import open_keystore
+
+    monkeypatch.setenv("COORDINATOR_KEYSTORE_PASSWORD", "correct horse")
+    (folder / "key").write_text(KEY)
+    code, out, _ = said(capsys, "wallet", "import", "--file", "key", "--json")
+    path = Path(json.loads(out)["path"])
+    assert (code, stat.S_IMODE(path.stat().st_mode)) == (0, 0o600)
+    assert KEY not in path.read_text() + out
+    assert open_keystore(path, "correct horse").hex() == KEY[2:]
+    assert said(capsys, "wallet", "import", "--file", "key")[0] == 2
+    monkeypatch.setenv("COORDINATOR_SIGNER", f"keystore:{path}")
+    (listed,) = json.loads(said(capsys, "wallet", "list", "--json")[1])
+    assert listed["in_use"] is True
