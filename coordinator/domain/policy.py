@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from copy import deepcopy
 from functools import cached_property
 from hashlib import sha256
 from typing import Annotated, Any, Final, Literal
@@ -19,12 +18,12 @@ from pydantic import (
     ValidationError,
     model_validator,
 )
-from pydantic_core import ErrorDetails
 
 from coordinator.domain.address import checksummed, looks_like_address
 from coordinator.domain.canonical import canonical_json
 from coordinator.domain.errors import ConfigurationError
 from coordinator.domain.limits import Limit, Scope, ScopeKind, Window
+from coordinator.domain.policy_faults import Fault, fault_of, without
 from coordinator.domain.usdc import ZERO, Usdc
 
 UNLIMITED: Final = "unlimited"
@@ -32,42 +31,6 @@ _DURATION: Final = re.compile(r"([1-9][0-9]{0,8})(s|m|h|d)", re.ASCII)
 _SECONDS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 _SECONDS_MAX: Final = 3650 * 86400
 _NAME: Final = r"^[A-Za-z0-9][A-Za-z0-9._:@-]{0,63}$"
-
-# What later versions of the policy file may say: refused by name rather than ignored.
-_LATER: Final = frozenset(
-    {
-        "pools",
-        "tasks",
-        "sessions",
-        "x402",
-        "service_levels",
-        "increases",
-        "reviews",
-        "priority",
-        "rebalance",
-        "minimums",
-        "tiers",
-        "hourly_limit",
-        "weekly_limit",
-        "monthly_limit",
-        "rolling_24h_limit",
-        "auto_approve_daily_limit",
-        "thresholds",
-        "notify",
-    }
-)
-# Supported for some tables, planned for others.
-_LATER_PATHS: Final = frozenset(
-    {
-        ("agents", "categories"),
-        ("providers", "per_purchase_limit"),
-        ("providers", "daily_limit"),
-        ("providers", "total_limit"),
-        ("categories", "per_purchase_limit"),
-        ("categories", "daily_limit"),
-        ("organisation", "per_purchase_limit"),
-    }
-)
 
 
 def _amount(value: object) -> Usdc:
@@ -128,9 +91,6 @@ AmountOrUnlimited = Annotated[
 ]
 Seconds = Annotated[int, BeforeValidator(_duration), PlainSerializer(_duration_text)]
 Wei = Annotated[int, BeforeValidator(_eth), PlainSerializer(_eth_text)]
-Fault = tuple[tuple[str, ...], str]
-"""A key path and one sentence."""
-
 Address = Annotated[str, PlainValidator(_address)]
 Zone = Annotated[str, PlainValidator(_zone)]
 Name = Annotated[str, Field(pattern=_NAME)]
@@ -247,7 +207,7 @@ class Policy(_Table):
         try:
             policy = cls.model_validate(document)
         except ValidationError as error:
-            faults = [_fault(details) for details in error.errors()]
+            faults = [fault_of(details) for details in error.errors()]
             return None, faults + cls._hidden_contradictions(document, faults)
         faults = policy._contradictions()
         return (None, faults) if faults else (policy, [])
@@ -256,7 +216,7 @@ class Policy(_Table):
     def _hidden_contradictions(cls, document: dict[str, Any], faults: list[Fault]) -> list[Fault]:
         """What contradicts itself besides ``faults``, so that one reading tells everything."""
         try:
-            rest = cls.model_validate(_without(document, [path for path, _ in faults]))
+            rest = cls.model_validate(without(document, [path for path, _ in faults]))
         except ValidationError:
             return []
         spoiled = {path[:2] for path, _ in faults}
@@ -392,30 +352,3 @@ class Policy(_Table):
         if not 600 <= self.escrow.deadline_after <= 364 * 86400:
             faults.append((("escrow", "deadline_after"), "must be 10m to 364d"))
         return faults
-
-
-def _without(document: dict[str, Any], paths: list[tuple[str, ...]]) -> dict[str, Any]:
-    pruned = deepcopy(document)
-    for path in paths:
-        table: Any = pruned
-        for key in path[:-1]:
-            if not isinstance(table.get(key), dict):
-                break
-            table = table[key]
-        else:
-            table.pop(path[-1], None)
-    return pruned
-
-
-def _fault(details: ErrorDetails) -> tuple[tuple[str, ...], str]:
-    path = tuple(str(part) for part in details["loc"] if part != "[key]")
-    if path[:2] == ("categories", "named"):
-        path = ("categories", *path[2:])
-    kind = details["type"]
-    if kind == "extra_forbidden":
-        later = path[-1] in _LATER or path[0] in _LATER or (path[0], path[-1]) in _LATER_PATHS
-        return path, "is not supported yet" if later else "is not a key of the policy"
-    if kind == "missing":
-        return path, "is missing"
-    message = details["msg"].removeprefix("Value error, ")
-    return path, message[0].lower() + message[1:]
