@@ -33,6 +33,7 @@ from coordinator.ledger.bonds import BondBook
 from coordinator.ledger.chain_book import ChainBook
 from coordinator.ledger.database import Database
 from coordinator.ledger.journal_book import JournalBook
+from coordinator.ledger.leases import LeaseBook
 from coordinator.ledger.migrate import migrate
 from coordinator.ledger.operations import Identity, OperationsBook
 from coordinator.ledger.policies import PolicyBook
@@ -198,6 +199,12 @@ class Wiring:
         return ApprovalBook(self.database, self.audit, self.policies, self.network.tx_url)
 
     @cached_property
+    def leases(self) -> LeaseBook:
+        return LeaseBook(
+            self.database, chain_id=self.deployment.chain_id, signer=self.signer.address
+        )
+
+    @cached_property
     def steps(self) -> StepBook:
         return StepBook(
             self.database,
@@ -261,6 +268,7 @@ class Wiring:
             chain=self.chain,
             books=self.books,
             bonds=self.bonds,
+            leases=self.leases,
             steps=self.steps,
             purchases=self.purchases,
             approvals=self.approvals,

@@ -18,10 +18,11 @@ from coordinator.executor.work import Work
 from coordinator.ledger.approvals import ApprovalBook
 from coordinator.ledger.bonds import BondBook
 from coordinator.ledger.chain_book import ChainBook
+from coordinator.ledger.leases import Lease, LeaseBook, new_holder
 from coordinator.ledger.operations import OperationsBook
 from coordinator.ledger.policies import PolicyBook
 from coordinator.ledger.purchases import PurchaseBook
-from coordinator.ledger.steps import Lease, StepBook, new_holder
+from coordinator.ledger.steps import StepBook
 
 log = logging.getLogger(__name__)
 
@@ -41,6 +42,7 @@ class Executor:
         chain: Chain,
         books: ChainBook,
         bonds: BondBook,
+        leases: LeaseBook,
         steps: StepBook,
         purchases: PurchaseBook,
         approvals: ApprovalBook,
@@ -55,7 +57,7 @@ class Executor:
     ) -> None:
         self._chain = chain
         self._books = books
-        self._steps = steps
+        self._leases = leases
         self._approvals = approvals
         self._policies = policies
         self._operations = operations
@@ -106,7 +108,7 @@ class Executor:
             self._thread = None
         with self._round:
             if self._lease is not None:
-                self._steps.release_lease(self._lease)
+                self._leases.release(self._lease)
                 self._lease = None
 
     @property
@@ -164,7 +166,7 @@ class Executor:
         now = time.monotonic()
         if self._lease is None or now - self._lease_renewed > LEASE_SECONDS / 4:
             before = self._lease
-            self._lease = self._steps.acquire_lease(self._holder, seconds=LEASE_SECONDS)
+            self._lease = self._leases.acquire(self._holder, seconds=LEASE_SECONDS)
             self._lease_renewed = now
             if self._lease is not None and before is None:
                 log.info("executor_acts holder=%s token=%s", self._holder, self._lease.token)

@@ -11,8 +11,9 @@ from typing import Final
 from coordinator.domain.gas import Fees
 from coordinator.domain.ports import Chain, Clock, KillPoint, Observation, Reach, Sent
 from coordinator.domain.steps import Attempt, Call, Step
+from coordinator.ledger.leases import Lease
 from coordinator.ledger.operations import OperationsBook
-from coordinator.ledger.steps import Lease, StepBook
+from coordinator.ledger.steps import StepBook
 
 log = logging.getLogger(__name__)
 

@@ -59,7 +59,7 @@ class Work:
         assert seen.fees is not None
         lane = Lane.of(seen, in_flight, reserved_wei(purchases, in_flight, seen.fees))
         self._plan_purchases(policy, purchases, seen, lane)
-        self._plan_disputes(purchases, lane)
+        self._plan_disputes(purchases, seen, lane)
         self._plan_orders(self._operations.orders_to_send(), lane)
         return lane.with_allowance(self._allowance_limit, self._chain.approve)
 
@@ -71,13 +71,13 @@ class Work:
         lane: Lane,
     ) -> None:
         paused = {(p.scope_kind, p.scope_id) for p in self._operations.pauses()}
-        disputing = self._bonds.to_dispute()
+        bonds = self._bonds.to_dispute()
         for purchase in purchases:
             chosen = plan(
                 purchase,
                 paused=_is_paused(purchase, paused),
                 early_settle=_settles_early(policy, purchase, paused),
-                disputing=purchase.id in disputing,
+                disputing=purchase.id in bonds and _can_dispute(purchase, seen.head.at),
                 now=self._clock(),
                 chain_time=seen.head.at,
                 terms=policy.escrow,
@@ -147,9 +147,9 @@ class Work:
     def _link(self, purchase: OpenPurchase, escrow_id: str, seen: Observation, lane: Lane) -> None:
         if seen.rail_trouble is not None:
             return
-        short = self._shortage(purchase, lane, 0)
-        if short is not None:
-            self._cancel(purchase, escrow_id, short, lane)
+        wrong = self._shortage(purchase, lane, 0) or self._changed_amount(purchase, escrow_id)
+        if wrong is not None:
+            self._cancel(purchase, escrow_id, wrong, lane)
             return
         lane.add(
             self._chain.link(
@@ -208,17 +208,36 @@ class Work:
             )
         return None
 
-    def _plan_disputes(self, purchases: Sequence[OpenPurchase], lane: Lane) -> None:
+    def _changed_amount(self, purchase: OpenPurchase, escrow_id: str) -> Reason | None:
+        """Why not to fund it: a quote accepted with the treasury's key elsewhere changed it."""
+        try:
+            amount = self._chain.escrow(escrow_id).amount
+        except TxReverted:
+            return None
+        if amount == purchase.amount:
+            return None
+        text = f"the escrow was changed to {amount} USDC on chain before it was funded"
+        return Reason(ReasonCode.CANCELLED, text)
+
+    def _plan_disputes(
+        self, purchases: Sequence[OpenPurchase], seen: Observation, lane: Lane
+    ) -> None:
         bonds = self._bonds.to_dispute()
         for purchase in purchases:
             bond = bonds.get(purchase.id)
             linked = next((e for e in purchase.escrows if e.linked), None)
             if bond is None or linked is None or any(s.in_flight for s in purchase.steps):
                 continue
+            if not _can_dispute(purchase, seen.head.at):
+                continue
             call = self._chain.dispute(
                 purchase_id=purchase.id, escrow_id=linked.escrow_id, bond=bond
             )
-            lane.add(call)
+            if bond <= lane.allowance:
+                self._try(purchase, call, lane)
+            else:
+                # The contract would refuse it before the approval that will stand ahead of it.
+                lane.add(call)
 
     def _plan_orders(self, orders: Sequence[Order], lane: Lane) -> None:
         for order in orders:
@@ -244,6 +263,12 @@ def _is_paused(purchase: OpenPurchase, paused: set[tuple[str, str]]) -> bool:
         ("provider", purchase.provider_name or ""),
     }
     return bool(scopes & paused)
+
+
+def _can_dispute(purchase: OpenPurchase, chain_time: int) -> bool:
+    """Whether its dispute window is open: up to and including the instant that is stored."""
+    linked = next((e for e in purchase.escrows if e.linked), None)
+    return linked is not None and (linked.window_ends is None or chain_time <= linked.window_ends)
 
 
 def _settles_early(policy: Policy, purchase: OpenPurchase, paused: set[tuple[str, str]]) -> bool:

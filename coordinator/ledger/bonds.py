@@ -9,7 +9,7 @@ from coordinator.domain.journal import EntryKind
 from coordinator.domain.limits import check_limits, counters_touched
 from coordinator.domain.purchase import Status
 from coordinator.domain.reasons import Reason
-from coordinator.domain.steps import StepKind
+from coordinator.domain.steps import StepKind, StepStatus
 from coordinator.domain.usdc import Usdc
 from coordinator.ledger import schema as t
 from coordinator.ledger.audit import AuditLog
@@ -64,8 +64,11 @@ class BondBook:
         return None
 
     def to_dispute(self) -> dict[str, Usdc]:
-        """Purchases whose bond is held and whose dispute has no step yet, with the bond."""
-        stepped = select(t.steps.c.purchase_id).where(t.steps.c.kind == StepKind.DISPUTE.value)
+        """Purchases whose bond is held and whose dispute is not on its way, with the bond."""
+        undone = (StepStatus.REVERTED.value, StepStatus.DISPLACED.value)
+        stepped = select(t.steps.c.purchase_id).where(
+            t.steps.c.kind == StepKind.DISPUTE.value, t.steps.c.status.not_in(undone)
+        )
         query = (
             select(t.holds.c.purchase_id, t.holds.c.amount)
             .join(t.purchases, _p.id == t.holds.c.purchase_id)

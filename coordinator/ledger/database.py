@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from sqlalchemy import Connection, Engine, create_engine, event, make_url
-from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
 
 from coordinator.domain.errors import ConfigurationError, LedgerUnavailable
 
@@ -27,19 +27,11 @@ class Database:
     """
 
     def __init__(self, url: str, *, lock_timeout_seconds: int = 15) -> None:
-        parsed = make_url(url)
-        if parsed.get_backend_name() != "sqlite":
-            raise ConfigurationError(
-                "COORDINATOR_DATABASE_URL must be sqlite:///FILE: other databases are not"
-                " supported yet"
-            )
-        if not parsed.database or parsed.database == ":memory:":
-            raise ConfigurationError("COORDINATOR_DATABASE_URL must name a file: sqlite:///FILE")
-        self.path = Path(parsed.database)
+        self.path = _file_of(url)
         self._timeout = lock_timeout_seconds
         self._turn = threading.Lock()
         self._lock_file: int | None = None
-        self._engine = _engine(url)
+        self._engine = _engine(url, lock_timeout_seconds)
 
     def close(self) -> None:
         """Give the connections and the lock file back."""
@@ -69,7 +61,9 @@ class Database:
             try:
                 yield connection
             finally:
-                connection.exec_driver_sql("ROLLBACK")
+                # After some faults SQLite has rolled back by itself: the fault is what to tell.
+                with contextlib.suppress(DBAPIError):
+                    connection.exec_driver_sql("ROLLBACK")
 
     @property
     def engine(self) -> Engine:
@@ -115,6 +109,21 @@ class Database:
         )
 
 
+def _file_of(url: str) -> Path:
+    # The text is not repeated in the errors: it may hold a password.
+    try:
+        parsed = make_url(url)
+    except (ArgumentError, ValueError):
+        raise ConfigurationError("COORDINATOR_DATABASE_URL must be sqlite:///FILE") from None
+    if parsed.drivername not in ("sqlite", "sqlite+pysqlite"):
+        raise ConfigurationError(
+            "COORDINATOR_DATABASE_URL must be sqlite:///FILE: other databases are not supported yet"
+        )
+    if not parsed.database or parsed.database == ":memory:" or parsed.query:
+        raise ConfigurationError("COORDINATOR_DATABASE_URL must name a file: sqlite:///FILE")
+    return Path(parsed.database)
+
+
 def _wait_for_lock(file: int, got: threading.Event) -> None:
     with contextlib.suppress(OSError):
         fcntl.flock(file, fcntl.LOCK_EX)
@@ -127,9 +136,14 @@ def _open_lock_file(database: Path) -> int:
     return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
 
 
-def _engine(url: str) -> Engine:
+def _engine(url: str, busy_timeout_seconds: int) -> Engine:
     engine = create_engine(
-        url, pool_size=16, max_overflow=256, connect_args={"timeout": 15}, pool_timeout=30
+        url,
+        pool_size=16,
+        max_overflow=256,
+        # For programs that write without the lock file, such as a shell on the database.
+        connect_args={"timeout": busy_timeout_seconds},
+        pool_timeout=30,
     )
 
     @event.listens_for(engine, "connect")

@@ -7,6 +7,7 @@ from typing import Any
 from sqlalchemy import Connection, insert, select, update
 
 from coordinator.domain.chain_events import STATUS_OF, ChainEvent, EscrowState, EventKind
+from coordinator.domain.escrow_key import service_hash
 from coordinator.domain.policy import Policy
 from coordinator.domain.purchase import FINAL, Status, check_move
 from coordinator.domain.reasons import ReasonCode
@@ -78,13 +79,13 @@ def _funded(
     if escrow is None or event.amount is None:
         return
     owner = connection.execute(
-        select(_p.id, _p.provider, _p.amount).where(
+        select(_p.id, _p.provider, _p.amount, _p.service).where(
             _p.escrow_key == event.escrow_key, _p.status != Status.DENIED.value
         )
     ).one_or_none()
     owner_id = owner.id if owner else None
-    paid = (escrow.provider.lower(), event.amount.base_units)
-    if owner is not None and (owner.provider.lower(), owner.amount) != paid:
+    paid = (escrow.provider.lower(), event.amount.base_units, escrow.service_hash)
+    if owner is not None and _terms(owner) != paid:
         # Ours by key but not by terms: nobody asked for this, so no purchase owns it.
         owner_id = None
     connection.execute(
@@ -100,6 +101,10 @@ def _funded(
     )
     if owner is None and adopting is not None:
         attribute_to_organisation(connection, audit, adopting, escrow.escrow_id, now=now)
+
+
+def _terms(purchase: Any) -> tuple[str, int, str]:
+    return purchase.provider.lower(), purchase.amount, service_hash(purchase.service)
 
 
 def _follow(

@@ -1,47 +1,22 @@
-"""The executor's lease, and steps and attempts: persisted before anything is sent."""
+"""Steps and attempts: persisted before anything is sent."""
 
 from __future__ import annotations
 
-import os
-import secrets
-import socket
-import time
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from sqlalchemy import Connection, func, insert, select, update
 
-from coordinator.domain.errors import LeaseLost
 from coordinator.domain.steps import IN_FLIGHT, Attempt, Call, Receipt, Step, StepKind, StepStatus
 from coordinator.domain.usdc import Usdc
 from coordinator.ledger import schema as t
 from coordinator.ledger.audit import AuditLog
 from coordinator.ledger.database import Database
+from coordinator.ledger.leases import Lease, fence
 
 _s = t.steps.c
 _a = t.attempts.c
 _SPENDING = frozenset({StepKind.CREATE, StepKind.LINK})
-
-
-@dataclass(frozen=True, slots=True)
-class Lease:
-    """The right to act for one signer; ``token`` grows with every takeover."""
-
-    name: str
-    holder: str
-    token: int
-
-
-@dataclass(frozen=True, slots=True)
-class LeaseHolder:
-    """Who holds the lease; ``alive`` when it has not run out and its process is not known dead."""
-
-    holder: str
-    host: str
-    pid: int
-    alive: bool
 
 
 class StepBook:
@@ -52,58 +27,6 @@ class StepBook:
         self._audit = audit
         self._chain_id = chain_id
         self._signer = signer
-        self._host = _host()
-
-    def acquire_lease(self, holder: str, *, seconds: int) -> Lease | None:
-        """Take or renew the lease for ``seconds``; None while another live holder has it.
-
-        A holder on this host whose process is gone is taken over at once.
-        """
-        name = self._lease_name()
-        now_ms = time.time_ns() // 1_000_000
-        mine = select(t.leases).where(t.leases.c.name == name)
-        with self._database.read() as connection:
-            # Waiting for another's lease to end must not keep the writers of decisions waiting.
-            row = connection.execute(mine).one_or_none()
-            if row is not None and row.holder != holder and self._alive(row, now_ms):
-                return None
-        with self._database.write() as connection:
-            row = connection.execute(mine).one_or_none()
-            values = {
-                "holder": holder,
-                "host": self._host,
-                "pid": os.getpid(),
-                "expires_at_ms": now_ms + seconds * 1000,
-            }
-            if row is None:
-                connection.execute(insert(t.leases).values(name=name, token=1, **values))
-                return Lease(name, holder, 1)
-            if row.holder != holder and self._alive(row, now_ms):
-                return None
-            token = row.token if row.holder == holder else row.token + 1
-            connection.execute(
-                update(t.leases).where(t.leases.c.name == name).values(token=token, **values)
-            )
-            return Lease(name, holder, token)
-
-    def release_lease(self, lease: Lease) -> None:
-        """Let another process act at once."""
-        with self._database.write() as connection:
-            connection.execute(
-                update(t.leases)
-                .where(t.leases.c.name == lease.name, t.leases.c.token == lease.token)
-                .values(expires_at_ms=0)
-            )
-
-    def lease_holder(self) -> LeaseHolder | None:
-        """Who acts for the signer, or did last."""
-        query = select(t.leases).where(t.leases.c.name == self._lease_name())
-        with self._database.read() as connection:
-            row = connection.execute(query).one_or_none()
-        if row is None:
-            return None
-        alive = self._alive(row, time.time_ns() // 1_000_000)
-        return LeaseHolder(row.holder, row.host, row.pid, alive)
 
     def allocate(
         self, lease: Lease, calls: Sequence[Call], *, nonce_floor: int, now: int
@@ -113,7 +36,7 @@ class StepBook:
         LeaseLost, and nothing written, when another executor has taken over.
         """
         with self._database.write() as connection:
-            self._fence(connection, lease)
+            fence(connection, lease)
             highest = connection.execute(
                 select(func.max(_s.nonce)).where(
                     _s.chain_id == self._chain_id, _s.signer == self._signer
@@ -161,7 +84,7 @@ class StepBook:
         """
         kept = []
         with self._database.write() as connection:
-            self._fence(connection, lease)
+            fence(connection, lease)
             paused = self._paused_purchases(connection, [step for step, _ in signed])
             for step, attempt in signed:
                 if step.kind in _SPENDING and step.call.purchase_id in paused and not step.attempts:
@@ -327,24 +250,6 @@ class StepBook:
             & paused
         }
 
-    def _fence(self, connection: Connection, lease: Lease) -> None:
-        query = select(t.leases.c.token).where(t.leases.c.name == lease.name)
-        if connection.execute(query).scalar() != lease.token:
-            raise LeaseLost("another executor acts for this signer; nothing was written or sent")
-
-    def _lease_name(self) -> str:
-        return f"executor:{self._chain_id}:{self._signer}"
-
-    def _alive(self, row: Any, now_ms: int) -> bool:
-        if row.expires_at_ms <= now_ms:
-            return False
-        return not (row.host == self._host and not _process_exists(row.pid))
-
-
-def new_holder() -> str:
-    """A name for one executor, never used twice."""
-    return f"exe_{secrets.token_hex(8)}"
-
 
 def _step(row: Any, attempts: Sequence[Any]) -> Step:
     mined = next((a for a in attempts if a.block_number is not None), None)
@@ -385,25 +290,3 @@ def _step(row: Any, attempts: Sequence[Any]) -> Step:
         revert_reason=row.revert_reason,
         created_at=row.created_at,
     )
-
-
-def _host() -> str:
-    # A pid means something only within one boot and one pid namespace.
-    parts = [socket.gethostname()]
-    for path in ("/proc/sys/kernel/random/boot_id",):
-        if Path(path).exists():
-            parts.append(Path(path).read_text().strip())
-    namespace = Path("/proc/self/ns/pid")
-    if namespace.exists():
-        parts.append(os.readlink(namespace))
-    return "/".join(parts)
-
-
-def _process_exists(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
