@@ -58,8 +58,9 @@ class Settings(BaseSettings):
     @field_validator("finality")
     @classmethod
     def _finality(cls, value: str | None) -> str | None:
-        if value and value not in ("finalized", "safe") and not value.isdecimal():
-            raise ValueError("must be finalized, safe or a number of blocks")
+        # A depth counts like confirmations: 1 is the latest block itself, 0 would be the next.
+        if value and value not in ("finalized", "safe") and not re.fullmatch("[1-9][0-9]*", value):
+            raise ValueError("must be finalized, safe or a number of blocks from 1")
         return value or None
 
     @field_validator("max_fee_gwei")
@@ -105,6 +106,8 @@ class Secrets(Mapping[str, str]):
                 return Path(path).expanduser().read_text().strip()
             except OSError as fault:
                 raise ConfigurationError(f"{name}_FILE: {path}: {fault.strerror}") from None
+            except UnicodeDecodeError:
+                raise ConfigurationError(f"{name}_FILE: {path}: is not text") from None
         raise KeyError(name)
 
     def __iter__(self):  # type: ignore[no-untyped-def]

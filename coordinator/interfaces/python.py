@@ -12,6 +12,7 @@ from types import TracebackType
 from typing import Any, Final
 
 from coordinator.config import environment, load_settings
+from coordinator.domain.address import checksummed
 from coordinator.domain.decision import Decision, purchase_scopes
 from coordinator.domain.errors import (
     ConfigurationError,
@@ -21,12 +22,24 @@ from coordinator.domain.errors import (
 )
 from coordinator.domain.limits import LimitState, check_limits, counters_touched
 from coordinator.domain.policy import Policy
-from coordinator.domain.purchase import ESCROWED, Answer, Purchase, Request, Status
+from coordinator.domain.purchase import (
+    ESCROWED,
+    Answer,
+    Purchase,
+    Request,
+    Status,
+    free_text,
+    identifier,
+    positive_amount,
+)
+from coordinator.domain.reasons import Reason
 from coordinator.domain.reconciliation import Reconciliation
 from coordinator.domain.usdc import ZERO, Usdc
 from coordinator.ledger.approvals import PendingApproval
+from coordinator.ledger.operations import Order
 from coordinator.reconciler import Progress
 from coordinator.reporting import GasReport, Report
+from coordinator.treasury import not_an_approver
 from coordinator.wiring import Wiring, wire
 
 _UNTIL: Final = {
@@ -217,6 +230,73 @@ class Coordinator:
         w.reconciler.advance(w.chain.observe().readable, adopt_unknown=True, progress=progress)
         return w.reconciler.reconcile(progress=progress)
 
+    def refresh(self, *, progress: Progress | None = None) -> None:
+        """Read the chain's present, so that gas and report tell it; signs nothing.
+
+        The books are brought up to date only where they were opened before: opening them is for
+        the first purchase, `reconcile` or `rebuild`.
+        """
+        w = self.wiring
+        seen = w.chain.observe()
+        w.operations.store_balances(w.signer.address, seen, now=w.clock())
+        if w.books.cursor() is not None:
+            w.reconciler.advance(seen.readable, progress=progress)
+
+    def check_withdrawal(
+        self, *, to: str, amount: str | Usdc, approver: str, reason: str
+    ) -> Reason | None:
+        """Why this withdrawal may not be ordered, None when it may; InvalidRequest if malformed."""
+        positive_amount(amount)
+        free_text("reason", reason, 2000)
+        refusal = not_an_approver(self.wiring.policies.current(), approver)
+        if refusal is None:
+            self._recipient(to)
+        return refusal
+
+    def withdraw(
+        self,
+        *,
+        to: str,
+        amount: str | Usdc,
+        approver: str,
+        reason: str,
+        timeout_seconds: float = 60,
+    ) -> Order:
+        """Send USDC out of the treasury; the order as it is when done, failed, or timed out.
+
+        InvalidRequest also when ``approver`` is none: ask ``check_withdrawal`` before.
+        """
+        if refusal := self.check_withdrawal(to=to, amount=amount, approver=approver, reason=reason):
+            raise InvalidRequest(refusal.message, code=refusal.code.value)
+        self.start()
+        order = self.wiring.operations.place_order(
+            "withdraw",
+            recipient=self._recipient(to),
+            amount=positive_amount(amount),
+            by=approver,
+            reason=reason,
+            now=self.wiring.clock(),
+        )
+        return self._wait_for_order(order, timeout_seconds)
+
+    def mint(self, amount: str | Usdc, *, by: str, timeout_seconds: float = 60) -> Order:
+        """Mint a test network's token for the treasury; the order when done, failed or timed out.
+
+        Only a token that lets everybody mint does it; ConfigurationError on base.
+        """
+        if self.wiring.network.name == "base":
+            raise ConfigurationError("on base USDC is real: nobody can mint it")
+        self.start()
+        order = self.wiring.operations.place_order(
+            "mint",
+            recipient=self.wiring.signer.address,
+            amount=positive_amount(amount),
+            by=identifier("by", by),
+            reason="funded for tests",
+            now=self.wiring.clock(),
+        )
+        return self._wait_for_order(order, timeout_seconds)
+
     def audit(self, *, after: int = 0) -> Iterable[dict[str, Any]]:
         """The audit log's rows after a sequence number, oldest first."""
         return self.wiring.audit.rows(after)
@@ -263,6 +343,31 @@ class Coordinator:
             self._raise_fault()
             with self._changed:
                 self._changed.wait(min(left, _POLL_SECONDS))
+
+    def _wait_for_order(self, order: Order, timeout_seconds: float) -> Order:
+        deadline = time.monotonic() + timeout_seconds
+        while True:
+            order = next(o for o in self.wiring.operations.orders() if o.id == order.id)
+            left = deadline - time.monotonic()
+            if order.status != "approved" or left <= 0:
+                return order
+            self._raise_fault()
+            with self._changed:
+                self._changed.wait(min(left, _POLL_SECONDS))
+
+    def _recipient(self, to: str) -> str:
+        try:
+            address = checksummed(to)
+        except ValueError as fault:
+            raise InvalidRequest(str(fault), code="invalid_recipient") from None
+        d = self.wiring.deployment
+        if address in (self.wiring.signer.address, d.usdc, d.vault, d.kernel):
+            raise InvalidRequest(
+                f"{address} is the treasury or one of its contracts: USDC sent there is lost or"
+                " goes nowhere",
+                code="invalid_recipient",
+            )
+        return address
 
     def _raise_fault(self) -> None:
         if "executor" in self.wiring.__dict__ and (fault := self.wiring.executor.fault):

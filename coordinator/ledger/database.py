@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import sqlite3
 import threading
 import time
 from collections.abc import Iterator
@@ -151,7 +152,7 @@ def _engine(url: str, busy_timeout_seconds: int) -> Engine:
         # Transactions are begun by hand: the driver's own begin would be a deferred one.
         connection.isolation_level = None
         cursor = connection.cursor()
-        cursor.execute("PRAGMA journal_mode=WAL")
+        _switch_to_wal(cursor, busy_timeout_seconds)
         cursor.execute("PRAGMA synchronous=FULL")
         cursor.execute("PRAGMA foreign_keys=ON")
         cursor.close()
@@ -159,12 +160,27 @@ def _engine(url: str, busy_timeout_seconds: int) -> Engine:
     return engine
 
 
+def _switch_to_wal(cursor: sqlite3.Cursor, timeout_seconds: int) -> None:
+    # Where several processes make the file at once, SQLite lets one of them switch and refuses
+    # the others without waiting, whatever its timeout.
+    deadline = time.monotonic() + timeout_seconds
+    while True:
+        try:
+            cursor.execute("PRAGMA journal_mode=WAL")
+            return
+        except sqlite3.OperationalError as fault:
+            busy = fault.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY
+            if not busy or time.monotonic() >= deadline:
+                raise
+            time.sleep(0.01)
+
+
 @contextlib.contextmanager
 def _faults_named(path: Path) -> Iterator[None]:
     try:
         yield
     except DBAPIError as fault:
-        if isinstance(fault.orig, _integrity_errors()):
+        if isinstance(fault.orig, (sqlite3.IntegrityError, sqlite3.ProgrammingError)):
             raise
         raise LedgerUnavailable(f"the database {path} can't be used: {fault.orig}") from fault
     except SQLAlchemyError as fault:
@@ -173,9 +189,3 @@ def _faults_named(path: Path) -> Iterator[None]:
         if fault.filename is None or not str(fault.filename).startswith(str(path)):
             raise
         raise LedgerUnavailable(f"the database {path} can't be used: {fault.strerror}") from fault
-
-
-def _integrity_errors() -> tuple[type[BaseException], ...]:
-    import sqlite3
-
-    return (sqlite3.IntegrityError, sqlite3.ProgrammingError)

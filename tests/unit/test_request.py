@@ -103,6 +103,15 @@ def test_a_malformed_provider_is_invalid_provider(provider: object) -> None:
     assert refusal(provider=provider).code == "invalid_provider"
 
 
+@pytest.mark.parametrize("treasury", [TREASURY, TREASURY.lower(), "0x" + TREASURY[2:].upper()])
+def test_the_treasury_is_known_by_its_address_in_any_case(treasury: str) -> None:
+    fault = refusal(provider=TREASURY, treasury_address=treasury)
+    assert fault.code == "invalid_provider"
+    assert "pay itself" in str(fault)
+    assert ask(provider=PROVIDER, treasury_address=treasury).provider == PROVIDER
+    assert ask(provider=TREASURY, treasury_address=None).provider == TREASURY
+
+
 def test_an_address_is_kept_with_its_checksum_and_a_name_as_it_is() -> None:
     assert ask(provider=PROVIDER.lower()).provider == PROVIDER
     assert ask(provider="paper-api").provider == "paper-api"

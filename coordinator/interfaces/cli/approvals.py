@@ -1,0 +1,264 @@
+"""coordinator approvals: what waits for people, and what they decide."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from coordinator.domain.errors import UnknownId
+from coordinator.interfaces.cli.command import (
+    DryRun,
+    Timeout,
+    Yes,
+    ask,
+    at_terminal,
+    command,
+    confirm,
+    fail,
+    mode,
+    new_app,
+    note,
+    opened,
+    refuse,
+)
+from coordinator.interfaces.cli.exits import ExitCode, of_purchase, of_refusal
+from coordinator.interfaces.cli.output import (
+    card,
+    emit,
+    heading,
+    limit_table,
+    next_commands,
+    readable_time,
+    say,
+    usdc,
+)
+from coordinator.interfaces.cli.purchase_card import named, show_purchase
+from coordinator.interfaces.cli.purchases import drive, tell_worker
+
+if TYPE_CHECKING:
+    from coordinator.domain.purchase import Answer
+    from coordinator.interfaces.python import Coordinator
+    from coordinator.ledger.approvals import PendingApproval
+
+app = new_app("approvals", "See what waits for people, approve and reject it.")
+
+ApprovalId = Annotated[str, typer.Argument(metavar="ID", help="The approval, apr_…")]
+Approver = Annotated[str | None, typer.Option(help="Your name in the policy.")]
+Wait = Annotated[
+    bool, typer.Option("--wait/--no-wait", help="Drive what was approved until it is funded.")
+]
+
+
+@command(app, "list")
+def list_() -> None:
+    """Purchases that wait for people, oldest first."""
+    with opened(act=False) as coordinator:
+        found = coordinator.approvals()
+        if mode.json:
+            emit([_as_dict(coordinator, item) for item in found])
+            return
+        if not found:
+            say("nothing waits for approval")
+            return
+        for number, item in enumerate(found):
+            if number:
+                say()
+            show_pending(coordinator, item)
+    one = found[0].id if len(found) == 1 else "ID"
+    next_commands(
+        f"coordinator approvals approve {one} --approver NAME",
+        f"coordinator approvals reject {one} --approver NAME --reason TEXT",
+    )
+
+
+@command(app, "show")
+def show(approval_id: ApprovalId) -> None:
+    """One approval with its purchase, whatever became of it."""
+    with opened(act=False) as coordinator:
+        item = coordinator.wiring.approvals.get(approval_id)
+        if mode.json:
+            emit(_as_dict(coordinator, item) | {"purchase": item.purchase.as_dict()})
+        elif item.purchase.needs_approval:
+            show_pending(coordinator, item)
+        else:
+            show_purchase(item.purchase, details=True)
+
+
+@command(app, "approve")
+def approve(
+    approval_id: ApprovalId,
+    approver: Approver = None,
+    wait: Wait = True,
+    timeout_seconds: Timeout = 60,
+    dry_run: DryRun = False,
+    yes: Yes = False,
+) -> int:
+    """Say yes in your name; the policy is judged anew, and the last yes sends it on its way."""
+    approver = ask("Your name in the policy", approver, "--approver NAME")
+    with opened(act=not dry_run) as coordinator:
+        item = coordinator.wiring.approvals.get(approval_id)
+        if dry_run:
+            return _would_approve(coordinator, item, approver)
+        if at_terminal() and not yes:
+            show_pending(coordinator, item)
+        confirm(f"Approve {usdc(item.purchase.amount)} as {approver}?", yes=yes)
+        return approve_now(coordinator, item, approver, wait=wait, timeout_seconds=timeout_seconds)
+
+
+@command(app, "reject")
+def reject(
+    approval_id: ApprovalId,
+    approver: Approver = None,
+    reason: Annotated[str | None, typer.Option(help="Why; the agent is told.")] = None,
+    dry_run: DryRun = False,
+    yes: Yes = False,
+) -> int:
+    """Say no in your name; the purchase ends and its hold is voided."""
+    approver = ask("Your name in the policy", approver, "--approver NAME")
+    reason = ask("Reason", reason, "--reason TEXT")
+    with opened(act=False) as coordinator:
+        item = coordinator.wiring.approvals.get(approval_id)
+        if dry_run:
+            return _would_approve(coordinator, item, approver)
+        confirm(f"Reject {usdc(item.purchase.amount)} as {approver}?", yes=yes)
+        return _tell(coordinator.reject(approval_id, approver=approver, reason=reason))
+
+
+@command(app, "review")
+def review(approver: Approver = None, wait: Wait = True, timeout_seconds: Timeout = 60) -> int:
+    """Go through everything that waits: approve, reject, skip or quit."""
+    if not at_terminal():
+        return fail(
+            "not_interactive",
+            "a review needs a terminal: use list, approve ID and reject ID",
+            ExitCode.INVALID,
+        )
+    with opened() as coordinator:
+        found = coordinator.approvals()
+        if not found:
+            say("nothing waits for approval")
+            return ExitCode.OK
+        approver = ask("Your name in the policy", approver, "--approver NAME")
+        for number, item in enumerate(found, start=1):
+            say()
+            say(f"{number} of {len(found)}", style="bold")
+            show_pending(coordinator, item)
+            answer = _choose()
+            if answer == "q":
+                break
+            if answer == "a":
+                approve_now(coordinator, item, approver, wait=wait, timeout_seconds=timeout_seconds)
+            elif answer == "r":
+                why = str(typer.prompt("Reason", err=True))
+                _tell(coordinator.reject(item.id, approver=approver, reason=why))
+    return ExitCode.OK
+
+
+def approve_now(
+    coordinator: Coordinator,
+    item: PendingApproval,
+    approver: str,
+    *,
+    wait: bool,
+    timeout_seconds: int,
+) -> int:
+    """Approve it and, if asked, drive it until it is funded; tells what became of it."""
+    answer = coordinator.approve(item.id, approver=approver)
+    if not answer.done or answer.purchase.needs_approval:
+        return _tell(answer)
+    purchase = answer.purchase
+    if wait:
+        purchase = drive(coordinator, purchase, timeout_seconds)
+    else:
+        tell_worker(coordinator)
+    if mode.json:
+        emit(purchase.as_dict())
+    else:
+        show_purchase(purchase)
+    return of_purchase(purchase, until="funded" if wait else None)
+
+
+def show_pending(coordinator: Coordinator, item: PendingApproval) -> None:
+    """Print what the approver has to know: who, what, how much, why, what is left, how old."""
+    p = item.purchase
+    by = ", ".join(item.approved_by) or "nobody yet"
+    rows: list[tuple[str, Any]] = [
+        ("agent", p.agent),
+        ("amount", usdc(p.amount)),
+        ("provider", named(p.provider_name, p.provider)),
+        ("purpose", p.purpose),
+        ("service", p.service),
+        ("category", p.category),
+        ("task", p.task),
+        ("session", p.session),
+        ("why asked", p.reason.message if p.reason else None),
+        ("waits since", readable_time(item.created_at)),
+        ("expires", readable_time(item.expires_at)),
+        ("approved by", f"{by}; {item.required} needed"),
+        ("purchase", p.id),
+    ]
+    card(f"Approval {item.id}", p.status.value, rows)
+    heading("Limits with this purchase held, in USDC")
+    limit_table(coordinator.limits(p.agent, p.category))
+
+
+def _choose() -> str:
+    while True:
+        said = str(typer.prompt("[a]pprove, [r]eject, [s]kip or [q]uit", err=True))
+        answer = said.strip().lower()[:1]
+        if answer in ("a", "r", "s", "q"):
+            return answer
+
+
+def _tell(answer: Answer) -> int:
+    purchase = answer.purchase
+    if not answer.done:
+        return refuse(answer.reason, of_refusal(answer.reason), purchase=purchase.as_dict())
+    if mode.json:
+        emit(purchase.as_dict())
+    else:
+        show_purchase(purchase)
+    if purchase.needs_approval:
+        note("it needs more approvals")
+        return ExitCode.AWAITING_APPROVAL
+    return ExitCode.OK
+
+
+def _would_approve(coordinator: Coordinator, item: PendingApproval, approver: str) -> int:
+    """Whether the approver may decide it now; the limits are judged when it is done."""
+    from coordinator.treasury import not_an_approver
+
+    refusal = not_an_approver(coordinator.wiring.policies.current(), approver)
+    if refusal is not None:
+        return refuse(refusal, of_refusal(refusal))
+    if not item.purchase.needs_approval:
+        raise UnknownId(f"{item.id} does not wait: its purchase is {item.purchase.status}")
+    if mode.json:
+        emit({"dry_run": True, **_as_dict(coordinator, item)})
+    else:
+        show_pending(coordinator, item)
+        say()
+        say(f"dry run: {approver} may decide it; nothing was changed")
+    return ExitCode.OK
+
+
+def _as_dict(coordinator: Coordinator, item: PendingApproval) -> dict[str, Any]:
+    from coordinator.domain.purchase import limit_dict, rfc3339
+
+    p = item.purchase
+    return {
+        "approval_id": item.id,
+        "purchase_id": p.id,
+        "status": p.status.value,
+        "agent": p.agent,
+        "provider": p.provider,
+        "provider_name": p.provider_name,
+        "amount": str(p.amount),
+        "purpose": p.purpose,
+        "created_at": rfc3339(item.created_at),
+        "expires_at": rfc3339(item.expires_at),
+        "required": item.required,
+        "approved_by": list(item.approved_by),
+        "limits": [limit_dict(s) for s in coordinator.limits(p.agent, p.category)],
+    }

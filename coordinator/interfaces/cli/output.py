@@ -1,0 +1,204 @@
+"""What people and programs read: tables, cards and JSON."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+import unicodedata
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, Final, Literal
+
+from coordinator.interfaces.cli.command import mode
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
+
+    from coordinator.domain.limits import LimitState
+    from coordinator.reconciler import Progress
+
+_PIPED_WIDTH: Final = 250
+_LONG_RANGE_BLOCKS: Final = 5000
+_STYLES: Final = {
+    "denied": "red",
+    "rejected": "red",
+    "failed": "red",
+    "expired": "magenta",
+    "cancelled": "magenta",
+    "awaiting_approval": "yellow",
+    "approved": "cyan",
+    "created": "cyan",
+    "funded": "green",
+    "started": "green",
+    "delivered": "green",
+    "disputed": "yellow",
+    "settled": "bold green",
+    "done": "green",
+    "ok": "green",
+    "warn": "yellow",
+    "fail": "bold red",
+    "broken": "bold red",
+}
+
+
+def console(*, err: bool = False) -> Console:
+    """Writes for people; when piped no colour, and wide enough that no id is broken."""
+    from rich.console import Console
+
+    stream = sys.stderr if err else sys.stdout
+    width = None if stream.isatty() or os.environ.get("COLUMNS") else _PIPED_WIDTH
+    return Console(file=stream, width=width, markup=False, highlight=False, emoji=False)
+
+
+def emit(value: Any) -> None:
+    """Print the JSON that a program reads."""
+    print(json.dumps(value, indent=2))
+
+
+def say(text: str = "", *, style: str | None = None) -> None:
+    """Print a line for people; long ones are not broken, so that they can be copied."""
+    console().print(visible(text), style=style, soft_wrap=True)
+
+
+def heading(text: str) -> None:
+    say()
+    say(text, style="bold")
+
+
+def next_commands(*commands: str) -> None:
+    """The commands that a person would type now."""
+    heading("Next")
+    for command in commands:
+        say(f"  {command}", style="cyan")
+
+
+def table(
+    *columns: str,
+    rows: Iterable[Sequence[Any]],
+    right: Sequence[str] = (),
+    wrap: Sequence[str] = (),
+) -> None:
+    """Print a table; in a narrow terminal cells go on below, nothing is cut off.
+
+    The columns in ``wrap`` hold text and give way first.
+    """
+    from rich import box
+    from rich.measure import Measurement
+    from rich.table import Table
+
+    made = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0), header_style="bold")
+    made.show_edge = False
+    for name in columns:
+        side: Literal["left", "right"] = "right" if name in right else "left"
+        made.add_column(name, justify=side, overflow="fold", no_wrap=name not in wrap)
+    _fill(made, rows)
+    out = console()
+    wide = out.options.update(max_width=100_000)
+    if Measurement.get(out, wide, made).minimum > out.width:
+        # Cells that must not wrap would be cut.
+        for column in made.columns:
+            column.no_wrap = False
+    out.print(made)
+
+
+def card(title: str, status: str | None, rows: Iterable[tuple[str, Any]]) -> None:
+    """Print one thing: its title and status, then its names and values; empty ones left out."""
+    from rich.table import Table
+    from rich.text import Text
+
+    head = Text(title, style="bold")
+    if status:
+        head.append("  ").append(status, style=_STYLES.get(status, ""))
+    console().print(head, soft_wrap=True)
+    made = Table.grid(padding=(0, 2))
+    made.add_column(style="dim", no_wrap=True)
+    made.add_column(overflow="fold")
+    _fill(made, ((f"  {name}", value) for name, value in rows if value not in (None, "", [])))
+    console().print(made)
+
+
+def _fill(made: Table, rows: Iterable[Sequence[Any]]) -> None:
+    from rich.text import Text
+
+    for row in rows:
+        cells = ["" if cell is None else visible(str(cell)) for cell in row]
+        made.add_row(*(Text(cell, style=_STYLES.get(cell, "")) for cell in cells))
+
+
+def visible(text: str) -> str:
+    """The text with invisible characters written out: they could make it look like another."""
+    if text.isascii():
+        return text
+    return "".join(
+        f"\\u{ord(c):04x}" if unicodedata.category(c) in ("Cf", "Co", "Cn", "Zl", "Zp") else c
+        for c in text
+    )
+
+
+def usdc(amount: Any) -> str:
+    return f"{amount} USDC"
+
+
+def readable_time(at: int | str | None) -> str | None:
+    """A unix second or RFC 3339 text as ``2026-05-01 12:00:00 UTC (3 min ago)``."""
+    if at is None:
+        return None
+    moment = datetime.fromisoformat(at) if isinstance(at, str) else datetime.fromtimestamp(at, UTC)
+    away = int(moment.timestamp() - time.time())
+    relation = f"in {span(away)}" if away > 0 else f"{span(-away)} ago"
+    return f"{moment.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC ({relation})"
+
+
+def span(seconds: int) -> str:
+    """A length of time in its largest unit."""
+    for unit, length in (("d", 86_400), ("h", 3600), ("min", 60)):
+        if seconds >= 2 * length or (seconds >= length and unit != "d"):
+            return f"{seconds // length} {unit}"
+    return f"{max(0, seconds)} s"
+
+
+def limit_table(limits: Iterable[LimitState]) -> None:
+    """Print limits in USDC, with what is left of each."""
+    rows = []
+    for state in limits:
+        counted = state.limit.window.value != "per_purchase"
+        rows.append(
+            (
+                "broken" if state.broken else "",
+                state.limit.scope,
+                state.limit.window.value.replace("_", " "),
+                state.limit.amount,
+                state.usage.spent if counted else "",
+                state.usage.held if counted else "",
+                state.remaining,
+                (readable_time(state.resets_at) or "")[:16],
+            )
+        )
+    columns = ("", "scope", "window", "limit", "spent", "held", "remaining", "resets (UTC)")
+    right = ("limit", "spent", "held", "remaining")
+    first = 0 if any(row[0] for row in rows) else 1
+    table(*columns[first:], rows=[row[first:] for row in rows], right=right)
+
+
+@contextmanager
+def block_progress(what: str) -> Iterator[Progress | None]:
+    """A bar on stderr over a long range of blocks; None where nobody would see it."""
+    if mode.json or not sys.stderr.isatty():
+        yield None
+        return
+    from rich.progress import Progress as Bar
+
+    with Bar(console=console(err=True), transient=True) as bar:
+        task: list[Any] = []
+
+        def tell(first: int, reached: int, last: int) -> None:
+            if not task and last - first >= _LONG_RANGE_BLOCKS:
+                task.append(bar.add_task(what, total=last - first))
+            if task:
+                bar.update(task[0], completed=reached - first)
+
+        yield tell

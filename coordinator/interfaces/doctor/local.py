@@ -1,0 +1,218 @@
+"""What the doctor finds on this machine: settings, key, policy, database, worker."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import time
+from collections.abc import Iterator, Mapping
+from functools import cached_property
+from pathlib import Path
+
+from coordinator.chain.networks import NETWORKS, Network
+from coordinator.chain.signers import Signer, load_signer
+from coordinator.config import Secrets, Settings, id_secret, load_settings, read_policy
+from coordinator.domain.errors import ConfigurationError, LedgerUnavailable
+from coordinator.domain.escrow_key import audit_key
+from coordinator.interfaces.doctor.check import Check, guarded, skipped
+from coordinator.ledger.audit import AuditLog
+from coordinator.ledger.database import SQLITE_VERSION_MIN, Database
+from coordinator.ledger.leases import LeaseBook
+from coordinator.ledger.migrate import HEAD
+from coordinator.ledger.operations import OperationsBook
+from coordinator.ledger.policies import PolicyBook
+from coordinator.ledger.revision import revision
+
+_INIT = "coordinator init"
+
+
+class LocalPatient:
+    """Settings and what they lead to; a missing part is None."""
+
+    def __init__(self, env: Mapping[str, str]) -> None:
+        self._env = env
+        self.secrets = Secrets(env)
+
+    @cached_property
+    def settings(self) -> Settings | None:
+        try:
+            return load_settings(self._env)
+        except ConfigurationError:
+            return None
+
+    @cached_property
+    def network(self) -> Network | None:
+        return NETWORKS[self.settings.network] if self.settings else None
+
+    @cached_property
+    def signer(self) -> Signer | None:
+        try:
+            return load_signer(self.settings.signer, self.secrets) if self.settings else None
+        except ConfigurationError:
+            return None
+
+    @cached_property
+    def audit_key(self) -> bytes | None:
+        try:
+            return audit_key(id_secret(self.secrets))
+        except ConfigurationError:
+            return None
+
+    @cached_property
+    def database(self) -> Database | None:
+        """The database where there is one; the doctor makes none."""
+        if self.settings is None:
+            return None
+        try:
+            database = Database(self.settings.database_url)
+            return database if database.path.exists() else None
+        except (ConfigurationError, OSError):
+            return None
+
+    def checks_before_the_chain(self) -> Iterator[Check]:
+        yield guarded("settings", "configuration", self._settings)
+        yield guarded("id secret", "configuration", self._id_secret)
+        yield guarded("key", "configuration", self._key)
+        yield guarded("policy", "configuration", self._policy)
+
+    def checks_of_the_database(self) -> Iterator[Check]:
+        sqlite = sqlite3.sqlite_version
+        least = ".".join(map(str, SQLITE_VERSION_MIN))
+        if sqlite3.sqlite_version_info >= SQLITE_VERSION_MIN:
+            yield Check("SQLite", "ok", f"version {sqlite}")
+        else:
+            action = "use a Python with a newer SQLite"
+            yield Check("SQLite", "fail", f"version {sqlite}, older than {least}", action)
+        found = guarded("database", "configuration", self._database)
+        yield found
+        names = ("audit log", "worker", "pauses")
+        if found.status != "ok":
+            yield from (skipped(name, "see the database's row") for name in names)
+            return
+        if self.database is None:
+            yield from (Check(name, "ok", "nothing yet") for name in names)
+            return
+        yield guarded("audit log", "configuration", self._audit)
+        yield guarded("worker", "configuration", self._worker)
+        yield guarded("pauses", "configuration", self._pauses)
+        self.database.close()
+
+    def _settings(self) -> Check:
+        settings = load_settings(self._env)
+        given = sorted(name for name in self._env if name.startswith("COORDINATOR_"))
+        if not given:
+            found = f"none are set; the defaults mean network {settings.network}"
+            return Check("settings", "warn", found, _INIT)
+        source = ".env and the environment" if Path(".env").is_file() else "the environment"
+        return Check("settings", "ok", f"network {settings.network}, from {source}")
+
+    def _id_secret(self) -> Check:
+        try:
+            id_secret(self.secrets)
+        except ConfigurationError as fault:
+            return Check("id secret", "fail", str(fault), _INIT)
+        return Check("id secret", "ok", "set")
+
+    def _key(self) -> Check:
+        if self.settings is None:
+            return skipped("key", "the settings are wrong")
+        spec = self.settings.signer
+        if spec.startswith("env:") and self.settings.network == "base":
+            found = "a key in the environment is refused on base"
+            return Check("key", "fail", found, "coordinator wallet new")
+        try:
+            signer = load_signer(spec, self.secrets)
+        except ConfigurationError as fault:
+            return Check("key", "fail", str(fault), f"{_INIT}, or coordinator wallet new")
+        return Check("key", "ok", f"treasury {signer.address} from {spec}")
+
+    def _policy(self) -> Check:
+        if self.settings is None:
+            return skipped("policy", "the settings are wrong")
+        path = self.settings.policy_file
+        try:
+            policy = read_policy(path)
+        except ConfigurationError as fault:
+            action = "coordinator policy check" if path.exists() else _INIT
+            return Check("policy", "fail", str(fault).replace("\n", "; "), action)
+        found = f"agents: {len(policy.agents)}, providers: {len(policy.providers)}"
+        if not policy.providers:
+            return Check("policy", "warn", f"{found}: all purchases are refused", f"edit {path}")
+        if not policy.approvals.approvers:
+            found = f"{found}, no approvers: what asks a human expires"
+            return Check("policy", "warn", found, f"edit {path}")
+        if self._in_force() not in (None, policy.hash):
+            found = f"{found}; it was changed: the next command puts it in force"
+            return Check("policy", "warn", found, "coordinator policy diff")
+        return Check("policy", "ok", f"{found}, hash {policy.hash[:12]}…")
+
+    def _in_force(self) -> str | None:
+        if self.database is None or self.audit_key is None or not revision(self.database):
+            return None
+        try:
+            return PolicyBook(self.database, AuditLog(self.database, self.audit_key)).current().hash
+        except ConfigurationError:
+            return None
+
+    def _database(self) -> Check:
+        if self.settings is None:
+            return skipped("database", "the settings are wrong")
+        database = Database(self.settings.database_url)
+        path = database.path
+        if not path.exists():
+            folder = path.absolute().parent
+            if not os.access(folder, os.W_OK):
+                found = f"{folder} can't be written by this user"
+                return Check("database", "fail", found, "set COORDINATOR_DATABASE_URL")
+            return Check("database", "ok", f"{path} is not there yet: the first command makes it")
+        try:
+            with database.write():
+                pass
+        except LedgerUnavailable as fault:
+            return Check("database", "fail", str(fault), "see who uses the file, and its rights")
+        known = revision(database)
+        if known != HEAD:
+            found = f"{path}, schema revision {known or 'none'}, not {HEAD}"
+            return Check("database", "warn", found, "coordinator migrate")
+        return self._owner(database)
+
+    def _owner(self, database: Database) -> Check:
+        owner = OperationsBook(database, AuditLog(database, b"")).identity()
+        found = f"{database.path}, schema revision {HEAD}"
+        if owner and self.signer and owner.treasury != self.signer.address:
+            found = f"{database.path} belongs to treasury {owner.treasury}"
+            return Check("database", "fail", found, "set COORDINATOR_DATABASE_URL")
+        return Check("database", "ok", found)
+
+    def _audit(self) -> Check:
+        assert self.database is not None
+        if self.audit_key is None:
+            return skipped("audit log", "the id secret is missing")
+        result = AuditLog(self.database, self.audit_key).verify()
+        if result.ok:
+            return Check("audit log", "ok", f"{result.head.count} rows, whole")
+        found = f"{len(result.faults)} faults: {result.faults[0]}"
+        return Check("audit log", "fail", found, "coordinator audit verify")
+
+    def _worker(self) -> Check:
+        assert self.database is not None
+        log = AuditLog(self.database, b"")
+        owner = OperationsBook(self.database, log).identity()
+        holder = None
+        if owner is not None:
+            leases = LeaseBook(self.database, chain_id=owner.chain_id, signer=owner.treasury)
+            holder = leases.present()
+        if holder is not None and holder.alive:
+            return Check("worker", "ok", f"alive, process {holder.pid}")
+        found = "none: each command drives its own purchases, nobody settles in between"
+        return Check("worker", "warn", found, "coordinator worker")
+
+    def _pauses(self) -> Check:
+        assert self.database is not None
+        pauses = OperationsBook(self.database, AuditLog(self.database, b"")).pauses()
+        if not pauses:
+            return Check("pauses", "ok", "spending is not paused")
+        shown = [
+            f"{p} for {int(time.time() - p.at) // 60} min, by {p.by}: {p.reason}" for p in pauses
+        ]
+        return Check("pauses", "warn", "; ".join(shown), "coordinator unpause")

@@ -1,0 +1,18 @@
+#!/usr/bin/env python3
+"""Decide what waits for people: one by one, or `list`, `show`, `approve ID`, `reject ID`."""
+
+import sys
+
+import _venv
+
+_venv.ensure()
+
+from coordinator.interfaces.cli import main
+from coordinator.interfaces.cli.approvals import app
+
+arguments = sys.argv[1:]
+if not arguments or (arguments[0].startswith("-") and "--help" not in arguments):
+    arguments = ["review", *arguments]
+
+if __name__ == "__main__":
+    sys.exit(main(arguments, app=app, name="approve.py"))
