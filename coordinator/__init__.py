@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from coordinator.domain.purchase import Answer, Purchase, Status
     from coordinator.domain.reasons import Reason, ReasonCode
     from coordinator.domain.usdc import Usdc
-    from coordinator.interfaces.python import Agent, Coordinator
+    from coordinator.interfaces.agent import Agent
+    from coordinator.interfaces.python import Coordinator
 
 __all__ = [
     "Agent",
@@ -39,7 +40,7 @@ __all__ = [
 ]
 
 _HOMES = {
-    "Agent": "interfaces.python",
+    "Agent": "interfaces.agent",
     "Answer": "domain.purchase",
     "ConfigurationError": "domain.errors",
     "Coordinator": "interfaces.python",

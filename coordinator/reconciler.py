@@ -9,8 +9,9 @@ from typing import Final
 
 from coordinator.domain.chain_events import Block
 from coordinator.domain.errors import ChainUnavailable, ConfigurationError, ImpossibleState
+from coordinator.domain.journal import Entry, KnownEscrow, make_entries
 from coordinator.domain.ports import Chain, Clock, EscrowOnChain, KillPoint, Reach
-from coordinator.domain.reconciliation import Discrepancy, Reconciliation
+from coordinator.domain.reconciliation import Discrepancy, Reconciliation, differing_entries
 from coordinator.domain.usdc import ZERO
 from coordinator.ledger.chain_book import ChainBook, KnownEscrowRow
 from coordinator.ledger.differences import differences_in_books
@@ -34,6 +35,7 @@ class Reconciler:
     books: ChainBook
     journal: JournalBook
     operations: OperationsBook
+    vault: str
     start_block: int
     clock: Clock
     reach: Reach
@@ -70,17 +72,54 @@ class Reconciler:
                 progress(first, cursor.number, to)
         return events
 
-    def reconcile(self, *, progress: Progress | None = None) -> Reconciliation:
-        """Bring the books up to date and compare them with the chain at one block."""
-        readable = self.chain.observe().readable
+    def reconcile(
+        self, *, from_block: int | None = None, progress: Progress | None = None
+    ) -> Reconciliation:
+        """Bring the books up to date and compare them with the chain at one block.
+
+        With ``from_block`` the events from there on are read again, and each journal entry is
+        compared with what they make.
+        """
         before = self.books.cursor()
-        events = self.advance(readable, progress=progress)
+        events = self.advance(self.chain.observe().readable, progress=progress)
         cursor = self.books.cursor()
         assert cursor is not None
-        explained = self.operations.explained()
-        found = tuple(d for d in self._compare(cursor) if d.id not in explained)
         start = before.number + 1 if before else self.start_block
+        differences = list(self._compare(cursor))
+        if from_block is not None:
+            start = max(from_block, self.start_block)
+            events, differing = self._read_again(start, cursor, progress)
+            differences += differing
+        explained = self.operations.explained()
+        found = tuple(d for d in differences if d.id not in explained)
         return Reconciliation(min(start, cursor.number), cursor.number, events, found)
+
+    def _read_again(
+        self, start: int, cursor: Block, progress: Progress | None
+    ) -> tuple[int, list[Discrepancy]]:
+        known = {
+            e.escrow_key: KnownEscrow(e.escrow_id, e.escrow_key, e.provider)
+            for e in self.books.escrows()
+            if e.escrow_key
+        }
+        bonds = set(self.journal.open_bonds(before=start))
+        made: list[Entry] = []
+        count, at = 0, start - 1
+        while at < cursor.number:
+            until = min(at + _RANGE_MAX, cursor.number)
+            batch = self.chain.events(after=at, after_hash="", to=until)
+            made += make_entries(
+                batch.events,
+                treasury=self.chain.treasury,
+                vault=self.vault,
+                known=known,
+                bonds=bonds,
+            )
+            count, at = count + len(batch.events), until
+            if progress is not None:
+                progress(start, until, cursor.number)
+        booked = self.journal.entries(from_block=start)
+        return count, list(differing_entries(made, booked))
 
     def _open(self) -> Block:
         number = max(0, self.start_block - 1)

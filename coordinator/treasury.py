@@ -9,7 +9,9 @@ import socket
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from coordinator.domain.address import checksummed
 from coordinator.domain.decision import Decision, decide
+from coordinator.domain.errors import InvalidRequest
 from coordinator.domain.escrow_key import EscrowKeys
 from coordinator.domain.policy import Policy
 from coordinator.domain.ports import Clock, KillPoint, Reach
@@ -21,12 +23,13 @@ from coordinator.domain.purchase import (
     free_text,
     idempotency_key,
     identifier,
+    positive_amount,
 )
 from coordinator.domain.reasons import Reason, ReasonCode
 from coordinator.domain.usdc import Usdc
 from coordinator.ledger.approvals import ApprovalBook, Approver
 from coordinator.ledger.bonds import BondBook
-from coordinator.ledger.operations import OperationsBook, Pause
+from coordinator.ledger.operations import OperationsBook, Order, Pause
 from coordinator.ledger.policies import PolicyBook
 from coordinator.ledger.purchases import PurchaseBook
 
@@ -44,6 +47,7 @@ class Treasury:
     bonds: BondBook
     escrow_keys: EscrowKeys
     address: str
+    contracts: tuple[str, ...]
     minimum: Usdc
     clock: Clock
     reach: Reach
@@ -178,6 +182,52 @@ class Treasury:
             self.operations.unpause(scope, of, by=approver, reason=reason, now=self.clock())
             self.wake()
         return refusal
+
+    def check_withdrawal(
+        self, *, to: str, amount: str | Usdc, approver: str, reason: str
+    ) -> Reason | None:
+        """Why this withdrawal may not be ordered, None when it may; InvalidRequest if malformed."""
+        positive_amount(amount)
+        free_text("reason", reason, 2000)
+        self._recipient(to)
+        return not_an_approver(self.policies.current(), approver)
+
+    def withdraw(self, *, to: str, amount: str | Usdc, approver: str, reason: str) -> Order:
+        """Order USDC out of the treasury, in an approver's name; the executor sends it."""
+        if refusal := self.check_withdrawal(to=to, amount=amount, approver=approver, reason=reason):
+            raise InvalidRequest(refusal.message, code=refusal.code.value)
+        return self._order("withdraw", self._recipient(to), amount, by=approver, reason=reason)
+
+    def mint(self, amount: str | Usdc, *, by: str) -> Order:
+        """Order test tokens for the treasury, where the token lets everybody mint."""
+        return self._order("mint", self.address, amount, by=by, reason="funded for tests")
+
+    def _order(
+        self, kind: str, recipient: str, amount: str | Usdc, *, by: str, reason: str
+    ) -> Order:
+        order = self.operations.place_order(
+            kind,
+            recipient=recipient,
+            amount=positive_amount(amount),
+            by=identifier("by", by),
+            reason=reason,
+            now=self.clock(),
+        )
+        self.wake()
+        return order
+
+    def _recipient(self, to: str) -> str:
+        try:
+            address = checksummed(to)
+        except ValueError as fault:
+            raise InvalidRequest(str(fault), code="invalid_recipient") from None
+        if address in (self.address, *self.contracts):
+            raise InvalidRequest(
+                f"{address} is the treasury or one of its contracts: USDC sent there is lost or"
+                " goes nowhere",
+                code="invalid_recipient",
+            )
+        return address
 
     def _agent_may_not_settle(
         self, policy: Policy, purchase: Purchase, agent: str | None

@@ -180,13 +180,21 @@ class Wiring:
 
     @cached_property
     def policies(self) -> PolicyBook:
-        """The policies; a changed file is put in force here."""
+        """The policies; a changed file is put in force here, if the database is ours."""
+        self.operations  # noqa: B018 - refuses a database of another treasury
         book = PolicyBook(self.database, self.audit)
         source = self._policy if self._policy is not None else self.settings.policy_file
         policy = read_policy(source)
         where = "code" if isinstance(source, Policy) else source.name
         author = os.environ.get("USER") or "coordinator"
-        if book.activate(policy, author=author, reason=f"read from {where}", now=self.clock()):
+        changed = book.activate(
+            policy,
+            treasury=self.signer.address,
+            author=author,
+            reason=f"read from {where}",
+            now=self.clock(),
+        )
+        if changed:
             log.info("policy_activated hash=%s", policy.hash)
         return book
 
@@ -257,6 +265,7 @@ class Wiring:
             books=self.books,
             journal=self.journal,
             operations=self.operations,
+            vault=self.deployment.vault,
             start_block=self.deployment.block if start is None else start,
             clock=self.clock,
             reach=self.reach,
@@ -294,6 +303,7 @@ class Wiring:
                 self._id_secret, self.deployment.chain_id, self.deployment.kernel
             ),
             address=self.signer.address,
+            contracts=(self.deployment.usdc, self.deployment.vault, self.deployment.kernel),
             minimum=_MINIMUM,
             clock=self.clock,
             reach=self.reach,

@@ -100,7 +100,7 @@ class EvmChain:
             faults.append(f"the vault {d.vault} does not belong to the kernel {d.kernel}")
         if isinstance(approved, RpcRefusal) or len(approved) != 66:
             faults.append(f"{d.kernel} does not answer as an ACTP kernel does")
-        if isinstance(decimals, RpcRefusal) or int(decimals, 16) != 6:
+        if isinstance(decimals, RpcRefusal) or decimals == "0x" or int(decimals, 16) != 6:
             faults.append(f"the token {d.usdc} does not have 6 decimals")
         if faults:
             raise ConfigurationError(*faults)

@@ -103,6 +103,8 @@ def plan(
     empty = [escrow for escrow in purchase.escrows if escrow.state in EMPTY]
     if empty:
         return _plan_empty(purchase, empty[-1], paused, chain_time)
+    if purchase.escrows:
+        return _WAIT
     return _plan_unstarted(purchase, paused, now, terms)
 
 

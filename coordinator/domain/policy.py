@@ -79,6 +79,8 @@ def _address(value: object) -> str:
 
 def _zone(value: object) -> str:
     try:
+        if value in ("localtime", "posixrules"):
+            raise ValueError("means another zone on another machine")
         ZoneInfo(str(value))
     except Exception:
         raise ValueError(f"{value!r} is not a time zone such as Europe/Berlin") from None
@@ -182,7 +184,12 @@ class Alerts(_Table):
 
 
 class Policy(_Table):
-    """The whole policy. Made by ``from_dict`` (or ``Policy(...)``), which reports every fault."""
+    """The whole policy.
+
+    ``from_dict`` and a policy file tell every fault at once, contradictions too. One built in code
+    raises pydantic's ValidationError (a ValueError) for a wrong type, and its contradictions are
+    told as a ConfigurationError when a coordinator is made with it.
+    """
 
     organisation: Organisation
     roles: dict[Name, Role] = {}
@@ -293,7 +300,12 @@ class Policy(_Table):
         return tuple(found)
 
     def _contradictions(self) -> list[Fault]:
-        return [*self._agent_faults(), *self._provider_faults(), *self._other_faults()]
+        roles = [
+            fault
+            for name, role in self.roles.items()
+            for fault in self._spender_faults(("roles", name), role)
+        ]
+        return [*roles, *self._agent_faults(), *self._provider_faults(), *self._other_faults()]
 
     def _agent_faults(self) -> list[Fault]:
         faults: list[Fault] = []
@@ -310,18 +322,21 @@ class Policy(_Table):
                 faults.append(
                     (path, 'has neither a daily_limit nor a total_limit (one may say "unlimited")')
                 )
-            each = agent.per_purchase_limit
-            for key in ("daily_limit", "total_limit"):
-                whole = getattr(agent, key)
-                if isinstance(each, Usdc) and isinstance(whole, Usdc) and each > whole:
-                    faults.append(
-                        ((*path, key), f"{whole} is below the agent's per_purchase_limit, {each}")
-                    )
-            for name in agent.providers or []:
-                if self.provider(name)[0] is None:
-                    faults.append(((*path, "providers"), f"there is no provider {name!r}"))
+            faults.extend(self._spender_faults(path, agent))
             if agent_id in self.approvals.approvers:
                 faults.append((path, "an agent can't be an approver as well"))
+        return faults
+
+    def _spender_faults(self, path: tuple[str, ...], spender: Role) -> list[Fault]:
+        faults: list[Fault] = []
+        each = spender.per_purchase_limit
+        for key in ("daily_limit", "total_limit"):
+            whole = getattr(spender, key)
+            if isinstance(each, Usdc) and isinstance(whole, Usdc) and each > whole:
+                faults.append(((*path, key), f"{whole} is below the per_purchase_limit, {each}"))
+        for name in spender.providers or []:
+            if self.provider(name)[0] is None:
+                faults.append(((*path, "providers"), f"there is no provider {name!r}"))
         return faults
 
     def _provider_faults(self) -> list[Fault]:
@@ -344,7 +359,7 @@ class Policy(_Table):
         approvers = self.approvals.approvers
         if len(set(approvers)) != len(approvers):
             faults.append((("approvals", "approvers"), "names someone twice"))
-        if approvers and self.approvals.required > len(set(approvers)):
+        if self.approvals.required > max(1, len(set(approvers))):
             path = ("approvals", "required")
             faults.append((path, f"asks for more than the {len(set(approvers))} approvers"))
         if not 3600 <= self.escrow.dispute_window <= 30 * 86400:

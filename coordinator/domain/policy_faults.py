@@ -54,6 +54,8 @@ def without(document: dict[str, Any], paths: list[tuple[str, ...]]) -> dict[str,
         table: Any = pruned
         for key in path[:-1]:
             if not isinstance(table.get(key), dict):
+                # A fault inside a list takes the whole list.
+                table.pop(key, None)
                 break
             table = table[key]
         else:

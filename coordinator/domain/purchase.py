@@ -77,6 +77,9 @@ def moves_table() -> str:
 _IDENTIFIER: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:@-]{0,63}", re.ASCII)
 _PURPOSE_LENGTH: Final = 2000
 _TEXT_LENGTH: Final = 200
+_UNSEEN: Final = ("Cc", "Cs", "Zl", "Zp")
+_TURNING: Final = frozenset(map(chr, (*range(0x202A, 0x202F), *range(0x2066, 0x206A))))
+_BLANK_BRAILLE: Final = "\u2800"
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,16 +144,20 @@ def identifier(name: str, value: object) -> str:
 
 
 def free_text(name: str, value: object, length_max: int, *, code: str = "invalid_request") -> str:
-    """Text for people: not blank, no control characters, at most ``length_max`` characters."""
+    """Text for people: something to see, at most ``length_max`` characters.
+
+    No control characters, no line separators, and nothing that turns the direction of what an
+    approver reads.
+    """
     if not isinstance(value, str):
         raise InvalidRequest(f"{name} must be text", code=code)
     if len(value) > length_max:
         raise InvalidRequest(
             f"{name} has {len(value)} characters; at most {length_max} are kept", code=code
         )
-    if not value.strip():
+    if not any(unicodedata.category(c)[0] not in "ZC" and c != _BLANK_BRAILLE for c in value):
         raise InvalidRequest(f"{name} must not be empty", code=code)
-    if any(unicodedata.category(c) in ("Cc", "Cs") for c in value):
+    if any(unicodedata.category(c) in _UNSEEN or c in _TURNING for c in value):
         raise InvalidRequest(f"{name} must not hold control characters", code=code)
     return value
 

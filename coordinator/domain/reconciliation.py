@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any
 
+from coordinator.domain.journal import Entry, EntryKind
 from coordinator.domain.usdc import Usdc
 
 
@@ -54,3 +56,27 @@ class Reconciliation:
             "events": self.events,
             "discrepancies": [d.as_dict() for d in self.discrepancies],
         }
+
+
+def differing_entries(made: Iterable[Entry], booked: Iterable[Entry]) -> Iterator[Discrepancy]:
+    """Where the journal is not what the chain's events make; the opening has no event."""
+    want = {(e.block_hash, e.log_index): e for e in made}
+    have = {(e.block_hash, e.log_index): e for e in booked if e.kind is not EntryKind.OPENING}
+    for key in sorted(want.keys() | have.keys()):
+        wanted, found = want.get(key), have.get(key)
+        if wanted == found:
+            continue
+        entry = wanted or found
+        assert entry is not None
+        if found is None:
+            kind, text = "entry_missing", "is on chain and not in the journal"
+        elif wanted is None:
+            kind, text = "entry_unknown", "is in the journal and not on chain"
+        else:
+            kind, text = "entry_differs", f"stands in the journal as {found.amount} USDC"
+        yield Discrepancy(
+            kind,
+            f"{entry.kind} of {entry.amount} USDC in {entry.tx_hash} {text}",
+            "coordinator audit verify",
+            amount=entry.amount,
+        )

@@ -128,10 +128,10 @@ class Executor:
             cursor = self._books.cursor()
             booked = min(seen.readable, cursor.number if cursor else -1)
             self._sender.look_for_receipts(seen, readable=booked)
-            if self._books.end_holds(min(seen.final_number, booked), now=now):
-                self._reach(KillPoint.HOLDS_ENDED)
             self._approvals.expire_due(now)
             self._do_what_is_due(seen)
+            if self._books.end_holds(min(seen.final_number, booked), now=now):
+                self._reach(KillPoint.HOLDS_ENDED)
             self._changed()
             return True
 

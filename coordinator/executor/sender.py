@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import time
-from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from typing import Final
 
@@ -41,7 +40,7 @@ class Sender:
         self._clock = clock
         self._reach = reach
         self._sent_at: dict[str, float] = {}
-        self._looks: dict[int, int] = defaultdict(int)
+        self._missing: dict[int, tuple[int, int]] = {}
 
     def in_flight(self) -> list[Step]:
         """Steps that could still be mined, in nonce order."""
@@ -97,15 +96,17 @@ class Sender:
 
     def _look_at_missing(self, step: Step, seen: Observation) -> None:
         if seen.nonce <= step.nonce:
-            self._looks.pop(step.id, None)
+            self._missing.pop(step.id, None)
             return
-        # The nonce is used and none of our hashes has a receipt: a slow node, or a stranger.
-        self._looks[step.id] += 1
-        if self._looks[step.id] >= _DISPLACED_AFTER_LOOKS:
+        # The nonce is used and none of our hashes has a receipt: a slow node, or a stranger. Only
+        # a stranger's is still there once that block is final.
+        looks, head = self._missing.get(step.id, (0, seen.head.number))
+        self._missing[step.id] = (looks + 1, head)
+        if looks + 1 >= _DISPLACED_AFTER_LOOKS and seen.final_number >= head:
             log.error("foreign_transaction nonce=%s step=%s", step.nonce, step.kind)
             self._steps.displace(step, now=self._clock())
             self._end_orders([(step, False, "another transaction took its nonce")])
-            self._looks.pop(step.id)
+            self._missing.pop(step.id)
 
     def _end_orders(self, ended: Iterable[tuple[Step, bool, str | None]]) -> None:
         for step, succeeded, why in ended:

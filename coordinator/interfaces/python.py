@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-import asyncio
 import threading
 import time
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final
 
 from coordinator.config import environment, load_settings
-from coordinator.domain.address import checksummed
-from coordinator.domain.decision import Decision, purchase_scopes
+from coordinator.domain.decision import purchase_scopes
 from coordinator.domain.errors import (
     ConfigurationError,
     CoordinatorError,
     InvalidRequest,
-    UnknownId,
 )
 from coordinator.domain.limits import LimitState, check_limits, counters_touched
 from coordinator.domain.policy import Policy
@@ -26,20 +24,15 @@ from coordinator.domain.purchase import (
     ESCROWED,
     Answer,
     Purchase,
-    Request,
     Status,
-    free_text,
-    identifier,
-    positive_amount,
 )
-from coordinator.domain.reasons import Reason
 from coordinator.domain.reconciliation import Reconciliation
 from coordinator.domain.usdc import ZERO, Usdc
+from coordinator.interfaces.agent import Agent
 from coordinator.ledger.approvals import PendingApproval
 from coordinator.ledger.operations import Order
 from coordinator.reconciler import Progress
 from coordinator.reporting import GasReport, Report
-from coordinator.treasury import not_an_approver
 from coordinator.wiring import Wiring, wire
 
 _UNTIL: Final = {
@@ -48,6 +41,7 @@ _UNTIL: Final = {
     "final": frozenset[Status](),
 }
 _POLL_SECONDS: Final = 0.1
+_RECEIPTS_SECONDS: Final = 2
 
 
 class Coordinator:
@@ -209,9 +203,15 @@ class Coordinator:
         """Everything that proves one purchase: who, why, limits, approvals, transactions."""
         return self.wiring.reporter.receipt(purchase_id)
 
-    def reconcile(self, *, progress: Progress | None = None) -> Reconciliation:
-        """Bring the books to the chain's newest believed block and compare; signs nothing."""
-        return self.wiring.reconciler.reconcile(progress=progress)
+    def reconcile(
+        self, *, from_block: int | None = None, progress: Progress | None = None
+    ) -> Reconciliation:
+        """Bring the books to the chain's newest believed block and compare; signs nothing.
+
+        With ``from_block`` the events from that block on are read again and every entry of the
+        journal is compared with what they make.
+        """
+        return self.wiring.reconciler.reconcile(from_block=from_block, progress=progress)
 
     def rebuild(self, *, progress: Progress | None = None) -> Reconciliation:
         """A fresh database from the chain and the id secret; signs nothing.
@@ -227,8 +227,10 @@ class Coordinator:
                 " COORDINATOR_DATABASE_URL, or `coordinator recover`"
             )
         w.treasury.pause("rebuilt from the chain: check it, then unpause", by="rebuild")
-        w.reconciler.advance(w.chain.observe().readable, adopt_unknown=True, progress=progress)
-        return w.reconciler.reconcile(progress=progress)
+        readable = w.chain.observe().readable
+        events = w.reconciler.advance(readable, adopt_unknown=True, progress=progress)
+        found = w.reconciler.reconcile()
+        return replace(found, from_block=w.reconciler.start_block, events=events + found.events)
 
     def refresh(self, *, progress: Progress | None = None) -> None:
         """Read the chain's present, so that gas and report tell it; signs nothing.
@@ -242,17 +244,6 @@ class Coordinator:
         if w.books.cursor() is not None:
             w.reconciler.advance(seen.readable, progress=progress)
 
-    def check_withdrawal(
-        self, *, to: str, amount: str | Usdc, approver: str, reason: str
-    ) -> Reason | None:
-        """Why this withdrawal may not be ordered, None when it may; InvalidRequest if malformed."""
-        positive_amount(amount)
-        free_text("reason", reason, 2000)
-        refusal = not_an_approver(self.wiring.policies.current(), approver)
-        if refusal is None:
-            self._recipient(to)
-        return refusal
-
     def withdraw(
         self,
         *,
@@ -264,18 +255,11 @@ class Coordinator:
     ) -> Order:
         """Send USDC out of the treasury; the order as it is when done, failed, or timed out.
 
-        InvalidRequest also when ``approver`` is none: ask ``check_withdrawal`` before.
+        InvalidRequest also when ``approver`` is none; ``treasury.check_withdrawal`` tells before.
         """
-        if refusal := self.check_withdrawal(to=to, amount=amount, approver=approver, reason=reason):
-            raise InvalidRequest(refusal.message, code=refusal.code.value)
         self.start()
-        order = self.wiring.operations.place_order(
-            "withdraw",
-            recipient=self._recipient(to),
-            amount=positive_amount(amount),
-            by=approver,
-            reason=reason,
-            now=self.wiring.clock(),
+        order = self.wiring.treasury.withdraw(
+            to=to, amount=amount, approver=approver, reason=reason
         )
         return self._wait_for_order(order, timeout_seconds)
 
@@ -287,14 +271,7 @@ class Coordinator:
         if self.wiring.network.name == "base":
             raise ConfigurationError("on base USDC is real: nobody can mint it")
         self.start()
-        order = self.wiring.operations.place_order(
-            "mint",
-            recipient=self.wiring.signer.address,
-            amount=positive_amount(amount),
-            by=identifier("by", by),
-            reason="funded for tests",
-            now=self.wiring.clock(),
-        )
+        order = self.wiring.treasury.mint(amount, by=by)
         return self._wait_for_order(order, timeout_seconds)
 
     def audit(self, *, after: int = 0) -> Iterable[dict[str, Any]]:
@@ -333,13 +310,18 @@ class Coordinator:
         if until not in _UNTIL:
             raise InvalidRequest(f"until is one of {', '.join(_UNTIL)}")
         deadline = time.monotonic() + timeout_seconds
+        reached = None
         while True:
             purchase = self.get(purchase_id)
             left = deadline - time.monotonic()
-            if purchase.final or purchase.status in _UNTIL[until] or left <= 0:
+            if purchase.needs_approval or left <= 0:
                 return purchase
-            if purchase.needs_approval:
-                return purchase
+            if purchase.final or purchase.status in _UNTIL[until]:
+                # Its event is in the books; the receipts follow in the same round.
+                reached = reached or time.monotonic()
+                proved = all(t.status != "signed" for t in purchase.transactions)
+                if proved or time.monotonic() - reached > _RECEIPTS_SECONDS:
+                    return purchase
             self._raise_fault()
             with self._changed:
                 self._changed.wait(min(left, _POLL_SECONDS))
@@ -355,20 +337,6 @@ class Coordinator:
             with self._changed:
                 self._changed.wait(min(left, _POLL_SECONDS))
 
-    def _recipient(self, to: str) -> str:
-        try:
-            address = checksummed(to)
-        except ValueError as fault:
-            raise InvalidRequest(str(fault), code="invalid_recipient") from None
-        d = self.wiring.deployment
-        if address in (self.wiring.signer.address, d.usdc, d.vault, d.kernel):
-            raise InvalidRequest(
-                f"{address} is the treasury or one of its contracts: USDC sent there is lost or"
-                " goes nowhere",
-                code="invalid_recipient",
-            )
-        return address
-
     def _raise_fault(self) -> None:
         if "executor" in self.wiring.__dict__ and (fault := self.wiring.executor.fault):
             if isinstance(fault, CoordinatorError):
@@ -378,119 +346,6 @@ class Coordinator:
     def _tell(self) -> None:
         with self._changed:
             self._changed.notify_all()
-
-
-class Agent:
-    """What one agent may do: ask, look, wait, cancel. It holds no key and sets no policy."""
-
-    def __init__(self, coordinator: Coordinator, agent_id: str) -> None:
-        self._coordinator = coordinator
-        self.id = agent_id
-
-    def purchase(
-        self,
-        *,
-        provider: str,
-        amount: str | Usdc,
-        purpose: str,
-        service: str | None = None,
-        category: str | None = None,
-        task: str | None = None,
-        session: str | None = None,
-        idempotency_key: str | None = None,
-        wait: bool = True,
-        timeout_seconds: float = 60,
-    ) -> Purchase:
-        """Ask to buy; the purchase as it is when funded, final, waiting for people, or timed out.
-
-        ``amount`` is a decimal string of USDC or ``Usdc``. Give a key of your own to ask again
-        safely: the same key never pays twice. Denials are returned, not raised. InvalidRequest
-        for malformed input and IdempotencyConflict for a key with other terms write nothing.
-        """
-        request = self._request(
-            provider=provider,
-            amount=amount,
-            purpose=purpose,
-            service=service,
-            category=category,
-            task=task,
-            session=session,
-        )
-        if wait:
-            self._coordinator.start()
-        purchase = self._coordinator.wiring.treasury.request(request, key=idempotency_key)
-        if not wait or purchase.final or purchase.needs_approval:
-            return purchase
-        return self._coordinator.wait_for(purchase.id, timeout_seconds=timeout_seconds)
-
-    async def apurchase(self, **terms: Any) -> Purchase:
-        """``purchase`` off the event loop; cancelling the await does not cancel the purchase."""
-        return await asyncio.to_thread(self.purchase, **terms)
-
-    def check(self, **terms: Any) -> Decision:
-        """What ``purchase`` of the same terms would decide; nothing is written or held."""
-        for ignored in ("idempotency_key", "wait", "timeout_seconds"):
-            terms.pop(ignored, None)
-        return self._coordinator.wiring.treasury.check(self._request(**terms))
-
-    def get(
-        self, purchase_id: str | None = None, *, idempotency_key: str | None = None
-    ) -> Purchase:
-        """The agent's purchase by id or by its own key; UnknownId when there is none."""
-        if (purchase_id is None) == (idempotency_key is None):
-            raise InvalidRequest("name a purchase id or an idempotency key")
-        if purchase_id is not None:
-            found: Purchase | None = self._coordinator.get(purchase_id)
-        else:
-            assert idempotency_key is not None
-            found = self._coordinator.wiring.purchases.find(self.id, idempotency_key)
-        if found is None or found.agent != self.id:
-            raise UnknownId(f"{self.id} has no such purchase")
-        return found
-
-    def purchases(
-        self,
-        *,
-        status: str | Iterable[str] | None = None,
-        since: datetime | int | None = None,
-        limit: int = 100,
-        after: str | None = None,
-    ) -> Sequence[Purchase]:
-        """The agent's purchases, newest first."""
-        return self._coordinator.purchases(
-            agent=self.id, status=status, since=since, limit=limit, after=after
-        )
-
-    def wait_for(
-        self, purchase_id: str, *, until: str = "funded", timeout_seconds: float = 60
-    ) -> Purchase:
-        """Like ``Coordinator.wait_for``, for the agent's own purchase."""
-        self.get(purchase_id)
-        self._coordinator.start()
-        return self._coordinator.wait_for(purchase_id, until=until, timeout_seconds=timeout_seconds)
-
-    async def await_for(self, purchase_id: str, **terms: Any) -> Purchase:
-        """``wait_for`` off the event loop."""
-        return await asyncio.to_thread(self.wait_for, purchase_id, **terms)
-
-    def cancel(self, purchase_id: str) -> Answer:
-        """Cancel the agent's purchase while nothing is on its way; the hold is voided."""
-        self.get(purchase_id)
-        return self._coordinator.cancel(purchase_id, by=self.id)
-
-    def settle(self, purchase_id: str) -> Answer:
-        """Pay the provider of the agent's delivered purchase early, up to its threshold."""
-        self.get(purchase_id)
-        self._coordinator.start()
-        return self._coordinator.wiring.treasury.settle(purchase_id, agent=self.id)
-
-    def limits(self) -> Sequence[LimitState]:
-        """The agent's and the organisation's limits, with what remains of each."""
-        return self._coordinator.limits(self.id)
-
-    def _request(self, **terms: Any) -> Request:
-        address = self._coordinator.wiring.signer.address
-        return Request.of(agent=self.id, treasury_address=address, **terms)
 
 
 def _statuses(status: str | Iterable[str] | None) -> list[Status]:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, func, insert, select
+from sqlalchemy import Connection, insert, select
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 
 from coordinator.domain.chain_events import (
@@ -19,7 +20,7 @@ from coordinator.domain.chain_events import (
 from coordinator.domain.journal import TREASURY, Entry, EntryKind, KnownEscrow, make_entries
 from coordinator.domain.planning import OpenPurchase, OwnEscrow
 from coordinator.domain.purchase import FINAL, Status
-from coordinator.domain.usdc import Usdc
+from coordinator.domain.usdc import ZERO, Usdc
 from coordinator.ledger import schema as t
 from coordinator.ledger.audit import AuditLog, entries_digest
 from coordinator.ledger.bonds import bond_lost
@@ -27,7 +28,10 @@ from coordinator.ledger.counters import end_hold
 from coordinator.ledger.database import Database
 from coordinator.ledger.following import apply_event
 from coordinator.ledger.policies import PolicyBook
+from coordinator.ledger.reading import sums_of_escrows
 from coordinator.ledger.steps import StepBook
+
+log = logging.getLogger(__name__)
 
 _p = t.purchases.c
 _e = t.escrows.c
@@ -101,8 +105,9 @@ class ChainBook:
             if cursor is None or (cursor.number, cursor.hash) != (batch.after, batch.after_hash):
                 return False
             adopting = self._policies.in_force(connection) if adopt_unknown else None
-            for event in batch.events:
-                apply_event(connection, self._audit, event, adopting, now)
+            moved = [
+                apply_event(connection, self._audit, event, adopting, now) for event in batch.events
+            ]
             entries = make_entries(
                 batch.events,
                 treasury=self._treasury,
@@ -113,12 +118,14 @@ class ChainBook:
             if entries:
                 self._write_entries(connection, entries, batch.after, batch.to, now)
             _set_cursor(connection, batch.to)
-            return True
+        for message in filter(None, moved):
+            log.info(message)
+        return True
 
     def end_holds(self, final_number: int, *, now: int) -> int:
         """Post or void the holds of purchases whose ending is at or below ``final_number``."""
         due = (
-            select(t.holds.c.kind, t.holds.c.purchase_id, _p.escrow_key)
+            select(t.holds.c.kind, t.holds.c.purchase_id)
             .join(t.purchases, _p.id == t.holds.c.purchase_id)
             .where(
                 t.holds.c.status == "held",
@@ -134,7 +141,7 @@ class ChainBook:
             rows = connection.execute(due).all()
             for row in rows:
                 spent = (
-                    self._spent(connection, row.escrow_key)
+                    self._spent(connection, row.purchase_id)
                     if row.kind == "purchase"
                     else bond_lost(connection, row.purchase_id)
                 )
@@ -261,15 +268,9 @@ class ChainBook:
             digest=entries_digest(entries),
         )
 
-    def _spent(self, connection: Connection, escrow_key: str) -> Usdc:
-        j = t.journal.c
-        query = (
-            select(j.kind, func.sum(j.amount)).where(j.escrow_key == escrow_key).group_by(j.kind)
-        )
-        sums = {kind: int(amount) for kind, amount in connection.execute(query)}
-        return Usdc.from_base_units(
-            sums.get(EntryKind.FUND.value, 0) - sums.get(EntryKind.REFUND.value, 0)
-        )
+    def _spent(self, connection: Connection, purchase_id: str) -> Usdc:
+        sums = sums_of_escrows(connection, [purchase_id]).get(purchase_id, {})
+        return sums.get(EntryKind.FUND, ZERO) - sums.get(EntryKind.REFUND, ZERO)
 
 
 def _own_escrow(row: Any, own_key: str) -> OwnEscrow:

@@ -22,9 +22,10 @@ _e = t.escrows.c
 
 def apply_event(
     connection: Connection, audit: AuditLog, event: ChainEvent, adopting: Policy | None, now: int
-) -> None:
+) -> str | None:
     """Bring escrows and their purchases to what ``event`` says; strangers' escrows are ignored.
 
+    Returns what to log once it is committed, None when no purchase moved.
     With ``adopting`` (after a lost database) a funded escrow that no purchase knows gets one.
     ImpossibleState when a purchase can't make the move that the chain made.
     """
@@ -33,11 +34,11 @@ def apply_event(
     elif event.kind is EventKind.ESCROW_FUNDED:
         _funded(connection, audit, event, adopting, now)
     elif event.kind is not EventKind.ESCROW_MOVED:
-        return
+        return None
     query = select(t.escrows).where(_e.escrow_id == event.escrow_id)
     escrow = connection.execute(query).one_or_none()
     if escrow is None:
-        return
+        return None
     if event.kind is EventKind.ESCROW_MOVED:
         assert event.state is not None
         changed: dict[str, Any] = {"state": event.state.value, "last_block": event.block_number}
@@ -45,7 +46,7 @@ def apply_event(
             changed["window_ends"] = event.window_ends
         connection.execute(update(t.escrows).where(_e.escrow_id == event.escrow_id).values(changed))
     state = event.state or EscrowState(escrow.state)
-    _follow(connection, audit, escrow, state, event, now)
+    return _follow(connection, audit, escrow, state, event, now)
 
 
 def _created(connection: Connection, event: ChainEvent) -> None:
@@ -114,19 +115,19 @@ def _follow(
     state: EscrowState,
     event: ChainEvent,
     now: int,
-) -> None:
+) -> str | None:
     owner_id = connection.execute(
         select(_e.purchase_id).where(_e.escrow_id == escrow.escrow_id)
     ).scalar()
     if owner_id is None:
-        return
+        return None
     purchase = connection.execute(select(t.purchases).where(_p.id == owner_id)).one()
     before, after = Status(purchase.status), STATUS_OF[state]
     linked = escrow.escrow_key == purchase.escrow_key
     if before is after or (not linked and _has_linked(connection, purchase)):
-        return
+        return None
     if before in FINAL and not linked:
-        return
+        return None
     check_move(owner_id, before, after)
     values: dict[str, Any] = {"status": after.value, "updated_at": now, "stranded": None}
     if after in FINAL:
@@ -147,6 +148,7 @@ def _follow(
         tx_hash=event.tx_hash,
         block=event.block_number,
     )
+    return f"purchase_{after} purchase_id={owner_id} tx_hash={event.tx_hash}"
 
 
 def _has_linked(connection: Connection, purchase: Any) -> bool:

@@ -39,12 +39,27 @@ class JournalBook:
                 for row in connection.execute(query)
             }
 
-    def entries(self) -> Iterator[Entry]:
-        """Every entry in order of (block, log index)."""
-        query = select(t.journal).order_by(_j.block_number, _j.log_index)
+    def entries(self, *, from_block: int = 0) -> Iterator[Entry]:
+        """Entries of ``from_block`` and later, in order of (block, log index)."""
+        query = (
+            select(t.journal)
+            .where(_j.block_number >= from_block)
+            .order_by(_j.block_number, _j.log_index)
+        )
         with self._database.read() as connection:
             for row in connection.execute(query):
                 yield _entry(row)
+
+    def open_bonds(self, *, before: int) -> Sequence[str]:
+        """Escrow ids whose bond was out before the block ``before``."""
+        placed = select(_j.debit).where(_j.kind == EntryKind.BOND.value, _j.block_number < before)
+        ended = select(_j.credit).where(
+            _j.kind.in_([EntryKind.BOND_RETURN.value, EntryKind.BOND_LOSS.value]),
+            _j.block_number < before,
+        )
+        with self._database.read() as connection:
+            accounts = connection.execute(placed.except_(ended)).scalars()
+            return [account.removeprefix("bond:") for account in accounts]
 
     def sums(self, *, since: int | None, until: int | None) -> Mapping[EntryKind, Usdc]:
         """Amounts by kind of entries with a block time in [since, until)."""
@@ -89,8 +104,8 @@ class JournalBook:
         booked = func.coalesce(func.sum(signed), 0)
         query = (
             select(t.holds.c.purchase_id, t.holds.c.posted, cast(booked, Integer).label("booked"))
-            .join(t.purchases, t.purchases.c.id == t.holds.c.purchase_id)
-            .outerjoin(t.journal, _j.escrow_key == t.purchases.c.escrow_key)
+            .outerjoin(t.escrows, t.escrows.c.purchase_id == t.holds.c.purchase_id)
+            .outerjoin(t.journal, _j.escrow_key == t.escrows.c.escrow_key)
             .where(t.holds.c.kind == "purchase", t.holds.c.status != "held")
             .group_by(t.holds.c.id, t.holds.c.purchase_id, t.holds.c.posted)
             .having(booked != t.holds.c.posted)

@@ -14,14 +14,19 @@ HEAD: Final = "0001"
 _SCRIPTS: Final = Path(__file__).parent / "migrations"
 
 
+def revision(database: Database) -> str | None:
+    """The schema revision of a database; None before its first migration."""
+    with database.read() as connection:
+        return _revision(connection)
+
+
 def migrate(database: Database) -> bool:
     """Migrate to this version's schema; False when it already has it.
 
     ConfigurationError when the database was made by a later version.
     """
-    with database.read() as connection:
-        if _revision(connection) == HEAD:
-            return False
+    if revision(database) == HEAD:
+        return False
     # Seconds of import for nothing in every process but the first.
     from alembic import command
     from alembic.config import Config

@@ -39,12 +39,19 @@ class PolicyBook:
             self._cached = (version, Policy.from_dict(document))
         return self._cached[1]
 
-    def activate(self, policy: Policy, *, author: str, reason: str, now: int) -> bool:
+    def activate(
+        self, policy: Policy, *, treasury: str, author: str, reason: str, now: int
+    ) -> bool:
         """Make ``policy`` the one in force; False, and nothing written, when it already is.
 
         A change of the time zone charges today's open and posted holds to the new day's counters
-        in the same transaction.
+        in the same transaction. ConfigurationError when it would let the treasury pay itself.
         """
+        name, _ = policy.provider(treasury)
+        if name is not None:
+            raise ConfigurationError(
+                f"providers.{name}.address is the treasury's own: it can't pay itself"
+            )
         with self._database.write() as connection:
             newest = select(t.policies.c.hash).order_by(t.policies.c.version.desc()).limit(1)
             before = connection.execute(newest).scalar()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import Connection, Select, func, select
@@ -18,7 +18,7 @@ from coordinator.domain.purchase import (
     Status,
 )
 from coordinator.domain.reasons import Reason, ReasonCode
-from coordinator.domain.usdc import Usdc
+from coordinator.domain.usdc import ZERO, Usdc
 from coordinator.ledger import schema as t
 
 TxUrl = Callable[[str], str]
@@ -35,12 +35,11 @@ def load_purchases(connection: Connection, tx_url: TxUrl, query: Select[Any]) ->
     """Whole purchases of a query over ``purchases``, in its order, in five queries."""
     rows = connection.execute(query).all()
     ids = [row.id for row in rows]
-    keys = {row.escrow_key: row.id for row in rows if row.status != Status.DENIED}
     escrows = _escrows(connection, ids)
     approvals = _approvals(connection, ids)
     decisions = _decisions(connection, ids)
     transactions = _transactions(connection, tx_url, ids)
-    sums = _sums(connection, keys)
+    sums = sums_of_escrows(connection, ids)
     return [
         _purchase(
             row,
@@ -48,7 +47,7 @@ def load_purchases(connection: Connection, tx_url: TxUrl, query: Select[Any]) ->
             approval_id=approvals.get(row.id),
             decisions=decisions[row.id],
             transactions=transactions[row.id],
-            sums=sums[row.id],
+            sums=sums.get(row.id, {}),
         )
         for row in rows
     ]
@@ -61,12 +60,12 @@ def _purchase(
     approval_id: str | None,
     decisions: Sequence[ApprovalDecision],
     transactions: Sequence[PurchaseTransaction],
-    sums: dict[str, int],
+    sums: Mapping[EntryKind, Usdc],
 ) -> Purchase:
     decision = json.loads(row.decision)
 
     def total(kind: EntryKind) -> Usdc:
-        return Usdc.from_base_units(sums.get(kind.value, 0))
+        return sums.get(kind, ZERO)
 
     return Purchase(
         id=row.id,
@@ -170,16 +169,22 @@ def _transactions(
     return found
 
 
-def _sums(connection: Connection, keys: dict[str, str]) -> dict[str, dict[str, int]]:
-    j = t.journal.c
+def sums_of_escrows(
+    connection: Connection, ids: Iterable[str]
+) -> Mapping[str, Mapping[EntryKind, Usdc]]:
+    """Amounts by kind of the entries of each purchase's own escrow, by purchase id.
+
+    An escrow under the purchase's key with other terms is not its own: nobody asked for it.
+    """
     query = (
-        select(j.escrow_key, j.kind, func.sum(j.amount).label("amount"))
-        .where(j.escrow_key.in_(list(keys)))
-        .group_by(j.escrow_key, j.kind)
+        select(t.escrows.c.purchase_id, t.journal.c.kind, func.sum(t.journal.c.amount))
+        .join(t.journal, t.journal.c.escrow_key == t.escrows.c.escrow_key)
+        .where(t.escrows.c.purchase_id.in_(list(ids)))
+        .group_by(t.escrows.c.purchase_id, t.journal.c.kind)
     )
-    found: dict[str, dict[str, int]] = defaultdict(dict)
-    for row in connection.execute(query):
-        found[keys[row.escrow_key]][row.kind] = int(row.amount)
+    found: dict[str, dict[EntryKind, Usdc]] = defaultdict(dict)
+    for purchase_id, kind, amount in connection.execute(query):
+        found[purchase_id][EntryKind(kind)] = Usdc.from_base_units(int(amount))
     return found
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Sequence
-from typing import Any, Final
+from functools import partial
+from typing import Annotated, Any, Final
 
 import typer
 
@@ -88,11 +89,18 @@ def _reconcile_app() -> typer.Typer:
 
     @app.callback(invoke_without_command=True)
     def reconcile(
-        context: typer.Context, json: Json = False, debug: Debug = False, verbose: Verbose = False
+        context: typer.Context,
+        from_block: Annotated[
+            int | None,
+            typer.Option(min=0, help="Read the events from here on again, entry by entry."),
+        ] = None,
+        json: Json = False,
+        debug: Debug = False,
+        verbose: Verbose = False,
     ) -> None:
         set_mode(json=json, debug=debug, verbose=verbose)
         if context.invoked_subcommand is None:
-            raise typer.Exit(carry_out(books.reconcile))
+            raise typer.Exit(carry_out(partial(books.reconcile, from_block)))
 
     return app
 

@@ -174,10 +174,10 @@ def audit_export(
         emit({"audit_head": document["audit_head"], "rows": len(rows), "output": str(output)})
 
 
-def reconcile() -> int:
+def reconcile(from_block: int | None) -> int:
     """Bring the books to the chain's present and name every difference; signs nothing."""
     with opened(act=False) as coordinator, block_progress("reading blocks") as progress:
-        found = coordinator.reconcile(progress=progress)
+        found = coordinator.reconcile(from_block=from_block, progress=progress)
     return tell_reconciliation(found)
 
 

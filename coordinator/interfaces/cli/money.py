@@ -153,7 +153,7 @@ def withdraw(
     reason = ask("Reason", reason, "--reason TEXT")
     with opened(act=not dry_run) as coordinator:
         terms = {"to": to, "amount": amount, "approver": approver, "reason": reason}
-        refusal = coordinator.check_withdrawal(**terms)
+        refusal = coordinator.wiring.treasury.check_withdrawal(**terms)
         if refusal is not None:
             return refuse(refusal, of_refusal(refusal))
         if dry_run:

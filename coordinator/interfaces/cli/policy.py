@@ -81,8 +81,13 @@ def apply(
         changes = changed(_current(book), policy)
         applied = False
         if not dry_run:
-            now = coordinator.wiring.clock()
-            applied = book.activate(policy, author=operator_name(by), reason=reason, now=now)
+            applied = book.activate(
+                policy,
+                treasury=coordinator.wiring.signer.address,
+                author=operator_name(by),
+                reason=reason,
+                now=coordinator.wiring.clock(),
+            )
     if mode.json:
         emit(
             {
@@ -107,6 +112,7 @@ def _book(coordinator: Coordinator) -> Iterator[PolicyBook]:
     # Wiring's own would put a changed file in force first.
     from coordinator.ledger.policies import PolicyBook
 
+    coordinator.wiring.operations  # noqa: B018 - refuses a database of another treasury
     yield PolicyBook(coordinator.wiring.database, coordinator.wiring.audit)
 
 

@@ -18,10 +18,9 @@ from coordinator.interfaces.doctor.check import Check, guarded, skipped
 from coordinator.ledger.audit import AuditLog
 from coordinator.ledger.database import SQLITE_VERSION_MIN, Database
 from coordinator.ledger.leases import LeaseBook
-from coordinator.ledger.migrate import HEAD
+from coordinator.ledger.migrate import HEAD, revision
 from coordinator.ledger.operations import OperationsBook
 from coordinator.ledger.policies import PolicyBook
-from coordinator.ledger.revision import revision
 
 _INIT = "coordinator init"
 

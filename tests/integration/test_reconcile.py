@@ -1,0 +1,231 @@
+"""Reconciling names every difference; the chain alone gives the same journal again."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from coordinator import Usdc
+from coordinator.chain.abi import kernel_abi, token_abi
+from coordinator.chain.actp import ActpRail
+from coordinator.domain.chain_events import EscrowState
+from coordinator.domain.steps import StepKind
+from coordinator.domain.usdc import ZERO
+from tests.integration.world import World
+
+HOUR = 3600
+
+
+def open_elsewhere(world: World, amount: str) -> str:
+    """Create and link an escrow with the treasury's key, as another process would; its id."""
+    d, chain = world.chain.deployment, world.chain
+    rail = ActpRail(d.kernel, d.vault, world.treasury)
+    create = rail.create(
+        purchase_id="",
+        provider=chain.other_provider,
+        amount=Usdc(amount),
+        service=None,
+        deadline=chain.time + HOUR,
+        dispute_window=HOUR,
+        create_nonce=chain.kernel("requesterNonces", world.treasury),
+    )
+    assert create.escrow_id is not None
+    link = rail.link(
+        purchase_id="",
+        escrow_id=create.escrow_id,
+        escrow_key="0x" + "ab" * 32,
+        amount=Usdc(amount),
+    )
+    approve = token_abi().call("approve", d.vault, Usdc("100").base_units)
+    for to, data in ((d.usdc, approve), (d.kernel, create.data), (d.kernel, link.data)):
+        world.send_as_treasury(to, data)
+        chain.mine()
+    assert chain.state(create.escrow_id) is EscrowState.FUNDED
+    return create.escrow_id
+
+
+def test_books_that_agree_have_no_discrepancy(world: World) -> None:
+    world.fund()
+    before = world.rows("SELECT count(*) FROM attempts")
+    found = world.coordinator.reconcile()
+    assert found.discrepancies == ()
+    assert found.to_block == world.chain.height
+    # It signs nothing, ever.
+    assert world.rows("SELECT count(*) FROM attempts") == before
+    assert world.chain.pool(world.treasury) == []
+
+
+def test_an_escrow_that_another_process_opened_is_an_unknown_escrow(world: World) -> None:
+    world.fund()
+    escrow_id = open_elsewhere(world, "7.00")
+    (found,) = world.coordinator.reconcile().discrepancies
+    assert (found.kind, found.amount, found.escrow_id) == (
+        "unknown_escrow",
+        Usdc("7"),
+        escrow_id,
+    )
+    # It is no purchase, yet the journal has its money: nothing else differs.
+    assert world.usage() == (Usdc("25"), ZERO)
+    assert world.moves()[-1] == ("fund", "7.00")
+    assert world.fund("10.00").status == "funded"
+    assert world.discrepancies() == [("unknown_escrow", "7.00")]
+
+
+def test_usdc_that_left_outside_the_ledger_is_an_unexplained_outflow(world: World) -> None:
+    world.fund()
+    world.send_usdc_away("12.50")
+    world.chain.mine()
+    (found,) = world.coordinator.reconcile().discrepancies
+    assert (found.kind, found.amount) == ("unexplained_outflow", Usdc("12.50"))
+    assert world.chain.stranger.lower() in found.detail
+    assert world.moves()[-1] == ("outflow", "12.50")
+    assert world.coordinator.report().as_dict()["discrepancies"] == [found.as_dict()]
+
+
+def test_a_foreign_transaction_on_our_nonce_displaces_the_step_and_is_told(world: World) -> None:
+    world.fund()
+    asked = world.buy_and_send()
+    create, link = world.in_flight()
+    world.send_usdc_away("12.50", nonce=hex(create.nonce))
+    world.go()
+    status = dict(world.rows("SELECT id, status FROM steps"))
+    assert (status[create.id], status[link.id]) == ("displaced", "reverted")
+    told = world.rows("SELECT subject FROM audit WHERE event = 'foreign_transaction'")
+    assert told == [(asked.id,)]
+    # The purchase is created anew and funded once.
+    purchase = world.get(asked)
+    assert purchase.status == "funded"
+    assert world.chain.remaining(purchase.escrow_key) == Usdc("25")
+    assert world.moves(purchase) == [("fund", "25.00")]
+    assert world.discrepancies() == [("unexplained_outflow", "12.50")]
+
+
+def test_a_balance_that_no_transfer_explains_differs(world: World) -> None:
+    world.fund()
+    world.chain.set_balance(world.treasury, Usdc("980"))
+    assert world.discrepancies() == [("balance_differs", "5.00")]
+    world.chain.set_balance(world.treasury, Usdc("970"))
+    assert world.discrepancies() == [("balance_differs", "-5.00")]
+
+
+def test_a_state_behind_the_chains_is_named(world: World) -> None:
+    purchase = world.fund()
+    assert purchase.escrow_id is not None
+    world.chain.deliver(purchase.escrow_id)
+    world.go()
+    world.edit("UPDATE escrows SET state = 'funded' WHERE escrow_id = ?", purchase.escrow_id)
+    (found,) = world.coordinator.reconcile().discrepancies
+    assert (found.kind, found.escrow_id, found.purchase_id) == (
+        "state_behind",
+        purchase.escrow_id,
+        purchase.id,
+    )
+    assert found.detail == "the chain says delivered, the ledger funded"
+
+
+def test_an_amount_unlike_the_chains_is_named(world: World) -> None:
+    purchase = world.fund()
+    world.edit("UPDATE escrows SET amount = 24000000")
+    assert world.discrepancies() == [("amount_differs", "1.00")]
+    world.edit("UPDATE escrows SET amount = 25000000")
+    world.edit("UPDATE journal SET amount = 24000000 WHERE kind = 'fund'")
+    assert sorted(world.discrepancies()) == [
+        ("balance_differs", "-1.00"),
+        ("escrow_balance_differs", "1.00"),
+    ]
+    assert not world.wiring.audit.verify().ok
+    assert world.get(purchase).status == "funded"
+
+
+def test_a_hold_posted_unlike_its_entries_is_named(world: World) -> None:
+    purchase = world.fund()
+    world.chain.deliver(purchase.escrow_id)
+    world.go()
+    assert world.coordinator.settle(purchase.id, approver="alice").done
+    world.go()
+    world.check_books()
+    world.edit("UPDATE holds SET posted = 20000000")
+    found = world.discrepancies()
+    assert ("posted_differs", "-5.00") in found
+    # Organisation and agent, each by day and in total.
+    assert found.count(("counter_differs", "5.00")) == 4
+
+
+def test_explaining_closes_one_discrepancy_and_is_audited(world: World) -> None:
+    world.fund()
+    for amount in ("1.00", "2.00"):
+        world.send_usdc_away(amount)
+        world.chain.mine()
+    first, second = world.coordinator.reconcile().discrepancies
+    assert (first.amount, second.amount) == (Usdc("1"), Usdc("2"))
+    world.wiring.operations.explain(first.id, by="alice", reason="paid by hand", now=world.clock())
+    assert world.coordinator.reconcile().discrepancies == (second,)
+    told = world.rows("SELECT subject FROM audit WHERE event = 'discrepancy_explained'")
+    assert told == [(first.id,)]
+    # The books are as they were.
+    assert world.moves()[-2:] == [("outflow", "1.00"), ("outflow", "2.00")]
+    assert world.wiring.audit.verify().ok
+
+
+def test_deposits_and_approved_withdrawals_are_no_discrepancies(world: World) -> None:
+    chain = world.chain
+    world.fund()
+    chain.token_admin("mint", chain.stranger, Usdc("3").base_units)
+    chain.send(
+        chain.stranger,
+        chain.deployment.usdc,
+        token_abi().call("transfer", world.treasury, Usdc("3").base_units),
+    )
+    chain.mine()
+    order = world.wiring.operations.place_order(
+        "withdraw",
+        recipient=chain.payee,
+        amount=Usdc("100"),
+        by="alice",
+        reason="back to the bank",
+        now=world.clock(),
+    )
+    world.go()
+    assert world.rows("SELECT status FROM orders WHERE id = ?", order.id) == [("done",)]
+    assert chain.balance(chain.payee) == Usdc("100")
+    assert world.moves()[-2:] == [("deposit", "3.00"), ("outflow", "100.00")]
+    report = world.coordinator.report().as_dict()
+    assert (report["deposits"], report["withdrawals"], report["closing"]) == (
+        "1003.00",
+        "100.00",
+        "878.00",
+    )
+    world.check_books()
+
+
+def test_the_journal_may_open_with_what_the_treasury_holds(world: World, tmp_path: Path) -> None:
+    world.fund()
+    now = world.chain.height + 1
+    late = world.open(tmp_path / "late.db", start_block=str(now))
+    found = late.reconcile()
+    assert found.discrepancies == ()
+    (opening,) = late.wiring.journal.entries()
+    assert (opening.kind, opening.amount) == ("opening", Usdc("975"))
+    assert opening.block_number == now - 1
+
+
+def test_an_escrow_whose_amount_was_changed_with_our_key_elsewhere_is_not_funded(
+    world: World,
+) -> None:
+    chain = world.chain
+    asked = world.buy_and_send()
+    link = world.hold_back(lambda step: step.kind is StepKind.LINK)
+    chain.mine()
+    world.round()
+    escrow_id = world.get(asked).escrow_id
+    chain.move(chain.provider, escrow_id, EscrowState.QUOTED)
+    accept = kernel_abi().call("acceptQuote", escrow_id, Usdc("40").base_units)
+    world.send_as_treasury(chain.deployment.kernel, accept, nonce=hex(link[0].nonce))
+    chain.mine()
+    assert world.discrepancies() == [("amount_differs", "15.00")]
+    world.go()
+    cancelled = world.get(asked)
+    assert (cancelled.status, cancelled.escrow_id) == ("cancelled", escrow_id)
+    assert cancelled.reason is not None and "changed to 40.00 USDC" in cancelled.reason.message
+    assert chain.state(escrow_id) is EscrowState.CANCELLED
+    assert chain.balance(world.treasury) == Usdc("1000")
+    world.check_nothing_spent()
