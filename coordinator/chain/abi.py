@@ -21,7 +21,10 @@ class Abi:
 
     def __init__(self, name: str) -> None:
         self.items: list[dict[str, Any]] = packaged("abi", f"{name}.json")["abi"]
-        self._contract = Web3().eth.contract(abi=self.items)
+        web3 = Web3()
+        self._contract = web3.eth.contract(abi=self.items)
+        self._codec = web3.codec
+        self._signatures: dict[str, tuple[str, list[str]]] = {}
         self._functions = {i["name"]: i for i in self.items if i["type"] == "function"}
         self._events = {i["name"]: i for i in self.items if i["type"] == "event"}
         self._errors = {
@@ -32,7 +35,16 @@ class Abi:
 
     def call(self, function: str, *args: Any) -> str:
         """The call data, as hex."""
-        return str(self._contract.encode_abi(function, args=list(args)))
+        selector, types = self._signature(function)
+        return selector + self._codec.encode(types, args).hex()
+
+    def _signature(self, function: str) -> tuple[str, list[str]]:
+        # web3 works a function out anew for every call, which takes a millisecond.
+        if function not in self._signatures:
+            found = self._contract.get_function_by_name(function)
+            selector = "0x" + function_abi_to_4byte_selector(found.abi).hex()
+            self._signatures[function] = (selector, list(found.argument_types))
+        return self._signatures[function]
 
     def result(self, function: str, data: str) -> Any:
         """The decoded result: one value, or a tuple of several; structs are tuples."""

@@ -180,5 +180,7 @@ class Executor:
         policy, purchases = self._policies.current(), self._books.open_purchases()
         self._watch.look(policy, purchases, seen)
         if seen.fees is not None:
-            calls = self._work.due(policy, purchases, seen, self._sender.in_flight())
+            in_flight = self._sender.in_flight()
+            room = self._sender.room(in_flight)
+            calls = self._work.due(policy, purchases, seen, in_flight, room)
             self._sender.send_new(self._lease, calls, seen)

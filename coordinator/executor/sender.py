@@ -46,14 +46,17 @@ class Sender:
         """Steps that could still be mined, in nonce order."""
         return self._steps.in_flight()
 
+    def room(self, in_flight: Sequence[Step]) -> int:
+        """How many more calls a node's queue for one sender takes."""
+        return max(0, _IN_FLIGHT_MAX - len(in_flight))
+
     def take_over(self) -> None:
         """Forget when bytes were sent, so that all of them are sent at once."""
         self._sent_at.clear()
 
     def send_new(self, lease: Lease, calls: Sequence[Call], seen: Observation) -> None:
-        """Give the calls nonces, sign, store, and only then send; what has no room waits."""
+        """Give the calls nonces, sign, store, and only then send."""
         assert seen.fees is not None
-        calls = calls[: max(0, _IN_FLIGHT_MAX - len(self.in_flight()))]
         if not calls:
             return
         self._reach(KillPoint.BEFORE_ALLOCATE)

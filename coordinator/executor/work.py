@@ -25,6 +25,7 @@ from coordinator.ledger.purchases import PurchaseBook
 log = logging.getLogger(__name__)
 
 _RETRY_SECONDS: Final = 10
+_CREATE_AND_LINK: Final = 2
 
 
 class Work:
@@ -54,11 +55,15 @@ class Work:
         purchases: Sequence[OpenPurchase],
         seen: Observation,
         in_flight: Sequence[Step],
+        room: int,
     ) -> list[Call]:
-        """The calls to make, in order, with what they need of the allowance before them."""
+        """The calls to make, in order, with what they need of the allowance before them.
+
+        Escrows are created while there is ``room`` for calls; what comes later waits a round.
+        """
         assert seen.fees is not None
         lane = Lane.of(seen, in_flight, reserved_wei(purchases, in_flight, seen.fees))
-        self._plan_purchases(policy, purchases, seen, lane)
+        self._plan_purchases(policy, purchases, seen, lane, room)
         self._plan_disputes(purchases, seen, lane)
         self._plan_orders(self._operations.orders_to_send(), lane)
         return lane.with_allowance(self._allowance_limit, self._chain.approve)
@@ -69,6 +74,7 @@ class Work:
         purchases: Sequence[OpenPurchase],
         seen: Observation,
         lane: Lane,
+        room: int,
     ) -> None:
         paused = {(p.scope_kind, p.scope_id) for p in self._operations.pauses()}
         bonds = self._bonds.to_dispute()
@@ -82,6 +88,8 @@ class Work:
                 chain_time=seen.head.at,
                 terms=policy.escrow,
             )
+            if chosen.action is Action.CREATE and len(lane.calls) + _CREATE_AND_LINK > room:
+                continue
             self._carry_out(purchase, chosen, policy, seen, lane)
 
     def _carry_out(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -174,10 +175,13 @@ class ChainBook:
         with self._database.read() as connection:
             rows = connection.execute(query).all()
             ids = [row.id for row in rows]
-            escrows = connection.execute(
-                select(t.escrows).where(_e.purchase_id.in_(ids)).order_by(_e.seq)
-            ).all()
-            steps = self._steps.of_purchases(connection, ids)
+            escrows = defaultdict(list)
+            own = select(t.escrows).where(_e.purchase_id.in_(ids)).order_by(_e.seq)
+            for escrow in connection.execute(own):
+                escrows[escrow.purchase_id].append(escrow)
+            steps = defaultdict(list)
+            for step in self._steps.of_purchases(connection, ids):
+                steps[step.call.purchase_id].append(step)
         return [
             OpenPurchase(
                 id=row.id,
@@ -193,10 +197,8 @@ class ChainBook:
                 cancel_wanted=bool(row.cancel_wanted),
                 settle_wanted=bool(row.settle_wanted),
                 stranded=row.stranded,
-                escrows=tuple(
-                    _own_escrow(e, row.escrow_key) for e in escrows if e.purchase_id == row.id
-                ),
-                steps=tuple(s for s in steps if s.call.purchase_id == row.id),
+                escrows=tuple(_own_escrow(e, row.escrow_key) for e in escrows[row.id]),
+                steps=tuple(steps[row.id]),
             )
             for row in rows
         ]

@@ -8,6 +8,7 @@ import os
 import sqlite3
 import threading
 import time
+from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
@@ -30,7 +31,7 @@ class Database:
     def __init__(self, url: str, *, lock_timeout_seconds: int = 15) -> None:
         self.path = _file_of(url)
         self._timeout = lock_timeout_seconds
-        self._turn = threading.Lock()
+        self._turns = _Turns()
         self._lock_file: int | None = None
         self._engine = _engine(url, lock_timeout_seconds)
 
@@ -73,8 +74,8 @@ class Database:
     @contextlib.contextmanager
     def _exclusive(self) -> Iterator[None]:
         deadline = time.monotonic() + self._timeout
-        if not self._turn.acquire(timeout=self._timeout):
-            raise self._busy()
+        if not self._turns.take(self._timeout):
+            raise self._busy("other threads of this process")
         try:
             self._lock(deadline)
             try:
@@ -83,7 +84,7 @@ class Database:
                 assert self._lock_file is not None
                 fcntl.flock(self._lock_file, fcntl.LOCK_UN)
         finally:
-            self._turn.release()
+            self._turns.give_back()
 
     def _lock(self, deadline: float) -> None:
         if self._lock_file is None:
@@ -101,13 +102,46 @@ class Database:
             # The duplicate shares this lock: it must never be taken after we gave up.
             abandoned, self._lock_file = self._lock_file, None
             os.close(abandoned)
-            raise self._busy()
+            raise self._busy("another process")
 
-    def _busy(self) -> LedgerUnavailable:
+    def _busy(self, by: str) -> LedgerUnavailable:
         return LedgerUnavailable(
-            f"the database {self.path} was locked by another process for {self._timeout} s;"
+            f"the database {self.path} was locked by {by} for {self._timeout} s;"
             " nothing was written"
         )
+
+
+class _Turns:
+    """A lock that serves threads in the order in which they came; threading's own does not."""
+
+    def __init__(self) -> None:
+        self._inner = threading.Lock()
+        self._taken = False
+        self._waiting: deque[threading.Event] = deque()
+
+    def take(self, timeout_seconds: float) -> bool:
+        """Wait for the turn; False when it did not come in time."""
+        with self._inner:
+            if not self._taken:
+                self._taken = True
+                return True
+            mine = threading.Event()
+            self._waiting.append(mine)
+        if mine.wait(timeout_seconds):
+            return True
+        with self._inner:
+            if mine.is_set():
+                return True
+            self._waiting.remove(mine)
+            return False
+
+    def give_back(self) -> None:
+        """Hand the turn to whoever waits longest."""
+        with self._inner:
+            if self._waiting:
+                self._waiting.popleft().set()
+            else:
+                self._taken = False
 
 
 def _file_of(url: str) -> Path:
