@@ -39,9 +39,12 @@ def adopt(
     It takes the request's agent and words, and its hold counts against the agent and category
     too, even beyond their limits: the money is spent. IdempotencyConflict for other terms.
     """
-    unknown = select(_e.escrow_id).where(_e.escrow_key == escrow_key, _e.purchase_id.is_(None))
-    if (escrow_id := connection.execute(unknown).scalar()) is not None:
-        attribute_to_organisation(connection, audit, policy, escrow_id, now=now)
+    known = select(_e.escrow_id, _e.purchase_id).where(_e.escrow_key == escrow_key)
+    escrow = connection.execute(known).one_or_none()
+    if escrow is None:
+        return None
+    if escrow.purchase_id is None:
+        attribute_to_organisation(connection, audit, policy, escrow.escrow_id, now=now)
     row = _unattributed(connection, escrow_key)
     if row is None:
         return None

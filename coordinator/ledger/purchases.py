@@ -75,7 +75,7 @@ class PurchaseBook:
             purchase_id = self._insert(
                 connection, request, decision, idempotency_key, escrow_key, policy, now
             )
-            return self._load(connection, purchase_id)
+            return self._load(connection, purchase_id, new=True)
 
     def judge_only(
         self,
@@ -230,8 +230,8 @@ class PurchaseBook:
         with self._database.read() as connection:
             return load_purchases(connection, self._tx_url, query)
 
-    def _load(self, connection: Connection, purchase_id: str) -> Purchase:
-        purchase = load_purchase(connection, self._tx_url, purchase_id)
+    def _load(self, connection: Connection, purchase_id: str, *, new: bool = False) -> Purchase:
+        purchase = load_purchase(connection, self._tx_url, purchase_id, new=new)
         assert purchase is not None
         return purchase
 

@@ -24,29 +24,36 @@ from coordinator.ledger import schema as t
 TxUrl = Callable[[str], str]
 
 
-def load_purchase(connection: Connection, tx_url: TxUrl, purchase_id: str) -> Purchase | None:
-    """The purchase, or None when there is none."""
+def load_purchase(
+    connection: Connection, tx_url: TxUrl, purchase_id: str, *, new: bool = False
+) -> Purchase | None:
+    """The purchase, or None when there is none; ``new`` as for ``load_purchases``."""
     query = select(t.purchases).where(t.purchases.c.id == purchase_id)
-    found = load_purchases(connection, tx_url, query)
+    found = load_purchases(connection, tx_url, query, new=new)
     return found[0] if found else None
 
 
-def load_purchases(connection: Connection, tx_url: TxUrl, query: Select[Any]) -> list[Purchase]:
-    """Whole purchases of a query over ``purchases``, in its order, in five queries."""
+def load_purchases(
+    connection: Connection, tx_url: TxUrl, query: Select[Any], *, new: bool = False
+) -> list[Purchase]:
+    """Whole purchases of a query over ``purchases``, in its order, in six queries.
+
+    ``new`` ones, made in this transaction, can have no escrow, step or decision yet.
+    """
     rows = connection.execute(query).all()
     ids = [row.id for row in rows]
-    escrows = _escrows(connection, ids)
     approvals = _approvals(connection, ids)
-    decisions = _decisions(connection, ids)
-    transactions = _transactions(connection, tx_url, ids)
-    sums = sums_of_escrows(connection, ids)
+    escrows = {} if new else _escrows(connection, ids)
+    decisions = {} if new else _decisions(connection, ids)
+    transactions = {} if new else _transactions(connection, tx_url, ids)
+    sums = {} if new else sums_of_escrows(connection, ids)
     return [
         _purchase(
             row,
             escrow=escrows.get(row.id),
             approval_id=approvals.get(row.id),
-            decisions=decisions[row.id],
-            transactions=transactions[row.id],
+            decisions=decisions.get(row.id, ()),
+            transactions=transactions.get(row.id, ()),
             sums=sums.get(row.id, {}),
         )
         for row in rows
