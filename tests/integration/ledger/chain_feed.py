@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from coordinator.domain.chain_events import Block, ChainEvent, EscrowState, EventBatch, EventKind
+from coordinator.domain.escrow_key import service_hash
 from coordinator.domain.gas import Fees
 from coordinator.domain.ports import Observation
 from coordinator.domain.purchase import Purchase
@@ -37,7 +38,7 @@ class ChainFeed:
         self._apply(
             {
                 "kind": EventKind.ESCROW_CREATED,
-                "service_hash": "0x" + "00" * 32,
+                "service_hash": service_hash(purchase.service),
                 "deadline": 90_000,
                 **terms,
             },

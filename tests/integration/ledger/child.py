@@ -19,6 +19,7 @@ from typing import Any
 
 from coordinator.domain.errors import CoordinatorError
 from coordinator.interfaces.python import Coordinator
+from coordinator.ledger.database import Database
 from tests.integration.ledger.deciding import ask, contents, open_coordinator, policy
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -30,8 +31,7 @@ class Child:
 
     def __init__(self, name: str, *wrapper: str, **terms: Any) -> None:
         self.process = subprocess.Popen(
-            [*wrapper, sys.executable, "-m", "tests.integration.ledger.child", name]
-            + [json.dumps(terms, default=str)],
+            [*wrapper, sys.executable, "-m", __spec__.name, name, json.dumps(terms, default=str)],
             cwd=ROOT,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -102,6 +102,7 @@ def buy(phases: list[dict[str, Any]]) -> None:
     """Ask ``count`` times in each phase; says how the answers are spread over statuses."""
     for phase in phases:
         coordinator = _opened(phase["database"], changes=phase["changes"])
+        once = ask(coordinator.agent("dan"), idempotency_key="everybody's")
         spread: dict[str, int] = {}
         for _ in range(phase["count"]):
             for terms in phase["asks"]:
@@ -109,10 +110,26 @@ def buy(phases: list[dict[str, Any]]) -> None:
                 purchase = ask(coordinator.agent(asked.pop("agent")), **asked)
                 name = f"{purchase.agent} {purchase.status}"
                 spread[name] = spread.get(name, 0) + 1
-        once = ask(coordinator.agent("dan"), idempotency_key="everybody's")
         coordinator.close()
         _say({"spread": spread, "once": once.id})
         _next()
+
+
+def make_files(databases: list[str]) -> None:
+    """Make one fresh database after the other; says the errors that a caller would see.
+
+    Whoever comes first does more work than those behind, so all stay together.
+    """
+    told = [_told(lambda path=path: _made(Database(f"sqlite:///{path}"))) for path in databases]
+    _say([answer for answer in told if "error" in answer])
+
+
+def _made(database: Database) -> None:
+    with database.read() as connection:
+        connection.exec_driver_sql("SELECT * FROM sqlite_master").all()
+    with database.write() as connection:
+        connection.exec_driver_sql("CREATE TABLE IF NOT EXISTS made (id INTEGER)")
+    database.close()
 
 
 def buy_until_killed(database: str, threads: int) -> None:
@@ -207,11 +224,7 @@ def _ask_until_refused(database: str) -> dict[str, Any]:
 
 
 def _import_everything() -> None:
-    # The code may lie where the next user can't read.
-    import alembic.command
-    import alembic.config
-    import sqlalchemy.dialects.sqlite  # noqa: F401
-
+    # The code may lie where the next user can't read; migrating imports the last of it.
     scratch = Path(f"/tmp/coordinator-imports-{os.getpid()}.db")
     ask(_opened(str(scratch)).agent("ada"))
     for leftover in scratch.parent.glob(scratch.name + "*"):

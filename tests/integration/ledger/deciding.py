@@ -122,10 +122,7 @@ def tables(path: Path) -> list[str]:
 
 def contents(path: Path) -> dict[str, list[tuple[Any, ...]]]:
     """Every row of every table: equal contents mean that nothing was written."""
-    return {
-        name: sorted(rows(path, f'SELECT * FROM "{name}"'), key=repr)  # noqa: S608
-        for name in tables(path)
-    }
+    return {name: sorted(rows(path, f'SELECT * FROM "{name}"'), key=repr) for name in tables(path)}
 
 
 def counters(path: Path) -> dict[tuple[Any, ...], tuple[int, int]]:
@@ -158,7 +155,7 @@ def assert_books_agree(path: Path) -> None:
         f"""SELECT p.id, p.status, h.status FROM purchases p
             LEFT JOIN holds h ON h.purchase_id = p.id AND h.kind = 'purchase'
             WHERE p.status NOT IN {ended} AND h.status IS NOT 'held'
-               OR p.status = 'denied' AND h.id IS NOT NULL""",  # noqa: S608
+               OR p.status = 'denied' AND h.id IS NOT NULL""",
     )
     assert not rows(path, "SELECT id FROM holds WHERE id NOT IN (SELECT hold_id FROM hold_charges)")
     assert not rows(

@@ -101,16 +101,16 @@ def test_limits_are_exact_for_eight_processes_that_start_on_a_fresh_file(
         {
             "database": first,
             "changes": {
-                "agents": {"ada": {"daily_limit": "60"}},
-                "categories": {"data": {"total_limit": "60"}},
+                "agents": {"ada": {"daily_limit": "40"}},
+                "categories": {"data": {"total_limit": "40"}},
             },
-            "count": 15,
+            "count": 10,
             "asks": [{"agent": "ada"}, {"agent": "bert", "category": "data"}],
         },
         {
             "database": second,
-            "changes": {"organisation": {"total_limit": "121"}},
-            "count": 15,
+            "changes": {"organisation": {"total_limit": "81"}},
+            "count": 10,
             "asks": [{"agent": "ada"}, {"agent": "bert"}],
         },
     ]
@@ -131,23 +131,35 @@ def test_limits_are_exact_for_eight_processes_that_start_on_a_fresh_file(
         return {(agent, status): count for agent, status, count in rows(file, query)}
 
     assert spread(first) == {
-        ("ada", "approved"): 60,
-        ("ada", "denied"): 60,
-        ("bert", "approved"): 60,
-        ("bert", "denied"): 60,
+        ("ada", "approved"): 40,
+        ("ada", "denied"): 40,
+        ("bert", "approved"): 40,
+        ("bert", "denied"): 40,
         ("dan", "approved"): 1,
     }
     found = spread(second)
-    assert found[("ada", "approved")] + found[("bert", "approved")] + found[("dan", "approved")] == (
-        121
-    )
-    assert sum(found.values()) == 241
-    assert counter(second, "organisation", "", "total") == (121 * USDC, 0)
+    assert sum(count for (_, status), count in found.items() if status == "approved") == 81
+    assert sum(found.values()) == 161
+    assert counter(second, "organisation", "", "total") == (81 * USDC, 0)
     for file, phase in zip((first, second), phases, strict=True):
         assert_books_agree(file)
         assert rows(file, "SELECT count(*) FROM policies") == [(1,)]
         assert rows(file, "SELECT count(*) FROM identity") == [(1,)]
         assert opener(phase["changes"], path=file).wiring.audit.verify().ok
+
+
+@pytest.mark.campaign
+def test_a_fresh_file_is_made_by_any_number_of_processes_at_once(tmp_path: Path) -> None:
+    databases = [tmp_path / f"{number}.db" for number in range(400)]
+    children = [Child("make_files", databases=databases) for _ in range(8)]
+    try:
+        assert [child.says() for child in children] == ["ready"] * 8
+        for child in children:
+            child.go()
+        assert [child.says() for child in children] == [[]] * 8
+    finally:
+        for child in children:
+            child.__exit__()
 
 
 def test_one_key_from_50_threads_at_once_is_one_purchase(

@@ -1,0 +1,224 @@
+"""The cost of a decision does not depend on how many purchases came before.
+
+Counted in statements and in SQLite's own instructions, so no machine's speed matters.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import event
+
+from coordinator import Coordinator, Status
+from tests.integration.ledger.chain_feed import ChainFeed
+from tests.integration.ledger.deciding import Clock, ask, assert_books_agree, rows
+from tests.integration.ledger.history import copy_lives, live_one
+
+GROWING = {
+    *("purchases", "idempotency_keys", "holds", "hold_charges", "counters", "audit"),
+    *("approvals", "approval_decisions", "escrows", "journal", "steps", "attempts"),
+}
+HEAD_OF_LOG = "SELECT audit.seq, audit.hash \nFROM audit ORDER BY audit.seq DESC\n LIMIT ? OFFSET ?"
+FEW, MANY = 10, 5_000
+# A deeper tree costs a few instructions more; a scan would cost hundreds of times more.
+TOLERANCE = 1.05
+
+Statements = list[tuple[str, Any]]
+Act = Callable[[Coordinator], Any]
+
+
+@contextmanager
+def recorded(coordinator: Coordinator) -> Iterator[Statements]:
+    """The statements of a block, with the parameters of their first row."""
+    found: Statements = []
+
+    def note(_: Any, __: Any, statement: str, values: Any, ___: Any, many: bool) -> None:
+        found.append((statement, values[0] if many else values))
+
+    engine = coordinator.wiring.database.engine
+    event.listen(engine, "before_cursor_execute", note)
+    try:
+        yield found
+    finally:
+        event.remove(engine, "before_cursor_execute", note)
+
+
+@contextmanager
+def instructions(coordinator: Coordinator) -> Iterator[list[int]]:
+    """How many instructions of SQLite's machine a block took."""
+    count = [0]
+
+    def step() -> int:
+        count[0] += 1
+        return 0
+
+    def watch(connection: sqlite3.Connection, *_: Any) -> None:
+        connection.set_progress_handler(step, 1)
+
+    def leave(connection: sqlite3.Connection, *_: Any) -> None:
+        connection.set_progress_handler(None, 0)
+
+    engine = coordinator.wiring.database.engine
+    event.listen(engine, "checkout", watch)
+    event.listen(engine, "checkin", leave)
+    try:
+        yield count
+    finally:
+        event.remove(engine, "checkout", watch)
+        event.remove(engine, "checkin", leave)
+
+
+def plans(path: Path, statements: Statements) -> list[tuple[str, str]]:
+    """(step of SQLite's plan, statement) of every step."""
+    with closing(sqlite3.connect(path)) as connection:
+        return [
+            (row[3], statement)
+            for statement, values in statements
+            if statement.startswith(("SELECT", "INSERT", "UPDATE", "DELETE", "WITH"))
+            for row in connection.execute(f"EXPLAIN QUERY PLAN {statement}", values)
+        ]
+
+
+def _approved(c: Coordinator) -> None:
+    assert ask(c.agent("ada")).status is Status.APPROVED
+
+
+def _denied(c: Coordinator) -> None:
+    assert ask(c.agent("ada"), "0.50").status is Status.DENIED
+
+
+def _waiting(c: Coordinator) -> None:
+    assert ask(c.agent("ada"), "75.00").status is Status.AWAITING_APPROVAL
+    (pending,) = c.approvals()
+    assert c.approve(pending.id, approver="alice").done
+
+
+def _rejected(c: Coordinator) -> None:
+    purchase = ask(c.agent("ada"), "75.00")
+    assert c.reject(purchase.approval_id or "", approver="bob", reason="no").done
+
+
+def _known_key(c: Coordinator) -> None:
+    bought = ask(c.agent("ada"), idempotency_key="again")
+    assert ask(c.agent("ada"), idempotency_key="again").id == bought.id
+
+
+def _cancelled(c: Coordinator) -> None:
+    assert c.cancel(ask(c.agent("ada")).id, by="ada").done
+
+
+def _checked(c: Coordinator) -> None:
+    decision = c.agent("ada").check(provider="paper-api", amount="1.00", purpose="a paper")
+    assert decision.outcome is Status.APPROVED
+
+
+ACTS: list[Act] = [_approved, _denied, _waiting, _rejected, _known_key, _cancelled, _checked]
+
+
+@pytest.fixture
+def lived(coordinator: Coordinator, path: Path) -> str:
+    """The purchase whose life is copied, after a first few copies."""
+    purchase_id = live_one(coordinator)
+    copy_lives(path, purchase_id, count=FEW)
+    return purchase_id
+
+
+def cost(coordinator: Coordinator, act: Act) -> tuple[int, int]:
+    """(statements, instructions) of an act whose statements are compiled already.
+
+    Leaves nothing open: what waits for the chain costs as long as it waits.
+    """
+    ChainFeed(coordinator).observe("1000000")
+    _cancel_open(coordinator)
+    act(coordinator)
+    _cancel_open(coordinator)
+    with recorded(coordinator) as statements, instructions(coordinator) as count:
+        act(coordinator)
+    return len(statements), count[0]
+
+
+def _cancel_open(coordinator: Coordinator) -> None:
+    for purchase in coordinator.purchases(status=["approved", "awaiting_approval"]):
+        coordinator.cancel(purchase.id, by="ada")
+
+
+def test_the_copied_past_is_one_that_the_books_agree_with(
+    lived: str, coordinator: Coordinator, path: Path
+) -> None:
+    assert_books_agree(path)
+    assert rows(path, "SELECT status, count(*) FROM purchases GROUP BY 1") == [("settled", FEW + 1)]
+    assert coordinator.get("pur_7").provider_received == coordinator.get(lived).provider_received
+
+
+@pytest.mark.parametrize("act", ACTS)
+def test_a_decision_costs_the_same_after_ten_and_after_thousands_of_purchases(
+    lived: str, coordinator: Coordinator, path: Path, act: Act
+) -> None:
+    few_statements, few_instructions = cost(coordinator, act)
+    copy_lives(path, lived, count=MANY, first=FEW + 1)
+    many_statements, many_instructions = cost(coordinator, act)
+
+    assert many_statements == few_statements
+    assert many_instructions <= few_instructions * TOLERANCE
+
+
+def test_no_statement_of_a_decision_scans_a_table_that_grows(
+    lived: str, coordinator: Coordinator, path: Path
+) -> None:
+    copy_lives(path, lived, count=MANY, first=FEW + 1)
+    ChainFeed(coordinator).observe("1000000")
+    with recorded(coordinator) as statements:
+        for act in ACTS:
+            act(coordinator)
+
+    found = plans(path, statements)
+
+    assert any(step.startswith("SEARCH counters") for step, _ in found)
+    scans = {x for x in found if x[0].startswith("SCAN") and x[0].split()[1] in GROWING}
+    # The log's head: one row from the end of the table itself.
+    assert {statement for _, statement in scans} == {HEAD_OF_LOG}
+    assert ("USE TEMP B-TREE FOR ORDER BY", HEAD_OF_LOG) not in found
+    assert not [x for x in found if "AUTOMATIC" in x[0]]
+    by_whole_key = "(scope_kind=? AND scope_id=? AND window=? AND start=?)"
+    assert all(by_whole_key in step for step, _ in found if step.startswith("SEARCH counters"))
+
+
+def test_a_scan_would_be_found(lived: str, coordinator: Coordinator, path: Path) -> None:
+    copy_lives(path, lived, count=MANY, first=FEW + 1)
+    with instructions(coordinator) as count:
+        coordinator.wiring.purchases.sums_by("agent", since=None, until=None)
+    with recorded(coordinator) as statements:
+        coordinator.wiring.purchases.sums_by("agent", since=None, until=None)
+
+    assert count[0] > MANY
+    assert any(step.startswith("SCAN") for step, _ in plans(path, statements))
+
+
+@pytest.mark.campaign
+@pytest.mark.timeout(1800)
+def test_the_five_thousandth_decision_costs_what_the_tenth_did(
+    coordinator: Coordinator, path: Path, clock: Clock
+) -> None:
+    ChainFeed(coordinator).open("1000000")
+    agent = coordinator.agent("ada")
+
+    def buy(count: int) -> None:
+        for _ in range(count):
+            clock.now += 10
+            purchase = ask(agent)
+            assert coordinator.cancel(purchase.id, by="ada").done
+
+    buy(FEW)
+    before = [cost(coordinator, act) for act in ACTS]
+    buy(MANY)
+    after = [cost(coordinator, act) for act in ACTS]
+
+    for (few_statements, few), (many_statements, many) in zip(before, after, strict=True):
+        assert many_statements == few_statements
+        assert many <= few * TOLERANCE
+    assert_books_agree(path)
