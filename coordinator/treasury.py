@@ -168,6 +168,7 @@ class Treasury:
         Funded escrows are followed, settled and reclaimed all the same.
         """
         reason, by = free_text("reason", reason, 2000), identifier("by", by)
+        of = self._in_policy(scope, of)
         paused = self.operations.pause(Pause(scope, of, reason, by, self.clock()))
         self.wake()
         return paused
@@ -178,10 +179,24 @@ class Treasury:
         """Allow spending again; a reason when the person may not, None when it is done."""
         reason = free_text("reason", reason, 2000)
         refusal = not_an_approver(self.policies.current(), approver)
+        paused = {(p.scope_kind, p.scope_id) for p in self.operations.pauses()}
+        of = of if (scope, of) in paused else self._in_policy(scope, of)
         if refusal is None:
             self.operations.unpause(scope, of, by=approver, reason=reason, now=self.clock())
             self.wake()
         return refusal
+
+    def _in_policy(self, scope: str, of: str) -> str:
+        """The name by which decisions know the agent or provider; InvalidRequest if they don't."""
+        policy = self.policies.current()
+        if scope == "agent" and of not in policy.agents:
+            raise InvalidRequest(f"{of[:60]!r} is not an agent of the policy")
+        if scope != "provider":
+            return of
+        name, _ = policy.provider(of)
+        if name is None:
+            raise InvalidRequest(f"{of[:60]!r} is not a provider of the policy")
+        return name
 
     def check_withdrawal(
         self, *, to: str, amount: str | Usdc, approver: str, reason: str

@@ -22,7 +22,7 @@ from coordinator.chain.rpc import Rpc
 from coordinator.chain.signers import Signer, load_signer
 from coordinator.config import Secrets, Settings, id_secret, read_policy
 from coordinator.domain.errors import ChainUnavailable, ConfigurationError
-from coordinator.domain.escrow_key import EscrowKeys, audit_key
+from coordinator.domain.escrow_key import EscrowKeys, audit_key, secret_mark
 from coordinator.domain.policy import Policy
 from coordinator.domain.ports import Chain, Clock, KillPoint, Reach
 from coordinator.domain.usdc import Usdc
@@ -163,7 +163,9 @@ class Wiring:
 
     @cached_property
     def audit(self) -> AuditLog:
-        return AuditLog(self.database, audit_key(self._id_secret))
+        # A missing secret is told before a database is made.
+        key = audit_key(self._id_secret)
+        return AuditLog(self.database, key)
 
     @cached_property
     def operations(self) -> OperationsBook:
@@ -174,6 +176,7 @@ class Wiring:
                 self._genesis,
                 self.deployment.kernel,
                 self.signer.address,
+                secret_mark(self._id_secret),
             )
         )
         return book

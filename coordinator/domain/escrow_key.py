@@ -36,6 +36,11 @@ def audit_key(secret: bytes) -> bytes:
     return hmac.new(secret, b"coordinator audit log", sha256).digest()
 
 
+def secret_mark(secret: bytes) -> str:
+    """What tells two id secrets apart without telling either."""
+    return hmac.new(secret, b"coordinator id secret", sha256).hexdigest()
+
+
 def service_hash(service: str | None) -> str:
     """Keccak-256 of the provider's service name, by which its client finds the purchase.
 

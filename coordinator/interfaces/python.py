@@ -125,7 +125,7 @@ class Coordinator:
         after: str | None = None,
     ) -> Sequence[Purchase]:
         """Purchases, newest first; ``after`` is the last id of the page before."""
-        if not 1 <= limit <= 10_000:
+        if type(limit) is not int or not 1 <= limit <= 10_000:
             raise InvalidRequest("limit must be 1 to 10000")
         return self.wiring.purchases.list(
             agent=agent, statuses=_statuses(status), since=_second(since), limit=limit, after=after
@@ -364,6 +364,8 @@ def _second(at: datetime | int | None) -> int | None:
         if at.tzinfo is None:
             raise InvalidRequest("a time needs its zone: datetime(…, tzinfo=UTC)")
         return int(at.timestamp())
+    if at is not None and type(at) is not int:
+        raise InvalidRequest("a time is a datetime with its zone, or a unix second")
     return at
 
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from typing import Any, Final
 
-from sqlalchemy import Connection, and_, delete, insert, or_, select, update
+from sqlalchemy import Connection, bindparam, delete, insert, select, update
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 
 from coordinator.domain.errors import ImpossibleState
@@ -13,20 +14,23 @@ from coordinator.domain.usdc import Usdc
 from coordinator.ledger import schema as t
 
 _c = t.counters.c
+# One statement, built once: building a larger one for each decision costs more than it saves.
+_COUNTER: Final = select(_c.held, _c.spent).where(
+    _c.scope_kind == bindparam("scope_kind"),
+    _c.scope_id == bindparam("scope_id"),
+    _c.window == bindparam("window"),
+    _c.start == bindparam("start"),
+)
 
 
 def read_usage(connection: Connection, keys: Iterable[CounterKey]) -> Mapping[CounterKey, Usage]:
     """What the counters hold; one that was never charged is missing."""
-    wanted = list(keys)
-    if not wanted:
-        return {}
-    matches = or_(*(_is(key) for key in wanted))
-    return {
-        CounterKey(Scope(ScopeKind(r.scope_kind), r.scope_id), Window(r.window), r.start): Usage(
-            Usdc.from_base_units(r.held), Usdc.from_base_units(r.spent)
-        )
-        for r in connection.execute(select(t.counters).where(matches))
-    }
+    found = {}
+    for key in keys:
+        row = connection.execute(_COUNTER, _row(key)).one_or_none()
+        if row is not None:
+            found[key] = Usage(Usdc.from_base_units(row.held), Usdc.from_base_units(row.spent))
+    return found
 
 
 def place_hold(
@@ -64,15 +68,7 @@ def charge(
     spent: int,
 ) -> None:
     """Note that the hold charges ``keys`` and add its amounts there."""
-    rows = [
-        {
-            "scope_kind": key.scope.kind.value,
-            "scope_id": key.scope.id,
-            "window": key.window.value,
-            "start": key.start,
-        }
-        for key in keys
-    ]
+    rows = [_row(key) for key in keys]
     if not rows:
         return
     connection.execute(insert(t.hold_charges), [{"hold_id": hold_id, **row} for row in rows])
@@ -146,10 +142,10 @@ def _change(connection: Connection, hold_id: int, *, held: int, spent: int) -> N
         )
 
 
-def _is(key: CounterKey):  # type: ignore[no-untyped-def]
-    return and_(
-        _c.scope_kind == key.scope.kind.value,
-        _c.scope_id == key.scope.id,
-        _c.window == key.window.value,
-        _c.start == key.start,
-    )
+def _row(key: CounterKey) -> dict[str, Any]:
+    return {
+        "scope_kind": key.scope.kind.value,
+        "scope_id": key.scope.id,
+        "window": key.window.value,
+        "start": key.start,
+    }

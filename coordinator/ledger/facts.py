@@ -18,6 +18,7 @@ from coordinator.ledger.counters import charges_of, read_usage
 _p = t.purchases.c
 # Older balances refuse nothing: the executor checks again before it signs.
 _OBSERVATION_SECONDS = 60
+_UNFINISHED = (*UNFUNDED, Status.FUNDED, Status.STARTED, Status.DELIVERED)
 
 
 def read_facts(
@@ -56,18 +57,21 @@ def read_funds(
     seen = connection.execute(query).one_or_none()
     if seen is None or now - seen.at > _OBSERVATION_SECONDS:
         return None
-    unfunded = select(func.count(), func.coalesce(func.sum(_p.amount), 0)).where(
-        _p.status.in_([status.value for status in UNFUNDED])
+    unfinished = (
+        select(_p.status, func.count(), func.sum(_p.amount))
+        .where(_p.status.in_([status.value for status in _UNFINISHED]))
+        .group_by(_p.status)
     )
-    count, amount = connection.execute(unfunded).one()
-    open_ones = select(func.count()).where(
-        _p.status.in_([Status.FUNDED.value, Status.STARTED.value, Status.DELIVERED.value])
-    )
-    unended = int(connection.execute(open_ones).scalar_one())
+    count = amount = unended = 0
+    for status, number, total in connection.execute(unfinished):
+        if Status(status) in UNFUNDED:
+            count, amount = count + number, amount + int(total)
+        else:
+            unended += number
     if own is not None:
         count, amount = count - 1, amount - own.amount.base_units
     fees = Fees(seen.max_fee_per_gas, 0, seen.l1_fee_upper_bound_wei)
-    reserved = reserve_wei(fees, unstarted=int(count), unended=unended)
+    reserved = reserve_wei(fees, unstarted=count, unended=unended)
     left = purchases_left(int(seen.gas_balance_wei), reserved, fees)
-    free = Usdc.from_base_units(seen.usdc_balance - int(amount))
+    free = Usdc.from_base_units(seen.usdc_balance - amount)
     return Funds(usdc_free=free, gas_is_enough=left >= 1 or not seen.max_fee_per_gas)

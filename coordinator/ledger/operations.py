@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 from sqlalchemy import delete, insert, select, update
 
@@ -22,12 +23,13 @@ _REFRESH_SECONDS = 15
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """Which chain, kernel and treasury a database belongs to."""
+    """Which chain, kernel, treasury and id secret a database belongs to."""
 
     chain_id: int
     genesis: str
     kernel: str
     treasury: str
+    secret_mark: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +86,7 @@ class OperationsBook:
         """What the database belongs to; None while it is fresh."""
         with self._database.read() as connection:
             row = connection.execute(select(t.identity)).one_or_none()
-        return Identity(row.chain_id, row.genesis, row.kernel, row.treasury) if row else None
+        return _identity(row) if row else None
 
     def claim(self, identity: Identity) -> None:
         """Bind a fresh database; ConfigurationError when it belongs to something else."""
@@ -98,11 +100,17 @@ class OperationsBook:
                             genesis=identity.genesis,
                             kernel=identity.kernel,
                             treasury=identity.treasury,
+                            secret_mark=identity.secret_mark,
                         )
                     )
             known = self.identity()
+        assert known is not None
+        if replace(known, secret_mark=identity.secret_mark) == identity != known:
+            raise ConfigurationError(
+                "COORDINATOR_ID_SECRET is not the one that this database was made with; with"
+                " another one a purchase could be paid twice"
+            )
         if known != identity:
-            assert known is not None
             raise ConfigurationError(
                 f"this database belongs to treasury {known.treasury} and kernel {known.kernel} on"
                 f" chain {known.chain_id} (genesis {known.genesis[:12] or 'any'}); use another"
@@ -278,3 +286,7 @@ class OperationsBook:
             return frozenset(
                 row.discrepancy_id for row in connection.execute(select(t.explanations))
             )
+
+
+def _identity(row: Any) -> Identity:
+    return Identity(row.chain_id, row.genesis, row.kernel, row.treasury, row.secret_mark)

@@ -195,6 +195,8 @@ class PurchaseBook:
             before = select(_p.seq).where(_p.id == after).scalar_subquery()
             query = query.where(_p.seq < before)
         with self._database.read() as connection:
+            if after is not None:
+                self._known(connection, after)
             return load_purchases(connection, self._tx_url, query)
 
     def usage(self, counters: Iterable[CounterKey]) -> Mapping[CounterKey, Usage]:

@@ -316,6 +316,8 @@ identity = Table(
     Column("genesis", String(66), nullable=False),
     Column("kernel", String(42), nullable=False),
     Column("treasury", String(42), nullable=False),
+    # A keyed hash that only the same id secret gives: another would break keys and audit log.
+    Column("secret_mark", String(64), nullable=False),
 )
 
 explanations = Table(

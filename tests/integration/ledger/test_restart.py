@@ -9,7 +9,14 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from coordinator import ConfigurationError, Coordinator, IdempotencyConflict, Purchase, Status
+from coordinator import (
+    ConfigurationError,
+    Coordinator,
+    IdempotencyConflict,
+    InvalidRequest,
+    Purchase,
+    Status,
+)
 from coordinator.domain.chain_events import EscrowState
 from coordinator.ledger.operations import Identity
 from tests.integration.ledger.chain_feed import ChainFeed
@@ -454,9 +461,28 @@ def test_a_database_is_bound_to_each_part_of_what_it_belongs_to(
     assert contents(path) == before
 
 
-def test_a_database_with_rows_of_another_id_secret_is_told_by_its_audit_log(
+def test_another_id_secret_is_refused_before_anything_is_decided(
     coordinator: Coordinator, opener: Opener
 ) -> None:
     ask(coordinator.agent("ada"))
 
-    assert not opener(secret="44" * 32).wiring.audit.verify().ok
+    other = opener(secret="44" * 32)
+
+    with pytest.raises(ConfigurationError, match="COORDINATOR_ID_SECRET is not the one"):
+        ask(other.agent("ada"))
+
+
+def test_a_pause_of_a_provider_by_its_address_holds(coordinator: Coordinator) -> None:
+    known = coordinator.wiring.policies.current()
+    name, provider = next(iter(known.providers.items()))
+
+    assert coordinator.pause("checking", by="olga", provider=provider.address)
+
+    assert [str(p) for p in coordinator.wiring.operations.pauses()] == [f"provider:{name}"]
+    assert ask(coordinator.agent("ada")).reason.code == "provider_paused"  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("unknown", [{"agent": "nobody"}, {"provider": "nobody"}])
+def test_a_pause_of_nobody_is_refused(coordinator: Coordinator, unknown: dict[str, str]) -> None:
+    with pytest.raises(InvalidRequest):
+        coordinator.pause("checking", by="olga", **unknown)  # type: ignore[arg-type]

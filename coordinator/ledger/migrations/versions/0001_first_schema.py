@@ -57,6 +57,7 @@ def upgrade() -> None:
         sa.Column("genesis", sa.String(length=66), nullable=False),
         sa.Column("kernel", sa.String(length=42), nullable=False),
         sa.Column("treasury", sa.String(length=42), nullable=False),
+        sa.Column("secret_mark", sa.String(length=64), nullable=False),
         sa.PrimaryKeyConstraint("chain_id"),
     )
     op.create_table(
