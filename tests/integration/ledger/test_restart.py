@@ -466,10 +466,8 @@ def test_another_id_secret_is_refused_before_anything_is_decided(
 ) -> None:
     ask(coordinator.agent("ada"))
 
-    other = opener(secret="44" * 32)
-
     with pytest.raises(ConfigurationError, match="COORDINATOR_ID_SECRET is not the one"):
-        ask(other.agent("ada"))
+        ask(opener(secret="44" * 32).agent("ada"))
 
 
 def test_a_pause_of_a_provider_by_its_address_holds(coordinator: Coordinator) -> None:
