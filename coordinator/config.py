@@ -101,13 +101,14 @@ class Secrets(Mapping[str, str]):
     def __getitem__(self, name: str) -> str:
         if value := self._environment.get(name):
             return value
+        # The path is not repeated in errors: the secret itself may have been put there.
         if path := self._environment.get(f"{name}_FILE"):
             try:
                 return Path(path).expanduser().read_text().strip()
             except OSError as fault:
-                raise ConfigurationError(f"{name}_FILE: {path}: {fault.strerror}") from None
+                raise ConfigurationError(f"{name}_FILE can't be read: {fault.strerror}") from None
             except UnicodeDecodeError:
-                raise ConfigurationError(f"{name}_FILE: {path}: is not text") from None
+                raise ConfigurationError(f"{name}_FILE is not a text file") from None
         raise KeyError(name)
 
     def __iter__(self):  # type: ignore[no-untyped-def]

@@ -3,25 +3,31 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from coordinator.domain.chain_events import Block
-from coordinator.domain.errors import ChainUnavailable, ConfigurationError, ImpossibleState
+from coordinator.domain.chain_events import Block, EventBatch
+from coordinator.domain.errors import ChainUnavailable, ImpossibleState
 from coordinator.domain.journal import Entry, KnownEscrow, make_entries
 from coordinator.domain.ports import Chain, Clock, EscrowOnChain, KillPoint, Reach
 from coordinator.domain.reconciliation import Discrepancy, Reconciliation, differing_entries
+from coordinator.domain.steps import Receipt, StepKind
 from coordinator.domain.usdc import ZERO
 from coordinator.ledger.chain_book import ChainBook, KnownEscrowRow
 from coordinator.ledger.differences import differences_in_books
 from coordinator.ledger.journal_book import JournalBook
 from coordinator.ledger.operations import OperationsBook
+from coordinator.ledger.steps import StepBook
 
 log = logging.getLogger(__name__)
 
 _RANGE_MAX: Final = 5000
 _COMPARED_AT_ONCE: Final = 200
+_COMPARE_TRIES: Final = 5
+_CURSOR_LOOKS: Final = 3
+# Steps whose success has no event that is followed.
+_SILENT: Final = (StepKind.APPROVE, StepKind.FILL)
 
 Progress = Callable[[int, int, int], None]
 """Called with (first block, block reached, last block)."""
@@ -35,6 +41,7 @@ class Reconciler:
     books: ChainBook
     journal: JournalBook
     operations: OperationsBook
+    steps: StepBook
     vault: str
     start_block: int
     clock: Clock
@@ -53,6 +60,7 @@ class Reconciler:
         if cursor.number > to:
             return 0
         self._check_cursor(cursor)
+        evidence = self._receipts() if cursor.number < to else {}
         while cursor.number < to:
             until = min(cursor.number + span, to)
             try:
@@ -62,6 +70,7 @@ class Reconciler:
                     raise
                 span = max(1, (until - cursor.number) // 2)
                 continue
+            _check_complete(batch, evidence)
             self.reach(KillPoint.EVENTS_READ)
             if self.books.apply(batch, adopt_unknown=adopt_unknown, now=self.clock()):
                 events += len(batch.events)
@@ -85,7 +94,7 @@ class Reconciler:
         cursor = self.books.cursor()
         assert cursor is not None
         start = before.number + 1 if before else self.start_block
-        differences = list(self._compare(cursor))
+        cursor, differences = self._compare_still(cursor)
         if from_block is not None:
             start = max(from_block, self.start_block)
             events, differing = self._read_again(start, cursor, progress)
@@ -93,6 +102,16 @@ class Reconciler:
         explained = self.operations.explained()
         found = tuple(d for d in differences if d.id not in explained)
         return Reconciliation(min(start, cursor.number), cursor.number, events, found)
+
+    def _compare_still(self, cursor: Block) -> tuple[Block, list[Discrepancy]]:
+        # An executor beside us moves the books on: what was read in two halves proves nothing.
+        for _ in range(_COMPARE_TRIES):
+            differences = list(self._compare(cursor))
+            after = self.books.cursor() or cursor
+            if after == cursor or not differences:
+                break
+            cursor = after
+        return cursor, differences
 
     def _read_again(
         self, start: int, cursor: Block, progress: Progress | None
@@ -127,19 +146,26 @@ class Reconciler:
         try:
             balance, _ = self.chain.balances([], block_number=number)
         except ChainUnavailable as fault:
-            raise ConfigurationError(
+            raise ChainUnavailable(
                 f"the endpoint can't tell the balance of block {number}, where the journal would"
                 f" begin: set COORDINATOR_START_BLOCK to a recent block ({fault})"
             ) from fault
         self.books.open(block, balance, now=self.clock())
         return self.books.cursor() or block
 
+    def _receipts(self) -> Mapping[str, Receipt]:
+        in_flight = [step for step in self.steps.in_flight() if step.kind not in _SILENT]
+        return self.chain.receipts([a.hash for step in in_flight for a in step.attempts])
+
     def _check_cursor(self, cursor: Block) -> None:
-        if self.chain.block(cursor.number).hash != cursor.hash:
-            raise ImpossibleState(
-                f"block {cursor.number} is not the one that the books were written from: the"
-                " chain was reorganised or the endpoint is on another one"
-            )
+        # One node of a fleet may be wrong: only a hash that is told again and again proves it.
+        for _ in range(_CURSOR_LOOKS):
+            if self.chain.block(cursor.number).hash == cursor.hash:
+                return
+        raise ImpossibleState(
+            f"block {cursor.number} is not the one that the books were written from: the"
+            " chain was reorganised or the endpoint is on another one"
+        )
 
     def _compare(self, cursor: Block) -> Iterator[Discrepancy]:
         yield from differences_in_books(self.books, self.journal, self.operations)
@@ -153,6 +179,7 @@ class Reconciler:
                 f" the journal says {booked}",
                 "coordinator reconcile explain",
                 amount=balance - booked,
+                about=str(balance - booked),
             )
 
     def _escrow_differences(self, cursor: Block) -> Iterator[Discrepancy]:
@@ -201,3 +228,14 @@ def _state_difference(escrow: KnownEscrowRow, seen: EscrowOnChain | None) -> Ite
             purchase_id=escrow.purchase_id,
             escrow_id=escrow.escrow_id,
         )
+
+
+def _check_complete(batch: EventBatch, evidence: Mapping[str, Receipt]) -> None:
+    """Refuse logs that leave out what a receipt proves: nodes may know a block, not its logs."""
+    told = {event.tx_hash for event in batch.events}
+    for tx_hash, receipt in evidence.items():
+        within = batch.after < receipt.block_number <= batch.to.number
+        if within and receipt.succeeded and tx_hash not in told:
+            raise ChainUnavailable(
+                f"the endpoint leaves the logs of {tx_hash} out of block {receipt.block_number}"
+            )

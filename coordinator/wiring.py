@@ -175,6 +175,8 @@ class Wiring:
                 self.deployment.chain_id,
                 self._genesis,
                 self.deployment.kernel,
+                self.deployment.vault,
+                self.deployment.usdc,
                 self.signer.address,
                 secret_mark(self._id_secret),
             )
@@ -268,6 +270,7 @@ class Wiring:
             books=self.books,
             journal=self.journal,
             operations=self.operations,
+            steps=self.steps,
             vault=self.deployment.vault,
             start_block=self.deployment.block if start is None else start,
             clock=self.clock,

@@ -11,9 +11,13 @@ from web3 import Web3
 
 from coordinator.chain.networks import packaged
 from coordinator.chain.rpc import RpcRefusal
+from coordinator.domain.errors import ChainUnavailable
 
 _ERROR_STRING = "0x08c379a0"
 _PANIC = "0x4e487b71"
+_HEX_PREFIX = 2
+# JSON-RPC's code for a reverted call, since geth 1.9.15.
+_REVERTED = 3
 
 
 class Abi:
@@ -88,6 +92,25 @@ def vault_abi() -> Abi:
 @cache
 def token_abi() -> Abi:
     return Abi("FiatToken")
+
+
+def quantity(answer: Any) -> int:
+    """A number from a node's hex text; ChainUnavailable for anything else it may have said."""
+    if isinstance(answer, str) and answer.startswith("0x") and len(answer) > _HEX_PREFIX:
+        try:
+            return int(answer, 16)
+        except ValueError:
+            pass
+    raise ChainUnavailable(f"the endpoint answered {str(answer)[:60]!r} where a number was due")
+
+
+def refused_by_contract(refusal: RpcRefusal) -> bool:
+    """Whether a contract said no, rather than the node having had a fault of its own."""
+    return (
+        refusal.code == _REVERTED
+        or (isinstance(refusal.data, (str, dict)) and bool(refusal.data))
+        or "revert" in refusal.message.lower()
+    )
 
 
 def revert_reason(refusal: RpcRefusal) -> str:

@@ -6,9 +6,16 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Final
 
-from coordinator.chain.abi import kernel_abi, revert_reason, token_abi, vault_abi
+from coordinator.chain.abi import (
+    kernel_abi,
+    quantity,
+    refused_by_contract,
+    revert_reason,
+    token_abi,
+    vault_abi,
+)
 from coordinator.chain.actp import MINIMUM_AMOUNT, ActpRail
-from coordinator.chain.fiat_token import FiatToken
+from coordinator.chain.fiat_token import AMOUNT_MAX, FiatToken
 from coordinator.chain.networks import Deployment, Network
 from coordinator.chain.rpc import Rpc, RpcRefusal
 from coordinator.chain.send_answers import classify
@@ -47,6 +54,7 @@ class EvmChain:
         self._confirmations = confirmations
         self._finality = finality
         self._max_fee_wei = max_fee_wei
+        rpc.expect_chain(deployment.chain_id)
         self._rail = ActpRail(deployment.kernel, deployment.vault, signer.address)
         self._token = FiatToken(deployment.usdc, signer.address)
         self._checked = False
@@ -119,8 +127,8 @@ class EvmChain:
         if not isinstance(header, dict):
             raise ChainUnavailable("the endpoint does not tell its latest block")
         head = _block(header)
-        base_fee = int(header["baseFeePerGas"], 16)
-        tip_said = _TIP_MIN_WEI if isinstance(answers[1], RpcRefusal) else int(answers[1], 16)
+        base_fee = quantity(header.get("baseFeePerGas"))
+        tip_said = _TIP_MIN_WEI if isinstance(answers[1], RpcRefusal) else quantity(answers[1])
         if tagged:
             final = int(answers[2]["number"], 16) if isinstance(answers[2], dict) else 0
         else:
@@ -152,7 +160,7 @@ class EvmChain:
             raise ChainUnavailable(
                 f"the endpoint does not answer for block {head.number}: {refused.message[:200]}"
             )
-        nonce, wei, balance, allowance, creates, paused, listed = (int(a, 16) for a in answers[:7])
+        nonce, wei, balance, allowance, creates, paused, listed = (quantity(a) for a in answers[:7])
         l1_bound = answers[7] if len(answers) > 7 else None
         l1_bound_wei = int(l1_bound, 16) if isinstance(l1_bound, str) and len(l1_bound) == 66 else 0
         trouble = "the kernel is paused" if paused else None
@@ -164,8 +172,8 @@ class EvmChain:
             final_number=final,
             nonce=nonce,
             create_nonce=creates,
-            usdc_balance=Usdc.from_base_units(balance),
-            usdc_allowance=Usdc.from_base_units(min(allowance, 2**62)),
+            usdc_balance=Usdc.from_base_units(min(balance, AMOUNT_MAX)),
+            usdc_allowance=Usdc.from_base_units(min(allowance, AMOUNT_MAX)),
             gas_balance_wei=wei,
             fees=suggested_fees(base_fee, tip, l1_bound_wei, self._max_fee_wei),
             rail_trouble=trouble,
@@ -201,15 +209,28 @@ class EvmChain:
         )
         events = [*self._rail.events(ordered), *self._token.transfers(ordered)]
         events.sort(key=lambda event: (event.block_number, event.log_index))
-        with_windows = self._with_windows(events, to)
+        with_windows = self._with_windows(events)
         return EventBatch(after, after_hash, _block(answers[0]), tuple(with_windows))
 
     def receipts(self, hashes: Sequence[str]) -> Mapping[str, Receipt]:
         answers = self._rpc.batch([("eth_getTransactionReceipt", [h]) for h in hashes])
-        return {
-            tx_hash: _receipt(tx_hash, answer)
+        mined = {
+            tx_hash: answer
             for tx_hash, answer in zip(hashes, answers, strict=True)
             if isinstance(answer, dict) and answer.get("blockNumber")
+        }
+        # A preconfirmed or orphaned receipt names a block that is not on the chain.
+        numbers = sorted({answer["blockNumber"] for answer in mined.values()})
+        headers = self._rpc.batch([("eth_getBlockByNumber", [n, False]) for n in numbers])
+        sealed = {
+            number: header["hash"]
+            for number, header in zip(numbers, headers, strict=True)
+            if isinstance(header, dict)
+        }
+        return {
+            tx_hash: _receipt(tx_hash, answer)
+            for tx_hash, answer in mined.items()
+            if sealed.get(answer["blockNumber"]) == answer["blockHash"]
         }
 
     def sign(self, call: Call, *, nonce: int, fees: Fees) -> Attempt:
@@ -233,15 +254,30 @@ class EvmChain:
         at = "latest" if block_number is None else hex(block_number)
         request = {"from": self.treasury, "to": call.to, "data": call.data}
         answer = self._rpc.batch([("eth_call", [request, at])])[0]
-        return revert_reason(answer) if isinstance(answer, RpcRefusal) else None
+        if not isinstance(answer, RpcRefusal):
+            return None
+        return _refusal(answer)
 
     def escrow(self, escrow_id: str, *, block_number: int | None = None) -> EscrowOnChain:
         at = "latest" if block_number is None else hex(block_number)
         data = kernel_abi().call("getTransaction", escrow_id)
         answer = self._calls([(self._deployment.kernel, data)], at)[0]
         if isinstance(answer, RpcRefusal):
-            raise TxReverted(revert_reason(answer))
+            raise TxReverted(_refusal(answer))
         return self._rail.escrow(answer)
+
+    def funded_by_treasury(self, escrow_key: str) -> bool:
+        """Whether the vault was ever funded by the treasury under this key, by its own record."""
+        vault, encode = self._deployment.vault, vault_abi().call
+        found, left = self._calls(
+            [(vault, encode("escrows", escrow_key)), (vault, encode("remaining", escrow_key))],
+            "latest",
+        )
+        if isinstance(found, RpcRefusal):
+            # A vault without that getter: what it still holds under the key tells as much.
+            return quantity(left) > 0
+        requester, _, amount, *_ = vault_abi().result("escrows", found)
+        return bool(amount) and requester.lower() == self.treasury.lower()
 
     def escrows_at(
         self, escrow_ids: Sequence[str], *, block_number: int
@@ -253,7 +289,7 @@ class EvmChain:
         return {
             escrow_id: self._rail.escrow(answer)
             for escrow_id, answer in zip(escrow_ids, answers, strict=True)
-            if not isinstance(answer, RpcRefusal)
+            if not isinstance(answer, RpcRefusal) or not _refusal(answer)
         }
 
     def balances(
@@ -274,7 +310,7 @@ class EvmChain:
             )
         # No code at the address yet answers with nothing: then it holds nothing.
         amounts = [
-            Usdc.from_base_units(int(answer, 16) if answer != "0x" else 0) for answer in answers
+            Usdc.from_base_units(0 if answer == "0x" else quantity(answer)) for answer in answers
         ]
         return amounts[0], dict(zip(escrow_keys, amounts[1:], strict=True))
 
@@ -318,7 +354,7 @@ class EvmChain:
             stamp = log.get("blockTimestamp")
             log["at"] = int(stamp, 16) if stamp else times[log["blockNumber"]]
 
-    def _with_windows(self, events: Sequence[ChainEvent], to: int) -> list[ChainEvent]:
+    def _with_windows(self, events: Sequence[ChainEvent]) -> list[ChainEvent]:
         delivered = [
             event.escrow_id
             for event in events
@@ -328,13 +364,19 @@ class EvmChain:
         ]
         if not delivered:
             return list(events)
-        # Written once, at delivery, so any later block tells the same.
-        stored = self.escrows_at(delivered, block_number=to)
+        # Written once, at delivery: the latest block tells the same, and is never pruned.
+        kernel, encode = self._deployment.kernel, kernel_abi().call
+        answers = self._calls([(kernel, encode("getTransaction", i)) for i in delivered], "latest")
+        windows = {}
+        for escrow_id, answer in zip(delivered, answers, strict=True):
+            found = None if isinstance(answer, RpcRefusal) else self._rail.escrow(answer)
+            cancelled = found is not None and found.state is EscrowState.CANCELLED
+            if found is None or (found.window_ends is None and not cancelled):
+                raise ChainUnavailable(f"the endpoint does not tell the window of {escrow_id} yet")
+            windows[escrow_id] = found.window_ends
         return [
-            replace(event, window_ends=stored[event.escrow_id].window_ends)
-            if event.state is EscrowState.DELIVERED
-            and event.escrow_id
-            and event.escrow_id in stored
+            replace(event, window_ends=windows[event.escrow_id])
+            if event.state is EscrowState.DELIVERED and event.escrow_id in windows
             else event
             for event in events
         ]
@@ -357,6 +399,13 @@ def check_endpoint(rpc: Rpc, network: Network, chain_id: int) -> None:
                 "COORDINATOR_NETWORK=anvil needs an Anvil node; this endpoint says"
                 f" {str(version)[:60]!r}"
             )
+
+
+def _refusal(answer: RpcRefusal) -> str:
+    """What the contract said; ChainUnavailable when it was the node that failed."""
+    if not refused_by_contract(answer):
+        raise ChainUnavailable(f"the endpoint could not run a call: {answer.message[:200]}")
+    return revert_reason(answer)
 
 
 def _is_address(answer: Any, address: str) -> bool:

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 import requests
 from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_exponential
 
-from coordinator.domain.errors import ChainUnavailable, CoordinatorError
+from coordinator.domain.errors import ChainUnavailable, ConfigurationError
 
 _BATCH_MAX: Final = 100
 
@@ -26,8 +26,8 @@ class RpcRefusal:
     data: Any = None
 
 
-class RpcRefused(CoordinatorError):
-    """A single call was refused by the node; nothing was sent."""
+class RpcRefused(ChainUnavailable):
+    """A single read was refused by the node; another may answer it, and nothing was sent."""
 
     code = "chain_refused"
 
@@ -47,6 +47,8 @@ class Rpc:
         self._timeout = timeout_seconds
         self._tries = tries
         self._ids = itertools.count(1)
+        self._chain_id: int | None = None
+        self._right_chain: set[str] = set()
         self._local = threading.local()
 
     @property
@@ -65,6 +67,10 @@ class Rpc:
     def urls(self) -> tuple[str, ...]:
         return self._urls
 
+    def expect_chain(self, chain_id: int) -> None:
+        """Use only endpoints of this chain: each is asked before its first answer counts."""
+        self._chain_id = chain_id
+
     def call(self, method: str, *params: Any) -> Any:
         """The result of one read; RpcRefused or ChainUnavailable otherwise."""
         answer = self.batch([(method, params)])[0]
@@ -80,11 +86,22 @@ class Rpc:
         return answers
 
     def send(self, calls: Sequence[Call]) -> list[Any]:
-        """One try, in order, at the first endpoint; ChainUnavailable proves nothing."""
+        """One try in order, at the first endpoint that answers; ChainUnavailable proves nothing.
+
+        The bytes are signed: an endpoint that has them already says so and does no harm.
+        """
         answers: list[Any] = []
         for start in range(0, len(calls), _BATCH_MAX):
-            answers.extend(self._post(self._urls[0], calls[start : start + _BATCH_MAX]))
+            answers.extend(self._post_anywhere(calls[start : start + _BATCH_MAX]))
         return answers
+
+    def _post_anywhere(self, calls: Sequence[Call]) -> list[Any]:
+        for url in self._urls[:-1]:
+            try:
+                return self._ask(url, calls)
+            except ChainUnavailable:
+                continue
+        return self._ask(self._urls[-1], calls)
 
     def _read(self, calls: Sequence[Call]) -> list[Any]:
         turn = itertools.cycle(self._urls)
@@ -94,8 +111,19 @@ class Rpc:
             retry=retry_if_exception_type(ChainUnavailable),
             reraise=True,
         )
-        answers: list[Any] = retrying(lambda: self._post(next(turn), calls))
+        answers: list[Any] = retrying(lambda: self._ask(next(turn), calls))
         return answers
+
+    def _ask(self, url: str, calls: Sequence[Call]) -> list[Any]:
+        if self._chain_id is not None and url not in self._right_chain:
+            answer = self._post(url, [("eth_chainId", [])])[0]
+            if not isinstance(answer, str) or int(answer, 16) != self._chain_id:
+                raise ConfigurationError(
+                    f"the endpoint {urlsplit(url).netloc.rpartition('@')[2]} of"
+                    f" COORDINATOR_RPC_URL is not on chain {self._chain_id}"
+                )
+            self._right_chain.add(url)
+        return self._post(url, calls)
 
     def _post(self, url: str, calls: Sequence[Call]) -> list[Any]:
         body: list[Any] = [

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from coordinator.domain.address import checksummed, keccak256
 from coordinator.domain.errors import ConfigurationError
 from coordinator.domain.gas import Fees
 from coordinator.domain.steps import Attempt, Call
+
+_VARIABLE: Final = re.compile(r"[A-Z_][A-Z0-9_]{0,63}", re.ASCII)
 
 
 class Signer:
@@ -85,11 +88,12 @@ def load_signer(spec: str, secrets: Mapping[str, str]) -> Signer:
     ``secrets`` looks names up in the environment, ``.env`` and their ``_FILE`` forms.
     """
     kind, _, rest = spec.partition(":")
-    if kind == "env" and rest:
+    # What is given is never repeated: a key may have been put where its name belongs.
+    if kind == "env" and _VARIABLE.fullmatch(rest):
         return _from_key(rest, secrets.get(rest))
     if kind == "keystore" and rest:
         return _from_keystore(Path(rest).expanduser(), secrets.get("COORDINATOR_KEYSTORE_PASSWORD"))
-    raise ConfigurationError(f"COORDINATOR_SIGNER must be env:NAME or keystore:PATH, not {kind!r}")
+    raise ConfigurationError("COORDINATOR_SIGNER must be env:NAME or keystore:PATH")
 
 
 def _from_key(name: str, text: str | None) -> Signer:

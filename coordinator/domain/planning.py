@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from coordinator.domain.chain_events import EMPTY, EscrowState
+from coordinator.domain.errors import ImpossibleState
 from coordinator.domain.policy import EscrowTerms
 from coordinator.domain.purchase import Status
 from coordinator.domain.reasons import Reason, ReasonCode
@@ -41,7 +42,10 @@ class OwnEscrow:
 
 @dataclass(frozen=True, slots=True)
 class OpenPurchase:
-    """A purchase that is approved or further and not final, with all that the choice needs."""
+    """A purchase that is approved or further and not final, with all that the choice needs.
+
+    ``key_known`` tells that the books have an escrow under its key with other terms.
+    """
 
     id: str
     status: Status
@@ -56,6 +60,7 @@ class OpenPurchase:
     cancel_wanted: bool
     settle_wanted: bool
     stranded: str | None
+    key_known: bool
     escrows: tuple[OwnEscrow, ...]
     steps: tuple[Step, ...]
 
@@ -105,6 +110,11 @@ def plan(
         return _plan_empty(purchase, empty[-1], paused, chain_time)
     if purchase.escrows:
         return _WAIT
+    if any(s.kind is StepKind.LINK and s.status is StepStatus.MINED for s in purchase.steps):
+        raise ImpossibleState(
+            f"purchase {purchase.id} was funded on chain and the books have no escrow of it: an"
+            " endpoint left out logs; reconcile with --from-block, then rebuild"
+        )
     return _plan_unstarted(purchase, paused, now, terms)
 
 

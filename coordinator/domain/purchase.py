@@ -77,6 +77,8 @@ def moves_table() -> str:
 _IDENTIFIER: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:@-]{0,63}", re.ASCII)
 _PURPOSE_LENGTH: Final = 2000
 _TEXT_LENGTH: Final = 200
+# The kernel's own maximum; sums of holds stay far inside SQL's 64 bits.
+_LARGEST: Final = Usdc("1000000000")
 _UNSEEN: Final = ("Cc", "Cs", "Zl", "Zp")
 _TURNING: Final = frozenset(map(chr, (*range(0x202A, 0x202F), *range(0x2066, 0x206A))))
 _BLANK_BRAILLE: Final = "\u2800"
@@ -168,6 +170,10 @@ def positive_amount(amount: object) -> Usdc:
         parsed = Usdc(amount)  # type: ignore[arg-type]
     except ValueError as fault:
         raise InvalidRequest(str(fault), code="invalid_amount") from None
+    if parsed > _LARGEST:
+        raise InvalidRequest(
+            f"{parsed} USDC is above the largest purchase, {_LARGEST}", code="invalid_amount"
+        )
     if parsed <= ZERO:
         raise InvalidRequest("an amount must be above zero", code="invalid_amount")
     return parsed

@@ -21,11 +21,15 @@ class Discrepancy:
     amount: Usdc | None = None
     purchase_id: str | None = None
     escrow_id: str | None = None
+    about: str | None = None
 
     @property
     def id(self) -> str:
-        """The same difference has the same id, every time it is found."""
-        parts = (self.kind, self.purchase_id or "", self.escrow_id or "", self.detail)
+        """The same difference has the same id, every time it is found.
+
+        ``about`` stands in it for a detail that changes from time to time.
+        """
+        parts = (self.kind, self.purchase_id or "", self.escrow_id or "", self.about or self.detail)
         return "dis_" + sha256("\n".join(parts).encode()).hexdigest()[:20]
 
     def as_dict(self) -> dict[str, Any]:

@@ -47,7 +47,8 @@ class Call:
 
     ``usdc`` is what the step takes from the treasury and from the allowance (link, dispute) or
     the allowance that it sets (approve). ``escrow_id`` is the escrow it means, predicted for a
-    create.
+    create. ``contested`` tells of a settle that the held bond of a dispute was known and is too
+    late; it is not stored.
     """
 
     kind: StepKind
@@ -58,6 +59,7 @@ class Call:
     escrow_id: str | None = None
     usdc: Usdc | None = None
     reference: str | None = None
+    contested: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -64,9 +64,7 @@ class Executor:
         self._follow = follow
         self._clock = clock
         self._reach = reach
-        self._sender = Sender(
-            chain=chain, steps=steps, operations=operations, clock=clock, reach=reach
-        )
+        self._sender = Sender(chain=chain, steps=steps, clock=clock, reach=reach)
         self._work = Work(
             chain=chain,
             bonds=bonds,
@@ -82,18 +80,21 @@ class Executor:
         self._lease: Lease | None = None
         self._lease_renewed = 0.0
         self._thread: threading.Thread | None = None
+        self._starting = threading.Lock()
         self._round = threading.Lock()
+        self._head_highest = 0
         self._woken = threading.Event()
         self._stopping = threading.Event()
         self.fault: BaseException | None = None
 
     def start(self) -> None:
         """Work in a background thread until ``stop``; a second start changes nothing."""
-        if self._thread is None:
-            self._thread = threading.Thread(
-                target=self._run, name="coordinator-executor", daemon=True
-            )
-            self._thread.start()
+        with self._starting:
+            if self._thread is None:
+                self._thread = threading.Thread(
+                    target=self._run, name="coordinator-executor", daemon=True
+                )
+                self._thread.start()
 
     def wake(self) -> None:
         """Look for work at once."""
@@ -121,7 +122,7 @@ class Executor:
         with self._round:
             if not self._hold_lease():
                 return False
-            seen = self._chain.observe()
+            seen = self._observe()
             now = self._clock()
             self._operations.store_balances(self._chain.treasury, seen, now=now)
             self._follow(seen.readable)
@@ -129,11 +130,25 @@ class Executor:
             booked = min(seen.readable, cursor.number if cursor else -1)
             self._sender.look_for_receipts(seen, readable=booked)
             self._approvals.expire_due(now)
+            if not self._hold_lease():
+                return False
             self._do_what_is_due(seen)
             if self._books.end_holds(min(seen.final_number, booked), now=now):
                 self._reach(KillPoint.HOLDS_ENDED)
             self._changed()
             return True
+
+    def _observe(self) -> Observation:
+        """The chain's present; ChainUnavailable from a node that is behind what was seen."""
+        seen = self._chain.observe()
+        cursor = self._books.cursor()
+        known = max(self._head_highest, cursor.number if cursor else 0)
+        if seen.head.number < known:
+            raise ChainUnavailable(
+                f"the endpoint is at block {seen.head.number}, behind block {known} seen before"
+            )
+        self._head_highest = seen.head.number
+        return seen
 
     def idle(self) -> bool:
         """Whether nothing is signed and open, and no purchase waits to be created."""
@@ -182,5 +197,5 @@ class Executor:
         if seen.fees is not None:
             in_flight = self._sender.in_flight()
             room = self._sender.room(in_flight)
-            calls = self._work.due(policy, purchases, seen, in_flight, room)
+            calls = self._work.due(self._lease, policy, purchases, seen, in_flight, room)
             self._sender.send_new(self._lease, calls, seen)

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Final
 
 from coordinator.domain.gas import Fees
 from coordinator.domain.ports import Chain, Clock, KillPoint, Observation, Reach, Sent
 from coordinator.domain.steps import Attempt, Call, Step
 from coordinator.ledger.leases import Lease
-from coordinator.ledger.operations import OperationsBook
 from coordinator.ledger.steps import StepBook
 
 log = logging.getLogger(__name__)
@@ -30,13 +29,11 @@ class Sender:
         *,
         chain: Chain,
         steps: StepBook,
-        operations: OperationsBook,
         clock: Clock,
         reach: Reach,
     ) -> None:
         self._chain = chain
         self._steps = steps
-        self._operations = operations
         self._clock = clock
         self._reach = reach
         self._sent_at: dict[str, float] = {}
@@ -62,7 +59,8 @@ class Sender:
         self._reach(KillPoint.BEFORE_ALLOCATE)
         steps = self._steps.allocate(lease, calls, nonce_floor=seen.nonce, now=self._clock())
         self._reach(KillPoint.STEPS_ALLOCATED)
-        self._sign_and_send(lease, steps, seen.fees)
+        if steps:
+            self._sign_and_send(lease, steps, seen.fees)
 
     def look_for_receipts(self, seen: Observation, *, readable: int) -> None:
         """Keep the evidence of steps mined in blocks up to ``readable``, whose events are booked.
@@ -95,7 +93,6 @@ class Sender:
         self._steps.store_receipts(proved, now=self._clock())
         if proved:
             self._reach(KillPoint.RECEIPTS_STORED)
-        self._end_orders([(step, r.succeeded, why) for step, r, why in proved])
 
     def _look_at_missing(self, step: Step, seen: Observation) -> None:
         if seen.nonce <= step.nonce:
@@ -108,16 +105,7 @@ class Sender:
         if looks + 1 >= _DISPLACED_AFTER_LOOKS and seen.final_number >= head:
             log.error("foreign_transaction nonce=%s step=%s", step.nonce, step.kind)
             self._steps.displace(step, now=self._clock())
-            self._end_orders([(step, False, "another transaction took its nonce")])
             self._missing.pop(step.id)
-
-    def _end_orders(self, ended: Iterable[tuple[Step, bool, str | None]]) -> None:
-        for step, succeeded, why in ended:
-            if step.call.reference is not None:
-                status = "done" if succeeded else "failed"
-                self._operations.end_order(
-                    step.call.reference, status, message=why, now=self._clock()
-                )
 
     def finish_signing(self, lease: Lease, seen: Observation) -> None:
         """Sign steps that own a nonce and nothing else: what a crash or a pause left."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Final
 
 from coordinator.domain.chain_events import EMPTY
@@ -16,9 +17,10 @@ from coordinator.domain.policy import Policy
 from coordinator.domain.ports import Chain, Clock, Observation
 from coordinator.domain.purchase import Status
 from coordinator.domain.reasons import Reason, ReasonCode
-from coordinator.domain.steps import Call, Step
+from coordinator.domain.steps import Call, Step, StepKind
 from coordinator.domain.usdc import Usdc
 from coordinator.ledger.bonds import BondBook
+from coordinator.ledger.leases import Lease
 from coordinator.ledger.operations import OperationsBook, Order
 from coordinator.ledger.purchases import PurchaseBook
 
@@ -48,9 +50,11 @@ class Work:
         self._allowance_limit = allowance_limit
         self._clock = clock
         self._retry_at: dict[str, float] = {}
+        self._lease: Lease | None = None
 
     def due(
         self,
+        lease: Lease,
         policy: Policy,
         purchases: Sequence[OpenPurchase],
         seen: Observation,
@@ -62,6 +66,7 @@ class Work:
         Escrows are created while there is ``room`` for calls; what comes later waits a round.
         """
         assert seen.fees is not None
+        self._lease = lease
         lane = Lane.of(seen, in_flight, reserved_wei(purchases, in_flight, seen.fees))
         self._plan_purchases(policy, purchases, seen, lane, room)
         self._plan_disputes(purchases, seen, lane)
@@ -105,8 +110,7 @@ class Work:
             assert chosen.reason is not None
             wanted = chosen.reason.code is ReasonCode.CANCELLED
             status = Status.CANCELLED if wanted else Status.FAILED
-            self._purchases.fail(purchase.id, status, chosen.reason, now=self._clock())
-            log.info("purchase_%s purchase_id=%s", status, purchase.id)
+            self._fail(purchase, status, chosen.reason)
         elif chosen.action is Action.CREATE:
             if seen.rail_trouble is None:
                 self._create(purchase, policy, seen, lane)
@@ -116,10 +120,37 @@ class Work:
             self._cancel(purchase, escrow_id, chosen.reason, lane)
         elif chosen.action is Action.SETTLE:
             call = self._chain.settle(purchase_id=purchase.id, escrow_id=escrow_id)
-            self._try(purchase, call, lane)
+            contested = purchase.id in self._bonds.to_dispute()
+            self._try(purchase, replace(call, contested=contested), lane)
         elif chosen.action is Action.RECLAIM:
             call = self._chain.reclaim(purchase_id=purchase.id, escrow_id=escrow_id)
             self._try(purchase, call, lane)
+
+    def _fail(self, purchase: OpenPurchase, status: Status, reason: Reason) -> None:
+        if self._funded_unseen(purchase):
+            return
+        assert self._lease is not None
+        if self._purchases.fail(self._lease, purchase.id, status, reason, now=self._clock()):
+            log.warning("purchase_%s purchase_id=%s why=%s", status, purchase.id, reason.message)
+
+    def _funded_unseen(self, purchase: OpenPurchase) -> bool:
+        """Whether the vault was funded under its key though the books know nothing of it.
+
+        Then the hold must stay, whatever the steps say: the USDC has left for this purchase.
+        """
+        linked = any(step.kind is StepKind.LINK for step in purchase.steps)
+        if (
+            purchase.key_known
+            or not linked
+            or not self._chain.funded_by_treasury(purchase.escrow_key)
+        ):
+            return False
+        message = (
+            f"{purchase.amount} USDC: the vault was funded under this purchase's key in a block"
+            " that the books do not cover; rebuild with an earlier COORDINATOR_START_BLOCK"
+        )
+        self._strand(purchase, message)
+        return True
 
     def _create(
         self, purchase: OpenPurchase, policy: Policy, seen: Observation, lane: Lane
@@ -128,8 +159,7 @@ class Work:
         needed_wei = reserve_wei(seen.fees, unstarted=1, unended=0)
         short = self._shortage(purchase, lane, needed_wei)
         if short is not None:
-            self._purchases.fail(purchase.id, Status.FAILED, short, now=self._clock())
-            log.warning("purchase_failed purchase_id=%s reason=%s", purchase.id, short.message)
+            self._fail(purchase, Status.FAILED, short)
             return
         create = self._chain.create(
             purchase_id=purchase.id,
@@ -177,6 +207,9 @@ class Work:
             return
         if on_chain.state not in EMPTY:
             return
+        linked = any(escrow.linked for escrow in purchase.escrows)
+        if not linked and self._funded_unseen(purchase):
+            return
         call = self._chain.cancel(purchase_id=purchase.id, escrow_id=escrow_id)
         if self._try(purchase, call, lane) and reason is not None:
             self._purchases.explain_cancel(purchase.id, reason, now=self._clock())
@@ -196,10 +229,13 @@ class Work:
             f"{purchase.amount} USDC: the contract refuses to {call.kind} it ({refusal});"
             " tried again until it accepts"
         )
-        if purchase.stranded != message:
-            log.error("purchase_stranded purchase_id=%s reason=%s", purchase.id, refusal)
-            self._purchases.note_stranded(purchase.id, message, now=self._clock())
+        self._strand(purchase, message)
         return False
+
+    def _strand(self, purchase: OpenPurchase, message: str) -> None:
+        if purchase.stranded != message:
+            log.error("purchase_stranded purchase_id=%s why=%s", purchase.id, message)
+            self._purchases.note_stranded(purchase.id, message, now=self._clock())
 
     def _shortage(self, purchase: OpenPurchase, lane: Lane, needed_wei: int) -> Reason | None:
         if purchase.amount > lane.usdc:

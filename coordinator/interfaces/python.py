@@ -55,6 +55,7 @@ class Coordinator:
         self.wiring = wiring
         self._act = act
         self._changed = threading.Condition()
+        self._starting = threading.Lock()
         wiring.on_change(self._tell)
 
     @classmethod
@@ -280,7 +281,9 @@ class Coordinator:
 
     def start(self) -> None:
         """Check the endpoint and start the executor, unless this process only decides."""
-        if self._act:
+        if not self._act:
+            return
+        with self._starting:
             # An endpoint that is down or wrong is told before anything is held.
             self.wiring.chain  # noqa: B018
             self.wiring.executor.start()

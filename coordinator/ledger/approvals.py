@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, delete, func, insert, select
+from sqlalchemy import Connection, delete, func, insert, select, update
 
 from coordinator.domain.decision import Decision, Facts
 from coordinator.domain.errors import UnknownId
@@ -21,7 +21,7 @@ from coordinator.ledger.database import Database
 from coordinator.ledger.facts import read_facts
 from coordinator.ledger.moves import due, end_unsigned, expire, move
 from coordinator.ledger.policies import PolicyBook
-from coordinator.ledger.reading import TxUrl, load_purchase, load_purchases
+from coordinator.ledger.reading import TxUrl, load_purchase, load_purchases, stored_decision
 
 _p = t.purchases.c
 
@@ -92,6 +92,7 @@ class ApprovalBook:
             approved = self._count_approved(connection, approval_id, policy)
             if approved >= required:
                 move_hold(connection, purchase.id, decision.counters, now)
+                self._keep_decision(connection, purchase, decision, policy)
                 move(connection, self._audit, purchase, Status.APPROVED, now, approved_at=now)
             return Answer(True, self._load(connection, purchase.id))
 
@@ -194,6 +195,15 @@ class ApprovalBook:
         )
         return int(connection.execute(query).scalar_one())
 
+    def _keep_decision(
+        self, connection: Connection, purchase: Purchase, decision: Decision, policy: Policy
+    ) -> None:
+        connection.execute(
+            update(t.purchases)
+            .where(_p.id == purchase.id)
+            .values(decision=stored_decision(decision), policy_hash=policy.hash)
+        )
+
     def _load(self, connection: Connection, purchase_id: str) -> Purchase:
         purchase = load_purchase(connection, self._tx_url, purchase_id)
         assert purchase is not None
@@ -222,7 +232,8 @@ def _request_of(purchase: Purchase) -> Request:
     assert purchase.agent is not None
     return Request(
         agent=purchase.agent,
-        provider=purchase.provider_name or purchase.provider,
+        # By address: a name may have been given to somebody else meanwhile.
+        provider=purchase.provider,
         amount=purchase.amount,
         purpose=purchase.purpose,
         service=purchase.service,

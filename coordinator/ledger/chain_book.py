@@ -179,6 +179,10 @@ class ChainBook:
             own = select(t.escrows).where(_e.purchase_id.in_(ids)).order_by(_e.seq)
             for escrow in connection.execute(own):
                 escrows[escrow.purchase_id].append(escrow)
+            unowned = select(_e.escrow_key).where(
+                _e.escrow_key.in_([row.escrow_key for row in rows]), _e.purchase_id.is_(None)
+            )
+            foreign = set(connection.execute(unowned).scalars())
             steps = defaultdict(list)
             for step in self._steps.of_purchases(connection, ids):
                 steps[step.call.purchase_id].append(step)
@@ -197,6 +201,7 @@ class ChainBook:
                 cancel_wanted=bool(row.cancel_wanted),
                 settle_wanted=bool(row.settle_wanted),
                 stranded=row.stranded,
+                key_known=row.escrow_key in foreign,
                 escrows=tuple(_own_escrow(e, row.escrow_key) for e in escrows[row.id]),
                 steps=tuple(steps[row.id]),
             )

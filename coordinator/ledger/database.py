@@ -127,13 +127,20 @@ class _Turns:
                 return True
             mine = threading.Event()
             self._waiting.append(mine)
-        if mine.wait(timeout_seconds):
-            return True
+        try:
+            came = mine.wait(timeout_seconds)
+        except BaseException:
+            if not self._give_up(mine):
+                self.give_back()
+            raise
+        return came or not self._give_up(mine)
+
+    def _give_up(self, mine: threading.Event) -> bool:
         with self._inner:
             if mine.is_set():
-                return True
+                return False
             self._waiting.remove(mine)
-            return False
+            return True
 
     def give_back(self) -> None:
         """Hand the turn to whoever waits longest."""

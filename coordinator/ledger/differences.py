@@ -42,6 +42,7 @@ def _outflows(journal: JournalBook) -> Iterator[Discrepancy]:
             " purchase or an approved withdrawal",
             "coordinator pause, then coordinator reconcile explain",
             amount=entry.amount,
+            about=f"{entry.tx_hash}:{entry.log_index}",
         )
 
 

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 from sqlalchemy import Connection, insert, select, update
+from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 
 from coordinator.domain.chain_events import STATUS_OF, ChainEvent, EscrowState, EventKind
 from coordinator.domain.escrow_key import service_hash
 from coordinator.domain.policy import Policy
-from coordinator.domain.purchase import FINAL, Status, check_move
+from coordinator.domain.purchase import FINAL, MOVES, Status
 from coordinator.domain.reasons import ReasonCode
 from coordinator.domain.steps import StepKind
 from coordinator.ledger import schema as t
 from coordinator.ledger.adoption import attribute_to_organisation
 from coordinator.ledger.audit import AuditLog
+from coordinator.ledger.counters import reopen_hold
+
+log = logging.getLogger(__name__)
 
 _p = t.purchases.c
 _e = t.escrows.c
@@ -26,8 +31,8 @@ def apply_event(
     """Bring escrows and their purchases to what ``event`` says; strangers' escrows are ignored.
 
     Returns what to log once it is committed, None when no purchase moved.
-    With ``adopting`` (after a lost database) a funded escrow that no purchase knows gets one.
-    ImpossibleState when a purchase can't make the move that the chain made.
+    With ``adopting`` (after a lost database) a funded escrow that no purchase knows gets one. A
+    move that the table of moves does not have is taken all the same, told and paused for.
     """
     if event.kind is EventKind.ESCROW_CREATED:
         _created(connection, event)
@@ -128,7 +133,8 @@ def _follow(
         return None
     if before in FINAL and not linked:
         return None
-    check_move(owner_id, before, after)
+    if after not in MOVES[before]:
+        _overrule(connection, audit, purchase, after, now)
     values: dict[str, Any] = {"status": after.value, "updated_at": now, "stranded": None}
     if after in FINAL:
         values["ended_at_block"] = event.block_number
@@ -149,6 +155,25 @@ def _follow(
         block=event.block_number,
     )
     return f"purchase_{after} purchase_id={owner_id} tx_hash={event.tx_hash}"
+
+
+def _overrule(
+    connection: Connection, audit: AuditLog, purchase: Any, after: Status, now: int
+) -> None:
+    """Take a move that the chain made and the table of moves does not have: after a restore.
+
+    A hold that ended is held again, because the USDC has left; spending pauses until an approver
+    has looked.
+    """
+    reopen_hold(connection, purchase.id)
+    why = f"the chain moved {purchase.id} from {purchase.status} to {after}: check it, then unpause"
+    added = sqlite_insert(t.pauses).values(
+        scope_kind="organisation", scope_id="", reason=why, by="executor", at=now
+    )
+    connection.execute(added.on_conflict_do_nothing())
+    before = purchase.status
+    log.error("contradiction purchase_id=%s before=%s after=%s", purchase.id, before, after)
+    audit.append(connection, now, "contradiction", purchase.id, before=before, after=after)
 
 
 def _has_linked(connection: Connection, purchase: Any) -> bool:

@@ -28,6 +28,8 @@ class Identity:
     chain_id: int
     genesis: str
     kernel: str
+    vault: str
+    usdc: str
     treasury: str
     secret_mark: str
 
@@ -99,6 +101,8 @@ class OperationsBook:
                             chain_id=identity.chain_id,
                             genesis=identity.genesis,
                             kernel=identity.kernel,
+                            vault=identity.vault,
+                            usdc=identity.usdc,
                             treasury=identity.treasury,
                             secret_mark=identity.secret_mark,
                         )
@@ -112,9 +116,9 @@ class OperationsBook:
             )
         if known != identity:
             raise ConfigurationError(
-                f"this database belongs to treasury {known.treasury} and kernel {known.kernel} on"
-                f" chain {known.chain_id} (genesis {known.genesis[:12] or 'any'}); use another"
-                " COORDINATOR_DATABASE_URL"
+                f"this database belongs to treasury {known.treasury}, kernel {known.kernel}, vault"
+                f" {known.vault} and token {known.usdc} on chain {known.chain_id} (genesis"
+                f" {known.genesis[:12] or 'any'}); use another COORDINATOR_DATABASE_URL"
             )
 
     def store_balances(self, treasury: str, seen: Observation, *, now: int) -> None:
@@ -250,17 +254,22 @@ class OperationsBook:
 
     def orders_to_send(self) -> Sequence[Order]:
         """Approved orders that own no step yet, oldest first."""
-        stepped = select(t.steps.c.reference).where(t.steps.c.reference.is_not(None))
+        waiting = self.orders("approved")
+        if not waiting:
+            return []
+        stepped = select(t.steps.c.reference).where(
+            t.steps.c.reference.in_([order.id for order in waiting])
+        )
         with self._database.read() as connection:
             taken = set(connection.execute(stepped).scalars())
-        return [order for order in self.orders("approved") if order.id not in taken]
+        return [order for order in waiting if order.id not in taken]
 
     def end_order(self, order_id: str, status: str, *, message: str | None, now: int) -> None:
         """Note what became of an order: done or failed."""
         with self._database.write() as connection:
             connection.execute(
                 update(t.orders)
-                .where(t.orders.c.id == order_id)
+                .where(t.orders.c.id == order_id, t.orders.c.status == "approved")
                 .values(status=status, message=message)
             )
             self._audit.append(connection, now, f"order_{status}", order_id, why=message)
@@ -289,4 +298,6 @@ class OperationsBook:
 
 
 def _identity(row: Any) -> Identity:
-    return Identity(row.chain_id, row.genesis, row.kernel, row.treasury, row.secret_mark)
+    return Identity(
+        row.chain_id, row.genesis, row.kernel, row.vault, row.usdc, row.treasury, row.secret_mark
+    )

@@ -33,11 +33,13 @@ class PolicyBook:
         version = connection.execute(select(func.max(t.policies.c.version))).scalar()
         if version is None:
             raise ConfigurationError("no policy was applied yet: run `coordinator policy apply`")
-        if self._cached is None or self._cached[0] != version:
+        # A local name: another thread with an older snapshot may change the attribute.
+        cached = self._cached
+        if cached is None or cached[0] != version:
             query = select(t.policies.c.document).where(t.policies.c.version == version)
             document = json.loads(connection.execute(query).scalar_one())
-            self._cached = (version, Policy.from_dict(document))
-        return self._cached[1]
+            cached = self._cached = (version, Policy.from_dict(document))
+        return cached[1]
 
     def activate(
         self, policy: Policy, *, treasury: str, author: str, reason: str, now: int

@@ -21,6 +21,7 @@ from coordinator.ledger.audit import AuditLog
 from coordinator.ledger.counters import place_hold, read_usage
 from coordinator.ledger.database import Database
 from coordinator.ledger.facts import read_facts
+from coordinator.ledger.leases import Lease, fence
 from coordinator.ledger.moves import end_unsigned, expire, move
 from coordinator.ledger.policies import PolicyBook
 from coordinator.ledger.reading import TxUrl, limit_row, load_purchase, load_purchases
@@ -114,20 +115,26 @@ class PurchaseBook:
             self._order(connection, purchase_id, "settle_wanted", by, now)
             return self._load(connection, purchase_id)
 
-    def fail(self, purchase_id: str, status: Status, reason: Reason, *, now: int) -> None:
-        """End a purchase that has no escrow: FAILED or CANCELLED.
+    def fail(
+        self, lease: Lease, purchase_id: str, status: Status, reason: Reason, *, now: int
+    ) -> bool:
+        """End a purchase that has no escrow: FAILED or CANCELLED; False when it moved meanwhile.
 
         With nothing signed the hold is voided at once; otherwise when the receipts that prove it
-        are final.
+        are final. LeaseLost when another executor has taken over.
         """
         with self._database.write() as connection:
+            fence(connection, lease)
             purchase = self._known(connection, purchase_id)
-            last = connection.execute(
-                select(func.max(t.attempts.c.block_number))
+            waiting = purchase.status in (Status.APPROVED, Status.CREATED)
+            if not waiting or self._in_flight(connection, purchase_id):
+                return False
+            count, last = connection.execute(
+                select(func.count(), func.max(t.attempts.c.block_number))
                 .join(t.steps, t.steps.c.id == t.attempts.c.step_id)
                 .where(t.steps.c.purchase_id == purchase_id)
-            ).scalar()
-            if last is None:
+            ).one()
+            if count == 0:
                 end_unsigned(connection, self._audit, purchase, status, reason, now)
             else:
                 move(
@@ -137,8 +144,9 @@ class PurchaseBook:
                     status,
                     now,
                     reason=reason,
-                    ended_at_block=last,
+                    ended_at_block=last or 0,
                 )
+            return True
 
     def explain_cancel(self, purchase_id: str, reason: Reason, *, now: int) -> None:
         """Keep why an empty escrow is being cancelled; the chain's event will end the purchase."""

@@ -9,6 +9,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Select, func, select
 
+from coordinator.domain.decision import Decision
 from coordinator.domain.journal import EntryKind
 from coordinator.domain.limits import Limit, LimitState, Scope, ScopeKind, Usage, Window
 from coordinator.domain.purchase import (
@@ -216,6 +217,16 @@ def limit_row(state: LimitState) -> dict[str, Any]:
         "resets_at": state.resets_at,
         "broken": state.broken,
     }
+
+
+def stored_decision(decision: Decision) -> str:
+    """A decision's reasons and limits, as a purchase keeps them."""
+    return json.dumps(
+        {
+            "reasons": [reason.as_dict() for reason in decision.reasons],
+            "limits": [limit_row(state) for state in decision.limits],
+        }
+    )
 
 
 def reason_of(stored: dict[str, str]) -> Reason:

@@ -180,6 +180,7 @@ steps = Table(
     _one_of("status", StepStatus),
     Index("steps_purchase", "purchase_id"),
     Index("steps_status", "status"),
+    Index("steps_reference", "reference"),
 )
 
 attempts = Table(
@@ -315,6 +316,8 @@ identity = Table(
     Column("chain_id", BigInteger, primary_key=True),
     Column("genesis", String(66), nullable=False),
     Column("kernel", String(42), nullable=False),
+    Column("vault", String(42), nullable=False),
+    Column("usdc", String(42), nullable=False),
     Column("treasury", String(42), nullable=False),
     # A keyed hash that only the same id secret gives: another would break keys and audit log.
     Column("secret_mark", String(64), nullable=False),

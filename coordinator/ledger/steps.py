@@ -7,6 +7,7 @@ from typing import Any
 
 from sqlalchemy import Connection, func, insert, select, update
 
+from coordinator.domain.purchase import Status
 from coordinator.domain.steps import IN_FLIGHT, Attempt, Call, Receipt, Step, StepKind, StepStatus
 from coordinator.domain.usdc import Usdc
 from coordinator.ledger import schema as t
@@ -16,6 +17,7 @@ from coordinator.ledger.leases import Lease, fence
 
 _s = t.steps.c
 _a = t.attempts.c
+_IN_FLIGHT = [status.value for status in IN_FLIGHT]
 _SPENDING = frozenset({StepKind.CREATE, StepKind.LINK})
 
 
@@ -33,10 +35,14 @@ class StepBook:
     ) -> list[Step]:
         """Give each call the next nonce, in order; ``nonce_floor`` is the chain's count.
 
-        LeaseLost, and nothing written, when another executor has taken over.
+        Empty, and nothing written, when one of them is not due any more: its purchase was
+        cancelled, paused or contested after it was planned. LeaseLost likewise when another
+        executor has taken over.
         """
         with self._database.write() as connection:
             fence(connection, lease)
+            if not all(self._still_due(connection, call) for call in calls):
+                return []
             highest = connection.execute(
                 select(func.max(_s.nonce)).where(
                     _s.chain_id == self._chain_id, _s.signer == self._signer
@@ -85,7 +91,9 @@ class StepBook:
         kept = []
         with self._database.write() as connection:
             fence(connection, lease)
-            paused = self._paused_purchases(connection, [step for step, _ in signed])
+            paused = self._paused_purchases(
+                connection, [step.call.purchase_id for step, _ in signed]
+            )
             for step, attempt in signed:
                 if step.kind in _SPENDING and step.call.purchase_id in paused and not step.attempts:
                     self._make_fill(connection, step, fill)
@@ -117,7 +125,7 @@ class StepBook:
     def in_flight(self) -> list[Step]:
         """Steps that could still be mined, in nonce order."""
         with self._database.read() as connection:
-            return self._load(connection, _s.status.in_([s.value for s in IN_FLIGHT]))
+            return self._load(connection, _s.status.in_(_IN_FLIGHT))
 
     def of_purchase(self, purchase_id: str) -> list[Step]:
         """Every step of the purchase, in nonce order."""
@@ -149,11 +157,14 @@ class StepBook:
                         l1_fee_wei=receipt.l1_fee_wei,
                     )
                 )
-                connection.execute(
+                changed = connection.execute(
                     update(t.steps)
-                    .where(_s.id == step.id)
+                    .where(_s.id == step.id, _s.status.in_(_IN_FLIGHT))
                     .values(status=status.value, revert_reason=revert_reason)
                 )
+                if changed.rowcount == 0:
+                    continue  # another executor has stored it
+                self._end_order(connection, step, receipt.succeeded, revert_reason, now)
                 self._audit.append(
                     connection,
                     now,
@@ -168,9 +179,14 @@ class StepBook:
     def displace(self, step: Step, *, now: int) -> None:
         """Note that a transaction which is not ours was mined at the step's nonce."""
         with self._database.write() as connection:
-            connection.execute(
-                update(t.steps).where(_s.id == step.id).values(status=StepStatus.DISPLACED.value)
+            changed = connection.execute(
+                update(t.steps)
+                .where(_s.id == step.id, _s.status.in_(_IN_FLIGHT))
+                .values(status=StepStatus.DISPLACED.value)
             )
+            if changed.rowcount == 0:
+                return
+            self._end_order(connection, step, False, "another transaction took its nonce", now)
             self._audit.append(
                 connection,
                 now,
@@ -212,6 +228,39 @@ class StepBook:
                 sums[kind] = (count + 1, gas + used, wei + used * price + l1_fee)
         return sums
 
+    def _still_due(self, connection: Connection, call: Call) -> bool:
+        if call.purchase_id is None:
+            return True
+        p = t.purchases.c
+        query = select(p.status, p.cancel_wanted).where(p.id == call.purchase_id)
+        purchase = connection.execute(query).one()
+        if call.kind in _SPENDING:
+            waiting = purchase.status in (Status.APPROVED.value, Status.CREATED.value)
+            paused = call.purchase_id in self._paused_purchases(connection, [call.purchase_id])
+            return waiting and not purchase.cancel_wanted and not paused
+        if call.kind is StepKind.SETTLE:
+            bond = select(t.holds.c.id).where(
+                t.holds.c.purchase_id == call.purchase_id,
+                t.holds.c.kind == "bond",
+                t.holds.c.status == "held",
+            )
+            contested = connection.execute(bond).first() is not None
+            return call.contested or not contested
+        return True
+
+    def _end_order(
+        self, connection: Connection, step: Step, done: bool, why: str | None, now: int
+    ) -> None:
+        if step.call.reference is None:
+            return
+        status = "done" if done else "failed"
+        connection.execute(
+            update(t.orders)
+            .where(t.orders.c.id == step.call.reference, t.orders.c.status == "approved")
+            .values(status=status, message=why)
+        )
+        self._audit.append(connection, now, f"order_{status}", step.call.reference, why=why)
+
     def _load(self, connection: Connection, where: Any) -> list[Step]:
         own = (_s.chain_id == self._chain_id, _s.signer == self._signer)
         rows = connection.execute(select(t.steps).where(where, *own).order_by(_s.nonce)).all()
@@ -236,9 +285,11 @@ class StepBook:
             )
         )
 
-    def _paused_purchases(self, connection: Connection, steps: Sequence[Step]) -> set[str]:
+    def _paused_purchases(
+        self, connection: Connection, purchase_ids: Iterable[str | None]
+    ) -> set[str]:
         paused = {(row.scope_kind, row.scope_id) for row in connection.execute(select(t.pauses))}
-        ids = {step.call.purchase_id for step in steps if step.call.purchase_id}
+        ids = {purchase_id for purchase_id in purchase_ids if purchase_id}
         if not paused or not ids:
             return set()
         p = t.purchases.c

@@ -632,7 +632,7 @@ def test_a_secrets_file_that_can_not_be_read_is_named(
         path,
         ConfigurationError,
         lambda: start(**{name: None, f"{name}_FILE": str(file)}),
-        says=f"{name}_FILE: ",
+        says=f"{name}_FILE ",
     )
 
 

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from coordinator.domain.chain_events import EMPTY, EscrowState
+from coordinator.domain.errors import ImpossibleState
 from coordinator.domain.planning import Action, OpenPurchase, OwnEscrow, Plan, plan
 from coordinator.domain.policy import EscrowTerms
 from coordinator.domain.purchase import OPEN, Status
@@ -79,6 +80,7 @@ def purchase(
         cancel_wanted=False,
         settle_wanted=False,
         stranded=None,
+        key_known=False,
         escrows=escrows,
         steps=steps,
     )
@@ -391,15 +393,21 @@ moments = st.sampled_from([0, APPROVED_AT, LAST_MOMENT + 1, DEADLINE, DEADLINE +
 def test_no_plan_pays_twice_or_touches_what_has_ended(
     one: OpenPurchase, paused: bool, early: bool, disputing: bool, now: int, chain_time: int
 ) -> None:
-    chosen = choose(
-        one,
-        paused=paused,
-        early_settle=early,
-        disputing=disputing,
-        now=now,
-        chain_time=chain_time,
-    )
     linked = any(held.linked for held in one.escrows)
+    proved = any(s.kind is StepKind.LINK and s.status is StepStatus.MINED for s in one.steps)
+    try:
+        chosen = choose(
+            one,
+            paused=paused,
+            early_settle=early,
+            disputing=disputing,
+            now=now,
+            chain_time=chain_time,
+        )
+    except ImpossibleState:
+        assert proved
+        assert not linked
+        return
     meant = next((held for held in one.escrows if held.escrow_id == chosen.escrow_id), None)
     if chosen.action is not Action.WAIT:
         assert not any(sent.in_flight for sent in one.steps)
@@ -417,3 +425,9 @@ def test_no_plan_pays_twice_or_touches_what_has_ended(
         assert (meant.state in EMPTY) == (chosen.action in (Action.LINK, Action.CANCEL))
     if chosen.action is Action.FAIL or (chosen.action is Action.CANCEL and not linked):
         assert chosen.reason is not None
+
+
+def test_a_funding_that_the_books_do_not_have_stops_rather_than_pays_again() -> None:
+    one = purchase(Status.APPROVED, steps=(step(StepKind.LINK, StepStatus.MINED),))
+    with pytest.raises(ImpossibleState, match="an endpoint left out logs"):
+        choose(one)

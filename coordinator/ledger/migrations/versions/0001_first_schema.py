@@ -56,6 +56,8 @@ def upgrade() -> None:
         sa.Column("chain_id", sa.BigInteger(), nullable=False),
         sa.Column("genesis", sa.String(length=66), nullable=False),
         sa.Column("kernel", sa.String(length=42), nullable=False),
+        sa.Column("vault", sa.String(length=42), nullable=False),
+        sa.Column("usdc", sa.String(length=42), nullable=False),
         sa.Column("treasury", sa.String(length=42), nullable=False),
         sa.Column("secret_mark", sa.String(length=64), nullable=False),
         sa.PrimaryKeyConstraint("chain_id"),
@@ -323,6 +325,7 @@ def upgrade() -> None:
     )
     with op.batch_alter_table("steps", schema=None) as batch_op:
         batch_op.create_index("steps_purchase", ["purchase_id"], unique=False)
+        batch_op.create_index("steps_reference", ["reference"], unique=False)
         batch_op.create_index("steps_status", ["status"], unique=False)
 
     op.create_table(
