@@ -151,11 +151,11 @@ class Executor:
         return seen
 
     def idle(self) -> bool:
-        """Whether nothing is signed and open, and no purchase waits to be created."""
+        """Whether nothing is signed and open, and no purchase waits that this can move on."""
         if self._sender.in_flight() or self._operations.orders("approved"):
             return False
         waiting = (Status.APPROVED, Status.CREATED)
-        return not any(p.status in waiting for p in self._books.open_purchases())
+        return not any(p.status in waiting and not p.stranded for p in self._books.open_purchases())
 
     def _run(self) -> None:
         pause = self._poll_seconds
