@@ -7,6 +7,7 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Final, Literal
+from urllib.parse import urlsplit
 
 from dotenv import dotenv_values
 from pydantic import Field, ValidationError, field_validator
@@ -54,6 +55,15 @@ class Settings(BaseSettings):
     @classmethod
     def _address(cls, value: str | None) -> str | None:
         return checksummed(value) if value else None
+
+    @field_validator("rpc_url")
+    @classmethod
+    def _urls(cls, value: str | None) -> str | None:
+        for url in (value or "").split(","):
+            parts = urlsplit(url.strip())
+            if url.strip() and (parts.scheme not in ("http", "https") or not parts.hostname):
+                raise ValueError("must be URLs such as http://127.0.0.1:8545, comma separated")
+        return value
 
     @field_validator("finality")
     @classmethod

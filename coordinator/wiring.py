@@ -145,6 +145,7 @@ class Wiring:
     def _deployment_file(self) -> Deployment:
         if not self.network.local:
             return shipped_deployment(self.network.chain_ids[0])
+        self._check_local_chain()
         for chain_id in self.network.chain_ids:
             path = local_deployment_path(self.settings.deployments_folder, chain_id, self._genesis)
             if path.exists():
@@ -156,6 +157,18 @@ class Wiring:
         raise ConfigurationError(
             "no contracts are known on this local chain: run `coordinator deploy`"
         )
+
+    def _check_local_chain(self) -> None:
+        try:
+            chain_id = int(self.rpc.call("eth_chainId"), 16)
+        except ChainUnavailable:
+            return
+        if chain_id not in self.network.chain_ids:
+            known = " or ".join(map(str, self.network.chain_ids))
+            raise ConfigurationError(
+                f"COORDINATOR_RPC_URL is an endpoint of chain {chain_id}; network"
+                f" {self.network.name} is {known}: nothing was signed"
+            )
 
     @cached_property
     def _id_secret(self) -> bytes:

@@ -19,6 +19,7 @@ from rich.table import Table
 from coordinator import Coordinator, CoordinatorError, Purchase
 from coordinator.config import environment, load_settings
 from coordinator.domain.address import checksummed
+from coordinator.domain.errors import ChainUnavailable
 from coordinator.interfaces.crew import Errand, crew_policy, planned, run_crew, summary
 
 
@@ -35,8 +36,8 @@ def main() -> int:
     try:
         return _run(arguments, console)
     except (CoordinatorError, ValueError) as fault:
-        console.print(str(fault), style="red", markup=False)
-        return 2
+        console.print(f"error: {fault}", style="red", markup=False)
+        return 5 if isinstance(fault, ChainUnavailable) else 2
 
 
 def _show_plan(console: Console, *, as_json: bool) -> int:

@@ -41,7 +41,7 @@ _UNTIL: Final = {
     "final": frozenset[Status](),
 }
 _POLL_SECONDS: Final = 0.1
-_RECEIPTS_SECONDS: Final = 2
+_ROUND_SECONDS: Final = 2
 
 
 class Coordinator:
@@ -320,14 +320,18 @@ class Coordinator:
             if purchase.needs_approval or left <= 0:
                 return purchase
             if purchase.final or purchase.status in _UNTIL[until]:
-                # Its event is in the books; the receipts follow in the same round.
+                # Its event is in the books; receipts and the hold's end follow in the same round.
                 reached = reached or time.monotonic()
-                proved = all(t.status != "signed" for t in purchase.transactions)
-                if proved or time.monotonic() - reached > _RECEIPTS_SECONDS:
+                if self._told_whole(purchase) or time.monotonic() - reached > _ROUND_SECONDS:
                     return purchase
             self._raise_fault()
             with self._changed:
                 self._changed.wait(min(left, _POLL_SECONDS))
+
+    def _told_whole(self, purchase: Purchase) -> bool:
+        if any(t.status == "signed" for t in purchase.transactions):
+            return False
+        return not purchase.final or not self.wiring.purchases.holds(purchase.id)
 
     def _wait_for_order(self, order: Order, timeout_seconds: float) -> Order:
         deadline = time.monotonic() + timeout_seconds

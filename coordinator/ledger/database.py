@@ -33,6 +33,7 @@ class Database:
         self._timeout = lock_timeout_seconds
         self._turns = _Turns()
         self._lock_file: int | None = None
+        _make_private(self.path)
         self._engine = _engine(url, lock_timeout_seconds)
 
     def close(self) -> None:
@@ -164,6 +165,12 @@ def _file_of(url: str) -> Path:
     if not parsed.database or parsed.database == ":memory:" or parsed.query:
         raise ConfigurationError("COORDINATOR_DATABASE_URL must name a file: sqlite:///FILE")
     return Path(parsed.database)
+
+
+def _make_private(path: Path) -> None:
+    # SQLite makes files that everybody can read; its own others take this one's mode.
+    with contextlib.suppress(OSError):
+        os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
 
 
 def _wait_for_lock(file: int, got: threading.Event) -> None:

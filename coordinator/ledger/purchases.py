@@ -234,6 +234,16 @@ class PurchaseBook:
                 for found, h, s in connection.execute(query)
             }
 
+    def holds(self, purchase_id: str) -> bool:
+        """Whether the purchase still holds anything: after its end, until that is final."""
+        open_hold = exists().where(
+            t.holds.c.purchase_id == purchase_id,
+            t.holds.c.kind == "purchase",
+            t.holds.c.status == "held",
+        )
+        with self._database.read() as connection:
+            return bool(connection.execute(select(open_hold)).scalar())
+
     def stranded(self) -> Sequence[Purchase]:
         """Purchases whose USDC nobody here can free."""
         query = select(t.purchases).where(_p.stranded.is_not(None)).order_by(_p.seq)

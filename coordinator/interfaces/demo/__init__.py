@@ -129,4 +129,9 @@ def _leave_running(stage: Stage, console: Console) -> None:
         soft_wrap=True,
     )
     console.print(f"  {command} approvals list", soft_wrap=True)
-    console.print(f"To end both: kill {stage.anvil.pid} {worker.pid}", style="dim")
+    console.print(f"To end both: kill {stage.anvil.pid} {worker.pid}; rm -r {stage.folder}")
+    console.print(
+        "Purchases without an agent are those that the rebuilt database knows from the chain"
+        " alone, until an agent asks with their key again.",
+        style="dim",
+    )
