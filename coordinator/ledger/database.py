@@ -33,8 +33,7 @@ class Database:
         self._timeout = lock_timeout_seconds
         self._turns = _Turns()
         self._lock_file: int | None = None
-        _make_private(self.path)
-        self._engine = _engine(url, lock_timeout_seconds)
+        self._engine = _engine(url, self.path, lock_timeout_seconds)
 
     def close(self) -> None:
         """Give the connections and the lock file back."""
@@ -167,12 +166,6 @@ def _file_of(url: str) -> Path:
     return Path(parsed.database)
 
 
-def _make_private(path: Path) -> None:
-    # SQLite makes files that everybody can read; its own others take this one's mode.
-    with contextlib.suppress(OSError):
-        os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
-
-
 def _wait_for_lock(file: int, got: threading.Event) -> None:
     with contextlib.suppress(OSError):
         fcntl.flock(file, fcntl.LOCK_EX)
@@ -185,7 +178,7 @@ def _open_lock_file(database: Path) -> int:
     return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
 
 
-def _engine(url: str, busy_timeout_seconds: int) -> Engine:
+def _engine(url: str, path: Path, busy_timeout_seconds: int) -> Engine:
     engine = create_engine(
         url,
         pool_size=16,
@@ -194,6 +187,12 @@ def _engine(url: str, busy_timeout_seconds: int) -> Engine:
         connect_args={"timeout": busy_timeout_seconds},
         pool_timeout=30,
     )
+
+    @event.listens_for(engine, "do_connect")
+    def _make_file(*_: object) -> None:
+        # SQLite would make a file that everybody can read; the files beside it take its mode.
+        with contextlib.suppress(OSError):
+            os.close(os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600))
 
     @event.listens_for(engine, "connect")
     def _prepare(connection: Any, _: object) -> None:
