@@ -49,7 +49,7 @@ class GasReport:
             "as_of_block": self.block_number,
             "purchases_left": self.purchases_left,
             "warning": self.warning,
-            "by_agent_wei": dict(self.by_agent_wei),
+            "by_agent_wei": {agent or "treasury": wei for agent, wei in self.by_agent_wei.items()},
             "by_step": {
                 step: {"count": count, "gas_used": gas, "wei": wei}
                 for step, (count, gas, wei) in self.by_step.items()

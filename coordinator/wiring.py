@@ -111,6 +111,8 @@ class Wiring:
 
     @cached_property
     def database(self) -> Database:
+        # A missing key or id secret is told before a file is made.
+        self._id_secret, self.signer  # noqa: B018
         database = Database(self.settings.database_url)
         migrate(database)
         return database
@@ -176,9 +178,7 @@ class Wiring:
 
     @cached_property
     def audit(self) -> AuditLog:
-        # A missing secret is told before a database is made.
-        key = audit_key(self._id_secret)
-        return AuditLog(self.database, key)
+        return AuditLog(self.database, audit_key(self._id_secret))
 
     @cached_property
     def operations(self) -> OperationsBook:

@@ -385,7 +385,7 @@ class EvmChain:
 def check_endpoint(rpc: Rpc, network: Network, chain_id: int) -> None:
     """Refuse an endpoint of another chain; for ``anvil``, one that is not a local Anvil."""
     answered, version = rpc.batch([("eth_chainId", []), ("web3_clientVersion", [])])
-    said = int(answered, 16) if isinstance(answered, str) else 0
+    said = quantity(answered)
     if said not in network.chain_ids or said != chain_id:
         raise ConfigurationError(
             f"COORDINATOR_RPC_URL is an endpoint of chain {said}; {network.name} with these"

@@ -116,11 +116,13 @@ class Rpc:
 
     def _ask(self, url: str, calls: Sequence[Call]) -> list[Any]:
         if self._chain_id is not None and url not in self._right_chain:
+            where = urlsplit(url).netloc.rpartition("@")[2]
             answer = self._post(url, [("eth_chainId", [])])[0]
-            if not isinstance(answer, str) or int(answer, 16) != self._chain_id:
+            if not isinstance(answer, str):
+                raise ChainUnavailable(f"the endpoint {where} does not tell its chain")
+            if answer.lower() != hex(self._chain_id):
                 raise ConfigurationError(
-                    f"the endpoint {urlsplit(url).netloc.rpartition('@')[2]} of"
-                    f" COORDINATOR_RPC_URL is not on chain {self._chain_id}"
+                    f"the endpoint {where} of COORDINATOR_RPC_URL is not on chain {self._chain_id}"
                 )
             self._right_chain.add(url)
         return self._post(url, calls)

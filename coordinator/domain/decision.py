@@ -106,7 +106,7 @@ def decide(request: Request, facts: Facts) -> Decision:
                 Reason(
                     ReasonCode.APPROVAL_REQUIRED,
                     f"{request.amount} USDC is above {request.agent}'s threshold, {threshold};"
-                    f" {policy.approvals.required} approval(s) needed",
+                    f" approvals needed: {policy.approvals.required}",
                 )
             ]
     return Decision(

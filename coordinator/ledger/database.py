@@ -121,13 +121,13 @@ class _Turns:
 
     def take(self, timeout_seconds: float) -> bool:
         """Wait for the turn; False when it did not come in time."""
-        with self._inner:
-            if not self._taken:
-                self._taken = True
-                return True
-            mine = threading.Event()
-            self._waiting.append(mine)
+        mine = threading.Event()
         try:
+            with self._inner:
+                if not self._taken:
+                    self._taken = True
+                    return True
+                self._waiting.append(mine)
             came = mine.wait(timeout_seconds)
         except BaseException:
             if not self._give_up(mine):
@@ -139,7 +139,8 @@ class _Turns:
         with self._inner:
             if mine.is_set():
                 return False
-            self._waiting.remove(mine)
+            if mine in self._waiting:
+                self._waiting.remove(mine)
             return True
 
     def give_back(self) -> None:

@@ -125,6 +125,7 @@ def test_a_small_purchase_is_funded_and_asked_again_is_the_same_one(shell: Shell
     terms += ("--service", "papers", "--category", "api", "--task", "task-42")
     would = shell.json(*terms, "--dry-run")
     assert (would["dry_run"], would["outcome"], would["reason"]) == (True, "approved", None)
+    assert (would["agent"], would["amount"]) == ("research-agent", "25.00")
 
     bought = shell.command(*terms, "--idempotency-key", "task-42/papers")
 
@@ -247,6 +248,8 @@ def test_withdrawals_need_an_approver_and_arrive(shell: Shell) -> None:
     assert shell.json(*out, "eve", "-y", code=3)["error"]["code"] == "not_an_approver"
     assert shell.json(*out, "alice", "--dry-run")["dry_run"] is True
     assert _balance(shell, PAYEE) == Usdc("0")
+    large = ("withdraw", "--to", PAYEE, "--amount", "5000", "--reason", "x", "--approver", "alice")
+    assert shell.json(*large, "--dry-run", code=5)["error"]["code"] == "insufficient_usdc"
 
     sent = shell.command(*out, "alice", "--yes")
 

@@ -16,6 +16,7 @@ from coordinator.config import Secrets, load_settings
 from coordinator.domain.journal import Entry
 from coordinator.domain.policy import Policy
 from coordinator.domain.policy_text import parse_policy
+from coordinator.domain.ports import KillPoint
 from coordinator.domain.purchase import Purchase
 from coordinator.domain.steps import Step
 from coordinator.domain.usdc import ZERO, Usdc
@@ -85,6 +86,7 @@ class World:
         self.policy = self.make_policy(settle=settle, provider=provider)
         self._settings = settings
         self._passed = 0
+        self._due_at: dict[KillPoint, Callable[[], object]] = {}
         self._opened: list[Coordinator] = []
         self._secrets = {
             "TREASURY_PRIVATE_KEY": "0x" + secrets.token_hex(32),
@@ -115,7 +117,11 @@ class World:
         chosen |= self._settings | settings
         env = {f"COORDINATOR_{name.upper()}": value for name, value in chosen.items()}
         wiring = Wiring(
-            load_settings(env), Secrets(self._secrets), policy=self.policy, clock=self.clock
+            load_settings(env),
+            Secrets(self._secrets),
+            policy=self.policy,
+            clock=self.clock,
+            reach=self._reach,
         )
         coordinator = Coordinator(wiring, act=act)
         self._opened.append(coordinator)
@@ -133,6 +139,15 @@ class World:
 
     def clock(self) -> int:
         return int(time.time()) + self._passed
+
+    def at(self, point: KillPoint, act: Callable[[], object]) -> None:
+        """Let ``act`` happen once, when a coordinator next reaches ``point``."""
+        self._due_at[point] = act
+
+    def _reach(self, point: KillPoint) -> None:
+        act = self._due_at.pop(point, None)
+        if act is not None:
+            act()
 
     def pass_time(self, seconds: int) -> None:
         """Both clocks go on by ``seconds``; the chain's with a new block."""
@@ -225,6 +240,14 @@ class World:
         kinds = [s.kind.value for s in self.in_flight() if s.call.purchase_id == purchase.id]
         assert kinds == ["create", "link"]
         assert len(self.chain.pool(self.treasury)) == len(self.in_flight())
+        return purchase
+
+    def to_settle(self, amount: str = "5.00") -> Purchase:
+        """A delivered purchase that the next round settles, having asked the kernel first."""
+        purchase = self.fund(amount)
+        self.chain.deliver(purchase.escrow_id)
+        self.go()
+        assert self.coordinator.settle(purchase.id, approver="alice").done
         return purchase
 
     def get(self, purchase: Purchase) -> Purchase:

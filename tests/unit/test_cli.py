@@ -9,9 +9,11 @@ import re
 import stat
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from datetime import UTC, datetime
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -36,9 +38,10 @@ from coordinator.domain.purchase import Purchase, Request, Status
 from coordinator.domain.reasons import Reason, ReasonCode
 from coordinator.domain.usdc import Usdc
 from coordinator.interfaces import cli, doctor
-from coordinator.interfaces.cli import init, output
+from coordinator.interfaces.cli import approvals, init, output, purchases
 from coordinator.interfaces.cli.exits import of_fault, of_purchase, of_refusal
 from coordinator.interfaces.cli.times import moment
+from coordinator.interfaces.doctor.check import START_ANVIL, start_anvil
 
 ROOT = Path(__file__).resolve().parents[2]
 PROVIDER = "0x70997970C51812dc3A010C7d01b50e0d17dc79C8"
@@ -491,3 +494,156 @@ def test_the_wallets_key_comes_back_and_the_file_is_its_owners(
     monkeypatch.setenv("COORDINATOR_SIGNER", f"keystore:{path}")
     (listed,) = json.loads(said(capsys, "wallet", "list", "--json")[1])
     assert listed["in_use"] is True
+
+
+@pytest.mark.parametrize("width", [60, 80, 120])
+def test_at_every_width_amounts_and_ids_stand_whole(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, width: int
+) -> None:
+    monkeypatch.setenv("COLUMNS", str(width))
+    bought = "pur_01J9Z8K3M4N5P6Q7R8S9T0V1W2"
+    columns = ("id", "status", "agent", "provider", "USDC", "asked (UTC)")
+    row = (bought, "awaiting_approval", "a-research-agent", PROVIDER, "123456.75", "05-01 12:00")
+    output.table(*columns, rows=[row], right=("USDC",), wrap=("agent", "provider"))
+    limits = ("scope", "window", "limit", "spent", "held", "remaining", "resets (UTC)")
+    amounts = ("123456.78", "223456.78", "323456.78", "423456.78")
+    limit = ("agent:a-research-agent", "per purchase", *amounts, "12-01 00:00")
+    output.table(*limits, rows=[limit], right=limits[2:6], wrap=("scope", "window"))
+    text = capsys.readouterr().out
+    assert all(len(line) <= width for line in text.splitlines())
+    words = text.split()
+    assert {bought, PROVIDER, "123456.75", "awaiting_approval", *amounts} <= set(words)
+    assert "12-01 00:00" in text
+
+
+def test_the_version_is_the_packages(capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, _ = said(capsys, "--version")
+    assert code == 0
+    assert re.fullmatch(r"coordinator \d+\.\d+\S*\n", out)
+
+
+def test_without_a_chain_it_says_what_to_do(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def down(**_: object) -> None:
+        raise ChainUnavailable("the endpoint 127.0.0.1 did not answer")
+
+    monkeypatch.setattr("coordinator.interfaces.python.Coordinator.from_env", down)
+    code, _, err = said(capsys, "limits")
+    assert code == 5
+    assert len(err.splitlines()) == 1
+    assert "nothing more was sent; start the endpoint or change COORDINATOR_RPC_URL" in err
+
+
+def interrupted(*_: object, **__: object) -> None:
+    raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("asked", [False, True])
+def test_ctrl_c_tells_what_goes_on_without_the_person(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, asked: bool
+) -> None:
+    agent = SimpleNamespace(purchase=lambda **_: purchase("approved"))
+    coordinator = SimpleNamespace(
+        agent=lambda _: agent,
+        wiring=SimpleNamespace(signer=SimpleNamespace(address="0x" + "22" * 20)),
+        start=(lambda: None) if asked else interrupted,
+        wait_for=interrupted,
+    )
+    monkeypatch.setattr(purchases, "opened", lambda: nullcontext(coordinator))
+    code, _, err = said(capsys, *REQUEST, "--amount", "1", "--purpose", "x")
+    assert code == 1
+    if asked:
+        goes_on = "pur_1 is approved and goes on with the next command or a worker"
+        assert err == f"error: stopped by you: {goes_on}: coordinator purchase wait pur_1\n"
+    else:
+        assert err == "error: stopped by you: nothing was asked\n"
+
+
+def test_at_its_timeout_a_wait_says_how_far_it_got(capsys: pytest.CaptureFixture[str]) -> None:
+    purchases._tell_timeout(purchase("funded"), "final", 2)
+    purchases._tell_timeout(purchase("funded"), "funded", 2)
+    purchases._tell_timeout(purchase("settled"), "final", 2)
+    assert capsys.readouterr().err == "it is funded, not final, after 2 s; it goes on\n"
+
+
+def reviewed(monkeypatch: pytest.MonkeyPatch, approver: str, *typed: str) -> list[str]:
+    """The approvals that a review with these answers decided, with two that wait."""
+    policy = parse_policy(init.template("policy.toml"))
+    waiting = dataclasses.replace(
+        purchase("awaiting_approval"), amount=Usdc("75.00"), provider_name="paper-api"
+    )
+    decided: list[str] = []
+
+    def approve_now(_: object, item: Any, __: str, **___: object) -> int:
+        decided.append(item.id)
+        if item.id == "apr_1":
+            raise UnknownId("it does not wait any more")
+        return 0
+
+    coordinator = SimpleNamespace(
+        approvals=lambda: [SimpleNamespace(id=f"apr_{i}", purchase=waiting) for i in (1, 2)],
+        wiring=SimpleNamespace(policies=SimpleNamespace(current=lambda: policy)),
+    )
+    answers = iter(typed)
+    prompt: Callable[..., str] = lambda *_, **__: next(answers)  # noqa: E731
+    monkeypatch.setattr(approvals, "opened", lambda: nullcontext(coordinator))
+    monkeypatch.setattr(approvals, "at_terminal", lambda: True)
+    monkeypatch.setattr(approvals, "show_pending", lambda *_: None)
+    monkeypatch.setattr(approvals, "approve_now", approve_now)
+    monkeypatch.setattr("typer.prompt", prompt)
+
+    def confirm(question: str, **_: object) -> bool:
+        assert question == f"Approve 75.00 USDC to paper-api as {approver}?"
+        return next(answers) == "y"
+
+    monkeypatch.setattr("typer.confirm", confirm)
+    cli.main(["approvals", "review", "--approver", approver])
+    assert next(answers, None) is None
+    return decided
+
+
+def test_a_review_takes_only_its_own_words_and_asks_before_it_pays(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert reviewed(monkeypatch, "alice", "abort", "any", "a", "n", "quit") == []
+    assert capsys.readouterr().err == "type a, r, s or q\n" * 2
+    assert reviewed(monkeypatch, "alice", "s", "APPROVE", "y") == ["apr_2"]
+
+
+def test_a_refusal_does_not_end_a_review_but_a_wrong_name_does(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert reviewed(monkeypatch, "alice", "a", "y", "a", "y") == ["apr_1", "apr_2"]
+    assert "it does not wait any more" in capsys.readouterr().err
+    assert reviewed(monkeypatch, "eve") == []
+    assert "eve is not an approver" in capsys.readouterr().err
+
+
+def test_anvil_is_started_only_where_the_endpoint_is_this_machine() -> None:
+    assert start_anvil("http://127.0.0.1:8545") == START_ANVIL
+    assert start_anvil("http://localhost:8546,http://x") == START_ANVIL[:-2] + " --port 8546 &"
+    assert start_anvil("http://10.0.0.5:8545") is None
+
+
+def test_the_doctor_warns_of_secrets_that_others_can_read(
+    capsys: pytest.CaptureFixture[str], folder: Path
+) -> None:
+    assert said(capsys, "init", "--yes")[0] == 0
+    for mode, status in ((0o644, "warn"), (0o600, "ok")):
+        (folder / ".env").chmod(mode)
+        (check,) = (c for c in doctor.run() if c.name == "settings")
+        assert (check.status, check.action) == (
+            status,
+            "chmod 600 .env" if status == "warn" else None,
+        )
+
+
+def test_init_names_each_file_to_back_up_once(capsys: pytest.CaptureFixture[str]) -> None:
+    _, out, _ = said(capsys, "init", "--yes")
+    advice = out.partition("Back up, apart from each other")[2].partition("Next")
+    assert [line.split()[0] for line in advice[0].split("\n") if line] == [
+        ".env",
+        "coordinator.db",
+    ]
+    assert START_ANVIL in advice[2]

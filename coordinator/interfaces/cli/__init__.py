@@ -112,7 +112,23 @@ def _usage_message(fault: Any) -> str:
     return f"{said.rstrip('.')}; see `{fault.ctx.command_path} --help`"
 
 
-def _global_options(json: Json = False, debug: Debug = False, verbose: Verbose = False) -> None:
+def _tell_version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        print(f"coordinator {version('usdc-escrow-coordinator')}")
+        raise typer.Exit
+
+
+def _global_options(
+    json: Json = False,
+    debug: Debug = False,
+    verbose: Verbose = False,
+    version: Annotated[
+        bool,
+        typer.Option("--version", is_eager=True, callback=_tell_version, help="Show the version."),
+    ] = False,
+) -> None:
     set_mode(json=json, debug=debug, verbose=verbose)
 
 

@@ -44,6 +44,7 @@ def list_() -> None:
             for agent in found
         ),
         right=("asks a human above", "left today"),
+        wrap=("agent", "name", "role", "asks a human above"),
     )
 
 

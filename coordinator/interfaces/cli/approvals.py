@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
-from coordinator.domain.errors import UnknownId
+from coordinator.domain.errors import CoordinatorError, UnknownId
 from coordinator.interfaces.cli.command import (
     DryRun,
     Timeout,
@@ -22,7 +22,7 @@ from coordinator.interfaces.cli.command import (
     opened,
     refuse,
 )
-from coordinator.interfaces.cli.exits import ExitCode, of_purchase, of_refusal
+from coordinator.interfaces.cli.exits import ExitCode, of_fault, of_purchase, of_refusal
 from coordinator.interfaces.cli.output import (
     card,
     emit,
@@ -44,10 +44,16 @@ if TYPE_CHECKING:
 app = new_app("approvals", "See what waits for people, approve and reject it.")
 
 ApprovalId = Annotated[str, typer.Argument(metavar="ID", help="The approval, apr_…")]
-Approver = Annotated[str | None, typer.Option(help="Your name in the policy.")]
+Approver = Annotated[str | None, typer.Option(help="Your name in the policy (required).")]
 Wait = Annotated[
     bool, typer.Option("--wait/--no-wait", help="Drive what was approved until it is funded.")
 ]
+_ANSWERS: Final = {
+    **dict.fromkeys(("a", "approve"), "a"),
+    **dict.fromkeys(("r", "reject"), "r"),
+    **dict.fromkeys(("s", "skip"), "s"),
+    **dict.fromkeys(("q", "quit"), "q"),
+}
 
 
 @command(app, "list")
@@ -102,7 +108,7 @@ def approve(
             return _would_approve(coordinator, item, approver)
         if at_terminal() and not yes:
             show_pending(coordinator, item)
-        confirm(f"Approve {usdc(item.purchase.amount)} as {approver}?", yes=yes)
+        confirm(_question("Approve", item, approver), yes=yes)
         return approve_now(coordinator, item, approver, wait=wait, timeout_seconds=timeout_seconds)
 
 
@@ -110,7 +116,7 @@ def approve(
 def reject(
     approval_id: ApprovalId,
     approver: Approver = None,
-    reason: Annotated[str | None, typer.Option(help="Why; the agent is told.")] = None,
+    reason: Annotated[str | None, typer.Option(help="Why; the agent is told (required).")] = None,
     dry_run: DryRun = False,
     yes: Yes = False,
 ) -> int:
@@ -121,7 +127,7 @@ def reject(
         item = coordinator.wiring.approvals.get(approval_id)
         if dry_run:
             return _would_approve(coordinator, item, approver)
-        confirm(f"Reject {usdc(item.purchase.amount)} as {approver}?", yes=yes)
+        confirm(_question("Reject", item, approver), yes=yes)
         return _tell(coordinator.reject(approval_id, approver=approver, reason=reason))
 
 
@@ -134,12 +140,17 @@ def review(approver: Approver = None, wait: Wait = True, timeout_seconds: Timeou
             "a review needs a terminal: use list, approve ID and reject ID",
             ExitCode.INVALID,
         )
+    from coordinator.treasury import not_an_approver
+
     with opened() as coordinator:
         found = coordinator.approvals()
         if not found:
             say("nothing waits for approval")
             return ExitCode.OK
         approver = ask("Your name in the policy", approver, "--approver NAME")
+        refusal = not_an_approver(coordinator.wiring.policies.current(), approver)
+        if refusal is not None:
+            return refuse(refusal, of_refusal(refusal))
         for number, item in enumerate(found, start=1):
             say()
             say(f"{number} of {len(found)}", style="bold")
@@ -147,12 +158,27 @@ def review(approver: Approver = None, wait: Wait = True, timeout_seconds: Timeou
             answer = _choose()
             if answer == "q":
                 break
-            if answer == "a":
-                approve_now(coordinator, item, approver, wait=wait, timeout_seconds=timeout_seconds)
-            elif answer == "r":
-                why = str(typer.prompt("Reason", err=True))
-                _tell(coordinator.reject(item.id, approver=approver, reason=why))
+            try:
+                _decide(coordinator, item, approver, answer, wait, timeout_seconds)
+            except CoordinatorError as fault:
+                # The others can be decided all the same.
+                fail(fault.code, str(fault), of_fault(fault))
     return ExitCode.OK
+
+
+def _decide(
+    coordinator: Coordinator,
+    item: PendingApproval,
+    approver: str,
+    answer: str,
+    wait: bool,
+    timeout_seconds: int,
+) -> None:
+    if answer == "a" and typer.confirm(_question("Approve", item, approver), err=True):
+        approve_now(coordinator, item, approver, wait=wait, timeout_seconds=timeout_seconds)
+    elif answer == "r":
+        why = str(typer.prompt("Reason", err=True))
+        _tell(coordinator.reject(item.id, approver=approver, reason=why))
 
 
 def approve_now(
@@ -206,9 +232,15 @@ def show_pending(coordinator: Coordinator, item: PendingApproval) -> None:
 def _choose() -> str:
     while True:
         said = str(typer.prompt("[a]pprove, [r]eject, [s]kip or [q]uit", err=True))
-        answer = said.strip().lower()[:1]
-        if answer in ("a", "r", "s", "q"):
+        answer = _ANSWERS.get(said.strip().lower())
+        if answer is not None:
             return answer
+        note("type a, r, s or q")
+
+
+def _question(what: str, item: PendingApproval, approver: str) -> str:
+    p = item.purchase
+    return f"{what} {usdc(p.amount)} to {p.provider_name or p.provider} as {approver}?"
 
 
 def _tell(answer: Answer) -> int:

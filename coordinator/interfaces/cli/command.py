@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
-from coordinator.domain.errors import CoordinatorError, InvalidRequest
+from coordinator.domain.errors import ChainUnavailable, CoordinatorError, InvalidRequest
 from coordinator.interfaces.cli.exits import ExitCode, of_fault
 
 if TYPE_CHECKING:
@@ -45,6 +45,9 @@ Timeout = Annotated[
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, and nothing else.")]
 Debug = Annotated[bool, typer.Option("--debug", help="Show tracebacks and debug logs.")]
 Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Show what happens.")]
+_NO_CHAIN: Final = (
+    "nothing more was sent; start the endpoint or change COORDINATOR_RPC_URL (coordinator doctor)"
+)
 _COMMON: Final[dict[str, Any]] = {"json": Json, "debug": Debug, "verbose": Verbose}
 
 
@@ -111,6 +114,10 @@ def carry_out(run: Callable[[], int]) -> int:
         return code
     except typer.Exit as ended:
         return ended.exit_code
+    except ChainUnavailable as fault:
+        # A node that refuses has answered: what it said is the whole of it.
+        what_to_do = f": {_NO_CHAIN}" if fault.code == ChainUnavailable.code else ""
+        return fail(fault.code, f"{fault}{what_to_do}", of_fault(fault))
     except CoordinatorError as fault:
         return fail(fault.code, str(fault), of_fault(fault))
     except (KeyboardInterrupt, typer.Abort):

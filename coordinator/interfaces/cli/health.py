@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from itertools import groupby
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
@@ -14,6 +14,9 @@ from coordinator.interfaces.cli.output import emit, say, table
 
 if TYPE_CHECKING:
     from coordinator.interfaces.doctor import Check
+
+
+_PIPED_WIDTH: Final = 120
 
 
 def doctor() -> int:
@@ -31,7 +34,8 @@ def doctor() -> int:
             "found",
             "what to do",
             rows=_rows(found),
-            wrap=("found", "what to do"),
+            wrap=("check", "found", "what to do"),
+            piped_width=_PIPED_WIDTH,
         )
         counts = [sum(c.status == status for c in found) for status in ("ok", "warn", "fail")]
         say()

@@ -16,6 +16,7 @@ from coordinator.domain.errors import CoordinatorError, InvalidRequest
 from coordinator.interfaces.cli.command import ask, at_terminal, mode, note
 from coordinator.interfaces.cli.output import card, emit, heading, next_commands, say
 from coordinator.interfaces.cli.wallet import KEYSTORE_FOLDER
+from coordinator.interfaces.doctor.check import start_anvil
 
 _KEYS: Final = ("new-env", "new-keystore", "existing")
 _KEY_NAME: Final = "TREASURY_PRIVATE_KEY"
@@ -239,15 +240,15 @@ def template(name: str) -> str:
 
 def _advise(answers: Answers, address: str | None) -> None:
     heading("Back up, apart from each other")
-    say("  .env            the id secret proves which escrows are yours; a new one loses them")
-    if answers.key == "new-env":
-        say("  .env            the treasury's key; for a wallet with real USDC use a keystore")
-    elif answers.key == "new-keystore":
+    holds = "id secret and key" if answers.key == "new-env" else "id secret"
+    say(f"  .env            {holds}: nobody can restore what it holds")
+    if answers.key == "new-keystore":
         say("  the keystore    and its password, which nobody can restore")
-    say("  coordinator.db  made at the first command: budgets, approvals, the audit log")
+    say("  coordinator.db  budgets, approvals, the audit log (keep apart from .env)")
     if answers.network == "anvil":
+        start = start_anvil(answers.rpc_url)
         next_commands(
-            "anvil --chain-id 84532 &",
+            *([start] if start else []),
             "coordinator deploy",
             "coordinator fund",
             "coordinator doctor",

@@ -142,8 +142,8 @@ def fund(
 def withdraw(
     to: Annotated[str, typer.Option(help="The address that gets it.")],
     amount: Annotated[str, typer.Option(help='USDC as digits, such as "25.00".')],
-    approver: Annotated[str | None, typer.Option(help="Who decides it.")] = None,
-    reason: Annotated[str | None, typer.Option(help="Why, for the audit log.")] = None,
+    approver: Annotated[str | None, typer.Option(help="Who decides it (required).")] = None,
+    reason: Annotated[str | None, typer.Option(help="Why, for the audit log (required).")] = None,
     timeout_seconds: Timeout = 60,
     dry_run: DryRun = False,
     yes: Yes = False,
@@ -180,7 +180,16 @@ def _tell_fund_plan(coordinator: Coordinator, amount: str, eth: str) -> int:
 
 
 def _tell_withdrawal_plan(coordinator: Coordinator, terms: dict[str, str]) -> int:
+    from coordinator.domain.purchase import positive_amount
+
     seen = coordinator.wiring.chain.observe()
+    if positive_amount(terms["amount"]) > seen.usdc_balance:
+        return fail(
+            "insufficient_usdc",
+            f"the treasury holds {usdc(seen.usdc_balance)}: not enough for {usdc(terms['amount'])}",
+            ExitCode.CHAIN,
+            dry_run=True,
+        )
     if mode.json:
         emit({"dry_run": True, **terms, "usdc_balance": str(seen.usdc_balance)})
     else:

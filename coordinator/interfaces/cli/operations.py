@@ -35,8 +35,11 @@ from coordinator.interfaces.cli.output import (
 if TYPE_CHECKING:
     from coordinator.interfaces.python import Coordinator
 
-By = Annotated[str | None, typer.Option(help="Who does it, for the audit log.")]
-Reason = Annotated[str | None, typer.Option(help="Why, for the audit log.")]
+By = Annotated[str | None, typer.Option(help="Who does it, for the audit log (required).")]
+ByApprover = Annotated[
+    str | None, typer.Option("--by", help="Your name: only an approver of the policy (required).")
+]
+Reason = Annotated[str | None, typer.Option(help="Why, for the audit log (required).")]
 OfAgent = Annotated[str | None, typer.Option(help="Only this agent's spending.")]
 OfProvider = Annotated[str | None, typer.Option(help="Only spending to this provider.")]
 
@@ -53,7 +56,10 @@ def pause(
 
 
 def unpause(
-    reason: Reason = None, by: By = None, agent: OfAgent = None, provider: OfProvider = None
+    reason: Reason = None,
+    by: ByApprover = None,
+    agent: OfAgent = None,
+    provider: OfProvider = None,
 ) -> int:
     """Allow spending again, in an approver's name."""
     by = ask("Your name in the policy", by, "--by NAME")

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import sys
+import textwrap
 import time
 import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
@@ -22,6 +24,9 @@ if TYPE_CHECKING:
     from coordinator.reconciler import Progress
 
 _PIPED_WIDTH: Final = 250
+_BREAKABLE_WIDTH: Final = 12
+# Amounts, ids, addresses and hashes: a word that holds one is never broken.
+_WHOLE: Final = re.compile(r"[0-9]+\.[0-9]{2}|0x[0-9a-fA-F]{8}|\b[a-z]{3}_[0-9A-Za-z]{8}")
 _LONG_RANGE_BLOCKS: Final = 5000
 _STYLES: Final = {
     "denied": "red",
@@ -45,12 +50,12 @@ _STYLES: Final = {
 }
 
 
-def console(*, err: bool = False) -> Console:
+def console(*, err: bool = False, piped_width: int = _PIPED_WIDTH) -> Console:
     """Writes for people; when piped no colour, and wide enough that no id is broken."""
     from rich.console import Console
 
     stream = sys.stderr if err else sys.stdout
-    width = None if stream.isatty() or os.environ.get("COLUMNS") else _PIPED_WIDTH
+    width = None if stream.isatty() or os.environ.get("COLUMNS") else piped_width
     return Console(file=stream, width=width, markup=False, highlight=False, emoji=False)
 
 
@@ -81,28 +86,71 @@ def table(
     rows: Iterable[Sequence[Any]],
     right: Sequence[str] = (),
     wrap: Sequence[str] = (),
+    piped_width: int = _PIPED_WIDTH,
 ) -> None:
-    """Print a table; in a narrow terminal cells go on below, nothing is cut off.
+    """Print a table; where it is too wide the columns in ``wrap`` go on below.
 
-    The columns in ``wrap`` hold text and give way first.
+    Nothing is cut off and no amount or id is broken: where that is not enough, each row is
+    printed as lines of names and values.
     """
     from rich import box
-    from rich.measure import Measurement
     from rich.table import Table
 
+    out = console(piped_width=piped_width)
+    cells = [["" if cell is None else visible(str(cell)) for cell in row] for row in rows]
+    widths = _widths(columns, cells, wrap, out.width)
+    if widths is None:
+        _rows_as_lines(columns, cells, wrap, out.width)
+        return
     made = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0), header_style="bold")
     made.show_edge = False
-    for name in columns:
+    for name, width in zip(columns, widths, strict=True):
         side: Literal["left", "right"] = "right" if name in right else "left"
-        made.add_column(name, justify=side, overflow="fold", no_wrap=name not in wrap)
-    _fill(made, rows)
-    out = console()
-    wide = out.options.update(max_width=100_000)
-    if Measurement.get(out, wide, made).minimum > out.width:
-        # Cells that must not wrap would be cut.
-        for column in made.columns:
-            column.no_wrap = False
+        made.add_column(name, justify=side, overflow="fold", width=width)
+    _fill(made, cells)
     out.print(made)
+
+
+def _widths(
+    columns: Sequence[str], cells: Sequence[Sequence[str]], wrap: Sequence[str], width: int
+) -> list[int] | None:
+    """Each column's width, the widest in ``wrap`` made narrower first; None: it can't fit."""
+    from rich.cells import cell_len
+
+    wanted, least = [], []
+    for i, name in enumerate(columns):
+        texts = [name, *(row[i] for row in cells)]
+        wanted.append(max(map(cell_len, texts)))
+        words = [word for text in texts for word in text.split()]
+        kept = (
+            cell_len(word) if _WHOLE.search(word) else min(cell_len(word), _BREAKABLE_WIDTH)
+            for word in words
+        )
+        least.append(max(kept, default=0) if name in wrap else wanted[-1])
+    over = sum(wanted) + 2 * len(columns) - 1 - width
+    while over > 0:
+        free = [i for i in range(len(columns)) if wanted[i] > least[i]]
+        if not free:
+            return None
+        wanted[max(free, key=wanted.__getitem__)] -= 1
+        over -= 1
+    return wanted
+
+
+def _rows_as_lines(
+    columns: Sequence[str], cells: Sequence[Sequence[str]], wrap: Sequence[str], width: int
+) -> None:
+    names = max(map(len, columns)) + 2
+    for number, row in enumerate(cells):
+        if number:
+            say()
+        for name, cell in zip(columns, row, strict=True):
+            lines = [cell]
+            if name in wrap:
+                lines = textwrap.wrap(cell, max(width - names, 20), break_long_words=False)
+            for i, line in enumerate(lines if cell else ()):
+                shown = "" if i else name
+                say(f"{shown:<{names}}{line}", style=_STYLES.get(line))
 
 
 def card(title: str, status: str | None, rows: Iterable[tuple[str, Any]]) -> None:
@@ -153,6 +201,16 @@ def readable_time(at: int | str | None) -> str | None:
     return f"{moment.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC ({relation})"
 
 
+def short_time(at: int | str | None) -> str:
+    """A time for a table: without the year where that is this one."""
+    if at is None:
+        return ""
+    moment = datetime.fromisoformat(at) if isinstance(at, str) else datetime.fromtimestamp(at, UTC)
+    moment = moment.astimezone(UTC)
+    this_year = moment.year == datetime.now(UTC).year
+    return f"{moment:%m-%d %H:%M}" if this_year else f"{moment:%Y-%m-%d %H:%M}"
+
+
 def span(seconds: int) -> str:
     """A length of time in its largest unit."""
     for unit, length in (("d", 86_400), ("h", 3600), ("min", 60)):
@@ -175,13 +233,14 @@ def limit_table(limits: Iterable[LimitState]) -> None:
                 state.usage.spent if counted else "",
                 state.usage.held if counted else "",
                 state.remaining,
-                (readable_time(state.resets_at) or "")[:16],
+                short_time(state.resets_at),
             )
         )
     columns = ("", "scope", "window", "limit", "spent", "held", "remaining", "resets (UTC)")
     right = ("limit", "spent", "held", "remaining")
     first = 0 if any(row[0] for row in rows) else 1
-    table(*columns[first:], rows=[row[first:] for row in rows], right=right)
+    shown = [row[first:] for row in rows]
+    table(*columns[first:], rows=shown, right=right, wrap=("scope", "window"))
 
 
 @contextmanager

@@ -12,6 +12,7 @@ from coordinator.interfaces.cli.output import (
     next_commands,
     readable_time,
     say,
+    short_time,
     table,
     usdc,
 )
@@ -109,17 +110,20 @@ def show_purchases(found: Sequence[Purchase]) -> None:
                 p.agent or "unattributed",
                 p.provider_name or p.provider,
                 p.amount,
-                (readable_time(p.created_at) or "")[:16],
+                short_time(p.created_at),
             )
             for p in found
         ),
         right=("USDC",),
+        wrap=("agent", "provider"),
     )
 
 
-def show_decision(decision: Decision) -> None:
+def show_decision(decision: Decision, *, agent: str, amount: str) -> None:
     """Print what would be decided."""
     rows: list[tuple[str, Any]] = [
+        ("agent", agent),
+        ("amount", usdc(amount)),
         ("provider", named(decision.provider_name, decision.provider)),
         ("service", decision.service),
         ("category", decision.category),

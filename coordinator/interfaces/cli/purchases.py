@@ -17,6 +17,7 @@ from coordinator.interfaces.cli.command import (
     at_terminal,
     command,
     confirm,
+    fail,
     mode,
     new_app,
     note,
@@ -55,8 +56,8 @@ def request(
     purpose: Annotated[str, typer.Option(help="Why, for people.")],
     service: Annotated[str | None, typer.Option(help="The provider's service name.")] = None,
     category: Annotated[str | None, typer.Option(help="Default: the policy's.")] = None,
-    task: Annotated[str | None, typer.Option()] = None,
-    session: Annotated[str | None, typer.Option()] = None,
+    task: Annotated[str | None, typer.Option(help="The task it is for.")] = None,
+    session: Annotated[str | None, typer.Option(help="The session that asks.")] = None,
     idempotency_key: Annotated[
         str | None, typer.Option(help="The same key never pays twice.")
     ] = None,
@@ -68,6 +69,8 @@ def request(
     yes: Yes = False,
 ) -> int:
     """Ask to buy; the policy decides at once, and what it allows is funded on chain."""
+    from coordinator.domain.purchase import Request
+
     terms: dict[str, Any] = {
         "provider": provider,
         "amount": amount,
@@ -77,21 +80,32 @@ def request(
         "task": task,
         "session": session,
     }
-    with opened() as coordinator:
-        asking = coordinator.agent(agent)
-        if dry_run:
-            return _tell_decision(asking.check(**terms))
-        # Software asks without a terminal, and the policy is what it has to pass.
-        if at_terminal() and not yes:
-            confirm(f"{agent} buys from {provider} for {amount} USDC?", yes=False)
-        purchase = asking.purchase(
-            **terms, idempotency_key=idempotency_key, wait=wait, timeout_seconds=timeout_seconds
-        )
-        if not wait and purchase.status.value == "approved":
-            tell_worker(coordinator)
-        if wait:
-            purchase = with_receipts(coordinator, purchase)
-        return _tell(purchase, until="funded" if wait else None)
+    said = "nothing was asked"
+    try:
+        with opened() as coordinator:
+            asking = coordinator.agent(agent)
+            if dry_run:
+                return _tell_decision(asking.check(**terms), agent, amount)
+            # Software asks without a terminal, and the policy is what it has to pass.
+            if at_terminal() and not yes:
+                confirm(f"{agent} buys from {provider} for {amount} USDC?", yes=False)
+            # What is malformed is told first, then an endpoint that is down; then it is asked.
+            Request.of(agent=agent, treasury_address=coordinator.wiring.signer.address, **terms)
+            if wait:
+                coordinator.start()
+            said = f"it may have been asked: coordinator purchase list --agent {agent}"
+            purchase = asking.purchase(**terms, idempotency_key=idempotency_key, wait=False)
+            said = _stopped(purchase)
+            if wait and not (purchase.final or purchase.needs_approval):
+                purchase = coordinator.wait_for(purchase.id, timeout_seconds=timeout_seconds)
+                said = _stopped(purchase)
+                purchase = with_receipts(coordinator, purchase)
+                _tell_timeout(purchase, "funded", timeout_seconds)
+            elif purchase.status.value == "approved":
+                tell_worker(coordinator)
+            return _tell(purchase, until="funded" if wait else None)
+    except (KeyboardInterrupt, typer.Abort):
+        return fail("aborted", f"stopped by you: {said}", ExitCode.FAILED)
 
 
 @command(app, "show")
@@ -146,6 +160,7 @@ def wait(
                 purchase_id, until=until, timeout_seconds=timeout_seconds
             )
             purchase = with_receipts(coordinator, purchase)
+            _tell_timeout(purchase, until, timeout_seconds)
     return _tell(purchase, until=until)
 
 
@@ -167,7 +182,9 @@ def cancel(
 @command(app, "settle")
 def settle(
     purchase_id: PurchaseId,
-    approver: Annotated[str | None, typer.Option(help="Who decides it.")] = None,
+    approver: Annotated[
+        str | None, typer.Option(help="Who decides it (required without --agent).")
+    ] = None,
     agent: Annotated[
         str | None, typer.Option(help="The agent whose purchase it is, up to its threshold.")
     ] = None,
@@ -196,8 +213,8 @@ def settle(
 @command(app, "dispute")
 def dispute(
     purchase_id: PurchaseId,
-    approver: Annotated[str | None, typer.Option(help="Who decides it.")] = None,
-    reason: Annotated[str | None, typer.Option(help="Why, for the audit log.")] = None,
+    approver: Annotated[str | None, typer.Option(help="Who decides it (required).")] = None,
+    reason: Annotated[str | None, typer.Option(help="Why, for the audit log (required).")] = None,
     timeout_seconds: Timeout = 60,
     dry_run: DryRun = False,
     yes: Yes = False,
@@ -294,13 +311,31 @@ def _tell(purchase: Purchase, *, until: str | None) -> int:
     return of_purchase(purchase, until=until)
 
 
-def _tell_decision(decision: Decision) -> int:
+def _stopped(purchase: Purchase) -> str:
+    if purchase.final or purchase.needs_approval:
+        return f"{purchase.id} is {purchase.status}"
+    return (
+        f"{purchase.id} is {purchase.status} and goes on with the next command or a worker:"
+        f" coordinator purchase wait {purchase.id}"
+    )
+
+
+def _tell_timeout(purchase: Purchase, until: str, timeout_seconds: int) -> None:
+    """Say on stderr that the time was over before it got that far."""
+    on_its_way = not (purchase.final or purchase.needs_approval)
+    if on_its_way and of_purchase(purchase, until=until) != ExitCode.OK:
+        note(f"it is {purchase.status}, not {until}, after {timeout_seconds} s; it goes on")
+
+
+def _tell_decision(decision: Decision, agent: str, amount: str) -> int:
     if mode.json:
         from coordinator.domain.purchase import limit_dict
 
         emit(
             {
                 "dry_run": True,
+                "agent": agent,
+                "amount": amount,
                 "outcome": decision.outcome.value,
                 "reason": decision.reason.as_dict() if decision.reason else None,
                 "reasons": [reason.as_dict() for reason in decision.reasons],
@@ -312,7 +347,7 @@ def _tell_decision(decision: Decision) -> int:
             }
         )
     else:
-        show_decision(decision)
+        show_decision(decision, agent=agent, amount=amount)
     return of_decision(decision)
 
 

@@ -54,6 +54,7 @@ def _by(name: str, sums: dict[str, Any]) -> None:
             "held",
             rows=((who, used["spent"], used["held"]) for who, used in sums.items()),
             right=("spent", "held"),
+            wrap=(name,),
         )
 
 
@@ -104,6 +105,7 @@ def show_gas(found: dict[str, Any]) -> None:
             "ETH",
             rows=((who or "treasury", eth(wei)) for who, wei in found["by_agent_wei"].items()),
             right=("ETH",),
+            wrap=("agent",),
         )
 
 

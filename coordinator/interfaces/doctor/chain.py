@@ -16,7 +16,7 @@ from coordinator.chain.networks import (
 from coordinator.chain.rpc import Rpc
 from coordinator.domain.errors import ConfigurationError, CoordinatorError
 from coordinator.domain.usdc import ZERO, Usdc
-from coordinator.interfaces.doctor.check import Check, guarded, skipped
+from coordinator.interfaces.doctor.check import Check, guarded, skipped, start_anvil
 from coordinator.interfaces.doctor.local import LocalPatient
 from coordinator.reporting import eth
 
@@ -47,10 +47,10 @@ class ChainPatient:
             for name in ("endpoint", "chain id", "client", *_CHECKS):
                 yield skipped(name, "the settings are wrong")
             return
-        rpc = Rpc(
-            settings.rpc_urls or (network.rpc_url,), timeout_seconds=_TIMEOUT_SECONDS, tries=1
-        )
-        found = guarded("endpoint", "chain", lambda: _endpoint(rpc, network))
+        urls = settings.rpc_urls or (network.rpc_url,)
+        rpc = Rpc(urls, timeout_seconds=_TIMEOUT_SECONDS, tries=1)
+        start = start_anvil(urls[0]) if network.local else None
+        found = guarded("endpoint", "chain", lambda: _endpoint(rpc, start))
         yield found
         if found.status == "fail":
             for name in ("chain id", "client", *_CHECKS):
@@ -162,13 +162,12 @@ class ChainPatient:
         yield guarded("allowance", "chain", allowance)
 
 
-def _endpoint(rpc: Rpc, network: Network) -> Check:
+def _endpoint(rpc: Rpc, start: str | None) -> Check:
     started = time.monotonic()
     try:
         number = int(rpc.call("eth_blockNumber"), 16)
     except CoordinatorError as fault:
-        start = "anvil --chain-id 84532"
-        action = start if network.local else "set COORDINATOR_RPC_URL to one that answers"
+        action = start or "set COORDINATOR_RPC_URL to one that answers"
         return Check("endpoint", "fail", str(fault), action, "chain")
     milliseconds = int((time.monotonic() - started) * 1000)
     found = f"{', '.join(rpc.hosts)}, block {number:,}, {milliseconds} ms"

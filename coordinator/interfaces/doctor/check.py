@@ -5,10 +5,28 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final, Literal
+from urllib.parse import urlsplit
 
 Status = Literal["ok", "warn", "fail"]
 Area = Literal["configuration", "chain"]
 NOT_CHECKED: Final = "not checked"
+
+
+START_ANVIL: Final = "anvil --silent --chain-id 84532 --block-time 1 &"
+_LOOPBACK: Final = ("localhost", "127.0.0.1", "::1")
+
+
+def start_anvil(urls: str) -> str | None:
+    """The command that starts the local chain of these endpoints; None if it isn't here."""
+    try:
+        first = urlsplit(urls.partition(",")[0].strip())
+        port = first.port
+    except ValueError:
+        return None
+    if first.hostname not in _LOOPBACK:
+        return None
+    elsewhere = f" --port {port} &" if port not in (None, 8545) else " &"
+    return START_ANVIL.removesuffix(" &") + elsewhere
 
 
 @dataclass(frozen=True, slots=True)

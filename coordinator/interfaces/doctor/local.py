@@ -102,8 +102,12 @@ class LocalPatient:
         if not given:
             found = f"none are set; the defaults mean network {settings.network}"
             return Check("settings", "warn", found, _INIT)
-        source = ".env and the environment" if Path(".env").is_file() else "the environment"
-        return Check("settings", "ok", f"network {settings.network}, from {source}")
+        file = Path(".env")
+        source = ".env and the environment" if file.is_file() else "the environment"
+        found = f"network {settings.network}, from {source}"
+        if file.is_file() and file.stat().st_mode & 0o077:
+            return Check("settings", "warn", f"{found}; others can read .env", "chmod 600 .env")
+        return Check("settings", "ok", found)
 
     def _id_secret(self) -> Check:
         try:

@@ -1,0 +1,294 @@
+"""An endpoint that lags, forgets or lies makes the executor wait; it never costs USDC."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from coordinator import ConfigurationError, Usdc
+from coordinator.chain.rpc import RpcRefusal
+from coordinator.domain.chain_events import EscrowState
+from coordinator.domain.errors import ChainUnavailable, ImpossibleState
+from coordinator.domain.purchase import Purchase
+from coordinator.domain.usdc import ZERO
+from tests.integration.bad_endpoint import (
+    HEADER_NOT_FOUND,
+    INTERNAL_ERROR,
+    Ask,
+    BadEndpoint,
+    Call,
+    Tell,
+    alone,
+    instead,
+)
+from tests.integration.world import World
+
+HOUR = 3600
+
+
+@pytest.fixture(autouse=True)
+def _sends_again_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("coordinator.executor.sender._RESEND_SECONDS", 0)
+
+
+def check_funded_once(world: World, asked: Purchase) -> None:
+    purchase = world.get(asked)
+    assert purchase.status == "funded", purchase.reason
+    assert world.chain.state(purchase.escrow_id) is EscrowState.FUNDED
+    assert [(t.step, t.status) for t in purchase.transactions] == [
+        ("create", "mined"),
+        ("link", "mined"),
+    ]
+    assert world.hold(purchase) == ("held", ZERO)
+    assert world.chain.remaining(purchase.escrow_key) == purchase.amount
+    world.check_books()
+
+
+# Logs that are left out.
+
+
+def test_empty_logs_of_a_block_with_our_transactions_are_refused(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.fund("5.00")
+    purchase = world.buy_and_send("25.00")
+    world.chain.mine()
+    cursor = world.wiring.books.cursor()
+    endpoint = BadEndpoint(world.wiring.rpc, monkeypatch, instead("eth_getLogs", []))
+    for _ in range(2):
+        with pytest.raises(ChainUnavailable, match="leaves the logs of 0x"):
+            world.round()
+    assert world.wiring.books.cursor() == cursor
+    endpoint.heal()
+    world.go()
+    check_funded_once(world, purchase)
+
+
+def test_a_link_proved_mined_and_missing_in_the_books_stops_the_executor(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    purchase = world.buy_and_send("25.00")
+    world.chain.mine()
+    empty, unmined = instead("eth_getLogs", []), instead("eth_getTransactionReceipt", None)
+
+    def tell(url: str, calls: Sequence[Call], ask: Ask) -> list[Any]:
+        return empty(url, calls, lambda url, calls: unmined(url, calls, ask))
+
+    endpoint = BadEndpoint(world.wiring.rpc, monkeypatch, tell)
+    world.round()
+    endpoint.heal()
+    for _ in range(2):
+        with pytest.raises(ImpossibleState, match="funded on chain and the books have no escrow"):
+            world.round()
+    # Nothing is signed or given back on a guess.
+    assert world.in_flight() == []
+    assert (world.status(purchase), world.hold(purchase)) == ("approved", ("held", ZERO))
+    assert world.chain.balance(world.treasury) == Usdc("975")
+
+
+def test_what_was_funded_before_the_start_block_is_not_bought_again(
+    world: World, tmp_path: Path
+) -> None:
+    chain = world.chain
+    bought = world.fund("25.00", idempotency_key="papers")
+    chain.mine(3)
+    world.coordinator.close()
+    world.database = tmp_path / "late.db"
+    world.coordinator = world.open(world.database, start_block=str(chain.height))
+    again = world.buy("25.00", idempotency_key="papers")
+    world.go()
+    chain.mine()
+    world.round()
+    stranded = world.get(again).stranded
+    assert stranded is not None
+    assert "rebuild with an earlier COORDINATOR_START_BLOCK" in stranded.message
+    assert world.hold(again) == ("held", ZERO)
+    assert world.usage() == (Usdc("25"), ZERO)
+    assert chain.balance(chain.deployment.vault) == chain.remaining(bought.escrow_key) == Usdc("25")
+    assert chain.balance(world.treasury) == Usdc("975")
+
+
+# Answers that are none.
+
+
+@pytest.mark.parametrize("answer", [HEADER_NOT_FOUND, None], ids=["refused", "null"])
+@pytest.mark.parametrize(
+    "method",
+    [
+        "eth_getBlockByNumber",
+        "eth_maxPriorityFeePerGas",
+        "eth_getTransactionCount",
+        "eth_getBalance",
+        "eth_call",
+        "eth_getLogs",
+        "eth_getTransactionReceipt",
+        "eth_sendRawTransaction",
+        "eth_chainId",
+    ],
+)
+def test_an_answer_that_is_none_only_makes_the_executor_wait(
+    world: World, monkeypatch: pytest.MonkeyPatch, method: str, answer: RpcRefusal | None
+) -> None:
+    world.fund("5.00")
+    first = world.buy_and_send("10.00")
+    world.chain.mine()
+    second = world.buy("25.00")
+    # As after a start: no endpoint was asked for its chain yet.
+    coordinator = world.restart()
+    rpc = coordinator.wiring.rpc
+    if method != "eth_chainId":
+        coordinator.wiring.executor  # noqa: B018 - which asks once whether the endpoint is right
+    else:
+        coordinator.wiring.chain.observe()
+        rpc._right_chain.clear()
+    endpoint = BadEndpoint(rpc, monkeypatch, instead(method, answer))
+    for _ in range(3):
+        try:
+            world.round()
+        except ChainUnavailable as fault:
+            assert fault.money_moved is False
+        world.chain.mine()
+    endpoint.heal()
+    world.go()
+    for purchase in (first, second):
+        check_funded_once(world, purchase)
+
+
+def test_a_nodes_own_error_does_not_end_a_withdrawal(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.round()
+    book, payee = world.wiring.operations, world.chain.payee
+    world.wiring.treasury.withdraw(to=payee, amount="10", approver="alice", reason="a test")
+    endpoint = BadEndpoint(world.wiring.rpc, monkeypatch, alone("eth_call", INTERNAL_ERROR))
+    with pytest.raises(ChainUnavailable, match="Internal error"):
+        world.round()
+    assert [order.status for order in book.orders()] == ["approved"]
+    endpoint.heal()
+    world.go()
+    assert [order.status for order in book.orders()] == ["done"]
+    assert world.chain.balance(payee) == Usdc("10")
+
+
+def test_a_nodes_own_error_does_not_strand_a_purchase(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    purchase = world.to_settle()
+    endpoint = BadEndpoint(world.wiring.rpc, monkeypatch, alone("eth_call", INTERNAL_ERROR))
+    with pytest.raises(ChainUnavailable, match="Internal error"):
+        world.round()
+    assert world.get(purchase).stranded is None
+    endpoint.heal()
+    world.go()
+    assert world.status(purchase) == "settled"
+    world.check_books()
+
+
+# Nodes that are behind, or prune.
+
+
+def test_a_dispute_window_is_known_however_late_its_delivery_is_read(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    chain = world.chain
+    purchase = world.fund("25.00")
+    chain.deliver(purchase.escrow_id, window_seconds=HOUR)
+    chain.mine(200)
+    monkeypatch.setattr("coordinator.reconciler._RANGE_MAX", 50)
+
+    def pruned(url: str, calls: Sequence[Call], ask: Ask) -> list[Any]:
+        oldest = chain.height - 128
+        return [
+            RpcRefusal(-32000, "missing trie node")
+            if method == "eth_call" and params[1] != "latest" and int(params[1], 16) < oldest
+            else answer
+            for (method, params), answer in zip(calls, ask(url, calls), strict=True)
+        ]
+
+    BadEndpoint(world.wiring.rpc, monkeypatch, pruned)
+    world.round()
+    assert world.get(purchase).window_ends == chain.window_ends(purchase.escrow_id)
+    world.pass_time(2 * HOUR)
+    world.go()
+    assert world.status(purchase) == "settled"
+    world.check_books()
+
+
+def behind(block: int) -> Tell:
+    """A node whose newest block is ``block``."""
+
+    def tell(url: str, calls: Sequence[Call], ask: Ask) -> list[Any]:
+        return ask(
+            url,
+            [
+                (m, [hex(block), False])
+                if (m, list(params)) == ("eth_getBlockByNumber", ["latest", False])
+                else (m, params)
+                for m, params in calls
+            ],
+        )
+
+    return tell
+
+
+def test_a_node_that_is_behind_what_was_seen_is_not_believed(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    chain = world.chain
+    chain.set_balance(world.treasury, Usdc("10"))
+    chain.mine()
+    world.round()
+    poor = chain.height
+    chain.set_balance(world.treasury, Usdc("1000"))
+    chain.mine()
+    world.round()
+    purchase = world.buy("25.00")
+    endpoint = BadEndpoint(world.wiring.rpc, monkeypatch, behind(poor))
+    with pytest.raises(ChainUnavailable, match=f"at block {poor}, behind block {poor + 1}"):
+        world.round()
+    # Neither failed for the USDC that was missing then, nor signed.
+    assert (world.status(purchase), world.in_flight()) == ("approved", [])
+    endpoint.heal()
+    world.go()
+    assert world.status(purchase) == "funded"
+
+
+# Several endpoints.
+
+
+def two_endpoints(world: World) -> tuple[str, str]:
+    """Two names of one node."""
+    return world.chain.url, world.chain.url.replace("127.0.0.1", "localhost")
+
+
+def test_a_send_goes_to_the_next_endpoint_when_the_first_is_down(world: World) -> None:
+    _, live = two_endpoints(world)
+    world.coordinator = world.open(rpc_url=f"http://127.0.0.1:1,{live}")
+    purchase = world.buy_and_send("25.00")
+    world.go()
+    check_funded_once(world, purchase)
+
+
+def test_a_second_endpoint_of_another_chain_is_refused(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = two_endpoints(world)
+    world.coordinator = world.open(rpc_url=f"{first},{second}")
+    world.round()
+    purchase = world.buy("25.00")
+
+    def tell(url: str, calls: Sequence[Call], ask: Ask) -> list[Any]:
+        if url == first:
+            raise ChainUnavailable("it is down")
+        return instead("eth_chainId", "0x1")(url, calls, ask)
+
+    endpoint = BadEndpoint(world.wiring.rpc, monkeypatch, tell)
+    with pytest.raises(ConfigurationError, match=r"localhost.* is not on chain 84532"):
+        world.round()
+    assert (world.status(purchase), world.in_flight()) == ("approved", [])
+    endpoint.heal()
+    world.go()
+    check_funded_once(world, purchase)
