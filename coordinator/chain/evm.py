@@ -15,13 +15,14 @@ from coordinator.chain.abi import (
     vault_abi,
 )
 from coordinator.chain.actp import MINIMUM_AMOUNT, ActpRail
+from coordinator.chain.checks import check_contracts, check_endpoint
 from coordinator.chain.fiat_token import AMOUNT_MAX, FiatToken
 from coordinator.chain.networks import Deployment, Network
 from coordinator.chain.rpc import Rpc, RpcRefusal
 from coordinator.chain.send_answers import classify
 from coordinator.chain.signers import Signer
 from coordinator.domain.chain_events import Block, ChainEvent, EscrowState, EventBatch, EventKind
-from coordinator.domain.errors import ChainUnavailable, ConfigurationError, TxReverted
+from coordinator.domain.errors import ChainUnavailable, TxReverted
 from coordinator.domain.gas import GAS_LIMITS, Fees, suggested_fees
 from coordinator.domain.ports import EscrowOnChain, Observation, SendAnswer, Sent
 from coordinator.domain.steps import Attempt, Call, Receipt, StepKind
@@ -90,28 +91,8 @@ class EvmChain:
         """Refuse an endpoint or contracts that are not what the settings say; nothing is signed."""
         if self._checked:
             return
-        d = self._deployment
-        check_endpoint(self._rpc, self._network, d.chain_id)
-        token, kernel, approved, decimals = self._calls(
-            [
-                (d.vault, vault_abi().call("token")),
-                (d.vault, vault_abi().call("kernel")),
-                (d.kernel, kernel_abi().call("approvedEscrowVaults", d.vault)),
-                (d.usdc, token_abi().call("decimals")),
-            ],
-            "latest",
-        )
-        faults = []
-        if not _is_address(token, d.usdc):
-            faults.append(f"the vault {d.vault} does not take the token {d.usdc}")
-        if not _is_address(kernel, d.kernel):
-            faults.append(f"the vault {d.vault} does not belong to the kernel {d.kernel}")
-        if isinstance(approved, RpcRefusal) or len(approved) != 66:
-            faults.append(f"{d.kernel} does not answer as an ACTP kernel does")
-        if isinstance(decimals, RpcRefusal) or decimals == "0x" or int(decimals, 16) != 6:
-            faults.append(f"the token {d.usdc} does not have 6 decimals")
-        if faults:
-            raise ConfigurationError(*faults)
+        check_endpoint(self._rpc, self._network, self._deployment.chain_id)
+        check_contracts(self._rpc, self._deployment)
         self._checked = True
 
     def observe(self) -> Observation:
@@ -382,34 +363,11 @@ class EvmChain:
         ]
 
 
-def check_endpoint(rpc: Rpc, network: Network, chain_id: int) -> None:
-    """Refuse an endpoint of another chain; for ``anvil``, one that is not a local Anvil."""
-    answered, version = rpc.batch([("eth_chainId", []), ("web3_clientVersion", [])])
-    said = quantity(answered)
-    if said not in network.chain_ids or said != chain_id:
-        raise ConfigurationError(
-            f"COORDINATOR_RPC_URL is an endpoint of chain {said}; {network.name} with these"
-            f" contracts is chain {chain_id}: nothing was signed"
-        )
-    if network.local:
-        if not rpc.loopback:
-            raise ConfigurationError("COORDINATOR_NETWORK=anvil takes only a loopback endpoint")
-        if "anvil" not in str(version).lower():
-            raise ConfigurationError(
-                "COORDINATOR_NETWORK=anvil needs an Anvil node; this endpoint says"
-                f" {str(version)[:60]!r}"
-            )
-
-
 def _refusal(answer: RpcRefusal) -> str:
     """What the contract said; ChainUnavailable when it was the node that failed."""
     if not refused_by_contract(answer):
         raise ChainUnavailable(f"the endpoint could not run a call: {answer.message[:200]}")
     return revert_reason(answer)
-
-
-def _is_address(answer: Any, address: str) -> bool:
-    return isinstance(answer, str) and answer[-40:].lower() == address[2:].lower()
 
 
 def _block(header: dict[str, Any]) -> Block:

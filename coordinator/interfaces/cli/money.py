@@ -39,9 +39,9 @@ def deploy(
     yes: Yes = False,
 ) -> None:
     """Deploy kernel and vault on a test chain; again, it does nothing."""
+    from coordinator.chain.checks import check_endpoint
     from coordinator.chain.deploy import Deployer, unlocked_account
     from coordinator.chain.deploy import deploy as deploy_contracts
-    from coordinator.chain.evm import check_endpoint
     from coordinator.config import Secrets, environment, load_settings
     from coordinator.domain.address import checksummed
     from coordinator.wiring import Wiring
