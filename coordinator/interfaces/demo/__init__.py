@@ -8,6 +8,8 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -56,12 +58,10 @@ def run(*, json_output: bool = False, keep: bool = False) -> int:
     ``json_output`` prints one object at the end; ``keep`` leaves chain, database and a worker
     running and says what to type next.
     """
-    # The scenes provoke what would be warnings elsewhere; their outcome tells it.
-    logging.getLogger("coordinator").setLevel(logging.CRITICAL)
     show = _Show()
     console = Console(stderr=json_output)
     console.print("Starting a local chain and deploying the contracts …", style="dim")
-    with open_stage(keep=keep) as stage:
+    with _quiet(), open_stage(keep=keep) as stage:
         with Live(show, console=console, refresh_per_second=8):
             for scene in SCENES:
                 show.playing = scene.name
@@ -76,6 +76,18 @@ def run(*, json_output: bool = False, keep: bool = False) -> int:
     if keep:
         _leave_running(stage, console)
     return 0 if show.ok else 1
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    # The scenes provoke what would be warnings elsewhere; their outcome tells it.
+    log = logging.getLogger("coordinator")
+    before = log.level
+    log.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        log.setLevel(before)
 
 
 def _play(scene: Scene, stage: Stage) -> dict[str, Any]:
