@@ -10,7 +10,7 @@ from typing import Any, Final
 from urllib.parse import urlsplit
 
 import requests
-from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_exponential
+from tenacity import Retrying, retry_if_exception, stop_after_attempt, wait_exponential
 
 from coordinator.domain.errors import ChainUnavailable, ConfigurationError
 
@@ -36,6 +36,10 @@ class RpcRefused(ChainUnavailable):
         self.refusal = refusal
 
 
+class BatchRefused(ChainUnavailable):
+    """An endpoint took none of a batch: it may take a smaller one."""
+
+
 Call = tuple[str, Sequence[Any]]
 
 
@@ -47,6 +51,7 @@ class Rpc:
         self._timeout = timeout_seconds
         self._tries = tries
         self._ids = itertools.count(1)
+        self._batch_max = _BATCH_MAX
         self._chain_id: int | None = None
         self._right_chain: set[str] = set()
         self._local = threading.local()
@@ -81,8 +86,9 @@ class Rpc:
     def batch(self, calls: Sequence[Call]) -> list[Any]:
         """Results in the order of ``calls``; each that the node refused is an RpcRefusal."""
         answers: list[Any] = []
-        for start in range(0, len(calls), _BATCH_MAX):
-            answers.extend(self._read(calls[start : start + _BATCH_MAX]))
+        size = self._batch_max
+        for start in range(0, len(calls), size):
+            answers.extend(self._read(calls[start : start + size]))
         return answers
 
     def send(self, calls: Sequence[Call]) -> list[Any]:
@@ -91,8 +97,9 @@ class Rpc:
         The bytes are signed: an endpoint that has them already says so and does no harm.
         """
         answers: list[Any] = []
-        for start in range(0, len(calls), _BATCH_MAX):
-            answers.extend(self._post_anywhere(calls[start : start + _BATCH_MAX]))
+        size = self._batch_max
+        for start in range(0, len(calls), size):
+            answers.extend(self._post_anywhere(calls[start : start + size]))
         return answers
 
     def _post_anywhere(self, calls: Sequence[Call]) -> list[Any]:
@@ -108,10 +115,17 @@ class Rpc:
         retrying = Retrying(
             stop=stop_after_attempt(max(self._tries, len(self._urls))),
             wait=wait_exponential(multiplier=0.1, max=2),
-            retry=retry_if_exception_type(ChainUnavailable),
+            retry=retry_if_exception(_worth_another_try),
             reraise=True,
         )
-        answers: list[Any] = retrying(lambda: self._ask(next(turn), calls))
+        try:
+            answers: list[Any] = retrying(lambda: self._ask(next(turn), calls))
+        except BatchRefused:
+            if len(calls) == 1:
+                raise
+            # Public endpoints take smaller batches; the size that they take is kept.
+            self._batch_max = max(1, len(calls) // 2)
+            answers = self.batch(calls)
         return answers
 
     def _ask(self, url: str, calls: Sequence[Call]) -> list[Any]:
@@ -143,7 +157,8 @@ class Rpc:
             document = [document]
         if not isinstance(document, list):
             said = document.get("error") if isinstance(document, dict) else document
-            raise ChainUnavailable(f"the endpoint {where} refused a batch: {str(said)[:200]}")
+            text = f"the endpoint {where} refused a batch: {str(said)[:200]}"
+            raise ChainUnavailable(text) if _limits_rate(said) else BatchRefused(text)
         by_id = {item.get("id"): item for item in document if isinstance(item, dict)}
         return [self._result(where, by_id.get(item["id"])) for item in body]
 
@@ -154,7 +169,7 @@ class Rpc:
         if error is None:
             return answer["result"]
         code, message = int(error.get("code", 0)), str(error.get("message", ""))
-        if code in (429, -32005) or "rate limit" in message.lower():
+        if _limits_rate(error):
             raise ChainUnavailable(f"the endpoint {where} limits our rate")
         return RpcRefusal(code, message, error.get("data"))
 
@@ -165,3 +180,13 @@ class Rpc:
             # A proxy of the environment has no business between us and a local chain.
             session.trust_env = not self.loopback
         return session
+
+
+def _limits_rate(error: Any) -> bool:
+    if not isinstance(error, dict):
+        return False
+    return error.get("code") in (429, -32005) or "rate limit" in str(error.get("message")).lower()
+
+
+def _worth_another_try(fault: BaseException) -> bool:
+    return isinstance(fault, ChainUnavailable) and not isinstance(fault, BatchRefused)

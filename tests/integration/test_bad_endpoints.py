@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from coordinator import ConfigurationError, Usdc
-from coordinator.chain.rpc import RpcRefusal
+from coordinator.chain.rpc import BatchRefused, RpcRefusal
 from coordinator.domain.chain_events import EscrowState
 from coordinator.domain.errors import ChainUnavailable, ImpossibleState
 from coordinator.domain.purchase import Purchase
@@ -292,3 +292,23 @@ def test_a_second_endpoint_of_another_chain_is_refused(
     endpoint.heal()
     world.go()
     check_funded_once(world, purchase)
+
+
+def test_an_endpoint_that_takes_small_batches_is_asked_in_small_ones(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sizes: list[int] = []
+
+    def tell(url: str, calls: Sequence[Call], ask: Ask) -> list[Any]:
+        sizes.append(len(calls))
+        if len(calls) > 3:
+            raise BatchRefused("too many calls in a batch")
+        return ask(url, calls)
+
+    BadEndpoint(world.wiring.rpc, monkeypatch, tell)
+    asked = world.buy("25.00")
+    world.go()
+
+    assert world.status(asked) == "funded"
+    assert max(sizes[-10:]) <= 3, "the size that it takes is kept"
+    assert world.coordinator.reconcile().discrepancies == ()
