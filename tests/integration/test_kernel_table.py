@@ -200,8 +200,8 @@ def create(
 def create_for(sender: str, amount: str = "25") -> Do:
     """A create by somebody else than the treasury, in its own name."""
 
-    def do(board: Board, _: str, at: int) -> str:
-        terms = (Usdc(amount).base_units, at + DAY, HOUR, NO_ID, 0, 0)
+    def do(board: Board, *_: object) -> str:
+        terms = (Usdc(amount).base_units, board.deadline, HOUR, NO_ID, 0, 0)
         return kernel_abi().call(
             "createTransaction", board.who["provider"], board.who[sender], *terms
         )
