@@ -6,7 +6,7 @@ import re
 from functools import cached_property
 from hashlib import sha256
 from typing import Annotated, Any, Final, Literal
-from zoneinfo import ZoneInfo
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import (
     BaseModel,
@@ -82,7 +82,7 @@ def _zone(value: object) -> str:
         if value in ("localtime", "posixrules"):
             raise ValueError("means another zone on another machine")
         ZoneInfo(str(value))
-    except Exception:
+    except (ZoneInfoNotFoundError, ValueError, OSError):
         raise ValueError(f"{value!r} is not a time zone such as Europe/Berlin") from None
     return str(value)
 
