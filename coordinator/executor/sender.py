@@ -7,9 +7,10 @@ import time
 from collections.abc import Sequence
 from typing import Final
 
+from coordinator.domain.errors import ChainUnavailable
 from coordinator.domain.gas import Fees
 from coordinator.domain.ports import Chain, Clock, KillPoint, Observation, Reach, Sent
-from coordinator.domain.steps import Attempt, Call, Step
+from coordinator.domain.steps import Attempt, Call, Receipt, Step
 from coordinator.ledger.leases import Lease
 from coordinator.ledger.steps import StepBook
 
@@ -81,8 +82,7 @@ class Sender:
             elif receipt.block_number <= readable:
                 reason = None
                 if not receipt.succeeded:
-                    said = self._chain.refusal(step.call, block_number=receipt.block_number)
-                    reason = said or "the contract refused it"
+                    reason = self._why_reverted(step, receipt)
                     log.warning(
                         "step_reverted step=%s purchase_id=%s reason=%s",
                         step.kind,
@@ -93,6 +93,14 @@ class Sender:
         self._steps.store_receipts(proved, now=self._clock())
         if proved:
             self._reach(KillPoint.RECEIPTS_STORED)
+
+    def _why_reverted(self, step: Step, receipt: Receipt) -> str:
+        try:
+            said = self._chain.refusal(step.call, block_number=receipt.block_number)
+        except ChainUnavailable:
+            # Nodes forget old states. The receipt is the proof; the words are for people.
+            said = None
+        return said or "the contract refused it"
 
     def _look_at_missing(self, step: Step, seen: Observation) -> None:
         if seen.nonce <= step.nonce:

@@ -312,3 +312,27 @@ def test_an_endpoint_that_takes_small_batches_is_asked_in_small_ones(
     assert world.status(asked) == "funded"
     assert max(sizes[-10:]) <= 3, "the size that it takes is kept"
     assert world.coordinator.reconcile().discrepancies == ()
+
+
+def test_a_revert_is_believed_from_a_node_that_has_forgotten_the_block(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = world.buy_and_send("25.00")
+    chain = world.chain
+    chain.kernel_admin("approveEscrowVault", chain.deployment.vault, False)
+    chain.mine()
+    chain.kernel_admin("approveEscrowVault", chain.deployment.vault, True)
+    chain.mine()
+
+    def tell(url: str, calls: Sequence[Call], ask: Ask) -> list[Any]:
+        method, params = calls[0]
+        pruned = len(calls) == 1 and method == "eth_call" and params[1] != "latest"
+        return [HEADER_NOT_FOUND] if pruned else ask(url, calls)
+
+    BadEndpoint(world.wiring.rpc, monkeypatch, tell)
+    world.go()
+
+    assert world.status(asked) == "cancelled"
+    reason = world.get(asked).reason
+    assert reason is not None
+    assert "the contract refused it" in reason.message
