@@ -11,6 +11,7 @@ from functools import cached_property
 from pathlib import Path
 
 from coordinator.chain.networks import (
+    MINIMUM_AMOUNT,
     NETWORKS,
     Deployment,
     Network,
@@ -45,8 +46,6 @@ from coordinator.treasury import Treasury
 
 log = logging.getLogger(__name__)
 
-# The smallest purchase of the rail, for deciding without the chain; see chain/actp.py.
-_MINIMUM = Usdc("1.00")
 _ANY_GENESIS = ""
 
 
@@ -323,7 +322,7 @@ class Wiring:
             ),
             address=self.signer.address,
             contracts=(self.deployment.usdc, self.deployment.vault, self.deployment.kernel),
-            minimum=_MINIMUM,
+            minimum=MINIMUM_AMOUNT,
             clock=self.clock,
             reach=self.reach,
             wake=self._wake,

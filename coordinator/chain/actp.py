@@ -34,9 +34,6 @@ STATES: Final = (
     EscrowState.CANCELLED,
 )
 
-# Below it the kernel's penalty (5 %) is less than its smallest fee (0.05 USDC), and a reclaim
-# after the deadline reverts `Fee exceeds amount`: only the provider could free the USDC.
-MINIMUM_AMOUNT: Final = Usdc("1.00")
 _MIN_BOND: Final = Usdc("1.00")
 _NO_AGENT_ID: Final = 0
 

@@ -14,7 +14,7 @@ from coordinator.chain.abi import (
     token_abi,
     vault_abi,
 )
-from coordinator.chain.actp import MINIMUM_AMOUNT, ActpRail
+from coordinator.chain.actp import ActpRail
 from coordinator.chain.checks import check_contracts, check_endpoint
 from coordinator.chain.fiat_token import AMOUNT_MAX, FiatToken
 from coordinator.chain.networks import Deployment, Network
@@ -59,7 +59,6 @@ class EvmChain:
         self._rail = ActpRail(deployment.kernel, deployment.vault, signer.address)
         self._token = FiatToken(deployment.usdc, signer.address)
         self._checked = False
-        self.approve_spender = deployment.vault
         self.create = self._rail.create
         self.link = self._rail.link
         self.cancel = self._rail.cancel
@@ -76,10 +75,6 @@ class EvmChain:
     @property
     def treasury(self) -> str:
         return self._signer.address
-
-    @property
-    def minimum_amount(self) -> Usdc:
-        return MINIMUM_AMOUNT
 
     def approve(self, amount: Usdc) -> Call:
         return self._token.approve(self._deployment.vault, amount)

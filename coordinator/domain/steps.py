@@ -84,10 +84,6 @@ class Receipt:
     effective_gas_price: int
     l1_fee_wei: int
 
-    @property
-    def cost_wei(self) -> int:
-        return self.gas_used * self.effective_gas_price + self.l1_fee_wei
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Step:

@@ -17,7 +17,7 @@ from coordinator.chain.abi import kernel_abi, revert_reason, token_abi, vault_ab
 from coordinator.chain.actp import STATES
 from coordinator.chain.anvil import Anvil
 from coordinator.chain.evm import EvmChain
-from coordinator.chain.networks import NETWORKS
+from coordinator.chain.networks import MINIMUM_AMOUNT, NETWORKS
 from coordinator.chain.rpc import RpcRefusal
 from coordinator.chain.signers import Signer
 from coordinator.domain.address import checksummed
@@ -870,7 +870,7 @@ def test_a_reclaim_costs_five_percent_of_which_the_fee_is_a_part(
 @pytest.mark.parametrize("amount", ["0.999999", "0.5", "0.05"])
 def test_below_one_usdc_only_the_provider_can_give_it_back(board: Board, amount: str) -> None:
     escrow_id = board.make("funded", amount)
-    assert Usdc(amount) < board.evm.minimum_amount == Usdc("1")
+    assert Usdc(amount) < MINIMUM_AMOUNT == Usdc("1")
     for when in ("deadline", "deadline+1"):
         assert board.refusal("requester", when, cancel, escrow_id) == "Fee exceeds amount"
     receipt = board.act("provider", cancel, escrow_id, "deadline+1")
