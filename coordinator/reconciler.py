@@ -1,85 +1,35 @@
-"""Reads events since the cursor into the books, and names every difference from the chain."""
+"""Names every difference between the books and the chain."""
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
-from coordinator.domain.chain_events import Block, EventBatch
-from coordinator.domain.errors import ChainUnavailable, ImpossibleState
-from coordinator.domain.journal import Entry, KnownEscrow, make_entries
-from coordinator.domain.ports import Chain, Clock, EscrowOnChain, KillPoint, Reach
+from coordinator.domain.chain_events import Block
+from coordinator.domain.ports import Chain, EscrowOnChain
 from coordinator.domain.reconciliation import Discrepancy, Reconciliation, differing_entries
-from coordinator.domain.steps import Receipt, StepKind
-from coordinator.domain.usdc import ZERO
+from coordinator.domain.usdc import ZERO, Usdc
+from coordinator.follower import Follower, Progress
 from coordinator.ledger.chain_book import ChainBook, KnownEscrowRow
 from coordinator.ledger.differences import differences_in_books
 from coordinator.ledger.journal_book import JournalBook
 from coordinator.ledger.operations import OperationsBook
-from coordinator.ledger.steps import StepBook
-
-log = logging.getLogger(__name__)
 
 _RANGE_MAX: Final = 5000
 _COMPARED_AT_ONCE: Final = 200
 _COMPARE_TRIES: Final = 5
-_CURSOR_LOOKS: Final = 3
-# Steps whose success has no event that is followed.
-_SILENT: Final = (StepKind.APPROVE, StepKind.FILL)
-
-Progress = Callable[[int, int, int], None]
-"""Called with (first block, block reached, last block)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reconciler:
-    """Follows the chain into the books and compares them. It never signs anything."""
+    """Compares the books with the chain. It never signs anything."""
 
     chain: Chain
     books: ChainBook
     journal: JournalBook
     operations: OperationsBook
-    steps: StepBook
-    vault: str
-    start_block: int
-    clock: Clock
-    reach: Reach
-
-    def advance(
-        self, to: int, *, adopt_unknown: bool = False, progress: Progress | None = None
-    ) -> int:
-        """Bring the books to block ``to``; how many events were new.
-
-        Ranges that the endpoint refuses are halved. ImpossibleState when the cursor's block is
-        not on the chain any more.
-        """
-        cursor = self.books.cursor() or self._open()
-        first, span, events = cursor.number, _RANGE_MAX, 0
-        if cursor.number > to:
-            return 0
-        self._check_cursor(cursor)
-        evidence = self._receipts() if cursor.number < to else {}
-        while cursor.number < to:
-            until = min(cursor.number + span, to)
-            try:
-                batch = self.chain.events(after=cursor.number, after_hash=cursor.hash, to=until)
-            except ChainUnavailable:
-                if until == cursor.number + 1:
-                    raise
-                span = max(1, (until - cursor.number) // 2)
-                continue
-            _check_complete(batch, evidence)
-            self.reach(KillPoint.EVENTS_READ)
-            if self.books.apply(batch, adopt_unknown=adopt_unknown, now=self.clock()):
-                events += len(batch.events)
-                self.reach(KillPoint.EVENTS_STORED)
-            cursor = self.books.cursor() or cursor
-            span = min(span * 2, _RANGE_MAX)
-            if progress is not None:
-                progress(first, cursor.number, to)
-        return events
+    follower: Follower
 
     def reconcile(
         self, *, from_block: int | None = None, progress: Progress | None = None
@@ -90,13 +40,13 @@ class Reconciler:
         compared with what they make.
         """
         before = self.books.cursor()
-        events = self.advance(self.chain.observe().readable, progress=progress)
+        events = self.follower.follow(self.chain.observe(), progress=progress)
         cursor = self.books.cursor()
         assert cursor is not None
-        start = before.number + 1 if before else self.start_block
+        start = before.number + 1 if before else self.follower.start_block
         cursor, differences = self._compare_still(cursor)
         if from_block is not None:
-            start = max(from_block, self.start_block)
+            start = max(from_block, self.follower.start_block)
             events, differing = self._read_again(start, cursor, progress)
             differences += differing
         explained = self.operations.explained()
@@ -116,71 +66,56 @@ class Reconciler:
     def _read_again(
         self, start: int, cursor: Block, progress: Progress | None
     ) -> tuple[int, list[Discrepancy]]:
-        known = {
-            e.escrow_key: KnownEscrow(e.escrow_id, e.escrow_key, e.provider)
-            for e in self.books.escrows()
-            if e.escrow_key
-        }
-        bonds = set(self.journal.open_bonds(before=start))
-        made: list[Entry] = []
-        count, at = 0, start - 1
-        while at < cursor.number:
-            until = min(at + _RANGE_MAX, cursor.number)
+        """Compare range by range; an interrupted comparison goes on where it stopped."""
+        rescan = self.journal.rescan(start)
+        while rescan.reached < cursor.number:
+            at, until = rescan.reached, min(rescan.reached + _RANGE_MAX, cursor.number)
             batch = self.chain.events(after=at, after_hash="", to=until)
-            made += make_entries(
-                batch.events,
-                treasury=self.chain.treasury,
-                vault=self.vault,
-                known=known,
-                bonds=bonds,
-            )
-            count, at = count + len(batch.events), until
+            made = self.books.entries_of(batch)
+            booked = self.journal.entries(from_block=at + 1, to_block=until)
+            rescan = rescan.with_part(until, len(batch.events), differing_entries(made, booked))
+            self.journal.store_rescan(rescan)
             if progress is not None:
                 progress(start, until, cursor.number)
-        booked = self.journal.entries(from_block=start)
-        return count, list(differing_entries(made, booked))
+        self.journal.end_rescan(rescan)
+        return rescan.events, list(rescan.found)
 
-    def _open(self) -> Block:
-        number = max(0, self.start_block - 1)
-        block = self.chain.block(number)
-        try:
-            balance, _ = self.chain.balances([], block_number=number)
-        except ChainUnavailable as fault:
-            raise ChainUnavailable(
-                f"the endpoint can't tell the balance of block {number}, where the journal would"
-                f" begin: set COORDINATOR_START_BLOCK to a recent block ({fault})"
-            ) from fault
-        self.books.open(block, balance, now=self.clock())
-        return self.books.cursor() or block
+    def drift(self) -> Usdc:
+        """How far the treasury's balance is from the journal, unless that was explained.
 
-    def _receipts(self) -> Mapping[str, Receipt]:
-        in_flight = [step for step in self.steps.in_flight() if step.kind not in _SILENT]
-        return self.chain.receipts([a.hash for step in in_flight for a in step.attempts])
-
-    def _check_cursor(self, cursor: Block) -> None:
-        # One node of a fleet may be wrong: only a hash that is told again and again proves it.
-        for _ in range(_CURSOR_LOOKS):
-            if self.chain.block(cursor.number).hash == cursor.hash:
-                return
-        raise ImpossibleState(
-            f"block {cursor.number} is not the one that the books were written from: the"
-            " chain was reorganised or the endpoint is on another one"
-        )
+        Read at the books' last block, in either direction.
+        """
+        for _ in range(_COMPARE_TRIES):
+            cursor = self.books.cursor()
+            if cursor is None:
+                return ZERO
+            found = self._balance_difference(cursor)
+            if found is None or found.id in self.operations.explained():
+                return ZERO
+            if self.books.cursor() == cursor:
+                assert found.amount is not None
+                return max(found.amount, ZERO - found.amount)
+        return ZERO
 
     def _compare(self, cursor: Block) -> Iterator[Discrepancy]:
         yield from differences_in_books(self.books, self.journal, self.operations)
         yield from self._escrow_differences(cursor)
+        if (found := self._balance_difference(cursor)) is not None:
+            yield found
+
+    def _balance_difference(self, cursor: Block) -> Discrepancy | None:
         balance, _ = self.chain.balances([], block_number=cursor.number)
         booked = self.journal.treasury_balance()
-        if balance != booked:
-            yield Discrepancy(
-                "balance_differs",
-                f"the treasury holds {balance} USDC in block {cursor.number};"
-                f" the journal says {booked}",
-                "coordinator reconcile explain",
-                amount=balance - booked,
-                about=str(balance - booked),
-            )
+        if balance == booked:
+            return None
+        return Discrepancy(
+            "balance_differs",
+            f"the treasury holds {balance} USDC in block {cursor.number};"
+            f" the journal says {booked}",
+            "coordinator reconcile explain",
+            amount=balance - booked,
+            about=str(balance - booked),
+        )
 
     def _escrow_differences(self, cursor: Block) -> Iterator[Discrepancy]:
         known = self.books.escrows()
@@ -228,14 +163,3 @@ def _state_difference(escrow: KnownEscrowRow, seen: EscrowOnChain | None) -> Ite
             purchase_id=escrow.purchase_id,
             escrow_id=escrow.escrow_id,
         )
-
-
-def _check_complete(batch: EventBatch, evidence: Mapping[str, Receipt]) -> None:
-    """Refuse logs that leave out what a receipt proves: nodes may know a block, not its logs."""
-    told = {event.tx_hash for event in batch.events}
-    for tx_hash, receipt in evidence.items():
-        within = batch.after < receipt.block_number <= batch.to.number
-        if within and receipt.succeeded and tx_hash not in told:
-            raise ChainUnavailable(
-                f"the endpoint leaves the logs of {tx_hash} out of block {receipt.block_number}"
-            )

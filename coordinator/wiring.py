@@ -25,9 +25,10 @@ from coordinator.config import Secrets, Settings, id_secret, read_policy
 from coordinator.domain.errors import ChainUnavailable, ConfigurationError
 from coordinator.domain.escrow_key import EscrowKeys, audit_key, secret_mark
 from coordinator.domain.policy import Policy
-from coordinator.domain.ports import Chain, Clock, KillPoint, Reach
+from coordinator.domain.ports import Chain, Clock, KillPoint, Reach, Ticks
 from coordinator.domain.usdc import Usdc
 from coordinator.executor import Executor
+from coordinator.follower import Follower
 from coordinator.ledger.approvals import ApprovalBook
 from coordinator.ledger.audit import AuditLog
 from coordinator.ledger.bonds import BondBook
@@ -83,11 +84,13 @@ class Wiring:
         *,
         policy: Policy | Path | None = None,
         clock: Clock = wall_clock,
+        ticks: Ticks = time.monotonic,
         reach: Reach = lambda point: None,
     ) -> None:
         self.settings = settings
         self.secrets = secrets
         self.clock = clock
+        self.ticks = ticks
         self.reach = reach
         self._policy = policy
         self._waiters: list[Callable[[], None]] = []
@@ -275,18 +278,25 @@ class Wiring:
         return chain
 
     @cached_property
-    def reconciler(self) -> Reconciler:
+    def follower(self) -> Follower:
         start = self.settings.start_block
+        return Follower(
+            chain=self.chain,
+            books=self.books,
+            steps=self.steps,
+            start_block=self.deployment.block if start is None else start,
+            clock=self.clock,
+            reach=self.reach,
+        )
+
+    @cached_property
+    def reconciler(self) -> Reconciler:
         return Reconciler(
             chain=self.chain,
             books=self.books,
             journal=self.journal,
             operations=self.operations,
-            steps=self.steps,
-            vault=self.deployment.vault,
-            start_block=self.deployment.block if start is None else start,
-            clock=self.clock,
-            reach=self.reach,
+            follower=self.follower,
         )
 
     @cached_property
@@ -301,7 +311,10 @@ class Wiring:
             approvals=self.approvals,
             policies=self.policies,
             operations=self.operations,
-            follow=self.reconciler.advance,
+            follow=self.follower.follow,
+            drift=self.reconciler.drift,
+            max_fee_wei=self.settings.max_fee_wei,
+            ticks=self.ticks,
             allowance_limit=Usdc(self.settings.allowance_limit),
             clock=self.clock,
             reach=self.reach,

@@ -106,12 +106,13 @@ class EvmChain:
         base_fee = quantity(header.get("baseFeePerGas"))
         tip_said = _TIP_MIN_WEI if isinstance(answers[1], RpcRefusal) else quantity(answers[1])
         if tagged:
-            final = int(answers[2]["number"], 16) if isinstance(answers[2], dict) else 0
+            final = _block(answers[2]) if isinstance(answers[2], dict) else None
         else:
-            final = head.number - int(self._finality) + 1
+            depth = int(self._finality) - 1
+            final = head if depth == 0 else self._block_or_none(head.number - depth)
         return self._observe_at(head, base_fee, min(tip_said, max(base_fee, _TIP_MIN_WEI)), final)
 
-    def _observe_at(self, head: Block, base_fee: int, tip: int, final: int) -> Observation:
+    def _observe_at(self, head: Block, base_fee: int, tip: int, final: Block | None) -> Observation:
         me, d, at = self.treasury, self._deployment, hex(head.number)
         calls = [
             (d.usdc, token_abi().call("balanceOf", me)),
@@ -145,7 +146,8 @@ class EvmChain:
         return Observation(
             head=head,
             readable=head.number - self._confirmations + 1,
-            final_number=final,
+            final=final,
+            base_fee_wei=base_fee,
             nonce=nonce,
             create_nonce=creates,
             usdc_balance=Usdc.from_base_units(min(balance, AMOUNT_MAX)),
@@ -161,6 +163,17 @@ class EvmChain:
             raise ChainUnavailable(f"the endpoint does not have block {number}")
         return _block(header)
 
+    def _block_or_none(self, number: int) -> Block | None:
+        return self.block(number) if number >= 0 else None
+
+    def hashes(self, number: int) -> Sequence[str]:
+        """The block's hash as each endpoint tells it; those that don't have it are left out."""
+        answers = self._rpc.everywhere(("eth_getBlockByNumber", [hex(number), False]))
+        told = [answer["hash"] for answer in answers if isinstance(answer, dict)]
+        if not told:
+            raise ChainUnavailable(f"no endpoint has block {number}")
+        return told
+
     def events(self, *, after: int, after_hash: str, to: int) -> EventBatch:
         span = {"fromBlock": hex(after + 1), "toBlock": hex(to)}
         filters = [*self._rail.filters(), *self._token.filters()]
@@ -172,11 +185,30 @@ class EvmChain:
         )
         if not isinstance(answers[0], dict):
             raise ChainUnavailable(f"the endpoint does not have block {to} yet")
-        refused = next((a for a in answers[1:] if isinstance(a, RpcRefusal)), None)
-        if refused is not None or any(not isinstance(a, list) for a in answers[1:]):
-            said = refused.message[:200] if refused else "no list"
-            raise ChainUnavailable(f"logs of blocks {after + 1} to {to} were refused: {said}")
-        logs = [log for answer in answers[1:] for log in answer]
+        logs = _logs(answers[1:], f"blocks {after + 1} to {to}")
+        return EventBatch(after, after_hash, _block(answers[0]), self._events_of(logs))
+
+    def tail(self, *, after: int, after_hash: str, to: int) -> EventBatch:
+        """As ``events``, each block's logs by its hash; every block is the next one's parent."""
+        wanted = range(after + 1, to + 1)
+        headers = self._rpc.batch([("eth_getBlockByNumber", [hex(n), False]) for n in wanted])
+        parent = after_hash
+        for number, header in zip(wanted, headers, strict=True):
+            if not isinstance(header, dict) or header["parentHash"] != parent:
+                raise ChainUnavailable(f"block {number} does not follow the one that was read last")
+            parent = header["hash"]
+        filters = [*self._rail.filters(), *self._token.filters()]
+        answers = self._rpc.batch(
+            [
+                ("eth_getLogs", [{**item, "blockHash": header["hash"]}])
+                for header in headers
+                for item in filters
+            ]
+        )
+        logs = _logs(answers, f"blocks {after + 1} to {to}")
+        return EventBatch(after, after_hash, _block(headers[-1]), self._events_of(logs))
+
+    def _events_of(self, logs: list[dict[str, Any]]) -> tuple[ChainEvent, ...]:
         logs.extend(self._bond_transfers(logs))
         self._add_times(logs)
         unique = {(log["blockHash"], log["logIndex"]): log for log in logs}
@@ -185,8 +217,7 @@ class EvmChain:
         )
         events = [*self._rail.events(ordered), *self._token.transfers(ordered)]
         events.sort(key=lambda event: (event.block_number, event.log_index))
-        with_windows = self._with_windows(events)
-        return EventBatch(after, after_hash, _block(answers[0]), tuple(with_windows))
+        return tuple(self._with_windows(events))
 
     def receipts(self, hashes: Sequence[str]) -> Mapping[str, Receipt]:
         answers = self._rpc.batch([("eth_getTransactionReceipt", [h]) for h in hashes])
@@ -297,17 +328,17 @@ class EvmChain:
         """Transfers out of the vault where a dispute ended: a lost bond goes to somebody else."""
         resolved = kernel_abi().topic("StateTransitioned")
         disputed = "0x" + f"{6:064x}"
-        hashes = {
-            log["transactionHash"]
+        blocks = {
+            log["transactionHash"]: log["blockHash"]
             for log in logs
             if log["topics"][0] == resolved and log["topics"][2] == disputed
         }
         transfer = token_abi().topic("Transfer")
         vault = "0x" + self._deployment.vault[2:].lower().rjust(64, "0")
         found = []
-        for tx_hash in sorted(hashes):
+        for tx_hash, block_hash in sorted(blocks.items()):
             receipt = self._rpc.call("eth_getTransactionReceipt", tx_hash)
-            if receipt is None:
+            if receipt is None or receipt["blockHash"] != block_hash:
                 raise ChainUnavailable(f"the endpoint does not have the receipt of {tx_hash}")
             found += [
                 log
@@ -356,6 +387,14 @@ class EvmChain:
             else event
             for event in events
         ]
+
+
+def _logs(answers: Sequence[Any], where: str) -> list[dict[str, Any]]:
+    refused = next((a for a in answers if isinstance(a, RpcRefusal)), None)
+    if refused is not None or any(not isinstance(a, list) for a in answers):
+        said = refused.message[:200] if refused else "no list"
+        raise ChainUnavailable(f"logs of {where} were refused: {said}")
+    return [log for answer in answers for log in answer]
 
 
 def _refusal(answer: RpcRefusal) -> str:

@@ -102,6 +102,18 @@ class Rpc:
             answers.extend(self._post_anywhere(calls[start : start + size]))
         return answers
 
+    def everywhere(self, call: Call) -> list[Any]:
+        """One read of every endpoint: the answers of those that answer, at least one."""
+        answers, fault = [], None
+        for url in self._urls:
+            try:
+                answers.append(self._ask(url, [call])[0])
+            except ChainUnavailable as found:
+                fault = found
+        if not answers:
+            raise fault or ChainUnavailable("there is no endpoint")
+        return answers
+
     def _post_anywhere(self, calls: Sequence[Call]) -> list[Any]:
         for url in self._urls[:-1]:
             try:

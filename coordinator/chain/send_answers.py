@@ -14,11 +14,18 @@ _MEANINGS: Final = (
     ("already imported", Sent.ACCEPTED),
     ("known transaction", Sent.ACCEPTED),
     ("alreadyknown", Sent.ACCEPTED),
+    ("alreadyexists", Sent.ACCEPTED),
     ("nonce too low", Sent.NONCE_USED),
-    ("replacement transaction underpriced", Sent.NONCE_USED),
-    ("transaction underpriced", Sent.UNKNOWN),
+    ("nonce is too low", Sent.NONCE_USED),
+    ("underpriced", Sent.UNDERPRICED),
+    ("gas price too low to replace", Sent.UNDERPRICED),
+    ("max fee per gas less than block base fee", Sent.UNDERPRICED),
+    ("fee cap less than block base fee", Sent.UNDERPRICED),
     ("nonce too high", Sent.UNKNOWN),
+    ("nonce too far", Sent.UNKNOWN),
+    ("nonce gap", Sent.UNKNOWN),
     ("insufficient funds", Sent.INSUFFICIENT_FUNDS),
+    ("out of gas funds", Sent.INSUFFICIENT_FUNDS),
 )
 
 

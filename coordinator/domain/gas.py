@@ -48,6 +48,27 @@ def suggested_fees(
     return Fees(wanted, tip_wei, l1_fee_upper_bound_wei)
 
 
+# Strict pools want a tenth more in both fees for a replacement; an eighth is what nodes suggest.
+_BUMP: Final = (9, 8)
+_BUMPED_MAX: Final = 5
+
+
+def bumped_fees(
+    max_fee_per_gas: int, max_priority_fee_per_gas: int, suggested: Fees, max_fee_wei: int | None
+) -> Fees | None:
+    """Fees that replace a transaction's: both an eighth higher, rounded up, or as suggested.
+
+    None when that is above five times the suggestion, or above the fee ceiling.
+    """
+    up, down = _BUMP
+    most = max(suggested.max_fee_per_gas, -(-max_fee_per_gas * up // down))
+    tip = max(suggested.max_priority_fee_per_gas, -(-max_priority_fee_per_gas * up // down))
+    limit = _BUMPED_MAX * suggested.max_fee_per_gas
+    if max_fee_wei is not None:
+        limit = min(limit, max_fee_wei)
+    return Fees(most, min(tip, most), suggested.l1_fee_upper_bound_wei) if most <= limit else None
+
+
 def reserve_wei(fees: Fees, *, unstarted: int, unended: int) -> int:
     """Gas reserved for purchases: ``unstarted`` need create, link and an end, ``unended`` an end.
 

@@ -177,10 +177,14 @@ class EscrowTerms(_Table):
 
 
 class Alerts(_Table):
-    """When the operator is warned."""
+    """When the operator is warned, and when spending pauses by itself.
+
+    ``drift_above``: USDC that balance and journal may differ by, in either direction.
+    """
 
     gas_balance_below_eth: Wei = 5 * 10**14
     window_closes_within: Seconds = 3600
+    drift_above: Amount = Usdc("1.00")
 
 
 class Policy(_Table):

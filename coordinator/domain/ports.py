@@ -15,6 +15,9 @@ from coordinator.domain.usdc import Usdc
 Clock = Callable[[], int]
 """The unix second, UTC."""
 
+Ticks = Callable[[], float]
+"""Seconds that only go forward, from no particular instant."""
+
 
 class KillPoint(StrEnum):
     """Moments at which a crash must lose nothing; tests kill the process there."""
@@ -27,6 +30,7 @@ class KillPoint(StrEnum):
     ATTEMPTS_SENT = "attempts_sent"
     EVENTS_READ = "events_read"
     EVENTS_STORED = "events_stored"
+    ROLLED_BACK = "rolled_back"
     RECEIPTS_READ = "receipts_read"
     RECEIPTS_STORED = "receipts_stored"
     HOLDS_ENDED = "holds_ended"
@@ -39,12 +43,14 @@ Reach = Callable[[KillPoint], None]
 class Sent(StrEnum):
     """What a node's answer to a send proves.
 
-    accepted: it has the transaction · nonce_used: some transaction holds or had the nonce, look
-    at the receipts · insufficient_funds: the signer can't pay, the step waits · unknown: nothing
-    is proved, whatever was said.
+    accepted: it has the transaction · underpriced: it waits for more than these fees, or holds
+    another transaction of the nonce · nonce_used: a mined transaction had the nonce, look at the
+    receipts · insufficient_funds: the signer can't pay, the step waits · unknown: nothing is
+    proved, whatever was said.
     """
 
     ACCEPTED = "accepted"
+    UNDERPRICED = "underpriced"
     NONCE_USED = "nonce_used"
     INSUFFICIENT_FUNDS = "insufficient_funds"
     UNKNOWN = "unknown"
@@ -62,12 +68,14 @@ class Observation:
 
     ``nonce`` is the signer's count of mined transactions, ``create_nonce`` the rail's count of
     escrows created; ``readable`` the newest block that is deep enough to be believed and
-    ``final_number`` the newest that can't be undone. ``fees`` is None above the fee ceiling.
+    ``final`` the newest that can't be undone (None: none yet). ``fees`` is None above the fee
+    ceiling; ``base_fee_wei`` is the head's, per gas.
     """
 
     head: Block
     readable: int
-    final_number: int
+    final: Block | None
+    base_fee_wei: int
     nonce: int
     create_nonce: int
     usdc_balance: Usdc
@@ -75,6 +83,11 @@ class Observation:
     gas_balance_wei: int
     fees: Fees | None
     rail_trouble: str | None
+
+    @property
+    def final_number(self) -> int:
+        """The number of the final block; -1 while there is none."""
+        return self.final.number if self.final is not None else -1
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +111,9 @@ class Chain(Protocol):
 
     def observe(self) -> Observation: ...
     def block(self, number: int) -> Block: ...
+    def hashes(self, number: int) -> Sequence[str]: ...
     def events(self, *, after: int, after_hash: str, to: int) -> EventBatch: ...
+    def tail(self, *, after: int, after_hash: str, to: int) -> EventBatch: ...
     def receipts(self, hashes: Sequence[str]) -> Mapping[str, Receipt]: ...
     def sign(self, call: Call, *, nonce: int, fees: Fees) -> Attempt: ...
     def send(self, raws: Sequence[str]) -> Sequence[SendAnswer]: ...

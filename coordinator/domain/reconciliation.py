@@ -62,6 +62,20 @@ class Reconciliation:
         }
 
 
+@dataclass(frozen=True, slots=True)
+class Rescan:
+    """A comparison of every entry from a block on, as far as it has come."""
+
+    from_block: int
+    reached: int
+    events: int = 0
+    found: tuple[Discrepancy, ...] = ()
+
+    def with_part(self, reached: int, events: int, found: Iterable[Discrepancy]) -> Rescan:
+        """The comparison after one more range of blocks."""
+        return Rescan(self.from_block, reached, self.events + events, (*self.found, *found))
+
+
 def differing_entries(made: Iterable[Entry], booked: Iterable[Entry]) -> Iterator[Discrepancy]:
     """Where the journal is not what the chain's events make; the opening has no event."""
     want = {(e.block_hash, e.log_index): e for e in made}

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import logging
 import threading
-import time
 from collections.abc import Callable
 from typing import Final
 
 from coordinator.domain.errors import ChainUnavailable, LeaseLost, LedgerUnavailable
-from coordinator.domain.ports import Chain, Clock, KillPoint, Observation, Reach
+from coordinator.domain.ports import Chain, Clock, KillPoint, Observation, Reach, Ticks
 from coordinator.domain.purchase import Status
 from coordinator.domain.usdc import Usdc
 from coordinator.executor.sender import Sender
@@ -19,7 +18,7 @@ from coordinator.ledger.approvals import ApprovalBook
 from coordinator.ledger.bonds import BondBook
 from coordinator.ledger.chain_book import ChainBook
 from coordinator.ledger.leases import Lease, LeaseBook, new_holder
-from coordinator.ledger.operations import OperationsBook
+from coordinator.ledger.operations import OperationsBook, Pause
 from coordinator.ledger.policies import PolicyBook
 from coordinator.ledger.purchases import PurchaseBook
 from coordinator.ledger.steps import StepBook
@@ -27,6 +26,7 @@ from coordinator.ledger.steps import StepBook
 log = logging.getLogger(__name__)
 
 LEASE_SECONDS: Final = 10
+_DRIFT_SECONDS: Final = 60
 
 
 class Executor:
@@ -48,9 +48,12 @@ class Executor:
         approvals: ApprovalBook,
         policies: PolicyBook,
         operations: OperationsBook,
-        follow: Callable[[int], int],
+        follow: Callable[[Observation], int],
+        drift: Callable[[], Usdc],
         allowance_limit: Usdc,
+        max_fee_wei: int | None,
         clock: Clock,
+        ticks: Ticks,
         reach: Reach,
         changed: Callable[[], None] = lambda: None,
         poll_seconds: float = 0.2,
@@ -62,9 +65,19 @@ class Executor:
         self._policies = policies
         self._operations = operations
         self._follow = follow
+        self._drift = drift
+        self._drift_looked_at: float | None = None
+        self._ticks = ticks
         self._clock = clock
         self._reach = reach
-        self._sender = Sender(chain=chain, steps=steps, clock=clock, reach=reach)
+        self._sender = Sender(
+            chain=chain,
+            steps=steps,
+            clock=clock,
+            ticks=ticks,
+            reach=reach,
+            max_fee_wei=max_fee_wei,
+        )
         self._work = Work(
             chain=chain,
             bonds=bonds,
@@ -72,6 +85,7 @@ class Executor:
             operations=operations,
             allowance_limit=allowance_limit,
             clock=clock,
+            ticks=ticks,
         )
         self._watch = Watch(purchases=purchases, clock=clock)
         self._changed = changed
@@ -122,18 +136,20 @@ class Executor:
         with self._round:
             if not self._hold_lease():
                 return False
+            assert self._lease is not None
             seen = self._observe()
             now = self._clock()
             self._operations.store_balances(self._chain.treasury, seen, now=now)
-            self._follow(seen.readable)
-            cursor = self._books.cursor()
-            booked = min(seen.readable, cursor.number if cursor else -1)
-            self._sender.look_for_receipts(seen, readable=booked)
+            self._sender.adopt_nonces(self._lease, seen)
+            self._follow(seen)
+            self._sender.look_for_receipts(seen, self._books.cursor())
             self._approvals.expire_due(now)
+            self._look_for_drift()
             if not self._hold_lease():
                 return False
             self._do_what_is_due(seen)
-            if self._books.end_holds(min(seen.final_number, booked), now=now):
+            final = self._books.final()
+            if final is not None and self._books.end_holds(final.number, now=now):
                 self._reach(KillPoint.HOLDS_ENDED)
             self._changed()
             return True
@@ -149,6 +165,21 @@ class Executor:
             )
         self._head_highest = seen.head.number
         return seen
+
+    def _look_for_drift(self) -> None:
+        """Pause when USDC came or went that the journal knows nothing of."""
+        ticks, last = self._ticks(), self._drift_looked_at
+        if last is not None and ticks - last < _DRIFT_SECONDS:
+            return
+        self._drift_looked_at = ticks
+        drift, allowed = self._drift(), self._policies.current().alerts.drift_above
+        if drift > allowed:
+            why = (
+                f"the treasury's balance is {drift} USDC away from the journal, and {allowed} are"
+                " allowed: reconcile, explain it, then unpause"
+            )
+            log.error("drift usdc=%s", drift)
+            self._operations.pause(Pause("organisation", "", why, by="executor", at=self._clock()))
 
     def idle(self) -> bool:
         """Whether nothing is signed and open, and no purchase waits that this can move on."""
@@ -178,7 +209,7 @@ class Executor:
             self._woken.clear()
 
     def _hold_lease(self) -> bool:
-        now = time.monotonic()
+        now = self._ticks()
         if self._lease is None or now - self._lease_renewed > LEASE_SECONDS / 4:
             before = self._lease
             self._lease = self._leases.acquire(self._holder, seconds=LEASE_SECONDS)
@@ -190,7 +221,8 @@ class Executor:
 
     def _do_what_is_due(self, seen: Observation) -> None:
         assert self._lease is not None
-        self._sender.finish_signing(self._lease, seen)
+        self._sender.repair(self._lease, seen)
+        self._sender.bump(self._lease, seen)
         self._sender.send_again()
         policy, purchases = self._policies.current(), self._books.open_purchases()
         self._watch.look(policy, purchases, seen)

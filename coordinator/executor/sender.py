@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Final
 
+from coordinator.domain.chain_events import Block
 from coordinator.domain.errors import ChainUnavailable
-from coordinator.domain.gas import Fees
-from coordinator.domain.ports import Chain, Clock, KillPoint, Observation, Reach, Sent
+from coordinator.domain.gas import Fees, bumped_fees
+from coordinator.domain.ports import Chain, Clock, KillPoint, Observation, Reach, Sent, Ticks
 from coordinator.domain.steps import Attempt, Call, Receipt, Step
 from coordinator.ledger.leases import Lease
 from coordinator.ledger.steps import StepBook
@@ -18,8 +19,18 @@ log = logging.getLogger(__name__)
 
 _RESEND_SECONDS: Final = 4
 _DISPLACED_AFTER_LOOKS: Final = 4
+# The first of the lane that so many blocks leave out although nodes have it is priced too low.
+_STUCK_BLOCKS: Final = 10
 # Nodes keep a limited queue for each sender; what does not fit waits for the next round.
 _IN_FLIGHT_MAX: Final = 240
+
+
+@dataclass(slots=True)
+class _SentState:
+    """What this process knows of one attempt: when it was sent, and the block when it was held."""
+
+    sent_at: float
+    held_since_block: int | None = None
 
 
 class Sender:
@@ -31,14 +42,19 @@ class Sender:
         chain: Chain,
         steps: StepBook,
         clock: Clock,
+        ticks: Ticks,
         reach: Reach,
+        max_fee_wei: int | None,
     ) -> None:
         self._chain = chain
         self._steps = steps
         self._clock = clock
+        self._ticks = ticks
         self._reach = reach
-        self._sent_at: dict[str, float] = {}
+        self._max_fee_wei = max_fee_wei
+        self._sent: dict[str, _SentState] = {}
         self._missing: dict[int, tuple[int, int]] = {}
+        self._head = 0
 
     def in_flight(self) -> list[Step]:
         """Steps that could still be mined, in nonce order."""
@@ -50,7 +66,13 @@ class Sender:
 
     def take_over(self) -> None:
         """Forget when bytes were sent, so that all of them are sent at once."""
-        self._sent_at.clear()
+        self._sent.clear()
+
+    def adopt_nonces(self, lease: Lease, seen: Observation) -> None:
+        """Notice a chain that is ahead of the database; spending pauses then."""
+        found = self._steps.adopt_nonces(lease, seen.nonce, self._chain.fill(), now=self._clock())
+        if found:
+            log.error("chain_ahead_of_database nonces=%s", found)
 
     def send_new(self, lease: Lease, calls: Sequence[Call], seen: Observation) -> None:
         """Give the calls nonces, sign, store, and only then send."""
@@ -60,47 +82,48 @@ class Sender:
         self._reach(KillPoint.BEFORE_ALLOCATE)
         steps = self._steps.allocate(lease, calls, nonce_floor=seen.nonce, now=self._clock())
         self._reach(KillPoint.STEPS_ALLOCATED)
-        if steps:
-            self._sign_and_send(lease, steps, seen.fees)
+        fees = seen.fees
+        self._sign_and_send(lease, [(step, fees) for step in steps])
 
-    def look_for_receipts(self, seen: Observation, *, readable: int) -> None:
-        """Keep the evidence of steps mined in blocks up to ``readable``, whose events are booked.
+    def look_for_receipts(self, seen: Observation, cursor: Block | None) -> None:
+        """Keep the evidence of steps mined in blocks whose events are in the books.
 
-        A receipt of a later block waits: its events may not be in the books yet.
+        A receipt of a block above ``cursor`` waits: its events may not be in the books yet.
         """
         in_flight = [step for step in self._steps.in_flight() if step.attempts]
-        if not in_flight:
+        if not in_flight or cursor is None:
             return
         hashes = [attempt.hash for step in in_flight for attempt in step.attempts]
         receipts = self._chain.receipts(hashes)
+        if receipts and self._chain.block(cursor.number).hash != cursor.hash:
+            # A reorganisation since the books were written: these are receipts of its blocks.
+            return
         self._reach(KillPoint.RECEIPTS_READ)
         proved = []
         for step in in_flight:
             receipt = next((receipts[a.hash] for a in step.attempts if a.hash in receipts), None)
             if receipt is None:
                 self._look_at_missing(step, seen)
-            elif receipt.block_number <= readable:
-                reason = None
-                if not receipt.succeeded:
-                    reason = self._why_reverted(step, receipt)
-                    log.warning(
-                        "step_reverted step=%s purchase_id=%s reason=%s",
-                        step.kind,
-                        step.call.purchase_id,
-                        reason,
-                    )
-                proved.append((step, receipt, reason))
+            elif receipt.block_number <= cursor.number:
+                proved.append((step, receipt, self._told_revert(step, receipt)))
         self._steps.store_receipts(proved, now=self._clock())
         if proved:
             self._reach(KillPoint.RECEIPTS_STORED)
 
-    def _why_reverted(self, step: Step, receipt: Receipt) -> str:
+    def _told_revert(self, step: Step, receipt: Receipt) -> str | None:
+        if receipt.succeeded:
+            return None
         try:
             said = self._chain.refusal(step.call, block_number=receipt.block_number)
         except ChainUnavailable:
             # Nodes forget old states. The receipt is the proof; the words are for people.
             said = None
-        return said or "the contract refused it"
+        reason = said or "the contract refused it"
+        purchase_id = step.call.purchase_id
+        log.warning(
+            "step_reverted step=%s purchase_id=%s reason=%s", step.kind, purchase_id, reason
+        )
+        return reason
 
     def _look_at_missing(self, step: Step, seen: Observation) -> None:
         if seen.nonce <= step.nonce:
@@ -115,41 +138,77 @@ class Sender:
             self._steps.displace(step, now=self._clock())
             self._missing.pop(step.id)
 
-    def finish_signing(self, lease: Lease, seen: Observation) -> None:
-        """Sign steps that own a nonce and nothing else: what a crash or a pause left."""
+    def repair(self, lease: Lease, seen: Observation) -> None:
+        """Close holes in the lane, and sign what a crash or a pause left with a nonce alone."""
+        fill, now = self._chain.fill(), self._clock()
+        if repaired := self._steps.repair_lane(lease, seen.nonce, fill, now=now):
+            log.warning("lane_repaired nonces=%s", repaired)
+        if seen.fees is None:
+            return
+        fees = seen.fees
         unsigned = [step for step in self._steps.in_flight() if not step.attempts]
-        if unsigned and seen.fees is not None:
-            self._sign_and_send(lease, unsigned, seen.fees)
+        self._sign_and_send(lease, [(step, fees) for step in unsigned])
+
+    def bump(self, lease: Lease, seen: Observation) -> None:
+        """Sign dearer attempts, under the same nonces, of what is priced out of the blocks."""
+        self._head = seen.head.number
+        if seen.fees is None:
+            return
+        waiting = [s for s in self._steps.in_flight() if s.attempts and s.nonce >= seen.nonce]
+        dearer = []
+        for step in waiting:
+            last = step.attempts[-1]
+            state = self._sent.get(last.hash)
+            if state is None or state.held_since_block is None:
+                continue
+            left_out = self._head - state.held_since_block >= _STUCK_BLOCKS
+            priced_out = last.max_fee_per_gas < seen.base_fee_wei
+            if not priced_out and not (left_out and step is waiting[0]):
+                continue
+            fees = bumped_fees(
+                last.max_fee_per_gas, last.max_priority_fee_per_gas, seen.fees, self._max_fee_wei
+            )
+            if fees is not None:
+                log.info("step_bumped step=%s nonce=%s", step.kind, step.nonce)
+                dearer.append((step, fees))
+        self._sign_and_send(lease, dearer)
 
     def send_again(self) -> None:
         """Send the same bytes once more of what is not mined yet."""
-        now = time.monotonic()
+        now = self._ticks()
         due = [
             attempt
             for step in self._steps.in_flight()
             for attempt in step.attempts[-1:]
-            if now - self._sent_at.get(attempt.hash, -1e9) >= _RESEND_SECONDS
+            if attempt.hash not in self._sent
+            or now - self._sent[attempt.hash].sent_at >= _RESEND_SECONDS
         ]
-        if due:
-            self._send(due)
+        self._send(due)
 
-    def _sign_and_send(self, lease: Lease, steps: Sequence[Step], fees: Fees) -> None:
+    def _sign_and_send(self, lease: Lease, steps: Sequence[tuple[Step, Fees]]) -> None:
+        if not steps:
+            return
         signed = [
-            (step, self._chain.sign(step.call, nonce=step.nonce, fees=fees)) for step in steps
+            (step, self._chain.sign(step.call, nonce=step.nonce, fees=fees)) for step, fees in steps
         ]
         self._reach(KillPoint.ATTEMPTS_SIGNED)
         kept = self._steps.store_attempts(lease, signed, fill=self._chain.fill(), now=self._clock())
         self._reach(KillPoint.ATTEMPTS_STORED)
-        if kept:
-            self._send(kept)
-            self._reach(KillPoint.ATTEMPTS_SENT)
+        self._send(kept)
+        self._reach(KillPoint.ATTEMPTS_SENT)
 
     def _send(self, attempts: Sequence[Attempt]) -> None:
+        if not attempts:
+            return
         answers = self._chain.send([attempt.raw for attempt in attempts])
-        now = time.monotonic()
         for attempt, answer in zip(attempts, answers, strict=True):
-            self._sent_at[attempt.hash] = now
-            if answer.sent is Sent.INSUFFICIENT_FUNDS:
+            state = self._sent.setdefault(attempt.hash, _SentState(self._ticks()))
+            state.sent_at = self._ticks()
+            if answer.sent in (Sent.ACCEPTED, Sent.UNDERPRICED):
+                # Held by a node, or kept out by another attempt of its nonce: both may be bumped.
+                if state.held_since_block is None:
+                    state.held_since_block = self._head
+            elif answer.sent is Sent.INSUFFICIENT_FUNDS:
                 log.error("gas_exhausted tx_hash=%s said=%s", attempt.hash, answer.said)
             elif answer.sent is Sent.UNKNOWN:
                 log.warning("send_unknown tx_hash=%s said=%s", attempt.hash, answer.said)

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Final
 
 from coordinator.domain.chain_events import EMPTY
-from coordinator.domain.errors import TxReverted
+from coordinator.domain.errors import ChainUnavailable, TxReverted
 from coordinator.domain.gas import reserve_wei
 from coordinator.domain.lane import Lane, reserved_wei
 from coordinator.domain.planning import Action, OpenPurchase, Plan, plan
 from coordinator.domain.policy import Policy
-from coordinator.domain.ports import Chain, Clock, Observation
+from coordinator.domain.ports import Chain, Clock, Observation, Ticks
 from coordinator.domain.purchase import Status
 from coordinator.domain.reasons import Reason, ReasonCode
 from coordinator.domain.steps import Call, Step, StepKind
@@ -28,6 +27,7 @@ log = logging.getLogger(__name__)
 
 _RETRY_SECONDS: Final = 10
 _CREATE_AND_LINK: Final = 2
+_FAULTS_MAX: Final = 3
 
 
 class Work:
@@ -42,7 +42,9 @@ class Work:
         operations: OperationsBook,
         allowance_limit: Usdc,
         clock: Clock,
+        ticks: Ticks,
     ) -> None:
+        self._ticks = ticks
         self._chain = chain
         self._bonds = bonds
         self._purchases = purchases
@@ -83,6 +85,7 @@ class Work:
     ) -> None:
         paused = {(p.scope_kind, p.scope_id) for p in self._operations.pauses()}
         bonds = self._bonds.to_dispute()
+        faults = 0
         for purchase in purchases:
             chosen = plan(
                 purchase,
@@ -95,7 +98,14 @@ class Work:
             )
             if chosen.action is Action.CREATE and len(lane.calls) + _CREATE_AND_LINK > room:
                 continue
-            self._carry_out(purchase, chosen, policy, seen, lane)
+            try:
+                self._carry_out(purchase, chosen, policy, seen, lane)
+            except ChainUnavailable as fault:
+                # One call that no node answers must not hold up the purchases behind it.
+                log.warning("purchase_waits purchase_id=%s reason=%s", purchase.id, fault)
+                faults += 1
+                if faults == _FAULTS_MAX:
+                    raise
 
     def _carry_out(
         self,
@@ -217,14 +227,14 @@ class Work:
     def _try(self, purchase: OpenPurchase, call: Call, lane: Lane) -> bool:
         """Queue a call that the contract would accept; else report it as stranded, try later."""
         key = f"{call.kind}:{call.escrow_id}"
-        if time.monotonic() < self._retry_at.get(key, 0.0):
+        if self._ticks() < self._retry_at.get(key, 0.0):
             return False
         refusal = self._chain.refusal(call)
         if refusal is None:
             self._retry_at.pop(key, None)
             lane.add(call)
             return True
-        self._retry_at[key] = time.monotonic() + _RETRY_SECONDS
+        self._retry_at[key] = self._ticks() + _RETRY_SECONDS
         message = (
             f"{purchase.amount} USDC: the contract refuses to {call.kind} it ({refusal});"
             " tried again until it accepts"

@@ -28,10 +28,10 @@ from coordinator.domain.purchase import (
 )
 from coordinator.domain.reconciliation import Reconciliation
 from coordinator.domain.usdc import ZERO, Usdc
+from coordinator.follower import Progress
 from coordinator.interfaces.agent import Agent
 from coordinator.ledger.approvals import PendingApproval
 from coordinator.ledger.operations import Order
-from coordinator.reconciler import Progress
 from coordinator.reporting import GasReport, Report
 from coordinator.wiring import Wiring, wire
 
@@ -219,19 +219,19 @@ class Coordinator:
 
         Funded escrows of ours get purchases without an agent, counted against the organisation,
         until an agent asks with its key again and adopts its own. Spending stays paused until an
-        approver unpauses. ConfigurationError when the database has followed the chain already.
+        approver unpauses. One that was interrupted goes on where it stopped. ConfigurationError
+        when the database has followed the chain already.
         """
         w = self.wiring
-        if w.books.cursor() is not None:
+        if w.books.cursor() is not None and not w.operations.recovering():
             raise ConfigurationError(
                 "rebuild needs a fresh database; this one has a journal: use another"
                 " COORDINATOR_DATABASE_URL, or `coordinator recover`"
             )
-        w.treasury.pause("rebuilt from the chain: check it, then unpause", by="rebuild")
-        readable = w.chain.observe().readable
-        events = w.reconciler.advance(readable, adopt_unknown=True, progress=progress)
+        w.operations.begin_recovery("rebuilt from the chain: check it, then unpause", now=w.clock())
+        events = w.follower.follow(w.chain.observe(), progress=progress)
         found = w.reconciler.reconcile()
-        return replace(found, from_block=w.reconciler.start_block, events=events + found.events)
+        return replace(found, from_block=w.follower.start_block, events=events + found.events)
 
     def refresh(self, *, progress: Progress | None = None) -> None:
         """Read the chain's present, so that gas and report tell it; signs nothing.
@@ -243,7 +243,7 @@ class Coordinator:
         seen = w.chain.observe()
         w.operations.store_balances(w.signer.address, seen, now=w.clock())
         if w.books.cursor() is not None:
-            w.reconciler.advance(seen.readable, progress=progress)
+            w.follower.follow(seen, progress=progress)
 
     def withdraw(
         self,

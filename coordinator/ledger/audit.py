@@ -9,12 +9,12 @@ from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any, Final
 
-from sqlalchemy import Connection, func, insert, select
+from sqlalchemy import Connection, insert, select
 
 from coordinator.domain.canonical import canonical_json
-from coordinator.domain.journal import Entry
 from coordinator.ledger import schema as t
 from coordinator.ledger.database import Database
+from coordinator.ledger.journal_proof import JournalProof
 
 _GENESIS: Final = "0" * 64
 
@@ -97,7 +97,7 @@ class AuditLog:
         noted earlier.
         """
         faults: list[str] = []
-        entries_logged = 0
+        journal = JournalProof()
         with self._database.read() as connection:
             previous = Head(0, _GENESIS)
             at_expected = previous.hash if expected and expected.count == 0 else None
@@ -108,13 +108,13 @@ class AuditLog:
                 if not self._stands(previous.hash, row):
                     faults.append(f"row {row.seq} ({row.event} {row.subject}) was changed or moved")
                 elif row.event == "journal_written":
-                    written = json.loads(row.body)
-                    entries_logged += written["entries"]
-                    faults.extend(_journal_faults(connection, written))
+                    journal.written(json.loads(row.body))
+                elif row.event == "journal_rolled_back":
+                    journal.rolled_back(json.loads(row.body))
                 previous = Head(row.seq, row.hash)
                 if expected and row.seq == expected.count:
                     at_expected = row.hash
-            faults.extend(_unlogged_entries(connection, entries_logged))
+            faults.extend(journal.faults(connection))
         if expected is not None and at_expected != expected.hash:
             short = previous.count < expected.count
             faults.append(
@@ -135,67 +135,6 @@ class AuditLog:
     def _hash(self, previous: str, seq: int, at: int, event: str, subject: str, body: str) -> str:
         message = canonical_json([previous, seq, at, event, subject, body])
         return hmac.new(self._key, message, sha256).hexdigest()
-
-
-def entries_digest(entries: list[Entry]) -> str:
-    """SHA-256 over the entries of one batch, in order of (block, log index)."""
-    return _digest(
-        [
-            (
-                entry.block_number,
-                entry.block_hash,
-                entry.log_index,
-                entry.tx_hash,
-                entry.at,
-                entry.kind.value,
-                entry.debit,
-                entry.credit,
-                entry.amount.base_units,
-                entry.escrow_key,
-            )
-            for entry in entries
-        ]
-    )
-
-
-def _digest(rows: list[tuple[Any, ...]]) -> str:
-    return sha256(canonical_json([list(row) for row in rows])).hexdigest()
-
-
-def _journal_faults(connection: Connection, written: dict[str, Any]) -> Iterator[str]:
-    j = t.journal.c
-    query = (
-        select(
-            j.block_number,
-            j.block_hash,
-            j.log_index,
-            j.tx_hash,
-            j.at,
-            j.kind,
-            j.debit,
-            j.credit,
-            j.amount,
-            j.escrow_key,
-        )
-        .where(j.block_number > written["after"], j.block_number <= written["to"])
-        .order_by(j.block_number, j.log_index)
-    )
-    rows = [tuple(row) for row in connection.execute(query)]
-    try:
-        same = _digest(rows) == written["digest"]
-    except (TypeError, ValueError):
-        same = False
-    if not same:
-        yield (
-            f"the journal of blocks {written['after'] + 1} to {written['to']} was changed:"
-            f" {len(rows)} entries stand where {written['entries']} were written"
-        )
-
-
-def _unlogged_entries(connection: Connection, logged: int) -> Iterator[str]:
-    total = connection.execute(select(func.count()).select_from(t.journal)).scalar_one()
-    if total != logged:
-        yield f"the journal has {total} entries and the log knows of {logged}"
 
 
 def _head(connection: Connection) -> Head:

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import logging
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, insert, select
-from sqlalchemy.dialects.sqlite import insert as sqlite_insert
+from sqlalchemy import Connection, insert, select, union, update
 
 from coordinator.domain.chain_events import (
     EMPTY,
@@ -17,26 +16,34 @@ from coordinator.domain.chain_events import (
     ChainEvent,
     EscrowState,
     EventBatch,
+    EventKind,
 )
+from coordinator.domain.errors import ImpossibleState
 from coordinator.domain.journal import TREASURY, Entry, EntryKind, KnownEscrow, make_entries
 from coordinator.domain.planning import OpenPurchase, OwnEscrow
 from coordinator.domain.purchase import FINAL, Status
 from coordinator.domain.usdc import ZERO, Usdc
 from coordinator.ledger import schema as t
-from coordinator.ledger.audit import AuditLog, entries_digest
+from coordinator.ledger.audit import AuditLog
 from coordinator.ledger.bonds import bond_lost
 from coordinator.ledger.counters import end_hold
 from coordinator.ledger.database import Database
-from coordinator.ledger.following import apply_event
+from coordinator.ledger.following import FOLLOWED, apply_event
+from coordinator.ledger.journal_proof import block_digests
+from coordinator.ledger.pausing import pause_everything
 from coordinator.ledger.policies import PolicyBook
 from coordinator.ledger.reading import sums_of_escrows
+from coordinator.ledger.rollback import RolledBack, roll_back
 from coordinator.ledger.steps import StepBook
 
 log = logging.getLogger(__name__)
 
 _p = t.purchases.c
 _e = t.escrows.c
+_j = t.journal.c
+_ev = t.escrow_events.c
 _BOOKS = "books"
+_FINAL = "final"
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +81,61 @@ class ChainBook:
     def cursor(self) -> Block | None:
         """The last block whose events are in the books; None before the opening."""
         with self._database.read() as connection:
-            return _cursor(connection)
+            return _cursor(connection, _BOOKS)
+
+    def final(self) -> Block | None:
+        """The last block that can't be undone and whose events were read twice."""
+        with self._database.read() as connection:
+            return _cursor(connection, _FINAL)
+
+    def store_final(self, block: Block) -> None:
+        """Note that everything up to ``block`` is final; an earlier one changes nothing."""
+        with self._database.write() as connection:
+            known, books = _cursor(connection, _FINAL), _cursor(connection, _BOOKS)
+            above = known is None or block.number > known.number
+            if above and books is not None and block.number <= books.number:
+                _set_cursor(connection, _FINAL, block)
+
+    def marks(self, *, below: int) -> Iterator[Block]:
+        """Blocks below ``below`` that the books prove something by, newest first."""
+        journal = select(_j.block_number, _j.block_hash, _j.at)
+        events = select(_ev.block_number, _ev.block_hash, _ev.at).where(
+            _ev.block_hash != t.EVENTS_NOT_KEPT
+        )
+        with self._database.read() as connection:
+            at = below
+            while True:
+                part = union(
+                    journal.where(_j.block_number < at).order_by(_j.block_number.desc()).limit(1),
+                    events.where(_ev.block_number < at).order_by(_ev.block_number.desc()).limit(1),
+                )
+                rows = connection.execute(part).all()
+                if not rows:
+                    return
+                newest = max(rows, key=lambda row: row.block_number)
+                yield Block(newest.block_number, newest.block_hash, newest.at)
+                at = newest.block_number
+
+    def roll_back(self, lost: Block, to: Block, *, now: int) -> RolledBack | None:
+        """Take everything above ``to`` out of the books; None if the cursor is not ``lost``.
+
+        Below the final block that is a contradiction, and spending pauses.
+        """
+        with self._database.write() as connection:
+            if _cursor(connection, _BOOKS) != lost:
+                return None
+            final = _cursor(connection, _FINAL)
+            _check_kept(connection, to)
+            if final is not None and to.number < final.number:
+                why = (
+                    f"block {final.number} was final and is not on the chain any more: check the"
+                    " books and the endpoint, then unpause"
+                )
+                pause_everything(connection, self._audit, why, by="executor", now=now)
+                _set_cursor(connection, _FINAL, to)
+            done = roll_back(connection, self._audit, to, now)
+            _set_cursor(connection, _BOOKS, to)
+            return done
 
     def open(self, block: Block, balance: Usdc, *, now: int) -> None:
         """Begin the journal after ``block`` with what the treasury held in it."""
@@ -90,38 +151,55 @@ class ChainBook:
             amount=balance,
         )
         with self._database.write() as connection:
-            if _cursor(connection) is not None:
+            if _cursor(connection, _BOOKS) is not None:
                 return
-            _set_cursor(connection, block)
+            _set_cursor(connection, _BOOKS, block)
             self._write_entries(connection, [entry], block.number - 1, block, now)
 
-    def apply(self, batch: EventBatch, *, adopt_unknown: bool = False, now: int) -> bool:
+    def apply(self, batch: EventBatch, *, now: int) -> bool:
         """Put a batch into the books; False, and nothing written, if the cursor has moved on.
 
-        ``adopt_unknown`` gives funded escrows of ours that no purchase knows a purchase without
-        an agent, counted against the organisation (after a lost database).
+        A funded escrow of ours that no purchase knows gets one without an agent, counted against
+        the organisation, and spending pauses: the database was behind the chain.
         """
         with self._database.write() as connection:
-            cursor = _cursor(connection)
+            cursor = _cursor(connection, _BOOKS)
             if cursor is None or (cursor.number, cursor.hash) != (batch.after, batch.after_hash):
                 return False
-            adopting = self._policies.in_force(connection) if adopt_unknown else None
+            policy = self._policies.in_force(connection)
             moved = [
-                apply_event(connection, self._audit, event, adopting, now) for event in batch.events
+                apply_event(connection, self._audit, event, policy, now) for event in batch.events
             ]
-            entries = make_entries(
-                batch.events,
-                treasury=self._treasury,
-                vault=self._vault,
-                known=self._known(connection, batch.events),
-                bonds=self._open_bonds(connection),
-            )
+            entries = self._make_entries(connection, batch)
             if entries:
                 self._write_entries(connection, entries, batch.after, batch.to, now)
-            _set_cursor(connection, batch.to)
+            _set_cursor(connection, _BOOKS, batch.to)
         for message in filter(None, moved):
             log.info(message)
         return True
+
+    def entries_of(self, batch: EventBatch) -> list[Entry]:
+        """The entries that a batch makes; nothing is written."""
+        with self._database.read() as connection:
+            return self._make_entries(connection, batch)
+
+    def lacks(self, batch: EventBatch) -> bool:
+        """Whether the batch has events of ours that are not in the books."""
+        span = (batch.after, batch.to.number)
+        with self._database.read() as connection:
+            entries = {(e.block_hash, e.log_index) for e in self._make_entries(connection, batch)}
+            booked = select(_j.block_hash, _j.log_index).where(_j.block_number.between(*span))
+            followed = select(_ev.block_hash, _ev.log_index).where(_ev.block_number.between(*span))
+            ours = set(connection.execute(select(_e.escrow_id)).scalars())
+            ours |= {e.escrow_id for e in batch.events if e.kind is EventKind.ESCROW_CREATED}
+            events = {
+                (e.block_hash, e.log_index)
+                for e in batch.events
+                if e.kind in FOLLOWED and e.escrow_id in ours
+            }
+            if entries - {tuple(row) for row in connection.execute(booked)}:
+                return True
+            return bool(events - {tuple(row) for row in connection.execute(followed)})
 
     def end_holds(self, final_number: int, *, now: int) -> int:
         """Post or void the holds of purchases whose ending is at or below ``final_number``."""
@@ -226,6 +304,15 @@ class ChainBook:
                 for row in connection.execute(query)
             ]
 
+    def _make_entries(self, connection: Connection, batch: EventBatch) -> list[Entry]:
+        return make_entries(
+            batch.events,
+            treasury=self._treasury,
+            vault=self._vault,
+            known=self._known(connection, batch.events),
+            bonds=self._open_bonds(connection, batch.after),
+        )
+
     def _known(
         self, connection: Connection, events: Sequence[ChainEvent]
     ) -> Mapping[str, KnownEscrow]:
@@ -236,11 +323,12 @@ class ChainBook:
             for row in connection.execute(query)
         }
 
-    def _open_bonds(self, connection: Connection) -> Iterable[str]:
-        j = t.journal.c
-        placed = select(j.debit).where(j.kind == EntryKind.BOND.value)
-        ended = select(j.credit).where(
-            j.kind.in_([EntryKind.BOND_RETURN.value, EntryKind.BOND_LOSS.value])
+    def _open_bonds(self, connection: Connection, upto: int) -> Iterable[str]:
+        """Escrow ids whose bond was out at the end of block ``upto``."""
+        placed = select(_j.debit).where(_j.kind == EntryKind.BOND.value, _j.block_number <= upto)
+        ended = select(_j.credit).where(
+            _j.kind.in_([EntryKind.BOND_RETURN.value, EntryKind.BOND_LOSS.value]),
+            _j.block_number <= upto,
         )
         accounts = connection.execute(placed.except_(ended)).scalars()
         return [account.removeprefix("bond:") for account in accounts]
@@ -272,7 +360,7 @@ class ChainBook:
             to=to.number,
             to_hash=to.hash,
             entries=len(entries),
-            digest=entries_digest(entries),
+            blocks=block_digests(entries),
         )
 
     def _spent(self, connection: Connection, purchase_id: str) -> Usdc:
@@ -291,19 +379,25 @@ def _own_escrow(row: Any, own_key: str) -> OwnEscrow:
     )
 
 
-def _cursor(connection: Connection) -> Block | None:
-    query = select(t.cursors).where(t.cursors.c.name == _BOOKS)
+def _check_kept(connection: Connection, to: Block) -> None:
+    gone = select(_ev.log_index).where(
+        _ev.block_hash == t.EVENTS_NOT_KEPT, _ev.block_number > to.number
+    )
+    if connection.execute(gone.limit(1)).first() is not None:
+        raise ImpossibleState(
+            f"the chain was reorganised back to block {to.number}, and an earlier version kept no"
+            " events of the blocks above it: rebuild into a fresh database"
+        )
+
+
+def _cursor(connection: Connection, name: str) -> Block | None:
+    query = select(t.cursors).where(t.cursors.c.name == name)
     row = connection.execute(query).one_or_none()
     return Block(row.number, row.hash, row.at) if row else None
 
 
-def _set_cursor(connection: Connection, block: Block) -> None:
-    added = sqlite_insert(t.cursors).values(
-        name=_BOOKS, number=block.number, hash=block.hash, at=block.at
-    )
-    connection.execute(
-        added.on_conflict_do_update(
-            index_elements=[t.cursors.c.name],
-            set_={"number": block.number, "hash": block.hash, "at": block.at},
-        )
-    )
+def _set_cursor(connection: Connection, name: str, block: Block) -> None:
+    values = {"number": block.number, "hash": block.hash, "at": block.at}
+    changed = connection.execute(update(t.cursors).where(t.cursors.c.name == name).values(**values))
+    if changed.rowcount == 0:
+        connection.execute(insert(t.cursors).values(name=name, **values))

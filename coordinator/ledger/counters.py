@@ -117,14 +117,17 @@ def end_hold(connection: Connection, purchase_id: str, kind: str, *, spent: Usdc
     )
 
 
-def reopen_hold(connection: Connection, purchase_id: str) -> None:
-    """Hold again, in the counters that were charged, what a purchase's ended hold held."""
-    where = (t.holds.c.purchase_id == purchase_id, t.holds.c.kind == "purchase")
-    hold = connection.execute(select(t.holds).where(*where)).one_or_none()
-    if hold is None or hold.status == "held":
-        return
-    _change(connection, hold.id, held=hold.amount, spent=-hold.posted)
-    connection.execute(update(t.holds).where(*where).values(status="held", posted=0, ended_at=None))
+def reopen_holds(connection: Connection, purchase_id: str) -> bool:
+    """Hold again, in the counters that were charged, what the purchase's ended holds held.
+
+    False when none of its holds had ended.
+    """
+    ended = (t.holds.c.purchase_id == purchase_id, t.holds.c.status != "held")
+    holds = connection.execute(select(t.holds).where(*ended)).all()
+    for hold in holds:
+        _change(connection, hold.id, held=hold.amount, spent=-hold.posted)
+    connection.execute(update(t.holds).where(*ended).values(status="held", posted=0, ended_at=None))
+    return bool(holds)
 
 
 def _open_hold(connection: Connection, purchase_id: str, kind: str):  # type: ignore[no-untyped-def]

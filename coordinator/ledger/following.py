@@ -1,14 +1,14 @@
-"""Escrows and purchases follow the rail's events, in order, in the caller's transaction."""
+"""Escrows are folded from their stored events, and purchases follow their escrows."""
 
 from __future__ import annotations
 
 import logging
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, Final
 
-from sqlalchemy import Connection, insert, select, update
-from sqlalchemy.dialects.sqlite import insert as sqlite_insert
+from sqlalchemy import Connection, delete, insert, select, update
 
-from coordinator.domain.chain_events import STATUS_OF, ChainEvent, EscrowState, EventKind
+from coordinator.domain.chain_events import EMPTY, STATUS_OF, ChainEvent, EscrowState, EventKind
 from coordinator.domain.escrow_key import service_hash
 from coordinator.domain.policy import Policy
 from coordinator.domain.purchase import FINAL, MOVES, Status
@@ -17,127 +17,172 @@ from coordinator.domain.steps import StepKind
 from coordinator.ledger import schema as t
 from coordinator.ledger.adoption import attribute_to_organisation
 from coordinator.ledger.audit import AuditLog
-from coordinator.ledger.counters import reopen_hold
+from coordinator.ledger.counters import reopen_holds
+from coordinator.ledger.pausing import begin_recovery, pause_everything
 
 log = logging.getLogger(__name__)
 
 _p = t.purchases.c
 _e = t.escrows.c
+_ev = t.escrow_events.c
+FOLLOWED: Final = frozenset(
+    {EventKind.ESCROW_CREATED, EventKind.ESCROW_FUNDED, EventKind.ESCROW_MOVED}
+)
 
 
 def apply_event(
-    connection: Connection, audit: AuditLog, event: ChainEvent, adopting: Policy | None, now: int
+    connection: Connection, audit: AuditLog, event: ChainEvent, policy: Policy, now: int
 ) -> str | None:
     """Bring escrows and their purchases to what ``event`` says; strangers' escrows are ignored.
 
     Returns what to log once it is committed, None when no purchase moved.
-    With ``adopting`` (after a lost database) a funded escrow that no purchase knows gets one. A
-    move that the table of moves does not have is taken all the same, told and paused for.
+    USDC that left under a key that no purchase has (after a lost database) gets a purchase that
+    counts against the organisation, and spending pauses. So it does for a move that the table of
+    moves does not have; it is taken all the same.
     """
-    if event.kind is EventKind.ESCROW_CREATED:
-        _created(connection, event)
-    elif event.kind is EventKind.ESCROW_FUNDED:
-        _funded(connection, audit, event, adopting, now)
-    elif event.kind is not EventKind.ESCROW_MOVED:
+    if event.kind not in FOLLOWED or event.escrow_id is None:
         return None
-    query = select(t.escrows).where(_e.escrow_id == event.escrow_id)
-    escrow = connection.execute(query).one_or_none()
-    if escrow is None:
+    created = event.kind is EventKind.ESCROW_CREATED
+    if not created and _escrow(connection, event.escrow_id) is None:
         return None
-    if event.kind is EventKind.ESCROW_MOVED:
-        assert event.state is not None
-        changed: dict[str, Any] = {"state": event.state.value, "last_block": event.block_number}
-        if event.window_ends is not None:
-            changed["window_ends"] = event.window_ends
-        connection.execute(update(t.escrows).where(_e.escrow_id == event.escrow_id).values(changed))
-    state = event.state or EscrowState(escrow.state)
-    return _follow(connection, audit, escrow, state, event, now)
+    _store(connection, event)
+    escrow = fold_escrow(connection, event.escrow_id)
+    if escrow.purchase_id is None:
+        if event.kind is EventKind.ESCROW_FUNDED and not _key_known(connection, event):
+            why = "USDC left for purchases that this database does not know: check it, then unpause"
+            begin_recovery(connection, audit, why, now=now)
+            attribute_to_organisation(connection, audit, policy, event.escrow_id, now=now)
+        return None
+    return _follow(connection, audit, escrow, event, now)
 
 
-def _created(connection: Connection, event: ChainEvent) -> None:
-    assert event.amount is not None
-    creator = connection.execute(
-        select(t.steps.c.purchase_id)
-        .join(t.attempts, t.attempts.c.step_id == t.steps.c.id)
-        .where(t.attempts.c.hash == event.tx_hash, t.steps.c.kind == StepKind.CREATE.value)
-    ).scalar()
+def fold_escrow(connection: Connection, escrow_id: str) -> Any:
+    """Make the escrow's row what its stored events say; None, and no row, when none is left."""
+    query = select(t.escrow_events).where(_ev.escrow_id == escrow_id)
+    events = connection.execute(query.order_by(_ev.block_number, _ev.log_index)).all()
+    if not events:
+        connection.execute(delete(t.escrows).where(_e.escrow_id == escrow_id))
+        return None
+    values = _folded(events)
+    values["purchase_id"] = _owner(connection, events[0], values)
+    known = _escrow(connection, escrow_id)
+    if known is None:
+        connection.execute(insert(t.escrows).values(escrow_id=escrow_id, **values))
+    else:
+        connection.execute(update(t.escrows).where(_e.escrow_id == escrow_id).values(**values))
+    return _escrow(connection, escrow_id)
+
+
+def status_by_escrows(connection: Connection, purchase: Any) -> tuple[Status | None, int | None]:
+    """The status that the purchase's escrows give it, and the block of its end.
+
+    An escrow linked under its key decides; before that it is created while one is empty, and
+    cancelled once none is. (None, None) without any.
+    """
+    query = select(_e.state, _e.escrow_key, _e.last_block).where(_e.purchase_id == purchase.id)
+    escrows = connection.execute(query).all()
+    if not escrows:
+        return None, None
+    linked = next((e for e in escrows if e.escrow_key == purchase.escrow_key), None)
+    if linked is not None:
+        return STATUS_OF[EscrowState(linked.state)], linked.last_block
+    if any(EscrowState(escrow.state) in EMPTY for escrow in escrows):
+        return Status.CREATED, None
+    return Status.CANCELLED, max(escrow.last_block for escrow in escrows)
+
+
+def _escrow(connection: Connection, escrow_id: str) -> Any:
+    return connection.execute(select(t.escrows).where(_e.escrow_id == escrow_id)).one_or_none()
+
+
+def _key_known(connection: Connection, event: ChainEvent) -> bool:
+    query = select(_p.id).where(_p.escrow_key == event.escrow_key, _p.status != Status.DENIED.value)
+    return connection.execute(query).first() is not None
+
+
+def _store(connection: Connection, event: ChainEvent) -> None:
     connection.execute(
-        insert(t.escrows).values(
+        insert(t.escrow_events).values(
+            block_hash=event.block_hash,
+            log_index=event.log_index,
+            block_number=event.block_number,
+            tx_hash=event.tx_hash,
+            at=event.at,
+            kind=event.kind.value,
             escrow_id=event.escrow_id,
-            purchase_id=creator,
-            provider=event.provider,
-            amount=event.amount.base_units,
-            service_hash=event.service_hash,
-            state=EscrowState.CREATED.value,
-            deadline=event.deadline,
-            created_at=event.at,
-            last_block=event.block_number,
-        )
-    )
-
-
-def _funded(
-    connection: Connection, audit: AuditLog, event: ChainEvent, adopting: Policy | None, now: int
-) -> None:
-    escrow = connection.execute(
-        select(t.escrows).where(_e.escrow_id == event.escrow_id)
-    ).one_or_none()
-    if escrow is None or event.amount is None:
-        return
-    owner = connection.execute(
-        select(_p.id, _p.provider, _p.amount, _p.service).where(
-            _p.escrow_key == event.escrow_key, _p.status != Status.DENIED.value
-        )
-    ).one_or_none()
-    owner_id = owner.id if owner else None
-    paid = (escrow.provider.lower(), event.amount.base_units, escrow.service_hash)
-    if owner is not None and _terms(owner) != paid:
-        # Ours by key but not by terms: nobody asked for this, so no purchase owns it.
-        owner_id = None
-    connection.execute(
-        update(t.escrows)
-        .where(_e.escrow_id == event.escrow_id)
-        .values(
             escrow_key=event.escrow_key,
-            purchase_id=owner_id,
-            amount=event.amount.base_units,
-            state=EscrowState.FUNDED.value,
-            last_block=event.block_number,
+            provider=event.provider,
+            amount=event.amount.base_units if event.amount is not None else None,
+            service_hash=event.service_hash,
+            deadline=event.deadline,
+            state=event.state.value if event.state is not None else None,
+            window_ends=event.window_ends,
         )
     )
-    if owner is None and adopting is not None:
-        attribute_to_organisation(connection, audit, adopting, escrow.escrow_id, now=now)
 
 
-def _terms(purchase: Any) -> tuple[str, int, str]:
-    return purchase.provider.lower(), purchase.amount, service_hash(purchase.service)
+def _folded(events: Sequence[Any]) -> dict[str, Any]:
+    first = events[0]
+    values: dict[str, Any] = {
+        "escrow_key": None,
+        "provider": first.provider,
+        "amount": first.amount,
+        "service_hash": first.service_hash,
+        "state": EscrowState.CREATED.value,
+        "deadline": first.deadline,
+        "window_ends": None,
+        "created_at": first.at,
+        "last_block": events[-1].block_number,
+    }
+    for event in events[1:]:
+        if event.kind == EventKind.ESCROW_FUNDED:
+            values |= {"escrow_key": event.escrow_key, "amount": event.amount}
+            values["state"] = EscrowState.FUNDED.value
+        else:
+            values["state"] = event.state
+            if event.window_ends is not None:
+                values["window_ends"] = event.window_ends
+    return values
+
+
+def _owner(connection: Connection, created: Any, escrow: dict[str, Any]) -> str | None:
+    """The purchase under whose key it is linked; before that the one whose step created it."""
+    if escrow["escrow_key"] is None:
+        creator = (
+            select(t.steps.c.purchase_id)
+            .join(t.attempts, t.attempts.c.step_id == t.steps.c.id)
+            .where(t.attempts.c.hash == created.tx_hash, t.steps.c.kind == StepKind.CREATE.value)
+        )
+        return connection.execute(creator).scalar()
+    owner = connection.execute(
+        select(_p.id, _p.agent, _p.provider, _p.amount, _p.service).where(
+            _p.escrow_key == escrow["escrow_key"], _p.status != Status.DENIED.value
+        )
+    ).one_or_none()
+    if owner is None:
+        return None
+    # One that is known from the chain alone has no service name that could be compared.
+    service = escrow["service_hash"] if owner.agent is None else service_hash(owner.service)
+    asked = (owner.provider.lower(), owner.amount, service)
+    paid = (escrow["provider"].lower(), escrow["amount"], escrow["service_hash"])
+    # Ours by key but not by terms: nobody asked for this, so no purchase owns it.
+    return str(owner.id) if asked == paid else None
 
 
 def _follow(
-    connection: Connection,
-    audit: AuditLog,
-    escrow: Any,
-    state: EscrowState,
-    event: ChainEvent,
-    now: int,
+    connection: Connection, audit: AuditLog, escrow: Any, event: ChainEvent, now: int
 ) -> str | None:
-    owner_id = connection.execute(
-        select(_e.purchase_id).where(_e.escrow_id == escrow.escrow_id)
-    ).scalar()
-    if owner_id is None:
-        return None
+    owner_id = escrow.purchase_id
     purchase = connection.execute(select(t.purchases).where(_p.id == owner_id)).one()
-    before, after = Status(purchase.status), STATUS_OF[state]
+    before = Status(purchase.status)
+    after, ended_at_block = status_by_escrows(connection, purchase)
     linked = escrow.escrow_key == purchase.escrow_key
-    if before is after or (not linked and _has_linked(connection, purchase)):
+    if after is None or before is after or (before in FINAL and not linked):
         return None
-    if before in FINAL and not linked:
-        return None
-    if after not in MOVES[before]:
+    if after not in MOVES[before] and not _end_was_taken_back(connection, purchase):
         _overrule(connection, audit, purchase, after, now)
     values: dict[str, Any] = {"status": after.value, "updated_at": now, "stranded": None}
-    if after in FINAL:
-        values["ended_at_block"] = event.block_number
+    values["ended_at_block"] = ended_at_block if after in FINAL else None
     if after is not Status.CANCELLED:
         values.update(reason_code=None, reason_message=None)
     elif purchase.reason_code is None:
@@ -157,6 +202,16 @@ def _follow(
     return f"purchase_{after} purchase_id={owner_id} tx_hash={event.tx_hash}"
 
 
+def _end_was_taken_back(connection: Connection, purchase: Any) -> bool:
+    """Whether an ending that was not final yet is overtaken: its hold still counts in full."""
+    query = select(t.holds.c.id).where(
+        t.holds.c.purchase_id == purchase.id,
+        t.holds.c.kind == "purchase",
+        t.holds.c.status == "held",
+    )
+    return Status(purchase.status) in FINAL and connection.execute(query).first() is not None
+
+
 def _overrule(
     connection: Connection, audit: AuditLog, purchase: Any, after: Status, now: int
 ) -> None:
@@ -165,22 +220,12 @@ def _overrule(
     A hold that ended is held again, because the USDC has left; spending pauses until an approver
     has looked.
     """
-    reopen_hold(connection, purchase.id)
+    reopen_holds(connection, purchase.id)
     why = f"the chain moved {purchase.id} from {purchase.status} to {after}: check it, then unpause"
-    added = sqlite_insert(t.pauses).values(
-        scope_kind="organisation", scope_id="", reason=why, by="executor", at=now
-    )
-    connection.execute(added.on_conflict_do_nothing())
+    pause_everything(connection, audit, why, by="executor", now=now)
     before = purchase.status
     log.error("contradiction purchase_id=%s before=%s after=%s", purchase.id, before, after)
     audit.append(connection, now, "contradiction", purchase.id, before=before, after=after)
-
-
-def _has_linked(connection: Connection, purchase: Any) -> bool:
-    query = select(_e.seq).where(
-        _e.purchase_id == purchase.id, _e.escrow_key == purchase.escrow_key
-    )
-    return connection.execute(query).first() is not None
 
 
 def _why_cancelled(before: Status) -> str:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
 
-from sqlalchemy import Connection, Integer, case, cast, func, select
+from sqlalchemy import Connection, Integer, case, cast, delete, func, insert, select
 
 from coordinator.domain.journal import TREASURY, Entry, EntryKind
+from coordinator.domain.reconciliation import Discrepancy, Rescan
 from coordinator.domain.usdc import Usdc
 from coordinator.ledger import schema as t
 from coordinator.ledger.database import Database
@@ -39,27 +43,47 @@ class JournalBook:
                 for row in connection.execute(query)
             }
 
-    def entries(self, *, from_block: int = 0) -> Iterator[Entry]:
-        """Entries of ``from_block`` and later, in order of (block, log index)."""
+    def entries(self, *, from_block: int = 0, to_block: int | None = None) -> Iterator[Entry]:
+        """Entries of [from_block, to_block] (None: to the end), by block and log index."""
         query = (
             select(t.journal)
             .where(_j.block_number >= from_block)
             .order_by(_j.block_number, _j.log_index)
         )
+        if to_block is not None:
+            query = query.where(_j.block_number <= to_block)
         with self._database.read() as connection:
             for row in connection.execute(query):
                 yield _entry(row)
 
-    def open_bonds(self, *, before: int) -> Sequence[str]:
-        """Escrow ids whose bond was out before the block ``before``."""
-        placed = select(_j.debit).where(_j.kind == EntryKind.BOND.value, _j.block_number < before)
-        ended = select(_j.credit).where(
-            _j.kind.in_([EntryKind.BOND_RETURN.value, EntryKind.BOND_LOSS.value]),
-            _j.block_number < before,
-        )
+    def rescan(self, from_block: int) -> Rescan:
+        """The comparison from ``from_block`` on that was interrupted, or a fresh one."""
+        query = select(t.rescans).where(t.rescans.c.from_block == from_block)
         with self._database.read() as connection:
-            accounts = connection.execute(placed.except_(ended)).scalars()
-            return [account.removeprefix("bond:") for account in accounts]
+            row = connection.execute(query).one_or_none()
+        if row is None:
+            return Rescan(from_block, from_block - 1)
+        found = tuple(_discrepancy(item) for item in json.loads(row.found))
+        return Rescan(from_block, row.reached, row.events, found)
+
+    def store_rescan(self, rescan: Rescan) -> None:
+        """Keep how far the comparison has come and what it has found."""
+        found = json.dumps([_discrepancy_row(item) for item in rescan.found])
+        with self._database.write() as connection:
+            _forget_rescan(connection, rescan)
+            connection.execute(
+                insert(t.rescans).values(
+                    from_block=rescan.from_block,
+                    reached=rescan.reached,
+                    events=rescan.events,
+                    found=found,
+                )
+            )
+
+    def end_rescan(self, rescan: Rescan) -> None:
+        """Forget a comparison that came to its end."""
+        with self._database.write() as connection:
+            _forget_rescan(connection, rescan)
 
     def sums(self, *, since: int | None, until: int | None) -> Mapping[EntryKind, Usdc]:
         """Amounts by kind of entries with a block time in [since, until)."""
@@ -148,6 +172,20 @@ class JournalBook:
                     Usdc.from_base_units(row.held + row.spent),
                     Usdc.from_base_units(int(row.counted)),
                 )
+
+
+def _forget_rescan(connection: Connection, rescan: Rescan) -> None:
+    connection.execute(delete(t.rescans).where(t.rescans.c.from_block == rescan.from_block))
+
+
+def _discrepancy_row(found: Discrepancy) -> dict[str, Any]:
+    row = asdict(found)
+    return row | {"amount": found.amount.base_units if found.amount is not None else None}
+
+
+def _discrepancy(row: dict[str, Any]) -> Discrepancy:
+    units = row.pop("amount")
+    return Discrepancy(amount=None if units is None else Usdc.from_base_units(units), **row)
 
 
 def _entry(row: object) -> Entry:

@@ -16,6 +16,7 @@ from coordinator.domain.usdc import Usdc
 from coordinator.ledger import schema as t
 from coordinator.ledger.audit import AuditLog
 from coordinator.ledger.database import Database
+from coordinator.ledger.pausing import begin_recovery, pause_scope, recovering
 
 # An unchanged balance is written again only this often.
 _REFRESH_SECONDS = 15
@@ -168,25 +169,28 @@ class OperationsBook:
             rows = connection.execute(select(t.pauses).order_by(t.pauses.c.at)).all()
         return [Pause(r.scope_kind, r.scope_id, r.reason, r.by, r.at) for r in rows]
 
+    def recovering(self) -> bool:
+        """Whether the books were found behind the chain, and no approver has looked yet."""
+        with self._database.read() as connection:
+            return recovering(connection)
+
+    def begin_recovery(self, reason: str, *, now: int) -> None:
+        """Stop all new spending because the books are behind the chain, whoever had stopped it."""
+        with self._database.write() as connection:
+            begin_recovery(connection, self._audit, reason, now=now)
+
     def pause(self, pause: Pause) -> bool:
         """Stop new spending in the scope; False when it is stopped already."""
-        where = (t.pauses.c.scope_kind == pause.scope_kind, t.pauses.c.scope_id == pause.scope_id)
         with self._database.write() as connection:
-            if connection.execute(select(t.pauses).where(*where)).first() is not None:
-                return False
-            connection.execute(
-                insert(t.pauses).values(
-                    scope_kind=pause.scope_kind,
-                    scope_id=pause.scope_id,
-                    reason=pause.reason,
-                    by=pause.by,
-                    at=pause.at,
-                )
+            return pause_scope(
+                connection,
+                self._audit,
+                pause.scope_kind,
+                pause.scope_id,
+                pause.reason,
+                by=pause.by,
+                now=pause.at,
             )
-            self._audit.append(
-                connection, pause.at, "paused", str(pause), by=pause.by, reason=pause.reason
-            )
-            return True
 
     def unpause(self, scope_kind: str, scope_id: str, *, by: str, reason: str, now: int) -> bool:
         """Allow spending in the scope again; False when it was not stopped."""

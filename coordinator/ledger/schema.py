@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from enum import StrEnum
+from typing import Final
 
 from sqlalchemy import (
     BigInteger,
@@ -83,6 +84,7 @@ purchases = Table(
     Index("purchases_status", "status", "amount"),
     Index("purchases_agent", "agent", "seq"),
     Index("purchases_escrow_key", "escrow_key"),
+    Index("purchases_ended", "ended_at_block"),
 )
 
 idempotency_keys = Table(
@@ -199,6 +201,7 @@ attempts = Table(
     Column("effective_gas_price", BigInteger),
     Column("l1_fee_wei", BigInteger),
     Index("attempts_step", "step_id"),
+    Index("attempts_block", "block_number"),
 )
 
 escrows = Table(
@@ -223,6 +226,33 @@ escrows = Table(
     Index("escrows_state", "state"),
 )
 
+# The block hash of events that stand for a row which an earlier schema kept alone.
+EVENTS_NOT_KEPT: Final = "before 0002"
+
+# What an escrow's row is folded from, so that a lost block can be taken out of it again.
+escrow_events = Table(
+    "escrow_events",
+    metadata,
+    Column("block_hash", String(66), primary_key=True),
+    Column("log_index", Integer, primary_key=True),
+    Column("block_number", BigInteger, nullable=False),
+    Column("tx_hash", String(66), nullable=False),
+    Column("at", BigInteger, nullable=False),
+    Column("kind", String(20), nullable=False),
+    Column("escrow_id", String(66), nullable=False),
+    Column("escrow_key", String(66)),
+    Column("provider", String(42)),
+    Column("amount", BigInteger),
+    Column("service_hash", String(66)),
+    Column("deadline", BigInteger),
+    Column("state", String(12)),
+    Column("window_ends", BigInteger),
+    _one_of("kind", ("escrow_created", "escrow_funded", "escrow_moved")),
+    Index("escrow_events_escrow", "escrow_id", "block_number", "log_index"),
+    Index("escrow_events_block", "block_number"),
+    Index("escrow_events_key", "escrow_key"),
+)
+
 journal = Table(
     "journal",
     metadata,
@@ -243,7 +273,8 @@ journal = Table(
     Index("journal_kind", "kind", "at"),
 )
 
-# Named positions on chain: the last block compared, and the last block known final.
+# Named positions on chain: books, the last block whose events are in them; final, the last of
+# these that can't be undone and whose events were read twice.
 cursors = Table(
     "cursors",
     metadata,
@@ -321,6 +352,16 @@ identity = Table(
     Column("treasury", String(42), nullable=False),
     # A keyed hash that only the same id secret gives: another would break keys and audit log.
     Column("secret_mark", String(64), nullable=False),
+)
+
+# A comparison from ``from_block`` on that has come to ``reached``, with what it has found (JSON).
+rescans = Table(
+    "rescans",
+    metadata,
+    Column("from_block", BigInteger, primary_key=True, autoincrement=False),
+    Column("reached", BigInteger, nullable=False),
+    Column("events", BigInteger, nullable=False),
+    Column("found", Text, nullable=False),
 )
 
 explanations = Table(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from sqlalchemy import Connection, func, insert, select, update
+from sqlalchemy import Connection, Select, func, insert, select, update
 
 from coordinator.domain.purchase import Status
 from coordinator.domain.steps import IN_FLIGHT, Attempt, Call, Receipt, Step, StepKind, StepStatus
@@ -14,6 +14,7 @@ from coordinator.ledger import schema as t
 from coordinator.ledger.audit import AuditLog
 from coordinator.ledger.database import Database
 from coordinator.ledger.leases import Lease, fence
+from coordinator.ledger.pausing import begin_recovery, pause_everything
 
 _s = t.steps.c
 _a = t.attempts.c
@@ -43,42 +44,20 @@ class StepBook:
             fence(connection, lease)
             if not all(self._still_due(connection, call) for call in calls):
                 return []
-            highest = connection.execute(
-                select(func.max(_s.nonce)).where(
-                    _s.chain_id == self._chain_id, _s.signer == self._signer
-                )
-            ).scalar()
+            highest = connection.execute(self._highest()).scalar()
             nonce = nonce_floor if highest is None else max(nonce_floor, highest + 1)
-            steps = []
-            for offset, call in enumerate(calls):
-                made = connection.execute(
-                    insert(t.steps).values(
-                        chain_id=self._chain_id,
-                        signer=self._signer,
-                        nonce=nonce + offset,
-                        kind=call.kind.value,
-                        status=StepStatus.ALLOCATED.value,
-                        purchase_id=call.purchase_id,
-                        escrow_id=call.escrow_id,
-                        recipient=call.to,
-                        data=call.data,
-                        gas_limit=call.gas_limit,
-                        usdc=call.usdc.base_units if call.usdc is not None else None,
-                        reference=call.reference,
-                        created_at=now,
-                    )
+            return [
+                Step(
+                    id=self._insert_step(
+                        connection, call, nonce + offset, StepStatus.ALLOCATED, now
+                    ),
+                    nonce=nonce + offset,
+                    call=call,
+                    status=StepStatus.ALLOCATED,
+                    created_at=now,
                 )
-                assert made.inserted_primary_key is not None
-                steps.append(
-                    Step(
-                        id=int(made.inserted_primary_key[0]),
-                        nonce=nonce + offset,
-                        call=call,
-                        status=StepStatus.ALLOCATED,
-                        created_at=now,
-                    )
-                )
-            return steps
+                for offset, call in enumerate(calls)
+            ]
 
     def store_attempts(
         self, lease: Lease, signed: Sequence[tuple[Step, Attempt]], *, fill: Call, now: int
@@ -121,6 +100,59 @@ class StepBook:
                 )
                 kept.append(attempt)
         return kept
+
+    def adopt_nonces(self, lease: Lease, used: int, fill: Call, *, now: int) -> int:
+        """Note nonces below ``used`` that the chain has and no step owns: how many there were.
+
+        The database is behind the chain (it was restored) or somebody else has the key: spending
+        pauses, unknown escrows are adopted, and orders that may have been carried out fail.
+        """
+        with self._database.read() as connection:
+            highest = connection.execute(self._highest()).scalar()
+        if highest is None or used <= highest + 1:
+            return 0
+        with self._database.write() as connection:
+            fence(connection, lease)
+            highest = int(connection.execute(self._highest()).scalar_one())
+            for nonce in range(highest + 1, used):
+                self._insert_step(connection, fill, nonce, StepStatus.DISPLACED, now)
+            why = (
+                f"{used - highest - 1} transactions of the treasury's key are not in this database:"
+                " it was restored, or somebody else has the key; check it, then unpause"
+            )
+            begin_recovery(connection, self._audit, why, now=now)
+            self._fail_orders(connection, now)
+            self._audit.append(
+                connection, now, "nonces_adopted", "treasury", first=highest + 1, last=used - 1
+            )
+            return used - highest - 1
+
+    def repair_lane(self, lease: Lease, used: int, fill: Call, *, now: int) -> int:
+        """Give every nonce from ``used`` on that stands empty something to send; how many.
+
+        A nonce that no step owns gets a fill. One whose stranger's transaction is not on the
+        chain any more is ours again.
+        """
+        with self._database.read() as connection:
+            if not self._gaps(connection, used):
+                return 0
+        with self._database.write() as connection:
+            fence(connection, lease)
+            gaps = self._gaps(connection, used)
+            for nonce, step_id in gaps:
+                if step_id is None:
+                    self._insert_step(connection, fill, nonce, StepStatus.ALLOCATED, now)
+                    continue
+                signed = select(_a.hash).where(_a.step_id == step_id)
+                again = connection.execute(signed).first() is not None
+                status = StepStatus.SIGNED if again else StepStatus.ALLOCATED
+                connection.execute(
+                    update(t.steps).where(_s.id == step_id).values(status=status.value)
+                )
+            self._audit.append(
+                connection, now, "lane_repaired", "treasury", nonces=[nonce for nonce, _ in gaps]
+            )
+            return len(gaps)
 
     def in_flight(self) -> list[Step]:
         """Steps that could still be mined, in nonce order."""
@@ -177,7 +209,7 @@ class StepBook:
                 )
 
     def displace(self, step: Step, *, now: int) -> None:
-        """Note that a transaction which is not ours was mined at the step's nonce."""
+        """Note that a transaction which is not ours was mined at the step's nonce; pause."""
         with self._database.write() as connection:
             changed = connection.execute(
                 update(t.steps)
@@ -187,6 +219,11 @@ class StepBook:
             if changed.rowcount == 0:
                 return
             self._end_order(connection, step, False, "another transaction took its nonce", now)
+            why = (
+                f"a transaction that is not ours was mined at nonce {step.nonce}: somebody else has"
+                " the treasury's key; check it, then unpause"
+            )
+            pause_everything(connection, self._audit, why, by="executor", now=now)
             self._audit.append(
                 connection,
                 now,
@@ -227,6 +264,59 @@ class StepBook:
                 count, gas, wei = sums.get(kind, (0, 0, 0))
                 sums[kind] = (count + 1, gas + used, wei + used * price + l1_fee)
         return sums
+
+    def _highest(self) -> Select[Any]:
+        return select(func.max(_s.nonce)).where(
+            _s.chain_id == self._chain_id, _s.signer == self._signer
+        )
+
+    def _gaps(self, connection: Connection, used: int) -> list[tuple[int, int | None]]:
+        """(nonce, its displaced step or None) of the lane from ``used`` on."""
+        query = select(_s.nonce, _s.id, _s.status).where(
+            _s.chain_id == self._chain_id, _s.signer == self._signer, _s.nonce >= used
+        )
+        owned = {row.nonce: row for row in connection.execute(query)}
+        gaps: list[tuple[int, int | None]] = []
+        for nonce in range(used, max(owned, default=used - 1) + 1):
+            row = owned.get(nonce)
+            if row is None or row.status == StepStatus.DISPLACED.value:
+                gaps.append((nonce, row.id if row is not None else None))
+        return gaps
+
+    def _insert_step(
+        self, connection: Connection, call: Call, nonce: int, status: StepStatus, now: int
+    ) -> int:
+        made = connection.execute(
+            insert(t.steps).values(
+                chain_id=self._chain_id,
+                signer=self._signer,
+                nonce=nonce,
+                kind=call.kind.value,
+                status=status.value,
+                purchase_id=call.purchase_id,
+                escrow_id=call.escrow_id,
+                recipient=call.to,
+                data=call.data,
+                gas_limit=call.gas_limit,
+                usdc=call.usdc.base_units if call.usdc is not None else None,
+                reference=call.reference,
+                created_at=now,
+            )
+        )
+        assert made.inserted_primary_key is not None
+        return int(made.inserted_primary_key[0])
+
+    def _fail_orders(self, connection: Connection, now: int) -> None:
+        """End orders that own no step: nobody knows whether the chain has carried them out."""
+        stepped = select(_s.reference).where(_s.reference.is_not(None))
+        o = t.orders.c
+        waiting = select(o.id).where(o.status == "approved", o.id.not_in(stepped))
+        why = "the database is behind the chain: order it again if it was not carried out"
+        for order_id in connection.execute(waiting).scalars().all():
+            connection.execute(
+                update(t.orders).where(o.id == order_id).values(status="failed", message=why)
+            )
+            self._audit.append(connection, now, "order_failed", order_id, why=why)
 
     def _still_due(self, connection: Connection, call: Call) -> bool:
         if call.purchase_id is None:

@@ -107,6 +107,7 @@ def test_a_cancel_accepted_before_the_next_link_is_never_followed_by_funding(wor
     assert world.chain.remaining(cancelled.escrow_key) == ZERO
     assert world.hold(cancelled) == ("voided", ZERO)
     world.check_nothing_spent()
+    world.unpause()
     check_next_is_funded(world)
 
 

@@ -178,8 +178,7 @@ def test_a_nodes_own_error_does_not_strand_a_purchase(
 ) -> None:
     purchase = world.to_settle()
     endpoint = BadEndpoint(world.wiring.rpc, monkeypatch, alone("eth_call", INTERNAL_ERROR))
-    with pytest.raises(ChainUnavailable, match="Internal error"):
-        world.round()
+    world.round()
     assert world.get(purchase).stranded is None
     endpoint.heal()
     world.go()
@@ -197,7 +196,7 @@ def test_a_dispute_window_is_known_however_late_its_delivery_is_read(
     purchase = world.fund("25.00")
     chain.deliver(purchase.escrow_id, window_seconds=HOUR)
     chain.mine(200)
-    monkeypatch.setattr("coordinator.reconciler._RANGE_MAX", 50)
+    monkeypatch.setattr("coordinator.follower._RANGE_MAX", 50)
 
     def pruned(url: str, calls: Sequence[Call], ask: Ask) -> list[Any]:
         oldest = chain.height - 128
@@ -245,6 +244,7 @@ def test_a_node_that_is_behind_what_was_seen_is_not_believed(
     chain.set_balance(world.treasury, Usdc("1000"))
     chain.mine()
     world.round()
+    world.unpause()
     purchase = world.buy("25.00")
     endpoint = BadEndpoint(world.wiring.rpc, monkeypatch, behind(poor))
     with pytest.raises(ChainUnavailable, match=f"at block {poor}, behind block {poor + 1}"):

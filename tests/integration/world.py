@@ -189,6 +189,11 @@ class World:
             self.chain.mine()
         raise AssertionError(f"not idle after {_ROUNDS_MAX} rounds: {self.in_flight()}")
 
+    def unpause(self) -> None:
+        """An approver has looked at why everything was paused."""
+        assert "organisation" in {str(p) for p in self.wiring.operations.pauses()}
+        assert self.coordinator.unpause("looked at it", by="alice")
+
     def in_flight(self) -> list[Step]:
         return self.wiring.steps.in_flight()
 

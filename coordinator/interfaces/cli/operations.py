@@ -128,7 +128,7 @@ def rebuild(dry_run: DryRun = False, yes: Yes = False) -> int:
                 f"rebuild needs a fresh database; this one was written up to block {cursor.number}"
             )
         if dry_run:
-            first, last = w.reconciler.start_block, w.chain.observe().readable
+            first, last = w.follower.start_block, w.chain.observe().readable
             if mode.json:
                 emit({"dry_run": True, "from_block": first, "to_block": last})
             else:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from coordinator.domain.limits import LimitState
-    from coordinator.reconciler import Progress
+    from coordinator.follower import Progress
 
 _PIPED_WIDTH: Final = 250
 _BREAKABLE_WIDTH: Final = 12

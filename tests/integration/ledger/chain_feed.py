@@ -79,7 +79,8 @@ class ChainFeed:
         seen = Observation(
             head=head,
             readable=head.number,
-            final_number=head.number,
+            final=head,
+            base_fee_wei=10**9,
             nonce=0,
             create_nonce=0,
             usdc_balance=Usdc(usdc),

@@ -1,0 +1,189 @@
+"""Brings the books to the chain: forward block by block, back to the fork when blocks are lost."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from coordinator.domain.chain_events import Block, EventBatch
+from coordinator.domain.errors import ChainUnavailable, ImpossibleState
+from coordinator.domain.ports import Chain, Clock, KillPoint, Observation, Reach
+from coordinator.domain.steps import Receipt, StepKind
+from coordinator.ledger.chain_book import ChainBook
+from coordinator.ledger.steps import StepBook
+
+log = logging.getLogger(__name__)
+
+_RANGE_MAX: Final = 5000
+# Blocks near the head are read one by one, by their hashes: so many in one batch of requests.
+_TAIL_AT_ONCE: Final = 12
+_TAIL_MAX: Final = 240
+_LOOKS: Final = 3
+# Steps whose success has no event that is followed.
+_SILENT: Final = (StepKind.APPROVE, StepKind.FILL)
+
+Progress = Callable[[int, int, int], None]
+"""Called with (first block, block reached, last block)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Follower:
+    """Reads events since the cursor into the books. It never signs anything."""
+
+    chain: Chain
+    books: ChainBook
+    steps: StepBook
+    start_block: int
+    clock: Clock
+    reach: Reach
+
+    def follow(self, seen: Observation, *, progress: Progress | None = None) -> int:
+        """Bring the books to what ``seen`` shows as readable and final; how many events were new.
+
+        Blocks above the final one are read by their hashes; once they are final their events are
+        read again, and what an endpoint had left out is put in.
+        """
+        before = self.books.cursor()
+        final = seen.final_number
+        events = self.advance(seen.readable, final_number=final, progress=progress)
+        if seen.final is not None:
+            self._finalise(seen.final, before, seen.readable)
+        return events
+
+    def advance(
+        self, to: int, *, final_number: int | None = None, progress: Progress | None = None
+    ) -> int:
+        """Bring the books to block ``to``; how many events were new.
+
+        Ranges that the endpoint refuses are halved. When the cursor's block is not on the chain
+        any more the books go back to the fork first; ImpossibleState when there is none.
+        """
+        cursor = self.books.cursor() or self._open()
+        cursor = self._back_to_fork(cursor)
+        first, span, events = cursor.number, _RANGE_MAX, 0
+        tail = max(to if final_number is None else final_number, to - _TAIL_MAX)
+        evidence = self._receipts() if cursor.number < to else {}
+        while cursor.number < to:
+            until = min(cursor.number + span, max(tail, cursor.number + _TAIL_AT_ONCE), to)
+            try:
+                batch = self._read(cursor, until, by_hash=until > tail)
+            except ChainUnavailable:
+                if until == cursor.number + 1:
+                    raise
+                span = max(1, (until - cursor.number) // 2)
+                continue
+            _check_complete(batch, evidence)
+            self.reach(KillPoint.EVENTS_READ)
+            if self.books.apply(batch, now=self.clock()):
+                events += len(batch.events)
+                self.reach(KillPoint.EVENTS_STORED)
+            cursor = self.books.cursor() or cursor
+            span = min(span * 2, _RANGE_MAX)
+            if progress is not None:
+                progress(first, cursor.number, to)
+        return events
+
+    def _read(self, cursor: Block, until: int, *, by_hash: bool) -> EventBatch:
+        read = self.chain.tail if by_hash else self.chain.events
+        return read(after=cursor.number, after_hash=cursor.hash, to=until)
+
+    def _open(self) -> Block:
+        number = max(0, self.start_block - 1)
+        block = self.chain.block(number)
+        try:
+            balance, _ = self.chain.balances([], block_number=number)
+        except ChainUnavailable as fault:
+            raise ChainUnavailable(
+                f"the endpoint can't tell the balance of block {number}, where the journal would"
+                f" begin: set COORDINATOR_START_BLOCK to a recent block ({fault})"
+            ) from fault
+        self.books.open(block, balance, now=self.clock())
+        return self.books.cursor() or block
+
+    def _receipts(self) -> Mapping[str, Receipt]:
+        in_flight = [step for step in self.steps.in_flight() if step.kind not in _SILENT]
+        return self.chain.receipts([a.hash for step in in_flight for a in step.attempts])
+
+    def _back_to_fork(self, cursor: Block) -> Block:
+        """The cursor, after taking the books back if its block was lost."""
+        if self.chain.block(cursor.number).hash == cursor.hash:
+            return cursor
+        if self._proved_hash(cursor.number) == cursor.hash:
+            return cursor
+        for mark in self.books.marks(below=cursor.number):
+            if self._proved_hash(mark.number) == mark.hash:
+                return self._roll_back(cursor, mark)
+        raise ImpossibleState(
+            f"no block that the books were written from is on the chain any more, from block"
+            f" {cursor.number} back: the endpoint is on another chain"
+        )
+
+    def _roll_back(self, cursor: Block, fork: Block) -> Block:
+        done = self.books.roll_back(cursor, fork, now=self.clock())
+        if done is not None:
+            log.warning(
+                "rolled_back from=%s to=%s entries=%s steps=%s purchases=%s",
+                cursor.number,
+                fork.number,
+                done.entries,
+                done.steps,
+                done.purchases,
+            )
+            self.reach(KillPoint.ROLLED_BACK)
+        return self.books.cursor() or fork
+
+    def _proved_hash(self, number: int) -> str:
+        """The block's hash as every endpoint tells it, or one of them three times.
+
+        ChainUnavailable while they disagree: one node of a fleet may be wrong.
+        """
+        told = list(self.chain.hashes(number))
+        while len(told) < _LOOKS:
+            told += self.chain.hashes(number)
+        if len(set(told)) > 1:
+            log.error("endpoints_disagree block=%s hashes=%s", number, ",".join(sorted(set(told))))
+            raise ChainUnavailable(f"the endpoints disagree about block {number}")
+        return told[0]
+
+    def _finalise(self, final: Block, before: Block | None, readable: int) -> None:
+        cursor, known = self.books.cursor(), self.books.final()
+        if cursor is None:
+            return
+        target = final if final.number <= cursor.number else cursor
+        if known is not None and target.number <= known.number:
+            return
+        # What was read below the final block was final when it was read.
+        provisional = min(before.number if before else 0, target.number)
+        if known is not None and any(map(self.books.lacks, self._again(known, provisional))):
+            log.error("events_left_out after=%s to=%s", known.number, provisional)
+            self._roll_back(cursor, known)
+            self.advance(readable, final_number=provisional)
+        self.books.store_final(target)
+
+    def _again(self, after: Block, to: int) -> Iterator[EventBatch]:
+        """The events of the blocks (after, to], in ranges that the endpoint takes."""
+        at, span = after, _RANGE_MAX
+        while at.number < to:
+            until = min(at.number + span, to)
+            try:
+                batch = self.chain.events(after=at.number, after_hash=at.hash, to=until)
+            except ChainUnavailable:
+                if until == at.number + 1:
+                    raise
+                span = max(1, (until - at.number) // 2)
+                continue
+            yield batch
+            at = batch.to
+
+
+def _check_complete(batch: EventBatch, evidence: Mapping[str, Receipt]) -> None:
+    """Refuse logs that leave out what a receipt proves: nodes may know a block, not its logs."""
+    told = {event.tx_hash for event in batch.events}
+    for tx_hash, receipt in evidence.items():
+        within = batch.after < receipt.block_number <= batch.to.number
+        if within and receipt.succeeded and tx_hash not in told:
+            raise ChainUnavailable(
+                f"the endpoint leaves the logs of {tx_hash} out of block {receipt.block_number}"
+            )

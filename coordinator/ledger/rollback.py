@@ -1,0 +1,161 @@
+"""Taking the books back to a fork: one transaction, everything that a lost block had proved."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Connection, delete, func, select, update
+
+from coordinator.domain.chain_events import Block
+from coordinator.domain.purchase import FINAL, Status
+from coordinator.domain.steps import StepStatus
+from coordinator.ledger import schema as t
+from coordinator.ledger.audit import AuditLog
+from coordinator.ledger.counters import reopen_holds
+from coordinator.ledger.following import fold_escrow, status_by_escrows
+from coordinator.ledger.pausing import pause_everything
+
+log = logging.getLogger(__name__)
+
+_p = t.purchases.c
+_e = t.escrows.c
+_ev = t.escrow_events.c
+_a = t.attempts.c
+_s = t.steps.c
+
+
+@dataclass(frozen=True, slots=True)
+class RolledBack:
+    """What a rollback took out of the books: counts of each."""
+
+    entries: int
+    events: int
+    steps: int
+    purchases: int
+
+
+def roll_back(connection: Connection, audit: AuditLog, to: Block, now: int) -> RolledBack:
+    """Forget every proof in blocks above ``to``; the cursor is the caller's.
+
+    Steps mined there are in flight again under the same bytes, and purchases stand where the
+    remaining events and their own decisions put them. A hold that had ended is held again: then
+    the chain contradicts what was final, and spending pauses.
+    """
+    entries = connection.execute(delete(t.journal).where(t.journal.c.block_number > to.number))
+    purchases = _purchases_above(connection, to.number)
+    escrow_ids = set(
+        connection.execute(select(_ev.escrow_id).where(_ev.block_number > to.number)).scalars()
+    )
+    events = connection.execute(delete(t.escrow_events).where(_ev.block_number > to.number))
+    for escrow_id in sorted(escrow_ids):
+        fold_escrow(connection, escrow_id)
+    steps = _take_back_evidence(connection, audit, to.number, now)
+    moved = [_set_back(connection, audit, row, now) for row in purchases]
+    done = RolledBack(entries.rowcount, events.rowcount, steps, sum(moved))
+    audit.append(
+        connection,
+        now,
+        "journal_rolled_back",
+        "journal",
+        to=to.number,
+        to_hash=to.hash,
+        entries=done.entries,
+    )
+    return done
+
+
+def _purchases_above(connection: Connection, number: int) -> list[Any]:
+    """Purchases that an escrow's event above ``number`` moved, or whose end stands there."""
+    moved = (
+        select(_e.purchase_id)
+        .join(t.escrow_events, _ev.escrow_id == _e.escrow_id)
+        .where(_ev.block_number > number, _e.purchase_id.is_not(None))
+    )
+    # A link that vanishes gives its escrow back to whoever created it.
+    keyed = (
+        select(_p.id)
+        .join(t.escrow_events, _ev.escrow_key == _p.escrow_key)
+        .where(_ev.block_number > number)
+    )
+    ids = {
+        *connection.execute(moved).scalars(),
+        *connection.execute(keyed).scalars(),
+        *connection.execute(select(_p.id).where(_p.ended_at_block > number)).scalars(),
+    }
+    query = select(t.purchases).where(_p.id.in_(ids), _p.status != Status.DENIED.value)
+    return list(connection.execute(query.order_by(_p.seq)))
+
+
+def _take_back_evidence(connection: Connection, audit: AuditLog, number: int, now: int) -> int:
+    lost = list(
+        connection.execute(
+            select(_a.step_id, _a.hash, _s.kind, _s.purchase_id, _s.reference)
+            .join(t.steps, _s.id == _a.step_id)
+            .where(_a.block_number > number)
+            .order_by(_s.nonce)
+        )
+    )
+    for row in lost:
+        connection.execute(
+            update(t.attempts)
+            .where(_a.hash == row.hash)
+            .values(
+                block_number=None,
+                block_hash=None,
+                succeeded=None,
+                gas_used=None,
+                effective_gas_price=None,
+                l1_fee_wei=None,
+            )
+        )
+        connection.execute(
+            update(t.steps)
+            .where(_s.id == row.step_id)
+            .values(status=StepStatus.SIGNED.value, revert_reason=None)
+        )
+        if row.reference is not None:
+            connection.execute(
+                update(t.orders)
+                .where(t.orders.c.id == row.reference)
+                .values(status="approved", message=None)
+            )
+        subject = row.purchase_id or row.reference or "treasury"
+        audit.append(connection, now, f"{row.kind}_taken_back", subject, tx_hash=row.hash)
+    return len(lost)
+
+
+def _set_back(connection: Connection, audit: AuditLog, purchase: Any, now: int) -> bool:
+    before = Status(purchase.status)
+    after, ended_at_block = status_by_escrows(connection, purchase)
+    if after is None:
+        after, ended_at_block = _without_escrow(connection, purchase)
+    if after is before and ended_at_block == purchase.ended_at_block:
+        return False
+    values: dict[str, Any] = {"status": after.value, "updated_at": now, "stranded": None}
+    values["ended_at_block"] = ended_at_block if after in FINAL else None
+    if after not in FINAL:
+        values.update(reason_code=None, reason_message=None)
+    if reopen_holds(connection, purchase.id):
+        why = f"a final end of {purchase.id} is not on the chain any more: check it, then unpause"
+        pause_everything(connection, audit, why, by="executor", now=now)
+        log.error("contradiction purchase_id=%s before=%s after=%s", purchase.id, before, after)
+        audit.append(connection, now, "contradiction", purchase.id, before=before, after=after)
+    connection.execute(update(t.purchases).where(_p.id == purchase.id).values(values))
+    audit.append(
+        connection, now, f"purchase_{after}", purchase.id, before=before.value, why="reorganisation"
+    )
+    return True
+
+
+def _without_escrow(connection: Connection, purchase: Any) -> tuple[Status, int | None]:
+    """Where a purchase stands when no escrow of it is left on the chain.
+
+    What is known from the chain alone has nothing that could create it again: it has failed,
+    until its events come back. Every other one was approved before its escrow was created.
+    """
+    if purchase.agent is not None:
+        return Status.APPROVED, None
+    highest = select(func.max(t.cursors.c.number)).where(t.cursors.c.name == "books")
+    return Status.FAILED, connection.execute(highest).scalar()
