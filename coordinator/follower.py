@@ -112,9 +112,11 @@ class Follower:
             return cursor
         if self._proved_hash(cursor.number) == cursor.hash:
             return cursor
-        for mark in self.books.marks(below=cursor.number):
+        mark = self.books.mark(below=cursor.number)
+        while mark is not None:
             if self._proved_hash(mark.number) == mark.hash:
                 return self._roll_back(cursor, mark)
+            mark = self.books.mark(below=mark.number)
         raise ImpossibleState(
             f"no block that the books were written from is on the chain any more, from block"
             f" {cursor.number} back: the endpoint is on another chain"

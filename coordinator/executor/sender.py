@@ -105,6 +105,8 @@ class Sender:
             if receipt is None:
                 self._look_at_missing(step, seen)
             elif receipt.block_number <= cursor.number:
+                # Should the block be lost, the bytes are sent again at once.
+                self._sent.pop(receipt.tx_hash, None)
                 proved.append((step, receipt, self._told_revert(step, receipt)))
         self._steps.store_receipts(proved, now=self._clock())
         if proved:

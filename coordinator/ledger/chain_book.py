@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import logging
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, insert, select, union, update
+from sqlalchemy import Connection, insert, select, update
 
 from coordinator.domain.chain_events import (
     EMPTY,
@@ -84,9 +84,19 @@ class ChainBook:
             return _cursor(connection, _BOOKS)
 
     def final(self) -> Block | None:
-        """The last block that can't be undone and whose events were read twice."""
+        """The last block that can't be undone and whose events were read twice.
+
+        Before there is one it is the block of the opening; None before that too.
+        """
         with self._database.read() as connection:
-            return _cursor(connection, _FINAL)
+            found = _cursor(connection, _FINAL)
+            if found is not None:
+                return found
+            opening = select(_j.block_number, _j.block_hash, _j.at).where(
+                _j.kind == EntryKind.OPENING.value
+            )
+            row = connection.execute(opening).one_or_none()
+            return Block(*row) if row is not None else None
 
     def store_final(self, block: Block) -> None:
         """Note that everything up to ``block`` is final; an earlier one changes nothing."""
@@ -96,25 +106,18 @@ class ChainBook:
             if above and books is not None and block.number <= books.number:
                 _set_cursor(connection, _FINAL, block)
 
-    def marks(self, *, below: int) -> Iterator[Block]:
-        """Blocks below ``below`` that the books prove something by, newest first."""
-        journal = select(_j.block_number, _j.block_hash, _j.at)
-        events = select(_ev.block_number, _ev.block_hash, _ev.at).where(
-            _ev.block_hash != t.EVENTS_NOT_KEPT
-        )
+    def mark(self, *, below: int) -> Block | None:
+        """The newest block below ``below`` that the books prove something by."""
+        found = []
         with self._database.read() as connection:
-            at = below
-            while True:
-                part = union(
-                    journal.where(_j.block_number < at).order_by(_j.block_number.desc()).limit(1),
-                    events.where(_ev.block_number < at).order_by(_ev.block_number.desc()).limit(1),
+            for table in (t.journal, t.escrow_events):
+                c = table.c
+                query = select(c.block_number, c.block_hash, c.at).where(
+                    c.block_number < below, c.block_hash != t.EVENTS_NOT_KEPT
                 )
-                rows = connection.execute(part).all()
-                if not rows:
-                    return
-                newest = max(rows, key=lambda row: row.block_number)
-                yield Block(newest.block_number, newest.block_hash, newest.at)
-                at = newest.block_number
+                newest = query.order_by(c.block_number.desc()).limit(1)
+                found += [Block(*row) for row in connection.execute(newest)]
+        return max(found, key=lambda block: block.number, default=None)
 
     def roll_back(self, lost: Block, to: Block, *, now: int) -> RolledBack | None:
         """Take everything above ``to`` out of the books; None if the cursor is not ``lost``.
