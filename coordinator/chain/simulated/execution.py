@@ -59,7 +59,7 @@ def run(
             contract.call(frame, tx.data)
         except Reverted:
             succeeded = False
-        gas_used += execution_gas(frame.work, reverted=not succeeded)
+        gas_used += execution_gas(frame.work, wrote=succeeded or bool(inner.writes))
     if gas_used > tx.gas:
         gas_used, succeeded = tx.gas, False
     if succeeded:

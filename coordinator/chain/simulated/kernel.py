@@ -224,6 +224,7 @@ class Kernel(Disputes):
             return
         require(ours or frame.sender == txn.provider, "Party only")
         if ours:
+            frame.work = "reclaim"
             require(txn.state == State.COMMITTED, "Cannot cancel after work started")
             require(frame.timestamp >= txn.deadline, "Deadline not reached")
         self._move_to(frame, txn, State.CANCELLED)

@@ -23,7 +23,7 @@ class FiatToken(Contract):
     def __init__(self, address: str, admin: str) -> None:
         self._admin = admin
         handlers: dict[str, Handler] = {
-            "name": constant("USD Coin"),
+            "name": constant("USDC"),
             "symbol": constant("USDC"),
             "version": constant("2"),
             "decimals": constant(6),
@@ -61,7 +61,8 @@ class FiatToken(Contract):
         return int(frame.state.get(self.allowance_key(owner, spender)))
 
     def _approve(self, frame: Frame, spender: str, value: int) -> bool:
-        self._check_open(frame, frame.sender, spender)
+        # Version 2.2 asks for no account here: a listed one may grant, and be granted to.
+        self._check_not_paused(frame)
         require(spender != NOBODY, "ERC20: approve to the zero address")
         frame.state.set(self.allowance_key(frame.sender, spender), value)
         self.emit(frame, "Approval", frame.sender, spender, value)
