@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import itertools
 import threading
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 from urllib.parse import urlsplit
@@ -46,10 +47,18 @@ Call = tuple[str, Sequence[Any]]
 class Rpc:
     """One or more endpoints of one chain; a read that fails goes to the next of them."""
 
-    def __init__(self, urls: Sequence[str], *, timeout_seconds: int = 20, tries: int = 4) -> None:
+    def __init__(
+        self,
+        urls: Sequence[str],
+        *,
+        timeout_seconds: int = 20,
+        tries: int = 4,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
         self._urls = tuple(urls)
         self._timeout = timeout_seconds
         self._tries = tries
+        self._sleep = sleep
         self._ids = itertools.count(1)
         self._batch_max = _BATCH_MAX
         self._chain_id: int | None = None
@@ -129,6 +138,7 @@ class Rpc:
             wait=wait_exponential(multiplier=0.1, max=2),
             retry=retry_if_exception(_worth_another_try),
             reraise=True,
+            sleep=self._sleep,
         )
         try:
             answers: list[Any] = retrying(lambda: self._ask(next(turn), calls))

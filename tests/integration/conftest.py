@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from coordinator.chain.anvil import Anvil
+from coordinator.chain.rpc import Rpc
 from tests.integration.local_chain import LocalChain
 from tests.integration.world import World
 
@@ -16,7 +17,7 @@ from tests.integration.world import World
 @pytest.fixture(scope="session")
 def _deployed_chain(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalChain]:
     with Anvil.start() as anvil:
-        yield LocalChain(anvil.url, tmp_path_factory.mktemp("deployments"))
+        yield LocalChain(Rpc([anvil.url]), tmp_path_factory.mktemp("deployments"))
 
 
 @pytest.fixture

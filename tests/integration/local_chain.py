@@ -1,4 +1,4 @@
-"""A deployed Anvil for tests: it mines when told to, and does what others would do on it."""
+"""A deployed local chain for tests: it mines when told to, and does what others would do on it."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from coordinator.chain.abi import Abi, kernel_abi, revert_reason, token_abi, vau
 from coordinator.chain.actp import STATES
 from coordinator.chain.deploy import Deployer, deploy, fund_local, unlocked_account
 from coordinator.chain.rpc import Rpc, RpcRefusal
+from coordinator.chain.simulated import SimulatedRpc
 from coordinator.domain.address import checksummed, keccak256
 from coordinator.domain.chain_events import EscrowState
 from coordinator.domain.usdc import Usdc
@@ -26,16 +27,17 @@ _BLACKLISTED: Final = 1 << 255
 
 
 class LocalChain:
-    """One Anvil with the rail's contracts; every test gets it as it was deployed."""
+    """An Anvil, or a simulated node, with the rail's contracts; each test gets it as deployed."""
 
-    def __init__(self, url: str, folder: Path) -> None:
-        self.url = url
-        self.rpc = Rpc([url])
+    def __init__(self, rpc: Rpc, folder: Path) -> None:
+        self.rpc = rpc
+        self.url = rpc.urls[0]
         self.folder = folder
-        self.deployed = deploy(
-            self.rpc, deployer=Deployer(unlocked_account(self.rpc), None), folder=folder
-        )
-        self.deployment = self.deployed.deployment
+        if isinstance(rpc, SimulatedRpc):
+            self.deployment = rpc.node.deployment
+        else:
+            deployer = Deployer(unlocked_account(rpc), None)
+            self.deployment = deploy(rpc, deployer=deployer, folder=folder).deployment
         accounts = [checksummed(a) for a in self.rpc.call("eth_accounts")]
         self.admin, _, self.fee_recipient, self.archive, *others = accounts
         self.provider, self.other_provider, self.stranger, self.payee = others[:4]
@@ -194,18 +196,27 @@ class LocalChain:
 
     def set_balance(self, account: str, usdc: Usdc) -> None:
         """Make the token say that ``account`` has so much, without a transfer."""
-        self._store(self.deployment.usdc, _mapped(account, _BALANCE_SLOT), usdc.base_units)
+        if isinstance(self.rpc, SimulatedRpc):
+            self.rpc.node.set_usdc(account, usdc.base_units)
+        else:
+            self._store(self.deployment.usdc, _mapped(account, _BALANCE_SLOT), usdc.base_units)
         assert self.balance(account) == usdc
 
     def set_allowance(self, owner: str, usdc: Usdc) -> None:
-        inner = _mapped(owner, _ALLOWANCE_SLOT)
-        slot = keccak256(bytes(12) + bytes.fromhex(self.deployment.vault[2:]) + inner)
-        self._store(self.deployment.usdc, slot, usdc.base_units)
+        if isinstance(self.rpc, SimulatedRpc):
+            self.rpc.node.set_allowance(owner, self.deployment.vault, usdc.base_units)
+        else:
+            inner = _mapped(owner, _ALLOWANCE_SLOT)
+            slot = keccak256(bytes(12) + bytes.fromhex(self.deployment.vault[2:]) + inner)
+            self._store(self.deployment.usdc, slot, usdc.base_units)
         assert self.allowance(owner) == usdc
 
     def set_create_nonce(self, requester: str, count: int) -> None:
         """Make the kernel have counted so many creates of ``requester``."""
-        self._store(self.deployment.kernel, _mapped(requester, _CREATE_NONCE_SLOT), count)
+        if isinstance(self.rpc, SimulatedRpc):
+            self.rpc.node.set_create_nonce(requester, count)
+        else:
+            self._store(self.deployment.kernel, _mapped(requester, _CREATE_NONCE_SLOT), count)
         assert self.kernel("requesterNonces", requester) == count
 
     def _store(self, contract: str, slot: bytes, value: int) -> None:

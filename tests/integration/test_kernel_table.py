@@ -1,4 +1,4 @@
-"""The kernel's table on a real chain: who may do what and when, its refusals, what follows.
+"""The kernel's table, on Anvil and simulated: who may do what and when, its words, what follows.
 
 Every refusal is one ``eth_call`` at an exact time. Within a step the rows stand in the order in
 which the kernel looks, and each row's call breaks the later rules too wherever that is possible.
@@ -15,7 +15,6 @@ import pytest
 
 from coordinator.chain.abi import kernel_abi, revert_reason, token_abi, vault_abi
 from coordinator.chain.actp import STATES
-from coordinator.chain.anvil import Anvil
 from coordinator.chain.evm import EvmChain
 from coordinator.chain.networks import MINIMUM_AMOUNT, NETWORKS
 from coordinator.chain.rpc import RpcRefusal
@@ -26,6 +25,7 @@ from coordinator.domain.errors import TxReverted
 from coordinator.domain.escrow_key import service_hash
 from coordinator.domain.journal import Entry, make_entries
 from coordinator.domain.usdc import Usdc
+from tests.integration.chains import CHAINS, open_chain
 from tests.integration.local_chain import LocalChain
 
 HOUR, DAY = 3600, 86_400
@@ -728,10 +728,12 @@ EFFECTS = [Effect.read(text) for text in EFFECT_TEXTS.split("\n\n")]
 WITH_FEE = [effect for effect in EFFECTS if "(archive)" in effect.logs]
 
 
-@pytest.fixture(scope="module")
-def whole_board(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Board]:
-    with Anvil.start() as anvil:
-        board = Board(LocalChain(anvil.url, tmp_path_factory.mktemp("deployments")))
+@pytest.fixture(scope="module", params=CHAINS)
+def whole_board(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Board]:
+    with open_chain(request.param, tmp_path_factory.mktemp("deployments")) as chain:
+        board = Board(chain)
         board.escrows |= {"-": NEVER_CREATED, "missing": NEVER_CREATED}
         made = board.act("penniless", create_for("penniless"))
         board.escrows["unpayable"] = log_values(made, "TransactionCreated")["transactionId"]
