@@ -8,8 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, insert, select
-from sqlalchemy.dialects.sqlite import insert as sqlite_insert
+from sqlalchemy import Connection, insert, select, update
 
 from coordinator.domain.chain_events import (
     EMPTY,
@@ -298,12 +297,7 @@ def _cursor(connection: Connection) -> Block | None:
 
 
 def _set_cursor(connection: Connection, block: Block) -> None:
-    added = sqlite_insert(t.cursors).values(
-        name=_BOOKS, number=block.number, hash=block.hash, at=block.at
-    )
-    connection.execute(
-        added.on_conflict_do_update(
-            index_elements=[t.cursors.c.name],
-            set_={"number": block.number, "hash": block.hash, "at": block.at},
-        )
-    )
+    values = {"number": block.number, "hash": block.hash, "at": block.at}
+    there = update(t.cursors).where(t.cursors.c.name == _BOOKS).values(values)
+    if connection.execute(there).rowcount == 0:
+        connection.execute(insert(t.cursors).values(name=_BOOKS, **values))

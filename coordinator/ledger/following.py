@@ -6,7 +6,6 @@ import logging
 from typing import Any
 
 from sqlalchemy import Connection, insert, select, update
-from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 
 from coordinator.domain.chain_events import STATUS_OF, ChainEvent, EscrowState, EventKind
 from coordinator.domain.escrow_key import service_hash
@@ -167,10 +166,13 @@ def _overrule(
     """
     reopen_hold(connection, purchase.id)
     why = f"the chain moved {purchase.id} from {purchase.status} to {after}: check it, then unpause"
-    added = sqlite_insert(t.pauses).values(
-        scope_kind="organisation", scope_id="", reason=why, by="executor", at=now
-    )
-    connection.execute(added.on_conflict_do_nothing())
+    where = (t.pauses.c.scope_kind == "organisation", t.pauses.c.scope_id == "")
+    if connection.execute(select(t.pauses).where(*where)).first() is None:
+        connection.execute(
+            insert(t.pauses).values(
+                scope_kind="organisation", scope_id="", reason=why, by="executor", at=now
+            )
+        )
     before = purchase.status
     log.error("contradiction purchase_id=%s before=%s after=%s", purchase.id, before, after)
     audit.append(connection, now, "contradiction", purchase.id, before=before, after=after)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from sqlalchemy import Connection, Integer, case, cast, func, select
+from sqlalchemy import Connection, case, func, select
 
 from coordinator.domain.journal import TREASURY, Entry, EntryKind
 from coordinator.domain.usdc import Usdc
@@ -103,7 +103,7 @@ class JournalBook:
         )
         booked = func.coalesce(func.sum(signed), 0)
         query = (
-            select(t.holds.c.purchase_id, t.holds.c.posted, cast(booked, Integer).label("booked"))
+            select(t.holds.c.purchase_id, t.holds.c.posted, booked.label("booked"))
             .outerjoin(t.escrows, t.escrows.c.purchase_id == t.holds.c.purchase_id)
             .outerjoin(t.journal, _j.escrow_key == t.escrows.c.escrow_key)
             .where(t.holds.c.kind == "purchase", t.holds.c.status != "held")
