@@ -10,7 +10,10 @@ from coordinator.chain.actp import ActpRail
 from coordinator.domain.chain_events import EscrowState
 from coordinator.domain.steps import StepKind
 from coordinator.domain.usdc import ZERO
+from tests.integration.stores import on_both
 from tests.integration.world import World
+
+pytestmark = on_both
 
 HOUR = 3600
 

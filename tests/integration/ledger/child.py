@@ -19,7 +19,7 @@ from typing import Any
 
 from coordinator.domain.errors import CoordinatorError
 from coordinator.interfaces.python import Coordinator
-from coordinator.ledger.database import Database
+from coordinator.ledger.database import Database, open_database
 from tests.integration.ledger.deciding import ask, contents, open_coordinator, policy
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -87,7 +87,7 @@ def _next() -> None:
 
 
 def _opened(database: str, **terms: Any) -> Coordinator:
-    return open_coordinator(Path(database), policy(terms.pop("changes", None)), **terms)
+    return open_coordinator(database, policy(terms.pop("changes", None)), **terms)
 
 
 def _told(do: Callable[[], Any]) -> dict[str, Any]:
@@ -120,7 +120,9 @@ def make_files(databases: list[str]) -> None:
 
     Whoever comes first does more work than those behind, so all stay together.
     """
-    told = [_told(lambda path=path: _made(Database(f"sqlite:///{path}"))) for path in databases]
+    told = [
+        _told(lambda path=path: _made(open_database(f"sqlite:///{path}"))) for path in databases
+    ]
     _say([answer for answer in told if "error" in answer])
 
 
@@ -208,7 +210,7 @@ def ask_on_small_disk(folder: str, size_kib: int) -> None:
     again = _opened(database)
     after = _told(lambda: ask(again.agent("ada")).status)
     faults = again.wiring.audit.verify().faults
-    _say({**answers, "after": after, "faults": faults, "rows": contents(Path(database))})
+    _say({**answers, "after": after, "faults": faults, "rows": contents(database)})
 
 
 def _ask_until_refused(database: str) -> dict[str, Any]:
