@@ -112,7 +112,11 @@ class Wiring:
         # A missing key or id secret is told before a file is made.
         self._id_secret, self.signer  # noqa: B018
         database = open_database(self.settings.database_url)
-        migrate(database)
+        try:
+            migrate(database)
+        except BaseException:
+            database.close()
+            raise
         return database
 
     @cached_property

@@ -223,8 +223,7 @@ def test_a_cancel_that_comes_before_the_executors_fail_does_not_stop_it(
 def test_an_approval_is_refused_once_the_providers_name_has_another_address(world: World) -> None:
     purchase = world.buy("60.00")
     assert purchase.needs_approval and purchase.approval_id is not None
-    world.policy = world.make_policy(settle="after_window", provider=world.chain.payee)
-    world.restart()
+    world.apply(world.make_policy(settle="after_window", provider=world.chain.payee))
     answer = world.coordinator.approve(purchase.approval_id, approver="alice")
     assert not answer.done and answer.reason is not None
     assert answer.reason.code == "provider_not_allowed"

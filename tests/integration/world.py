@@ -129,6 +129,13 @@ class World:
         self._opened.append(coordinator)
         return coordinator
 
+    def apply(self, policy: Policy) -> None:
+        """Put another policy in force, in the running coordinator too."""
+        self.policy = policy
+        self.wiring.policies.activate(
+            policy, treasury=self.treasury, author="olga", reason="a test", now=self.clock()
+        )
+
     def restart(self, database: str | None = None) -> Coordinator:
         """Close the coordinator and go on with a new one, on ``database`` from now on."""
         self.coordinator.close()

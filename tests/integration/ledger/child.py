@@ -13,6 +13,7 @@ import sqlite3
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from typing import Any
 from coordinator.domain.errors import CoordinatorError
 from coordinator.interfaces.python import Coordinator
 from coordinator.ledger.database import Database, open_database
+from coordinator.ledger.migrate import migrate
 from tests.integration.ledger.deciding import ask, contents, open_coordinator, policy
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -132,6 +134,30 @@ def _made(database: Database) -> None:
     with database.write() as connection:
         connection.exec_driver_sql("CREATE TABLE IF NOT EXISTS made (id INTEGER)")
     database.close()
+
+
+def migrate_it(database: str) -> None:
+    """Migrate; says whether this process did it."""
+    opened = open_database(database)
+    _say(_told(lambda: migrate(opened)))
+
+
+def write_in_turns(database: str, count: int) -> None:
+    """Write ``count`` times; says how long each waited and how long its transaction took."""
+    coordinator = _opened(database, lock_timeout_seconds=60)
+    audit, waits, works = coordinator.wiring.audit, [], []
+    _say("open")
+    _next()
+    for _ in range(count):
+        asked = time.perf_counter()
+        with coordinator.wiring.database.write() as connection:
+            begun = time.perf_counter()
+            for _ in range(20):
+                audit.append(connection, 1, "paused", "organisation")
+        waits.append(begun - asked)
+        works.append(time.perf_counter() - begun)
+    _say({"waits": waits, "works": works})
+    _next()
 
 
 def buy_until_killed(database: str, threads: int) -> None:

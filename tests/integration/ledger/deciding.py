@@ -93,8 +93,13 @@ def open_coordinator(
     )
     # Many threads on a slow machine wait longer in turn than a person would.
     wiring.database = open_database(url, lock_timeout_seconds=lock_timeout_seconds)
-    migrate(wiring.database)
-    return Coordinator(wiring, act=False)
+    coordinator = Coordinator(wiring, act=False)
+    try:
+        migrate(wiring.database)
+    except BaseException:
+        coordinator.close()
+        raise
+    return coordinator
 
 
 def ask(agent: Agent, amount: str = "1.00", **terms: Any) -> Purchase:

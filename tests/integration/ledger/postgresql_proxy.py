@@ -50,7 +50,7 @@ class Proxy:
     def _ask(self, client: socket.socket, server: socket.socket) -> None:
         with contextlib.suppress(OSError):
             while data := client.recv(65_536):
-                if b"COMMIT" in data and self.cut is not Cut.NEVER:
+                if b"COMMIT\0" in data and self.cut is not Cut.NEVER:
                     if self.cut is Cut.BEFORE_THE_ANSWER:
                         client.shutdown(socket.SHUT_WR)
                         server.sendall(data)

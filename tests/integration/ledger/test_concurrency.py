@@ -6,6 +6,7 @@ import threading
 from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from statistics import median
 from typing import Any, TypeVar
 
 import pytest
@@ -147,6 +148,57 @@ def test_limits_are_exact_for_eight_processes_that_start_on_a_fresh_database(
         assert rows(file, "SELECT count(*) FROM policies") == [(1,)]
         assert rows(file, "SELECT count(*) FROM identity") == [(1,)]
         assert opener(phase["changes"], database=file).wiring.audit.verify().ok
+
+
+def test_one_budget_is_exact_for_16_threads_and_8_processes_at_once(
+    opener: Opener, database: str
+) -> None:
+    limited = {"agents": {"ada": {"daily_limit": "100"}}}
+    coordinator = opener(limited)
+    phase = {"database": database, "changes": limited, "count": 15, "asks": [{"agent": "ada"}]}
+    children = [Child("buy", phases=[phase]) for _ in range(8)]
+    try:
+        assert [child.says() for child in children] == ["ready"] * 8
+        for child in children:
+            child.go()
+        agent = coordinator.agent("ada")
+        mine = Counter(
+            status
+            for ten in at_once(lambda _: [ask(agent).status for _ in range(10)], 16)
+            for status in ten
+        )
+        theirs = [child.says()["spread"] for child in children]
+    finally:
+        for child in children:
+            child.__exit__()
+
+    approved = mine[Status.APPROVED] + sum(spread.get("ada approved", 0) for spread in theirs)
+    denied = mine[Status.DENIED] + sum(spread.get("ada denied", 0) for spread in theirs)
+    assert (approved, denied) == (100, 180)
+    assert counter(database, "agent", "ada", "daily", TODAY) == (100 * USDC, 0)
+    assert_books_agree(database)
+    assert coordinator.wiring.audit.verify().ok
+
+
+def test_of_four_processes_that_write_all_the_time_none_waits_for_long(
+    opener: Opener, database: str
+) -> None:
+    opener()
+    children = [Child("write_in_turns", database=database, count=60) for _ in range(4)]
+    try:
+        assert [child.says() for child in children] == ["ready"] * 4
+        assert [child.go().says() for child in children] == ["open"] * 4
+        for child in children:
+            child.go()
+        told = [child.says() for child in children]
+    finally:
+        for child in children:
+            child.__exit__()
+
+    works = [seconds for answer in told for seconds in answer["works"]]
+    longest = max(seconds for answer in told for seconds in answer["waits"])
+    # Whoever stands behind a disk that stalls once is not treated unfairly.
+    assert longest <= 20 * median(works) + max(works)
 
 
 def test_one_key_from_50_threads_at_once_is_one_purchase(

@@ -65,9 +65,11 @@ def other(database: str, coordinator: Coordinator) -> Iterator[Database]:
 
 @pytest.fixture
 def proxy(postgresql: PostgresqlServer) -> Iterator[Proxy]:
-    with tempfile.TemporaryDirectory(dir="/tmp") as folder:
-        with proxied(Path(folder), postgresql.socket) as made:
-            yield made
+    with (
+        tempfile.TemporaryDirectory(dir="/tmp") as folder,
+        proxied(Path(folder), postgresql.socket) as made,
+    ):
+        yield made
 
 
 # The connection
