@@ -35,7 +35,8 @@ class Settings(BaseSettings):
 
     network: Literal["anvil", "base-sepolia", "base"] = "anvil"
     rpc_url: str | None = None
-    database_url: str = "sqlite:///coordinator.db"
+    # Not shown: it may hold a password.
+    database_url: Annotated[str, Field(repr=False)] = "sqlite:///coordinator.db"
     policy_file: Path = Path("policy.toml")
     signer: str = "env:TREASURY_PRIVATE_KEY"
     payer: Literal["wallet"] = "wallet"

@@ -33,7 +33,7 @@ from coordinator.ledger.approvals import ApprovalBook
 from coordinator.ledger.audit import AuditLog
 from coordinator.ledger.bonds import BondBook
 from coordinator.ledger.chain_book import ChainBook
-from coordinator.ledger.database import Database
+from coordinator.ledger.database import Database, open_database
 from coordinator.ledger.journal_book import JournalBook
 from coordinator.ledger.leases import LeaseBook
 from coordinator.ledger.migrate import migrate
@@ -48,11 +48,6 @@ from coordinator.treasury import Treasury
 log = logging.getLogger(__name__)
 
 _ANY_GENESIS = ""
-
-
-def wall_clock() -> int:
-    """The unix second, UTC."""
-    return int(time.time())
 
 
 def kill_switch(spec: str | None) -> Reach:
@@ -74,7 +69,8 @@ def kill_switch(spec: str | None) -> Reach:
 class Wiring:
     """The parts of one coordinator, each built when it is first used.
 
-    The chain's parts import web3 and are built only by what acts or reads the chain.
+    The chain's parts import web3 and are built only by what acts or reads the chain. Without a
+    ``clock`` it is the database's: several hosts that share one decide by the same.
     """
 
     def __init__(
@@ -83,17 +79,21 @@ class Wiring:
         secrets: Mapping[str, str],
         *,
         policy: Policy | Path | None = None,
-        clock: Clock = wall_clock,
+        clock: Clock | None = None,
         ticks: Ticks = time.monotonic,
         reach: Reach = lambda point: None,
     ) -> None:
         self.settings = settings
         self.secrets = secrets
-        self.clock = clock
         self.ticks = ticks
         self.reach = reach
+        self._clock = clock
         self._policy = policy
         self._waiters: list[Callable[[], None]] = []
+
+    @cached_property
+    def clock(self) -> Clock:
+        return self._clock or self.database.now
 
     @cached_property
     def network(self) -> Network:
@@ -115,8 +115,12 @@ class Wiring:
     def database(self) -> Database:
         # A missing key or id secret is told before a file is made.
         self._id_secret, self.signer  # noqa: B018
-        database = Database(self.settings.database_url)
-        migrate(database)
+        database = open_database(self.settings.database_url)
+        try:
+            migrate(database)
+        except BaseException:
+            database.close()
+            raise
         return database
 
     @cached_property
@@ -200,19 +204,26 @@ class Wiring:
 
     @cached_property
     def policies(self) -> PolicyBook:
-        """The policies; a changed file is put in force here, if the database is ours."""
+        """The policies; the file is put in force here, if the database is ours.
+
+        On one host whenever it was changed. Where several hosts may have files of their own, only
+        when there is no policy yet: later ones are applied by hand.
+        """
         self.operations  # noqa: B018 - refuses a database of another treasury
         book = PolicyBook(self.database, self.audit)
+        only_first = self.database.many_hosts
+        if only_first and book.any_applied():
+            return book
         source = self._policy if self._policy is not None else self.settings.policy_file
         policy = read_policy(source)
         where = "code" if isinstance(source, Policy) else source.name
-        author = os.environ.get("USER") or "coordinator"
         changed = book.activate(
             policy,
             treasury=self.signer.address,
-            author=author,
+            author=os.environ.get("USER") or "coordinator",
             reason=f"read from {where}",
             now=self.clock(),
+            only_first=only_first,
         )
         if changed:
             log.info("policy_activated hash=%s", policy.hash)

@@ -41,6 +41,12 @@ class LedgerUnavailable(CoordinatorError):
     code = "ledger_unavailable"
 
 
+class CommitUnknown(LedgerUnavailable):
+    """The database was cut off while it committed: it may or may not have been written."""
+
+    money_moved = None
+
+
 class ConfigurationError(CoordinatorError):
     """Settings or policy are missing or contradict each other; every fault is in ``faults``."""
 

@@ -122,7 +122,7 @@ class ApprovalBook:
         query = (
             select(t.approvals, _p.id.label("purchase"))
             .join(t.purchases, _p.id == t.approvals.c.purchase_id)
-            .where(_p.status == Status.AWAITING_APPROVAL, t.approvals.c.expires_at > now)
+            .where(_p.status == Status.AWAITING_APPROVAL.value, t.approvals.c.expires_at > now)
             .order_by(t.approvals.c.created_at, _p.seq)
         )
         with self._database.read() as connection:

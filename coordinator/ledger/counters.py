@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
-from sqlalchemy import Connection, bindparam, delete, insert, select, update
-from sqlalchemy.dialects.sqlite import insert as sqlite_insert
+from sqlalchemy import Connection, bindparam, delete, insert, select, text, update
 
 from coordinator.domain.errors import ImpossibleState
 from coordinator.domain.limits import CounterKey, Scope, ScopeKind, Usage, Window
@@ -21,12 +20,20 @@ _COUNTER: Final = select(_c.held, _c.spent).where(
     _c.window == bindparam("window"),
     _c.start == bindparam("start"),
 )
+# SQLAlchemy has no upsert for every dialect; SQLite and PostgreSQL read this one alike.
+_CHARGE: Final = text(
+    'INSERT INTO counters (scope_kind, scope_id, "window", start, held, spent)'
+    " VALUES (:scope_kind, :scope_id, :window, :start, :held, :spent)"
+    ' ON CONFLICT (scope_kind, scope_id, "window", start) DO UPDATE'
+    " SET held = counters.held + excluded.held, spent = counters.spent + excluded.spent"
+)
 
 
 def read_usage(connection: Connection, keys: Iterable[CounterKey]) -> Mapping[CounterKey, Usage]:
     """What the counters hold; one that was never charged is missing."""
     found = {}
-    for key in keys:
+    # Everybody goes through counters in one order.
+    for key in sorted(keys):
         row = connection.execute(_COUNTER, _row(key)).one_or_none()
         if row is not None:
             found[key] = Usage(Usdc.from_base_units(row.held), Usdc.from_base_units(row.spent))
@@ -68,18 +75,11 @@ def charge(
     spent: int,
 ) -> None:
     """Note that the hold charges ``keys`` and add its amounts there."""
-    rows = [_row(key) for key in keys]
+    rows = [_row(key) for key in sorted(keys)]
     if not rows:
         return
     connection.execute(insert(t.hold_charges), [{"hold_id": hold_id, **row} for row in rows])
-    added = sqlite_insert(t.counters)
-    connection.execute(
-        added.on_conflict_do_update(
-            index_elements=[_c.scope_kind, _c.scope_id, _c.window, _c.start],
-            set_={"held": _c.held + added.excluded.held, "spent": _c.spent + added.excluded.spent},
-        ),
-        [{**row, "held": held, "spent": spent} for row in rows],
-    )
+    connection.execute(_CHARGE, [{**row, "held": held, "spent": spent} for row in rows])
 
 
 def charges_of(connection: Connection, purchase_id: str, kind: str) -> tuple[CounterKey, ...]:
@@ -139,10 +139,13 @@ def _open_hold(connection: Connection, purchase_id: str, kind: str):  # type: ig
 
 
 def _change(connection: Connection, hold_id: int, *, held: int, spent: int) -> None:
-    charges = connection.execute(
-        select(t.hold_charges).where(t.hold_charges.c.hold_id == hold_id)
-    ).all()
-    for row in charges:
+    c = t.hold_charges.c
+    charges = (
+        select(t.hold_charges)
+        .where(c.hold_id == hold_id)
+        .order_by(c.scope_kind, c.scope_id, c.window, c.start)
+    )
+    for row in connection.execute(charges).all():
         connection.execute(
             update(t.counters)
             .where(

@@ -2,238 +2,75 @@
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
-import os
-import sqlite3
-import threading
-import time
-from collections import deque
-from collections.abc import Iterator
-from pathlib import Path
-from typing import Any, Final
+from contextlib import AbstractContextManager
+from typing import Final, Protocol
 
-from sqlalchemy import Connection, Engine, create_engine, event, make_url
-from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
+from sqlalchemy import URL, Connection, Engine, make_url
+from sqlalchemy.exc import ArgumentError
 
-from coordinator.domain.errors import ConfigurationError, LedgerUnavailable
+from coordinator.domain.errors import ConfigurationError
 
-SQLITE_VERSION_MIN: Final = (3, 35, 0)
+LOCK_TIMEOUT_SECONDS: Final = 15
+_FORMS: Final = "sqlite:///FILE or postgresql://USER@HOST/DATABASE"
 
 
-class Database:
-    """A SQLite file in WAL mode with synchronous=FULL.
+class Database(Protocol):
+    """What the books need of a database; the same on every kind of it.
 
-    Writers queue on an OS file lock beside the database, because SQLite's own waiting is unfair;
-    every write is BEGIN IMMEDIATE, so what it reads can't change before its commit.
+    Faults are LedgerUnavailable in one sentence that names the database and never a password.
     """
 
-    def __init__(self, url: str, *, lock_timeout_seconds: int = 15) -> None:
-        self.path = _file_of(url)
-        self._timeout = lock_timeout_seconds
-        self._turns = _Turns()
-        self._lock_file: int | None = None
-        self._engine = _engine(url, self.path, lock_timeout_seconds)
-
-    def close(self) -> None:
-        """Give the connections and the lock file back."""
-        self._engine.dispose()
-        if self._lock_file is not None:
-            os.close(self._lock_file)
-            self._lock_file = None
-
-    @contextlib.contextmanager
-    def write(self) -> Iterator[Connection]:
-        """One write transaction: committed at the end, rolled back on any exception."""
-        with _faults_named(self.path), self._exclusive(), self._engine.connect() as connection:
-            connection.exec_driver_sql("BEGIN IMMEDIATE")
-            try:
-                yield connection
-                connection.exec_driver_sql("COMMIT")
-            except BaseException:
-                with contextlib.suppress(DBAPIError):
-                    connection.exec_driver_sql("ROLLBACK")
-                raise
-
-    @contextlib.contextmanager
-    def read(self) -> Iterator[Connection]:
-        """One consistent snapshot; never waits for writers."""
-        with _faults_named(self.path), self._engine.connect() as connection:
-            connection.exec_driver_sql("BEGIN")
-            try:
-                yield connection
-            finally:
-                # After some faults SQLite has rolled back by itself: the fault is what to tell.
-                with contextlib.suppress(DBAPIError):
-                    connection.exec_driver_sql("ROLLBACK")
+    @property
+    def name(self) -> str:
+        """The file, or host and database: what people are told."""
 
     @property
-    def engine(self) -> Engine:
-        return self._engine
+    def many_hosts(self) -> bool:
+        """Whether several machines may use it, each with a clock and a policy file of its own."""
 
-    @contextlib.contextmanager
-    def _exclusive(self) -> Iterator[None]:
-        deadline = time.monotonic() + self._timeout
-        if not self._turns.take(self._timeout):
-            raise self._busy("other threads of this process")
-        try:
-            self._lock(deadline)
-            try:
-                yield
-            finally:
-                assert self._lock_file is not None
-                fcntl.flock(self._lock_file, fcntl.LOCK_UN)
-        finally:
-            self._turns.give_back()
+    @property
+    def engine(self) -> Engine: ...
 
-    def _lock(self, deadline: float) -> None:
-        if self._lock_file is None:
-            self._lock_file = _open_lock_file(self.path)
-        try:
-            fcntl.flock(self._lock_file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return
-        except BlockingIOError:
-            pass
-        # The kernel serves blocked waiters in turn but knows no timeout: a thread waits instead.
-        file = os.dup(self._lock_file)
-        got = threading.Event()
-        threading.Thread(target=_wait_for_lock, args=(file, got), daemon=True).start()
-        if not got.wait(max(0.0, deadline - time.monotonic())):
-            # The duplicate shares this lock: it must never be taken after we gave up.
-            abandoned, self._lock_file = self._lock_file, None
-            os.close(abandoned)
-            raise self._busy("another process")
+    def exists(self) -> bool:
+        """False where the first use would make it."""
 
-    def _busy(self, by: str) -> LedgerUnavailable:
-        return LedgerUnavailable(
-            f"the database {self.path} was locked by {by} for {self._timeout} s;"
-            " nothing was written"
-        )
+    def write(self) -> AbstractContextManager[Connection]:
+        """One write transaction: committed at the end, rolled back on any exception.
+
+        Nobody else writes from its begin to its commit, so what it reads can't change meanwhile.
+        """
+
+    def read(self) -> AbstractContextManager[Connection]:
+        """One consistent snapshot; never waits for writers."""
+
+    def now_ms(self, connection: Connection) -> int:
+        """The unix time in milliseconds by the clock that all users of the database share."""
+
+    def now(self) -> int:
+        """The unix second by the same clock, outside any transaction."""
+
+    def close(self) -> None:
+        """Give the connections back."""
 
 
-class _Turns:
-    """A lock that serves threads in the order in which they came; threading's own does not."""
+def open_database(url: str, *, lock_timeout_seconds: int = LOCK_TIMEOUT_SECONDS) -> Database:
+    """The database that ``url`` names; nothing is connected yet. ConfigurationError otherwise."""
+    parsed = _parsed(url)
+    if parsed.drivername in ("sqlite", "sqlite+pysqlite"):
+        from coordinator.ledger.sqlite import SqliteDatabase
 
-    def __init__(self) -> None:
-        self._inner = threading.Lock()
-        self._taken = False
-        self._waiting: deque[threading.Event] = deque()
+        return SqliteDatabase(parsed, lock_timeout_seconds=lock_timeout_seconds)
+    if parsed.drivername in ("postgresql", "postgres", "postgresql+psycopg"):
+        # Its driver is no business of those who have a file.
+        from coordinator.ledger.postgresql import PostgresqlDatabase
 
-    def take(self, timeout_seconds: float) -> bool:
-        """Wait for the turn; False when it did not come in time."""
-        mine = threading.Event()
-        try:
-            with self._inner:
-                if not self._taken:
-                    self._taken = True
-                    return True
-                self._waiting.append(mine)
-            came = mine.wait(timeout_seconds)
-        except BaseException:
-            if not self._give_up(mine):
-                self.give_back()
-            raise
-        return came or not self._give_up(mine)
-
-    def _give_up(self, mine: threading.Event) -> bool:
-        with self._inner:
-            if mine.is_set():
-                return False
-            if mine in self._waiting:
-                self._waiting.remove(mine)
-            return True
-
-    def give_back(self) -> None:
-        """Hand the turn to whoever waits longest."""
-        with self._inner:
-            if self._waiting:
-                self._waiting.popleft().set()
-            else:
-                self._taken = False
+        return PostgresqlDatabase(parsed, lock_timeout_seconds=lock_timeout_seconds)
+    raise ConfigurationError(f"COORDINATOR_DATABASE_URL must be {_FORMS}")
 
 
-def _file_of(url: str) -> Path:
+def _parsed(url: str) -> URL:
     # The text is not repeated in the errors: it may hold a password.
     try:
-        parsed = make_url(url)
+        return make_url(url)
     except (ArgumentError, ValueError):
-        raise ConfigurationError("COORDINATOR_DATABASE_URL must be sqlite:///FILE") from None
-    if parsed.drivername not in ("sqlite", "sqlite+pysqlite"):
-        raise ConfigurationError(
-            "COORDINATOR_DATABASE_URL must be sqlite:///FILE: other databases are not supported yet"
-        )
-    if not parsed.database or parsed.database == ":memory:" or parsed.query:
-        raise ConfigurationError("COORDINATOR_DATABASE_URL must name a file: sqlite:///FILE")
-    return Path(parsed.database)
-
-
-def _wait_for_lock(file: int, got: threading.Event) -> None:
-    with contextlib.suppress(OSError):
-        fcntl.flock(file, fcntl.LOCK_EX)
-    got.set()
-    os.close(file)
-
-
-def _open_lock_file(database: Path) -> int:
-    path = database.with_name(database.name + ".lock")
-    return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-
-
-def _engine(url: str, path: Path, busy_timeout_seconds: int) -> Engine:
-    engine = create_engine(
-        url,
-        pool_size=16,
-        max_overflow=256,
-        # For programs that write without the lock file, such as a shell on the database.
-        connect_args={"timeout": busy_timeout_seconds},
-        pool_timeout=30,
-    )
-
-    @event.listens_for(engine, "do_connect")
-    def _make_file(*_: object) -> None:
-        # SQLite would make a file that everybody can read; the files beside it take its mode.
-        with contextlib.suppress(OSError):
-            os.close(os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600))
-
-    @event.listens_for(engine, "connect")
-    def _prepare(connection: Any, _: object) -> None:
-        # Transactions are begun by hand: the driver's own begin would be a deferred one.
-        connection.isolation_level = None
-        cursor = connection.cursor()
-        _switch_to_wal(cursor, busy_timeout_seconds)
-        cursor.execute("PRAGMA synchronous=FULL")
-        cursor.execute("PRAGMA foreign_keys=ON")
-        cursor.close()
-
-    return engine
-
-
-def _switch_to_wal(cursor: sqlite3.Cursor, timeout_seconds: int) -> None:
-    # Where several processes make the file at once, SQLite lets one of them switch and refuses
-    # the others without waiting, whatever its timeout.
-    deadline = time.monotonic() + timeout_seconds
-    while True:
-        try:
-            cursor.execute("PRAGMA journal_mode=WAL")
-            return
-        except sqlite3.OperationalError as fault:
-            busy = fault.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY
-            if not busy or time.monotonic() >= deadline:
-                raise
-            time.sleep(0.01)
-
-
-@contextlib.contextmanager
-def _faults_named(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except DBAPIError as fault:
-        if isinstance(fault.orig, (sqlite3.IntegrityError, sqlite3.ProgrammingError)):
-            raise
-        raise LedgerUnavailable(f"the database {path} can't be used: {fault.orig}") from fault
-    except SQLAlchemyError as fault:
-        raise LedgerUnavailable(f"the database {path} can't be used: {fault}") from fault
-    except OSError as fault:
-        if fault.filename is None or not str(fault.filename).startswith(str(path)):
-            raise
-        raise LedgerUnavailable(f"the database {path} can't be used: {fault.strerror}") from fault
+        raise ConfigurationError(f"COORDINATOR_DATABASE_URL must be {_FORMS}") from None

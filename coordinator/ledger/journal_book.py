@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from sqlalchemy import Connection, Integer, case, cast, delete, func, insert, select
+from sqlalchemy import Connection, case, delete, func, insert, select
 
 from coordinator.domain.journal import TREASURY, Entry, EntryKind
 from coordinator.domain.reconciliation import Discrepancy, Rescan
@@ -127,7 +127,7 @@ class JournalBook:
         )
         booked = func.coalesce(func.sum(signed), 0)
         query = (
-            select(t.holds.c.purchase_id, t.holds.c.posted, cast(booked, Integer).label("booked"))
+            select(t.holds.c.purchase_id, t.holds.c.posted, booked.label("booked"))
             .outerjoin(t.escrows, t.escrows.c.purchase_id == t.holds.c.purchase_id)
             .outerjoin(t.journal, _j.escrow_key == t.escrows.c.escrow_key)
             .where(t.holds.c.kind == "purchase", t.holds.c.status != "held")

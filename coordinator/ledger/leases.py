@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import secrets
 import socket
-import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -37,10 +37,18 @@ class LeaseHolder:
 
 
 class LeaseBook:
-    """The lease of one signer on one chain."""
+    """The lease of one signer on one chain, by the database's clock unless ``now_ms`` is given."""
 
-    def __init__(self, database: Database, *, chain_id: int, signer: str) -> None:
+    def __init__(
+        self,
+        database: Database,
+        *,
+        chain_id: int,
+        signer: str,
+        now_ms: Callable[[], int] | None = None,
+    ) -> None:
         self._database = database
+        self._given_clock = now_ms
         self._name = f"executor:{chain_id}:{signer}"
         self._host = _host()
 
@@ -49,12 +57,12 @@ class LeaseBook:
 
         A holder on this host whose process is gone is taken over at once.
         """
-        name, now_ms = self._name, time.time_ns() // 1_000_000
+        name = self._name
         mine = select(t.leases).where(t.leases.c.name == name)
         with self._database.read() as connection:
             # Waiting for another's lease to end must not keep the writers of decisions waiting.
             row = connection.execute(mine).one_or_none()
-            if row is not None and row.holder != holder and self._alive(row, now_ms):
+            if row is not None and row.holder != holder and self._alive(connection, row):
                 return None
         with self._database.write() as connection:
             row = connection.execute(mine).one_or_none()
@@ -62,12 +70,12 @@ class LeaseBook:
                 "holder": holder,
                 "host": self._host,
                 "pid": os.getpid(),
-                "expires_at_ms": now_ms + seconds * 1000,
+                "expires_at_ms": self._now_ms(connection) + seconds * 1000,
             }
             if row is None:
                 connection.execute(insert(t.leases).values(name=name, token=1, **values))
                 return Lease(name, holder, 1)
-            if row.holder != holder and self._alive(row, now_ms):
+            if row.holder != holder and self._alive(connection, row):
                 return None
             token = row.token if row.holder == holder else row.token + 1
             connection.execute(
@@ -89,13 +97,16 @@ class LeaseBook:
         query = select(t.leases).where(t.leases.c.name == self._name)
         with self._database.read() as connection:
             row = connection.execute(query).one_or_none()
-        if row is None:
-            return None
-        alive = self._alive(row, time.time_ns() // 1_000_000)
+            if row is None:
+                return None
+            alive = self._alive(connection, row)
         return LeaseHolder(row.holder, row.host, row.pid, alive)
 
-    def _alive(self, row: Any, now_ms: int) -> bool:
-        if row.expires_at_ms <= now_ms:
+    def _now_ms(self, connection: Connection) -> int:
+        return self._given_clock() if self._given_clock else self._database.now_ms(connection)
+
+    def _alive(self, connection: Connection, row: Any) -> bool:
+        if row.expires_at_ms <= self._now_ms(connection):
             return False
         return not (row.host == self._host and not _process_exists(row.pid))
 

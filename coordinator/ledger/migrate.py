@@ -23,7 +23,8 @@ def revision(database: Database) -> str | None:
 def migrate(database: Database) -> bool:
     """Migrate to this version's schema; False when it already has it.
 
-    ConfigurationError when the database was made by a later version.
+    Of several processes at once one migrates and the others wait. ConfigurationError when the
+    database was made by a later version.
     """
     if revision(database) == HEAD:
         return False
@@ -35,12 +36,14 @@ def migrate(database: Database) -> bool:
     config = Config()
     config.set_main_option("script_location", str(_SCRIPTS))
     with database.write() as connection:
+        if _revision(connection) == HEAD:
+            return False
         config.attributes["connection"] = connection
         try:
             command.upgrade(config, "head")
         except CommandError as fault:
             raise ConfigurationError(
-                f"the database {database.path} was made by a later version ({fault})"
+                f"the database {database.name} was made by a later version ({fault})"
             ) from None
     return True
 

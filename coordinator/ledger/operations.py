@@ -166,7 +166,8 @@ class OperationsBook:
     def pauses(self) -> Sequence[Pause]:
         """Everything that is stopped."""
         with self._database.read() as connection:
-            rows = connection.execute(select(t.pauses).order_by(t.pauses.c.at)).all()
+            order = (t.pauses.c.at, t.pauses.c.scope_kind, t.pauses.c.scope_id)
+            rows = connection.execute(select(t.pauses).order_by(*order)).all()
         return [Pause(r.scope_kind, r.scope_id, r.reason, r.by, r.at) for r in rows]
 
     def recovering(self) -> bool:

@@ -28,6 +28,11 @@ class PolicyBook:
         with self._database.read() as connection:
             return self.in_force(connection)
 
+    def any_applied(self) -> bool:
+        """Whether any version was ever put in force."""
+        with self._database.read() as connection:
+            return connection.execute(select(t.policies.c.version).limit(1)).first() is not None
+
     def in_force(self, connection: Connection) -> Policy:
         """The policy in force, read in the caller's transaction."""
         version = connection.execute(select(func.max(t.policies.c.version))).scalar()
@@ -42,9 +47,18 @@ class PolicyBook:
         return cached[1]
 
     def activate(
-        self, policy: Policy, *, treasury: str, author: str, reason: str, now: int
+        self,
+        policy: Policy,
+        *,
+        treasury: str,
+        author: str,
+        reason: str,
+        now: int,
+        only_first: bool = False,
     ) -> bool:
         """Make ``policy`` the one in force; False, and nothing written, when it already is.
+
+        With ``only_first`` False too when any other was ever in force.
 
         A change of the time zone charges today's open and posted holds to the new day's counters
         in the same transaction. ConfigurationError when it would let the treasury pay itself.
@@ -57,7 +71,7 @@ class PolicyBook:
         with self._database.write() as connection:
             newest = select(t.policies.c.hash).order_by(t.policies.c.version.desc()).limit(1)
             before = connection.execute(newest).scalar()
-            if before == policy.hash:
+            if before == policy.hash or (only_first and before is not None):
                 return False
             old_zone = self.in_force(connection).zone if before else policy.zone
             connection.execute(

@@ -6,7 +6,7 @@ import json
 import secrets
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
-from sqlalchemy import Connection, case, exists, func, insert, select, update
+from sqlalchemy import Connection, case, exists, func, insert, literal_column, select, update
 
 from coordinator.domain.decision import Decision, Facts
 from coordinator.domain.errors import IdempotencyConflict, UnknownId
@@ -217,12 +217,14 @@ class PurchaseBook:
 
         The range is [since, until); what has no such value stands under an empty name.
         """
-        name = func.coalesce(_p.provider_name, _p.provider) if column == "provider" else _p[column]
+        given = func.coalesce(_p.provider_name, _p.provider) if column == "provider" else _p[column]
+        # Literally: PostgreSQL can't know that two bound values are the same expression.
+        name = func.coalesce(given, literal_column("''"))
         held = func.sum(case((t.holds.c.status == "held", t.holds.c.amount), else_=0))
         query = (
-            select(func.coalesce(name, ""), held, func.sum(t.holds.c.posted))
+            select(name, held, func.sum(t.holds.c.posted))
             .join(t.holds, t.holds.c.purchase_id == _p.id)
-            .group_by(func.coalesce(name, ""))
+            .group_by(name)
         )
         if since is not None:
             query = query.where(_p.created_at >= since)

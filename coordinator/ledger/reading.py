@@ -140,7 +140,7 @@ def _decisions(connection: Connection, ids: Iterable[str]) -> dict[str, list[App
         select(t.approval_decisions, t.approvals.c.purchase_id)
         .join(t.approvals, t.approvals.c.id == t.approval_decisions.c.approval_id)
         .where(t.approvals.c.purchase_id.in_(list(ids)))
-        .order_by(t.approval_decisions.c.at)
+        .order_by(t.approval_decisions.c.at, t.approval_decisions.c.approver)
     )
     found: dict[str, list[ApprovalDecision]] = defaultdict(list)
     for row in connection.execute(query):
@@ -157,7 +157,7 @@ def _transactions(
         select(t.attempts, t.steps.c.purchase_id, t.steps.c.kind, t.steps.c.status)
         .join(t.steps, t.steps.c.id == t.attempts.c.step_id)
         .where(t.steps.c.purchase_id.in_(list(ids)))
-        .order_by(t.steps.c.nonce, t.attempts.c.signed_at)
+        .order_by(t.steps.c.nonce, t.attempts.c.signed_at, t.attempts.c.max_fee_per_gas)
     )
     found: dict[str, list[PurchaseTransaction]] = defaultdict(list)
     for row in connection.execute(query):

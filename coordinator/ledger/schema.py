@@ -344,7 +344,7 @@ orders = Table(
 identity = Table(
     "identity",
     metadata,
-    Column("chain_id", BigInteger, primary_key=True),
+    Column("chain_id", BigInteger, primary_key=True, autoincrement=False),
     Column("genesis", String(66), nullable=False),
     Column("kernel", String(42), nullable=False),
     Column("vault", String(42), nullable=False),
@@ -376,7 +376,8 @@ explanations = Table(
 audit = Table(
     "audit",
     metadata,
-    Column("seq", BigInteger().with_variant(Integer, "sqlite"), primary_key=True),
+    # Counted by the log itself: a number that a sequence skipped would look like a lost row.
+    Column("seq", _Id, primary_key=True, autoincrement=False),
     Column("at", BigInteger, nullable=False),
     Column("event", String(40), nullable=False),
     Column("subject", String(100), nullable=False),

@@ -356,7 +356,7 @@ class StepBook:
         rows = connection.execute(select(t.steps).where(where, *own).order_by(_s.nonce)).all()
         attempts: dict[int, list[Any]] = {}
         query = select(t.attempts).where(_a.step_id.in_([row.id for row in rows]))
-        for attempt in connection.execute(query.order_by(_a.signed_at)):
+        for attempt in connection.execute(query.order_by(_a.signed_at, _a.max_fee_per_gas)):
             attempts.setdefault(attempt.step_id, []).append(attempt)
         return [_step(row, attempts.get(row.id, [])) for row in rows]
 

@@ -1,4 +1,4 @@
-"""One Anvil for each test process, taken back to its deployment after every test."""
+"""One Anvil and one PostgreSQL for each test process, taken back to their start after a test."""
 
 from __future__ import annotations
 
@@ -10,8 +10,27 @@ import pytest
 
 from coordinator.chain.anvil import Anvil
 from coordinator.chain.rpc import Rpc
+from coordinator.ledger.database import open_database
+from coordinator.ledger.migrate import migrate
 from tests.integration.local_chain import LocalChain
+from tests.integration.stores import (
+    PostgresqlServer,
+    PostgresqlStore,
+    SqliteStore,
+    Store,
+    started_postgresql,
+)
 from tests.integration.world import World
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    kinds = ["sqlite"]
+    if metafunc.definition.get_closest_marker("on_postgresql"):
+        kinds = ["postgresql"]
+    elif metafunc.definition.get_closest_marker("on_both"):
+        kinds = ["sqlite", "postgresql"]
+    if "store" in metafunc.fixturenames and kinds != ["sqlite"]:
+        metafunc.parametrize("store", kinds, indirect=True)
 
 
 @pytest.fixture(scope="session")
@@ -26,13 +45,39 @@ def chain(_deployed_chain: LocalChain) -> Iterator[LocalChain]:
     _deployed_chain.reset()
 
 
+@pytest.fixture(scope="session")
+def _migrated_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("migrated") / "coordinator.db"
+    database = open_database(f"sqlite:///{path}")
+    migrate(database)
+    database.close()
+    return path
+
+
+@pytest.fixture(scope="session")
+def postgresql() -> Iterator[PostgresqlServer]:
+    with started_postgresql() as server:
+        yield server
+
+
 @pytest.fixture
-def make_world(chain: LocalChain, tmp_path: Path) -> Iterator[Callable[..., World]]:
+def store(request: pytest.FixtureRequest, tmp_path: Path, _migrated_file: Path) -> Iterator[Store]:
+    """Where this test keeps its databases: files, unless it is marked ``on_both``."""
+    if getattr(request, "param", "sqlite") == "sqlite":
+        yield SqliteStore(tmp_path, _migrated_file)
+        return
+    made = PostgresqlStore(request.getfixturevalue("postgresql"))
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def make_world(chain: LocalChain, tmp_path: Path, store: Store) -> Iterator[Callable[..., World]]:
     """Makes the test's world from the parameters that matter to it."""
     made: list[World] = []
 
     def make(**parameters: Any) -> World:
-        made.append(World(chain, tmp_path, **parameters))
+        made.append(World(chain, tmp_path, store, **parameters))
         return made[-1]
 
     yield make

@@ -15,7 +15,10 @@ from coordinator import ConfigurationError, InvalidRequest, Usdc
 from coordinator.chain.signers import load_signer
 from coordinator.config import Secrets
 from coordinator.domain.usdc import ZERO
+from tests.integration.stores import on_both
 from tests.integration.world import World
+
+pytestmark = on_both
 
 KEY = "0x" + "ab" * 32
 

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Callable
-from contextlib import closing
-from pathlib import Path
 
 import pytest
 
@@ -18,7 +15,10 @@ from coordinator.domain.reasons import Reason, ReasonCode
 from coordinator.domain.steps import Step, StepKind
 from coordinator.domain.usdc import ZERO
 from tests.integration.bad_endpoint import BadEndpoint, while_planning
+from tests.integration.stores import on_both
 from tests.integration.world import AGENT, World
+
+pytestmark = on_both
 
 HOUR = 3600
 OUT_OF_TIME = Reason(ReasonCode.EXPIRED, "no escrow could be created in time")
@@ -224,8 +224,7 @@ def test_a_cancel_that_comes_before_the_executors_fail_does_not_stop_it(
 def test_an_approval_is_refused_once_the_providers_name_has_another_address(world: World) -> None:
     purchase = world.buy("60.00")
     assert purchase.needs_approval and purchase.approval_id is not None
-    world.policy = world.make_policy(settle="after_window", provider=world.chain.payee)
-    world.restart()
+    world.apply(world.make_policy(settle="after_window", provider=world.chain.payee))
     answer = world.coordinator.approve(purchase.approval_id, approver="alice")
     assert not answer.done and answer.reason is not None
     assert answer.reason.code == "provider_not_allowed"
@@ -283,22 +282,17 @@ def test_a_withdrawal_whose_nonce_another_transaction_took_is_failed(world: Worl
 # A database that was restored.
 
 
-def copy(database: Path, to: Path) -> None:
-    with closing(sqlite3.connect(database)) as source, closing(sqlite3.connect(to)) as target:
-        source.backup(target)
-
-
 @pytest.mark.parametrize("stored", ["awaiting_approval", "cancelled"])
 def test_a_restored_database_follows_the_chain_holds_again_and_pauses(
-    world: World, tmp_path: Path, stored: str
+    world: World, stored: str
 ) -> None:
     purchase = world.buy("60.00")
-    copy(world.database, tmp_path / "backup.db")
+    backup = world.store.copy(world.database, "backup")
     assert purchase.approval_id is not None
     world.coordinator.approve(purchase.approval_id, approver="alice")
     world.go()
     assert world.status(purchase) == "funded"
-    world.database = tmp_path / "backup.db"
+    world.database = backup
     world.restart(world.database)
     if stored == "cancelled":
         assert world.coordinator.cancel(purchase.id, by=AGENT).done

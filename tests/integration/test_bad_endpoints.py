@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -89,14 +88,12 @@ def test_a_link_proved_mined_and_missing_in_the_books_stops_the_executor(
     assert world.chain.balance(world.treasury) == Usdc("975")
 
 
-def test_what_was_funded_before_the_start_block_is_not_bought_again(
-    world: World, tmp_path: Path
-) -> None:
+def test_what_was_funded_before_the_start_block_is_not_bought_again(world: World) -> None:
     chain = world.chain
     bought = world.fund("25.00", idempotency_key="papers")
     chain.mine(3)
     world.coordinator.close()
-    world.database = tmp_path / "late.db"
+    world.database = world.store.url("late")
     world.coordinator = world.open(world.database, start_block=str(chain.height))
     again = world.buy("25.00", idempotency_key="papers")
     world.go()

@@ -11,7 +11,10 @@ from coordinator.chain.abi import token_abi
 from coordinator.domain.chain_events import EscrowState
 from coordinator.domain.purchase import Purchase
 from coordinator.domain.usdc import ZERO
+from tests.integration.stores import on_both
 from tests.integration.world import AGENT, World
+
+pytestmark = on_both
 
 HOUR = 3600
 

@@ -11,7 +11,10 @@ from coordinator import Usdc
 from coordinator.domain.chain_events import EscrowState
 from coordinator.domain.steps import StepKind
 from coordinator.domain.usdc import ZERO
+from tests.integration.stores import on_both
 from tests.integration.world import AGENT, World
+
+pytestmark = on_both
 
 HOUR = 3600
 DAY = 24 * HOUR

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import json
 import os
-import sqlite3
 import subprocess
 import sys
 import threading
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, closing
+from contextlib import ExitStack
 from typing import Any
 
 import pytest
@@ -20,6 +19,9 @@ from coordinator import LedgerUnavailable, Purchase, Status, Usdc
 from coordinator.chain.abi import token_abi, vault_abi
 from coordinator.domain.chain_events import EscrowState
 from coordinator.interfaces.demo.stage import Stage, open_stage
+from tests.integration.stores import Store, on_both, rows
+
+pytestmark = on_both
 
 AGENTS = [f"agent-{number}" for number in range(8)]
 ONE = Usdc("1.00")
@@ -56,9 +58,10 @@ with Coordinator.from_env(act=False) as coordinator:
 
 
 @pytest.fixture
-def stage() -> Iterator[Stage]:
+def stage(store: Store) -> Iterator[Stage]:
     with open_stage(keep=False) as stage:
         stage.close()
+        stage.environment["COORDINATOR_DATABASE_URL"] = store.make(store.url())
         yield stage
 
 
@@ -142,17 +145,17 @@ class Crowd:
         return int(self.stage.rpc.call("eth_blockNumber"), 16)
 
     def _check_counters_are_the_holds(self) -> None:
-        with closing(sqlite3.connect(self.stage.folder / "coordinator.db")) as connection:
-            rows = connection.execute(
-                "SELECT c.held, c.spent,"
-                " sum(CASE h.status WHEN 'held' THEN h.amount ELSE 0 END), sum(h.posted)"
-                " FROM counters c"
-                " LEFT JOIN hold_charges g USING (scope_kind, scope_id, window, start)"
-                " LEFT JOIN holds h ON h.id = g.hold_id"
-                " GROUP BY c.scope_kind, c.scope_id, c.window, c.start"
-            ).fetchall()
-        assert rows
-        assert [row[:2] for row in rows] == [row[2:] for row in rows]
+        found = rows(
+            self.stage.environment["COORDINATOR_DATABASE_URL"],
+            "SELECT c.held, c.spent,"
+            " sum(CASE h.status WHEN 'held' THEN h.amount ELSE 0 END), sum(h.posted)"
+            " FROM counters c"
+            ' LEFT JOIN hold_charges g USING (scope_kind, scope_id, "window", start)'
+            " LEFT JOIN holds h ON h.id = g.hold_id"
+            ' GROUP BY c.scope_kind, c.scope_id, c."window", c.start',
+        )
+        assert found
+        assert [row[:2] for row in found] == [row[2:] for row in found]
 
 
 def test_500_of_1000_requests_from_200_threads_are_admitted_and_funded_once(stage: Stage) -> None:

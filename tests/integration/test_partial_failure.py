@@ -16,7 +16,10 @@ from coordinator.domain.chain_events import EscrowState
 from coordinator.domain.purchase import Purchase
 from coordinator.domain.steps import Step, StepKind
 from coordinator.domain.usdc import ZERO
+from tests.integration.stores import on_both
 from tests.integration.world import World
+
+pytestmark = on_both
 
 HOUR = 3600
 

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Callable
-from contextlib import closing
-from pathlib import Path
 
 import pytest
 
@@ -15,7 +12,10 @@ from coordinator.domain.errors import IdempotencyConflict
 from coordinator.domain.journal import Entry
 from coordinator.domain.steps import StepKind
 from coordinator.domain.usdc import ZERO
+from tests.integration.stores import on_both
 from tests.integration.world import AGENT, World
+
+pytestmark = on_both
 
 HOUR = 3600
 OTHER_TERMS = pytest.mark.parametrize("terms", [{"amount": "26.00"}, {"service": "other"}])
@@ -69,7 +69,7 @@ def all_entries(coordinator: Coordinator) -> list[Entry]:
     return list(coordinator.wiring.journal.entries())
 
 
-def test_the_chain_alone_gives_the_same_journal_again(world: World, tmp_path: Path) -> None:
+def test_the_chain_alone_gives_the_same_journal_again(world: World) -> None:
     lives(world)
     before = all_entries(world.coordinator)
     assert {entry.kind.value for entry in before} == {
@@ -85,28 +85,24 @@ def test_the_chain_alone_gives_the_same_journal_again(world: World, tmp_path: Pa
         "bond_return",
         "bond_loss",
     }
-    fresh = world.open(tmp_path / "fresh.db")
+    fresh = world.open(world.store.url("fresh"))
     fresh.wiring.follower.advance(world.chain.height)
     assert all_entries(fresh) == before
 
 
-def test_block_by_block_or_all_at_once_the_journal_is_the_same(
-    world: World, tmp_path: Path
-) -> None:
+def test_block_by_block_or_all_at_once_the_journal_is_the_same(world: World) -> None:
     lives(world)
-    slow = world.open(tmp_path / "slow.db")
+    slow = world.open(world.store.url("slow"))
     for number in range(world.chain.height + 1):
         slow.wiring.follower.advance(number)
     assert all_entries(slow) == all_entries(world.coordinator)
 
 
-def test_a_lost_database_is_rebuilt_paused_and_agrees_with_the_chain(
-    world: World, tmp_path: Path
-) -> None:
+def test_a_lost_database_is_rebuilt_paused_and_agrees_with_the_chain(world: World) -> None:
     wanted = lives(world)
     before, usage = all_entries(world.coordinator), world.usage()
-    world.restart(tmp_path / "rebuilt.db")
-    world.database = tmp_path / "rebuilt.db"
+    world.restart(world.store.url("rebuilt"))
+    world.database = world.store.url("rebuilt")
     assert [d.kind for d in world.coordinator.rebuild().discrepancies] == ["unexplained_outflow"]
     assert all_entries(world.coordinator) == before
     held, spent = world.usage()
@@ -129,13 +125,11 @@ def test_only_a_fresh_database_is_rebuilt(world: World) -> None:
         world.coordinator.rebuild()
 
 
-def test_after_a_rebuild_the_same_key_adopts_its_escrow_and_buys_nothing(
-    world: World, tmp_path: Path
-) -> None:
+def test_after_a_rebuild_the_same_key_adopts_its_escrow_and_buys_nothing(world: World) -> None:
     chain = world.chain
     bought = world.fund("25.00", idempotency_key="papers")
     creates, nonce = chain.kernel("requesterNonces", world.treasury), chain.nonce(world.treasury)
-    world.database = tmp_path / "rebuilt.db"
+    world.database = world.store.url("rebuilt")
     world.restart(world.database)
     assert world.coordinator.rebuild().discrepancies == ()
     (unattributed,) = world.coordinator.purchases()
@@ -167,12 +161,10 @@ def test_after_a_rebuild_the_same_key_adopts_its_escrow_and_buys_nothing(
     world.check_books()
 
 
-def test_without_a_rebuild_the_events_are_read_before_anything_is_created(
-    world: World, tmp_path: Path
-) -> None:
+def test_without_a_rebuild_the_events_are_read_before_anything_is_created(world: World) -> None:
     chain = world.chain
     bought = world.fund("25.00", idempotency_key="papers")
-    world.database = tmp_path / "fresh.db"
+    world.database = world.store.url("fresh")
     world.restart(world.database)
     again = world.buy("25.00", idempotency_key="papers")
     assert again.status == "approved"
@@ -183,7 +175,7 @@ def test_without_a_rebuild_the_events_are_read_before_anything_is_created(
     world.check_books()
 
 
-def ask_with_other_terms(world: World, database: Path, terms: dict[str, str]) -> tuple[str, str]:
+def ask_with_other_terms(world: World, database: str, terms: dict[str, str]) -> tuple[str, str]:
     """Fund under a key, lose the database, ask the same key otherwise; (first escrow, purchase)."""
     bought = world.fund("25.00", idempotency_key="papers")
     world.database = database
@@ -196,9 +188,9 @@ def ask_with_other_terms(world: World, database: Path, terms: dict[str, str]) ->
 
 @OTHER_TERMS
 def test_a_key_asked_again_with_other_terms_never_takes_the_first_escrow(
-    world: World, tmp_path: Path, terms: dict[str, str]
+    world: World, terms: dict[str, str]
 ) -> None:
-    first, asked = ask_with_other_terms(world, tmp_path / "fresh.db", terms)
+    first, asked = ask_with_other_terms(world, world.store.url("fresh"), terms)
     cancelled = world.coordinator.get(asked)
     assert cancelled.status == "cancelled"
     assert cancelled.reason is not None
@@ -211,28 +203,23 @@ def test_a_key_asked_again_with_other_terms_never_takes_the_first_escrow(
 
 @OTHER_TERMS
 def test_what_an_unowned_escrow_took_is_not_posted_to_the_purchase_of_its_key(
-    world: World, tmp_path: Path, terms: dict[str, str]
+    world: World, terms: dict[str, str]
 ) -> None:
-    _, asked = ask_with_other_terms(world, tmp_path / "fresh.db", terms)
+    _, asked = ask_with_other_terms(world, world.store.url("fresh"), terms)
     assert world.coordinator.get(asked).spent == ZERO
     world.check_nothing_spent()
 
 
-def copy(database: Path, to: Path) -> None:
-    with closing(sqlite3.connect(database)) as source, closing(sqlite3.connect(to)) as target:
-        source.backup(target)
-
-
 @pytest.mark.parametrize("moment", ["approved", "sent"])
-def test_a_restored_backup_does_not_buy_again(world: World, tmp_path: Path, moment: str) -> None:
+def test_a_restored_backup_does_not_buy_again(world: World, moment: str) -> None:
     chain = world.chain
     world.fund("1.00")
     asked = world.buy("25.00") if moment == "approved" else world.buy_and_send("25.00")
-    copy(world.database, tmp_path / "backup.db")
+    backup = world.store.copy(world.database, "backup")
     world.go()
     chain.deliver(world.get(asked).escrow_id)
     nonce = chain.nonce(world.treasury)
-    world.database = tmp_path / "backup.db"
+    world.database = backup
     # Whoever acted when it was made does so no more.
     world.edit("UPDATE leases SET expires_at_ms = 0")
     world.restart(world.database)
@@ -245,7 +232,7 @@ def test_a_restored_backup_does_not_buy_again(world: World, tmp_path: Path, mome
 
 
 def test_a_second_funding_is_refused_by_the_kernel_and_the_first_is_adopted(
-    make_world: Callable[..., World], tmp_path: Path
+    make_world: Callable[..., World],
 ) -> None:
     world = make_world(confirmations="3")
     chain = world.chain
@@ -255,7 +242,7 @@ def test_a_second_funding_is_refused_by_the_kernel_and_the_first_is_adopted(
     link = next(t for t in bought.transactions if t.step == "link")
     assert link.block is not None
     chain.rpc.call("anvil_rollback", chain.height - link.block)
-    world.database = tmp_path / "fresh.db"
+    world.database = world.store.url("fresh")
     world.restart(world.database)
     again = world.buy("25.00", idempotency_key="papers")
     world.round()

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from coordinator import Usdc
 from coordinator.chain.abi import kernel_abi, token_abi
 from coordinator.chain.actp import ActpRail
 from coordinator.domain.chain_events import EscrowState
 from coordinator.domain.steps import StepKind
 from coordinator.domain.usdc import ZERO
+from tests.integration.stores import on_both
 from tests.integration.world import World
+
+pytestmark = on_both
 
 HOUR = 3600
 
@@ -220,10 +221,10 @@ def test_deposits_and_approved_withdrawals_are_no_discrepancies(world: World) ->
     world.check_books()
 
 
-def test_the_journal_may_open_with_what_the_treasury_holds(world: World, tmp_path: Path) -> None:
+def test_the_journal_may_open_with_what_the_treasury_holds(world: World) -> None:
     world.fund()
     now = world.chain.height + 1
-    late = world.open(tmp_path / "late.db", start_block=str(now))
+    late = world.open(world.store.url("late"), start_block=str(now))
     found = late.reconcile()
     assert found.discrepancies == ()
     (opening,) = late.wiring.journal.entries()

@@ -16,6 +16,7 @@ from coordinator import Coordinator, Purchase, Usdc
 from coordinator.domain.chain_events import EscrowState
 from coordinator.domain.ports import KillPoint
 from coordinator.interfaces.demo.stage import Stage, open_stage
+from tests.integration.stores import PostgresqlStore
 
 _BUY = """
 import sys
@@ -40,11 +41,18 @@ with Coordinator.from_env() as coordinator:
 _AT_AN_END = {KillPoint.HOLDS_ENDED, KillPoint.ROLLED_BACK}
 
 
-@pytest.fixture(scope="module")
-def stage() -> Iterator[Stage]:
+@pytest.fixture(scope="module", params=["sqlite", "postgresql"])
+def stage(request: pytest.FixtureRequest) -> Iterator[Stage]:
     with open_stage(keep=False) as stage:
         stage.close()
+        if request.param == "sqlite":
+            yield stage
+            return
+        store = PostgresqlStore(request.getfixturevalue("postgresql"))
+        stage.environment["COORDINATOR_DATABASE_URL"] = store.make(store.url())
         yield stage
+        stage.close()
+        store.close()
 
 
 def _run_and_die(stage: Stage, program: str, key: str, kill_at: KillPoint) -> None:

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import secrets
-import sqlite3
 import time
 from collections.abc import Callable, Sequence
-from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +20,9 @@ from coordinator.domain.steps import Step
 from coordinator.domain.usdc import ZERO, Usdc
 from coordinator.executor import Executor
 from coordinator.wiring import Wiring
+from tests.integration import stores
 from tests.integration.local_chain import LocalChain
+from tests.integration.stores import Store
 
 AGENT = "research-agent"
 _ROUNDS_MAX = 16
@@ -74,6 +74,7 @@ class World:
         self,
         chain: LocalChain,
         folder: Path,
+        store: Store,
         *,
         usdc: str = "1000",
         wei: int = 10**17,
@@ -83,6 +84,7 @@ class World:
     ) -> None:
         self.chain = chain
         self.folder = folder
+        self.store = store
         self.policy = self.make_policy(settle=settle, provider=provider)
         self._settings = settings
         self._passed = 0
@@ -92,7 +94,7 @@ class World:
             "TREASURY_PRIVATE_KEY": "0x" + secrets.token_hex(32),
             "COORDINATOR_ID_SECRET": secrets.token_hex(32),
         }
-        self.database = folder / "coordinator.db"
+        self.database = store.url()
         self.coordinator = self.open()
         self.treasury = self.coordinator.wiring.signer.address
         chain.fund(self.treasury, usdc=usdc, wei=wei)
@@ -106,12 +108,12 @@ class World:
         return parse_policy(text, name="policy.toml")
 
     def open(
-        self, database: Path | None = None, *, act: bool = False, **settings: str
+        self, database: str | None = None, *, act: bool = False, **settings: str
     ) -> Coordinator:
         """A coordinator of the same treasury, on the same or another database."""
         chosen = {
             "rpc_url": self.chain.url,
-            "database_url": f"sqlite:///{database or self.database}",
+            "database_url": self.store.migrated(database or self.database),
             "deployments_folder": str(self.chain.folder),
         }
         chosen |= self._settings | settings
@@ -127,10 +129,18 @@ class World:
         self._opened.append(coordinator)
         return coordinator
 
-    def restart(self, database: Path | None = None) -> Coordinator:
-        """Close the coordinator and go on with a new one."""
+    def apply(self, policy: Policy) -> None:
+        """Put another policy in force, in the running coordinator too."""
+        self.policy = policy
+        self.wiring.policies.activate(
+            policy, treasury=self.treasury, author="olga", reason="a test", now=self.clock()
+        )
+
+    def restart(self, database: str | None = None) -> Coordinator:
+        """Close the coordinator and go on with a new one, on ``database`` from now on."""
         self.coordinator.close()
-        self.coordinator = self.open(database)
+        self.database = database or self.database
+        self.coordinator = self.open()
         return self.coordinator
 
     def close(self) -> None:
@@ -263,15 +273,13 @@ class World:
 
     # The books.
 
-    def rows(self, query: str, *values: Any, database: Path | None = None) -> list[tuple[Any, ...]]:
-        """Rows as they stand in the database's file."""
-        with closing(sqlite3.connect(database or self.database)) as connection:
-            return connection.execute(query, values).fetchall()
+    def rows(self, query: str, *values: Any, database: str | None = None) -> list[tuple[Any, ...]]:
+        """Rows as they stand in the database, read past the program."""
+        return stores.rows(database or self.database, query, *values)
 
     def edit(self, statement: str, *values: str | int) -> None:
         """Change the database behind the program's back."""
-        with closing(sqlite3.connect(self.database)) as connection, connection:
-            connection.execute(statement, values)
+        stores.edit(self.database, statement, *values)
 
     def approvals_sent(self) -> list[str]:
         """The allowances that were signed, in nonce order."""
@@ -291,7 +299,7 @@ class World:
         """(held, spent) of a scope in total."""
         found = self.rows(
             "SELECT held, spent FROM counters"
-            " WHERE scope_kind = ? AND scope_id = ? AND window = 'total'",
+            " WHERE scope_kind = ? AND scope_id = ? AND \"window\" = 'total'",
             scope,
             of,
         )

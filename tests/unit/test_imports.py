@@ -17,7 +17,7 @@ import coordinator.domain
 
 _DOMAIN = Path(coordinator.domain.__file__).parent
 _MODULES = sorted(path.stem for path in _DOMAIN.glob("*.py") if path.stem != "__init__")
-_HEAVY = {"alembic", "coincurve", "eth_abi", "eth_account", "sqlalchemy", "web3"}
+_HEAVY = {"alembic", "coincurve", "eth_abi", "eth_account", "psycopg", "sqlalchemy", "web3"}
 _IMPURE = {
     "asyncio",
     "getpass",
@@ -63,6 +63,14 @@ def test_importing_the_package_loads_neither_web3_nor_sql() -> None:
 
 def test_importing_the_whole_domain_loads_neither_web3_nor_sql() -> None:
     assert not _loaded_after(*(f"coordinator.domain.{name}" for name in _MODULES)) & _HEAVY
+
+
+def test_whoever_has_a_file_does_not_load_the_driver_of_postgresql() -> None:
+    loaded = _loaded_after(
+        "coordinator.interfaces.cli", "coordinator.wiring", "coordinator.ledger.sqlite"
+    )
+    assert "sqlalchemy" in loaded
+    assert "psycopg" not in loaded
 
 
 def test_the_heavy_modules_would_be_seen_if_they_were_loaded() -> None:

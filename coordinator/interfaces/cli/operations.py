@@ -146,20 +146,20 @@ def rebuild(dry_run: DryRun = False, yes: Yes = False) -> int:
 def migrate() -> None:
     """Bring the database to the schema of this version."""
     from coordinator.config import environment, load_settings
-    from coordinator.ledger.database import Database
+    from coordinator.ledger.database import open_database
     from coordinator.ledger.migrate import HEAD
     from coordinator.ledger.migrate import migrate as migrate_database
 
-    database = Database(load_settings(environment()).database_url)
+    database = open_database(load_settings(environment()).database_url)
     try:
         changed = migrate_database(database)
     finally:
         database.close()
     if mode.json:
-        emit({"database": str(database.path), "migrated": changed, "revision": HEAD})
+        emit({"database": database.name, "migrated": changed, "revision": HEAD})
     else:
         done = "migrated to" if changed else "already has"
-        say(f"{database.path} {done} schema revision {HEAD}")
+        say(f"{database.name} {done} schema revision {HEAD}")
 
 
 def _tell_pauses(coordinator: Coordinator, changed: bool, done: str, nothing: str) -> None:

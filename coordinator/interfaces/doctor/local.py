@@ -16,11 +16,12 @@ from coordinator.domain.errors import ConfigurationError, LedgerUnavailable
 from coordinator.domain.escrow_key import audit_key
 from coordinator.interfaces.doctor.check import Check, guarded, skipped
 from coordinator.ledger.audit import AuditLog
-from coordinator.ledger.database import SQLITE_VERSION_MIN, Database
+from coordinator.ledger.database import Database, open_database
 from coordinator.ledger.leases import LeaseBook
 from coordinator.ledger.migrate import HEAD, revision
 from coordinator.ledger.operations import OperationsBook
 from coordinator.ledger.policies import PolicyBook
+from coordinator.ledger.sqlite import SQLITE_VERSION_MIN, SqliteDatabase
 
 _INIT = "coordinator init"
 
@@ -63,8 +64,8 @@ class LocalPatient:
         if self.settings is None:
             return None
         try:
-            database = Database(self.settings.database_url)
-            return database if database.path.exists() else None
+            database = open_database(self.settings.database_url)
+            return database if database.exists() else None
         except (ConfigurationError, OSError):
             return None
 
@@ -75,13 +76,8 @@ class LocalPatient:
         yield guarded("policy", "configuration", self._policy)
 
     def checks_of_the_database(self) -> Iterator[Check]:
-        sqlite = sqlite3.sqlite_version
-        least = ".".join(map(str, SQLITE_VERSION_MIN))
-        if sqlite3.sqlite_version_info >= SQLITE_VERSION_MIN:
-            yield Check("SQLite", "ok", f"version {sqlite}")
-        else:
-            action = "use a Python with a newer SQLite"
-            yield Check("SQLite", "fail", f"version {sqlite}, older than {least}", action)
+        if self.database is None or not self.database.many_hosts:
+            yield _sqlite_version()
         found = guarded("database", "configuration", self._database)
         yield found
         names = ("audit log", "worker", "pauses")
@@ -145,7 +141,9 @@ class LocalPatient:
             found = f"{found}, no approvers: what asks a human expires"
             return Check("policy", "warn", found, f"edit {path}")
         if self._in_force() not in (None, policy.hash):
-            found = f"{found}; it was changed: the next command puts it in force"
+            by_hand = self.database is not None and self.database.many_hosts
+            what_next = "the next command puts it in force"
+            found += "; it was changed: " + ("apply it by hand" if by_hand else what_next)
             return Check("policy", "warn", found, "coordinator policy diff")
         return Check("policy", "ok", f"{found}, hash {policy.hash[:12]}…")
 
@@ -160,30 +158,26 @@ class LocalPatient:
     def _database(self) -> Check:
         if self.settings is None:
             return skipped("database", "the settings are wrong")
-        database = Database(self.settings.database_url)
-        path = database.path
-        if not path.exists():
-            folder = path.absolute().parent
-            if not os.access(folder, os.W_OK):
-                found = f"{folder} can't be written by this user"
-                return Check("database", "fail", found, "set COORDINATOR_DATABASE_URL")
-            return Check("database", "ok", f"{path} is not there yet: the first command makes it")
+        database = open_database(self.settings.database_url)
+        if isinstance(database, SqliteDatabase) and not database.exists():
+            return _file_to_be_made(database.path)
         try:
             with database.write():
                 pass
         except LedgerUnavailable as fault:
-            return Check("database", "fail", str(fault), "see who uses the file, and its rights")
+            action = "see who uses it, and the rights of this user"
+            return Check("database", "fail", str(fault), action)
         known = revision(database)
         if known != HEAD:
-            found = f"{path}, schema revision {known or 'none'}, not {HEAD}"
+            found = f"{database.name}, schema revision {known or 'none'}, not {HEAD}"
             return Check("database", "warn", found, "coordinator migrate")
         return self._owner(database)
 
     def _owner(self, database: Database) -> Check:
         owner = OperationsBook(database, AuditLog(database, b"")).identity()
-        found = f"{database.path}, schema revision {HEAD}"
+        found = f"{database.name}, schema revision {HEAD}"
         if owner and self.signer and owner.treasury != self.signer.address:
-            found = f"{database.path} belongs to treasury {owner.treasury}"
+            found = f"{database.name} belongs to treasury {owner.treasury}"
             return Check("database", "fail", found, "set COORDINATOR_DATABASE_URL")
         return Check("database", "ok", found)
 
@@ -219,3 +213,20 @@ class LocalPatient:
             f"{p} for {int(time.time() - p.at) // 60} min, by {p.by}: {p.reason}" for p in pauses
         ]
         return Check("pauses", "warn", "; ".join(shown), "coordinator unpause")
+
+
+def _sqlite_version() -> Check:
+    sqlite = sqlite3.sqlite_version
+    least = ".".join(map(str, SQLITE_VERSION_MIN))
+    if sqlite3.sqlite_version_info >= SQLITE_VERSION_MIN:
+        return Check("SQLite", "ok", f"version {sqlite}")
+    action = "use a Python with a newer SQLite"
+    return Check("SQLite", "fail", f"version {sqlite}, older than {least}", action)
+
+
+def _file_to_be_made(path: Path) -> Check:
+    folder = path.absolute().parent
+    if not os.access(folder, os.W_OK):
+        found = f"{folder} can't be written by this user"
+        return Check("database", "fail", found, "set COORDINATOR_DATABASE_URL")
+    return Check("database", "ok", f"{path} is not there yet: the first command makes it")

@@ -13,13 +13,15 @@ import sqlite3
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from coordinator.domain.errors import CoordinatorError
 from coordinator.interfaces.python import Coordinator
-from coordinator.ledger.database import Database
+from coordinator.ledger.database import Database, open_database
+from coordinator.ledger.migrate import migrate
 from tests.integration.ledger.deciding import ask, contents, open_coordinator, policy
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -87,7 +89,7 @@ def _next() -> None:
 
 
 def _opened(database: str, **terms: Any) -> Coordinator:
-    return open_coordinator(Path(database), policy(terms.pop("changes", None)), **terms)
+    return open_coordinator(database, policy(terms.pop("changes", None)), **terms)
 
 
 def _told(do: Callable[[], Any]) -> dict[str, Any]:
@@ -120,7 +122,9 @@ def make_files(databases: list[str]) -> None:
 
     Whoever comes first does more work than those behind, so all stay together.
     """
-    told = [_told(lambda path=path: _made(Database(f"sqlite:///{path}"))) for path in databases]
+    told = [
+        _told(lambda path=path: _made(open_database(f"sqlite:///{path}"))) for path in databases
+    ]
     _say([answer for answer in told if "error" in answer])
 
 
@@ -130,6 +134,30 @@ def _made(database: Database) -> None:
     with database.write() as connection:
         connection.exec_driver_sql("CREATE TABLE IF NOT EXISTS made (id INTEGER)")
     database.close()
+
+
+def migrate_it(database: str) -> None:
+    """Migrate; says whether this process did it."""
+    opened = open_database(database)
+    _say(_told(lambda: migrate(opened)))
+
+
+def write_in_turns(database: str, count: int) -> None:
+    """Write ``count`` times; says how long each waited and how long its transaction took."""
+    coordinator = _opened(database, lock_timeout_seconds=60)
+    audit, waits, works = coordinator.wiring.audit, [], []
+    _say("open")
+    _next()
+    for _ in range(count):
+        asked = time.perf_counter()
+        with coordinator.wiring.database.write() as connection:
+            begun = time.perf_counter()
+            for _ in range(20):
+                audit.append(connection, 1, "paused", "organisation")
+        waits.append(begun - asked)
+        works.append(time.perf_counter() - begun)
+    _say({"waits": waits, "works": works})
+    _next()
 
 
 def buy_until_killed(database: str, threads: int) -> None:
@@ -208,7 +236,7 @@ def ask_on_small_disk(folder: str, size_kib: int) -> None:
     again = _opened(database)
     after = _told(lambda: ask(again.agent("ada")).status)
     faults = again.wiring.audit.verify().faults
-    _say({**answers, "after": after, "faults": faults, "rows": contents(Path(database))})
+    _say({**answers, "after": after, "faults": faults, "rows": contents(database)})
 
 
 def _ask_until_refused(database: str) -> dict[str, Any]:

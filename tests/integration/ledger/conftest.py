@@ -1,24 +1,28 @@
-"""A database file for each test, and coordinators on it that are closed at the end."""
+"""A database for each test, and coordinators on it that are closed at the end."""
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from coordinator.config import read_policy
+from coordinator.domain.chain_events import EscrowState
 from coordinator.domain.policy import Policy
 from coordinator.interfaces.python import Coordinator
-from tests.integration.ledger.deciding import Clock, open_coordinator, policy
+from tests.integration.ledger.chain_feed import ChainFeed
+from tests.integration.ledger.deciding import Clock, ask, open_coordinator, policy
+from tests.integration.stores import Store, file_of
 
 Opener = Callable[..., Coordinator]
 
 
 @pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return tmp_path / "coordinator.db"
+def path(database: str) -> Path:
+    """The database's file, for what is about files."""
+    return file_of(database)
 
 
 @pytest.fixture
@@ -26,28 +30,35 @@ def clock() -> Clock:
     return Clock()
 
 
-@pytest.fixture(scope="session")
-def _migrated(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    # Migrating takes longer than most tests; a copy of a fresh database is as fresh.
-    path = tmp_path_factory.mktemp("migrated") / "coordinator.db"
-    open_coordinator(path, policy()).close()
-    return path
+@pytest.fixture
+def database(store: Store) -> str:
+    """The address of the test's database; ``opener`` makes it."""
+    return store.url()
 
 
 @pytest.fixture
-def opener(path: Path, clock: Clock, _migrated: Path) -> Iterator[Opener]:
-    """Opens coordinators on ``path`` with a policy (or changes of the usual one)."""
+def opener(database: str, clock: Clock, store: Store) -> Iterator[Opener]:
+    """Opens coordinators on the database with a policy (or changes of the usual one).
+
+    The policy is in force afterwards, applied by hand where it must be.
+    """
     opened: list[Coordinator] = []
 
     def open_one(changes: Policy | Path | dict[str, Any] | None = None, **terms: Any) -> Any:
         chosen = changes if isinstance(changes, Policy | Path) else policy(changes)
-        terms = {"clock": clock, **terms}
-        file = terms.pop("path", path)
-        if not file.exists():
-            shutil.copy(_migrated, file)
-        opened.append(open_coordinator(file, chosen, **terms))
-        # The first use of a part writes: the policy in force, what the file belongs to.
-        opened[-1].wiring.treasury  # noqa: B018
+        url = store.migrated(terms.pop("database", database))
+        opened.append(open_coordinator(url, chosen, **{"clock": clock, **terms}))
+        # The first use of a part writes: the policy in force, what the database belongs to.
+        wiring = opened[-1].wiring
+        wiring.treasury  # noqa: B018
+        if wiring.database.many_hosts:
+            wiring.policies.activate(
+                read_policy(chosen),
+                treasury=wiring.signer.address,
+                author="olga",
+                reason="read from policy.toml",
+                now=wiring.clock(),
+            )
         return opened[-1]
 
     yield open_one
@@ -59,3 +70,20 @@ def opener(path: Path, clock: Clock, _migrated: Path) -> Iterator[Opener]:
 def coordinator(opener: Opener) -> Coordinator:
     """One coordinator with the usual policy."""
     return opener()
+
+
+@pytest.fixture
+def lived(coordinator: Coordinator) -> Coordinator:
+    """A coordinator after two whole lives: one purchase settled, one cancelled with a penalty."""
+    feed = ChainFeed(coordinator)
+    feed.open("1000")
+    feed.deposit("5")
+    for end in (feed.settle, feed.cancel):
+        purchase = ask(coordinator.agent("ada"), "10.00")
+        feed.fund(purchase)
+        feed.move(purchase, EscrowState.STARTED)
+        if end == feed.settle:
+            feed.move(purchase, EscrowState.DELIVERED)
+        end(purchase)
+    assert feed.finalise() == 2
+    return coordinator

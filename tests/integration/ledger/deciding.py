@@ -1,13 +1,11 @@
-"""A coordinator that decides on a real SQLite file, and plain SQL to look behind its back.
+"""A coordinator that decides on a real database, and plain SQL to look behind its back.
 
 It has the contracts that ship for Base Sepolia and no endpoint: deciding never asks a chain.
 """
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Mapping
-from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +13,12 @@ from coordinator.config import Settings
 from coordinator.domain.policy import Policy
 from coordinator.domain.purchase import Purchase
 from coordinator.interfaces.python import Agent, Coordinator
-from coordinator.ledger.database import Database
+from coordinator.ledger.database import open_database
 from coordinator.ledger.migrate import migrate
 from coordinator.wiring import Wiring
+from tests.integration.stores import edit, is_postgresql, rows, tables, url_of
+
+__all__ = ["edit", "rows", "tables"]
 
 SIGNER_KEY = "0x" + "11" * 32
 ID_SECRET = "22" * 32
@@ -71,7 +72,7 @@ def _overlaid(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, 
 
 
 def open_coordinator(
-    path: Path,
+    database: str | Path,
     policy: Policy | Path,
     *,
     clock: Clock | None = None,
@@ -80,8 +81,8 @@ def open_coordinator(
     lock_timeout_seconds: int = 120,
     **settings: Any,
 ) -> Coordinator:
-    """A coordinator of the file ``path``; its parts are built when they are first used."""
-    url = f"sqlite:///{path}"
+    """A coordinator of the URL or file; its parts are built when they are first used."""
+    url = url_of(database)
     values = {"network": "base-sepolia", "database_url": url, **settings}
     secrets = {"TREASURY_PRIVATE_KEY": key, "COORDINATOR_ID_SECRET": secret}
     wiring = Wiring(
@@ -91,9 +92,14 @@ def open_coordinator(
         clock=clock or Clock(),
     )
     # Many threads on a slow machine wait longer in turn than a person would.
-    wiring.database = Database(url, lock_timeout_seconds=lock_timeout_seconds)
-    migrate(wiring.database)
-    return Coordinator(wiring, act=False)
+    wiring.database = open_database(url, lock_timeout_seconds=lock_timeout_seconds)
+    coordinator = Coordinator(wiring, act=False)
+    try:
+        migrate(wiring.database)
+    except BaseException:
+        coordinator.close()
+        raise
+    return coordinator
 
 
 def ask(agent: Agent, amount: str = "1.00", **terms: Any) -> Purchase:
@@ -102,66 +108,57 @@ def ask(agent: Agent, amount: str = "1.00", **terms: Any) -> Purchase:
     return agent.purchase(amount=amount, **asked)
 
 
-def rows(path: Path, query: str, *values: Any) -> list[tuple[Any, ...]]:
-    """What the file says, read past the program."""
-    with closing(sqlite3.connect(path)) as connection:
-        return connection.execute(query, values).fetchall()
-
-
-def edit(path: Path, statement: str, *values: Any) -> int:
-    """Change the file behind the program's back; how many rows it changed."""
-    with closing(sqlite3.connect(path)) as connection, connection:
-        return connection.execute(statement, values).rowcount
-
-
-def tables(path: Path) -> list[str]:
-    """Every table of the program, by name."""
-    query = "SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite_%'"
-    return sorted(name for (name,) in rows(path, query))
-
-
-def contents(path: Path) -> dict[str, list[tuple[Any, ...]]]:
+def contents(database: str | Path) -> dict[str, list[tuple[Any, ...]]]:
     """Every row of every table: equal contents mean that nothing was written."""
-    return {name: sorted(rows(path, f'SELECT * FROM "{name}"'), key=repr) for name in tables(path)}
+    return {
+        name: sorted(rows(database, f'SELECT * FROM "{name}"'), key=repr)
+        for name in tables(database)
+    }
 
 
-def counters(path: Path) -> dict[tuple[Any, ...], tuple[int, int]]:
+def counters(database: str | Path) -> dict[tuple[Any, ...], tuple[int, int]]:
     """(held, spent) of every counter that is not zero."""
     query = 'SELECT scope_kind, scope_id, "window", start, held, spent FROM counters'
-    return {tuple(r[:4]): (r[4], r[5]) for r in rows(path, query) if r[4] or r[5]}
+    return {tuple(r[:4]): (r[4], r[5]) for r in rows(database, query) if r[4] or r[5]}
 
 
-def counter(path: Path, kind: str, of: str, window: str, start: int = 0) -> tuple[int, int]:
+def counter(
+    database: str | Path, kind: str, of: str, window: str, start: int = 0
+) -> tuple[int, int]:
     """(held, spent) of one counter; zeros where it was never charged."""
-    return counters(path).get((kind, of, window, start), (0, 0))
+    return counters(database).get((kind, of, window, start), (0, 0))
 
 
-def sums_of_holds(path: Path) -> dict[tuple[Any, ...], tuple[int, int]]:
+def sums_of_holds(database: str | Path) -> dict[tuple[Any, ...], tuple[int, int]]:
     """What the counters have to say, added up from the holds that charged them."""
     query = """
         SELECT c.scope_kind, c.scope_id, c."window", c.start,
                sum(CASE h.status WHEN 'held' THEN h.amount ELSE 0 END), sum(h.posted)
         FROM hold_charges c JOIN holds h ON h.id = c.hold_id GROUP BY 1, 2, 3, 4
     """
-    return {tuple(r[:4]): (r[4], r[5]) for r in rows(path, query) if r[4] or r[5]}
+    return {tuple(r[:4]): (r[4], r[5]) for r in rows(database, query) if r[4] or r[5]}
 
 
-def assert_books_agree(path: Path) -> None:
+def assert_books_agree(database: str | Path) -> None:
     """Counters equal their holds; an open purchase has an open hold, a bound key and charges."""
-    assert counters(path) == sums_of_holds(path)
+    assert counters(database) == sums_of_holds(database)
     ended = "('denied', 'rejected', 'expired', 'cancelled', 'failed', 'settled')"
     assert not rows(
-        path,
+        database,
         f"""SELECT p.id, p.status, h.status FROM purchases p
             LEFT JOIN holds h ON h.purchase_id = p.id AND h.kind = 'purchase'
-            WHERE p.status NOT IN {ended} AND h.status IS NOT 'held'
+            WHERE p.status NOT IN {ended} AND coalesce(h.status, '') <> 'held'
                OR p.status = 'denied' AND h.id IS NOT NULL""",
     )
-    assert not rows(path, "SELECT id FROM holds WHERE id NOT IN (SELECT hold_id FROM hold_charges)")
     assert not rows(
-        path,
+        database, "SELECT id FROM holds WHERE id NOT IN (SELECT hold_id FROM hold_charges)"
+    )
+    assert not rows(
+        database,
         """SELECT id FROM purchases WHERE status <> 'denied' AND agent IS NOT NULL
            AND id NOT IN (SELECT purchase_id FROM idempotency_keys)""",
     )
-    assert rows(path, "PRAGMA integrity_check") == [("ok",)]
-    assert rows(path, "PRAGMA foreign_key_check") == []
+    if is_postgresql(database):
+        return
+    assert rows(database, "PRAGMA integrity_check") == [("ok",)]
+    assert rows(database, "PRAGMA foreign_key_check") == []

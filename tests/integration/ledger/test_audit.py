@@ -3,44 +3,27 @@
 from __future__ import annotations
 
 import json
-import sqlite3
 from collections.abc import Callable
-from contextlib import closing
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from coordinator import Coordinator, Status
-from coordinator.domain.chain_events import EscrowState
 from coordinator.ledger.audit import AuditLog, Head
-from tests.integration.ledger.chain_feed import ChainFeed
 from tests.integration.ledger.conftest import Opener
 from tests.integration.ledger.deciding import HOUR, Clock, ask, contents, edit, rows
+from tests.integration.stores import Store, is_postgresql, on_both
 
-
-@pytest.fixture
-def lived(coordinator: Coordinator) -> Coordinator:
-    """A coordinator after two whole lives: one purchase settled, one cancelled with a penalty."""
-    feed = ChainFeed(coordinator)
-    feed.open("1000")
-    feed.deposit("5")
-    for end in (feed.settle, feed.cancel):
-        purchase = ask(coordinator.agent("ada"), "10.00")
-        feed.fund(purchase)
-        feed.move(purchase, EscrowState.STARTED)
-        if end == feed.settle:
-            feed.move(purchase, EscrowState.DELIVERED)
-        end(purchase)
-    assert feed.finalise() == 2
-    return coordinator
+pytestmark = on_both
 
 
 def faults(coordinator: Coordinator, head: Head | None = None) -> tuple[str, ...]:
     return coordinator.wiring.audit.verify(head).faults
 
 
-def test_an_intact_log_has_no_faults_and_ends_at_its_head(lived: Coordinator, path: Path) -> None:
+def test_an_intact_log_has_no_faults_and_ends_at_its_head(
+    lived: Coordinator, database: str
+) -> None:
     head = lived.wiring.audit.head()
 
     found = lived.wiring.audit.verify(head)
@@ -48,7 +31,7 @@ def test_an_intact_log_has_no_faults_and_ends_at_its_head(lived: Coordinator, pa
     assert found.ok
     assert found.faults == ()
     assert found.head == head
-    assert head.count == rows(path, "SELECT count(*) FROM audit")[0][0]
+    assert head.count == rows(database, "SELECT count(*) FROM audit")[0][0]
     assert Head.parse(str(head)) == head
 
 
@@ -69,11 +52,11 @@ def test_an_older_head_still_stands_in_a_log_that_grew(lived: Coordinator) -> No
         "hash = replace(hash, substr(hash, 1, 1), 'z')",
     ],
 )
-def test_an_edited_row_is_found(lived: Coordinator, path: Path, change: str) -> None:
+def test_an_edited_row_is_found(lived: Coordinator, database: str, change: str) -> None:
     where = "seq = (SELECT min(seq) FROM audit WHERE event = 'purchase_approved')"
-    (edited,) = rows(path, f"SELECT seq FROM audit WHERE {where}")[0]
+    (edited,) = rows(database, f"SELECT seq FROM audit WHERE {where}")[0]
 
-    assert edit(path, f"UPDATE audit SET {change} WHERE {where}") == 1
+    assert edit(database, f"UPDATE audit SET {change} WHERE {where}") == 1
 
     assert any(fault.startswith(f"row {edited} ") for fault in faults(lived))
 
@@ -83,51 +66,48 @@ def test_an_edited_row_is_found(lived: Coordinator, path: Path, change: str) -> 
     [
         ("body", "not JSON"),
         ("body", "[]"),
-        ("body", b"\xff\x00"),
         ("hash", "é" * 64),
-        ("hash", b"\x00"),
-        ("at", 1e400),
-        ("subject", b"\x00"),
+        ("subject", ""),
     ],
 )
 @pytest.mark.parametrize("event", ["journal_written", "purchase_approved"])
 def test_a_row_edited_to_nonsense_is_a_fault_and_not_a_crash(
-    lived: Coordinator, path: Path, event: str, column: str, value: object
+    lived: Coordinator, database: str, event: str, column: str, value: object
 ) -> None:
     where = "seq = (SELECT min(seq) FROM audit WHERE event = ?)"
-    assert edit(path, f"UPDATE audit SET {column} = ? WHERE {where}", value, event) == 1
+    assert edit(database, f"UPDATE audit SET {column} = ? WHERE {where}", value, event) == 1
 
     assert faults(lived)
 
 
-def test_a_row_that_poses_as_a_journal_entry_is_found(lived: Coordinator, path: Path) -> None:
-    edit(path, "UPDATE audit SET event = 'journal_written' WHERE event = 'purchase_funded'")
+def test_a_row_that_poses_as_a_journal_entry_is_found(lived: Coordinator, database: str) -> None:
+    edit(database, "UPDATE audit SET event = 'journal_written' WHERE event = 'purchase_funded'")
 
     assert faults(lived)
 
 
 @pytest.mark.parametrize("which", ["min(seq)", "max(seq) - 1", "max(seq) / 2"])
-def test_a_deleted_row_is_found(lived: Coordinator, path: Path, which: str) -> None:
-    (seq,) = rows(path, f"SELECT {which} FROM audit")[0]
+def test_a_deleted_row_is_found(lived: Coordinator, database: str, which: str) -> None:
+    (seq,) = rows(database, f"SELECT {which} FROM audit")[0]
 
-    assert edit(path, "DELETE FROM audit WHERE seq = ?", seq) == 1
+    assert edit(database, "DELETE FROM audit WHERE seq = ?", seq) == 1
 
     assert f"rows {seq} to {seq} are missing" in faults(lived)
 
 
 def test_a_deleted_row_is_found_though_the_later_ones_were_numbered_anew(
-    lived: Coordinator, path: Path
+    lived: Coordinator, database: str
 ) -> None:
-    edit(path, "DELETE FROM audit WHERE seq = 4")
-    edit(path, "UPDATE audit SET seq = -seq WHERE seq > 4")
-    edit(path, "UPDATE audit SET seq = -seq - 1 WHERE seq < 0")
+    edit(database, "DELETE FROM audit WHERE seq = 4")
+    edit(database, "UPDATE audit SET seq = -seq WHERE seq > 4")
+    edit(database, "UPDATE audit SET seq = -seq - 1 WHERE seq < 0")
 
     assert faults(lived)
 
 
-def test_two_rows_that_changed_places_are_found(lived: Coordinator, path: Path) -> None:
+def test_two_rows_that_changed_places_are_found(lived: Coordinator, database: str) -> None:
     for before, after in ((3, -3), (4, 3), (-3, 4)):
-        assert edit(path, "UPDATE audit SET seq = ? WHERE seq = ?", after, before) == 1
+        assert edit(database, "UPDATE audit SET seq = ? WHERE seq = ?", after, before) == 1
 
     found = faults(lived)
 
@@ -135,20 +115,22 @@ def test_two_rows_that_changed_places_are_found(lived: Coordinator, path: Path) 
     assert any(fault.startswith("row 4 ") for fault in found)
 
 
-def test_an_inserted_row_is_found(lived: Coordinator, path: Path) -> None:
+def test_an_inserted_row_is_found(lived: Coordinator, database: str) -> None:
     edit(
-        path,
-        """INSERT INTO audit SELECT max(seq) + 1, at, 'purchase_approved', subject, body, hash
-           FROM audit""",
+        database,
+        """INSERT INTO audit SELECT seq + 1, at, 'purchase_approved', subject, body, hash
+           FROM audit ORDER BY seq DESC LIMIT 1""",
     )
 
     assert faults(lived)
 
 
-def test_a_cut_off_end_is_found_against_a_head_noted_before(lived: Coordinator, path: Path) -> None:
+def test_a_cut_off_end_is_found_against_a_head_noted_before(
+    lived: Coordinator, database: str
+) -> None:
     ask(lived.agent("ada"))
     head = lived.wiring.audit.head()
-    assert edit(path, "DELETE FROM audit WHERE seq = ?", head.count) == 1
+    assert edit(database, "DELETE FROM audit WHERE seq = ?", head.count) == 1
 
     assert faults(lived) == ()
     assert faults(lived, head) == (
@@ -157,20 +139,20 @@ def test_a_cut_off_end_is_found_against_a_head_noted_before(lived: Coordinator, 
 
 
 def test_an_end_that_was_cut_off_and_grew_again_is_found_against_the_head(
-    lived: Coordinator, path: Path
+    lived: Coordinator, database: str
 ) -> None:
     ask(lived.agent("ada"))
     head = lived.wiring.audit.head()
-    edit(path, "DELETE FROM audit WHERE seq = ?", head.count)
+    edit(database, "DELETE FROM audit WHERE seq = ?", head.count)
     ask(lived.agent("bert"))
 
     assert lived.wiring.audit.head().count == head.count
     assert faults(lived, head) == (f"row {head.count} is not the one of the head given",)
 
 
-def test_an_emptied_log_is_found(lived: Coordinator, path: Path) -> None:
+def test_an_emptied_log_is_found(lived: Coordinator, database: str) -> None:
     head = lived.wiring.audit.head()
-    edit(path, "DELETE FROM audit")
+    edit(database, "DELETE FROM audit")
 
     assert faults(lived)
     assert faults(lived, head)
@@ -183,7 +165,9 @@ def test_another_key_verifies_no_row(lived: Coordinator) -> None:
     assert len(changed) == lived.wiring.audit.head().count
 
 
-def test_rows_made_with_another_key_are_found(lived: Coordinator, path: Path, clock: Clock) -> None:
+def test_rows_made_with_another_key_are_found(
+    lived: Coordinator, database: str, clock: Clock
+) -> None:
     count = lived.wiring.audit.head().count
     AuditLog(lived.wiring.database, b"k" * 32).record(clock(), "paused", "organisation", by="eve")
 
@@ -192,12 +176,10 @@ def test_rows_made_with_another_key_are_found(lived: Coordinator, path: Path, cl
 
 
 def test_a_row_of_another_history_in_the_same_place_is_found(
-    coordinator: Coordinator, path: Path, opener: Opener, tmp_path: Path
+    coordinator: Coordinator, database: str, opener: Opener, store: Store
 ) -> None:
-    restored = tmp_path / "restored.db"
-    with closing(sqlite3.connect(path)) as source, closing(sqlite3.connect(restored)) as target:
-        source.backup(target)
-    other = opener(path=restored)
+    restored = store.copy(database, "restored")
+    other = opener(database=restored)
     for history, name in ((coordinator, "ada"), (other, "bert")):
         for _ in range(3):
             ask(history.agent(name))
@@ -205,7 +187,7 @@ def test_a_row_of_another_history_in_the_same_place_is_found(
 
     (row,) = rows(restored, query)
     edit(
-        path,
+        database,
         "UPDATE audit SET (at, event, subject, body, hash) = (?, ?, ?, ?, ?) WHERE seq = 3",
         *row,
     )
@@ -224,7 +206,6 @@ def test_a_row_of_another_history_in_the_same_place_is_found(
         "UPDATE journal SET escrow_key = NULL WHERE kind = 'fund'",
         "UPDATE journal SET tx_hash = '0x00' WHERE kind = 'refund'",
         "UPDATE journal SET block_number = block_number + 1000 WHERE kind = 'deposit'",
-        "UPDATE journal SET amount = x'00' WHERE kind = 'deposit'",
         "DELETE FROM journal WHERE kind = 'opening'",
         "DELETE FROM journal WHERE kind = 'penalty'",
         """INSERT INTO journal SELECT 'made up', 7, block_number, tx_hash, at, kind, debit, credit,
@@ -233,32 +214,34 @@ def test_a_row_of_another_history_in_the_same_place_is_found(
            amount, escrow_key FROM journal WHERE kind = 'deposit'""",
     ],
 )
-def test_a_changed_journal_is_found(lived: Coordinator, path: Path, statement: str) -> None:
+def test_a_changed_journal_is_found(lived: Coordinator, database: str, statement: str) -> None:
     assert faults(lived) == ()
 
-    assert edit(path, statement) >= 1
+    assert edit(database, statement) >= 1
 
     assert any("journal" in fault for fault in faults(lived))
 
 
 def test_a_journal_whose_log_rows_were_deleted_with_it_is_found(
-    lived: Coordinator, path: Path
+    lived: Coordinator, database: str
 ) -> None:
-    (block,) = rows(path, "SELECT max(block_number) FROM journal")[0]
-    (seq,) = rows(path, "SELECT max(seq) FROM audit WHERE event = 'journal_written'")[0]
-    edit(path, "DELETE FROM journal WHERE block_number = ?", block)
-    edit(path, "DELETE FROM audit WHERE seq = ?", seq)
+    (block,) = rows(database, "SELECT max(block_number) FROM journal")[0]
+    (seq,) = rows(database, "SELECT max(seq) FROM audit WHERE event = 'journal_written'")[0]
+    edit(database, "DELETE FROM journal WHERE block_number = ?", block)
+    edit(database, "DELETE FROM audit WHERE seq = ?", seq)
 
     assert faults(lived)
 
 
 def test_every_purchase_has_a_row_for_each_status_that_it_was_in(
-    lived: Coordinator, path: Path
+    lived: Coordinator, database: str
 ) -> None:
-    query = """SELECT p.status, group_concat(a.event, ' ') FROM purchases p
-               JOIN (SELECT * FROM audit ORDER BY seq) a ON a.subject = p.id GROUP BY p.id"""
+    joined = "string_agg" if is_postgresql(database) else "group_concat"
+    query = f"""SELECT p.status, {joined}(a.event, ' ') FROM purchases p
+                JOIN (SELECT * FROM audit ORDER BY seq) a ON a.subject = p.id
+                GROUP BY p.id, p.status"""
 
-    assert sorted(rows(path, query)) == [
+    assert sorted(rows(database, query)) == [
         (
             "cancelled",
             "purchase_approved purchase_funded purchase_started purchase_cancelled hold_posted",
@@ -299,19 +282,21 @@ ACTIONS: list[tuple[str, Callable[[Coordinator], Any]]] = [
 ]
 
 
-def test_every_decision_and_change_of_state_has_a_row(opener: Opener, path: Path) -> None:
+def test_every_decision_and_change_of_state_has_a_row(opener: Opener, database: str) -> None:
     coordinator = opener({"approvals": {"required": 2}})
 
     for event, act in ACTIONS:
-        before, head = contents(path), coordinator.wiring.audit.head()
+        before, head = contents(database), coordinator.wiring.audit.head()
         act(coordinator)
         new = list(coordinator.audit(after=head.count))
-        assert contents(path) != before
+        assert contents(database) != before
         assert event in [row["event"] for row in new], event
         assert faults(coordinator) == ()
 
 
-def test_an_expiry_has_a_row_of_its_own(coordinator: Coordinator, path: Path, clock: Clock) -> None:
+def test_an_expiry_has_a_row_of_its_own(
+    coordinator: Coordinator, database: str, clock: Clock
+) -> None:
     waiting = ask(coordinator.agent("ada"), "75.00")
     clock.now += HOUR
     ask(coordinator.agent("bert"))
@@ -323,12 +308,12 @@ def test_an_expiry_has_a_row_of_its_own(coordinator: Coordinator, path: Path, cl
 
 
 def test_a_decisions_row_tells_who_asked_what_by_which_policy_and_every_limit(
-    coordinator: Coordinator, path: Path
+    coordinator: Coordinator, database: str
 ) -> None:
     purchase = ask(coordinator.agent("ada"), "10.00")
 
     query = "SELECT body FROM audit WHERE subject = ?"
-    body = json.loads(rows(path, query, purchase.id)[0][0])
+    body = json.loads(rows(database, query, purchase.id)[0][0])
     assert (body["agent"], body["provider"], body["amount"]) == (
         "ada",
         purchase.provider,
@@ -341,20 +326,14 @@ def test_a_decisions_row_tells_who_asked_what_by_which_policy_and_every_limit(
 
 
 def test_an_approval_keeps_the_host_and_the_user_of_who_decided(
-    coordinator: Coordinator, path: Path
+    coordinator: Coordinator, database: str
 ) -> None:
     purchase = ask(coordinator.agent("ada"), "75.00")
     coordinator.approve(purchase.approval_id or "", approver="alice")
 
     query = "SELECT body FROM audit WHERE event = 'purchase_approved_by'"
-    body = json.loads(rows(path, query)[0][0])
+    body = json.loads(rows(database, query)[0][0])
     assert body["approver"] == "alice"
-    ((host, user),) = rows(path, 'SELECT host, "user" FROM approval_decisions')
+    ((host, user),) = rows(database, 'SELECT host, "user" FROM approval_decisions')
     assert (body["host"], body["user"]) == (host, user)
     assert host and user
-
-
-@pytest.mark.parametrize("text", ["", "7", "7:abc", ":", "x:" + "0" * 64, "-1:" + "0" * 64])
-def test_a_head_of_another_form_is_refused(text: str) -> None:
-    with pytest.raises(ValueError, match="COUNT:HASH"):
-        Head.parse(text)

@@ -13,7 +13,7 @@ from sqlalchemy.exc import IntegrityError
 
 from coordinator import ConfigurationError, Coordinator, LedgerUnavailable, Status
 from coordinator.ledger import schema as t
-from coordinator.ledger.database import Database
+from coordinator.ledger.database import open_database
 from tests.integration.ledger.child import Child, run
 from tests.integration.ledger.conftest import Opener
 from tests.integration.ledger.deciding import (
@@ -179,7 +179,7 @@ def test_a_truncated_file_is_never_read_as_nothing_spent(opener: Opener, path: P
 @pytest.mark.parametrize(
     "url",
     [
-        "postgresql://localhost/coordinator",
+        "mysql://localhost/coordinator",
         "sqlite://",
         "sqlite:///",
         "sqlite:///:memory:",
@@ -193,7 +193,7 @@ def test_a_truncated_file_is_never_read_as_nothing_spent(opener: Opener, path: P
 )
 def test_an_address_that_names_no_file_of_sqlite_is_refused(url: str) -> None:
     with pytest.raises(ConfigurationError, match="COORDINATOR_DATABASE_URL") as told:
-        Database(url)
+        open_database(url)
     assert "\n" not in str(told.value)
 
 
@@ -247,6 +247,23 @@ def test_whatever_is_raised_inside_a_write_leaves_nothing_of_it(
         assert told.value is fault
         assert contents(path) == before
     assert ask(coordinator.agent("ada")).status is Status.APPROVED
+
+
+# A fresh file
+
+
+@pytest.mark.campaign
+def test_a_fresh_file_is_made_by_any_number_of_processes_at_once(tmp_path: Path) -> None:
+    databases = [tmp_path / f"{number}.db" for number in range(400)]
+    children = [Child("make_files", databases=databases) for _ in range(8)]
+    try:
+        assert [child.says() for child in children] == ["ready"] * 8
+        for child in children:
+            child.go()
+        assert [child.says() for child in children] == [[]] * 8
+    finally:
+        for child in children:
+            child.__exit__()
 
 
 # Full disk

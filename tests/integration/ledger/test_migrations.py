@@ -3,28 +3,36 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import create_engine
+from sqlalchemy import create_engine, inspect
 
 from coordinator import ConfigurationError
 from coordinator.ledger import migrate as migrations
-from coordinator.ledger.database import Database
+from coordinator.ledger.database import Database, open_database
 from coordinator.ledger.migrate import HEAD, migrate
 from coordinator.ledger.schema import metadata
+from tests.integration.ledger.child import Child
 from tests.integration.ledger.conftest import Opener
 from tests.integration.ledger.deciding import ask, contents, edit, rows, tables
+from tests.integration.stores import Store, is_postgresql, on_both
+
+pytestmark = on_both
 
 
-def schema(path: Path) -> dict[str, list[str]]:
+def schema(database: str) -> dict[str, Any]:
     """The parts of every table and index, in any order, without quotes and spacing."""
+    if is_postgresql(database):
+        return _reflected(database)
     query = "SELECT name, sql FROM sqlite_master WHERE sql IS NOT NULL AND name NOT LIKE 'alembic%'"
-    return {name: _parts(sql) for name, sql in rows(path, query)}
+    return {name: _parts(sql) for name, sql in rows(database, query)}
 
 
 def _parts(sql: str) -> list[str]:
@@ -38,42 +46,77 @@ def _parts(sql: str) -> list[str]:
     return sorted(re.sub(r"^CONSTRAINT (\w+) (?=PRIMARY|FOREIGN|UNIQUE)", "", p) for p in parts)
 
 
+def _reflected(database: str) -> dict[str, Any]:
+    engine = create_engine(database.replace("postgresql", "postgresql+psycopg", 1))
+    found = inspect(engine)
+    parts = {
+        name: (
+            sorted((c["name"], c["sqltext"]) for c in found.get_check_constraints(name)),
+            found.get_pk_constraint(name)["constrained_columns"],
+            sorted(map(repr, found.get_foreign_keys(name))),
+            sorted(map(repr, found.get_indexes(name))),
+            sorted(map(repr, found.get_columns(name))),
+        )
+        for name in found.get_table_names()
+        if name != "alembic_version"
+    }
+    engine.dispose()
+    return parts
+
+
 @pytest.fixture
-def database(path: Path) -> Database:
-    database = Database(f"sqlite:///{path}")
-    assert migrate(database)
-    return database
+def migrated(database: str, store: Store) -> Iterator[Database]:
+    """A fresh database that this test migrated."""
+    opened = open_database(store.make(database))
+    assert migrate(opened)
+    yield opened
+    opened.close()
 
 
-def test_the_migrated_schema_is_the_one_in_the_code(database: Database, path: Path) -> None:
-    with database.engine.connect() as connection:
+def test_the_migrated_schema_is_the_one_in_the_code(migrated: Database, database: str) -> None:
+    with migrated.engine.connect() as connection:
         context = MigrationContext.configure(
             connection, opts={"compare_type": True, "compare_server_default": True}
         )
         assert compare_metadata(context, metadata) == []
-    database.close()
 
 
 def test_the_migrated_checks_keys_and_indexes_are_the_ones_in_the_code(
-    database: Database, path: Path, tmp_path: Path
+    migrated: Database, database: str, store: Store
 ) -> None:
     # Alembic compares neither checks nor the order of primary keys.
-    made = tmp_path / "made.db"
-    engine = create_engine(f"sqlite:///{made}")
-    metadata.create_all(engine)
-    engine.dispose()
+    made = store.make(store.url("made"))
+    opened = open_database(made)
+    metadata.create_all(opened.engine)
+    opened.close()
 
-    assert schema(path) == schema(made)
-    database.close()
+    assert schema(database) == schema(made)
 
 
-def test_migrating_twice_changes_nothing(database: Database, path: Path) -> None:
-    before = schema(path), contents(path)
+def test_migrating_twice_changes_nothing(migrated: Database, database: str) -> None:
+    before = schema(database), contents(database)
 
-    assert migrate(database) is False
-    assert (schema(path), contents(path)) == before
-    assert rows(path, "SELECT version_num FROM alembic_version") == [(HEAD,)]
-    database.close()
+    assert migrate(migrated) is False
+    assert (schema(database), contents(database)) == before
+    assert rows(database, "SELECT version_num FROM alembic_version") == [(HEAD,)]
+
+
+def test_of_processes_that_migrate_at_once_one_does_and_the_others_wait(
+    database: str, store: Store
+) -> None:
+    store.make(database)
+    children = [Child("migrate_it", database=database) for _ in range(4)]
+    try:
+        assert [child.says() for child in children] == ["ready"] * 4
+        for child in children:
+            child.go()
+        told = [child.says() for child in children]
+    finally:
+        for child in children:
+            child.__exit__()
+
+    assert sorted(answer["done"] for answer in told) == [False, False, False, True]
+    assert rows(database, "SELECT version_num FROM alembic_version") == [(HEAD,)]
 
 
 def test_the_head_in_the_code_is_the_newest_of_one_line_of_migrations() -> None:
@@ -84,40 +127,40 @@ def test_the_head_in_the_code_is_the_newest_of_one_line_of_migrations() -> None:
 
 
 def test_a_database_of_a_later_version_is_refused_with_one_sentence_and_unchanged(
-    opener: Opener, path: Path
+    opener: Opener, database: str
 ) -> None:
     coordinator = opener()
     ask(coordinator.agent("ada"))
     coordinator.close()
-    edit(path, "UPDATE alembic_version SET version_num = '9999'")
-    before = contents(path)
+    edit(database, "UPDATE alembic_version SET version_num = '9999'")
+    before = contents(database)
 
     with pytest.raises(ConfigurationError, match="was made by a later version") as told:
         opener()
 
-    assert str(path) in str(told.value)
+    assert coordinator.wiring.database.name in str(told.value)
     assert "\n" not in str(told.value)
-    assert contents(path) == before
+    assert contents(database) == before
 
 
-def test_migrating_is_kept_whole_or_not_at_all(path: Path) -> None:
+def test_migrating_is_kept_whole_or_not_at_all(database: str, store: Store) -> None:
+    store.make(database)
     # A table of a stranger is in the way of the last one that the first migration makes.
-    edit(path, "CREATE TABLE steps (id INTEGER)")
-    before = tables(path)
-    database = Database(f"sqlite:///{path}")
+    edit(database, "CREATE TABLE steps (id INTEGER)")
+    before = tables(database)
+    opened = open_database(database)
 
     with pytest.raises(Exception, match=r"steps.*already exists|can't be used"):
-        migrate(database)
+        migrate(opened)
 
-    assert tables(path) == before
-    edit(path, "DROP TABLE steps")
-    assert migrate(database)
-    database.close()
+    assert tables(database) == before
+    edit(database, "DROP TABLE steps")
+    assert migrate(opened)
+    opened.close()
 
 
-def test_every_time_and_amount_keeps_64_bits(database: Database, path: Path) -> None:
+def test_every_time_and_amount_keeps_64_bits(migrated: Database, database: str) -> None:
     largest = 2**63 - 1
-    edit(path, "INSERT INTO counters VALUES ('agent', 'ada', 'total', ?, ?, ?)", *[largest] * 3)
+    edit(database, "INSERT INTO counters VALUES ('agent', 'ada', 'total', ?, ?, ?)", *[largest] * 3)
 
-    assert rows(path, "SELECT start, held, spent FROM counters") == [(largest,) * 3]
-    database.close()
+    assert rows(database, "SELECT start, held, spent FROM counters") == [(largest,) * 3]

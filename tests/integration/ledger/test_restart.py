@@ -36,7 +36,9 @@ from tests.integration.ledger.deciding import (
     policy,
     rows,
 )
+from tests.integration.stores import on_both
 
+pytestmark = on_both
 TODAY = NOON - NOON % DAY
 
 
@@ -58,7 +60,9 @@ def settled(coordinator: Coordinator, purchase: Purchase) -> None:
 # What survives
 
 
-def test_everything_is_the_same_after_a_restart(opener: Opener, path: Path, clock: Clock) -> None:
+def test_everything_is_the_same_after_a_restart(
+    opener: Opener, database: str, clock: Clock
+) -> None:
     first = opener()
     agent = first.agent("ada")
     paid = ask(agent, "10.00", idempotency_key="paid")
@@ -69,7 +73,7 @@ def test_everything_is_the_same_after_a_restart(opener: Opener, path: Path, cloc
     ask(agent, "90.00", task="t", session="s", category="data")
     first.pause("a look", by="olga", provider="paper-api")
     clock.now += 1
-    before = contents(path)
+    before = contents(database)
     purchases = [purchase.as_dict() for purchase in first.purchases()]
     head, limits = first.wiring.audit.head(), first.limits("ada")
     waiting = first.approvals()
@@ -77,7 +81,7 @@ def test_everything_is_the_same_after_a_restart(opener: Opener, path: Path, cloc
 
     again = opener()
 
-    assert contents(path) == before
+    assert contents(database) == before
     assert [purchase.as_dict() for purchase in again.purchases()] == purchases
     assert len(purchases) == 4
     assert again.approvals() == waiting
@@ -87,24 +91,24 @@ def test_everything_is_the_same_after_a_restart(opener: Opener, path: Path, cloc
 
 
 def test_a_key_finds_its_purchase_after_a_restart_and_writes_nothing(
-    opener: Opener, path: Path
+    opener: Opener, database: str
 ) -> None:
     terms = {"category": "data", "task": "t", "idempotency_key": "task-7"}
     bought = ask(opener().agent("ada"), "5.00", **terms)
     again = opener()
-    before = contents(path)
+    before = contents(database)
 
     assert ask(again.agent("ada"), "5.00", **terms).id == bought.id
     assert ask(again.agent("ada"), "5.00", **{**terms, "purpose": "reworded"}).id == bought.id
     assert ask(again.agent("ada"), "5.00", **{**terms, "provider": PROVIDER}).id == bought.id
     with pytest.raises(IdempotencyConflict):
         ask(again.agent("ada"), "5.01", **terms)
-    assert contents(path) == before
+    assert contents(database) == before
 
 
 @pytest.mark.parametrize("end", ["rejected", "expired", "cancelled"])
 def test_a_key_stays_bound_to_a_purchase_that_ended(
-    opener: Opener, path: Path, clock: Clock, end: str
+    opener: Opener, database: str, clock: Clock, end: str
 ) -> None:
     first = opener()
     waiting = ask(first.agent("ada"), "75.00", idempotency_key="task-7")
@@ -117,11 +121,11 @@ def test_a_key_stays_bound_to_a_purchase_that_ended(
     again = ask(opener().agent("ada"), "75.00", idempotency_key="task-7")
 
     assert (again.id, again.status) == (waiting.id, end)
-    assert counter(path, "organisation", "", "total") == (0, 0)
+    assert counter(database, "organisation", "", "total") == (0, 0)
 
 
 def test_a_denial_binds_nothing_and_the_same_key_is_judged_afresh(
-    opener: Opener, path: Path
+    opener: Opener, database: str
 ) -> None:
     tight = {"agents": {"ada": {"per_purchase_limit": "4"}}}
     denied = ask(opener(tight).agent("ada"), "5.00", idempotency_key="task-7")
@@ -131,10 +135,10 @@ def test_a_denial_binds_nothing_and_the_same_key_is_judged_afresh(
     assert denied.status is Status.DENIED
     assert allowed.status is Status.APPROVED
     assert allowed.id != denied.id
-    assert rows(path, "SELECT count(*) FROM holds") == [(1,)]
+    assert rows(database, "SELECT count(*) FROM holds") == [(1,)]
 
 
-def test_held_and_spent_are_exact_after_a_restart(opener: Opener, path: Path) -> None:
+def test_held_and_spent_are_exact_after_a_restart(opener: Opener, database: str) -> None:
     limited = {"agents": {"ada": {"daily_limit": "100"}}}
     first = opener(limited)
     paid = ask(first.agent("ada"), "30.00")
@@ -145,15 +149,15 @@ def test_held_and_spent_are_exact_after_a_restart(opener: Opener, path: Path) ->
 
     again = opener(limited)
 
-    assert counter(path, "agent", "ada", "daily", TODAY) == (29_990_000, 30 * USDC)
+    assert counter(database, "agent", "ada", "daily", TODAY) == (29_990_000, 30 * USDC)
     assert reason(ask(again.agent("ada"), "40.010001")) == "daily_limit"
     assert ask(again.agent("ada"), "40.01").status is Status.APPROVED
     assert reason(ask(again.agent("ada"))) == "daily_limit"
-    assert_books_agree(path)
+    assert_books_agree(database)
 
 
 def test_a_new_day_starts_with_its_whole_limit_and_the_total_goes_on(
-    opener: Opener, path: Path, clock: Clock
+    opener: Opener, database: str, clock: Clock
 ) -> None:
     limited = {"agents": {"ada": {"daily_limit": "10", "total_limit": "15"}}}
     clock.now = TODAY + DAY - 1
@@ -164,8 +168,8 @@ def test_a_new_day_starts_with_its_whole_limit_and_the_total_goes_on(
 
     assert reason(ask(again.agent("ada"), "5.01")) == "total_limit"
     assert ask(again.agent("ada"), "5.00").status is Status.APPROVED
-    assert counter(path, "agent", "ada", "daily", TODAY) == (10 * USDC, 0)
-    assert counter(path, "agent", "ada", "daily", TODAY + DAY) == (5 * USDC, 0)
+    assert counter(database, "agent", "ada", "daily", TODAY) == (10 * USDC, 0)
+    assert counter(database, "agent", "ada", "daily", TODAY + DAY) == (5 * USDC, 0)
 
 
 # Approvals: open in [created, created + expires_after)
@@ -183,7 +187,7 @@ def test_an_approval_is_open_in_the_last_second_before_it_expires(
 
 
 def test_an_approval_is_expired_at_its_second_and_its_hold_is_voided(
-    opener: Opener, path: Path, clock: Clock
+    opener: Opener, database: str, clock: Clock
 ) -> None:
     waiting = ask(opener().agent("ada"), "75.00")
     clock.now += HOUR
@@ -195,14 +199,16 @@ def test_an_approval_is_expired_at_its_second_and_its_hold_is_voided(
     assert not answer.done
     assert answer.reason and answer.reason.code == "approval_expired"
     assert answer.purchase.status is Status.EXPIRED
-    assert rows(path, "SELECT status, posted, ended_at FROM holds") == [("voided", 0, clock.now)]
-    assert counter(path, "agent", "ada", "total") == (0, 0)
-    assert rows(path, "SELECT count(*) FROM approval_decisions") == [(0,)]
-    assert_books_agree(path)
+    assert rows(database, "SELECT status, posted, ended_at FROM holds") == [
+        ("voided", 0, clock.now)
+    ]
+    assert counter(database, "agent", "ada", "total") == (0, 0)
+    assert rows(database, "SELECT count(*) FROM approval_decisions") == [(0,)]
+    assert_books_agree(database)
 
 
 def test_what_an_expired_approval_held_is_free_for_the_next_request_of_that_second(
-    opener: Opener, path: Path, clock: Clock
+    opener: Opener, database: str, clock: Clock
 ) -> None:
     limited = {"agents": {"ada": {"daily_limit": "100"}}}
     first = opener(limited)
@@ -213,7 +219,7 @@ def test_what_an_expired_approval_held_is_free_for_the_next_request_of_that_seco
 
     assert ask(opener(limited).agent("ada"), "40.00").status is Status.APPROVED
     assert first.get(waiting.id).status is Status.EXPIRED
-    assert counter(path, "agent", "ada", "daily", TODAY) == (40 * USDC, 0)
+    assert counter(database, "agent", "ada", "daily", TODAY) == (40 * USDC, 0)
 
 
 # The policy in force
@@ -229,7 +235,7 @@ def toml(**changes: str) -> str:
 
 
 def test_a_changed_policy_file_is_in_force_from_the_next_start_as_a_new_version(
-    opener: Opener, path: Path, tmp_path: Path
+    opener: Opener, database: str, tmp_path: Path
 ) -> None:
     file = tmp_path / "policy.toml"
     file.write_text(toml())
@@ -241,7 +247,9 @@ def test_a_changed_policy_file_is_in_force_from_the_next_start_as_a_new_version(
     again = opener(file)
     denied = ask(again.agent("ada"), "30.00")
 
-    versions = rows(path, "SELECT version, hash, reason, document FROM policies ORDER BY version")
+    versions = rows(
+        database, "SELECT version, hash, reason, document FROM policies ORDER BY version"
+    )
     assert [(version, why) for version, _, why, _ in versions] == [
         (1, "read from policy.toml"),
         (2, "read from policy.toml"),
@@ -251,7 +259,9 @@ def test_a_changed_policy_file_is_in_force_from_the_next_start_as_a_new_version(
     assert before.policy_hash == unseen.policy_hash == versions[0][1]
     assert denied.policy_hash == versions[1][1]
     assert again.get(before.id).policy_hash == versions[0][1]
-    events = rows(path, "SELECT subject FROM audit WHERE event = 'policy_activated' ORDER BY seq")
+    events = rows(
+        database, "SELECT subject FROM audit WHERE event = 'policy_activated' ORDER BY seq"
+    )
     assert [subject for (subject,) in events] == [versions[0][1], versions[1][1]]
 
 
@@ -267,44 +277,44 @@ def test_a_process_that_is_running_decides_by_the_version_that_another_put_in_fo
 
 @pytest.mark.parametrize("edited", [toml(), "# a comment\n\n" + toml()])
 def test_a_policy_that_says_the_same_is_no_new_version(
-    opener: Opener, path: Path, tmp_path: Path, edited: str
+    opener: Opener, database: str, tmp_path: Path, edited: str
 ) -> None:
     file = tmp_path / "policy.toml"
     file.write_text(toml())
     opener(file)
     file.write_text(edited)
-    before = contents(path)
+    before = contents(database)
 
     opener(file)
 
-    assert contents(path) == before
+    assert contents(database) == before
 
 
-def test_a_version_that_comes_back_is_put_in_force_again(opener: Opener, path: Path) -> None:
+def test_a_version_that_comes_back_is_put_in_force_again(opener: Opener, database: str) -> None:
     for changes in ({}, {"organisation": {"daily_limit": "1"}}, {}):
         opener(changes)
 
-    hashes = [h for (h,) in rows(path, "SELECT hash FROM policies ORDER BY version")]
+    hashes = [h for (h,) in rows(database, "SELECT hash FROM policies ORDER BY version")]
     assert len(hashes) == 3
     assert hashes[0] == hashes[2] != hashes[1]
 
 
 def test_a_faulty_policy_file_leaves_the_version_in_force_as_it_is(
-    opener: Opener, path: Path, tmp_path: Path
+    opener: Opener, database: str, tmp_path: Path
 ) -> None:
     file = tmp_path / "policy.toml"
     file.write_text(toml())
     opener(file)
-    before = contents(path)
+    before = contents(database)
     file.write_text(toml(daily_limt="5"))
 
     with pytest.raises(ConfigurationError, match=r"policy\.toml:4: organisation\.daily_limt"):
         opener(file)
-    assert contents(path) == before
+    assert contents(database) == before
 
 
 def test_a_change_of_zone_counts_the_new_days_holds_and_no_others(
-    opener: Opener, path: Path, clock: Clock
+    opener: Opener, database: str, clock: Clock
 ) -> None:
     limited = {"agents": {"ada": {"daily_limit": "100"}}}
     first = opener(limited)
@@ -323,10 +333,10 @@ def test_a_change_of_zone_counts_the_new_days_holds_and_no_others(
     moved = opener({**limited, "organisation": {"time_zone": "Asia/Tokyo"}})
 
     for kind, of in (("agent", "ada"), ("organisation", ""), ("category", "other")):
-        assert counter(path, kind, of, "daily", tokyo) == (10 * USDC, 20 * USDC)
-        assert counter(path, kind, of, "daily", TODAY) == (50 * USDC, 20 * USDC)
-        assert counter(path, kind, of, "total") == (50 * USDC, 20 * USDC)
-    assert_books_agree(path)
+        assert counter(database, kind, of, "daily", tokyo) == (10 * USDC, 20 * USDC)
+        assert counter(database, kind, of, "daily", TODAY) == (50 * USDC, 20 * USDC)
+        assert counter(database, kind, of, "total") == (50 * USDC, 20 * USDC)
+    assert_books_agree(database)
     assert reason(ask(moved.agent("ada"), "70.01")) == "daily_limit"
     # Above the threshold it waits, and its hold counts like any other.
     assert ask(moved.agent("ada"), "70.00").status is Status.AWAITING_APPROVAL
@@ -334,7 +344,7 @@ def test_a_change_of_zone_counts_the_new_days_holds_and_no_others(
 
 
 def test_a_zone_that_changes_and_changes_back_counts_nothing_twice(
-    opener: Opener, path: Path
+    opener: Opener, database: str
 ) -> None:
     waiting = ask(opener().agent("ada"), "75.00")
     ask(opener().agent("ada"), "7.00")
@@ -342,15 +352,15 @@ def test_a_zone_that_changes_and_changes_back_counts_nothing_twice(
     for zone in zones:
         last = opener({"organisation": {"time_zone": zone}})
 
-    assert counter(path, "agent", "ada", "daily", TODAY) == (82 * USDC, 0)
-    assert counter(path, "agent", "ada", "total") == (82 * USDC, 0)
-    assert_books_agree(path)
+    assert counter(database, "agent", "ada", "daily", TODAY) == (82 * USDC, 0)
+    assert counter(database, "agent", "ada", "total") == (82 * USDC, 0)
+    assert_books_agree(database)
     last.reject(waiting.approval_id or "", approver="bob", reason="no")
-    assert counter(path, "agent", "ada", "daily", TODAY) == (7 * USDC, 0)
-    assert_books_agree(path)
+    assert counter(database, "agent", "ada", "daily", TODAY) == (7 * USDC, 0)
+    assert_books_agree(database)
 
 
-def test_a_lowered_limit_admits_nothing_while_it_is_exceeded(opener: Opener, path: Path) -> None:
+def test_a_lowered_limit_admits_nothing_while_it_is_exceeded(opener: Opener, database: str) -> None:
     first = opener()
     bought = [ask(first.agent("ada"), "30.00") for _ in range(3)]
     lowered = opener({"organisation": {"total_limit": "50"}})
@@ -363,8 +373,8 @@ def test_a_lowered_limit_admits_nothing_while_it_is_exceeded(opener: Opener, pat
     lowered.cancel(bought[1].id, by="ada")
     assert ask(lowered.agent("bert"), "20.00").status is Status.APPROVED
     assert reason(ask(lowered.agent("bert"))) == "organisation_limit"
-    assert counter(path, "organisation", "", "total") == (50 * USDC, 0)
-    assert_books_agree(path)
+    assert counter(database, "organisation", "", "total") == (50 * USDC, 0)
+    assert_books_agree(database)
 
 
 def test_a_limit_that_is_added_later_counts_what_was_held_before(opener: Opener) -> None:
@@ -377,7 +387,7 @@ def test_a_limit_that_is_added_later_counts_what_was_held_before(opener: Opener)
 
 
 def test_an_agent_taken_out_of_the_policy_is_denied_and_its_purchases_stay(
-    opener: Opener, path: Path
+    opener: Opener, database: str
 ) -> None:
     bought = ask(opener().agent("ada"), "30.00", idempotency_key="mine")
 
@@ -385,12 +395,12 @@ def test_an_agent_taken_out_of_the_policy_is_denied_and_its_purchases_stay(
 
     assert reason(ask(again.agent("ada"), "1.00")) == "agent_not_registered"
     assert ask(again.agent("ada"), "30.00", idempotency_key="mine").id == bought.id
-    assert counter(path, "agent", "ada", "total") == (30 * USDC, 0)
-    assert_books_agree(path)
+    assert counter(database, "agent", "ada", "total") == (30 * USDC, 0)
+    assert_books_agree(database)
 
 
 def test_a_waiting_purchase_of_a_removed_agent_or_provider_cannot_be_approved(
-    opener: Opener, path: Path
+    opener: Opener, database: str
 ) -> None:
     waiting = ask(opener().agent("ada"), "75.00")
     for changes, code in (
@@ -399,11 +409,11 @@ def test_a_waiting_purchase_of_a_removed_agent_or_provider_cannot_be_approved(
         ({"providers": {"paper-api": None}}, "provider_not_allowed"),
     ):
         again = opener(changes)
-        before = contents(path)
+        before = contents(database)
         answer = again.approve(waiting.approval_id or "", approver="alice")
         assert not answer.done
         assert answer.reason and answer.reason.code == code
-        assert contents(path) == before
+        assert contents(database) == before
 
 
 # What the database belongs to
@@ -416,49 +426,49 @@ OTHER_KERNEL = "0x15d34AAf54267DB7D7c367839AAf71A00a2C6A65"
     "other", [{"key": "0x" + "33" * 32}, {"kernel_address": OTHER_KERNEL}], ids=["key", "kernel"]
 )
 def test_a_database_of_another_treasury_or_kernel_is_refused(
-    coordinator: Coordinator, path: Path, clock: Clock, other: dict[str, str]
+    coordinator: Coordinator, database: str, clock: Clock, other: dict[str, str]
 ) -> None:
     ask(coordinator.agent("ada"))
-    before = contents(path)
+    before = contents(database)
 
-    foreign = open_coordinator(path, policy(), clock=clock, **other)
+    foreign = open_coordinator(database, policy(), clock=clock, **other)
     with pytest.raises(ConfigurationError, match="this database belongs to treasury 0x"):
         ask(foreign.agent("ada"))
 
     foreign.close()
-    assert contents(path) == before
+    assert contents(database) == before
 
 
 @pytest.mark.parametrize("part", ["treasury", "policies", "purchases"])
 def test_a_refused_database_does_not_get_the_others_policy(
-    coordinator: Coordinator, path: Path, clock: Clock, part: str
+    coordinator: Coordinator, database: str, clock: Clock, part: str
 ) -> None:
-    before = contents(path)
+    before = contents(database)
     changed = policy({"organisation": {"total_limit": "5"}})
 
-    foreign = open_coordinator(path, changed, clock=clock, key="0x" + "33" * 32)
+    foreign = open_coordinator(database, changed, clock=clock, key="0x" + "33" * 32)
     with pytest.raises(ConfigurationError, match="this database belongs to treasury 0x"):
         getattr(foreign.wiring, part)
 
     foreign.close()
-    assert contents(path) == before
+    assert contents(database) == before
 
 
 @pytest.mark.parametrize("field", ["chain_id", "genesis", "kernel", "treasury"])
 def test_a_database_is_bound_to_each_part_of_what_it_belongs_to(
-    coordinator: Coordinator, path: Path, field: str
+    coordinator: Coordinator, database: str, field: str
 ) -> None:
     operations = coordinator.wiring.operations
     known = operations.identity()
     assert known is not None
     values = {name: getattr(known, name) for name in known.__dataclass_fields__}
     operations.claim(Identity(**values))
-    before = contents(path)
+    before = contents(database)
 
     other = {**values, field: 1 if field == "chain_id" else "0x" + "ee" * 20}
     with pytest.raises(ConfigurationError, match="use another COORDINATOR_DATABASE_URL"):
         operations.claim(Identity(**other))
-    assert contents(path) == before
+    assert contents(database) == before
 
 
 def test_another_id_secret_is_refused_before_anything_is_decided(

@@ -1,0 +1,202 @@
+"""SQLite: a file in WAL mode, whose writers queue on a lock file beside it."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import sqlite3
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Final
+
+from sqlalchemy import URL, Connection, Engine, create_engine, event
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+
+from coordinator.domain.errors import ConfigurationError, LedgerUnavailable
+from coordinator.ledger.turns import Turns
+
+SQLITE_VERSION_MIN: Final = (3, 35, 0)
+
+
+class SqliteDatabase:
+    """A SQLite file in WAL mode with synchronous=FULL.
+
+    Writers queue on an OS file lock beside the database, because SQLite's own waiting is unfair;
+    every write is BEGIN IMMEDIATE, so what it reads can't change before its commit.
+    """
+
+    many_hosts = False
+
+    def __init__(self, url: URL, *, lock_timeout_seconds: int) -> None:
+        self.path = _file_of(url)
+        self._timeout = lock_timeout_seconds
+        self._turns = Turns()
+        self._lock_file: int | None = None
+        self._engine = _engine(url, self.path, lock_timeout_seconds)
+
+    @property
+    def name(self) -> str:
+        return str(self.path)
+
+    @property
+    def engine(self) -> Engine:
+        return self._engine
+
+    def exists(self) -> bool:
+        return self.path.exists()
+
+    def now_ms(self, connection: Connection) -> int:
+        return time.time_ns() // 1_000_000
+
+    def now(self) -> int:
+        return int(time.time())
+
+    def close(self) -> None:
+        """Give the connections and the lock file back."""
+        self._engine.dispose()
+        if self._lock_file is not None:
+            os.close(self._lock_file)
+            self._lock_file = None
+
+    @contextlib.contextmanager
+    def write(self) -> Iterator[Connection]:
+        with _faults_named(self.path), self._exclusive(), self._engine.connect() as connection:
+            connection.exec_driver_sql("BEGIN IMMEDIATE")
+            try:
+                yield connection
+                connection.exec_driver_sql("COMMIT")
+            except BaseException:
+                with contextlib.suppress(DBAPIError):
+                    connection.exec_driver_sql("ROLLBACK")
+                raise
+
+    @contextlib.contextmanager
+    def read(self) -> Iterator[Connection]:
+        with _faults_named(self.path), self._engine.connect() as connection:
+            connection.exec_driver_sql("BEGIN")
+            try:
+                yield connection
+            finally:
+                # After some faults SQLite has rolled back by itself: the fault is what to tell.
+                with contextlib.suppress(DBAPIError):
+                    connection.exec_driver_sql("ROLLBACK")
+
+    @contextlib.contextmanager
+    def _exclusive(self) -> Iterator[None]:
+        deadline = time.monotonic() + self._timeout
+        if not self._turns.take(self._timeout):
+            raise self._busy("other threads of this process")
+        try:
+            self._lock(deadline)
+            try:
+                yield
+            finally:
+                assert self._lock_file is not None
+                fcntl.flock(self._lock_file, fcntl.LOCK_UN)
+        finally:
+            self._turns.give_back()
+
+    def _lock(self, deadline: float) -> None:
+        if self._lock_file is None:
+            self._lock_file = _open_lock_file(self.path)
+        try:
+            fcntl.flock(self._lock_file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return
+        except BlockingIOError:
+            pass
+        # The kernel serves blocked waiters in turn but knows no timeout: a thread waits instead.
+        file = os.dup(self._lock_file)
+        got = threading.Event()
+        threading.Thread(target=_wait_for_lock, args=(file, got), daemon=True).start()
+        if not got.wait(max(0.0, deadline - time.monotonic())):
+            # The duplicate shares this lock: it must never be taken after we gave up.
+            abandoned, self._lock_file = self._lock_file, None
+            os.close(abandoned)
+            raise self._busy("another process")
+
+    def _busy(self, by: str) -> LedgerUnavailable:
+        return LedgerUnavailable(
+            f"the database {self.path} was locked by {by} for {self._timeout} s;"
+            " nothing was written"
+        )
+
+
+def _file_of(url: URL) -> Path:
+    if not url.database or url.database == ":memory:" or url.query:
+        raise ConfigurationError("COORDINATOR_DATABASE_URL must name a file: sqlite:///FILE")
+    return Path(url.database)
+
+
+def _wait_for_lock(file: int, got: threading.Event) -> None:
+    with contextlib.suppress(OSError):
+        fcntl.flock(file, fcntl.LOCK_EX)
+    got.set()
+    os.close(file)
+
+
+def _open_lock_file(database: Path) -> int:
+    path = database.with_name(database.name + ".lock")
+    return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+
+
+def _engine(url: URL, path: Path, busy_timeout_seconds: int) -> Engine:
+    engine = create_engine(
+        url,
+        pool_size=16,
+        max_overflow=256,
+        # For programs that write without the lock file, such as a shell on the database.
+        connect_args={"timeout": busy_timeout_seconds},
+        pool_timeout=30,
+    )
+
+    @event.listens_for(engine, "do_connect")
+    def _make_file(*_: object) -> None:
+        # SQLite would make a file that everybody can read; the files beside it take its mode.
+        with contextlib.suppress(OSError):
+            os.close(os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600))
+
+    @event.listens_for(engine, "connect")
+    def _prepare(connection: Any, _: object) -> None:
+        # Transactions are begun by hand: the driver's own begin would be a deferred one.
+        connection.isolation_level = None
+        cursor = connection.cursor()
+        _switch_to_wal(cursor, busy_timeout_seconds)
+        cursor.execute("PRAGMA synchronous=FULL")
+        cursor.execute("PRAGMA foreign_keys=ON")
+        cursor.close()
+
+    return engine
+
+
+def _switch_to_wal(cursor: sqlite3.Cursor, timeout_seconds: int) -> None:
+    # Where several processes make the file at once, SQLite lets one of them switch and refuses
+    # the others without waiting, whatever its timeout.
+    deadline = time.monotonic() + timeout_seconds
+    while True:
+        try:
+            cursor.execute("PRAGMA journal_mode=WAL")
+            return
+        except sqlite3.OperationalError as fault:
+            busy = fault.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY
+            if not busy or time.monotonic() >= deadline:
+                raise
+            time.sleep(0.01)
+
+
+@contextlib.contextmanager
+def _faults_named(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except DBAPIError as fault:
+        if isinstance(fault.orig, (sqlite3.IntegrityError, sqlite3.ProgrammingError)):
+            raise
+        raise LedgerUnavailable(f"the database {path} can't be used: {fault.orig}") from fault
+    except SQLAlchemyError as fault:
+        raise LedgerUnavailable(f"the database {path} can't be used: {fault}") from fault
+    except OSError as fault:
+        if fault.filename is None or not str(fault.filename).startswith(str(path)):
+            raise
+        raise LedgerUnavailable(f"the database {path} can't be used: {fault.strerror}") from fault
