@@ -119,6 +119,7 @@ def test_a_reorg_above_what_is_believed_changes_nothing_in_the_end() -> None:
         chain = coordinator.simulation
         assert chain is not None
         treasury = coordinator.wiring.signer.address
+        coordinator.start()
         purchase = buy(coordinator, wait=False)
         for _ in range(200):
             if chain.usdc_balance(treasury) == Usdc("9975"):
