@@ -33,7 +33,7 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix=_PREFIX, frozen=True, extra="ignore")
 
-    network: Literal["anvil", "base-sepolia", "base"] = "anvil"
+    network: Literal["anvil", "simulated", "base-sepolia", "base"] = "anvil"
     rpc_url: str | None = None
     # Not shown: it may hold a password.
     database_url: Annotated[str, Field(repr=False)] = "sqlite:///coordinator.db"

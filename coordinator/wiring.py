@@ -5,10 +5,12 @@ from __future__ import annotations
 import logging
 import os
 import signal
+import tempfile
 import time
 from collections.abc import Callable, Mapping
 from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from coordinator.chain.networks import (
     MINIMUM_AMOUNT,
@@ -45,6 +47,10 @@ from coordinator.reconciler import Reconciler
 from coordinator.reporting import Reporter
 from coordinator.treasury import Treasury
 
+if TYPE_CHECKING:
+    from coordinator.chain.simulated import SimulatedRpc
+    from coordinator.chain.simulated.simulation import Simulation
+
 log = logging.getLogger(__name__)
 
 _ANY_GENESIS = ""
@@ -70,7 +76,9 @@ class Wiring:
     """The parts of one coordinator, each built when it is first used.
 
     The chain's parts import web3 and are built only by what acts or reads the chain. Without a
-    ``clock`` it is the database's: several hosts that share one decide by the same.
+    ``clock`` it is the database's: several hosts that share one decide by the same. ``rpc`` is a
+    transport to use instead of the settings' endpoints. On the simulated network what is not
+    given is made for this process: the chain, its clock, the secrets and the database.
     """
 
     def __init__(
@@ -82,6 +90,7 @@ class Wiring:
         clock: Clock | None = None,
         ticks: Ticks = time.monotonic,
         reach: Reach = lambda point: None,
+        rpc: Rpc | None = None,
     ) -> None:
         self.settings = settings
         self.secrets = secrets
@@ -89,10 +98,18 @@ class Wiring:
         self.reach = reach
         self._clock = clock
         self._policy = policy
+        self._rpc = rpc
+        self._folder: tempfile.TemporaryDirectory[str] | None = None
         self._waiters: list[Callable[[], None]] = []
+        if self.network.simulated:
+            from coordinator.chain.simulated.simulation import throwaway_secrets
+
+            self.secrets = throwaway_secrets(secrets)
 
     @cached_property
     def clock(self) -> Clock:
+        if self._clock is None and self.network.simulated:
+            return self._simulated_clock
         return self._clock or self.database.now
 
     @cached_property
@@ -101,7 +118,36 @@ class Wiring:
 
     @cached_property
     def rpc(self) -> Rpc:
+        if self._rpc is not None:
+            return self._rpc
+        if self.network.simulated:
+            return self._simulated_rpc
         return Rpc(self.settings.rpc_urls or (self.network.rpc_url,))
+
+    @cached_property
+    def _simulated_rpc(self) -> SimulatedRpc:
+        """The chain that was given, or one of this process with a funded treasury."""
+        from coordinator.chain.simulated import SimulatedNode, SimulatedRpc
+        from coordinator.chain.simulated.simulation import Simulation
+
+        if self._rpc is not None:
+            assert isinstance(self._rpc, SimulatedRpc), "the simulated network has its own nodes"
+            return self._rpc
+        rpc = SimulatedRpc(SimulatedNode(self.network.chain_ids[0]))
+        Simulation(rpc).fund(self.signer.address)
+        return rpc
+
+    def _simulated_clock(self) -> int:
+        return self._simulated_rpc.node.now()
+
+    @cached_property
+    def simulation(self) -> Simulation | None:
+        """What tests do to the simulated chain; None on other networks."""
+        if not self.network.simulated:
+            return None
+        from coordinator.chain.simulated.simulation import Simulation
+
+        return Simulation(self._simulated_rpc, wake=self._wake)
 
     @cached_property
     def signer(self) -> Signer:
@@ -115,13 +161,21 @@ class Wiring:
     def database(self) -> Database:
         # A missing key or id secret is told before a file is made.
         self._id_secret, self.signer  # noqa: B018
-        database = open_database(self.settings.database_url)
+        database = open_database(self._database_url())
         try:
             migrate(database)
         except BaseException:
             database.close()
             raise
         return database
+
+    def _database_url(self) -> str:
+        """The settings'; for a simulated chain one that nothing outlives, unless it was set."""
+        settings = self.settings
+        if not self.network.simulated or "database_url" in settings.model_fields_set:
+            return settings.database_url
+        self._folder = tempfile.TemporaryDirectory(prefix="coordinator-")
+        return f"sqlite:///{self._folder.name}/coordinator.db"
 
     @cached_property
     def _genesis(self) -> str:
@@ -151,6 +205,8 @@ class Wiring:
         )
 
     def _deployment_file(self) -> Deployment:
+        if self.network.simulated:
+            return self._simulated_rpc.node.deployment
         if not self.network.local:
             return shipped_deployment(self.network.chain_ids[0])
         self._check_local_chain()
@@ -379,6 +435,8 @@ class Wiring:
             self.executor.stop()
         if "database" in built:
             self.database.close()
+        if self._folder is not None:
+            self._folder.cleanup()
 
     def _wake(self) -> None:
         if "executor" in self.__dict__:

@@ -20,7 +20,7 @@ def check_endpoint(rpc: Rpc, network: Network, chain_id: int) -> None:
             f"COORDINATOR_RPC_URL is an endpoint of chain {said}; {network.name} with these"
             f" contracts is chain {chain_id}: nothing was signed"
         )
-    if network.local:
+    if network.local and not network.simulated:
         if not rpc.loopback:
             raise ConfigurationError("COORDINATOR_NETWORK=anvil takes only a loopback endpoint")
         if "anvil" not in str(version).lower():

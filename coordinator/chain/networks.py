@@ -18,6 +18,8 @@ from coordinator.domain.usdc import Usdc
 # after the deadline reverts `Fee exceeds amount`: only the provider could free the USDC.
 MINIMUM_AMOUNT: Final = Usdc("1.00")
 
+SIMULATED: Final = "simulated"
+
 _CHECKOUT: Final = Path(__file__).resolve().parents[2] / "contracts"
 
 
@@ -38,7 +40,13 @@ class Network:
 
     @property
     def local(self) -> bool:
-        return self.name == "anvil"
+        """A chain of one's own, where the first block tells which."""
+        return self.name in ("anvil", SIMULATED)
+
+    @property
+    def simulated(self) -> bool:
+        """A chain inside the process, gone when it ends."""
+        return self.name == SIMULATED
 
     def tx_url(self, tx_hash: str) -> str:
         """The explorer's page of a transaction; a plain ``tx:`` mark on a local chain."""
@@ -50,6 +58,7 @@ _ORACLE: Final = "0x420000000000000000000000000000000000000F"
 
 NETWORKS: Final = {
     "anvil": Network("anvil", (31337, 84532), "http://127.0.0.1:8545", "", "1"),
+    SIMULATED: Network(SIMULATED, (31337,), "http://simulated.localhost", "", "1"),
     "base-sepolia": Network(
         "base-sepolia",
         (84532,),

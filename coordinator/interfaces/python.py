@@ -9,7 +9,7 @@ from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from coordinator.config import environment, load_settings
 from coordinator.domain.decision import purchase_scopes
@@ -34,6 +34,9 @@ from coordinator.ledger.approvals import PendingApproval
 from coordinator.ledger.operations import Order
 from coordinator.reporting import GasReport, Report
 from coordinator.wiring import Wiring, wire
+
+if TYPE_CHECKING:
+    from coordinator.chain.simulated.simulation import Simulation
 
 _UNTIL: Final = {
     "funded": frozenset(ESCROWED),
@@ -77,6 +80,11 @@ class Coordinator:
         env |= {f"COORDINATOR_{name.upper()}": value for name, value in settings.items()}
         source = Path(policy) if isinstance(policy, str) else policy
         return cls(wire(env, load_settings(env), policy=source), act=act)
+
+    @property
+    def simulation(self) -> Simulation | None:
+        """What tests do to the chain of COORDINATOR_NETWORK=simulated; None on other networks."""
+        return self.wiring.simulation
 
     def __enter__(self) -> Coordinator:
         return self

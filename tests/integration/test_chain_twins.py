@@ -56,17 +56,19 @@ class Twin:
 
         def send_timed(*args: Any, **fields: Any) -> str:
             self._step()
+            chain.hold_blocks()
             return send(*args, **fields)
 
         def mine_timed(blocks: int = 1) -> None:
-            self._step()
             mine(blocks)
+            chain.rpc.call("evm_setAutomine", True)
 
         chain.send, chain.mine = send_timed, mine_timed  # type: ignore[method-assign]
         self.board = Board(chain)
         self.board.escrows["-"] = NEVER_CREATED
         self.board.escrows["disputed by the provider"] = self.board.make("disputed by the provider")
         chain.send, chain.mine = send, mine  # type: ignore[method-assign]
+        chain.hold_blocks()
         d = chain.deployment
         self.contracts = {"kernel": d.kernel, "vault": d.vault, "usdc": d.usdc}
 

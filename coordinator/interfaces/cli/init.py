@@ -116,9 +116,11 @@ def _answers(
             return given if given is not None else default
         return ask(question, None, question, default=default)
 
-    network = answer(f"Network ({', '.join(NETWORKS)})", network, "anvil")
-    if network not in NETWORKS:
-        raise InvalidRequest(f"the network is one of {', '.join(NETWORKS)}, not {network[:40]!r}")
+    # A simulated chain ends with its process: there is nothing to write a .env for.
+    offered = [known.name for known in NETWORKS.values() if not known.simulated]
+    network = answer(f"Network ({', '.join(offered)})", network, "anvil")
+    if network not in offered:
+        raise InvalidRequest(f"the network is one of {', '.join(offered)}, not {network[:40]!r}")
     known = NETWORKS[network]
     rpc_url = answer("Endpoint", rpc_url, known.rpc_url)
     if key is None and signer is not None:

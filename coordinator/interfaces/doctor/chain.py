@@ -47,6 +47,10 @@ class ChainPatient:
             for name in ("endpoint", "chain id", "client", *_CHECKS):
                 yield skipped(name, "the settings are wrong")
             return
+        if network.simulated:
+            for name in ("endpoint", "chain id", "client", *_CHECKS):
+                yield skipped(name, "every process has a simulated chain of its own", "chain")
+            return
         urls = settings.rpc_urls or (network.rpc_url,)
         rpc = Rpc(urls, timeout_seconds=_TIMEOUT_SECONDS, tries=1)
         start = start_anvil(urls[0]) if network.local else None
