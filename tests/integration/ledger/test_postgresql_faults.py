@@ -1,13 +1,9 @@
-"""What only PostgreSQL has: hosts with clocks of their own, a network, and other people's rules."""
+"""What a network between the program and its database can do, and what is told of it."""
 
 from __future__ import annotations
 
-import json
 import os
-import subprocess
-import sys
 import tempfile
-import time
 import traceback
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,26 +15,19 @@ from sqlalchemy.exc import DBAPIError
 from coordinator import ConfigurationError, Coordinator, LedgerUnavailable, Status
 from coordinator.config import Settings
 from coordinator.domain.errors import CommitUnknown
-from coordinator.interfaces import doctor
 from coordinator.ledger import postgresql as ours
 from coordinator.ledger.database import Database, open_database
-from coordinator.ledger.leases import LeaseBook
-from tests.integration.ledger.child import ROOT
-from tests.integration.ledger.conftest import Opener
 from tests.integration.ledger.deciding import (
-    ID_SECRET,
-    SIGNER_KEY,
     Clock,
     ask,
     assert_books_agree,
     contents,
-    edit,
     open_coordinator,
     policy,
     rows,
 )
 from tests.integration.ledger.postgresql_proxy import Cut, Proxy, proxied
-from tests.integration.ledger.test_restart import toml
+from tests.integration.ledger.test_concurrency import at_once
 from tests.integration.stores import PostgresqlServer, Store, name_of, on_postgresql
 
 pytestmark = on_postgresql
@@ -283,160 +272,8 @@ def test_a_snapshot_stands_still_while_others_write(
 def test_a_process_takes_no_more_than_sixteen_connections(
     coordinator: Coordinator, database: str
 ) -> None:
-    from tests.integration.ledger.test_concurrency import at_once
-
     at_once(lambda _: ask(coordinator.agent("ada")), 60)
 
     query = "SELECT count(*) FROM pg_stat_activity WHERE datname = ? AND application_name LIKE ?"
     ((count,),) = rows(database, query, name_of(database), f"coordinator {os.getpid()} %")
     assert 1 <= count <= 16
-
-
-# Clocks
-
-
-@pytest.fixture
-def wrong_clock(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> None:
-    """This host's clock is wrong by the given seconds."""
-    real, real_ns = time.time, time.time_ns
-    monkeypatch.setattr(time, "time", lambda: real() + request.param)
-    monkeypatch.setattr(time, "time_ns", lambda: real_ns() + request.param * 10**9)
-
-
-@pytest.mark.usefixtures("wrong_clock")
-@pytest.mark.parametrize("wrong_clock", [-3600, 3600], indirect=True)
-def test_decisions_and_approvals_go_by_the_databases_clock(database: str, store: Store) -> None:
-    coordinator = open_coordinator(store.migrated(database), policy())
-    coordinator.wiring._clock = None
-    purchase = ask(coordinator.agent("ada"), "75.00")
-
-    ((now,),) = rows(database, "SELECT extract(epoch FROM clock_timestamp())::bigint")
-    assert abs(purchase.created_at - now) <= 5
-    assert [pending.id for pending in coordinator.approvals()] == [purchase.approval_id]
-    assert coordinator.approve(purchase.approval_id or "", approver="alice").done
-    coordinator.close()
-
-
-@pytest.mark.usefixtures("wrong_clock")
-@pytest.mark.parametrize("wrong_clock", [-3600, 3600], indirect=True)
-def test_a_lease_is_taken_over_when_it_ends_by_the_databases_clock(
-    coordinator: Coordinator, database: str
-) -> None:
-    leases = LeaseBook(coordinator.wiring.database, chain_id=1, signer="0xabc")
-    first = leases.acquire("one", seconds=2)
-    assert first is not None
-    # Its process is on another host, so only time tells.
-    edit(database, "UPDATE leases SET host = 'elsewhere'")
-
-    assert leases.acquire("two", seconds=2) is None
-    present = leases.present()
-    assert present is not None and present.alive
-    started = time.monotonic()
-    while (second := leases.acquire("two", seconds=2)) is None:
-        assert time.monotonic() - started < 10
-    assert second.token == first.token + 1
-    assert time.monotonic() - started > 1
-
-
-def test_a_given_clock_is_the_one_of_the_lease(coordinator: Coordinator, database: str) -> None:
-    now_ms = [1_000]
-    leases = LeaseBook(
-        coordinator.wiring.database, chain_id=1, signer="0xabc", now_ms=lambda: now_ms[0]
-    )
-    leases.acquire("one", seconds=2)
-    edit(database, "UPDATE leases SET host = 'elsewhere'")
-    now_ms[0] = 2_999
-    assert leases.acquire("two", seconds=2) is None
-    now_ms[0] = 3_000
-    assert leases.acquire("two", seconds=2) is not None
-
-
-# The policy
-
-
-def test_a_changed_policy_file_is_put_in_force_only_by_hand(
-    database: str, store: Store, tmp_path: Path
-) -> None:
-    file = tmp_path / "policy.toml"
-    file.write_text(toml())
-    for changes in ({}, {"total_limit": "40"}):
-        file.write_text(toml(**changes))
-        coordinator = open_coordinator(store.migrated(database), file)
-        assert ask(coordinator.agent("ada"), "30.00").status is Status.APPROVED
-        coordinator.close()
-    file.unlink()
-    coordinator = open_coordinator(database, file)
-    assert ask(coordinator.agent("ada"), "1.00").status is Status.APPROVED
-    assert rows(database, "SELECT version, reason FROM policies") == [(1, "read from policy.toml")]
-
-    file.write_text(toml(total_limit="40"))
-    told = _command(database, "policy", "apply", str(file), "--json")
-
-    assert told["applied"] is True
-    assert [change["key"] for change in told["changes"]] == ["organisation.total_limit"]
-    denied = ask(coordinator.agent("ada"), "1.00")
-    assert denied.reason is not None
-    assert denied.reason.code == "organisation_limit"
-    coordinator.close()
-
-
-def test_of_two_first_policies_one_is_in_force(opener: Opener, database: str) -> None:
-    book, signer = opener().wiring.policies, opener().wiring.signer
-    changed = policy({"organisation": {"total_limit": "5"}})
-    before = contents(database)
-
-    terms = {"treasury": signer.address, "author": "olga", "reason": "first", "now": 1}
-    assert not book.activate(changed, only_first=True, **terms)  # type: ignore[arg-type]
-
-    assert contents(database) == before
-
-
-# Commands
-
-
-def test_migrating_and_the_doctor_name_the_database_and_never_the_password(
-    database: str, store: Store
-) -> None:
-    store.make(database)
-    url = database.replace("postgres:@", f"postgres:{PASSWORD}@")
-    assert PASSWORD in url
-    told = _command(url, "migrate", "--json")
-    assert told == {"database": _shown(database), "migrated": True, "revision": "0001"}
-    coordinator = open_coordinator(url, policy())
-    ask(coordinator.agent("ada"))
-    coordinator.close()
-
-    checks = {check.name: check for check in doctor.run(_environment(url))}
-
-    assert "SQLite" not in checks
-    assert (checks["database"].status, checks["audit log"].status) == ("ok", "ok")
-    assert _shown(database) in checks["database"].found
-    assert PASSWORD not in repr(checks)
-
-
-def _shown(database: str) -> str:
-    return f"{database.partition('?host=')[2]}/{name_of(database)}"
-
-
-def _environment(url: str) -> dict[str, str]:
-    return {
-        "COORDINATOR_NETWORK": "base-sepolia",
-        "COORDINATOR_RPC_URL": "http://127.0.0.1:1",
-        "COORDINATOR_DATABASE_URL": url,
-        "COORDINATOR_ID_SECRET": ID_SECRET,
-        "TREASURY_PRIVATE_KEY": SIGNER_KEY,
-    }
-
-
-def _command(url: str, *arguments: str) -> dict[str, object]:
-    ran = subprocess.run(
-        [sys.executable, "-m", "coordinator", *arguments],
-        env={**os.environ, **_environment(url)},
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert ran.returncode == 0, ran.stderr
-    assert PASSWORD not in ran.stdout + ran.stderr
-    return json.loads(ran.stdout)
