@@ -133,9 +133,10 @@ class PostgresqlServer:
 
     def restart(self) -> None:
         self.control("restart", "-m", "fast", "-l", str(self._folder / "log"))
+        # It finds the new process, to stop it at the end.
+        self._server.ensure_postgres_running()
 
     def close(self) -> None:
-        self.control("stop", "-m", "immediate")
         self._server.cleanup()
 
     def next_prefix(self) -> str:

@@ -21,8 +21,6 @@ from coordinator.domain.chain_events import EscrowState
 from coordinator.interfaces.demo.stage import Stage, open_stage
 from tests.integration.stores import Store, on_both, rows
 
-pytestmark = on_both
-
 AGENTS = [f"agent-{number}" for number in range(8)]
 ONE = Usdc("1.00")
 TERMS: dict[str, Any] = {"provider": "paper-api", "amount": "1.00", "purpose": "one of many"}
@@ -158,6 +156,7 @@ class Crowd:
         assert [row[:2] for row in found] == [row[2:] for row in found]
 
 
+# On PostgreSQL the ledger alone is asked by as many, in ledger/test_concurrency.py.
 def test_500_of_1000_requests_from_200_threads_are_admitted_and_funded_once(stage: Stage) -> None:
     gate = threading.Barrier(200)
     with Crowd(stage, limit="500") as crowd:
@@ -180,6 +179,7 @@ def test_500_of_1000_requests_from_200_threads_are_admitted_and_funded_once(stag
         crowd.check_all_is_funded_once_and_never_over()
 
 
+@on_both
 def test_half_of_what_eight_processes_ask_is_admitted_while_one_executor_acts(
     stage: Stage,
 ) -> None:

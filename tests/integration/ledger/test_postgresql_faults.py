@@ -1,13 +1,9 @@
-"""What only PostgreSQL has: hosts with clocks of their own, a network, and other people's rules."""
+"""What a network between the program and its database can do, and what is told of it."""
 
 from __future__ import annotations
 
-import json
 import os
-import subprocess
-import sys
 import tempfile
-import time
 import traceback
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,27 +15,26 @@ from sqlalchemy.exc import DBAPIError
 from coordinator import ConfigurationError, Coordinator, LedgerUnavailable, Status
 from coordinator.config import Settings
 from coordinator.domain.errors import CommitUnknown
-from coordinator.interfaces import doctor
 from coordinator.ledger import postgresql as ours
 from coordinator.ledger.database import Database, open_database
+<<<<<<< HEAD:tests/integration/ledger/test_postgresql.py
 from coordinator.ledger.leases import LeaseBook
 from coordinator.ledger.migrate import HEAD
 from tests.integration.ledger.child import ROOT
 from tests.integration.ledger.conftest import Opener
+=======
+>>>>>>> pg:tests/integration/ledger/test_postgresql_faults.py
 from tests.integration.ledger.deciding import (
-    ID_SECRET,
-    SIGNER_KEY,
     Clock,
     ask,
     assert_books_agree,
     contents,
-    edit,
     open_coordinator,
     policy,
     rows,
 )
 from tests.integration.ledger.postgresql_proxy import Cut, Proxy, proxied
-from tests.integration.ledger.test_restart import toml
+from tests.integration.ledger.test_concurrency import at_once
 from tests.integration.stores import PostgresqlServer, Store, name_of, on_postgresql
 
 pytestmark = on_postgresql
@@ -284,13 +279,12 @@ def test_a_snapshot_stands_still_while_others_write(
 def test_a_process_takes_no_more_than_sixteen_connections(
     coordinator: Coordinator, database: str
 ) -> None:
-    from tests.integration.ledger.test_concurrency import at_once
-
     at_once(lambda _: ask(coordinator.agent("ada")), 60)
 
     query = "SELECT count(*) FROM pg_stat_activity WHERE datname = ? AND application_name LIKE ?"
     ((count,),) = rows(database, query, name_of(database), f"coordinator {os.getpid()} %")
     assert 1 <= count <= 16
+<<<<<<< HEAD:tests/integration/ledger/test_postgresql.py
 
 
 # Clocks
@@ -441,3 +435,5 @@ def _command(url: str, *arguments: str) -> dict[str, object]:
     assert ran.returncode == 0, ran.stderr
     assert PASSWORD not in ran.stdout + ran.stderr
     return json.loads(ran.stdout)
+=======
+>>>>>>> pg:tests/integration/ledger/test_postgresql_faults.py
