@@ -106,14 +106,10 @@ def test_a_kill_at_any_point_ends_in_exactly_one_funded_escrow(
         _assert_books_equal_the_chain(stage, coordinator)
 
 
-<<<<<<< HEAD
+@ON_SQLITE
 @pytest.mark.parametrize(
     "point", [p for p in list(KillPoint)[1:] if p is not KillPoint.ROLLED_BACK]
 )
-=======
-@ON_SQLITE
-@pytest.mark.parametrize("point", list(KillPoint)[1:])
->>>>>>> pg
 def test_a_kill_while_settling_posts_the_hold_once(stage: Stage, point: KillPoint) -> None:
     key = f"settle-{point}"
     with stage.open() as coordinator:

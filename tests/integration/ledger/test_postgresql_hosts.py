@@ -19,7 +19,7 @@ from coordinator.config import Settings
 from coordinator.interfaces import doctor
 from coordinator.ledger.database import open_database
 from coordinator.ledger.leases import LeaseBook
-from coordinator.ledger.migrate import migrate
+from coordinator.ledger.migrate import HEAD, migrate
 from coordinator.wiring import Wiring
 from tests.integration.ledger.child import ROOT
 from tests.integration.ledger.conftest import Opener
@@ -198,7 +198,7 @@ def test_migrating_and_the_doctor_name_the_database_and_never_the_password(
     url = database.replace("postgres:@", f"postgres:{PASSWORD}@")
     assert PASSWORD in url
     told = _command(url, "migrate", "--json")
-    assert told == {"database": _shown(database), "migrated": True, "revision": "0001"}
+    assert told == {"database": _shown(database), "migrated": True, "revision": HEAD}
     coordinator = open_coordinator(url, policy())
     ask(coordinator.agent("ada"))
     coordinator.close()
