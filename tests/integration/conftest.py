@@ -10,6 +10,7 @@ import pytest
 
 from coordinator.chain.anvil import Anvil
 from coordinator.chain.rpc import Rpc
+from tests.integration.chains import CHAINS, open_chain
 from tests.integration.local_chain import LocalChain
 from tests.integration.world import World
 
@@ -24,6 +25,22 @@ def _deployed_chain(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalC
 def chain(_deployed_chain: LocalChain) -> Iterator[LocalChain]:
     yield _deployed_chain
     _deployed_chain.reset()
+
+
+@pytest.fixture(scope="module", params=CHAINS)
+def _either_chain(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[LocalChain]:
+    with open_chain(request.param, tmp_path_factory.mktemp("deployments")) as chain:
+        yield chain
+
+
+@pytest.fixture
+def held_chain(_either_chain: LocalChain) -> Iterator[LocalChain]:
+    """Anvil, and then the simulated node; blocks are held."""
+    _either_chain.hold_blocks()
+    yield _either_chain
+    _either_chain.reset()
 
 
 @pytest.fixture
