@@ -12,6 +12,7 @@ from coordinator.chain.anvil import Anvil
 from coordinator.chain.rpc import Rpc
 from coordinator.ledger.database import open_database
 from coordinator.ledger.migrate import migrate
+from tests.integration.chains import CHAINS, open_chain
 from tests.integration.local_chain import LocalChain
 from tests.integration.stores import (
     PostgresqlServer,
@@ -58,6 +59,22 @@ def _migrated_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def postgresql() -> Iterator[PostgresqlServer]:
     with started_postgresql() as server:
         yield server
+
+
+@pytest.fixture(scope="module", params=CHAINS)
+def _either_chain(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[LocalChain]:
+    with open_chain(request.param, tmp_path_factory.mktemp("deployments")) as chain:
+        yield chain
+
+
+@pytest.fixture
+def held_chain(_either_chain: LocalChain) -> Iterator[LocalChain]:
+    """Anvil, and then the simulated node; blocks are held."""
+    _either_chain.hold_blocks()
+    yield _either_chain
+    _either_chain.reset()
 
 
 @pytest.fixture

@@ -118,6 +118,10 @@ class Twin:
                 self._said("usdc", token_abi().call("balanceOf", account))
                 for account in board.who.values()
             ),
+            *(
+                self._said("usdc", token_abi().call("allowance", account, board.who["vault"]))
+                for account in board.who.values()
+            ),
         ]
         return found
 

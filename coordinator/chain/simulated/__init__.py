@@ -1,6 +1,6 @@
 """A strict chain in memory, behind the JSON-RPC transport.
 
-``tests/integration/test_chain_behaviour.py`` and the kernel's table hold it to what Anvil does.
+``tests/integration/test_chain_*.py`` and ``test_kernel_table.py`` hold it to what Anvil does.
 """
 
 from coordinator.chain.simulated.gas import BASE, ETHEREUM, FeeMarket
