@@ -42,28 +42,33 @@ class Follower:
     def follow(self, seen: Observation, *, progress: Progress | None = None) -> int:
         """Bring the books to what ``seen`` shows as readable and final; how many events were new.
 
-        Blocks above the final one are read by their hashes; once they are final their events are
-        read again, and what an endpoint had left out is put in.
+        Blocks above the final one are read by their hashes. No block is final in the books before
+        its events were read a second time, in a later call, and found whole; what an endpoint had
+        left out is put in.
         """
-        before = self.books.cursor()
-        final = seen.final_number
-        events = self.advance(seen.readable, final_number=final, progress=progress)
+        before = self._cursor()
+        events = self._forward(before, seen.readable, seen.final_number, progress)
         if seen.final is not None:
-            self._finalise(seen.final, before, seen.readable)
+            self._finalise(before, seen.final, seen.readable)
         return events
 
-    def advance(
-        self, to: int, *, final_number: int | None = None, progress: Progress | None = None
-    ) -> int:
-        """Bring the books to block ``to``; how many events were new.
+    def advance(self, to: int, *, progress: Progress | None = None) -> int:
+        """Bring the books to block ``to``, which is final; how many events were new.
 
-        Ranges that the endpoint refuses are halved. When the cursor's block is not on the chain
-        any more the books go back to the fork first; ImpossibleState when there is none.
+        When the cursor's block is not on the chain any more the books go back to the fork first;
+        ImpossibleState when there is none.
         """
-        cursor = self.books.cursor() or self._open()
-        cursor = self._back_to_fork(cursor)
+        return self._forward(self._cursor(), to, to, progress)
+
+    def _cursor(self) -> Block:
+        return self._back_to_fork(self.books.cursor() or self._open())
+
+    def _forward(
+        self, cursor: Block, to: int, final_number: int, progress: Progress | None = None
+    ) -> int:
+        """Read on to block ``to``; ranges that the endpoint refuses are halved."""
         first, span, events = cursor.number, _RANGE_MAX, 0
-        tail = max(to if final_number is None else final_number, to - _TAIL_MAX)
+        tail = max(final_number, to - _TAIL_MAX)
         evidence = self._receipts() if cursor.number < to else {}
         while cursor.number < to:
             until = min(cursor.number + span, max(tail, cursor.number + _TAIL_AT_ONCE), to)
@@ -114,9 +119,10 @@ class Follower:
             return cursor
         mark = self.books.mark(below=cursor.number)
         while mark is not None:
-            if self._proved_hash(mark.number) == mark.hash:
-                return self._roll_back(cursor, mark)
-            mark = self.books.mark(below=mark.number)
+            number, block_hash = mark
+            if self._proved_hash(number) == block_hash:
+                return self._roll_back(cursor, self.chain.block(number))
+            mark = self.books.mark(below=number)
         raise ImpossibleState(
             f"no block that the books were written from is on the chain any more, from block"
             f" {cursor.number} back: the endpoint is on another chain"
@@ -149,19 +155,16 @@ class Follower:
             raise ChainUnavailable(f"the endpoints disagree about block {number}")
         return told[0]
 
-    def _finalise(self, final: Block, before: Block | None, readable: int) -> None:
-        cursor, known = self.books.cursor(), self.books.final()
-        if cursor is None:
+    def _finalise(self, before: Block, final: Block, readable: int) -> None:
+        """Read again what was in the books up to ``before`` and is final by now."""
+        known, target = self.books.final(), final if final.number <= before.number else before
+        if known is None or target.number <= known.number:
             return
-        target = final if final.number <= cursor.number else cursor
-        if known is not None and target.number <= known.number:
+        if any(map(self.books.lacks, self._again(known, target.number))):
+            log.error("events_left_out after=%s to=%s", known.number, target.number)
+            cursor = self.books.cursor() or before
+            self._forward(self._roll_back(cursor, known), readable, target.number)
             return
-        # What was read below the final block was final when it was read.
-        provisional = min(before.number if before else 0, target.number)
-        if known is not None and any(map(self.books.lacks, self._again(known, provisional))):
-            log.error("events_left_out after=%s to=%s", known.number, provisional)
-            self._roll_back(cursor, known)
-            self.advance(readable, final_number=provisional)
         self.books.store_final(target)
 
     def _again(self, after: Block, to: int) -> Iterator[EventBatch]:

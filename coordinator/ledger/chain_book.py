@@ -106,18 +106,21 @@ class ChainBook:
             if above and books is not None and block.number <= books.number:
                 _set_cursor(connection, _FINAL, block)
 
-    def mark(self, *, below: int) -> Block | None:
-        """The newest block below ``below`` that the books prove something by."""
-        found = []
+    def mark(self, *, below: int) -> tuple[int, str] | None:
+        """Number and hash of the newest block below ``below`` that the books name."""
+        found: list[tuple[int, str]] = []
         with self._database.read() as connection:
-            for table in (t.journal, t.escrow_events):
+            for table in (t.journal, t.escrow_events, t.attempts):
                 c = table.c
-                query = select(c.block_number, c.block_hash, c.at).where(
+                query = select(c.block_number, c.block_hash).where(
                     c.block_number < below, c.block_hash != t.EVENTS_NOT_KEPT
                 )
                 newest = query.order_by(c.block_number.desc()).limit(1)
-                found += [Block(*row) for row in connection.execute(newest)]
-        return max(found, key=lambda block: block.number, default=None)
+                found += [(number, block_hash) for number, block_hash in connection.execute(newest)]
+            final = _cursor(connection, _FINAL)
+        if final is not None and final.number < below:
+            found.append((final.number, final.hash))
+        return max(found, default=None)
 
     def roll_back(self, lost: Block, to: Block, *, now: int) -> RolledBack | None:
         """Take everything above ``to`` out of the books; None if the cursor is not ``lost``.

@@ -152,13 +152,18 @@ class SimulatedNode:
             ]
             machine.reorg(depth, placed=[(t, i) for t, i in chosen if t is not None], lost=lost)
 
-    def send_as(self, sender: str, to: str, data: str, *, gas: int = 1_000_000) -> str:
-        """A transaction of any account, ahead of all others, which costs it nothing; its hash."""
+    def send_as(
+        self, sender: str, to: str, data: str, *, gas: int = 1_000_000, nonce: int | None = None
+    ) -> str:
+        """A transaction of any account, ahead of all others, which costs it nothing; its hash.
+
+        With ``nonce`` it takes the place of whatever waits there.
+        """
         with self._lock:
             machine, sender = self.machine, sender.lower()
             fee = 10 * machine.next_base_fee() + 10**10
             machine.write(genesis.balance_key(sender), machine.balance(sender) + gas * fee)
-            fields = {"to": to, "data": data, "gas": gas}
+            fields = {"to": to, "data": data, "gas": gas, "nonce": nonce}
             return machine.submit(self._unsigned(sender, fields, (fee, fee)))
 
     def set_usdc(self, account: str, units: int) -> None:

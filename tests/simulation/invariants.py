@@ -1,0 +1,334 @@
+"""What must hold after every step, by rows and by the chain's own state."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections import defaultdict
+from typing import TYPE_CHECKING, Any, Final
+
+from coordinator.chain.abi import kernel_abi, token_abi, vault_abi
+from coordinator.chain.simulated import genesis
+from coordinator.domain.chain_events import STATUS_OF, EscrowState
+from coordinator.domain.escrow_key import EscrowKeys
+from coordinator.domain.purchase import FINAL, Purchase, Status
+from coordinator.domain.usdc import Usdc
+
+if TYPE_CHECKING:
+    from tests.simulation.simulation import Asked, Simulation
+
+_DAY: Final = 86_400
+_AUDIT_EVERY: Final = 50
+
+
+class Broken(AssertionError):
+    """An invariant does not hold."""
+
+    def __init__(self, rule: str, found: object = "") -> None:
+        super().__init__(f"{rule}: {found}" if found else rule)
+
+
+class Invariants:
+    """Checks one run; it reads the database's file and the chain behind the product's back."""
+
+    def __init__(self, simulation: Simulation) -> None:
+        self._s = simulation
+        self._file: sqlite3.Connection | None = None
+        self._blocks_checked: set[str] = set()
+        self._ended: dict[str, str] = {}
+        self._cursor: tuple[int, str] | None = None
+        self._version = -1
+        self._count = 0
+        self._contradictions_allowed = False
+        self._keys = EscrowKeys(
+            bytes.fromhex(simulation.secrets["COORDINATOR_ID_SECRET"]),
+            simulation.node.deployment.chain_id,
+            simulation.node.deployment.kernel,
+        )
+        self._bound: dict[tuple[str, str], str] = {}
+
+    def close(self) -> None:
+        if self._file is not None:
+            self._file.close()
+
+    def rows(self, query: str, *values: Any) -> list[tuple[Any, ...]]:
+        """Rows as they stand in the file; none before it is made."""
+        if self._file is None:
+            if not self._s.database.exists():
+                return []
+            self._file = sqlite3.connect(self._s.database, isolation_level=None)
+        try:
+            return self._file.execute(query, values).fetchall()
+        except sqlite3.OperationalError as fault:
+            if "no such table" in str(fault):
+                return []
+            raise
+
+    # What callers were told.
+
+    def answered(self, terms: Asked, purchase: Purchase) -> None:
+        """A decision is answered after its commit; a key stays with its purchase."""
+        found = self.rows("SELECT status FROM purchases WHERE id = ?", purchase.id)
+        self._hold(found != [], "no decision is answered before its commit", purchase.id)
+        if purchase.denied:
+            return
+        key = (terms.agent, terms.key)
+        bound = self._bound.setdefault(key, purchase.id)
+        self._hold(bound == purchase.id, "a key gives the purchase that it is bound to", key)
+        if purchase.status in (Status.APPROVED, Status.AWAITING_APPROVAL):
+            self.admitted(purchase)
+
+    def conflicted(self, terms: Asked) -> None:
+        key = (terms.agent, terms.key)
+        rows = self.rows(
+            "SELECT 1 FROM idempotency_keys WHERE agent = ? AND idempotency_key = ?", *key
+        )
+        self._hold(rows != [], "only a bound key conflicts", key)
+
+    def admitted(self, purchase: Purchase) -> None:
+        """No admission makes a limit exceeded, by a sum over all holds."""
+        rows = self.rows(
+            "SELECT p.id, p.agent, CASE WHEN h.status = 'held' THEN h.amount ELSE h.posted END,"
+            " h.placed_at FROM holds h JOIN purchases p ON p.id = h.purchase_id"
+        )
+        (placed_at,) = [row[3] for row in rows if row[0] == purchase.id][:1] or [0]
+        if placed_at != self._s.time.clock():
+            return
+        day = placed_at // _DAY
+        sums: dict[str, int] = defaultdict(int)
+        for _, agent, amount, at in rows:
+            today = at // _DAY == day
+            sums["organisation total"] += amount
+            sums["organisation day"] += amount * today
+            if agent == purchase.agent:
+                sums["agent total"] += amount
+                sums["agent day"] += amount * today
+        limits = {
+            "organisation total": "1500",
+            "organisation day": "250",
+            "agent total": "600",
+            "agent day": "120",
+        }
+        for name, limit in limits.items():
+            self._hold(sums[name] <= Usdc(limit).base_units, "no admission exceeds a limit", name)
+
+    def reorganised(self, *, below_final: bool) -> None:
+        self._contradictions_allowed |= below_final
+
+    # What must hold at any time.
+
+    def check(self) -> None:
+        """Every invariant; Broken names the first that does not hold."""
+        self._count += 1
+        self._check_treasurys_transactions()
+        version = self._data_version()
+        if version != self._version:
+            self._version = version
+            self._check_holds()
+            self._check_counters()
+            self._check_books()
+        if self._count % _AUDIT_EVERY == 0:
+            self._check_audit()
+
+    def _data_version(self) -> int:
+        rows = self.rows("SELECT (SELECT count(*) FROM audit), (SELECT max(number) FROM cursors)")
+        return hash(tuple(rows)) if rows else -1
+
+    def _check_treasurys_transactions(self) -> None:
+        """No transaction of the treasury's without a stored attempt, on chain or in the pool."""
+        s, chain = self._s, self._s.node.machine.chain
+        found = []
+        for block in chain.span(max(0, chain.head.number - 16), chain.head.number):
+            if block.hash in self._blocks_checked:
+                continue
+            self._blocks_checked.add(block.hash)
+            found += [m.tx.hash for m in block.mined if m.tx.sender == s.treasury.lower()]
+        for tx_hash in found:
+            if tx_hash in s.foreign:
+                continue
+            stored = self.rows("SELECT 1 FROM attempts WHERE hash = ?", tx_hash)
+            self._hold(stored != [], "no chain transaction without a stored attempt", tx_hash)
+
+    def _check_holds(self) -> None:
+        rows = self.rows(
+            "SELECT p.id, p.status, h.status, h.posted, h.amount, p.agent FROM purchases p"
+            " LEFT JOIN holds h ON h.purchase_id = p.id AND h.kind = 'purchase'"
+        )
+        for purchase_id, status, hold, posted, amount, _ in rows:
+            if status == Status.DENIED:
+                self._hold(hold is None, "a denied purchase holds nothing", purchase_id)
+                continue
+            self._hold(hold is not None, "every promise has a hold", purchase_id)
+            final = Status(status) in FINAL
+            self._hold(final or hold == "held", "a hold lasts until its purchase ends", purchase_id)
+            before = self._ended.get(purchase_id)
+            if hold == "held":
+                allowed = before is None or self._contradicted(purchase_id)
+                self._hold(allowed, "a hold ends at most once", purchase_id)
+                self._ended.pop(purchase_id, None)
+            else:
+                self._hold(
+                    before in (None, hold), "a hold ends at most once", (purchase_id, before, hold)
+                )
+                self._ended[purchase_id] = hold
+                self._hold(0 <= posted <= amount, "no more is posted than was held", purchase_id)
+
+    def _contradicted(self, purchase_id: str) -> bool:
+        told = self.rows(
+            "SELECT 1 FROM audit WHERE event = 'contradiction' AND subject = ?", purchase_id
+        )
+        return self._contradictions_allowed and told != []
+
+    def _check_counters(self) -> None:
+        """Each counter is the sum of exactly the holds that charge it."""
+        rows = self.rows(
+            'SELECT c.scope_kind, c.scope_id, c."window", c.start, c.held, c.spent,'
+            " coalesce(sum(CASE WHEN h.status = 'held' THEN h.amount END), 0),"
+            " coalesce(sum(h.posted), 0) FROM counters c LEFT JOIN hold_charges x"
+            ' ON x.scope_kind = c.scope_kind AND x.scope_id = c.scope_id AND x."window" ='
+            ' c."window" AND x.start = c.start LEFT JOIN holds h ON h.id = x.hold_id'
+            ' GROUP BY c.scope_kind, c.scope_id, c."window", c.start'
+        )
+        for *key, held, spent, held_by, spent_by in rows:
+            self._hold(
+                (held, spent) == (held_by, spent_by),
+                "a counter is the sum of its holds",
+                (key, held, spent, held_by, spent_by),
+            )
+        charges = self.rows(
+            "SELECT h.purchase_id, h.placed_at, x.start FROM holds h JOIN hold_charges x"
+            " ON x.hold_id = h.id WHERE x.\"window\" = 'daily'"
+        )
+        for purchase_id, placed_at, start in charges:
+            same = placed_at // _DAY == start // _DAY
+            self._hold(same, "a hold stays in the window of its instant", purchase_id)
+
+    def _check_books(self) -> None:
+        """Where the books stand, journal and escrows are what the chain has in that block."""
+        found = self.rows("SELECT number, hash FROM cursors WHERE name = 'books'")
+        if not found or found[0] == self._cursor:
+            return
+        number, block_hash = found[0]
+        block = self._s.node.machine.chain.block(number)
+        if block is None or block.hash != block_hash:
+            return
+        if self._unread():
+            return
+        self._cursor = found[0]
+        self._check_journal(number)
+        self._check_escrows(number)
+
+    def _unread(self) -> bool:
+        """Whether an endpoint left out logs that nobody could know of yet."""
+        return self._s.faults.struck["logs_left_out"] > 0
+
+    def _check_journal(self, number: int) -> None:
+        accounts: dict[str, int] = defaultdict(int)
+        for debit, credit, amount in self.rows("SELECT debit, credit, amount FROM journal"):
+            accounts[debit] += amount
+            accounts[credit] -= amount
+        balance = self._read(genesis.USDC, token_abi().call("balanceOf", self._s.treasury), number)
+        self._hold(
+            accounts["treasury"] == balance,
+            "the journal equals the chain",
+            (number, accounts["treasury"], balance),
+        )
+        for account, booked in accounts.items():
+            if account.startswith("escrow:"):
+                data = vault_abi().call("remaining", account.removeprefix("escrow:"))
+                left = self._read(genesis.VAULT, data, number)
+                self._hold(left == booked, "an escrow's journal equals the vault", account)
+
+    def _check_escrows(self, number: int) -> None:
+        rows = self.rows(
+            "SELECT e.escrow_id, e.state, e.escrow_key, p.escrow_key, p.status, p.id, p.amount"
+            " FROM escrows e LEFT JOIN purchases p ON p.id = e.purchase_id"
+        )
+        for escrow_id, state, key, own_key, status, purchase_id, _ in rows:
+            answer = self._call(
+                genesis.KERNEL, kernel_abi().call("getTransaction", escrow_id), number
+            )
+            self._hold(isinstance(answer, str), "an escrow of the books exists", escrow_id)
+            from coordinator.chain.actp import STATES
+
+            told = STATES[int(answer[2 + 64 * 3 : 2 + 64 * 4], 16)]
+            self._hold(told == state, "an escrow's state is the chain's", (escrow_id, state, told))
+            if key is not None and key == own_key:
+                wanted = STATUS_OF[EscrowState(state)]
+                self._hold(wanted == status, "a purchase stands where its escrow does", purchase_id)
+
+    def _check_audit(self) -> None:
+        process = next((p for p in self._s.processes if p is not None), None)
+        if process is None or "audit" not in process.wiring.__dict__:
+            return
+        told = process.wiring.audit.verify()
+        self._hold(told.ok, "the audit chain verifies", told.faults)
+
+    # What must hold at the end.
+
+    def at_rest(self) -> bool:
+        """Whether nothing is on its way: no open step, no open hold but of what is stranded."""
+        steps = self.rows("SELECT 1 FROM steps WHERE status IN ('allocated', 'signed')")
+        orders = self.rows("SELECT 1 FROM orders WHERE status = 'approved'")
+        return not steps and not orders and not self._open()
+
+    def _open(self) -> list[tuple[Any, ...]]:
+        final = ",".join(f"'{status.value}'" for status in FINAL)
+        return self.rows(
+            "SELECT p.id, p.status, h.status FROM purchases p JOIN holds h ON h.purchase_id = p.id"
+            f" WHERE (p.status NOT IN ({final}) OR h.status = 'held') AND p.stranded IS NULL"
+            " AND p.status NOT IN ('disputed')"
+        )
+
+    def check_end(self) -> None:
+        """Everything has come to a final state, and the chain was paid what was asked once."""
+        steps = self.rows(
+            "SELECT nonce, kind, status FROM steps WHERE status IN ('allocated', 'signed')"
+        )
+        self._hold(not steps, "no step stays open when faults stop", steps)
+        self._hold(not self._open(), "every purchase comes to an end", self._open())
+        self._check_audit()
+        self._check_fundings()
+        process = self._s._process(0)
+        found = process.coordinator.reconcile().discrepancies
+        known = ("unexplained_outflow", "unknown_escrow")
+        told = [d.as_dict() for d in found if d.kind not in known]
+        self._hold(not told, "books and chain agree", told)
+
+    def _check_fundings(self) -> None:
+        """Every funding on the canonical chain is what somebody asked for, once, at its price."""
+        asked = {self._keys.key(*key): terms for key, terms in self._s.asked.items()}
+        seen: set[str] = set()
+        created = vault_abi().topic("EscrowCreated")
+        paid_out = 0
+        for block in self._s.node.machine.chain.span(0, self._s.node.height):
+            for log in block.logs:
+                if log["topics"][0] != created:
+                    continue
+                key, amount = log["topics"][1], int(log["data"][2:], 16)
+                self._hold(key not in seen, "an escrow id is funded once", key)
+                seen.add(key)
+                terms = asked.get(key)
+                self._hold(terms is not None, "no money without a purchase", key)
+                assert terms is not None
+                wanted = Usdc(terms.amount).base_units
+                self._hold(amount == wanted, "what is paid is what was asked", terms)
+                paid_out += amount
+        transfers = token_abi().topic("Transfer")
+        withdrawn = sum(
+            1
+            for block in self._s.node.machine.chain.span(0, self._s.node.height)
+            for log in block.logs
+            if log["topics"][0] == transfers
+            and log["topics"][2].endswith(genesis.ACCOUNTS[7][2:].lower())
+        )
+        self._hold(withdrawn <= self._s.withdrawals, "a withdrawal is carried out once", withdrawn)
+
+    def _read(self, to: str, data: str, number: int) -> int:
+        return int(self._call(to, data, number), 16)
+
+    def _call(self, to: str, data: str, number: int) -> Any:
+        return self._s.node.ask([("eth_call", [{"to": to, "data": data}, hex(number)])])[0]
+
+    def _hold(self, true: bool, rule: str, found: object = "") -> None:
+        if not true:
+            raise Broken(rule, found)
