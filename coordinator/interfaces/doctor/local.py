@@ -78,6 +78,13 @@ class LocalPatient:
     def checks_of_the_database(self) -> Iterator[Check]:
         if self.database is None or not self.database.many_hosts:
             yield _sqlite_version()
+        try:
+            yield from self._checks_of_its_contents()
+        finally:
+            if self.database is not None:
+                self.database.close()
+
+    def _checks_of_its_contents(self) -> Iterator[Check]:
         found = guarded("database", "configuration", self._database)
         yield found
         names = ("audit log", "worker", "pauses")
@@ -90,7 +97,6 @@ class LocalPatient:
         yield guarded("audit log", "configuration", self._audit)
         yield guarded("worker", "configuration", self._worker)
         yield guarded("pauses", "configuration", self._pauses)
-        self.database.close()
 
     def _settings(self) -> Check:
         settings = load_settings(self._env)
@@ -158,7 +164,7 @@ class LocalPatient:
     def _database(self) -> Check:
         if self.settings is None:
             return skipped("database", "the settings are wrong")
-        database = open_database(self.settings.database_url)
+        database = self.database or open_database(self.settings.database_url)
         if isinstance(database, SqliteDatabase) and not database.exists():
             return _file_to_be_made(database.path)
         try:
