@@ -43,7 +43,6 @@ def kinds(s: Simulation) -> list[Callable[[], None]]:
         lambda: _gas(s),
         lambda: _allowance(s),
         lambda: _foreign(s),
-        lambda: _foreign(s),
         lambda: _clock(s),
         lambda: _token(s),
         lambda: _kernel(s),
@@ -61,7 +60,8 @@ def _kill_at(s: Simulation) -> None:
 
 
 def _lag(s: Simulation) -> None:
-    s.faults.lag = s.rng.choice((0, 0, 1, 3, 8))
+    s.faults.lag = s.rng.choice((1, 3, 8))
+    s.faults.armed["stale_node"] = s.rng.choice((1, 3, 20))
 
 
 def _lie(s: Simulation) -> None:

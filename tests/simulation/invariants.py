@@ -88,18 +88,18 @@ class Invariants:
         """No admission makes a limit exceeded, by a sum over all holds."""
         rows = self.rows(
             "SELECT p.id, p.agent, CASE WHEN h.status = 'held' THEN h.amount ELSE h.posted END,"
-            " h.placed_at FROM holds h JOIN purchases p ON p.id = h.purchase_id"
+            " h.placed_at, h.kind FROM holds h JOIN purchases p ON p.id = h.purchase_id"
         )
         (placed_at,) = [row[3] for row in rows if row[0] == purchase.id][:1] or [0]
         if placed_at != self._s.time.clock():
             return
         day = placed_at // _DAY
         sums: dict[str, int] = defaultdict(int)
-        for _, agent, amount, at in rows:
+        for _, agent, amount, at, kind in rows:
             today = at // _DAY == day
             sums["organisation total"] += amount
             sums["organisation day"] += amount * today
-            if agent == purchase.agent:
+            if agent == purchase.agent and kind == "purchase":
                 sums["agent total"] += amount
                 sums["agent day"] += amount * today
         limits = {
@@ -125,6 +125,7 @@ class Invariants:
             self._version = version
             self._check_holds()
             self._check_counters()
+            self._check_allowance()
             self._check_books()
         if self._count % _AUDIT_EVERY == 0:
             self._check_audit()
@@ -202,6 +203,13 @@ class Invariants:
             same = placed_at // _DAY == start // _DAY
             self._hold(same, "a hold stays in the window of its instant", purchase_id)
 
+    def _check_allowance(self) -> None:
+        """Purchases never take each other's allowance."""
+        if self._s.faults.struck["allowance_gone"]:
+            return
+        found = self.rows("SELECT purchase_id FROM steps WHERE revert_reason LIKE '%allowance%'")
+        self._hold(not found, "no purchase takes another's allowance", found)
+
     def _check_books(self) -> None:
         """Where the books stand, journal and escrows are what the chain has in that block."""
         found = self.rows("SELECT number, hash FROM cursors WHERE name = 'books'")
@@ -216,6 +224,7 @@ class Invariants:
         self._cursor = found[0]
         self._check_journal(number)
         self._check_escrows(number)
+        self._check_evidence(number)
 
     def _unread(self) -> bool:
         """Whether an endpoint left out logs that nobody could know of yet."""
@@ -237,6 +246,16 @@ class Invariants:
                 data = vault_abi().call("remaining", account.removeprefix("escrow:"))
                 left = self._read(genesis.VAULT, data, number)
                 self._hold(left == booked, "an escrow's journal equals the vault", account)
+
+    def _check_evidence(self, number: int) -> None:
+        """What proves that a step was mined stands in a block of the chain."""
+        rows = self.rows(
+            "SELECT hash, block_number, block_hash FROM attempts WHERE block_number <= ?", number
+        )
+        for tx_hash, at, block_hash in rows:
+            block = self._s.node.machine.chain.block(at)
+            assert block is not None
+            self._hold(block.hash == block_hash, "evidence stands on the chain", tx_hash)
 
     def _check_escrows(self, number: int) -> None:
         rows = self.rows(

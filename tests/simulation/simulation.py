@@ -6,13 +6,13 @@ import random
 import secrets
 import shutil
 import tempfile
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from coordinator.chain.abi import kernel_abi, token_abi
 from coordinator.chain.actp import STATES
@@ -57,7 +57,7 @@ def policy() -> Policy:
                 name: {"address": address, "service": name} for name, address in PROVIDERS.items()
             },
             "approvals": {"approvers": ["alice", "bob"], "expires_after": "2h"},
-            "escrow": {"deadline_after": "6h", "dispute_window": "1h", "create_within": "1h"},
+            "escrow": {"deadline_after": "12h", "dispute_window": "1h", "create_within": "1h"},
         }
     )
 
@@ -205,7 +205,7 @@ class Simulation:
 
     @property
     def _any(self) -> Process:
-        return self._process(self.rng.randrange(2))
+        return self._process(int(self.rng.random() < 0.15))
 
     # What happens.
 
@@ -219,22 +219,22 @@ class Simulation:
     def actions(self) -> dict[str, tuple[int, Callable[[], None]]]:
         """What may happen, and how often."""
         return {
-            "round": (34, self._round),
+            "round": (38, self._round),
             "mine": (26, self._mine),
             "request": (14, self._request),
             "approve": (5, self._approve),
-            "provider": (9, self._provider_acts),
-            "settle": (3, self._settle),
+            "provider": (14, self._provider_acts),
+            "settle": (6, self._settle),
             "dispute": (1, self._dispute),
             "resolve": (1, self._resolve),
             "cancel": (2, self._cancel),
             "withdraw": (1, self._withdraw),
             "pause": (1, self._pause),
-            "unpause": (4, self._unpause),
+            "unpause": (9, self._unpause),
             "reconcile": (1, self._reconcile),
             "time": (5, self._pass_time),
-            "fault": (12, self._fault),
-            "reorg": (3, self._reorg),
+            "fault": (10, self._fault),
+            "reorg": (5, self._reorg),
             "kill": (2, self._kill),
         }
 
@@ -373,6 +373,9 @@ class Simulation:
         self._any.coordinator.pause("simulated", by="olga", **scope)
 
     def _unpause(self) -> None:
+        """An approver looks, and whoever runs token and kernel too."""
+        self._admin(genesis.USDC, token_abi().call("unpause"))
+        self._admin(genesis.KERNEL, kernel_abi().call("unpause"))
         coordinator = self._any.coordinator
         for pause in coordinator.wiring.operations.pauses():
             scope = {pause.scope_kind: pause.scope_id} if pause.scope_id else {}
@@ -382,7 +385,7 @@ class Simulation:
         self._any.coordinator.reconcile()
 
     def _pass_time(self) -> None:
-        self.time.go(self.rng.choice((5, 30, 60, 600, 3600, 7200, _DAY // 2)))
+        self.time.go(self.rng.choice((5, 5, 30, 30, 60, 60, 600, 1800, 3600, _DAY // 3)))
 
     def _kill(self) -> None:
         self._process(self.rng.randrange(2))
@@ -400,6 +403,9 @@ class Simulation:
         return kinds(self)
 
     def _reorg(self) -> None:
+        if self.rng.random() < 0.7:
+            # Blocks that the books have seen are the ones whose loss matters.
+            self._survive(self._round)
         deep = self.rng.random() < 0.04
         depth = self.rng.randint(FINALITY, FINALITY + 3) if deep else self.rng.randint(1, 4)
         depth = min(depth, self.node.height - 3)
@@ -415,8 +421,8 @@ class Simulation:
         lost = {h for h in hashes if self.rng.random() < 0.3}
         # A transaction goes into no block before the one that was its sender's last.
         latest = 0
-        for tx_hash in placed:
-            latest = placed[tx_hash] = max(latest, placed[tx_hash])
+        for tx_hash, offset in placed.items():
+            latest = placed[tx_hash] = max(latest, offset)
         self.node.reorg(depth, placed=placed, lost=lost)
         self.node.mine(2)
         self.faults.struck["reorg_below_final" if deep else "reorg"] += 1
@@ -437,17 +443,26 @@ def _memory() -> str | None:
     return str(shm) if shm.is_dir() else None
 
 
-__all__ = ["Asked", "Simulation", "policy"]
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What a run came to: faults that struck and purchases, each by kind, and its fingerprint."""
+
+    seed: int
+    faults: Counter[str]
+    purchases: Counter[str]
+    fingerprint: str
 
 
-def run(seed: int, steps: int) -> Any:
-    """A whole run: its faults by kind and its fingerprint; Broken when an invariant breaks."""
+def run(seed: int, steps: int) -> Outcome:
+    """A whole run; Broken when an invariant breaks, with what was done last as a note."""
     simulation = Simulation(seed)
     try:
         for _ in range(steps):
             simulation.step()
         simulation.heal()
-        return simulation.faults.struck, simulation.fingerprint
+        rows = simulation.invariants.rows("SELECT status, count(*) FROM purchases GROUP BY status")
+        statuses = Counter({status: count for status, count in rows})
+        return Outcome(seed, simulation.faults.struck, statuses, simulation.fingerprint)
     except Broken as broken:
         broken.add_note(f"seed {seed}, after: " + " · ".join(simulation.trail))
         raise

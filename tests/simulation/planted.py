@@ -1,0 +1,261 @@
+"""Bugs that similar programs have, planted on purpose: each must be found by the simulation."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from typing import Any, Final
+from unittest.mock import patch
+from zoneinfo import ZoneInfo
+
+from sqlalchemy import Connection, delete, insert, select, update
+
+from coordinator.chain import evm
+from coordinator.domain.journal import EntryKind
+from coordinator.domain.limits import CounterKey, Scope, ScopeKind, Window, window_bounds
+from coordinator.domain.ports import Sent
+from coordinator.domain.steps import StepKind
+from coordinator.domain.usdc import ZERO
+from coordinator.executor import sender, work
+from coordinator.ledger import chain_book, counters, purchases, rollback
+from coordinator.ledger import schema as t
+from coordinator.ledger import steps as step_book
+
+Planted = Callable[[ExitStack], None]
+
+
+def _replace(stack: ExitStack, owner: Any, name: str, by: Any) -> None:
+    stack.enter_context(patch.object(owner, name, by))
+
+
+def _allowance_raced(stack: ExitStack) -> None:
+    """The allowance is set to what one purchase needs, over what others still need."""
+
+    def with_allowance(self: Any, standing: Any, approve: Any) -> list[Any]:
+        calls = []
+        for call in self.calls:
+            if call.kind is StepKind.LINK:
+                calls.insert(0, approve(call.usdc))
+            calls.append(call)
+        return calls
+
+    _replace(stack, work.Lane, "with_allowance", with_allowance)
+
+
+def _nonce_from_the_chain(stack: ExitStack) -> None:
+    """The next nonce is the chain's count, whatever the database has given out."""
+    real = step_book.StepBook.allocate
+
+    def allocate(self: Any, lease: Any, calls: Any, *, nonce_floor: int, now: int) -> Any:
+        with self._database.write() as connection:
+            taken = select(t.steps.c.id).where(t.steps.c.nonce >= nonce_floor)
+            ids = list(connection.execute(taken).scalars())
+            connection.execute(delete(t.attempts).where(t.attempts.c.step_id.in_(ids)))
+            connection.execute(delete(t.steps).where(t.steps.c.id.in_(ids)))
+        return real(self, lease, calls, nonce_floor=nonce_floor, now=now)
+
+    _replace(stack, step_book.StepBook, "allocate", allocate)
+
+
+def _hold_ended_by_clock(stack: ExitStack) -> None:
+    """A hold ends an hour after it was placed, whatever is in the pool."""
+    real = chain_book.ChainBook.end_holds
+
+    def end_holds(self: Any, final_number: int, *, now: int) -> int:
+        with self._database.write() as connection:
+            old = select(t.holds).where(
+                t.holds.c.status == "held", t.holds.c.placed_at < now - 3600
+            )
+            for hold in connection.execute(old).all():
+                counters.end_hold(connection, hold.purchase_id, hold.kind, spent=ZERO, now=now)
+        return real(self, final_number, now=now)
+
+    _replace(stack, chain_book.ChainBook, "end_holds", end_holds)
+
+
+def _hold_ended_when_mined(stack: ExitStack) -> None:
+    """A hold ends as soon as its purchase's end is mined: no reorganisation is thought of."""
+    real = chain_book.ChainBook.end_holds
+
+    def end_holds(self: Any, final_number: int, *, now: int) -> int:
+        return real(self, 2**40, now=now)
+
+    _replace(stack, chain_book.ChainBook, "end_holds", end_holds)
+
+
+def _receipt_trusted_unsealed(stack: ExitStack) -> None:
+    """A receipt counts although its block is not on the chain."""
+
+    def receipts(self: Any, hashes: Sequence[str]) -> dict[str, Any]:
+        answers = self._rpc.batch([("eth_getTransactionReceipt", [h]) for h in hashes])
+        return {
+            tx_hash: evm._receipt(tx_hash, answer)
+            for tx_hash, answer in zip(hashes, answers, strict=True)
+            if isinstance(answer, dict)
+        }
+
+    _replace(stack, evm.EvmChain, "receipts", receipts)
+
+
+def _new_nonce_for_an_old_step(stack: ExitStack) -> None:
+    """What is sent again is signed again, under the next nonce."""
+    real = sender.Sender._send
+
+    def send(self: Any, attempts: Sequence[Any]) -> None:
+        real(self, attempts)
+        with self._steps._database.write() as connection:
+            for attempt in attempts:
+                state = self._sent.get(attempt.hash)
+                if state is not None and state.held_since_block is None:
+                    query = select(t.attempts.c.step_id).where(t.attempts.c.hash == attempt.hash)
+                    step_id = connection.execute(query).scalar()
+                    highest = connection.execute(self._steps._highest()).scalar_one()
+                    connection.execute(delete(t.attempts).where(t.attempts.c.hash == attempt.hash))
+                    connection.execute(
+                        update(t.steps)
+                        .where(t.steps.c.id == step_id)
+                        .values(nonce=highest + 1, status="allocated")
+                    )
+
+    _replace(stack, sender.Sender, "_send", send)
+
+
+def _posted_in_todays_window(stack: ExitStack) -> None:
+    """What was spent is counted on the day on which it is posted."""
+    real = counters.end_hold
+
+    def end_hold(
+        connection: Connection, purchase_id: str, kind: str, *, spent: Any, now: int
+    ) -> None:
+        query = select(t.holds).where(t.holds.c.purchase_id == purchase_id, t.holds.c.kind == kind)
+        hold = connection.execute(query).one()
+        charges = connection.execute(
+            select(t.hold_charges).where(t.hold_charges.c.hold_id == hold.id)
+        ).all()
+        keys = []
+        for row in charges:
+            window = Window(row.window)
+            start, _ = window_bounds(window, now, ZoneInfo("UTC"))
+            keys.append(CounterKey(Scope(ScopeKind(row.scope_kind), row.scope_id), window, start))
+        counters.move_hold(connection, purchase_id, keys, now)
+        connection.execute(
+            update(t.holds).where(t.holds.c.id == hold.id).values(placed_at=hold.placed_at)
+        )
+        real(connection, purchase_id, kind, spent=spent, now=now)
+
+    _replace(stack, chain_book, "end_hold", end_hold)
+
+
+def _unknown_means_failed(stack: ExitStack) -> None:
+    """A send without an answer is taken for one that failed; the purchase fails."""
+    real = sender.Sender._send
+
+    def send(self: Any, attempts: Sequence[Any]) -> None:
+        told = []
+        chain_send = self._chain.send
+
+        def listening(raws: Sequence[str]) -> Any:
+            told[:] = chain_send(raws)
+            return told
+
+        with patch.object(self._chain, "send", listening):
+            real(self, attempts)
+        with self._steps._database.write() as connection:
+            for attempt, answer in zip(attempts, told, strict=True):
+                if answer.sent is Sent.UNKNOWN:
+                    query = select(t.attempts.c.step_id).where(t.attempts.c.hash == attempt.hash)
+                    step_id = connection.execute(query).scalar()
+                    connection.execute(
+                        update(t.steps)
+                        .where(t.steps.c.id == step_id)
+                        .values(status="reverted", revert_reason="timeout")
+                    )
+
+    _replace(stack, sender.Sender, "_send", send)
+
+
+def _sent_before_stored(stack: ExitStack) -> None:
+    """The bytes go out first and are written down afterwards."""
+
+    def sign_and_send(self: Any, lease: Any, steps: Sequence[Any]) -> None:
+        if not steps:
+            return
+        signed = [(s, self._chain.sign(s.call, nonce=s.nonce, fees=f)) for s, f in steps]
+        self._send([attempt for _, attempt in signed])
+        self._reach(sender.KillPoint.ATTEMPTS_SIGNED)
+        self._steps.store_attempts(lease, signed, fill=self._chain.fill(), now=self._clock())
+
+    _replace(stack, sender.Sender, "_sign_and_send", sign_and_send)
+
+
+def _journal_not_rolled_back(stack: ExitStack) -> None:
+    """A reorganisation moves the cursor and leaves the journal as it was."""
+
+    def roll_back(connection: Connection, audit: Any, to: Any, now: int) -> Any:
+        kept = connection.execute(select(t.journal).where(t.journal.c.block_number > to.number))
+        rows = [dict(row._mapping) for row in kept]
+        done = rollback.roll_back(connection, audit, to, now)
+        for index, row in enumerate(rows):
+            row["log_index"] += 10_000 + index
+            connection.execute(insert(t.journal).values(**row))
+        return done
+
+    _replace(stack, chain_book, "roll_back", roll_back)
+
+
+def _limit_checked_against_spent_alone(stack: ExitStack) -> None:
+    """What is held and not spent yet does not count."""
+    real = purchases.read_facts
+
+    def read_facts(*arguments: Any, **terms: Any) -> Any:
+        facts = real(*arguments, **terms)
+        usage = facts.usage
+
+        def spent_only(keys: Any) -> Any:
+            return {key: type(u)(ZERO, u.spent) for key, u in usage(keys).items()}
+
+        return type(facts)(
+            facts.policy, facts.now, facts.minimum, spent_only, facts.paused, facts.funds
+        )
+
+    _replace(stack, purchases, "read_facts", read_facts)
+
+
+def _evidence_not_taken_back(stack: ExitStack) -> None:
+    """Steps stay mined although their blocks are lost."""
+    _replace(stack, rollback, "_take_back_evidence", lambda *_: 0)
+
+
+def _fee_not_booked(stack: ExitStack) -> None:
+    """The journal knows what the provider got, and nothing of the fee."""
+    real = chain_book.make_entries
+
+    def make_entries(*arguments: Any, **terms: Any) -> Any:
+        return [e for e in real(*arguments, **terms) if e.kind is not EntryKind.FEE]
+
+    _replace(stack, chain_book, "make_entries", make_entries)
+
+
+BUGS: Final[dict[str, Planted]] = {
+    "allowance-raced": _allowance_raced,
+    "nonce-from-the-chain": _nonce_from_the_chain,
+    "hold-ended-by-clock": _hold_ended_by_clock,
+    "hold-ended-when-mined": _hold_ended_when_mined,
+    "receipt-trusted-unsealed": _receipt_trusted_unsealed,
+    "new-nonce-for-an-old-step": _new_nonce_for_an_old_step,
+    "posted-in-todays-window": _posted_in_todays_window,
+    "unknown-means-failed": _unknown_means_failed,
+    "sent-before-stored": _sent_before_stored,
+    "journal-not-rolled-back": _journal_not_rolled_back,
+    "limit-checked-against-spent-alone": _limit_checked_against_spent_alone,
+    "evidence-not-taken-back": _evidence_not_taken_back,
+    "fee-not-booked": _fee_not_booked,
+}
+
+
+@contextmanager
+def planted(name: str) -> Iterator[None]:
+    """The product with one bug, in this process."""
+    with ExitStack() as stack:
+        BUGS[name](stack)
+        yield
