@@ -1,0 +1,67 @@
+"""Chaos runs on the fixtures of the integration tests; no secret may show anywhere."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from tests.chaos.fault_proxy import FaultProxy
+from tests.chaos.leaks import Leaks
+from tests.integration.conftest import _deployed_chain, chain  # noqa: F401
+from tests.integration.conftest import make_world as _make_plain_world  # noqa: F401
+from tests.integration.local_chain import LocalChain
+from tests.integration.world import World
+
+
+@pytest.fixture(autouse=True)
+def leaks(caplog: pytest.LogCaptureFixture) -> Iterator[Leaks]:
+    """Whatever a test does, afterwards no secret is in logs, output, databases or command lines."""
+    for name in ("coordinator", "urllib3", "web3"):
+        caplog.set_level(logging.DEBUG, logger=name)
+    leaks = Leaks()
+    yield leaks
+    leaks.look_into_databases()
+    for when in ("setup", "call"):
+        for record in caplog.get_records(when):  # type: ignore[arg-type]
+            leaks.look_at("log", record.getMessage() + str(record.exc_text or ""))
+    leaks.check()
+
+
+@pytest.fixture
+def proxy(chain: LocalChain) -> Iterator[FaultProxy]:  # noqa: F811
+    """Stands between a world's coordinator and the chain; without a plan it only forwards."""
+    with FaultProxy(chain.url) as proxy:
+        yield proxy
+
+
+@pytest.fixture
+def make_world(
+    _make_plain_world: Callable[..., World],  # noqa: F811
+    leaks: Leaks,
+) -> Iterator[Callable[..., World]]:
+    """Makes a world whose secrets are looked for when the test is over."""
+
+    def make(**parameters: Any) -> World:
+        world = _make_plain_world(**parameters)
+        leaks.guard(world._secrets.values())
+        leaks.watch(world.folder)
+        return world
+
+    yield make
+    # While they are open: closing a database takes its write-ahead log away.
+    leaks.look_into_databases()
+
+
+@pytest.fixture
+def world(make_world: Callable[..., World], proxy: FaultProxy) -> World:
+    """A world behind the proxy; its own view of the chain is not."""
+    return make_world(rpc_url=proxy.url)
+
+
+@pytest.fixture(autouse=True)
+def _sends_again_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Seconds between two sends of the same bytes do not have to pass in tests."""
+    monkeypatch.setattr("coordinator.executor.sender._RESEND_SECONDS", 0)

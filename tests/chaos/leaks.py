@@ -1,0 +1,50 @@
+"""Looks for secrets where none may be: logs, what processes print, their command lines, files."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Iterable
+from pathlib import Path
+
+
+class Leaks:
+    """Secrets to look for, and everything that was looked at."""
+
+    def __init__(self) -> None:
+        self._secrets: set[str] = set()
+        self._folders: list[Path] = []
+        self._found: list[str] = []
+        self.looked_at: set[str] = set()
+
+    def guard(self, secrets: Iterable[str]) -> None:
+        """Look for these secrets, given in hex with or without 0x, in every spelling."""
+        self._secrets |= {secret.removeprefix("0x").lower() for secret in secrets}
+
+    def watch(self, folder: Path) -> None:
+        """Look into the folder's databases at every ``look_into_databases``."""
+        self._folders.append(folder)
+
+    def look_at(self, where: str, content: bytes | str) -> None:
+        """Note every secret in the content, as text of any case or as the bytes that it means."""
+        raw = content.encode(errors="surrogateescape") if isinstance(content, str) else content
+        self.looked_at.add(where)
+        lower = raw.lower()
+        for secret in self._secrets:
+            if secret.encode() in lower or bytes.fromhex(secret) in raw:
+                self._found.append(where)
+
+    def look_into_databases(self) -> None:
+        """Look into the database files, what stands beside them, and backups."""
+        for folder in self._folders:
+            for path in sorted(folder.glob("*.db*")):
+                self.look_at(path.name, path.read_bytes())
+
+    def look_at_process(self, process: subprocess.Popen[str]) -> None:
+        """Look at a process's command line, which everybody on the machine can read."""
+        path = Path(f"/proc/{process.pid}/cmdline")
+        if path.exists():
+            self.look_at("command line", path.read_bytes())
+
+    def check(self) -> None:
+        """AssertionError when a secret was seen anywhere; it says where, never which."""
+        assert not self._found, f"a secret was written to: {', '.join(sorted(set(self._found)))}"
