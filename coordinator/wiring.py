@@ -24,7 +24,7 @@ from coordinator.chain.networks import (
 from coordinator.chain.rpc import Rpc
 from coordinator.chain.signers import Signer, load_signer
 from coordinator.config import Secrets, Settings, id_secret, read_policy
-from coordinator.domain.errors import ChainUnavailable, ConfigurationError
+from coordinator.domain.errors import ChainUnavailable, ConfigurationError, InvalidRequest
 from coordinator.domain.escrow_key import EscrowKeys, audit_key, secret_mark
 from coordinator.domain.policy import Policy
 from coordinator.domain.ports import Chain, Clock, KillPoint, Reach, Ticks
@@ -33,6 +33,8 @@ from coordinator.executor import Executor
 from coordinator.follower import Follower
 from coordinator.ledger.approvals import ApprovalBook
 from coordinator.ledger.audit import AuditLog
+from coordinator.ledger.audit_import import AuditImport
+from coordinator.ledger.backup import Backup, back_up
 from coordinator.ledger.bonds import BondBook
 from coordinator.ledger.chain_book import ChainBook
 from coordinator.ledger.database import Database, open_database
@@ -43,6 +45,7 @@ from coordinator.ledger.operations import Identity, OperationsBook
 from coordinator.ledger.policies import PolicyBook
 from coordinator.ledger.purchases import PurchaseBook
 from coordinator.ledger.steps import StepBook
+from coordinator.rebuilder import Rebuilder
 from coordinator.reconciler import Reconciler
 from coordinator.reporting import Reporter
 from coordinator.treasury import Treasury
@@ -390,6 +393,10 @@ class Wiring:
         )
 
     @cached_property
+    def escrow_keys(self) -> EscrowKeys:
+        return EscrowKeys(self._id_secret, self.deployment.chain_id, self.deployment.kernel)
+
+    @cached_property
     def treasury(self) -> Treasury:
         return Treasury(
             purchases=self.purchases,
@@ -397,9 +404,7 @@ class Wiring:
             policies=self.policies,
             operations=self.operations,
             bonds=self.bonds,
-            escrow_keys=EscrowKeys(
-                self._id_secret, self.deployment.chain_id, self.deployment.kernel
-            ),
+            escrow_keys=self.escrow_keys,
             address=self.signer.address,
             contracts=(self.deployment.usdc, self.deployment.vault, self.deployment.kernel),
             minimum=MINIMUM_AMOUNT,
@@ -423,6 +428,29 @@ class Wiring:
             tx_url=self.network.tx_url,
             clock=self.clock,
         )
+
+    @cached_property
+    def imports(self) -> AuditImport:
+        return AuditImport(self.database, self.audit, self.policies, self.escrow_keys.key)
+
+    @cached_property
+    def rebuilder(self) -> Rebuilder:
+        return Rebuilder(
+            chain=self.chain,
+            books=self.books,
+            operations=self.operations,
+            follower=self.follower,
+            reconciler=self.reconciler,
+            audit=self.audit,
+            imports=self.imports,
+            clock=self.clock,
+        )
+
+    def back_up(self, path: Path) -> Backup:
+        """A checked copy of the database; needs no chain. InvalidRequest before the first use."""
+        if OperationsBook(self.database, self.audit).identity() is None:
+            raise InvalidRequest(f"the database {self.database.path} has nothing to back up yet")
+        return back_up(self.database, path, audit_key=audit_key(self._id_secret))
 
     def on_change(self, told: Callable[[], None]) -> None:
         """Call ``told`` after every round of the executor in this process."""

@@ -308,6 +308,13 @@ class Work:
 
     def _plan_orders(self, orders: Sequence[Order], lane: Lane) -> None:
         for order in orders:
+            if order.kind == "withdraw" and self._operations.may_be_done(order):
+                why = (
+                    "this amount left for this recipient after it was ordered, in a transaction"
+                    " that this database does not know: order it again if another one is meant"
+                )
+                self._operations.end_order(order.id, "failed", message=why, now=self._clock())
+                continue
             if order.kind == "mint":
                 call = self._chain.mint(order_id=order.id, amount=order.amount)
             else:

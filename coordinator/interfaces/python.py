@@ -5,7 +5,6 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from types import TracebackType
@@ -31,6 +30,7 @@ from coordinator.domain.usdc import ZERO, Usdc
 from coordinator.follower import Progress
 from coordinator.interfaces.agent import Agent
 from coordinator.ledger.approvals import PendingApproval
+from coordinator.ledger.backup import Backup
 from coordinator.ledger.operations import Order
 from coordinator.reporting import GasReport, Report
 from coordinator.wiring import Wiring, wire
@@ -222,24 +222,34 @@ class Coordinator:
         """
         return self.wiring.reconciler.reconcile(from_block=from_block, progress=progress)
 
-    def rebuild(self, *, progress: Progress | None = None) -> Reconciliation:
+    def rebuild(
+        self,
+        *,
+        audit: str | Path | None = None,
+        head: str | None = None,
+        progress: Progress | None = None,
+    ) -> Reconciliation:
         """A fresh database from the chain and the id secret; signs nothing.
 
-        Funded escrows of ours get purchases without an agent, counted against the organisation,
-        until an agent asks with its key again and adopts its own. Spending stays paused until an
-        approver unpauses. One that was interrupted goes on where it stopped. ConfigurationError
-        when the database has followed the chain already.
+        With ``audit``, the file that `coordinator audit export` wrote, purchases get back their
+        ids, agents, words, keys and approvals, and the log goes on from its rows; ``head`` is one
+        noted before, which finds a file cut off at its end. What no row tells gets a purchase
+        without an agent, counted against the organisation, until an agent asks with its key again
+        and adopts its own. What the chain does not know has failed and is never created. Spending
+        stays paused until an approver unpauses. One that was interrupted goes on where it stopped.
+        InvalidRequest for a file that is not whole, ConfigurationError when the database has
+        followed the chain already: then nothing is written.
         """
-        w = self.wiring
-        if w.books.cursor() is not None and not w.operations.recovering():
-            raise ConfigurationError(
-                "rebuild needs a fresh database; this one has a journal: use another"
-                " COORDINATOR_DATABASE_URL, or `coordinator recover`"
-            )
-        w.operations.begin_recovery("rebuilt from the chain: check it, then unpause", now=w.clock())
-        events = w.follower.follow(w.chain.observe(), progress=progress)
-        found = w.reconciler.reconcile()
-        return replace(found, from_block=w.follower.start_block, events=events + found.events)
+        export = Path(audit) if audit is not None else None
+        return self.wiring.rebuilder.rebuild(export, head=head, progress=progress)
+
+    def backup(self, path: str | Path) -> Backup:
+        """A consistent copy of the database in a new file, checked; spending goes on meanwhile.
+
+        Note its audit head elsewhere. Key and id secret are not in it: keep them elsewhere too.
+        InvalidRequest when the file exists or the database has nothing yet.
+        """
+        return self.wiring.back_up(Path(path))
 
     def refresh(self, *, progress: Progress | None = None) -> None:
         """Read the chain's present, so that gas and report tell it; signs nothing.

@@ -87,7 +87,21 @@ def adopt(
     missing = sorted(set(wanted) - set(charges_of(connection, row.id, "purchase")))
     held = hold.amount if hold.status == "held" else 0
     charge(connection, hold.id, missing, held=held, spent=hold.posted)
-    audit.append(connection, now, "purchase_adopted", row.id, agent=request.agent, key=key)
+    audit.append(
+        connection,
+        now,
+        "purchase_adopted",
+        row.id,
+        agent=request.agent,
+        idempotency_key=key,
+        terms=request.terms_hash(address),
+        provider_name=name,
+        purpose=request.purpose,
+        service=service,
+        category=category,
+        task=request.task,
+        session=request.session,
+    )
     return str(row.id)
 
 
@@ -133,7 +147,20 @@ def attribute_to_organisation(
         counters=counters_touched(purchase_scopes(None, None), escrow.created_at, policy.zone),
         now=escrow.created_at,
     )
-    audit.append(connection, now, "escrow_attributed", purchase_id, escrow_id=escrow_id)
+    audit.append(
+        connection,
+        now,
+        "escrow_attributed",
+        purchase_id,
+        escrow_id=escrow_id,
+        escrow_key=escrow.escrow_key,
+        provider=escrow.provider,
+        provider_name=name,
+        amount=escrow.amount,
+        settle=policy.escrow.settle,
+        policy=policy.hash,
+        asked_at=escrow.created_at,
+    )
     return purchase_id
 
 

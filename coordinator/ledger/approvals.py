@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -21,7 +22,7 @@ from coordinator.ledger.database import Database
 from coordinator.ledger.facts import read_facts
 from coordinator.ledger.moves import due, end_unsigned, expire, move
 from coordinator.ledger.policies import PolicyBook
-from coordinator.ledger.reading import TxUrl, load_purchase, load_purchases, stored_decision
+from coordinator.ledger.reading import TxUrl, decision_row, load_purchase, load_purchases
 
 _p = t.purchases.c
 
@@ -92,8 +93,22 @@ class ApprovalBook:
             approved = self._count_approved(connection, approval_id, policy)
             if approved >= required:
                 move_hold(connection, purchase.id, decision.counters, now)
-                self._keep_decision(connection, purchase, decision, policy)
-                move(connection, self._audit, purchase, Status.APPROVED, now, approved_at=now)
+                stored = decision_row(decision)
+                connection.execute(
+                    update(t.purchases)
+                    .where(_p.id == purchase.id)
+                    .values(decision=json.dumps(stored), policy_hash=policy.hash)
+                )
+                said = {"policy": policy.hash, **stored}
+                move(
+                    connection,
+                    self._audit,
+                    purchase,
+                    Status.APPROVED,
+                    now,
+                    said=said,
+                    approved_at=now,
+                )
             return Answer(True, self._load(connection, purchase.id))
 
     def reject(self, approval_id: str, approver: Approver, *, reason: str, now: int) -> Answer:
@@ -194,15 +209,6 @@ class ApprovalBook:
             d.approver.in_(policy.approvals.approvers),
         )
         return int(connection.execute(query).scalar_one())
-
-    def _keep_decision(
-        self, connection: Connection, purchase: Purchase, decision: Decision, policy: Policy
-    ) -> None:
-        connection.execute(
-            update(t.purchases)
-            .where(_p.id == purchase.id)
-            .values(decision=stored_decision(decision), policy_hash=policy.hash)
-        )
 
     def _load(self, connection: Connection, purchase_id: str) -> Purchase:
         purchase = load_purchase(connection, self._tx_url, purchase_id)

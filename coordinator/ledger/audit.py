@@ -4,38 +4,26 @@ from __future__ import annotations
 
 import hmac
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from hashlib import sha256
-from typing import Any, Final
+from typing import Any
 
 from sqlalchemy import Connection, insert, select
 
 from coordinator.domain.canonical import canonical_json
 from coordinator.ledger import schema as t
+from coordinator.ledger.audit_export import (
+    GENESIS,
+    AuditRow,
+    ExportFile,
+    Head,
+    first_line,
+    line_of,
+    read_export,
+)
 from coordinator.ledger.database import Database
 from coordinator.ledger.journal_proof import JournalProof
-
-_GENESIS: Final = "0" * 64
-
-
-@dataclass(frozen=True, slots=True)
-class Head:
-    """How many rows the log has, and the hash of the last one."""
-
-    count: int
-    hash: str
-
-    def __str__(self) -> str:
-        return f"{self.count}:{self.hash}"
-
-    @classmethod
-    def parse(cls, text: str) -> Head:
-        """From ``COUNT:HASH``; ValueError with one sentence otherwise."""
-        count, _, digest = text.partition(":")
-        if not count.isdecimal() or len(digest) != 64:
-            raise ValueError("an audit head is COUNT:HASH, as `coordinator audit head` prints it")
-        return cls(int(count), digest.lower())
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +78,21 @@ class AuditLog:
             for row in connection.execute(query).mappings():
                 yield {**row, "body": json.loads(row["body"])}
 
+    def export(self) -> Iterator[bytes]:
+        """The whole log as lines of an export, of one instant; ``read_export`` takes them."""
+        with self._database.read() as connection:
+            yield first_line(_head(connection))
+            for row in connection.execute(select(t.audit).order_by(t.audit.c.seq)):
+                yield line_of(AuditRow(*row))
+
+    def read_export(self, lines: Iterable[bytes], expected: Head | None = None) -> ExportFile:
+        """An export of a log with this log's key, verified while it is read.
+
+        InvalidRequest, there and then, for what was changed, moved or left out; what was cut off
+        at the end together with the first line's head is found only by ``expected``.
+        """
+        return read_export(lines, self._hash, expected)
+
     def verify(self, expected: Head | None = None) -> Verification:
         """Recompute the whole chain, and the digests of the journal that it holds.
 
@@ -99,7 +102,7 @@ class AuditLog:
         faults: list[str] = []
         journal = JournalProof()
         with self._database.read() as connection:
-            previous = Head(0, _GENESIS)
+            previous = Head(0, GENESIS)
             at_expected = previous.hash if expected and expected.count == 0 else None
             query = select(t.audit).order_by(t.audit.c.seq)
             for row in connection.execute(query):
@@ -140,4 +143,4 @@ class AuditLog:
 def _head(connection: Connection) -> Head:
     query = select(t.audit.c.seq, t.audit.c.hash).order_by(t.audit.c.seq.desc()).limit(1)
     row = connection.execute(query).first()
-    return Head(row.seq, row.hash) if row else Head(0, _GENESIS)
+    return Head(row.seq, row.hash) if row else Head(0, GENESIS)

@@ -24,6 +24,26 @@ class Database(Protocol):
     def name(self) -> str:
         """The file, or host and database: what people are told."""
 
+    def copy_to(self, path: Path) -> None:
+        """Write one consistent snapshot into the empty file ``path``; writers go on meanwhile.
+
+        ConfigurationError for a database that has tools of its own for it.
+        """
+        if self._engine.dialect.name != "sqlite":
+            raise ConfigurationError(
+                "a PostgreSQL database is backed up with pg_dump or point-in-time recovery"
+            )
+        with _faults_named(self.path), self._engine.connect() as connection:
+            source = connection.connection.driver_connection
+            assert isinstance(source, sqlite3.Connection)
+            try:
+                with contextlib.closing(sqlite3.connect(path)) as target:
+                    source.backup(target)
+            except sqlite3.Error as fault:
+                raise LedgerUnavailable(
+                    f"the database {self.path} can't be copied to {path.parent}: {fault}"
+                ) from fault
+
     @property
     def many_hosts(self) -> bool:
         """Whether several machines may use it, each with a clock and a policy file of its own."""

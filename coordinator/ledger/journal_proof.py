@@ -72,6 +72,7 @@ class JournalProof:
         """Everything above a block was taken out."""
         for number in [number for number in self.blocks if number > body["to"]]:
             del self.blocks[number]
+        self.ranges = [known for known in self.ranges if known["to"] <= body["to"]]
 
     def faults(self, connection: Connection) -> Iterator[str]:
         """Every block whose entries are not the ones that the log knows, and entries beyond."""

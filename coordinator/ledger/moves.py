@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from sqlalchemy import Connection, Select, select, update
@@ -25,9 +26,13 @@ def move(
     now: int,
     *,
     reason: Reason | None = None,
+    said: Mapping[str, Any] | None = None,
     **values: int,
 ) -> None:
-    """Move the purchase to ``status``; ImpossibleState when the table of moves has no such move."""
+    """Move the purchase to ``status``; ``said`` goes into its audit row.
+
+    ImpossibleState when the table of moves has no such move.
+    """
     check_move(purchase.id, purchase.status, status)
     connection.execute(
         update(t.purchases)
@@ -46,7 +51,9 @@ def move(
         f"purchase_{status}",
         purchase.id,
         before=purchase.status.value,
+        code=reason.code.value if reason else None,
         why=reason.message if reason else None,
+        **(said or {}),
     )
 
 

@@ -11,6 +11,7 @@ from sqlalchemy import delete, insert, select, update
 
 from coordinator.domain.errors import ConfigurationError
 from coordinator.domain.gas import Fees
+from coordinator.domain.journal import EntryKind
 from coordinator.domain.ports import Observation
 from coordinator.domain.usdc import Usdc
 from coordinator.ledger import schema as t
@@ -20,6 +21,8 @@ from coordinator.ledger.pausing import begin_recovery, pause_scope, recovering
 
 # An unchanged balance is written again only this often.
 _REFRESH_SECONDS = 15
+# How far the chain's clock may be behind ours.
+_CLOCKS_APART_SECONDS = 300
 
 
 @dataclass(frozen=True, slots=True)
@@ -268,6 +271,22 @@ class OperationsBook:
         with self._database.read() as connection:
             taken = set(connection.execute(stepped).scalars())
         return [order for order in waiting if order.id not in taken]
+
+    def may_be_done(self, order: Order) -> bool:
+        """Whether the same amount went to the same recipient since, in no transaction of ours.
+
+        So it is in a database that was put back from before the order was signed.
+        """
+        ours = select(t.attempts.c.hash)
+        same = select(t.journal.c.log_index).where(
+            t.journal.c.kind == EntryKind.OUTFLOW.value,
+            t.journal.c.debit == f"address:{order.recipient.lower()}",
+            t.journal.c.amount == order.amount.base_units,
+            t.journal.c.at >= order.created_at - _CLOCKS_APART_SECONDS,
+            t.journal.c.tx_hash.not_in(ours),
+        )
+        with self._database.read() as connection:
+            return connection.execute(same.limit(1)).first() is not None
 
     def end_order(self, order_id: str, status: str, *, message: str | None, now: int) -> None:
         """Note what became of an order: done or failed."""

@@ -24,7 +24,7 @@ from coordinator.ledger.facts import read_facts
 from coordinator.ledger.leases import Lease, fence
 from coordinator.ledger.moves import end_unsigned, expire, move
 from coordinator.ledger.policies import PolicyBook
-from coordinator.ledger.reading import TxUrl, limit_row, load_purchase, load_purchases
+from coordinator.ledger.reading import TxUrl, decision_row, load_purchase, load_purchases
 
 _p = t.purchases.c
 
@@ -294,10 +294,7 @@ class PurchaseBook:
         now: int,
     ) -> str:
         purchase_id = "pur_" + secrets.token_hex(10)
-        stored = {
-            "reasons": [reason.as_dict() for reason in decision.reasons],
-            "limits": [limit_row(state) for state in decision.limits],
-        }
+        stored = decision_row(decision)
         reason = decision.reason
         connection.execute(
             insert(t.purchases).values(
@@ -337,24 +334,35 @@ class PurchaseBook:
                 counters=decision.counters,
                 now=now,
             )
+        approval = None
         if decision.outcome is Status.AWAITING_APPROVAL:
+            approval = {
+                "id": "apr_" + secrets.token_hex(10),
+                "required": policy.approvals.required,
+                "expires_at": now + policy.approvals.expires_after,
+            }
             connection.execute(
-                insert(t.approvals).values(
-                    id="apr_" + secrets.token_hex(10),
-                    purchase_id=purchase_id,
-                    required=policy.approvals.required,
-                    created_at=now,
-                    expires_at=now + policy.approvals.expires_after,
-                )
+                insert(t.approvals).values(**approval, purchase_id=purchase_id, created_at=now)
             )
+        # Not the escrow key: until it is on the chain a stranger could take it there first.
         self._audit.append(
             connection,
             now,
             f"purchase_{decision.outcome}",
             purchase_id,
             agent=request.agent,
+            idempotency_key=key,
+            terms=request.terms_hash(decision.provider),
             provider=decision.provider,
+            provider_name=decision.provider_name,
             amount=request.amount.base_units,
+            purpose=request.purpose,
+            service=decision.service,
+            category=decision.category,
+            task=request.task,
+            session=request.session,
+            settle=policy.escrow.settle,
+            approval=approval,
             policy=policy.hash,
             **stored,
         )

@@ -219,14 +219,12 @@ def limit_row(state: LimitState) -> dict[str, Any]:
     }
 
 
-def stored_decision(decision: Decision) -> str:
-    """A decision's reasons and limits, as a purchase keeps them."""
-    return json.dumps(
-        {
-            "reasons": [reason.as_dict() for reason in decision.reasons],
-            "limits": [limit_row(state) for state in decision.limits],
-        }
-    )
+def decision_row(decision: Decision) -> dict[str, Any]:
+    """A decision's reasons and limits, as a purchase and the audit log keep them."""
+    return {
+        "reasons": [reason.as_dict() for reason in decision.reasons],
+        "limits": [limit_row(state) for state in decision.limits],
+    }
 
 
 def reason_of(stored: dict[str, str]) -> Reason:

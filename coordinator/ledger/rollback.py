@@ -15,6 +15,7 @@ from coordinator.ledger import schema as t
 from coordinator.ledger.audit import AuditLog
 from coordinator.ledger.counters import reopen_holds
 from coordinator.ledger.following import fold_escrow, status_by_escrows
+from coordinator.ledger.past_purchases import was_put_back
 from coordinator.ledger.pausing import pause_everything
 
 log = logging.getLogger(__name__)
@@ -152,10 +153,11 @@ def _set_back(connection: Connection, audit: AuditLog, purchase: Any, now: int) 
 def _without_escrow(connection: Connection, purchase: Any) -> tuple[Status, int | None]:
     """Where a purchase stands when no escrow of it is left on the chain.
 
-    What is known from the chain alone has nothing that could create it again: it has failed,
-    until its events come back. Every other one was approved before its escrow was created.
+    What is known from the chain alone has nothing that could create it again, and what comes from
+    a lost database must not be: it has failed, until its events come back. Every other one was
+    approved before its escrow was created.
     """
-    if purchase.agent is not None:
+    if purchase.agent is not None and not was_put_back(connection, purchase.id):
         return Status.APPROVED, None
     highest = select(func.max(t.cursors.c.number)).where(t.cursors.c.name == "books")
     return Status.FAILED, connection.execute(highest).scalar()

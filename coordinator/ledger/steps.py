@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -20,6 +21,7 @@ _s = t.steps.c
 _a = t.attempts.c
 _IN_FLIGHT = [status.value for status in IN_FLIGHT]
 _SPENDING = frozenset({StepKind.CREATE, StepKind.LINK})
+_LANE = "lane"
 
 
 class StepBook:
@@ -106,26 +108,30 @@ class StepBook:
 
         The database is behind the chain (it was restored) or somebody else has the key: spending
         pauses, unknown escrows are adopted, and orders that may have been carried out fail.
+        Nonces that were used before this database first looked are nobody's business.
         """
         with self._database.read() as connection:
-            highest = connection.execute(self._highest()).scalar()
-        if highest is None or used <= highest + 1:
+            known = self._known_nonces(connection)
+        if known is not None and used <= known:
             return 0
         with self._database.write() as connection:
             fence(connection, lease)
-            highest = int(connection.execute(self._highest()).scalar_one())
-            for nonce in range(highest + 1, used):
+            known = self._known_nonces(connection)
+            if known is None:
+                open_lane(connection, self._audit, used, now=now)
+                return 0
+            for nonce in range(known, used):
                 self._insert_step(connection, fill, nonce, StepStatus.DISPLACED, now)
             why = (
-                f"{used - highest - 1} transactions of the treasury's key are not in this database:"
+                f"{used - known} transactions of the treasury's key are not in this database:"
                 " it was restored, or somebody else has the key; check it, then unpause"
             )
             begin_recovery(connection, self._audit, why, now=now)
             self._fail_orders(connection, now)
             self._audit.append(
-                connection, now, "nonces_adopted", "treasury", first=highest + 1, last=used - 1
+                connection, now, "nonces_adopted", "treasury", first=known, last=used - 1
             )
-            return used - highest - 1
+            return used - known
 
     def repair_lane(self, lease: Lease, used: int, fill: Call, *, now: int) -> int:
         """Give every nonce from ``used`` on that stands empty something to send; how many.
@@ -277,6 +283,11 @@ class StepBook:
             _s.chain_id == self._chain_id, _s.signer == self._signer
         )
 
+    def _known_nonces(self, connection: Connection) -> int | None:
+        """The nonce after the last that this database knows of; None before it ever looked."""
+        highest = connection.execute(self._highest()).scalar()
+        return _lane_opened_at(connection) if highest is None else int(highest) + 1
+
     def _gaps(self, connection: Connection, used: int) -> list[tuple[int, int | None]]:
         """(nonce, its displaced step or None) of the lane from ``used`` on."""
         query = select(_s.nonce, _s.id, _s.status).where(
@@ -406,6 +417,19 @@ class StepBook:
             if {("organisation", ""), ("agent", row.agent), ("provider", row.provider_name)}
             & paused
         }
+
+
+def open_lane(connection: Connection, audit: AuditLog, first: int, *, now: int) -> None:
+    """Note that the lane begins at nonce ``first``: what was used before is not ours to miss."""
+    audit.append(connection, now, "lane_opened", _LANE, first=first)
+
+
+def _lane_opened_at(connection: Connection) -> int | None:
+    query = select(t.audit.c.body).where(
+        t.audit.c.subject == _LANE, t.audit.c.event == "lane_opened"
+    )
+    body = connection.execute(query.order_by(t.audit.c.seq.desc()).limit(1)).scalar()
+    return int(json.loads(body)["first"]) if body is not None else None
 
 
 def _step(row: Any, attempts: Sequence[Any]) -> Step:

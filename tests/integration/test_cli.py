@@ -288,7 +288,8 @@ def test_books_report_gas_and_audit_agree_with_the_chain(shell: Shell) -> None:
     assert (verified["ok"], verified["faults"]) == (True, [])
     longer = f"{int(head.partition(':')[0]) + 1}:{'0' * 64}"
     assert shell.json("audit", "verify", "--head", longer, code=6)["ok"] is False
-    assert shell.json("audit", "export")["audit_head"] == head
+    exported = shell.run("audit", "export").stdout.splitlines()
+    assert json.loads(exported[0])["audit_head"] == head
 
 
 def test_usdc_that_left_by_another_way_is_a_discrepancy_that_can_be_explained(
@@ -350,3 +351,27 @@ def test_people_read_tables_with_whole_ids_and_no_colour(shell: Shell) -> None:
     shown = shell.run("purchase", "show", ids[-1]).stdout
     assert "25.00 USDC" in shown
     assert "tx:0x" in shown
+
+
+def test_a_backup_and_a_rebuild_from_the_export_keep_what_was_bought(shell: Shell) -> None:
+    made = shell.json("backup", "copy.db")
+    head = shell.json("audit", "head")["audit_head"]
+    assert (made["ok"], made["audit_head"], made["faults"]) == (True, head, [])
+    again = shell.json("backup", "copy.db", code=2)
+    assert "exists already" in again["error"]["message"]
+    written = shell.json("audit", "export", "--output", "audit.jsonl")
+    assert (written["audit_head"], written["rows"]) == (head, int(head.partition(":")[0]))
+    agents = {p["purchase_id"]: p["agent"] for p in shell.json("purchase", "list")}
+    other = {"COORDINATOR_DATABASE_URL": "sqlite:///rebuilt.db"}
+    asked = ("rebuild", "--audit", "audit.jsonl", "--head")
+    assert (
+        shell.json(*asked, "no head", "-y", code=2, **other)["error"]["code"] == "invalid_request"
+    )
+    rebuilt = shell.json(*asked, head, "-y", **other)
+    assert rebuilt["discrepancies"] == []
+    assert {p["purchase_id"]: p["agent"] for p in shell.json("purchase", "list", **other)} == agents
+    assert shell.json("audit", "verify", "--head", head, **other)["ok"] is True
+    recovered = shell.json("recover", **other)
+    assert recovered["idle"] is True
+    assert (recovered["steps_finished"], recovered["nonces_adopted"]) == (0, 0)
+    assert [pause["scope"] for pause in recovered["paused"]] == ["organisation"]

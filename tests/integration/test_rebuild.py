@@ -6,10 +6,11 @@ from collections.abc import Callable
 
 import pytest
 
-from coordinator import ConfigurationError, Coordinator, Usdc
+from coordinator import ConfigurationError, Coordinator, InvalidRequest, Purchase, Usdc
 from coordinator.domain.chain_events import EscrowState
 from coordinator.domain.errors import IdempotencyConflict
 from coordinator.domain.journal import Entry
+from coordinator.domain.ports import KillPoint
 from coordinator.domain.steps import StepKind
 from coordinator.domain.usdc import ZERO
 from tests.integration.stores import on_both
@@ -259,4 +260,187 @@ def test_a_second_funding_is_refused_by_the_kernel_and_the_first_is_adopted(
     assert world.usage() == (Usdc("25"), ZERO)
     chain.mine(3)
     world.go()
+    world.check_books()
+
+
+# With the audit log's export.
+
+
+def export(world: World, to: Path) -> Path:
+    to.write_bytes(b"".join(world.wiring.audit.export()))
+    return to
+
+
+def lose(world: World, tmp_path: Path, name: str = "rebuilt.db") -> None:
+    world.database = tmp_path / name
+    world.restart(world.database)
+
+
+def a_team_at_work(world: World) -> dict[str, Purchase]:
+    """Purchases of two agents at every point that a log may tell of."""
+    alice, bob = {"approver": "alice"}, {"approver": "bob"}
+    made = {
+        "settled": world.to_settle("5.00"),
+        "approved by a person": world.buy("60.00", idempotency_key="large", task="t", session="s"),
+        "rejected": world.buy("61.00", idempotency_key="rejected"),
+        "cancelled": world.buy("62.00", idempotency_key="cancelled"),
+        "denied": world.buy("1001.00", idempotency_key="denied"),
+        "funded": world.buy("20.00", idempotency_key="funded", agent="data-agent"),
+    }
+    assert made["approved by a person"].approval_id and made["rejected"].approval_id
+    assert world.coordinator.approve(made["approved by a person"].approval_id, **alice).done
+    world.coordinator.reject(made["rejected"].approval_id, **bob, reason="too dear")
+    assert world.coordinator.cancel(made["cancelled"].id, by="alice").done
+    payee = world.chain.stranger
+    world.wiring.treasury.withdraw(to=payee, amount="10", approver="alice", reason="payday")
+    world.go()
+    made["waiting"] = world.buy("63.00", idempotency_key="waiting")
+    made["approved"] = world.buy("21.00", idempotency_key="approved")
+    assert world.coordinator.pause("late", by="alice", agent="data-agent")
+    return made
+
+
+UNCHANGED = ("settled", "approved by a person", "rejected", "cancelled", "denied", "funded")
+
+
+def told(purchase: Purchase) -> dict[str, object]:
+    """What must be the same as before: all but the chain's own transactions and gas."""
+    left_out = {"transactions", "gas_wei", "updated_at"}
+    return {k: v for k, v in purchase.as_dict().items() if k not in left_out}
+
+
+def test_an_export_gives_back_who_asked_why_and_who_allowed_it(
+    world: World, tmp_path: Path
+) -> None:
+    made = a_team_at_work(world)
+    before = {name: told(world.get(made[name])) for name in UNCHANGED}
+    counters = world.rows("SELECT * FROM counters WHERE scope_kind = 'agent' ORDER BY 1, 2, 3, 4")
+    agents = {a: world.usage("agent", a) for a in (AGENT, "data-agent")}
+    file, head = export(world, tmp_path / "audit.jsonl"), world.wiring.audit.head()
+    nonce, balance = world.chain.nonce(world.treasury), world.chain.balance(world.treasury)
+    lose(world, tmp_path)
+
+    found = world.coordinator.rebuild(audit=file, head=str(head))
+
+    assert found.discrepancies == ()
+    assert {name: told(world.get(made[name])) for name in UNCHANGED} == before
+    for name, status in (("waiting", "expired"), ("approved", "failed")):
+        lost = world.get(made[name])
+        assert (lost.status, lost.escrow_id) == (status, None)
+        assert lost.reason is not None and "another key" in lost.reason.message
+        assert world.hold(lost) == ("voided", ZERO)
+    freed = {AGENT: Usdc("84"), "data-agent": ZERO}
+    for agent, (held, spent) in agents.items():
+        assert world.usage("agent", agent) == (held - freed[agent], spent)
+    assert len(counters) == len(world.rows("SELECT 1 FROM counters WHERE scope_kind = 'agent'"))
+    assert world.wiring.audit.verify(head).ok
+    assert {str(p) for p in world.wiring.operations.pauses()} == {
+        "organisation",
+        "agent:data-agent",
+    }
+    assert world.buy("20.00", idempotency_key="funded", agent="data-agent").id == made["funded"].id
+    world.unpause()
+    world.go()
+    assert world.chain.nonce(world.treasury) == nonce
+    assert world.chain.balance(world.treasury) == balance
+    assert world.buy("21.00", idempotency_key="approved").status == "failed"
+    assert world.fund("21.00", idempotency_key="approved again").ok
+    world.check_books()
+
+
+def test_an_old_export_knows_less_and_still_nothing_is_paid_twice(
+    world: World, tmp_path: Path
+) -> None:
+    waiting = world.buy("60.00", idempotency_key="waiting")
+    asked = world.buy("20.00", idempotency_key="asked")
+    file = export(world, tmp_path / "audit.jsonl")
+    later = world.buy("22.00", idempotency_key="later")
+    assert waiting.approval_id is not None
+    world.coordinator.approve(waiting.approval_id, approver="alice")
+    world.go()
+    escrow_id = world.get(later).escrow_id
+    balance = world.chain.balance(world.treasury)
+    lose(world, tmp_path)
+    world.coordinator.rebuild(audit=file)
+    assert (world.status(waiting), world.status(asked)) == ("funded", "funded")
+    assert world.usage("agent", AGENT) == (Usdc("80"), ZERO)
+    assert world.usage() == (Usdc("102"), ZERO)
+    again = world.buy("22.00", idempotency_key="later")
+    assert (again.status, again.escrow_id) == ("funded", escrow_id)
+    world.unpause()
+    world.go()
+    assert world.chain.balance(world.treasury) == balance
+    world.check_books()
+
+
+@pytest.mark.parametrize("change", ["edited", "cut", "reordered", "begins later", "no file"])
+def test_a_changed_export_is_refused_and_nothing_is_written(
+    world: World, tmp_path: Path, change: str
+) -> None:
+    world.fund()
+    file = export(world, tmp_path / "audit.jsonl")
+    lines = file.read_bytes().splitlines(keepends=True)
+    if change == "edited":
+        lines[3] = lines[3].replace(b"research-agent", b"data-agent", 1).replace(b"1", b"2", 1)
+    elif change == "cut":
+        del lines[4]
+    elif change == "reordered":
+        lines[3], lines[4] = lines[4], lines[3]
+    elif change == "begins later":
+        del lines[1]
+    file.write_bytes(b"".join(lines)) if change != "no file" else file.unlink()
+    lose(world, tmp_path)
+    with pytest.raises(InvalidRequest):
+        world.coordinator.rebuild(audit=file)
+    assert world.coordinator.purchases() == []
+    assert world.wiring.books.cursor() is None
+    assert {row["event"] for row in world.coordinator.audit()} <= {"policy_activated"}
+
+
+def test_an_interrupted_rebuild_goes_on_with_the_same_export_only(
+    world: World, tmp_path: Path
+) -> None:
+    funded = world.fund("20.00", idempotency_key="funded")
+    file = export(world, tmp_path / "audit.jsonl")
+    world.fund("1.00")
+    other = export(world, tmp_path / "other.jsonl")
+    lose(world, tmp_path)
+
+    class Killed(BaseException):
+        pass
+
+    def kill() -> None:
+        raise Killed
+
+    world.at(KillPoint.EVENTS_READ, kill)
+    with pytest.raises(Killed):
+        world.coordinator.rebuild(audit=file)
+    assert world.status(funded) == "failed"
+    assert world.hold(funded)[0] == "held"
+    world.restart(world.database)
+    with pytest.raises(ConfigurationError, match="another"):
+        world.coordinator.rebuild(audit=other)
+    world.coordinator.rebuild(audit=file)
+    assert (world.status(funded), world.hold(funded)[0]) == ("funded", "held")
+    rows = [row["event"] for row in world.coordinator.audit()]
+    assert rows.count("audit_imported") == 1
+    world.check_books()
+
+
+def test_an_export_goes_into_a_fresh_database_only(world: World, tmp_path: Path) -> None:
+    world.fund()
+    file = export(world, tmp_path / "audit.jsonl")
+    with pytest.raises(ConfigurationError, match="fresh database"):
+        world.coordinator.rebuild(audit=file)
+
+
+def test_a_database_is_rebuilt_from_the_log_of_a_rebuilt_one(world: World, tmp_path: Path) -> None:
+    made = a_team_at_work(world)
+    for number in (1, 2):
+        file = export(world, tmp_path / f"audit-{number}.jsonl")
+        lose(world, tmp_path, f"rebuilt-{number}.db")
+        assert world.coordinator.rebuild(audit=file).discrepancies == ()
+    assert world.status(made["approved"]) == "failed"
+    assert world.status(made["funded"]) == "funded"
+    assert world.usage("agent", "data-agent") == (Usdc("20"), ZERO)
     world.check_books()

@@ -91,7 +91,7 @@ def test_help_loads_nothing_that_acts() -> None:
 def test_every_command_of_the_design_is_there() -> None:
     wanted = {
         *("demo", "init", "doctor", "deploy", "fund", "withdraw", "limits", "report", "gas"),
-        *("recover", "rebuild", "migrate", "pause", "unpause", "worker", "reconcile"),
+        *("recover", "rebuild", "backup", "migrate", "pause", "unpause", "worker", "reconcile"),
         "reconcile explain",
         *(f"agents {name}" for name in ("list", "show")),
         *(f"approvals {name}" for name in ("list", "show", "approve", "reject")),

@@ -19,6 +19,7 @@ from coordinator.interfaces.cli import (
     operations,
     policy,
     purchases,
+    recovery,
     wallet,
 )
 from coordinator.interfaces.cli.command import (
@@ -60,12 +61,13 @@ def _app() -> typer.Typer:
         },
         _RUNNING: {
             "worker": operations.worker,
-            "recover": operations.recover,
+            "recover": recovery.recover,
             "pause": operations.pause,
             "unpause": operations.unpause,
             "withdraw": money.withdraw,
             "migrate": operations.migrate,
-            "rebuild": operations.rebuild,
+            "backup": recovery.backup,
+            "rebuild": recovery.rebuild,
         },
     }
     for panel, commands in top.items():

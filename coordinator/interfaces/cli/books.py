@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import sys
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
@@ -137,7 +140,7 @@ def audit_verify(
     ] = None,
 ) -> int:
     """Recompute the whole chain of rows and the journal's digests."""
-    from coordinator.ledger.audit import Head
+    from coordinator.ledger.audit_export import Head
 
     try:
         expected = Head.parse(head) if head is not None else None
@@ -159,19 +162,22 @@ def audit_verify(
 def audit_export(
     output: Annotated[Path | None, typer.Option(help="A new file; default: stdout.")] = None,
 ) -> None:
-    """All rows with the head, as JSON."""
+    """All rows as JSON lines, the head first; `coordinator rebuild --audit FILE` takes them."""
     from coordinator.interfaces.cli.receipts import write_new
 
     with opened(act=False) as coordinator:
-        rows = [row_dict(row) for row in coordinator.audit()]
-        document = {"audit_head": str(coordinator.wiring.audit.head()), "rows": rows}
-    if output is None:
-        emit(document)
-        return
-    write_new(output, document)
-    note(f"{len(rows)} rows written to {output}")
+        lines = coordinator.wiring.audit.export()
+        if output is None:
+            for line in lines:
+                sys.stdout.write(line.decode())
+            return
+        first = next(lines)
+        write_new(output, chain([first], lines))
+    head = json.loads(first)["audit_head"]
+    rows = int(head.partition(":")[0])
+    note(f"{rows} rows written to {output}")
     if mode.json:
-        emit({"audit_head": document["audit_head"], "rows": len(rows), "output": str(output)})
+        emit({"audit_head": head, "rows": rows, "output": str(output)})
 
 
 def reconcile(from_block: int | None) -> int:

@@ -237,13 +237,13 @@ def receipt(
     output: Annotated[Path | None, typer.Option(help="Write the JSON to a new file.")] = None,
 ) -> None:
     """Everything that proves one purchase: who, why, limits, approvals, transactions."""
-    from coordinator.interfaces.cli.receipts import show_receipt, write_new
+    from coordinator.interfaces.cli.receipts import show_receipt, write_new_json
 
     with opened(act=False) as coordinator:
         found = coordinator.receipt(purchase_id)
         purchase = coordinator.get(purchase_id)
     if output is not None:
-        write_new(output, found)
+        write_new_json(output, found)
         note(f"written to {output}")
     if mode.json:
         emit(found)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -32,13 +33,17 @@ def show_receipt(purchase: Purchase, receipt: dict[str, Any]) -> None:
     say(f"audit head  {receipt['audit_head']}")
 
 
-def write_new(path: Path, document: Any) -> None:
+def write_new_json(path: Path, document: Any) -> None:
     """Write JSON to a file that does not exist yet; InvalidRequest otherwise."""
+    write_new(path, [json.dumps(document, indent=2).encode() + b"\n"])
+
+
+def write_new(path: Path, lines: Iterable[bytes]) -> None:
+    """Write lines to a file that does not exist yet; InvalidRequest otherwise."""
     try:
         handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(handle, "w") as file:
-            json.dump(document, file, indent=2)
-            file.write("\n")
+        with os.fdopen(handle, "wb") as file:
+            file.writelines(lines)
     except FileExistsError:
         raise InvalidRequest(f"{path} exists already; nothing was written") from None
     except OSError as fault:
