@@ -449,7 +449,7 @@ class Wiring:
     def back_up(self, path: Path) -> Backup:
         """A checked copy of the database; needs no chain. InvalidRequest before the first use."""
         if OperationsBook(self.database, self.audit).identity() is None:
-            raise InvalidRequest(f"the database {self.database.path} has nothing to back up yet")
+            raise InvalidRequest(f"the database {self.database.name} has nothing to back up yet")
         return back_up(self.database, path, audit_key=audit_key(self._id_secret))
 
     def on_change(self, told: Callable[[], None]) -> None:

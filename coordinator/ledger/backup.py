@@ -15,7 +15,7 @@ from typing import Any, Final
 from coordinator.domain.errors import InvalidRequest, LedgerUnavailable
 from coordinator.ledger.audit import AuditLog
 from coordinator.ledger.audit_export import Head
-from coordinator.ledger.database import Database
+from coordinator.ledger.database import Database, open_database
 
 _BESIDE: Final = ("", "-wal", "-shm", "-journal")
 
@@ -55,7 +55,7 @@ def back_up(database: Database, path: Path, *, audit_key: bytes) -> Backup:
     with _unfinished(path) as copy:
         database.copy_to(copy)
         _check_integrity(copy)
-        with closing(Database(f"sqlite:///{copy}")) as opened:
+        with closing(open_database(f"sqlite:///{copy}")) as opened:
             found = AuditLog(opened, audit_key).verify()
         _make_one_file(copy)
         _publish(copy, path)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import AbstractContextManager
+from pathlib import Path
 from typing import Final, Protocol
 
 from sqlalchemy import URL, Connection, Engine, make_url
@@ -29,20 +30,6 @@ class Database(Protocol):
 
         ConfigurationError for a database that has tools of its own for it.
         """
-        if self._engine.dialect.name != "sqlite":
-            raise ConfigurationError(
-                "a PostgreSQL database is backed up with pg_dump or point-in-time recovery"
-            )
-        with _faults_named(self.path), self._engine.connect() as connection:
-            source = connection.connection.driver_connection
-            assert isinstance(source, sqlite3.Connection)
-            try:
-                with contextlib.closing(sqlite3.connect(path)) as target:
-                    source.backup(target)
-            except sqlite3.Error as fault:
-                raise LedgerUnavailable(
-                    f"the database {self.path} can't be copied to {path.parent}: {fault}"
-                ) from fault
 
     @property
     def many_hosts(self) -> bool:

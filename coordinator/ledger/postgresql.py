@@ -8,6 +8,7 @@ import socket
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from pathlib import Path
 from typing import Any, Final, cast
 
 import psycopg
@@ -63,6 +64,11 @@ class PostgresqlDatabase:
     @property
     def engine(self) -> Engine:
         return self._engine
+
+    def copy_to(self, path: Path) -> None:
+        raise ConfigurationError(
+            "a PostgreSQL database is backed up with pg_dump or point-in-time recovery"
+        )
 
     def exists(self) -> bool:
         return True

@@ -45,6 +45,18 @@ class SqliteDatabase:
     def engine(self) -> Engine:
         return self._engine
 
+    def copy_to(self, path: Path) -> None:
+        with _faults_named(self.path), self._engine.connect() as connection:
+            source = connection.connection.driver_connection
+            assert isinstance(source, sqlite3.Connection)
+            try:
+                with contextlib.closing(sqlite3.connect(path)) as target:
+                    source.backup(target)
+            except sqlite3.Error as fault:
+                raise LedgerUnavailable(
+                    f"the database {self.path} can't be copied to {path.parent}: {fault}"
+                ) from fault
+
     def exists(self) -> bool:
         return self.path.exists()
 

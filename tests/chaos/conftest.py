@@ -10,7 +10,14 @@ import pytest
 
 from tests.chaos.fault_proxy import FaultProxy
 from tests.chaos.leaks import Leaks
-from tests.integration.conftest import _deployed_chain, chain  # noqa: F401
+from tests.integration.conftest import (  # noqa: F401
+    _deployed_chain,
+    _migrated_file,
+    chain,
+    postgresql,
+    pytest_generate_tests,
+    store,
+)
 from tests.integration.conftest import make_world as _make_plain_world  # noqa: F401
 from tests.integration.local_chain import LocalChain
 from tests.integration.world import World
@@ -47,7 +54,7 @@ def make_world(
     def make(**parameters: Any) -> World:
         world = _make_plain_world(**parameters)
         leaks.guard(world._secrets.values())
-        leaks.watch(world.folder)
+        leaks.watch(world)
         return world
 
     yield make

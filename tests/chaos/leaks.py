@@ -6,13 +6,16 @@ import subprocess
 from collections.abc import Iterable
 from pathlib import Path
 
+from tests.integration.stores import is_postgresql, rows, tables
+from tests.integration.world import World
+
 
 class Leaks:
     """Secrets to look for, and everything that was looked at."""
 
     def __init__(self) -> None:
         self._secrets: set[str] = set()
-        self._folders: list[Path] = []
+        self._worlds: list[World] = []
         self._found: list[str] = []
         self.looked_at: set[str] = set()
 
@@ -20,9 +23,9 @@ class Leaks:
         """Look for these secrets, given in hex with or without 0x, in every spelling."""
         self._secrets |= {secret.removeprefix("0x").lower() for secret in secrets}
 
-    def watch(self, folder: Path) -> None:
-        """Look into the folder's databases at every ``look_into_databases``."""
-        self._folders.append(folder)
+    def watch(self, world: World) -> None:
+        """Look into the world's databases at every ``look_into_databases``."""
+        self._worlds.append(world)
 
     def look_at(self, where: str, content: bytes | str) -> None:
         """Note every secret in the content, as text of any case or as the bytes that it means."""
@@ -34,10 +37,13 @@ class Leaks:
                 self._found.append(where)
 
     def look_into_databases(self) -> None:
-        """Look into the database files, what stands beside them, and backups."""
-        for folder in self._folders:
-            for path in sorted(folder.glob("*.db*")):
+        """Look into the database files and what stands beside them, or into every table's rows."""
+        for world in self._worlds:
+            for path in sorted(world.folder.glob("*.db*")):
                 self.look_at(path.name, path.read_bytes())
+            if is_postgresql(world.database):
+                for table in tables(world.database):
+                    self.look_at(table, repr(rows(world.database, f'SELECT * FROM "{table}"')))
 
     def look_at_process(self, process: subprocess.Popen[str]) -> None:
         """Look at a process's command line, which everybody on the machine can read."""

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Callable, Iterator
-from contextlib import closing
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -23,7 +21,10 @@ from tests.chaos import fault_proxy as faults
 from tests.chaos.evidence import check_lane, fundings, lane
 from tests.chaos.fault_proxy import FaultProxy
 from tests.integration.local_chain import LocalChain
+from tests.integration.stores import on_both
 from tests.integration.world import World
+
+pytestmark = on_both
 
 
 @pytest.fixture(autouse=True)
@@ -294,24 +295,19 @@ def test_a_stranger_with_our_key_pauses_spending_and_the_purchase_is_funded_once
     world.check_books()
 
 
-def copy(database: Path, to: Path) -> None:
-    with closing(sqlite3.connect(database)) as source, closing(sqlite3.connect(to)) as target:
-        source.backup(target)
-
-
-def test_a_sqlite_copy_from_before_the_purchases_pauses_adopts_and_pays_nothing_twice(
-    world: World, tmp_path: Path
+def test_a_copy_from_before_the_purchases_pauses_adopts_and_pays_nothing_twice(
+    world: World,
 ) -> None:
     chain = world.chain
     world.fund("1.00")
-    copy(world.database, tmp_path / "backup.db")
+    backup = world.store.copy(world.database, "backup")
     bought = [world.buy("25.00", idempotency_key=f"key-{n}") for n in range(3)]
     world.go()
     world.wiring.treasury.withdraw(to=chain.payee, amount="10", approver="alice", reason="a test")
     world.go()
     nonce, left = chain.nonce(world.treasury), chain.balance(world.treasury)
     world.coordinator.close()
-    world.database = tmp_path / "backup.db"
+    world.database = backup
     world.edit("UPDATE leases SET expires_at_ms = 0")
     world.restart(world.database)
 

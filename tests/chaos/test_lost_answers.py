@@ -15,7 +15,10 @@ from coordinator.domain.usdc import ZERO
 from tests.chaos import fault_proxy as faults
 from tests.chaos.evidence import check_lane, fundings, lane
 from tests.chaos.fault_proxy import Fault, FaultProxy
+from tests.integration.stores import on_both
 from tests.integration.world import World
+
+pytestmark = on_both
 
 LOST = [
     faults.CUT_AFTER,

@@ -1,11 +1,10 @@
-"""Two executors that don't know of each other: two copies of one SQLite file, one key."""
+"""Two executors that don't know of each other: two copies of one database, one key."""
 
 from __future__ import annotations
 
-import sqlite3
 import threading
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -16,23 +15,21 @@ from coordinator.domain.purchase import Purchase
 from tests.chaos import fault_proxy as faults
 from tests.chaos.evidence import fundings
 from tests.chaos.fault_proxy import FaultProxy
+from tests.integration.stores import edit, on_both
 from tests.integration.world import World
+
+pytestmark = on_both
 
 
 class Twins:
     """A world and a second coordinator on a copy of its database, which both may act."""
 
-    def __init__(self, world: World, copy: Path) -> None:
+    def __init__(self, world: World) -> None:
         self.world = world
         self._here = (world.database, world.coordinator)
-        with (
-            closing(sqlite3.connect(world.database)) as source,
-            closing(sqlite3.connect(copy)) as target,
-        ):
-            source.backup(target)
-            with target:
-                target.execute("DELETE FROM leases")
-        self._there: tuple[Path, Coordinator] = (copy, world.open(copy))
+        copy = world.store.copy(world.database, "twin")
+        edit(copy, "DELETE FROM leases")
+        self._there: tuple[str, Coordinator] = (copy, world.open(copy))
 
     @contextmanager
     def second(self) -> Iterator[World]:
@@ -79,7 +76,7 @@ def test_the_chain_refuses_a_second_funding_under_other_nonces(
 ) -> None:
     first = world.fund("1.00")
     both = world.buy("25.00")
-    twins = Twins(world, tmp_path / "twin.db")
+    twins = Twins(world)
     # Here something else comes first: the same purchase has other nonces than there.
     world.edit("UPDATE purchases SET seq = seq + 100 WHERE id = ?", both.id)
     world.restart()
@@ -104,7 +101,7 @@ def test_two_that_use_the_same_nonces_fund_once(
 ) -> None:
     first = world.fund("1.00")
     both = [world.buy("25.00"), world.buy("5.00")]
-    twins = Twins(world, tmp_path / "twin.db")
+    twins = Twins(world)
     with proxy.faulty(faults.CUT_BEFORE, faults.sends()):
         world.round()
         if later:
@@ -121,7 +118,7 @@ def test_two_that_act_at_the_same_time_fund_every_purchase_once(
 ) -> None:
     first = world.fund("1.00")
     both = [world.buy(f"{n}.00") for n in range(2, 10)]
-    twins = Twins(world, tmp_path / "twin.db")
+    twins = Twins(world)
     gate = threading.Barrier(2)
     told: list[BaseException] = []
 
@@ -155,7 +152,7 @@ def test_a_twin_that_wakes_when_all_is_done_adopts_it_and_sends_nothing(
 ) -> None:
     first = world.fund("1.00")
     asked = world.buy("25.00")
-    twins = Twins(world, tmp_path / "twin.db")
+    twins = Twins(world)
     world.go()
     nonce = world.chain.nonce(world.treasury)
     twins.go()

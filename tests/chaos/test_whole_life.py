@@ -13,7 +13,10 @@ from coordinator.domain.purchase import Purchase
 from tests.chaos import fault_proxy as faults
 from tests.chaos.evidence import check_lane, fundings, lane
 from tests.chaos.fault_proxy import LOGS, RECEIPT, SEND, Fault, FaultProxy, Wanted, method
+from tests.integration.stores import on_both
 from tests.integration.world import World
+
+pytestmark = on_both
 
 READS = method(
     "eth_getBlockByNumber",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -271,9 +272,8 @@ def export(world: World, to: Path) -> Path:
     return to
 
 
-def lose(world: World, tmp_path: Path, name: str = "rebuilt.db") -> None:
-    world.database = tmp_path / name
-    world.restart(world.database)
+def lose(world: World, name: str = "rebuilt") -> None:
+    world.restart(world.store.url(name))
 
 
 def a_team_at_work(world: World) -> dict[str, Purchase]:
@@ -318,7 +318,7 @@ def test_an_export_gives_back_who_asked_why_and_who_allowed_it(
     agents = {a: world.usage("agent", a) for a in (AGENT, "data-agent")}
     file, head = export(world, tmp_path / "audit.jsonl"), world.wiring.audit.head()
     nonce, balance = world.chain.nonce(world.treasury), world.chain.balance(world.treasury)
-    lose(world, tmp_path)
+    lose(world)
 
     found = world.coordinator.rebuild(audit=file, head=str(head))
 
@@ -360,7 +360,7 @@ def test_an_old_export_knows_less_and_still_nothing_is_paid_twice(
     world.go()
     escrow_id = world.get(later).escrow_id
     balance = world.chain.balance(world.treasury)
-    lose(world, tmp_path)
+    lose(world)
     world.coordinator.rebuild(audit=file)
     assert (world.status(waiting), world.status(asked)) == ("funded", "funded")
     assert world.usage("agent", AGENT) == (Usdc("80"), ZERO)
@@ -389,7 +389,7 @@ def test_a_changed_export_is_refused_and_nothing_is_written(
     elif change == "begins later":
         del lines[1]
     file.write_bytes(b"".join(lines)) if change != "no file" else file.unlink()
-    lose(world, tmp_path)
+    lose(world)
     with pytest.raises(InvalidRequest):
         world.coordinator.rebuild(audit=file)
     assert world.coordinator.purchases() == []
@@ -404,7 +404,7 @@ def test_an_interrupted_rebuild_goes_on_with_the_same_export_only(
     file = export(world, tmp_path / "audit.jsonl")
     world.fund("1.00")
     other = export(world, tmp_path / "other.jsonl")
-    lose(world, tmp_path)
+    lose(world)
 
     class Killed(BaseException):
         pass
@@ -438,7 +438,7 @@ def test_a_database_is_rebuilt_from_the_log_of_a_rebuilt_one(world: World, tmp_p
     made = a_team_at_work(world)
     for number in (1, 2):
         file = export(world, tmp_path / f"audit-{number}.jsonl")
-        lose(world, tmp_path, f"rebuilt-{number}.db")
+        lose(world, f"rebuilt-{number}")
         assert world.coordinator.rebuild(audit=file).discrepancies == ()
     assert world.status(made["approved"]) == "failed"
     assert world.status(made["funded"]) == "funded"

@@ -18,6 +18,7 @@ from coordinator import InvalidRequest, Purchase, Usdc
 from coordinator.domain.errors import ConfigurationError, LedgerUnavailable
 from coordinator.domain.usdc import ZERO
 from coordinator.ledger.audit_export import Head
+from tests.integration.stores import file_of, url_of
 from tests.integration.world import World
 
 PAYEE = "0x5aAeb6053F3E94C9b9A09f33669435E7Ef1BeAed"
@@ -26,9 +27,10 @@ PAYEE = "0x5aAeb6053F3E94C9b9A09f33669435E7Ef1BeAed"
 def put_back(world: World, copy: Path) -> None:
     """Stop, put the copy in the database's place, start: as docs/operations.md says."""
     world.coordinator.close()
+    file = file_of(world.database)
     for beside in ("-wal", "-shm"):
-        world.database.with_name(world.database.name + beside).unlink(missing_ok=True)
-    shutil.copy(copy, world.database)
+        file.with_name(file.name + beside).unlink(missing_ok=True)
+    shutil.copy(copy, file)
     # Whoever acted when it was made does so no more.
     world.edit("UPDATE leases SET expires_at_ms = 0")
     world.restart()
@@ -78,7 +80,7 @@ def test_a_copy_is_whole_private_and_tells_the_audit_head(world: World, tmp_path
     assert (made.path, made.size_bytes) == (copy, copy.stat().st_size)
     assert stat.S_IMODE(copy.stat().st_mode) == 0o600
     assert [p.name for p in tmp_path.iterdir() if "copy" in p.name] == ["copy.db"]
-    opened = world.open(copy)
+    opened = world.open(url_of(copy))
     assert [p.status for p in opened.purchases()] == ["funded"]
     assert opened.wiring.audit.verify(made.head).ok
 
@@ -168,7 +170,7 @@ def test_copies_made_while_purchases_are_asked_for_are_consistent(
 
 
 def assert_consistent(world: World, copy: Path, head: Head) -> None:
-    opened = world.open(copy)
+    opened = world.open(url_of(copy))
     assert opened.wiring.audit.verify(head).ok
     held = world.rows("SELECT sum(amount) FROM holds", database=copy)
     total = "SELECT held FROM counters WHERE scope_kind = 'organisation' AND window = 'total'"
