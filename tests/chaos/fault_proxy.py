@@ -115,6 +115,9 @@ _BUSY: Final = b'{"error": "Too many requests", "code": 429}'
 CUT_BEFORE: Final = _lose("cut before forwarding", Reply(b"", 0), forwarded=False)
 CUT_AFTER: Final = _lose("cut after forwarding", Reply(b"", 0), forwarded=True)
 BAD_GATEWAY: Final = _lose("502", Reply(_HTML, 502), forwarded=True)
+BAD_GATEWAY_JSON: Final = _lose(
+    "502 with JSON", Reply(b'{"message": "upstream is gone"}', 502), forwarded=False
+)
 HTML_PAGE: Final = _lose("HTML with 200", Reply(_HTML), forwarded=True)
 NULL_BODY: Final = _lose("null body", Reply(b"null"), forwarded=True)
 TOO_MANY: Final = _lose("429", Reply(_BUSY, 429), forwarded=False)
