@@ -170,7 +170,8 @@ class Rpc:
         if not isinstance(document, list):
             said = document.get("error") if isinstance(document, dict) else document
             text = f"the endpoint {where} refused a batch: {str(said)[:200]}"
-            raise ChainUnavailable(text) if _limits_rate(said) else BatchRefused(text)
+            overloaded = _overloaded(response.status_code, document) or _limits_rate(said)
+            raise ChainUnavailable(text) if overloaded else BatchRefused(text)
         by_id = {item.get("id"): item for item in document if isinstance(item, dict)}
         return [self._result(where, by_id.get(item["id"])) for item in body]
 
@@ -192,6 +193,15 @@ class Rpc:
             # A proxy of the environment has no business between us and a local chain.
             session.trust_env = not self.loopback
         return session
+
+
+def _overloaded(status: int, document: Any) -> bool:
+    """Whether any request would have been answered like this: the batch's size says nothing."""
+    if status == 429 or document is None:
+        return True
+    # Some endpoints refuse a large batch with status 500, but always with a JSON-RPC error.
+    said = document.get("error") if isinstance(document, dict) else None
+    return status >= 500 and not isinstance(said, dict)
 
 
 def _limits_rate(error: Any) -> bool:
