@@ -136,9 +136,9 @@ class Sender:
         looks, head = self._missing.get(step.id, (0, seen.head.number))
         self._missing[step.id] = (looks + 1, head)
         if looks + 1 >= _DISPLACED_AFTER_LOOKS and seen.final_number >= head:
-            log.error("foreign_transaction nonce=%s step=%s", step.nonce, step.kind)
-            self._steps.displace(step, now=self._clock())
             self._missing.pop(step.id)
+            if self._steps.displace(step, now=self._clock()):
+                log.error("foreign_transaction nonce=%s step=%s", step.nonce, step.kind)
 
     def repair(self, lease: Lease, seen: Observation) -> None:
         """Close holes in the lane, and sign what a crash or a pause left with a nonce alone."""

@@ -208,16 +208,22 @@ class StepBook:
                     why=revert_reason,
                 )
 
-    def displace(self, step: Step, *, now: int) -> None:
-        """Note that a transaction which is not ours was mined at the step's nonce; pause."""
+    def displace(self, step: Step, *, now: int) -> bool:
+        """Note that a transaction which is not ours was mined at the step's nonce; pause.
+
+        False, and nothing written, when the books have an event of one of the step's own hashes:
+        then it is the receipt that is missing.
+        """
         with self._database.write() as connection:
+            if self._has_events(connection, step):
+                return False
             changed = connection.execute(
                 update(t.steps)
                 .where(_s.id == step.id, _s.status.in_(_IN_FLIGHT))
                 .values(status=StepStatus.DISPLACED.value)
             )
             if changed.rowcount == 0:
-                return
+                return False
             self._end_order(connection, step, False, "another transaction took its nonce", now)
             why = (
                 f"a transaction that is not ours was mined at nonce {step.nonce}: somebody else has"
@@ -231,6 +237,7 @@ class StepBook:
                 step.call.purchase_id or step.call.reference or "treasury",
                 nonce=step.nonce,
             )
+            return True
 
     def gas_by_agent(self) -> dict[str, int]:
         """Wei paid for mined transactions, by agent; the treasury's own under an empty name."""
@@ -282,6 +289,15 @@ class StepBook:
             if row is None or row.status == StepStatus.DISPLACED.value:
                 gaps.append((nonce, row.id if row is not None else None))
         return gaps
+
+    def _has_events(self, connection: Connection, step: Step) -> bool:
+        hashes = [attempt.hash for attempt in step.attempts]
+        return any(
+            connection.execute(
+                select(table.c.tx_hash).where(table.c.tx_hash.in_(hashes)).limit(1)
+            ).first()
+            for table in (t.journal, t.escrow_events)
+        )
 
     def _insert_step(
         self, connection: Connection, call: Call, nonce: int, status: StepStatus, now: int

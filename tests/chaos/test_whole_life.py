@@ -212,3 +212,26 @@ def test_a_storm_of_429_and_null_bodies_does_not_make_batches_small_for_ever(
     assert max(proxy.posts) >= usual
     assert fundings(world, asked) == 1
     world.check_books()
+
+
+def test_receipts_that_vanish_beyond_finality_do_not_fail_a_withdrawal_that_was_made(
+    world: World, proxy: FaultProxy
+) -> None:
+    """Told failed it would be ordered again, and paid twice."""
+    chain, book = world.chain, world.wiring.operations
+    asked = world.fund("1.00")
+    world.wiring.treasury.withdraw(to=chain.payee, amount="10", approver="alice", reason="a test")
+    second = world.buy("25.00")
+    world.round()
+    with proxy.faulty(faults.NULL_RESULT, method(RECEIPT)):
+        for _ in range(FINALITY + 6):
+            chain.mine()
+            world.round()
+        assert chain.balance(chain.payee) == Usdc("10")
+        assert [order.status for order in book.orders()] == ["approved"]
+        assert book.pauses() == []
+    finalise(world)
+    assert [order.status for order in book.orders()] == ["done"]
+    assert [world.status(p) for p in (asked, second)] == ["funded", "funded"]
+    check_lane(world)
+    world.check_books()
