@@ -142,6 +142,7 @@ class Sender:
 
     def repair(self, lease: Lease, seen: Observation) -> None:
         """Close holes in the lane, and sign what a crash or a pause left with a nonce alone."""
+        self._head = seen.head.number
         fill, now = self._chain.fill(), self._clock()
         if repaired := self._steps.repair_lane(lease, seen.nonce, fill, now=now):
             log.warning("lane_repaired nonces=%s", repaired)
