@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Final
 
@@ -52,6 +53,8 @@ class Work:
         self._allowance_limit = allowance_limit
         self._clock = clock
         self._retry_at: dict[str, float] = {}
+        self._unanswered: set[str] = set()
+        self._faults = 0
         self._lease: Lease | None = None
 
     def due(
@@ -66,9 +69,11 @@ class Work:
         """The calls to make, in order, with what they need of the allowance before them.
 
         Escrows are created while there is ``room`` for calls; what comes later waits a round.
+        What no node answers a call about waits too, and comes last in the next round.
         """
         assert seen.fees is not None
         self._lease = lease
+        self._faults = 0
         lane = Lane.of(seen, in_flight, reserved_wei(purchases, in_flight, seen.fees))
         self._plan_purchases(policy, purchases, seen, lane, room)
         self._plan_disputes(purchases, seen, lane)
@@ -85,8 +90,8 @@ class Work:
     ) -> None:
         paused = {(p.scope_kind, p.scope_id) for p in self._operations.pauses()}
         bonds = self._bonds.to_dispute()
-        faults = 0
-        for purchase in purchases:
+        # Those that no node answers about come last, and only a few of them are asked about again.
+        for purchase in sorted(purchases, key=lambda p: p.id in self._unanswered):
             chosen = plan(
                 purchase,
                 paused=_is_paused(purchase, paused),
@@ -98,14 +103,21 @@ class Work:
             )
             if chosen.action is Action.CREATE and len(lane.calls) + _CREATE_AND_LINK > room:
                 continue
-            try:
+            with self._waiting_if_unanswered(purchase.id):
                 self._carry_out(purchase, chosen, policy, seen, lane)
-            except ChainUnavailable as fault:
-                # One call that no node answers must not hold up the purchases behind it.
-                log.warning("purchase_waits purchase_id=%s reason=%s", purchase.id, fault)
-                faults += 1
-                if faults == _FAULTS_MAX:
-                    raise
+            if self._faults == _FAULTS_MAX:
+                return
+
+    @contextlib.contextmanager
+    def _waiting_if_unanswered(self, subject: str) -> Iterator[None]:
+        """One call that no node answers must not hold up whatever else is due."""
+        try:
+            yield
+            self._unanswered.discard(subject)
+        except ChainUnavailable as fault:
+            log.warning("work_waits subject=%s reason=%s", subject, fault)
+            self._unanswered.add(subject)
+            self._faults += 1
 
     def _carry_out(
         self,
@@ -288,7 +300,8 @@ class Work:
                 purchase_id=purchase.id, escrow_id=linked.escrow_id, bond=bond
             )
             if bond <= lane.allowance:
-                self._try(purchase, call, lane)
+                with self._waiting_if_unanswered(purchase.id):
+                    self._try(purchase, call, lane)
             else:
                 # The contract would refuse it before the approval that will stand ahead of it.
                 lane.add(call)
@@ -301,13 +314,14 @@ class Work:
                 call = self._chain.withdraw(
                     order_id=order.id, recipient=order.recipient, amount=order.amount
                 )
-            refusal = self._chain.refusal(call)
-            short = order.kind == "withdraw" and order.amount > lane.usdc
-            if refusal is not None or short:
-                why = refusal or "purchases on their way need the USDC"
-                self._operations.end_order(order.id, "failed", message=why, now=self._clock())
-                continue
-            lane.add(call)
+            with self._waiting_if_unanswered(order.id):
+                refusal = self._chain.refusal(call)
+                short = order.kind == "withdraw" and order.amount > lane.usdc
+                if refusal is not None or short:
+                    why = refusal or "purchases on their way need the USDC"
+                    self._operations.end_order(order.id, "failed", message=why, now=self._clock())
+                    continue
+                lane.add(call)
 
 
 def _is_paused(purchase: OpenPurchase, paused: set[tuple[str, str]]) -> bool:

@@ -164,8 +164,7 @@ def test_a_nodes_own_error_does_not_end_a_withdrawal(
     book, payee = world.wiring.operations, world.chain.payee
     world.wiring.treasury.withdraw(to=payee, amount="10", approver="alice", reason="a test")
     endpoint = BadEndpoint(world.wiring.rpc, monkeypatch, alone("eth_call", INTERNAL_ERROR))
-    with pytest.raises(ChainUnavailable, match="Internal error"):
-        world.round()
+    world.round()
     assert [order.status for order in book.orders()] == ["approved"]
     endpoint.heal()
     world.go()
