@@ -60,6 +60,7 @@ def make_world(
     yield make
     # While they are open: closing a database takes its write-ahead log away.
     leaks.look_into_databases()
+    leaks.look_into_tables()
 
 
 @pytest.fixture

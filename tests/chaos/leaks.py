@@ -41,6 +41,10 @@ class Leaks:
         for world in self._worlds:
             for path in sorted(world.folder.glob("*.db*")):
                 self.look_at(path.name, path.read_bytes())
+
+    def look_into_tables(self) -> None:
+        """Look into every row of databases that are not files; while they are there."""
+        for world in self._worlds:
             if is_postgresql(world.database):
                 for table in tables(world.database):
                     self.look_at(table, repr(rows(world.database, f'SELECT * FROM "{table}"')))
