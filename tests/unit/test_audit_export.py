@@ -75,6 +75,18 @@ def test_one_byte_less_or_more_is_refused(
 ROWS = range(1, 7)
 
 
+@pytest.mark.parametrize("row", range(7))
+def test_another_spelling_of_the_same_row_is_refused(
+    log: AuditLog, lines: list[bytes], row: int
+) -> None:
+    spaced = lines[row].replace(b":", b": ", 1)
+    escaped = json.dumps(json.loads(lines[row]), sort_keys=True).encode() + b"\n"
+    doubled = lines[row].replace(b"{", b'{"seq":1,', 1)
+    for other in (spaced, escaped, doubled, lines[row].rstrip(b"\n")):
+        with pytest.raises(InvalidRequest):
+            taken(log, [*lines[:row], other, *lines[row + 1 :]])
+
+
 @pytest.mark.parametrize("row", ROWS)
 def test_a_row_that_is_missing_doubled_or_moved_is_refused(
     log: AuditLog, lines: list[bytes], row: int
