@@ -117,8 +117,8 @@ class Treasury:
     ) -> Answer:
         """Pay the provider of a delivered purchase before its dispute window ends.
 
-        An agent may settle its own up to its threshold; above it, or when the provider is paused,
-        an approver has to. The executor signs it.
+        An agent may settle its own up to its threshold; above it an approver has to. Nobody may
+        while the provider is paused. The executor signs it.
         """
         purchase = self.purchases.get(purchase_id)
         if purchase.status is Status.SETTLED:
@@ -131,7 +131,7 @@ class Treasury:
             self._agent_may_not_settle(policy, purchase, agent)
             if approver is None
             else not_an_approver(policy, approver)
-        )
+        ) or self._provider_paused(purchase)
         if refusal is not None:
             return Answer(False, purchase, refusal)
         by = approver or agent or ""
@@ -191,6 +191,8 @@ class Treasury:
         policy = self.policies.current()
         if scope == "agent" and of not in policy.agents:
             raise InvalidRequest(f"{of[:60]!r} is not an agent of the policy")
+        if scope == "pool" and of not in policy.pools:
+            raise InvalidRequest(f"{of[:60]!r} is not a pool of the policy")
         if scope != "provider":
             return of
         name, _ = policy.provider(of)
@@ -244,14 +246,17 @@ class Treasury:
             )
         return address
 
+    def _provider_paused(self, purchase: Purchase) -> Reason | None:
+        paused = {(p.scope_kind, p.scope_id) for p in self.operations.pauses()}
+        if ("provider", purchase.provider_name) not in paused:
+            return None
+        return Reason(ReasonCode.PROVIDER_PAUSED, f"{purchase.provider_name} is paused")
+
     def _agent_may_not_settle(
         self, policy: Policy, purchase: Purchase, agent: str | None
     ) -> Reason | None:
         if agent is not None and purchase.agent != agent:
             return Reason(ReasonCode.NOT_SETTLEABLE, f"it belongs to {purchase.agent}")
-        paused = {(p.scope_kind, p.scope_id) for p in self.operations.pauses()}
-        if ("provider", purchase.provider_name) in paused:
-            return Reason(ReasonCode.PROVIDER_PAUSED, f"{purchase.provider_name} is paused")
         threshold = policy.threshold(purchase.agent or "")
         if threshold is not None and purchase.amount > threshold:
             text = f"{purchase.amount} USDC is above the threshold, {threshold}: name an approver"

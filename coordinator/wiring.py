@@ -307,6 +307,7 @@ class Wiring:
         return StepBook(
             self.database,
             self.audit,
+            self.policies,
             chain_id=self.deployment.chain_id,
             signer=self.signer.address,
         )

@@ -146,6 +146,9 @@ def _standing(request: Request, facts: Facts, provider_name: str | None) -> Iter
         yield Reason(ReasonCode.AGENT_DISABLED, f"{request.agent} is disabled in the policy")
     if ("agent", request.agent) in facts.paused:
         yield Reason(ReasonCode.AGENT_PAUSED, f"{request.agent} is paused")
+    stopped = facts.policy.stops(request.agent, provider_name) & facts.paused
+    for name in sorted(of for kind, of in stopped if kind == "pool"):
+        yield Reason(ReasonCode.POOL_PAUSED, f"pool {name} of {request.agent} is paused")
     if provider_name and ("provider", provider_name) in facts.paused:
         yield Reason(ReasonCode.PROVIDER_PAUSED, f"{provider_name} is paused")
 

@@ -138,6 +138,12 @@ class Provider(_Table):
     service: str | None = None
 
 
+class Pool(_Table):
+    """Agents that are stopped together; one may be in several pools."""
+
+    agents: list[Name]
+
+
 class Category(_Table):
     """What may be spent on one kind of thing, by all agents together."""
 
@@ -198,6 +204,7 @@ class Policy(_Table):
     organisation: Organisation
     roles: dict[Name, Role] = {}
     agents: dict[Name, AgentPolicy] = {}
+    pools: dict[Name, Pool] = {}
     providers: dict[Name, Provider] = {}
     categories: Categories = Categories()
     approvals: Approvals = Approvals()
@@ -273,6 +280,16 @@ class Policy(_Table):
                 return name, provider
         return None, None
 
+    def stops(self, agent_id: str | None, provider_name: str | None) -> frozenset[tuple[str, str]]:
+        """The scopes, as (kind, id), of which one paused stops the agent's spending there."""
+        pools = [("pool", name) for name, pool in self.pools.items() if agent_id in pool.agents]
+        found = {("organisation", ""), *pools}
+        if agent_id is not None:
+            found.add(("agent", agent_id))
+        if provider_name is not None:
+            found.add(("provider", provider_name))
+        return frozenset(found)
+
     def threshold(self, agent_id: str) -> Usdc | None:
         """Above this amount a human is asked (equal is not); None means no threshold at all."""
         agent = self.agent(agent_id)
@@ -309,7 +326,14 @@ class Policy(_Table):
             for name, role in self.roles.items()
             for fault in self._spender_faults(("roles", name), role)
         ]
-        return [*roles, *self._agent_faults(), *self._provider_faults(), *self._other_faults()]
+        pools = [
+            (("pools", name, "agents"), f"there is no agent {agent_id!r}")
+            for name, pool in self.pools.items()
+            for agent_id in pool.agents
+            if agent_id not in self.agents
+        ]
+        found = [*roles, *self._agent_faults(), *pools]
+        return [*found, *self._provider_faults(), *self._other_faults()]
 
     def _agent_faults(self) -> list[Fault]:
         faults: list[Fault] = []

@@ -13,7 +13,6 @@ Fault = tuple[tuple[str, ...], str]
 # What later versions of the policy file may say: refused by name rather than ignored.
 _LATER: Final = frozenset(
     {
-        "pools",
         "tasks",
         "sessions",
         "x402",
@@ -43,6 +42,9 @@ _LATER_PATHS: Final = frozenset(
         ("categories", "per_purchase_limit"),
         ("categories", "daily_limit"),
         ("organisation", "per_purchase_limit"),
+        ("pools", "per_purchase_limit"),
+        ("pools", "daily_limit"),
+        ("pools", "total_limit"),
     }
 )
 

@@ -13,6 +13,7 @@ class ReasonCode(StrEnum):
     AGENT_DISABLED = "agent_disabled"
     PAUSED = "paused"
     AGENT_PAUSED = "agent_paused"
+    POOL_PAUSED = "pool_paused"
     PROVIDER_PAUSED = "provider_paused"
     INVALID_AMOUNT = "invalid_amount"
     INVALID_PROVIDER = "invalid_provider"

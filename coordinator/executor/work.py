@@ -92,9 +92,11 @@ class Work:
         bonds = self._bonds.to_dispute()
         # Those that no node answers about come last, and only a few of them are asked about again.
         for purchase in sorted(purchases, key=lambda p: p.id in self._unanswered):
+            doubted = ("provider", purchase.provider_name) in paused
             chosen = plan(
-                purchase,
-                paused=_is_paused(purchase, paused),
+                # Whoever ordered it to be paid early did so before there was a doubt.
+                replace(purchase, settle_wanted=False) if doubted else purchase,
+                paused=bool(policy.stops(purchase.agent, purchase.provider_name) & paused),
                 early_settle=_settles_early(policy, purchase, paused),
                 disputing=purchase.id in bonds and _can_dispute(purchase, seen.head.at),
                 now=self._clock(),
@@ -329,15 +331,6 @@ class Work:
                     self._operations.end_order(order.id, "failed", message=why, now=self._clock())
                     continue
                 lane.add(call)
-
-
-def _is_paused(purchase: OpenPurchase, paused: set[tuple[str, str]]) -> bool:
-    scopes = {
-        ("organisation", ""),
-        ("agent", purchase.agent or ""),
-        ("provider", purchase.provider_name or ""),
-    }
-    return bool(scopes & paused)
 
 
 def _can_dispute(purchase: OpenPurchase, chain_time: int) -> bool:

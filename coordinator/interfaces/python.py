@@ -185,17 +185,34 @@ class Coordinator:
         return self.wiring.treasury.cancel(purchase_id, by=by)
 
     def pause(
-        self, reason: str, *, by: str, agent: str | None = None, provider: str | None = None
+        self,
+        reason: str,
+        *,
+        by: str,
+        agent: str | None = None,
+        pool: str | None = None,
+        provider: str | None = None,
     ) -> bool:
-        """Stop new spending: all, one agent's, or to one provider; False if it was stopped."""
-        scope, of = _scope(agent, provider)
+        """Stop new spending: all, an agent's, a pool's, or to a provider; False if it was stopped.
+
+        It takes effect in every process: nothing is admitted, no create or link is signed, and
+        what is created and not funded is cancelled. What is funded goes on, but for settling
+        early to a paused provider.
+        """
+        scope, of = _scope(agent=agent, pool=pool, provider=provider)
         return self.wiring.treasury.pause(reason, by=by, scope=scope, of=of)
 
     def unpause(
-        self, reason: str, *, by: str, agent: str | None = None, provider: str | None = None
+        self,
+        reason: str,
+        *,
+        by: str,
+        agent: str | None = None,
+        pool: str | None = None,
+        provider: str | None = None,
     ) -> bool:
         """Allow spending again; False when ``by`` is not an approver, and nothing changed."""
-        scope, of = _scope(agent, provider)
+        scope, of = _scope(agent=agent, pool=pool, provider=provider)
         return self.wiring.treasury.unpause(reason, approver=by, scope=scope, of=of) is None
 
     def gas(self) -> GasReport:
@@ -394,9 +411,8 @@ def _second(at: datetime | int | None) -> int | None:
     return at
 
 
-def _scope(agent: str | None, provider: str | None) -> tuple[str, str]:
-    if agent is not None and provider is not None:
-        raise InvalidRequest("pause an agent or a provider, one at a time")
-    if agent is not None:
-        return "agent", agent
-    return ("provider", provider) if provider is not None else ("organisation", "")
+def _scope(**named: str | None) -> tuple[str, str]:
+    chosen = [(kind, of) for kind, of in named.items() if of is not None]
+    if len(chosen) > 1:
+        raise InvalidRequest(f"name one of {', '.join(named)}")
+    return chosen[0] if chosen else ("organisation", "")

@@ -16,6 +16,7 @@ from coordinator.ledger.audit import AuditLog
 from coordinator.ledger.database import Database
 from coordinator.ledger.leases import Lease, fence
 from coordinator.ledger.pausing import begin_recovery, pause_everything
+from coordinator.ledger.policies import PolicyBook
 
 _s = t.steps.c
 _a = t.attempts.c
@@ -27,9 +28,18 @@ _LANE = "lane"
 class StepBook:
     """Steps of one signer on one chain."""
 
-    def __init__(self, database: Database, audit: AuditLog, *, chain_id: int, signer: str) -> None:
+    def __init__(
+        self,
+        database: Database,
+        audit: AuditLog,
+        policies: PolicyBook,
+        *,
+        chain_id: int,
+        signer: str,
+    ) -> None:
         self._database = database
         self._audit = audit
+        self._policies = policies
         self._chain_id = chain_id
         self._signer = signer
 
@@ -44,7 +54,7 @@ class StepBook:
         """
         with self._database.write() as connection:
             fence(connection, lease)
-            if not all(self._still_due(connection, call) for call in calls):
+            if not all(self._still_due(connection, call, now) for call in calls):
                 return []
             highest = connection.execute(self._highest()).scalar()
             nonce = nonce_floor if highest is None else max(nonce_floor, highest + 1)
@@ -66,17 +76,14 @@ class StepBook:
     ) -> list[Attempt]:
         """Keep the signed bytes; those returned may be sent, in nonce order.
 
-        A create or link whose purchase was paused meanwhile becomes ``fill`` under its nonce and
-        its bytes are dropped. LeaseLost when another executor has taken over.
+        What a pause forbids meanwhile becomes ``fill`` under its nonce and its bytes are dropped.
+        LeaseLost when another executor has taken over.
         """
         kept = []
         with self._database.write() as connection:
             fence(connection, lease)
-            paused = self._paused_purchases(
-                connection, [step.call.purchase_id for step, _ in signed]
-            )
             for step, attempt in signed:
-                if step.kind in _SPENDING and step.call.purchase_id in paused and not step.attempts:
+                if not step.attempts and self._is_stopped(connection, step.call, now):
                     self._make_fill(connection, step, fill)
                     continue
                 connection.execute(
@@ -345,16 +352,17 @@ class StepBook:
             )
             self._audit.append(connection, now, "order_failed", order_id, why=why)
 
-    def _still_due(self, connection: Connection, call: Call) -> bool:
+    def _still_due(self, connection: Connection, call: Call, now: int) -> bool:
         if call.purchase_id is None:
             return True
+        if self._is_stopped(connection, call, now):
+            return False
         p = t.purchases.c
         query = select(p.status, p.cancel_wanted).where(p.id == call.purchase_id)
         purchase = connection.execute(query).one()
         if call.kind in _SPENDING:
             waiting = purchase.status in (Status.APPROVED.value, Status.CREATED.value)
-            paused = call.purchase_id in self._paused_purchases(connection, [call.purchase_id])
-            return waiting and not purchase.cancel_wanted and not paused
+            return waiting and not purchase.cancel_wanted
         if call.kind is StepKind.SETTLE:
             bond = select(t.holds.c.id).where(
                 t.holds.c.purchase_id == call.purchase_id,
@@ -402,21 +410,23 @@ class StepBook:
             )
         )
 
-    def _paused_purchases(
-        self, connection: Connection, purchase_ids: Iterable[str | None]
-    ) -> set[str]:
+    def _is_stopped(self, connection: Connection, call: Call, now: int) -> bool:
+        """Whether a pause forbids to sign it: spending, and settling early to a paused provider."""
+        if call.purchase_id is None or call.kind not in (*_SPENDING, StepKind.SETTLE):
+            return False
         paused = {(row.scope_kind, row.scope_id) for row in connection.execute(select(t.pauses))}
-        ids = {purchase_id for purchase_id in purchase_ids if purchase_id}
-        if not paused or not ids:
-            return set()
-        p = t.purchases.c
-        query = select(p.id, p.agent, p.provider_name).where(p.id.in_(ids))
-        return {
-            row.id
-            for row in connection.execute(query)
-            if {("organisation", ""), ("agent", row.agent), ("provider", row.provider_name)}
-            & paused
-        }
+        if not paused:
+            return False
+        p, e = t.purchases.c, t.escrows.c
+        query = select(p.agent, p.provider_name).where(p.id == call.purchase_id)
+        agent, provider_name = connection.execute(query).one()
+        if call.kind in _SPENDING:
+            policy = self._policies.in_force(connection)
+            return bool(policy.stops(agent, provider_name) & paused)
+        ends = connection.execute(select(e.window_ends).where(e.escrow_id == call.escrow_id))
+        window_ends = ends.scalar()
+        early = window_ends is None or now <= window_ends
+        return early and ("provider", provider_name) in paused
 
 
 def open_lane(connection: Connection, audit: AuditLog, first: int, *, now: int) -> None:

@@ -12,7 +12,7 @@ from coordinator.domain.canonical import canonical_json
 from coordinator.domain.errors import InvalidRequest
 from coordinator.ledger.audit import AuditLog
 from coordinator.ledger.audit_export import AuditRow, Head, line_of, read_export
-from coordinator.ledger.database import Database
+from coordinator.ledger.database import open_database
 from coordinator.ledger.migrate import migrate
 
 KEY = b"k" * 32
@@ -21,7 +21,7 @@ KEY = b"k" * 32
 @pytest.fixture(scope="module")
 def log(tmp_path_factory: pytest.TempPathFactory) -> AuditLog:
     path = tmp_path_factory.mktemp("audit") / "audit.db"
-    database = Database(f"sqlite:///{path}")
+    database = open_database(f"sqlite:///{path}")
     migrate(database)
     made = AuditLog(database, KEY)
     for number in range(6):

@@ -38,6 +38,7 @@ def document() -> dict[str, Any]:
                 "providers": ["paper-api"],
             },
         },
+        "pools": {"readers": {"agents": ["research-agent"]}, "others": {"agents": []}},
         "providers": {
             "paper-api": {"address": PAPER_API, "service": "papers"},
             "other-api": {"address": OTHER_API},
@@ -126,6 +127,7 @@ DENIALS: dict[ReasonCode, list[dict[str, Any]]] = {
     ReasonCode.AGENT_NOT_REGISTERED: [{"agent": "nobody", "provider": "other-api"}],
     ReasonCode.AGENT_DISABLED: [{"policy": disabled()}],
     ReasonCode.AGENT_PAUSED: [{"paused": [("agent", "research-agent")]}],
+    ReasonCode.POOL_PAUSED: [{"paused": [("pool", "readers")]}],
     ReasonCode.PROVIDER_PAUSED: [
         {"paused": [("provider", "paper-api")]},
         {"paused": [("provider", "paper-api")], "provider": PAPER_API},
@@ -183,7 +185,7 @@ def test_each_denial_has_its_own_code_and_no_other(code: ReasonCode, asked: dict
         {"amount": "1"},
         {"funds": Funds(usdc_free=Usdc("25"), gas_is_enough=True)},
         {"funds": None},
-        {"paused": [("agent", "other-agent"), ("provider", "other-api"), ("category", "api")]},
+        {"paused": [("agent", "other-agent"), ("provider", "other-api"), ("pool", "others")]},
     ],
     ids=[
         "purchase limit",

@@ -31,17 +31,22 @@ ByApprover = Annotated[
 ]
 Reason = Annotated[str | None, typer.Option(help="Why, for the audit log (required).")]
 OfAgent = Annotated[str | None, typer.Option(help="Only this agent's spending.")]
+OfPool = Annotated[str | None, typer.Option(help="Only the spending of this pool's agents.")]
 OfProvider = Annotated[str | None, typer.Option(help="Only spending to this provider.")]
 
 
 def pause(
-    reason: Reason = None, by: By = None, agent: OfAgent = None, provider: OfProvider = None
+    reason: Reason = None,
+    by: By = None,
+    agent: OfAgent = None,
+    pool: OfPool = None,
+    provider: OfProvider = None,
 ) -> None:
     """Stop new spending at once, in every process; funded escrows are followed all the same."""
     reason = ask("Reason", reason, "--reason TEXT")
     by = ask("Your name", by, "--by NAME")
     with opened(act=False) as coordinator:
-        changed = coordinator.pause(reason, by=by, agent=agent, provider=provider)
+        changed = coordinator.pause(reason, by=by, agent=agent, pool=pool, provider=provider)
         _tell_pauses(coordinator, changed, "paused", "it was paused already")
 
 
@@ -49,6 +54,7 @@ def unpause(
     reason: Reason = None,
     by: ByApprover = None,
     agent: OfAgent = None,
+    pool: OfPool = None,
     provider: OfProvider = None,
 ) -> int:
     """Allow spending again, in an approver's name."""
@@ -61,7 +67,7 @@ def unpause(
         if refusal is not None:
             return refuse(refusal, of_refusal(refusal))
         before = len(coordinator.wiring.operations.pauses())
-        coordinator.unpause(reason, by=by, agent=agent, provider=provider)
+        coordinator.unpause(reason, by=by, agent=agent, pool=pool, provider=provider)
         changed = len(coordinator.wiring.operations.pauses()) < before
         _tell_pauses(coordinator, changed, "unpaused", "it was not paused")
     return ExitCode.OK
