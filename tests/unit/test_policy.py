@@ -141,7 +141,8 @@ gas_balance_below_eth = 0.5
         "policy.toml:7: agents.a.per_purchase_limit: write the amount as text",
         "policy.toml:8: agents.a.daily_limit: '1,000' is not an amount",
         "policy.toml:9: agents.a.enabled: ",
-        "policy.toml:11: pools: is not supported yet",
+        "policy.toml:11: pools.x.agents: is missing",
+        "policy.toml:12: pools.x.total_limit: is not supported yet",
         "policy.toml:15: providers.p.address: '0x1234' is not an address",
         "policy.toml:18: escrow.settle: ",
         "policy.toml:19: escrow.create_within: write the time as text",
@@ -202,7 +203,7 @@ def test_malformed_keys_do_not_hide_contradictions() -> None:
 @pytest.mark.parametrize(
     ("text", "line", "path"),
     [
-        ("[pools.x]\n", 3, "pools"),
+        ("[pools.x]\nagents = []\ndaily_limit = '5'\n", 5, "pools.x.daily_limit"),
         ("[tasks.x]\n", 3, "tasks"),
         ("[sessions.x]\n", 3, "sessions"),
         ("[x402]\n", 3, "x402"),
