@@ -18,11 +18,11 @@ from coordinator.ledger.approvals import ApprovalBook
 from coordinator.ledger.audit import AuditLog
 from coordinator.ledger.chain_book import ChainBook
 from coordinator.ledger.differences import differences_in_books
+from coordinator.ledger.gas_book import GasBook
 from coordinator.ledger.journal_book import JournalBook
 from coordinator.ledger.operations import OperationsBook
 from coordinator.ledger.policies import PolicyBook
 from coordinator.ledger.purchases import PurchaseBook
-from coordinator.ledger.steps import StepBook
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +79,7 @@ class Reporter:
     approvals: ApprovalBook
     policies: PolicyBook
     operations: OperationsBook
-    steps: StepBook
+    gas_book: GasBook
     books: ChainBook
     journal: JournalBook
     audit: AuditLog
@@ -90,7 +90,7 @@ class Reporter:
     def gas(self) -> GasReport:
         """The gas balance as the executor last read it, and every wei paid so far."""
         seen = self.operations.balances(self.treasury_address)
-        by_agent, by_step = self.steps.gas_by_agent(), self.steps.gas_by_step()
+        by_agent, by_step = self.gas_book.by_agent(), self.gas_book.by_step()
         if seen is None:
             warning = "the balance was never read: run `coordinator recover` or a worker"
             return GasReport(self.treasury_address, 0, None, None, warning, by_agent, by_step)

@@ -38,7 +38,9 @@ from coordinator.ledger.backup import Backup, back_up
 from coordinator.ledger.bonds import BondBook
 from coordinator.ledger.chain_book import ChainBook
 from coordinator.ledger.database import Database, open_database
+from coordinator.ledger.gas_book import GasBook
 from coordinator.ledger.journal_book import JournalBook
+from coordinator.ledger.lane import LaneBook
 from coordinator.ledger.leases import LeaseBook
 from coordinator.ledger.migrate import migrate
 from coordinator.ledger.operations import Identity, OperationsBook
@@ -378,6 +380,7 @@ class Wiring:
             bonds=self.bonds,
             leases=self.leases,
             steps=self.steps,
+            lane=LaneBook(self.database, self.audit, self.steps),
             purchases=self.purchases,
             approvals=self.approvals,
             policies=self.policies,
@@ -421,7 +424,7 @@ class Wiring:
             approvals=self.approvals,
             policies=self.policies,
             operations=self.operations,
-            steps=self.steps,
+            gas_book=GasBook(self.database),
             books=self.books,
             journal=self.journal,
             audit=self.audit,

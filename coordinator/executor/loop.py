@@ -17,6 +17,7 @@ from coordinator.executor.work import Work
 from coordinator.ledger.approvals import ApprovalBook
 from coordinator.ledger.bonds import BondBook
 from coordinator.ledger.chain_book import ChainBook
+from coordinator.ledger.lane import LaneBook
 from coordinator.ledger.leases import Lease, LeaseBook, new_holder
 from coordinator.ledger.operations import OperationsBook, Pause
 from coordinator.ledger.policies import PolicyBook
@@ -44,6 +45,7 @@ class Executor:
         bonds: BondBook,
         leases: LeaseBook,
         steps: StepBook,
+        lane: LaneBook,
         purchases: PurchaseBook,
         approvals: ApprovalBook,
         policies: PolicyBook,
@@ -73,6 +75,7 @@ class Executor:
         self._sender = Sender(
             chain=chain,
             steps=steps,
+            lane=lane,
             clock=clock,
             ticks=ticks,
             reach=reach,

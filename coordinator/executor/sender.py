@@ -12,6 +12,7 @@ from coordinator.domain.errors import ChainUnavailable
 from coordinator.domain.gas import Fees, bumped_fees
 from coordinator.domain.ports import Chain, Clock, KillPoint, Observation, Reach, Sent, Ticks
 from coordinator.domain.steps import Attempt, Call, Receipt, Step
+from coordinator.ledger.lane import LaneBook
 from coordinator.ledger.leases import Lease
 from coordinator.ledger.steps import StepBook
 
@@ -41,6 +42,7 @@ class Sender:
         *,
         chain: Chain,
         steps: StepBook,
+        lane: LaneBook,
         clock: Clock,
         ticks: Ticks,
         reach: Reach,
@@ -48,6 +50,7 @@ class Sender:
     ) -> None:
         self._chain = chain
         self._steps = steps
+        self._lane = lane
         self._clock = clock
         self._ticks = ticks
         self._reach = reach
@@ -70,7 +73,7 @@ class Sender:
 
     def adopt_nonces(self, lease: Lease, seen: Observation) -> None:
         """Notice a chain that is ahead of the database; spending pauses then."""
-        found = self._steps.adopt_nonces(lease, seen.nonce, self._chain.fill(), now=self._clock())
+        found = self._lane.adopt(lease, seen.nonce, self._chain.fill(), now=self._clock())
         if found:
             log.error("chain_ahead_of_database nonces=%s", found)
 
@@ -144,7 +147,7 @@ class Sender:
         """Close holes in the lane, and sign what a crash or a pause left with a nonce alone."""
         self._head = seen.head.number
         fill, now = self._chain.fill(), self._clock()
-        if repaired := self._steps.repair_lane(lease, seen.nonce, fill, now=now):
+        if repaired := self._lane.repair(lease, seen.nonce, fill, now=now):
             log.warning("lane_repaired nonces=%s", repaired)
         if seen.fees is None:
             return

@@ -17,10 +17,10 @@ from coordinator.ledger.audit import AuditLog
 from coordinator.ledger.audit_export import AuditRow, ExportFile, Head
 from coordinator.ledger.audit_fold import Past
 from coordinator.ledger.database import Database
+from coordinator.ledger.lane import open_lane
 from coordinator.ledger.past_purchases import put_purchase
 from coordinator.ledger.pausing import begin_recovery
 from coordinator.ledger.policies import PolicyBook
-from coordinator.ledger.steps import open_lane
 
 _AT_ONCE: Final = 1000
 _SUBJECT: Final = "audit"

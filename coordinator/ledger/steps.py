@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from sqlalchemy import Connection, Select, func, insert, select, update
+from sqlalchemy import Connection, func, insert, select, update
 
 from coordinator.domain.purchase import Status
 from coordinator.domain.steps import IN_FLIGHT, Attempt, Call, Receipt, Step, StepKind, StepStatus
@@ -15,14 +14,13 @@ from coordinator.ledger import schema as t
 from coordinator.ledger.audit import AuditLog
 from coordinator.ledger.database import Database
 from coordinator.ledger.leases import Lease, fence
-from coordinator.ledger.pausing import begin_recovery, pause_everything
+from coordinator.ledger.pausing import pause_everything
 from coordinator.ledger.policies import PolicyBook
 
 _s = t.steps.c
 _a = t.attempts.c
 _IN_FLIGHT = [status.value for status in IN_FLIGHT]
 _SPENDING = frozenset({StepKind.CREATE, StepKind.LINK})
-_LANE = "lane"
 
 
 class StepBook:
@@ -42,6 +40,7 @@ class StepBook:
         self._policies = policies
         self._chain_id = chain_id
         self._signer = signer
+        self.own = (_s.chain_id == chain_id, _s.signer == signer)
 
     def allocate(
         self, lease: Lease, calls: Sequence[Call], *, nonce_floor: int, now: int
@@ -56,11 +55,11 @@ class StepBook:
             fence(connection, lease)
             if not all(self._still_due(connection, call, now) for call in calls):
                 return []
-            highest = connection.execute(self._highest()).scalar()
+            highest = self.highest_nonce(connection)
             nonce = nonce_floor if highest is None else max(nonce_floor, highest + 1)
             return [
                 Step(
-                    id=self._insert_step(
+                    id=self.insert_step(
                         connection, call, nonce + offset, StepStatus.ALLOCATED, now
                     ),
                     nonce=nonce + offset,
@@ -109,63 +108,6 @@ class StepBook:
                 )
                 kept.append(attempt)
         return kept
-
-    def adopt_nonces(self, lease: Lease, used: int, fill: Call, *, now: int) -> int:
-        """Note nonces below ``used`` that the chain has and no step owns: how many there were.
-
-        The database is behind the chain (it was restored) or somebody else has the key: spending
-        pauses, unknown escrows are adopted, and orders that may have been carried out fail.
-        Nonces that were used before this database first looked are nobody's business.
-        """
-        with self._database.read() as connection:
-            known = self._known_nonces(connection)
-        if known is not None and used <= known:
-            return 0
-        with self._database.write() as connection:
-            fence(connection, lease)
-            known = self._known_nonces(connection)
-            if known is None:
-                open_lane(connection, self._audit, used, now=now)
-                return 0
-            for nonce in range(known, used):
-                self._insert_step(connection, fill, nonce, StepStatus.DISPLACED, now)
-            why = (
-                f"{used - known} transactions of the treasury's key are not in this database:"
-                " it was restored, or somebody else has the key; check it, then unpause"
-            )
-            begin_recovery(connection, self._audit, why, now=now)
-            self._fail_orders(connection, now)
-            self._audit.append(
-                connection, now, "nonces_adopted", "treasury", first=known, last=used - 1
-            )
-            return used - known
-
-    def repair_lane(self, lease: Lease, used: int, fill: Call, *, now: int) -> int:
-        """Give every nonce from ``used`` on that stands empty something to send; how many.
-
-        A nonce that no step owns gets a fill. One whose stranger's transaction is not on the
-        chain any more is ours again.
-        """
-        with self._database.read() as connection:
-            if not self._gaps(connection, used):
-                return 0
-        with self._database.write() as connection:
-            fence(connection, lease)
-            gaps = self._gaps(connection, used)
-            for nonce, step_id in gaps:
-                if step_id is None:
-                    self._insert_step(connection, fill, nonce, StepStatus.ALLOCATED, now)
-                    continue
-                signed = select(_a.hash).where(_a.step_id == step_id)
-                again = connection.execute(signed).first() is not None
-                status = StepStatus.SIGNED if again else StepStatus.ALLOCATED
-                connection.execute(
-                    update(t.steps).where(_s.id == step_id).values(status=status.value)
-                )
-            self._audit.append(
-                connection, now, "lane_repaired", "treasury", nonces=[nonce for nonce, _ in gaps]
-            )
-            return len(gaps)
 
     def in_flight(self) -> list[Step]:
         """Steps that could still be mined, in nonce order."""
@@ -252,74 +194,15 @@ class StepBook:
             )
             return True
 
-    def gas_by_agent(self) -> dict[str, int]:
-        """Wei paid for mined transactions, by agent; the treasury's own under an empty name."""
-        query = (
-            select(
-                func.coalesce(t.purchases.c.agent, ""),
-                _a.gas_used,
-                _a.effective_gas_price,
-                _a.l1_fee_wei,
-            )
-            .join(t.steps, _s.id == _a.step_id)
-            .outerjoin(t.purchases, t.purchases.c.id == _s.purchase_id)
-            .where(_a.gas_used.is_not(None))
-        )
-        sums: dict[str, int] = {}
-        with self._database.read() as connection:
-            for agent, used, price, l1_fee in connection.execute(query):
-                sums[agent] = sums.get(agent, 0) + used * price + l1_fee
-        return sums
+    def highest_nonce(self, connection: Connection) -> int | None:
+        """The highest nonce that a step owns; None without any."""
+        query = select(func.max(_s.nonce)).where(*self.own)
+        return connection.execute(query).scalar()
 
-    def gas_by_step(self) -> dict[str, tuple[int, int, int]]:
-        """(count, gas used, wei) of mined transactions, by step kind."""
-        query = (
-            select(_s.kind, _a.gas_used, _a.effective_gas_price, _a.l1_fee_wei)
-            .join(t.steps, _s.id == _a.step_id)
-            .where(_a.gas_used.is_not(None))
-        )
-        sums: dict[str, tuple[int, int, int]] = {}
-        with self._database.read() as connection:
-            for kind, used, price, l1_fee in connection.execute(query):
-                count, gas, wei = sums.get(kind, (0, 0, 0))
-                sums[kind] = (count + 1, gas + used, wei + used * price + l1_fee)
-        return sums
-
-    def _highest(self) -> Select[Any]:
-        return select(func.max(_s.nonce)).where(
-            _s.chain_id == self._chain_id, _s.signer == self._signer
-        )
-
-    def _known_nonces(self, connection: Connection) -> int | None:
-        """The nonce after the last that this database knows of; None before it ever looked."""
-        highest = connection.execute(self._highest()).scalar()
-        return _lane_opened_at(connection) if highest is None else int(highest) + 1
-
-    def _gaps(self, connection: Connection, used: int) -> list[tuple[int, int | None]]:
-        """(nonce, its displaced step or None) of the lane from ``used`` on."""
-        query = select(_s.nonce, _s.id, _s.status).where(
-            _s.chain_id == self._chain_id, _s.signer == self._signer, _s.nonce >= used
-        )
-        owned = {row.nonce: row for row in connection.execute(query)}
-        gaps: list[tuple[int, int | None]] = []
-        for nonce in range(used, max(owned, default=used - 1) + 1):
-            row = owned.get(nonce)
-            if row is None or row.status == StepStatus.DISPLACED.value:
-                gaps.append((nonce, row.id if row is not None else None))
-        return gaps
-
-    def _has_events(self, connection: Connection, step: Step) -> bool:
-        hashes = [attempt.hash for attempt in step.attempts]
-        return any(
-            connection.execute(
-                select(table.c.tx_hash).where(table.c.tx_hash.in_(hashes)).limit(1)
-            ).first()
-            for table in (t.journal, t.escrow_events)
-        )
-
-    def _insert_step(
+    def insert_step(
         self, connection: Connection, call: Call, nonce: int, status: StepStatus, now: int
     ) -> int:
+        """Give ``call`` the nonce, in the caller's transaction; the step's id."""
         made = connection.execute(
             insert(t.steps).values(
                 chain_id=self._chain_id,
@@ -340,17 +223,14 @@ class StepBook:
         assert made.inserted_primary_key is not None
         return int(made.inserted_primary_key[0])
 
-    def _fail_orders(self, connection: Connection, now: int) -> None:
-        """End orders that own no step: nobody knows whether the chain has carried them out."""
-        stepped = select(_s.reference).where(_s.reference.is_not(None))
-        o = t.orders.c
-        waiting = select(o.id).where(o.status == "approved", o.id.not_in(stepped))
-        why = "the database is behind the chain: order it again if it was not carried out"
-        for order_id in connection.execute(waiting).scalars().all():
+    def _has_events(self, connection: Connection, step: Step) -> bool:
+        hashes = [attempt.hash for attempt in step.attempts]
+        return any(
             connection.execute(
-                update(t.orders).where(o.id == order_id).values(status="failed", message=why)
-            )
-            self._audit.append(connection, now, "order_failed", order_id, why=why)
+                select(table.c.tx_hash).where(table.c.tx_hash.in_(hashes)).limit(1)
+            ).first()
+            for table in (t.journal, t.escrow_events)
+        )
 
     def _still_due(self, connection: Connection, call: Call, now: int) -> bool:
         if call.purchase_id is None:
@@ -387,8 +267,7 @@ class StepBook:
         self._audit.append(connection, now, f"order_{status}", step.call.reference, why=why)
 
     def _load(self, connection: Connection, where: Any) -> list[Step]:
-        own = (_s.chain_id == self._chain_id, _s.signer == self._signer)
-        rows = connection.execute(select(t.steps).where(where, *own).order_by(_s.nonce)).all()
+        rows = connection.execute(select(t.steps).where(where, *self.own).order_by(_s.nonce)).all()
         attempts: dict[int, list[Any]] = {}
         query = select(t.attempts).where(_a.step_id.in_([row.id for row in rows]))
         for attempt in connection.execute(query.order_by(_a.signed_at, _a.max_fee_per_gas)):
@@ -427,19 +306,6 @@ class StepBook:
         window_ends = ends.scalar()
         early = window_ends is None or now <= window_ends
         return early and ("provider", provider_name) in paused
-
-
-def open_lane(connection: Connection, audit: AuditLog, first: int, *, now: int) -> None:
-    """Note that the lane begins at nonce ``first``: what was used before is not ours to miss."""
-    audit.append(connection, now, "lane_opened", _LANE, first=first)
-
-
-def _lane_opened_at(connection: Connection) -> int | None:
-    query = select(t.audit.c.body).where(
-        t.audit.c.subject == _LANE, t.audit.c.event == "lane_opened"
-    )
-    body = connection.execute(query.order_by(t.audit.c.seq.desc()).limit(1)).scalar()
-    return int(json.loads(body)["first"]) if body is not None else None
 
 
 def _step(row: Any, attempts: Sequence[Any]) -> Step:

@@ -109,7 +109,7 @@ def _new_nonce_for_an_old_step(stack: ExitStack) -> None:
                 if state is not None and state.held_since_block is None:
                     query = select(t.attempts.c.step_id).where(t.attempts.c.hash == attempt.hash)
                     step_id = connection.execute(query).scalar()
-                    highest = connection.execute(self._steps._highest()).scalar_one()
+                    highest = self._steps.highest_nonce(connection)
                     connection.execute(delete(t.attempts).where(t.attempts.c.hash == attempt.hash))
                     connection.execute(
                         update(t.steps)

@@ -82,8 +82,9 @@ class Simulation:
     def reorg(self, depth: int) -> None:
         """Replace the last ``depth`` blocks by empty ones; their transactions are mined after.
 
-        The coordinator stops when what it believed is undone: for it to look on, set
-        COORDINATOR_CONFIRMATIONS above ``depth``.
+        The coordinator follows. Here every block is final at once, and a final one that is undone
+        pauses spending: for a reorganisation of the everyday kind set COORDINATOR_FINALITY above
+        ``depth``.
         """
         self.node.reorg(depth)
         self.mine()
