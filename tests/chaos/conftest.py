@@ -54,7 +54,7 @@ def make_world(
     def make(**parameters: Any) -> World:
         world = _make_plain_world(**parameters)
         leaks.guard(world._secrets.values())
-        leaks.watch(world)
+        leaks.watch(world.folder, world.database)
         return world
 
     yield make

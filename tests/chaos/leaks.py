@@ -7,7 +7,6 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from tests.integration.stores import is_postgresql, rows, tables
-from tests.integration.world import World
 
 
 class Leaks:
@@ -15,7 +14,8 @@ class Leaks:
 
     def __init__(self) -> None:
         self._secrets: set[str] = set()
-        self._worlds: list[World] = []
+        self._folders: list[Path] = []
+        self._databases: list[str] = []
         self._found: list[str] = []
         self.looked_at: set[str] = set()
 
@@ -23,9 +23,11 @@ class Leaks:
         """Look for these secrets, given in hex with or without 0x, in every spelling."""
         self._secrets |= {secret.removeprefix("0x").lower() for secret in secrets}
 
-    def watch(self, world: World) -> None:
-        """Look into the world's databases at every ``look_into_databases``."""
-        self._worlds.append(world)
+    def watch(self, folder: Path, database: str = "") -> None:
+        """Look into the folder's databases, and the tables of ``database`` if it is no file."""
+        self._folders.append(folder)
+        if is_postgresql(database):
+            self._databases.append(database)
 
     def look_at(self, where: str, content: bytes | str) -> None:
         """Note every secret in the content, as text of any case or as the bytes that it means."""
@@ -37,17 +39,16 @@ class Leaks:
                 self._found.append(where)
 
     def look_into_databases(self) -> None:
-        """Look into the database files and what stands beside them, or into every table's rows."""
-        for world in self._worlds:
-            for path in sorted(world.folder.glob("*.db*")):
+        """Look into the database files, what stands beside them, and backups."""
+        for folder in self._folders:
+            for path in sorted(folder.glob("*.db*")):
                 self.look_at(path.name, path.read_bytes())
 
     def look_into_tables(self) -> None:
-        """Look into every row of databases that are not files; while they are there."""
-        for world in self._worlds:
-            if is_postgresql(world.database):
-                for table in tables(world.database):
-                    self.look_at(table, repr(rows(world.database, f'SELECT * FROM "{table}"')))
+        """Look into every row of databases that are no files, while they are there."""
+        for database in self._databases:
+            for table in tables(database):
+                self.look_at(table, repr(rows(database, f'SELECT * FROM "{table}"')))
 
     def look_at_process(self, process: subprocess.Popen[str]) -> None:
         """Look at a process's command line, which everybody on the machine can read."""

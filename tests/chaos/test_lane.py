@@ -12,6 +12,7 @@ from hexbytes import HexBytes
 
 from coordinator import Usdc
 from coordinator.chain.anvil import Anvil
+from coordinator.chain.rpc import Rpc
 from coordinator.domain.errors import ChainUnavailable
 from coordinator.domain.gas import Fees
 from coordinator.domain.ports import KillPoint
@@ -92,7 +93,7 @@ def test_a_create_dropped_before_its_link_is_put_back_under_it(world: World) -> 
 def test_a_pool_lost_with_its_node_is_sent_again(tmp_path: Path) -> None:
     state = tmp_path / "state.json"
     with Anvil.start(state=state) as first:
-        chain = LocalChain(first.url, tmp_path / "deployments")
+        chain = LocalChain(Rpc([first.url]), tmp_path / "deployments")
         world = World(chain, tmp_path)
         try:
             world.fund("1.00")

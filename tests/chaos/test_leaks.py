@@ -36,8 +36,10 @@ def test_every_spelling_of_a_secret_is_found(planted: Leaks, spelling: str | byt
 
 
 def test_a_secret_on_a_command_line_is_found(planted: Leaks) -> None:
-    program = [sys.executable, "-c", "input()", SECRET]
-    with subprocess.Popen(program, stdin=subprocess.PIPE, text=True) as child:
+    program = [sys.executable, "-c", "input(print('here', flush=True))", SECRET]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    with subprocess.Popen(program, text=True, **pipes) as child:
+        assert child.stdout is not None and child.stdout.readline() == "here\n"
         planted.look_at_process(child)
         child.communicate("\n")
     with pytest.raises(AssertionError, match="command line"):

@@ -589,7 +589,7 @@ def test_the_environment_of_these_tests_starts(start: Callable[..., None], path:
         ({"COORDINATOR_MAX_FEE_GWEI": "cheap"}, "COORDINATOR_MAX_FEE_GWEI: "),
         ({"COORDINATOR_LOG_LEVEL": "loud"}, "COORDINATOR_LOG_LEVEL: "),
         ({"COORDINATOR_DATABASE_URL": "coordinator.db"}, "COORDINATOR_DATABASE_URL must be"),
-        ({"COORDINATOR_DATABASE_URL": "postgresql://h/d"}, "COORDINATOR_DATABASE_URL must be"),
+        ({"COORDINATOR_DATABASE_URL": "mysql://h/d"}, "COORDINATOR_DATABASE_URL must be"),
     ],
     ids=shown,
 )

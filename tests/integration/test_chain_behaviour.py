@@ -134,7 +134,7 @@ def test_ten_percent_more_replaces(wallet: Wallet) -> None:
 @pytest.mark.parametrize("fee", [GWEI * 2, GWEI * 3 // 2])
 def test_not_more_does_not_replace(wallet: Wallet, fee: int) -> None:
     old = wallet.send(0)
-    assert wallet.send(0, value=2, maxFeePerGas=fee) is Sent.NONCE_USED
+    assert wallet.send(0, value=2, maxFeePerGas=fee) is Sent.UNDERPRICED
     assert [tx["hash"] for tx in wallet.chain.pool(wallet.address)] == [old]
 
 
@@ -148,7 +148,7 @@ def test_less_than_ten_percent_on_either_fee_does_not_replace(
     strict(wallet.chain, "any higher fee replaces")
     old = wallet.send(0)
     said = wallet.send(0, maxFeePerGas=fee, maxPriorityFeePerGas=tip)
-    assert said is Sent.NONCE_USED
+    assert said is Sent.UNDERPRICED
     assert [tx["hash"] for tx in wallet.chain.pool(wallet.address)] == [old]
 
 

@@ -328,6 +328,7 @@ def test_an_export_gives_back_who_asked_why_and_who_allowed_it(
         lost = world.get(made[name])
         assert (lost.status, lost.escrow_id) == (status, None)
         assert lost.reason is not None and "another key" in lost.reason.message
+        world.round()
         assert world.hold(lost) == ("voided", ZERO)
     freed = {AGENT: Usdc("84"), "data-agent": ZERO}
     for agent, (held, spent) in agents.items():

@@ -18,7 +18,7 @@ from coordinator import InvalidRequest, Purchase, Usdc
 from coordinator.domain.errors import ConfigurationError, LedgerUnavailable
 from coordinator.domain.usdc import ZERO
 from coordinator.ledger.audit_export import Head
-from tests.integration.stores import file_of, url_of
+from tests.integration.stores import file_of, on_postgresql, url_of
 from tests.integration.world import World
 
 PAYEE = "0x5aAeb6053F3E94C9b9A09f33669435E7Ef1BeAed"
@@ -102,7 +102,7 @@ def test_no_file_is_ever_replaced_by_a_copy(world: World, tmp_path: Path) -> Non
 
 
 def test_a_database_without_a_first_use_is_not_copied(world: World, tmp_path: Path) -> None:
-    fresh = world.open(tmp_path / "fresh.db")
+    fresh = world.open(world.store.url("fresh"))
     with pytest.raises(InvalidRequest, match="nothing to back up"):
         fresh.backup(tmp_path / "copy.db")
 
@@ -134,13 +134,12 @@ def test_a_copy_of_an_edited_audit_log_is_kept_and_says_so(world: World, tmp_pat
     assert (tmp_path / "copy.db").exists()
 
 
-def test_other_databases_have_their_own_tools(
-    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@on_postgresql
+def test_other_databases_have_their_own_tools(world: World, tmp_path: Path) -> None:
     world.fund()
-    monkeypatch.setattr(world.wiring.database.engine.dialect, "name", "postgresql")
     with pytest.raises(ConfigurationError, match="pg_dump"):
-        world.wiring.database.copy_to(tmp_path / "copy.db")
+        world.coordinator.backup(tmp_path / "copy.db")
+    assert not (tmp_path / "copy.db").exists()
 
 
 def test_copies_made_while_purchases_are_asked_for_are_consistent(
