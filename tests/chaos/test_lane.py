@@ -22,7 +22,7 @@ from tests.chaos import fault_proxy as faults
 from tests.chaos.evidence import check_lane, fundings, lane
 from tests.chaos.fault_proxy import FaultProxy
 from tests.integration.local_chain import LocalChain
-from tests.integration.stores import on_both
+from tests.integration.stores import Store, on_both
 from tests.integration.world import World
 
 pytestmark = on_both
@@ -90,11 +90,11 @@ def test_a_create_dropped_before_its_link_is_put_back_under_it(world: World) -> 
     check_funded_once(world, asked)
 
 
-def test_a_pool_lost_with_its_node_is_sent_again(tmp_path: Path) -> None:
+def test_a_pool_lost_with_its_node_is_sent_again(tmp_path: Path, store: Store) -> None:
     state = tmp_path / "state.json"
     with Anvil.start(state=state) as first:
         chain = LocalChain(Rpc([first.url]), tmp_path / "deployments")
-        world = World(chain, tmp_path)
+        world = World(chain, tmp_path, store)
         try:
             world.fund("1.00")
             asked = world.buy_and_send()
