@@ -205,7 +205,8 @@ class Invariants:
 
     def _check_allowance(self) -> None:
         """Purchases never take each other's allowance."""
-        if self._s.faults.struck["allowance_gone"]:
+        struck = self._s.faults.struck
+        if struck["allowance_gone"] or struck["foreign_transaction"]:
             return
         found = self.rows("SELECT purchase_id FROM steps WHERE revert_reason LIKE '%allowance%'")
         self._hold(not found, "no purchase takes another's allowance", found)
