@@ -270,7 +270,8 @@ class StepBook:
         rows = connection.execute(select(t.steps).where(where, *self.own).order_by(_s.nonce)).all()
         attempts: dict[int, list[Any]] = {}
         query = select(t.attempts).where(_a.step_id.in_([row.id for row in rows]))
-        for attempt in connection.execute(query.order_by(_a.signed_at, _a.max_fee_per_gas)):
+        # Each attempt pays more than the one before it, whatever the clock did in between.
+        for attempt in connection.execute(query.order_by(_a.max_fee_per_gas)):
             attempts.setdefault(attempt.step_id, []).append(attempt)
         return [_step(row, attempts.get(row.id, [])) for row in rows]
 

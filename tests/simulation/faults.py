@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from functools import partial
+from typing import TYPE_CHECKING, Final
 
 from coordinator.chain.abi import kernel_abi, token_abi
 from coordinator.chain.simulated import genesis
@@ -34,20 +35,9 @@ _ARMED = (
 def kinds(s: Simulation) -> list[Callable[[], None]]:
     """Every kind of fault; a kind that stands twice comes twice as often."""
     return [
-        *(lambda name=name: _arm(s, name) for name in _ARMED),
-        *[lambda: _kill_at(s)] * 3,
-        lambda: _lag(s),
-        lambda: _lie(s),
-        lambda: _drop(s),
-        lambda: _spike(s),
-        lambda: _gas(s),
-        lambda: _allowance(s),
-        lambda: _foreign(s),
-        lambda: _clock(s),
-        lambda: _token(s),
-        lambda: _kernel(s),
-        lambda: _blacklist(s),
-        lambda: _deposit(s),
+        *(partial(_arm, s, name) for name in _ARMED),
+        *[partial(_kill_at, s)] * 3,
+        *(partial(act, s) for act in ACTS.values()),
     ]
 
 
@@ -143,3 +133,30 @@ def _deposit(s: Simulation) -> None:
 
 def _to(address: str, data: str) -> dict[str, str]:
     return {"to": address, "data": data}
+
+
+ACTS: Final = {
+    "lag": _lag,
+    "lie": _lie,
+    "drop": _drop,
+    "spike": _spike,
+    "gas": _gas,
+    "allowance": _allowance,
+    "foreign": _foreign,
+    "clock": _clock,
+    "token": _token,
+    "kernel": _kernel,
+    "blacklist": _blacklist,
+    "deposit": _deposit,
+}
+NAMES: Final = ("kill_at", *sorted(set(_ARMED)), *ACTS)
+
+
+def strike(s: Simulation, name: str) -> None:
+    """Arm or do the fault of this name."""
+    if name in ACTS:
+        ACTS[name](s)
+    elif name == "kill_at":
+        _kill_at(s)
+    else:
+        _arm(s, name)

@@ -308,6 +308,7 @@ class Invariants:
         self._hold(not self._open(), "every purchase comes to an end", self._open())
         self._check_audit()
         self._check_fundings()
+        self._check_secrets()
         process = self._s._process(0)
         found = process.coordinator.reconcile().discrepancies
         known = ("unexplained_outflow", "unknown_escrow")
@@ -342,6 +343,15 @@ class Invariants:
             and log["topics"][2].endswith(genesis.ACCOUNTS[7][2:].lower())
         )
         self._hold(withdrawn <= self._s.withdrawals, "a withdrawal is carried out once", withdrawn)
+
+    def _check_secrets(self) -> None:
+        """Neither the key nor the id secret is in the database, as text or as bytes."""
+        for file in sorted(self._s.folder.iterdir()):
+            content = file.read_bytes()
+            for name, secret in self._s.secrets.items():
+                digits = secret.removeprefix("0x").lower()
+                found = digits.encode() in content.lower() or bytes.fromhex(digits) in content
+                self._hold(not found, "no secret is in the database", (name, file.name))
 
     def _read(self, to: str, data: str, number: int) -> int:
         return int(self._call(to, data, number), 16)

@@ -10,6 +10,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from hashlib import sha256
 from pathlib import Path
 from typing import Final
@@ -28,6 +29,7 @@ from coordinator.domain.errors import (
 )
 from coordinator.domain.policy import Policy
 from coordinator.domain.usdc import Usdc
+from tests.simulation.faults import kinds, strike
 from tests.simulation.invariants import Broken, Invariants
 from tests.simulation.parts import Faults, Killed, Process, Time
 
@@ -109,16 +111,16 @@ class Simulation:
     def step(self) -> None:
         """One thing happens, chosen by the seed; Broken when an invariant does not hold."""
         with self._seeded():
-            name, act = self._choose()
+            (name,) = self.rng.choices(list(self.ACTIONS), list(self.ACTIONS.values()))
             self.trail.append(name)
-            self._survive(act)
+            self._survive(partial(self._act, name))
             self.invariants.check()
 
     def do(self, name: str) -> None:
-        """One named thing happens, as ``step`` chooses them; for state machines."""
+        """The thing of this name happens, an action or a fault; for state machines."""
         with self._seeded():
             self.trail.append(name)
-            self._survive(self.actions[name][1])
+            self._survive(partial(self._act, name))
             self.invariants.check()
 
     def heal(self) -> None:
@@ -209,34 +211,32 @@ class Simulation:
 
     # What happens.
 
-    def _choose(self) -> tuple[str, Callable[[], None]]:
-        names = list(self.actions)
-        weights = [self.actions[name][0] for name in names]
-        (name,) = self.rng.choices(names, weights)
-        return name, self.actions[name][1]
+    def _act(self, name: str) -> None:
+        if name in self.ACTIONS:
+            getattr(self, f"_{name}")()
+        else:
+            strike(self, name)
 
-    @property
-    def actions(self) -> dict[str, tuple[int, Callable[[], None]]]:
-        """What may happen, and how often."""
-        return {
-            "round": (38, self._round),
-            "mine": (26, self._mine),
-            "request": (14, self._request),
-            "approve": (5, self._approve),
-            "provider": (14, self._provider_acts),
-            "settle": (6, self._settle),
-            "dispute": (1, self._dispute),
-            "resolve": (1, self._resolve),
-            "cancel": (2, self._cancel),
-            "withdraw": (1, self._withdraw),
-            "pause": (1, self._pause),
-            "unpause": (9, self._unpause),
-            "reconcile": (1, self._reconcile),
-            "time": (5, self._pass_time),
-            "fault": (10, self._fault),
-            "reorg": (5, self._reorg),
-            "kill": (2, self._kill),
-        }
+    # What may happen, and how often.
+    ACTIONS: Final = {
+        "round": 38,
+        "mine": 26,
+        "request": 14,
+        "approve": 5,
+        "provider": 14,
+        "settle": 6,
+        "dispute": 1,
+        "resolve": 1,
+        "cancel": 2,
+        "withdraw": 1,
+        "pause": 1,
+        "unpause": 9,
+        "reconcile": 1,
+        "time": 5,
+        "fault": 10,
+        "reorg": 5,
+        "kill": 2,
+    }
 
     def _round(self) -> None:
         self._any.wiring.executor.run_once()
@@ -313,7 +313,7 @@ class Simulation:
             return None
         return STATES[int(answer[2 + 64 * 3 : 2 + 64 * 4], 16)]
 
-    def _provider_acts(self) -> None:
+    def _provider(self) -> None:
         found = self._escrow(EscrowState.FUNDED, EscrowState.STARTED)
         if found is None:
             return
@@ -384,7 +384,7 @@ class Simulation:
     def _reconcile(self) -> None:
         self._any.coordinator.reconcile()
 
-    def _pass_time(self) -> None:
+    def _time(self) -> None:
         self.time.go(self.rng.choice((5, 5, 30, 30, 60, 60, 600, 1800, 3600, _DAY // 3)))
 
     def _kill(self) -> None:
@@ -395,12 +395,7 @@ class Simulation:
     # Faults.
 
     def _fault(self) -> None:
-        self.rng.choice(self._fault_kinds())()
-
-    def _fault_kinds(self) -> list[Callable[[], None]]:
-        from tests.simulation.faults import kinds
-
-        return kinds(self)
+        self.rng.choice(kinds(self))()
 
     def _reorg(self) -> None:
         if self.rng.random() < 0.7:

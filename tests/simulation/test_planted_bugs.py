@@ -1,0 +1,46 @@
+"""Each bug that is planted on purpose is found, and by the invariant that it breaks."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.simulation.invariants import Broken
+from tests.simulation.planted import BUGS, planted
+from tests.simulation.simulation import run
+
+STEPS = 300
+UNSTORED = "no chain transaction without a stored attempt"
+# A seed that finds it soon, and the invariant by which it is found.
+FOUND_BY = {
+    "allowance-raced": (3, "no purchase takes another's allowance"),
+    "nonce-from-the-chain": (1, UNSTORED),
+    "hold-ended-by-clock": (1, "a hold lasts until its purchase ends"),
+    "hold-ended-when-mined": (26, "a hold ends at most once"),
+    "receipt-trusted-unsealed": (10, "an executor or a caller was stopped"),
+    "new-nonce-for-an-old-step": (5, UNSTORED),
+    "posted-in-todays-window": (1, "a hold stays in the window of its instant"),
+    "unknown-means-failed": (5, "a hold ends at most once"),
+    "sent-before-stored": (9, UNSTORED),
+    "journal-not-rolled-back": (2, "the journal equals the chain"),
+    "limit-checked-against-spent-alone": (1, "no admission exceeds a limit"),
+    "evidence-not-taken-back": (2, "evidence stands on the chain"),
+    "fee-not-booked": (2, "an escrow's journal equals the vault"),
+}
+
+
+def test_every_bug_is_looked_for() -> None:
+    assert FOUND_BY.keys() == BUGS.keys()
+    assert len(BUGS) >= 10
+
+
+@pytest.mark.parametrize("bug", FOUND_BY)
+def test_the_bug_is_found(bug: str) -> None:
+    seed, invariant = FOUND_BY[bug]
+    with planted(bug), pytest.raises(Broken) as found:
+        run(seed, STEPS)
+    assert str(found.value).startswith(invariant)
+
+
+@pytest.mark.parametrize("seed", sorted({seed for seed, _ in FOUND_BY.values()}))
+def test_without_a_bug_the_same_seeds_find_nothing(seed: int) -> None:
+    run(seed, STEPS)
