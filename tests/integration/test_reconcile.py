@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from coordinator import Usdc
 from coordinator.chain.abi import kernel_abi, token_abi
 from coordinator.chain.actp import ActpRail
@@ -253,3 +255,34 @@ def test_an_escrow_whose_amount_was_changed_with_our_key_elsewhere_is_not_funded
     assert chain.state(escrow_id) is EscrowState.CANCELLED
     assert chain.balance(world.treasury) == Usdc("1000")
     world.check_nothing_spent()
+
+
+def test_an_interrupted_comparison_goes_on_where_it_stopped_and_keeps_what_it_found(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    purchase = world.fund()
+    world.chain.mine(12)
+    world.go()
+    world.edit("UPDATE journal SET amount = 1 WHERE escrow_key = ?", purchase.escrow_key)
+    monkeypatch.setattr("coordinator.reconciler._RANGE_MAX", 3)
+    (first,) = (e.block_number for e in world.entries() if e.escrow_key == purchase.escrow_key)
+    reached: list[int] = []
+
+    def stop(_: int, until: int, to: int) -> None:
+        reached.append(until)
+        if until > first + 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        world.coordinator.reconcile(from_block=1, progress=stop)
+    assert reached[-1] < world.chain.height
+    world.restart()
+    went_on: list[int] = []
+    found = world.coordinator.reconcile(
+        from_block=1, progress=lambda _, until, to: went_on.append(until)
+    )
+    assert min(went_on) > reached[-1]
+    assert went_on[-1] == world.chain.height
+    assert [d.kind for d in found.discrepancies].count("entry_differs") == 1
+    # A comparison that came to its end begins anew.
+    assert world.rows("SELECT count(*) FROM rescans") == [(0,)]
