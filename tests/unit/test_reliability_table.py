@@ -30,12 +30,20 @@ def file_of(name: str) -> Path:
     raise AssertionError(f"there is no {name}")
 
 
-def runs_on_postgresql(path: Path, test: str) -> bool:
+def marks_of(path: Path, test: str) -> set[str]:
+    """The databases that the test's module and its own decorators name."""
     source = path.read_text()
-    before = source.partition(f"def {test}(")[0].rpartition("\n\n\n")[2]
-    marked = re.search(r"^pytestmark = .*on_(both|postgresql)", source, re.M)
-    both = 'params=("sqlite", "postgresql")' in source or "on_both" in before
-    return bool(marked) or both or ("ON_SQLITE" in source and "ON_SQLITE" not in before)
+    decorators = source.partition(f"def {test}(")[0].rpartition("\n\n\n")[2]
+    found = re.findall(r"^pytestmark = .*(on_\w+)", source, re.M)
+    return {m.lower() for m in (*found, *re.findall(r"^@(on_\w+)$", decorators, re.M | re.I))}
+
+
+def runs_on_postgresql(path: Path, test: str) -> bool:
+    return bool(marks_of(path, test) & {"on_both", "on_postgresql"})
+
+
+def runs_on_sqlite(path: Path, test: str) -> bool:
+    return "on_postgresql" not in marks_of(path, test)
 
 
 def test_every_fault_has_a_row_with_five_cells_that_say_something() -> None:
@@ -59,6 +67,8 @@ def test_the_tests_that_a_row_names_exist_and_run_on_its_database(row: list[str]
         assert named or postgresql.startswith("–: ")
     for name, test in {*NAMED.findall(sqlite), *named}:
         assert f"def {test}(" in file_of(name).read_text(), test
+    for name, test in NAMED.findall(sqlite):
+        assert runs_on_sqlite(file_of(name), test), f"{test} runs on PostgreSQL alone"
     for name, test in named:
         assert runs_on_postgresql(file_of(name), test), f"{test} runs on SQLite alone"
 

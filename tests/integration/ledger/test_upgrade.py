@@ -4,19 +4,32 @@ from __future__ import annotations
 
 import json
 from hashlib import sha256
+from pathlib import Path
+
+from alembic import command
+from alembic.config import Config
 
 from coordinator import Coordinator, Usdc
 from coordinator.domain.canonical import canonical_json
-from coordinator.domain.chain_events import EscrowState
+from coordinator.domain.chain_events import EscrowState, EventKind
+from coordinator.domain.escrow_key import service_hash
+from coordinator.domain.purchase import Purchase
+from coordinator.domain.steps import Attempt, Call, StepKind
+from coordinator.ledger import migrate as migrations
+from coordinator.ledger.database import open_database
 from coordinator.ledger.migrate import HEAD, revision
 from tests.integration.ledger.chain_feed import ChainFeed
 from tests.integration.ledger.conftest import Opener
-from tests.integration.ledger.deciding import ask, edit, rows
-from tests.integration.stores import on_both
+from tests.integration.ledger.deciding import PROVIDER, ask, edit, rows
+from tests.integration.ledger.test_migrations import schema
+from tests.integration.stores import Store, on_both
 
 pytestmark = on_both
 
-_KEPT = ("purchases", "holds", "hold_charges", "counters", "journal", "escrows", "approvals")
+_KEPT = (
+    *("purchases", "holds", "hold_charges", "counters", "journal", "escrows", "approvals"),
+    *("idempotency_keys", "steps", "attempts", "leases", "audit"),
+)
 _ENTRY = "block_number, block_hash, log_index, tx_hash, at, kind, debit, credit, amount, escrow_key"
 
 
@@ -59,7 +72,49 @@ def kept(database: str) -> dict[str, list[tuple[object, ...]]]:
     return {t: sorted(rows(database, f"SELECT * FROM {t}"), key=repr) for t in _KEPT}
 
 
-def test_an_upgrade_keeps_purchases_in_flight(opener: Opener, database: str) -> None:
+def make_at_the_first_version(database: str) -> str:
+    """A fresh database as the first migration alone leaves it."""
+    config = Config()
+    config.set_main_option("script_location", str(Path(migrations.__file__).parent / "migrations"))
+    opened = open_database(database)
+    with opened.write() as connection:
+        config.attributes["connection"] = connection
+        command.upgrade(config, "0001")
+    opened.close()
+    return database
+
+
+def sign_create_and_link(coordinator: Coordinator, purchase: Purchase, escrow_id: str) -> None:
+    """Leave both steps in flight, each with its stored bytes."""
+    wiring = coordinator.wiring
+    lease = wiring.leases.acquire("one", seconds=60)
+    assert lease is not None
+    calls = [
+        Call(
+            kind=kind,
+            to=PROVIDER,
+            data="0x",
+            gas_limit=1,
+            purchase_id=purchase.id,
+            escrow_id=escrow_id,
+            usdc=usdc,
+        )
+        for kind, usdc in ((StepKind.CREATE, None), (StepKind.LINK, purchase.amount))
+    ]
+    steps = wiring.steps.allocate(lease, calls, nonce_floor=0, now=wiring.clock())
+    books = wiring.books.cursor()
+    assert books is not None
+    # The feed names a transaction after its block: the create is the next one's.
+    fees = {"max_fee_per_gas": 2, "max_priority_fee_per_gas": 1}
+    signed = [
+        (step, Attempt(hash=f"0x{books.number + 1 + number:064x}", raw="0x02", **fees))
+        for number, step in enumerate(steps)
+    ]
+    fill = Call(kind=StepKind.FILL, to=PROVIDER, data="0x", gas_limit=1)
+    assert len(wiring.steps.store_attempts(lease, signed, fill=fill, now=wiring.clock())) == 2
+
+
+def test_an_upgrade_keeps_purchases_in_flight(opener: Opener, database: str, store: Store) -> None:
     coordinator = opener()
     feed = ChainFeed(coordinator)
     feed.open("1000")
@@ -72,9 +127,22 @@ def test_an_upgrade_keeps_purchases_in_flight(opener: Opener, database: str) -> 
         feed.move(purchase, EscrowState.DELIVERED)
     feed.settle(settled)
     feed.finalise()
-    waiting = ask(agent, "75.00")
+    waiting, created = ask(agent, "75.00"), ask(agent, "9.00")
+    sign_create_and_link(coordinator, created, "0x" + "cc" * 32)
+    feed._apply(
+        {
+            "kind": EventKind.ESCROW_CREATED,
+            "escrow_id": "0x" + "cc" * 32,
+            "provider": created.provider,
+            "amount": created.amount,
+            "service_hash": service_hash(created.service),
+            "deadline": 90_000,
+        }
+    )
+    assert coordinator.get(created.id).status == "created"
     books = coordinator.wiring.books.cursor()
     take_back_to_the_first_schema(coordinator, database)
+    assert schema(database) == schema(make_at_the_first_version(store.make(store.url("first"))))
     before = kept(database)
     coordinator.close()
 
@@ -83,6 +151,12 @@ def test_an_upgrade_keeps_purchases_in_flight(opener: Opener, database: str) -> 
     assert revision(wiring.database) == HEAD
     assert kept(database) == before
     assert wiring.audit.verify().faults == ()
+    assert len(wiring.steps.in_flight()) == 2
+    assert not rows(
+        database,
+        "SELECT escrow_id FROM escrows WHERE escrow_id NOT IN"
+        " (SELECT escrow_id FROM escrow_events)",
+    )
     # What led to the rows is not known any more: nothing below can be taken back.
     assert wiring.books.final() == wiring.books.cursor() == books
 
