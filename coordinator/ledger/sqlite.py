@@ -34,7 +34,8 @@ class SqliteDatabase:
         self.path = _file_of(url)
         self._timeout = lock_timeout_seconds
         self._turns = Turns()
-        self._lock_file: int | None = None
+        self._queue = _FileLock(self.path.with_name(self.path.name + ".queue"))
+        self._lock = _FileLock(self.path.with_name(self.path.name + ".lock"))
         self._engine = _engine(url, self.path, lock_timeout_seconds)
 
     @property
@@ -67,11 +68,10 @@ class SqliteDatabase:
         return int(time.time())
 
     def close(self) -> None:
-        """Give the connections and the lock file back."""
+        """Give the connections and the lock files back."""
         self._engine.dispose()
-        if self._lock_file is not None:
-            os.close(self._lock_file)
-            self._lock_file = None
+        self._queue.close()
+        self._lock.close()
 
     @contextlib.contextmanager
     def write(self) -> Iterator[Connection]:
@@ -102,32 +102,23 @@ class SqliteDatabase:
         if not self._turns.take(self._timeout):
             raise self._busy("other threads of this process")
         try:
-            self._lock(deadline)
+            self._get_in_line(deadline)
             try:
                 yield
             finally:
-                assert self._lock_file is not None
-                fcntl.flock(self._lock_file, fcntl.LOCK_UN)
+                self._lock.release()
         finally:
             self._turns.give_back()
 
-    def _lock(self, deadline: float) -> None:
-        if self._lock_file is None:
-            self._lock_file = _open_lock_file(self.path)
+    def _get_in_line(self, deadline: float) -> None:
+        """Take the lock through the queue, so that whoever has just written comes last."""
+        if not self._queue.take(deadline):
+            raise self._busy("other processes")
         try:
-            fcntl.flock(self._lock_file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return
-        except BlockingIOError:
-            pass
-        # The kernel serves blocked waiters in turn but knows no timeout: a thread waits instead.
-        file = os.dup(self._lock_file)
-        got = threading.Event()
-        threading.Thread(target=_wait_for_lock, args=(file, got), daemon=True).start()
-        if not got.wait(max(0.0, deadline - time.monotonic())):
-            # The duplicate shares this lock: it must never be taken after we gave up.
-            abandoned, self._lock_file = self._lock_file, None
-            os.close(abandoned)
-            raise self._busy("another process")
+            if not self._lock.take(deadline):
+                raise self._busy("another process")
+        finally:
+            self._queue.release()
 
     def _busy(self, by: str) -> LedgerUnavailable:
         return LedgerUnavailable(
@@ -142,16 +133,47 @@ def _file_of(url: URL) -> Path:
     return Path(url.database)
 
 
-def _wait_for_lock(file: int, got: threading.Event) -> None:
+class _FileLock:
+    """An exclusive lock of one file, of this process against others."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._file: int | None = None
+
+    def take(self, deadline: float) -> bool:
+        """Wait for the lock; False when it did not come by ``deadline`` (monotonic seconds)."""
+        if self._file is None:
+            self._file = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return True
+        except BlockingIOError:
+            pass
+        # The kernel serves blocked waiters in turn but knows no timeout: a thread waits instead.
+        file = os.dup(self._file)
+        got = threading.Event()
+        threading.Thread(target=_wait_for, args=(file, got), daemon=True).start()
+        if got.wait(max(0.0, deadline - time.monotonic())):
+            return True
+        # The duplicate shares this lock: it must never be taken after we gave up.
+        self.close()
+        return False
+
+    def release(self) -> None:
+        if self._file is not None:
+            fcntl.flock(self._file, fcntl.LOCK_UN)
+
+    def close(self) -> None:
+        if self._file is not None:
+            abandoned, self._file = self._file, None
+            os.close(abandoned)
+
+
+def _wait_for(file: int, got: threading.Event) -> None:
     with contextlib.suppress(OSError):
         fcntl.flock(file, fcntl.LOCK_EX)
     got.set()
     os.close(file)
-
-
-def _open_lock_file(database: Path) -> int:
-    path = database.with_name(database.name + ".lock")
-    return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
 
 
 def _engine(url: URL, path: Path, busy_timeout_seconds: int) -> Engine:

@@ -42,8 +42,6 @@ _AT_AN_END = {KillPoint.HOLDS_ENDED, KillPoint.ROLLED_BACK}
 
 
 ON_BOTH = pytest.mark.parametrize("stage", ["sqlite", "postgresql"], indirect=True)
-# Each kill takes seconds: which database it is makes a difference once.
-ON_SQLITE = pytest.mark.parametrize("stage", ["sqlite"], indirect=True)
 
 
 @pytest.fixture(scope="module")
@@ -106,7 +104,7 @@ def test_a_kill_at_any_point_ends_in_exactly_one_funded_escrow(
         _assert_books_equal_the_chain(stage, coordinator)
 
 
-@ON_SQLITE
+@ON_BOTH
 @pytest.mark.parametrize(
     "point", [p for p in list(KillPoint)[1:] if p is not KillPoint.ROLLED_BACK]
 )
