@@ -85,13 +85,14 @@ def plan(
     disputing: bool,
     now: int,
     chain_time: int,
+    final_number: int,
     terms: EscrowTerms,
 ) -> Plan:
     """The next action; WAIT while anything that could change the answer is in flight.
 
     ``early_settle`` tells that the policy settles it on delivery, ``disputing`` that a bond is
     held to contest it. ``now`` is the clock's time, ``chain_time`` the latest block's; both unix
-    seconds.
+    seconds. Up to block ``final_number`` events were read twice and found whole.
     """
     if any(step.in_flight for step in purchase.steps):
         return _WAIT
@@ -110,7 +111,11 @@ def plan(
         return _plan_empty(purchase, empty[-1], paused, chain_time)
     if purchase.escrows:
         return _WAIT
-    if any(s.kind is StepKind.LINK and s.status is StepStatus.MINED for s in purchase.steps):
+    links = [s for s in purchase.steps if s.kind is StepKind.LINK and s.status is StepStatus.MINED]
+    if any(s.receipt and s.receipt.block_number > final_number for s in links):
+        # An endpoint left its logs out; they are read again before the block is final.
+        return _WAIT
+    if links:
         raise ImpossibleState(
             f"purchase {purchase.id} was funded on chain and the books have no escrow of it: an"
             " endpoint left out logs; reconcile with --from-block, then rebuild"

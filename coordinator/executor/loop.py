@@ -232,5 +232,14 @@ class Executor:
         if seen.fees is not None:
             in_flight = self._sender.in_flight()
             room = self._sender.room(in_flight)
-            calls = self._work.due(self._lease, policy, purchases, seen, in_flight, room)
+            final = self._books.final()
+            calls = self._work.due(
+                self._lease,
+                policy,
+                purchases,
+                seen,
+                in_flight,
+                room,
+                final_number=final.number if final else 0,
+            )
             self._sender.send_new(self._lease, calls, seen)

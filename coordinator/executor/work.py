@@ -65,17 +65,20 @@ class Work:
         seen: Observation,
         in_flight: Sequence[Step],
         room: int,
+        *,
+        final_number: int,
     ) -> list[Call]:
         """The calls to make, in order, with what they need of the allowance before them.
 
         Escrows are created while there is ``room`` for calls; what comes later waits a round.
-        What no node answers a call about waits too, and comes last in the next round.
+        What no node answers a call about waits too, and comes last in the next round. Up to block
+        ``final_number`` the books are whole.
         """
         assert seen.fees is not None
         self._lease = lease
         self._faults = 0
         lane = Lane.of(seen, in_flight, reserved_wei(purchases, in_flight, seen.fees))
-        self._plan_purchases(policy, purchases, seen, lane, room)
+        self._plan_purchases(policy, purchases, seen, lane, room, final_number)
         self._plan_disputes(purchases, seen, lane)
         self._plan_orders(self._operations.orders_to_send(), lane)
         return lane.with_allowance(self._allowance_limit, self._chain.approve)
@@ -87,6 +90,7 @@ class Work:
         seen: Observation,
         lane: Lane,
         room: int,
+        final_number: int,
     ) -> None:
         paused = {(p.scope_kind, p.scope_id) for p in self._operations.pauses()}
         bonds = self._bonds.to_dispute()
@@ -101,6 +105,7 @@ class Work:
                 disputing=purchase.id in bonds and _can_dispute(purchase, seen.head.at),
                 now=self._clock(),
                 chain_time=seen.head.at,
+                final_number=final_number,
                 terms=policy.escrow,
             )
             if chosen.action is Action.CREATE and len(lane.calls) + _CREATE_AND_LINK > room:

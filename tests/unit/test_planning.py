@@ -15,7 +15,7 @@ from coordinator.domain.planning import Action, OpenPurchase, OwnEscrow, Plan, p
 from coordinator.domain.policy import EscrowTerms
 from coordinator.domain.purchase import OPEN, Status
 from coordinator.domain.reasons import ReasonCode
-from coordinator.domain.steps import Call, Step, StepKind, StepStatus
+from coordinator.domain.steps import Call, Receipt, Step, StepKind, StepStatus
 from coordinator.domain.usdc import Usdc
 
 APPROVED_AT = 1_000_000
@@ -95,6 +95,7 @@ def choose(
     disputing: bool = False,
     now: int = APPROVED_AT,
     chain_time: int = APPROVED_AT,
+    final_number: int = 1_000,
 ) -> Plan:
     return plan(
         one,
@@ -103,6 +104,7 @@ def choose(
         disputing=disputing,
         now=now,
         chain_time=chain_time,
+        final_number=final_number,
         terms=TERMS,
     )
 
@@ -431,3 +433,25 @@ def test_a_funding_that_the_books_do_not_have_stops_rather_than_pays_again() -> 
     one = purchase(Status.APPROVED, steps=(step(StepKind.LINK, StepStatus.MINED),))
     with pytest.raises(ImpossibleState, match="an endpoint left out logs"):
         choose(one)
+
+
+@pytest.mark.parametrize(("final_number", "waits"), [(6, True), (7, False)])
+def test_logs_left_out_are_waited_for_until_they_were_read_twice(
+    final_number: int, waits: bool
+) -> None:
+    receipt = Receipt(
+        tx_hash="0x",
+        block_number=7,
+        block_hash="0x",
+        succeeded=True,
+        gas_used=1,
+        effective_gas_price=1,
+        l1_fee_wei=0,
+    )
+    link = replace(step(StepKind.LINK, StepStatus.MINED), receipt=receipt)
+    one = purchase(Status.APPROVED, steps=(link,))
+    if waits:
+        assert choose(one, final_number=final_number).action is Action.WAIT
+    else:
+        with pytest.raises(ImpossibleState, match="an endpoint left out logs"):
+            choose(one, final_number=final_number)
