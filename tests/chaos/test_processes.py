@@ -15,6 +15,9 @@ from coordinator.executor import LEASE_SECONDS
 from coordinator.interfaces.demo.stage import Stage, open_stage
 from tests.chaos.leaks import Leaks
 from tests.chaos.processes import Process, Processes, processes
+from tests.integration.stores import Store, on_both
+
+pytestmark = on_both
 
 _BUY = """
 with Coordinator.from_env() as coordinator:
@@ -37,9 +40,10 @@ _EACH = 5
 
 
 @pytest.fixture
-def stage() -> Iterator[Stage]:
+def stage(store: Store) -> Iterator[Stage]:
     with open_stage(keep=False) as stage:
         stage.close()
+        stage.environment["COORDINATOR_DATABASE_URL"] = store.make(store.url())
         yield stage
 
 

@@ -23,8 +23,10 @@ from tests.integration.bad_endpoint import (
     alone,
     instead,
 )
+from tests.integration.stores import on_both
 from tests.integration.world import World
 
+pytestmark = on_both
 HOUR = 3600
 
 

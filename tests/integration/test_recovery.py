@@ -37,13 +37,16 @@ with Coordinator.from_env() as coordinator:
     agent.wait_for(purchase.id, until="final", timeout_seconds=30)
     coordinator.recover(timeout_seconds=30)
 """
-# Passed only where something ends.
+_RECOVER = """
+from coordinator import Coordinator
+with Coordinator.from_env() as coordinator:
+    coordinator.recover(timeout_seconds=30)
+"""
+# Passed only where something ends, or is taken back.
 _AT_AN_END = {KillPoint.HOLDS_ENDED, KillPoint.ROLLED_BACK}
 
 
 ON_BOTH = pytest.mark.parametrize("stage", ["sqlite", "postgresql"], indirect=True)
-# Each kill takes seconds: which database it is makes a difference once.
-ON_SQLITE = pytest.mark.parametrize("stage", ["sqlite"], indirect=True)
 
 
 @pytest.fixture(scope="module")
@@ -106,7 +109,7 @@ def test_a_kill_at_any_point_ends_in_exactly_one_funded_escrow(
         _assert_books_equal_the_chain(stage, coordinator)
 
 
-@ON_SQLITE
+@ON_BOTH
 @pytest.mark.parametrize(
     "point", [p for p in list(KillPoint)[1:] if p is not KillPoint.ROLLED_BACK]
 )
@@ -127,6 +130,30 @@ def test_a_kill_while_settling_posts_the_hold_once(stage: Stage, point: KillPoin
         assert stage.escrow(settled).state is EscrowState.SETTLED
         _assert_books_equal_the_chain(stage, coordinator)
         assert Usdc(coordinator.report().as_dict()["spent"]) == spent + Usdc("3.00")
+
+
+@ON_BOTH
+def test_a_kill_after_a_rollback_funds_once_from_the_fork(stage: Stage) -> None:
+    with stage.open() as coordinator:
+        purchase = _buy(coordinator, "rolled-back")
+    lost = [t for t in purchase.transactions if t.step in ("create", "link")]
+    with stage.blocks_by_hand():
+        head = int(stage.rpc.call("eth_blockNumber"), 16)
+        depth = head - min(t.block for t in lost if t.block is not None) + 1
+        stage.rpc.call("anvil_reorg", depth, [])
+        assert stage.fundings(purchase) == 0
+    _run_and_die(stage, _RECOVER, "", KillPoint.ROLLED_BACK)
+
+    with stage.open() as coordinator:
+        _assert_books_equal_the_chain(stage, coordinator)
+        again = coordinator.get(purchase.id)
+
+        assert (again.status, again.escrow_key) == ("funded", purchase.escrow_key)
+        assert stage.escrow(again).state is EscrowState.FUNDED
+        assert stage.fundings(again) == 1
+        # The bytes are those that were signed before the blocks were lost.
+        signed = {t.hash for t in purchase.transactions}
+        assert {t.hash for t in again.transactions} == signed
 
 
 def test_every_kill_point_is_passed_by_the_program() -> None:

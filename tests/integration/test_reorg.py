@@ -14,7 +14,10 @@ from coordinator.domain.ports import KillPoint
 from coordinator.domain.purchase import Purchase
 from coordinator.domain.usdc import ZERO
 from tests.integration.bad_endpoint import Ask, BadEndpoint, Call
+from tests.integration.stores import on_both
 from tests.integration.world import World
+
+pytestmark = on_both
 
 DEEP = {"finality": "30"}
 
