@@ -131,8 +131,9 @@ class PostgresqlServer:
             check=True,
         )
 
-    def restart(self) -> None:
-        self.control("restart", "-m", "fast", "-l", str(self._folder / "log"))
+    def restart(self, mode: str = "fast") -> None:
+        """``immediate`` is a crash: it recovers from its log when it starts."""
+        self.control("restart", "-m", mode, "-l", str(self._folder / "log"))
         # It finds the new process, to stop it at the end.
         self._server.ensure_postgres_running()
 
