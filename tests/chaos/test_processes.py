@@ -80,6 +80,10 @@ def test_the_holder_of_the_lease_is_killed_and_another_takes_over(
         names = {running.start(_BUY, name=f"buyer-{n}", count=_EACH): n for n in range(4)}
         live = list(names)
         killed: list[int] = []
+        deadline = time.monotonic() + 120
+        while not all("ready" in buyer.said() for buyer in live):
+            assert time.monotonic() < deadline, [buyer.errors()[-2000:] for buyer in live]
+            time.sleep(0.05)
         for _ in range(kills):
             stage.wait_until(lambda: acting(watcher, live), "an executor")
             # In the middle of its work: bytes are in the pool and not in a block.

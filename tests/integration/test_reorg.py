@@ -161,6 +161,25 @@ def test_a_lost_settlement_is_settled_again_and_posted_once(world: World) -> Non
     world.check_books()
 
 
+def test_a_lost_funding_whose_nonce_another_transaction_took_is_funded_once(world: World) -> None:
+    world.fund("1.00")
+    purchase = world.fund()
+    ((nonce,),) = world.rows("SELECT min(nonce) FROM steps WHERE purchase_id = ?", purchase.id)
+    reorganise(world, world.chain.height - first_block(world, purchase) + 1)
+    world.send_as_treasury(world.chain.stranger, "0x", nonce=hex(nonce), gas=hex(30_000))
+    world.chain.mine()
+    world.round()
+    assert world.status(purchase) == "approved"
+    # Only when it is final does another transaction prove that our own will never be mined.
+    finalise(world)
+    assert fundings(world, purchase) == 0
+    world.unpause()
+    world.go()
+    assert world.status(purchase) == "funded"
+    assert fundings(world, purchase) == 1
+    world.check_books()
+
+
 def test_a_lost_withdrawal_is_an_open_order_again(world: World) -> None:
     payee = world.chain.payee
     world.wiring.treasury.withdraw(to=payee, amount="10", approver="alice", reason="a test")
