@@ -170,8 +170,10 @@ def test_a_lost_funding_whose_nonce_another_transaction_took_is_funded_once(worl
     world.chain.mine()
     world.round()
     assert world.status(purchase) == "approved"
-    # Only when it is final does another transaction prove that our own will never be mined.
+    # Only when it is final, and was looked at several times, does it prove that ours is lost.
     finalise(world)
+    for _ in range(4):
+        world.round()
     assert fundings(world, purchase) == 0
     world.unpause()
     world.go()
