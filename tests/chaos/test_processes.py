@@ -15,6 +15,9 @@ from coordinator.executor import LEASE_SECONDS
 from coordinator.interfaces.demo.stage import Stage, open_stage
 from tests.chaos.leaks import Leaks
 from tests.chaos.processes import Process, Processes, processes
+from tests.integration.stores import Store, on_both
+
+pytestmark = on_both
 
 _BUY = """
 with Coordinator.from_env() as coordinator:
@@ -37,9 +40,10 @@ _EACH = 5
 
 
 @pytest.fixture
-def stage() -> Iterator[Stage]:
+def stage(store: Store) -> Iterator[Stage]:
     with open_stage(keep=False) as stage:
         stage.close()
+        stage.environment["COORDINATOR_DATABASE_URL"] = store.make(store.url())
         yield stage
 
 
@@ -76,6 +80,10 @@ def test_the_holder_of_the_lease_is_killed_and_another_takes_over(
         names = {running.start(_BUY, name=f"buyer-{n}", count=_EACH): n for n in range(4)}
         live = list(names)
         killed: list[int] = []
+        deadline = time.monotonic() + 120
+        while not all("ready" in buyer.said() for buyer in live):
+            assert time.monotonic() < deadline, [buyer.errors()[-2000:] for buyer in live]
+            time.sleep(0.05)
         for _ in range(kills):
             stage.wait_until(lambda: acting(watcher, live), "an executor")
             # In the middle of its work: bytes are in the pool and not in a block.

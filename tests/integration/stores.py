@@ -131,10 +131,22 @@ class PostgresqlServer:
             check=True,
         )
 
-    def restart(self) -> None:
-        self.control("restart", "-m", "fast", "-l", str(self._folder / "log"))
+    def restart(self, mode: str = "fast") -> None:
+        """``immediate`` is a crash: it recovers from its log when it starts."""
+        self.control("restart", "-m", mode, "-l", str(self._folder / "log"))
         # It finds the new process, to stop it at the end.
         self._server.ensure_postgres_running()
+
+    def no_file_may_be_written(self) -> None:
+        """Its processes get EFBIG for each write to a file; those that it starts later do not."""
+        pid = int((self._folder / "postmaster.pid").read_text().split()[0])
+        for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split():
+            subprocess.run(
+                ["prlimit", "--pid", child, "--fsize=0:"],
+                user=self._server.system_user,
+                cwd="/",
+                check=True,
+            )
 
     def close(self) -> None:
         self._server.cleanup()

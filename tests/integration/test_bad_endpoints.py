@@ -23,8 +23,10 @@ from tests.integration.bad_endpoint import (
     alone,
     instead,
 )
+from tests.integration.stores import on_both
 from tests.integration.world import World
 
+pytestmark = on_both
 HOUR = 3600
 
 
@@ -331,3 +333,42 @@ def test_a_revert_is_believed_from_a_node_that_has_forgotten_the_block(
     reason = world.get(asked).reason
     assert reason is not None
     assert "the contract refused it" in reason.message
+
+
+@pytest.mark.parametrize("status", ["0x1", "0x0"], ids=["success", "revert"])
+def test_a_preconfirmed_receipt_that_names_another_block_proves_nothing(
+    world: World, monkeypatch: pytest.MonkeyPatch, status: str
+) -> None:
+    asked = world.buy_and_send()
+    hold = world.hold(asked)
+
+    def preconfirmed(url: str, calls: Sequence[Call], ask: Ask) -> list[Any]:
+        answers = ask(url, calls)
+        return [
+            {
+                "transactionHash": params[0],
+                "blockNumber": hex(world.chain.height),
+                "blockHash": "0x" + "ab" * 32,
+                "status": status,
+                "gasUsed": "0x1",
+                "effectiveGasPrice": "0x1",
+                "logs": [],
+            }
+            if method == "eth_getTransactionReceipt"
+            else answer
+            for (method, params), answer in zip(calls, answers, strict=True)
+        ]
+
+    endpoint = BadEndpoint(world.wiring.rpc, monkeypatch, preconfirmed)
+    in_flight = len(world.in_flight())
+    for _ in range(3):
+        world.round()
+        assert world.status(asked) == "approved"
+        assert world.hold(asked) == hold
+        assert len(world.in_flight()) == in_flight
+    assert world.rows("SELECT count(*) FROM attempts WHERE block_hash IS NOT NULL") == [(0,)]
+    endpoint.heal()
+    world.chain.mine()
+    world.go()
+    check_funded_once(world, asked)
+    world.check_books()

@@ -5,11 +5,15 @@ Each says "ready" once everything is imported, waits for a line, and prints JSON
 
 from __future__ import annotations
 
+import ctypes
+import errno
 import fcntl
 import json
 import os
+import platform
 import resource
 import sqlite3
+import struct
 import subprocess
 import sys
 import threading
@@ -216,6 +220,46 @@ def ask_on_full_disk(database: str, size_max: int) -> None:
     answers = _ask_until_refused(database)
     resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
     _say({**answers, "after": _told(lambda: ask(_opened(database).agent("ada")).status)})
+
+
+def ask_while_syncs_fail(database: str) -> None:
+    """Ask once, and again while every fsync of this process fails, with the same key."""
+    agent = _opened(database).agent("ada")
+    first = _told(lambda: ask(agent).status)
+    if not _syncs_fail():
+        _say("no filter")
+        return
+    lost = [_told(lambda: ask(agent, "2.00", idempotency_key="lost").id) for _ in range(2)]
+    _say({"first": first, "lost": lost})
+    _next()
+
+
+def _syncs_fail() -> bool:
+    """Let the kernel answer fsync and fdatasync with EIO; False where it has no such filter."""
+    numbers = {"x86_64": (74, 75), "aarch64": (82, 83)}.get(platform.machine())
+    if numbers is None or sys.platform != "linux":
+        return False
+    load_number, jump_if_equal, answer = 0x20, 0x15, 0x06
+    allow, refuse = 0x7FFF0000, 0x00050000 | errno.EIO
+    program = b"".join(
+        struct.pack("HBBI", *line)
+        for line in (
+            (load_number, 0, 0, 0),
+            (jump_if_equal, 2, 0, numbers[0]),
+            (jump_if_equal, 1, 0, numbers[1]),
+            (answer, 0, 0, allow),
+            (answer, 0, 0, refuse),
+        )
+    )
+    lines = ctypes.create_string_buffer(program)
+    # struct sock_fprog: how many lines, and where they are.
+    whole = struct.pack("HP", len(program) // 8, ctypes.addressof(lines))
+    libc = ctypes.CDLL(None)
+    no_new_privileges, set_filter, by_program = 38, 22, 2
+    return (
+        libc.prctl(no_new_privileges, 1, 0, 0, 0) == 0
+        and libc.prctl(set_filter, by_program, ctypes.create_string_buffer(whole), 0, 0) == 0
+    )
 
 
 def ask_on_small_disk(folder: str, size_kib: int) -> None:

@@ -320,6 +320,38 @@ def test_a_full_file_system_is_unavailable_and_goes_on_when_there_is_room(
     assert len(told["rows"]["holds"]) == len(told["ids"]) + 1
 
 
+# A disk that fails
+
+
+@pytest.mark.parametrize("killed", [False, True], ids=["", "killed"])
+def test_a_sync_that_fails_answers_nothing_and_the_same_key_is_one_purchase(
+    path: Path, opener: Opener, killed: bool
+) -> None:
+    with Child("ask_while_syncs_fail", database=path) as child:
+        assert child.says() == "ready"
+        told = child.go().says()
+        if told == "no filter":
+            pytest.skip("this machine lets no process filter its own calls")
+        if killed:
+            child.kill()
+        else:
+            child.go().process.wait()
+
+    assert told["first"] == {"done": "approved"}
+    for answer in told["lost"]:
+        assert answer["error"] == "LedgerUnavailable", answer
+        assert_one_sentence(answer["message"], path)
+        # What reached the file without its sync may be found there after a crash.
+        assert "nothing was written" not in answer["message"]
+    agent = opener().agent("ada")
+    again = ask(agent, "2.00", idempotency_key="lost")
+    assert again.status is Status.APPROVED
+    assert ask(agent, "2.00", idempotency_key="lost").id == again.id
+    assert rows(path, "SELECT count(*) FROM purchases") == [(2,)]
+    assert opener().wiring.audit.verify().ok
+    assert_books_agree(path)
+
+
 # Killed
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
+import time
 import traceback
 from collections.abc import Iterator
 from pathlib import Path
@@ -161,6 +162,33 @@ def test_an_older_server_is_refused(
     with pytest.raises(ConfigurationError, match="99 is the oldest that is supported") as told:
         open_coordinator(store.make(database), policy())
     assert_one_sentence(told.value)
+
+
+def test_a_server_that_can_not_write_its_log_panics_and_keeps_what_was_answered(
+    coordinator: Coordinator, database: str, postgresql: PostgresqlServer
+) -> None:
+    """Its disk is full or fails under the log: it ends itself and recovers."""
+    agent = coordinator.agent("ada")
+    answered = ask(agent, idempotency_key="answered")
+    postgresql.no_file_may_be_written()
+
+    with pytest.raises(LedgerUnavailable) as told:
+        ask(agent, "5.00", idempotency_key="lost")
+
+    assert told.value.money_moved is None
+    deadline = time.monotonic() + 60
+    while True:
+        # The processes that recover it may write again.
+        try:
+            found = ask(agent, "5.00", idempotency_key="lost")
+            break
+        except LedgerUnavailable:
+            assert time.monotonic() < deadline
+    assert found.status is Status.APPROVED
+    assert coordinator.get(answered.id).status is Status.APPROVED
+    assert rows(database, "SELECT count(*) FROM purchases") == [(2,)]
+    assert coordinator.wiring.audit.verify().ok
+    assert_books_agree(database)
 
 
 # Commits

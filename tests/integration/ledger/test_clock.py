@@ -1,0 +1,159 @@
+"""A clock that jumps, either way and over midnight: nothing is counted twice or comes back."""
+
+from __future__ import annotations
+
+import pytest
+
+from coordinator import Coordinator, Status
+from coordinator.domain.errors import LeaseLost
+from coordinator.ledger.leases import Lease, LeaseBook, fence
+from tests.integration.ledger.conftest import Opener
+from tests.integration.ledger.deciding import (
+    DAY,
+    HOUR,
+    NOON,
+    USDC,
+    Clock,
+    ask,
+    assert_books_agree,
+    counter,
+    edit,
+    rows,
+)
+from tests.integration.stores import on_both
+
+pytestmark = on_both
+TODAY = NOON - 12 * HOUR
+JUMPS = pytest.mark.parametrize("jump", [-DAY, -HOUR, HOUR, DAY], ids="{:+d}s".format)
+
+
+# The lease
+
+
+@pytest.fixture
+def leases(coordinator: Coordinator, clock: Clock) -> LeaseBook:
+    return LeaseBook(
+        coordinator.wiring.database, chain_id=1, signer="0xabc", now_ms=lambda: clock.now * 1000
+    )
+
+
+def may_commit(coordinator: Coordinator, lease: Lease) -> bool:
+    try:
+        with coordinator.wiring.database.write() as connection:
+            fence(connection, lease)
+    except LeaseLost:
+        return False
+    return True
+
+
+@JUMPS
+def test_at_most_one_holder_may_commit_however_the_clock_jumps(
+    coordinator: Coordinator, database: str, clock: Clock, leases: LeaseBook, jump: int
+) -> None:
+    first = leases.acquire("one", seconds=15)
+    assert first is not None
+    # Its process is on another host, so only time tells.
+    edit(database, "UPDATE leases SET host = 'elsewhere'")
+    clock.now += jump
+
+    second = leases.acquire("two", seconds=15)
+
+    # Only a clock that went on may end a lease.
+    assert (second is not None) == (jump > 0)
+    assert may_commit(coordinator, first) == (second is None)
+    clock.now -= jump
+    if second is not None:
+        assert leases.acquire("one", seconds=15) is None
+        assert not may_commit(coordinator, first)
+        assert may_commit(coordinator, second)
+
+
+@JUMPS
+def test_a_holder_that_renews_after_a_jump_is_taken_over_within_its_seconds(
+    coordinator: Coordinator, database: str, clock: Clock, leases: LeaseBook, jump: int
+) -> None:
+    assert leases.acquire("one", seconds=15) is not None
+    clock.now += jump
+    renewed = leases.acquire("one", seconds=15)
+    assert renewed is not None
+    edit(database, "UPDATE leases SET host = 'elsewhere'")
+
+    clock.now += 14
+    assert leases.acquire("two", seconds=15) is None
+    clock.now += 1
+    assert leases.acquire("two", seconds=15) is not None
+    assert not may_commit(coordinator, renewed)
+
+
+# Approvals
+
+
+def test_an_approval_that_expired_stays_so_when_the_clock_goes_back(
+    coordinator: Coordinator, database: str, clock: Clock
+) -> None:
+    waiting = ask(coordinator.agent("ada"), "75.00")
+    clock.now += DAY
+    assert not coordinator.approve(waiting.approval_id or "", approver="alice").done
+    clock.now -= DAY
+
+    assert not coordinator.approve(waiting.approval_id or "", approver="alice").done
+
+    assert coordinator.get(waiting.id).status is Status.EXPIRED
+    assert rows(database, "SELECT status, posted FROM holds") == [("voided", 0)]
+    assert counter(database, "organisation", "", "total") == (0, 0)
+    assert_books_agree(database)
+
+
+def test_an_approval_given_on_the_day_before_it_was_asked_for_counts_once(
+    coordinator: Coordinator, database: str, clock: Clock
+) -> None:
+    waiting = ask(coordinator.agent("ada"), "75.00")
+    clock.now -= DAY
+
+    assert coordinator.approve(waiting.approval_id or "", approver="alice").done
+    clock.now += 2 * DAY
+
+    assert coordinator.get(waiting.id).status is Status.APPROVED
+    assert counter(database, "agent", "ada", "total") == (75 * USDC, 0)
+    # The day on which it was decided carries it, and no other.
+    days = [TODAY - DAY, TODAY, TODAY + DAY]
+    assert [counter(database, "agent", "ada", "daily", day)[0] for day in days] == [75 * USDC, 0, 0]
+    assert_books_agree(database)
+
+
+# Midnight
+
+
+def test_a_clock_that_goes_back_over_midnight_finds_the_day_as_it_was_left(
+    opener: Opener, database: str, clock: Clock
+) -> None:
+    coordinator = opener({"agents": {"ada": {"daily_limit": "10"}}})
+    agent = coordinator.agent("ada")
+    for now in (TODAY + DAY - 1, TODAY + DAY):
+        clock.now = now
+        assert ask(agent, "10.00").status is Status.APPROVED
+        assert ask(agent).status is Status.DENIED
+
+    for now in (TODAY + DAY - 1, TODAY + DAY, TODAY, TODAY + 2 * DAY - 1):
+        clock.now = now
+        assert ask(agent).status is Status.DENIED
+    clock.now = TODAY + 2 * DAY
+    assert ask(agent).status is Status.APPROVED
+
+    assert counter(database, "agent", "ada", "daily", TODAY) == (10 * USDC, 0)
+    assert counter(database, "agent", "ada", "daily", TODAY + DAY) == (10 * USDC, 0)
+    assert_books_agree(database)
+    assert coordinator.wiring.audit.verify().ok
+
+
+def test_a_key_is_the_same_purchase_whatever_day_the_clock_says(
+    coordinator: Coordinator, database: str, clock: Clock
+) -> None:
+    found = []
+    for jump in (0, DAY, -3 * DAY, 400 * DAY):
+        clock.now += jump
+        found.append(ask(coordinator.agent("ada"), "3.00", idempotency_key="papers").id)
+
+    assert len(set(found)) == 1
+    assert counter(database, "agent", "ada", "total") == (3 * USDC, 0)
+    assert_books_agree(database)
