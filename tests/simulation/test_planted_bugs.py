@@ -10,22 +10,26 @@ from tests.simulation.simulation import run
 
 STEPS = 300
 UNSTORED = "no chain transaction without a stored attempt"
-# A seed that finds it soon, and the invariant by which it is found.
+STOPPED = "an executor or a caller was stopped"
+EVIDENCE = "evidence stands on the chain"
+# A seed that finds it soon, and the invariants by which it may be found. A change of the product
+# changes what a seed does, so the seeds after it are tried as well.
 FOUND_BY = {
-    "allowance-raced": (3, "no purchase takes another's allowance"),
-    "nonce-from-the-chain": (1, UNSTORED),
-    "hold-ended-by-clock": (1, "a hold lasts until its purchase ends"),
-    "hold-ended-when-mined": (26, "a hold ends at most once"),
-    "receipt-trusted-unsealed": (10, "an executor or a caller was stopped"),
-    "new-nonce-for-an-old-step": (5, UNSTORED),
-    "posted-in-todays-window": (1, "a hold stays in the window of its instant"),
-    "unknown-means-failed": (5, "a hold ends at most once"),
-    "sent-before-stored": (9, UNSTORED),
-    "journal-not-rolled-back": (2, "the journal equals the chain"),
-    "limit-checked-against-spent-alone": (1, "no admission exceeds a limit"),
-    "evidence-not-taken-back": (2, "evidence stands on the chain"),
-    "fee-not-booked": (2, "an escrow's journal equals the vault"),
+    "allowance-raced": (3, {"no purchase takes another's allowance"}),
+    "nonce-from-the-chain": (1, {UNSTORED}),
+    "hold-ended-by-clock": (1, {"a hold lasts until its purchase ends"}),
+    "hold-ended-when-mined": (26, {"a hold ends at most once"}),
+    "receipt-trusted-unsealed": (10, {EVIDENCE, STOPPED}),
+    "new-nonce-for-an-old-step": (5, {UNSTORED}),
+    "posted-in-todays-window": (1, {"a hold stays in the window of its instant"}),
+    "unknown-means-failed": (5, {"a hold ends at most once"}),
+    "sent-before-stored": (9, {UNSTORED}),
+    "journal-not-rolled-back": (2, {"the journal equals the chain"}),
+    "limit-checked-against-spent-alone": (1, {"no admission exceeds a limit"}),
+    "evidence-not-taken-back": (2, {EVIDENCE}),
+    "fee-not-booked": (2, {"an escrow's journal equals the vault"}),
 }
+SEEDS = 30
 
 
 def test_every_bug_is_looked_for() -> None:
@@ -35,10 +39,18 @@ def test_every_bug_is_looked_for() -> None:
 
 @pytest.mark.parametrize("bug", FOUND_BY)
 def test_the_bug_is_found(bug: str) -> None:
-    seed, invariant = FOUND_BY[bug]
-    with planted(bug), pytest.raises(Broken) as found:
+    first, invariants = FOUND_BY[bug]
+    with planted(bug):
+        found = next(filter(None, map(_broken, range(first, first + SEEDS))), "nothing")
+    assert found.partition(":")[0] in invariants
+
+
+def _broken(seed: int) -> str | None:
+    try:
         run(seed, STEPS)
-    assert str(found.value).startswith(invariant)
+    except Broken as broken:
+        return str(broken)
+    return None
 
 
 @pytest.mark.parametrize("seed", sorted({seed for seed, _ in FOUND_BY.values()}))
