@@ -8,18 +8,20 @@ from typing import Any
 
 from coordinator.domain.gas import purchases_left, reserve_wei
 from coordinator.domain.journal import EntryKind
-from coordinator.domain.limits import Scope, ScopeKind, Usage, Window, counters_touched
+from coordinator.domain.limits import ORGANISATION, CounterKey, Usage
 from coordinator.domain.ports import Clock
 from coordinator.domain.purchase import Status, rfc3339
 from coordinator.domain.reasons import Reason
 from coordinator.domain.reconciliation import Discrepancy
 from coordinator.domain.usdc import ZERO, Usdc
+from coordinator.domain.windows import Window
 from coordinator.ledger.approvals import ApprovalBook
 from coordinator.ledger.audit import AuditLog
 from coordinator.ledger.chain_book import ChainBook
 from coordinator.ledger.differences import differences_in_books
 from coordinator.ledger.gas_book import GasBook
 from coordinator.ledger.journal_book import JournalBook
+from coordinator.ledger.limit_book import LimitBook
 from coordinator.ledger.operations import OperationsBook
 from coordinator.ledger.policies import PolicyBook
 from coordinator.ledger.purchases import PurchaseBook
@@ -76,6 +78,7 @@ class Reporter:
     """Answers from the ledger; the executor keeps it fresh."""
 
     purchases: PurchaseBook
+    limits: LimitBook
     approvals: ApprovalBook
     policies: PolicyBook
     operations: OperationsBook
@@ -184,13 +187,8 @@ class Reporter:
 
     def _organisation_total(self) -> tuple[Usage, Usdc | None]:
         policy = self.policies.current()
-        scope = Scope(ScopeKind.ORGANISATION)
-        keys = [
-            key
-            for key in counters_touched([scope], self.clock(), policy.zone)
-            if key.window is Window.TOTAL
-        ]
-        used = self.purchases.usage(keys).get(keys[0], Usage())
+        key = CounterKey(ORGANISATION, Window.TOTAL, 0)
+        used = self.limits.usage([key]).get(key, Usage())
         stated = policy.organisation.total_limit
         return used, stated if isinstance(stated, Usdc) else None
 

@@ -32,6 +32,7 @@ from coordinator.ledger.bonds import BondBook
 from coordinator.ledger.operations import OperationsBook, Order, Pause
 from coordinator.ledger.policies import PolicyBook
 from coordinator.ledger.purchases import PurchaseBook
+from coordinator.ledger.requests import Asked
 
 log = logging.getLogger(__name__)
 
@@ -61,13 +62,15 @@ class Treasury:
         """
         key = idempotency_key(key) if key is not None else f"auto-{secrets.token_hex(16)}"
         purchase = self.purchases.request(
-            request,
-            idempotency_key=key,
-            escrow_key=self.escrow_keys.key(request.agent, key),
-            minimum=self.minimum,
-            treasury=self.address,
-            now=self.clock(),
-            judge=decide,
+            Asked(
+                request=request,
+                key=key,
+                escrow_key=self.escrow_keys.key(request.agent, key),
+                minimum=self.minimum,
+                treasury=self.address,
+                now=self.clock(),
+                judge=decide,
+            )
         )
         self.reach(KillPoint.REQUEST_COMMITTED)
         log.info("purchase_%s purchase_id=%s", purchase.status, purchase.id)
@@ -265,9 +268,13 @@ class Treasury:
 
 
 def not_an_approver(policy: Policy, name: str) -> Reason | None:
-    """The reason why ``name`` may not decide, or None when the policy lists it."""
+    """The reason why ``name`` may not decide in the treasury's name, or None when it may.
+
+    Who may approve only up to an amount, as agents do, may not.
+    """
     identifier("approver", name)
-    allowed = policy.approvals.approvers
+    approvers = policy.approvals.approvers.items()
+    allowed = [one for one, approver in approvers if not approver.agent and approver.up_to is None]
     if name in allowed:
         return None
     text = f"{name} is not an approver; approvers: {', '.join(allowed) or 'none'}"

@@ -38,10 +38,12 @@ from coordinator.ledger.backup import Backup, back_up
 from coordinator.ledger.bonds import BondBook
 from coordinator.ledger.chain_book import ChainBook
 from coordinator.ledger.database import Database, open_database
+from coordinator.ledger.desk import Desk
 from coordinator.ledger.gas_book import GasBook
 from coordinator.ledger.journal_book import JournalBook
 from coordinator.ledger.lane import LaneBook
 from coordinator.ledger.leases import LeaseBook
+from coordinator.ledger.limit_book import LimitBook
 from coordinator.ledger.migrate import migrate
 from coordinator.ledger.operations import Identity, OperationsBook
 from coordinator.ledger.policies import PolicyBook
@@ -292,7 +294,17 @@ class Wiring:
 
     @cached_property
     def purchases(self) -> PurchaseBook:
-        return PurchaseBook(self.database, self.audit, self.policies, self.network.tx_url)
+        return PurchaseBook(
+            self.database, self.audit, self.policies, self.desk, self.network.tx_url
+        )
+
+    @cached_property
+    def limits(self) -> LimitBook:
+        return LimitBook(self.database, self.policies)
+
+    @cached_property
+    def desk(self) -> Desk:
+        return Desk(self.database, self.audit, self.policies)
 
     @cached_property
     def approvals(self) -> ApprovalBook:
@@ -421,6 +433,7 @@ class Wiring:
     def reporter(self) -> Reporter:
         return Reporter(
             purchases=self.purchases,
+            limits=self.limits,
             approvals=self.approvals,
             policies=self.policies,
             operations=self.operations,

@@ -7,17 +7,19 @@ from dataclasses import dataclass
 
 from coordinator.domain.limits import (
     CounterKey,
+    Limit,
     LimitState,
     Scope,
-    ScopeKind,
     Usage,
     check_limits,
-    counters_touched,
+    counter_of,
+    counters_charged,
 )
-from coordinator.domain.policy import Policy
 from coordinator.domain.purchase import Request, Status
 from coordinator.domain.reasons import Reason, ReasonCode
+from coordinator.domain.rules import SESSION, TASK, Openings, Rules, Terms, nothing_opened
 from coordinator.domain.usdc import Usdc
+from coordinator.domain.windows import Window
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,21 +40,25 @@ class Facts:
 
     ``usage`` reads counters; ``paused`` holds the scopes that are stopped, as (kind, id);
     ``funds`` is None when the balances are unknown or old, and then refuses nothing.
+    ``by_people`` says that people have approved it: no threshold asks again.
     """
 
-    policy: Policy
+    rules: Rules
     now: int
     minimum: Usdc
     usage: Callable[[Iterable[CounterKey]], Mapping[CounterKey, Usage]]
-    paused: frozenset[tuple[str, str]]
-    funds: Funds | None
+    paused: frozenset[tuple[str, str]] = frozenset()
+    funds: Funds | None = None
+    openings: Openings = nothing_opened
+    by_people: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Decision:
     """``outcome`` is DENIED, AWAITING_APPROVAL or APPROVED; ``reasons`` lists every cause.
 
-    ``counters`` are the rows that the hold charges; ``limits`` every limit that was touched.
+    ``counters`` are the rows that the hold charges; ``limits`` every limit that was touched;
+    ``required`` how many have to approve it.
     """
 
     outcome: Status
@@ -63,6 +69,7 @@ class Decision:
     provider_name: str | None
     service: str | None
     category: str | None
+    required: int = 0
 
     @property
     def reason(self) -> Reason | None:
@@ -76,87 +83,166 @@ def decide(request: Request, facts: Facts) -> Decision:
     of several broken limits the one with least remaining leads. A limit allows equal, the
     threshold asks above equal.
     """
-    policy = facts.policy
+    policy, now = facts.rules.policy, facts.now
     provider_name, provider = policy.provider(request.provider)
     category = request.category or policy.categories.default
-    scopes = purchase_scopes(request.agent, category)
-    counters = counters_touched(scopes, facts.now, policy.zone)
-    limits = check_limits(
-        policy.limits(request.agent, category),
-        facts.usage(counters),
-        request.amount,
-        facts.now,
-        policy.zone,
-    )
-    broken = sorted((state for state in limits if state.broken), key=lambda s: s.remaining)
+    terms = Terms(request.agent, category, provider_name, request.task, request.session)
+    limits, windows = judge_limits(terms, request.amount, facts)
     reasons = [
-        *_standing(request, facts, provider_name),
+        *standing(terms, facts),
         *_fit(request, facts, provider_name, category),
-        *(state.reason(request.amount) for state in broken),
+        *runs_allowed(terms, facts),
+        *broken(limits, request.amount),
     ]
     if not reasons:
         reasons = _funds(request, facts)
-    outcome = Status.DENIED
+    outcome, required, charged = Status.DENIED, 0, windows
     if not reasons:
         outcome = Status.APPROVED
-        threshold = policy.threshold(request.agent)
-        if threshold is not None and request.amount > threshold:
+        auto = facts.rules.auto_approve(request.agent, now)
+        why = None if facts.by_people else _asks(request, facts, auto)
+        if why is not None:
             outcome = Status.AWAITING_APPROVAL
-            reasons = [
-                Reason(
-                    ReasonCode.APPROVAL_REQUIRED,
-                    f"{request.amount} USDC is above {request.agent}'s threshold, {threshold};"
-                    f" approvals needed: {policy.approvals.required}",
-                )
-            ]
+            required = policy.approvals.required_for(request.amount)
+            reasons = [Reason(ReasonCode.APPROVAL_REQUIRED, f"{why}; approvals needed: {required}")]
+        elif auto is not None and not facts.by_people:
+            charged = (*windows, (auto.scope, auto.window))
     return Decision(
         outcome=outcome,
         reasons=tuple(reasons),
         limits=limits,
-        counters=counters,
+        counters=counters_charged(charged, now, facts.rules.calendar),
         provider=provider.address if provider else request.provider,
         provider_name=provider_name,
         service=request.service or (provider.service if provider else None),
         category=category,
+        required=required,
     )
 
 
-def purchase_scopes(agent: str | None, category: str | None) -> tuple[Scope, ...]:
-    """The scopes whose counters a purchase charges; without an agent, the organisation's."""
-    scopes = [Scope(ScopeKind.ORGANISATION)]
-    if agent is not None:
-        scopes.append(Scope(ScopeKind.AGENT, agent))
-    if category is not None:
-        scopes.append(Scope(ScopeKind.CATEGORY, category))
-    return tuple(scopes)
+def judge_limits(
+    terms: Terms, amount: Usdc, facts: Facts, *more: Limit
+) -> tuple[tuple[LimitState, ...], tuple[tuple[Scope, Window], ...]]:
+    """Every limit that these terms touch with what remains of it, and where they are counted."""
+    calendar, now = facts.rules.calendar, facts.now
+    touched = facts.rules.touched(terms, now, facts.openings)
+    limits = touched.limits + more
+    keys = [key for limit in limits if (key := counter_of(limit, now, calendar)) is not None]
+    return check_limits(limits, facts.usage(keys), amount, now, calendar), touched.windows
 
 
-def _standing(request: Request, facts: Facts, provider_name: str | None) -> Iterable[Reason]:
-    agent = facts.policy.agent(request.agent)
+def broken(limits: Iterable[LimitState], asked: Usdc) -> Iterable[Reason]:
+    """A reason for every limit that would be exceeded, the one with least remaining first."""
+    exceeded = sorted((state for state in limits if state.broken), key=lambda s: s.remaining)
+    return [state.reason(asked) for state in exceeded]
+
+
+def _asks(request: Request, facts: Facts, auto: Limit | None) -> str | None:
+    """Why a human is asked; None when nobody is."""
+    policy = facts.rules.policy
+    threshold = policy.threshold(request.agent)
+    if threshold is not None and request.amount > threshold:
+        return f"{request.amount} USDC is above {request.agent}'s threshold, {threshold}"
+    tier = policy.approvals.lowest_tier
+    if tier is not None and request.amount > tier:
+        return f"{request.amount} USDC is above {tier}"
+    if auto is None:
+        return None
+    (state,) = check_limits(
+        [auto], _read(facts, auto), request.amount, facts.now, facts.rules.calendar
+    )
+    if not state.broken:
+        return None
+    return (
+        f"{request.agent} may buy {auto.amount} USDC a day without anybody being asked;"
+        f" {state.remaining} remains"
+    )
+
+
+def _read(facts: Facts, limit: Limit) -> Mapping[CounterKey, Usage]:
+    key = counter_of(limit, facts.now, facts.rules.calendar)
+    return {} if key is None else facts.usage([key])
+
+
+def standing(terms: Terms, facts: Facts) -> Iterable[Reason]:
+    """Why this agent may not spend at all at this moment, or not with this provider."""
+    policy, agent_id = facts.rules.policy, terms.agent or ""
     if ("organisation", "") in facts.paused:
         yield Reason(ReasonCode.PAUSED, "spending is paused until an approver unpauses it")
-    if agent is None:
-        known = ", ".join(sorted(facts.policy.agents)) or "none"
+    if policy.agent(agent_id) is None:
+        known = ", ".join(sorted(policy.agents)) or "none"
         yield Reason(
             ReasonCode.AGENT_NOT_REGISTERED,
-            f"{request.agent} is not an agent of the policy; registered: {known}",
+            f"{agent_id} is not an agent of the policy; registered: {known}",
         )
         return
-    if not agent.enabled:
-        yield Reason(ReasonCode.AGENT_DISABLED, f"{request.agent} is disabled in the policy")
-    if ("agent", request.agent) in facts.paused:
-        yield Reason(ReasonCode.AGENT_PAUSED, f"{request.agent} is paused")
-    stopped = facts.policy.stops(request.agent, provider_name) & facts.paused
+    if not facts.rules.enabled(agent_id):
+        yield Reason(ReasonCode.AGENT_DISABLED, f"{agent_id} is disabled")
+    if not facts.paused:
+        return
+    if ("agent", agent_id) in facts.paused:
+        yield Reason(ReasonCode.AGENT_PAUSED, f"{agent_id} is paused")
+    stopped = policy.stops(agent_id, terms.provider) & facts.paused
     for name in sorted(of for kind, of in stopped if kind == "pool"):
-        yield Reason(ReasonCode.POOL_PAUSED, f"pool {name} of {request.agent} is paused")
-    if provider_name and ("provider", provider_name) in facts.paused:
-        yield Reason(ReasonCode.PROVIDER_PAUSED, f"{provider_name} is paused")
+        yield Reason(ReasonCode.POOL_PAUSED, f"pool {name} of {agent_id} is paused")
+    if terms.provider and ("provider", terms.provider) in facts.paused:
+        yield Reason(ReasonCode.PROVIDER_PAUSED, f"{terms.provider} is paused")
+
+
+def runs_allowed(terms: Terms, facts: Facts) -> Iterable[Reason]:
+    """Why the task or session may not be spent on, or has to be named."""
+    policy = facts.rules.policy
+    tasks, sessions = policy.tasks, policy.sessions
+    if terms.task is None:
+        if tasks is not None and tasks.required:
+            yield Reason(ReasonCode.TASK_REQUIRED, "name a task")
+    else:
+        limited = tasks is None or facts.rules.task_limits(terms.task) is not None
+        yield from _run_allowed(TASK, terms.task, terms, facts, limited)
+    if terms.session is None:
+        if sessions is not None and sessions.required:
+            yield Reason(ReasonCode.SESSION_REQUIRED, "name a session")
+    else:
+        limited = sessions is None or facts.rules.session_limits(terms.session) is not None
+        yield from _run_allowed(SESSION, terms.session, terms, facts, limited)
+
+
+def _run_allowed(
+    kind: str, name: str, terms: Terms, facts: Facts, limited: bool
+) -> Iterable[Reason]:
+    opened = facts.openings(kind, name)
+    if opened is None:
+        if not limited:
+            text = f"{kind} {name} is not open, and the policy has no default for it"
+            yield Reason(ReasonCode.NO_LIMIT_CONFIGURED, text)
+        return
+    if opened.closed:
+        yield Reason(ReasonCode(f"{kind}_closed"), f"{kind} {name} is closed")
+    if opened.agent is not None and opened.agent != terms.agent:
+        text = f"{kind} {name} belongs to {opened.agent}"
+        yield Reason(ReasonCode(f"{kind}_not_allowed"), text)
+
+
+def category_allowed(category: str | None, facts: Facts) -> Iterable[Reason]:
+    """Why the category may not be spent on, or has to be named."""
+    named = facts.rules.policy.categories.named
+    if category is None:
+        if named:
+            text = f"name a category: {', '.join(sorted(named))}"
+            yield Reason(ReasonCode.CATEGORY_REQUIRED, text)
+        return
+    if category not in named:
+        known = ", ".join(sorted(named)) or "none"
+        yield Reason(
+            ReasonCode.CATEGORY_NOT_ALLOWED, f"{category} is not a category of the policy: {known}"
+        )
+        yield Reason(ReasonCode.NO_LIMIT_CONFIGURED, f"category {category} has no limit")
 
 
 def _fit(
     request: Request, facts: Facts, provider_name: str | None, category: str | None
 ) -> Iterable[Reason]:
-    policy = facts.policy
+    policy = facts.rules.policy
     agent = policy.agent(request.agent)
     subset = agent.providers if agent else None
     if subset is not None:
@@ -173,16 +259,7 @@ def _fit(
             f"{request.amount} USDC is below {facts.minimum}, the least that the rail can"
             " always give back",
         )
-    if category is None and policy.categories.named:
-        yield Reason(
-            ReasonCode.CATEGORY_REQUIRED,
-            f"name a category: {', '.join(sorted(policy.categories.named))}",
-        )
-    elif category is not None and category not in policy.categories.named:
-        known = ", ".join(sorted(policy.categories.named)) or "none"
-        yield Reason(
-            ReasonCode.CATEGORY_NOT_ALLOWED, f"{category} is not a category of the policy: {known}"
-        )
+    yield from category_allowed(category, facts)
 
 
 def _funds(request: Request, facts: Facts) -> list[Reason]:

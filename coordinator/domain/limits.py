@@ -4,50 +4,67 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from datetime import date, datetime, time, timedelta
 from enum import StrEnum
-from typing import Final
-from zoneinfo import ZoneInfo
+from typing import Final, NamedTuple
 
 from coordinator.domain.reasons import Reason, ReasonCode
 from coordinator.domain.usdc import ZERO, Usdc
+from coordinator.domain.windows import Calendar, Window
+
+# What joins the two names of a pair; no agent, pool or category has it in its name.
+_PAIR: Final = "/"
 
 
 class ScopeKind(StrEnum):
     """Whose limit it is."""
 
     ORGANISATION = "organisation"
+    POOL = "pool"
     AGENT = "agent"
     CATEGORY = "category"
+    TASK = "task"
+    SESSION = "session"
+    PROVIDER = "provider"
+    AGENT_CATEGORY = "agent_category"
+    TASK_CATEGORY = "task_category"
+    POOL_AGENT = "pool_agent"
+    # What an agent bought below its threshold, without anybody being asked.
+    AUTO_APPROVED = "auto_approved"
+    # A single payment for one HTTP request.
+    X402 = "x402"
 
 
-class Window(StrEnum):
-    """Over what time a limit counts; ``per_purchase`` has no counter."""
+class Scope(NamedTuple):
+    """Whose money it is: one organisation, pool, agent and so on; the organisation's id is empty.
 
-    PER_PURCHASE = "per_purchase"
-    DAILY = "daily"
-    TOTAL = "total"
-
-
-COUNTED_WINDOWS: Final = (Window.DAILY, Window.TOTAL)
-
-
-@dataclass(frozen=True, slots=True, order=True)
-class Scope:
-    """One organisation, agent or category; the organisation's id is empty."""
+    A pair's id is both names with a slash between: "research-agent/data".
+    """
 
     kind: ScopeKind
     id: str = ""
 
     def __str__(self) -> str:
-        return f"{self.kind}:{self.id}" if self.id else str(self.kind)
+        return f"{self.kind.value}:{self.id}" if self.id else self.kind.value
+
+    @classmethod
+    def pair(cls, kind: ScopeKind, first: str, second: str) -> Scope:
+        return cls(kind, f"{first}{_PAIR}{second}")
+
+    @classmethod
+    def of(cls, text: str) -> Scope:
+        """The scope that ``str`` gave; ValueError for anything else."""
+        kind, _, name = text.partition(":")
+        return cls(ScopeKind(kind), name)
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class CounterKey:
+ORGANISATION: Final = Scope(ScopeKind.ORGANISATION)
+
+
+class CounterKey(NamedTuple):
     """One counter: a scope, a window, and the unix second at which the window starts.
 
-    A window covers [start, start of the next); ``total`` starts at 0 and never ends.
+    A window covers [start, start of the next); ``total`` starts at 0 and never ends. Asked for
+    the usage of a rolling window, it means every bucket that starts at ``start`` or later.
     """
 
     scope: Scope
@@ -55,16 +72,17 @@ class CounterKey:
     start: int
 
 
-@dataclass(frozen=True, slots=True)
-class Usage:
+class Usage(NamedTuple):
     """What a counter holds: reserved and posted amounts."""
 
     held: Usdc = ZERO
     spent: Usdc = ZERO
 
 
-@dataclass(frozen=True, slots=True)
-class Limit:
+UNUSED: Final = Usage()
+
+
+class Limit(NamedTuple):
     """At most ``amount`` within ``window`` for ``scope``; equal is allowed."""
 
     scope: Scope
@@ -77,7 +95,8 @@ class LimitState:
     """A limit as a decision saw it, before the decision's own hold.
 
     ``remaining`` = limit - held - spent and may be negative after a limit was lowered;
-    ``resets_at`` is the unix second at which the window ends, None where it never does.
+    ``resets_at`` is the unix second at which nothing that counts would count any more, None where
+    that is never.
     """
 
     limit: Limit
@@ -89,64 +108,54 @@ class LimitState:
     def remaining(self) -> Usdc:
         return self.limit.amount - self.usage.held - self.usage.spent
 
-    def reason(self, asked: Usdc) -> Reason:
-        """The stable code of this limit and one sentence with what was asked and what is left."""
+    @property
+    def code(self) -> ReasonCode:
+        """The stable code: for the agent's own limits the window's, else the scope's."""
         scope, window = self.limit.scope, self.limit.window
-        code = _AGENT_CODES[window] if scope.kind is ScopeKind.AGENT else _SCOPE_CODES[scope.kind]
-        words = {Window.PER_PURCHASE: "a purchase", Window.DAILY: "a day", Window.TOTAL: "in total"}
+        if scope.kind is not ScopeKind.AGENT:
+            return _SCOPE_CODES[scope.kind]
+        rolling = window.rolling_hours is not None
+        return ReasonCode.ROLLING_LIMIT if rolling else ReasonCode(f"{window}_limit")
+
+    def reason(self, asked: Usdc) -> Reason:
+        """The code and one sentence with what was asked and what is left."""
         message = (
-            f"{scope} may spend {self.limit.amount} USDC {words[window]};"
+            f"{self.limit.scope} may spend {self.limit.amount} USDC {self.limit.window.words};"
             f" {self.remaining} remains and {asked} was asked"
         )
-        return Reason(code, message)
+        return Reason(self.code, message)
 
 
-_AGENT_CODES: Final = {
-    Window.PER_PURCHASE: ReasonCode.PER_PURCHASE_LIMIT,
-    Window.DAILY: ReasonCode.DAILY_LIMIT,
-    Window.TOTAL: ReasonCode.TOTAL_LIMIT,
-}
 _SCOPE_CODES: Final = {
     ScopeKind.ORGANISATION: ReasonCode.ORGANISATION_LIMIT,
+    ScopeKind.POOL: ReasonCode.POOL_LIMIT,
+    ScopeKind.POOL_AGENT: ReasonCode.POOL_LIMIT,
     ScopeKind.CATEGORY: ReasonCode.CATEGORY_LIMIT,
+    ScopeKind.AGENT_CATEGORY: ReasonCode.CATEGORY_LIMIT,
+    ScopeKind.TASK: ReasonCode.TASK_LIMIT,
+    ScopeKind.TASK_CATEGORY: ReasonCode.TASK_LIMIT,
+    ScopeKind.SESSION: ReasonCode.SESSION_LIMIT,
+    ScopeKind.PROVIDER: ReasonCode.PROVIDER_LIMIT,
+    ScopeKind.X402: ReasonCode.PER_PURCHASE_LIMIT,
 }
 
 
-def window_bounds(window: Window, at: int, zone: ZoneInfo) -> tuple[int, int | None]:
-    """[start, end) in unix seconds of the ``window`` that contains the instant ``at``.
-
-    A day runs from the first instant of the local date to that of the next, so it lasts 23 or
-    25 hours when clocks change.
-    """
-    if window is Window.DAILY:
-        local = datetime.fromtimestamp(at, zone).date()
-        following = _first_instant(local + timedelta(days=1), zone)
-        if at >= following:
-            # The clock went back over midnight: the next date has begun and shows the last again.
-            local += timedelta(days=1)
-            following = _first_instant(local + timedelta(days=1), zone)
-        return _first_instant(local, zone), following
-    return 0, None
+def counters_charged(
+    windows: Iterable[tuple[Scope, Window]], at: int, calendar: Calendar
+) -> tuple[CounterKey, ...]:
+    """The counters that an amount at the instant ``at`` is put into, in key order."""
+    return tuple(
+        sorted(
+            {CounterKey(scope, window, calendar.bounds(window, at)[0]) for scope, window in windows}
+        )
+    )
 
 
-def _first_instant(day: date, zone: ZoneInfo) -> int:
-    # fold=0 takes the earlier of two midnights; a midnight that a clock change skips resolves,
-    # through its UTC offset before the change, to the instant at which the date begins.
-    return int(datetime.combine(day, time.min, zone).timestamp())
-
-
-def counters_touched(scopes: Iterable[Scope], at: int, zone: ZoneInfo) -> tuple[CounterKey, ...]:
-    """Every counter that an amount at the instant ``at`` counts in, in key order.
-
-    All counted windows of a scope are kept, limited or not: a limit that is added later finds
-    its counter there, and reports need no scan.
-    """
-    keys = {
-        CounterKey(scope, window, window_bounds(window, at, zone)[0])
-        for scope in scopes
-        for window in COUNTED_WINDOWS
-    }
-    return tuple(sorted(keys))
+def counter_of(limit: Limit, at: int, calendar: Calendar) -> CounterKey | None:
+    """The counter whose usage the limit is checked against; None where each purchase is alone."""
+    if limit.window is Window.PER_PURCHASE:
+        return None
+    return CounterKey(limit.scope, limit.window, calendar.counts_from(limit.window, at))
 
 
 def check_limits(
@@ -154,17 +163,15 @@ def check_limits(
     usage: Mapping[CounterKey, Usage],
     amount: Usdc,
     at: int,
-    zone: ZoneInfo,
+    calendar: Calendar,
 ) -> tuple[LimitState, ...]:
     """Each limit with its usage at ``at`` and whether ``amount`` more would exceed it."""
     states = []
+    asked = amount.base_units
     for limit in limits:
-        start, end = window_bounds(limit.window, at, zone)
-        used = (
-            Usage()
-            if limit.window is Window.PER_PURCHASE
-            else usage.get(CounterKey(limit.scope, limit.window, start), Usage())
-        )
-        broken = used.held + used.spent + amount > limit.amount
-        states.append(LimitState(limit, used, end, broken))
+        key = counter_of(limit, at, calendar)
+        used = UNUSED if key is None else usage.get(key, UNUSED)
+        whole = used.held.base_units + used.spent.base_units + asked
+        resets_at = None if key is None else calendar.resets_at(limit.window, at)
+        states.append(LimitState(limit, used, resets_at, whole > limit.amount.base_units))
     return tuple(states)

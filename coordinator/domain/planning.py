@@ -7,7 +7,7 @@ from enum import StrEnum
 
 from coordinator.domain.chain_events import EMPTY, EscrowState
 from coordinator.domain.errors import ImpossibleState
-from coordinator.domain.policy import EscrowTerms
+from coordinator.domain.policy_tables import EscrowTerms
 from coordinator.domain.purchase import Status
 from coordinator.domain.reasons import Reason, ReasonCode
 from coordinator.domain.steps import Step, StepKind, StepStatus

@@ -11,13 +11,12 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final
 
 from coordinator.config import environment, load_settings
-from coordinator.domain.decision import purchase_scopes
 from coordinator.domain.errors import (
     ConfigurationError,
     CoordinatorError,
     InvalidRequest,
 )
-from coordinator.domain.limits import LimitState, check_limits, counters_touched
+from coordinator.domain.limits import LimitState
 from coordinator.domain.policy import Policy
 from coordinator.domain.purchase import (
     ESCROWED,
@@ -26,6 +25,7 @@ from coordinator.domain.purchase import (
     Status,
 )
 from coordinator.domain.reconciliation import Reconciliation
+from coordinator.domain.rules import Terms
 from coordinator.domain.usdc import ZERO, Usdc
 from coordinator.follower import Progress
 from coordinator.interfaces.agent import Agent
@@ -144,13 +144,20 @@ class Coordinator:
         """The purchase; UnknownId (an InvalidRequest) when there is none."""
         return self.wiring.purchases.get(purchase_id)
 
-    def limits(self, agent: str | None = None, category: str | None = None) -> Sequence[LimitState]:
-        """The organisation's limits and, where named, the agent's and the category's."""
+    def limits(
+        self,
+        agent: str | None = None,
+        category: str | None = None,
+        *,
+        provider: str | None = None,
+        task: str | None = None,
+        session: str | None = None,
+    ) -> Sequence[LimitState]:
+        """The organisation's limits and those of whatever is named, with what remains of each."""
         w = self.wiring
-        policy, now = w.policies.current(), w.clock()
-        counters = counters_touched(purchase_scopes(agent, category), now, policy.zone)
-        usage = w.purchases.usage(counters)
-        return check_limits(policy.limits(agent, category), usage, ZERO, now, policy.zone)
+        name, _ = w.policies.current().provider(provider or "")
+        terms = Terms(agent, category, name, task, session)
+        return w.limits.states(terms, now=w.clock())
 
     def approvals(self) -> Sequence[PendingApproval]:
         """Purchases that wait for people, oldest first."""

@@ -4,21 +4,22 @@ from __future__ import annotations
 
 import json
 import secrets
+from functools import partial
 from typing import Any
 
 from sqlalchemy import Connection, insert, select, update
 
 from coordinator.domain.chain_events import STATUS_OF, EscrowState
-from coordinator.domain.decision import purchase_scopes
 from coordinator.domain.errors import IdempotencyConflict
 from coordinator.domain.escrow_key import service_hash
-from coordinator.domain.limits import counters_touched
-from coordinator.domain.policy import Policy
+from coordinator.domain.limits import counters_charged
 from coordinator.domain.purchase import FINAL, Request
+from coordinator.domain.rules import Rules, Terms
 from coordinator.domain.usdc import Usdc
 from coordinator.ledger import schema as t
 from coordinator.ledger.audit import AuditLog
-from coordinator.ledger.counters import charge, charges_of, place_hold
+from coordinator.ledger.counters import charge_hold, charges_of, place_hold
+from coordinator.ledger.openings import read_opening
 
 _p = t.purchases.c
 _e = t.escrows.c
@@ -31,23 +32,25 @@ def adopt(
     *,
     key: str,
     escrow_key: str,
-    policy: Policy,
+    rules: Rules,
     now: int,
-) -> str | None:
+) -> str | IdempotencyConflict | None:
     """The id of the purchase whose USDC already left under ``escrow_key``; None if none did.
 
     It takes the request's agent and words, and its hold counts against the agent and category
-    too, even beyond their limits: the money is spent. IdempotencyConflict for other terms.
+    too, even beyond their limits: the money is spent. For other terms an IdempotencyConflict is
+    the answer.
     """
     known = select(_e.escrow_id, _e.purchase_id).where(_e.escrow_key == escrow_key)
     escrow = connection.execute(known).one_or_none()
     if escrow is None:
         return None
     if escrow.purchase_id is None:
-        attribute_to_organisation(connection, audit, policy, escrow.escrow_id, now=now)
+        attribute_to_organisation(connection, audit, rules, escrow.escrow_id, now=now)
     row = _unattributed(connection, escrow_key)
     if row is None:
         return None
+    policy = rules.policy
     name, provider = policy.provider(request.provider)
     service = request.service or (provider.service if provider else None)
     address = provider.address if provider else request.provider
@@ -57,7 +60,7 @@ def adopt(
         row.service_hash,
     )
     if not same:
-        raise IdempotencyConflict(
+        return IdempotencyConflict(
             f"key {key!r} was used on chain for {Usdc.from_base_units(row.amount)} USDC to"
             f" {row.provider}; use another key for another purchase"
         )
@@ -82,11 +85,12 @@ def adopt(
     hold = connection.execute(
         select(t.holds).where(t.holds.c.purchase_id == row.id, t.holds.c.kind == "purchase")
     ).one()
-    scopes = purchase_scopes(request.agent, category)
-    wanted = counters_touched(scopes, hold.placed_at, policy.zone)
+    terms = Terms(request.agent, category, name, request.task, request.session)
+    opening = partial(read_opening, connection)
+    windows = rules.touched(terms, hold.placed_at, opening).windows
+    wanted = counters_charged(windows, hold.placed_at, rules.calendar)
     missing = sorted(set(wanted) - set(charges_of(connection, row.id, "purchase")))
-    held = hold.amount if hold.status == "held" else 0
-    charge(connection, hold.id, missing, held=held, spent=hold.posted)
+    charge_hold(connection, hold.id, missing)
     audit.append(
         connection,
         now,
@@ -106,13 +110,14 @@ def adopt(
 
 
 def attribute_to_organisation(
-    connection: Connection, audit: AuditLog, policy: Policy, escrow_id: str, *, now: int
+    connection: Connection, audit: AuditLog, rules: Rules, escrow_id: str, *, now: int
 ) -> str:
     """Give a funded escrow that no purchase knows one without an agent; the purchase's id.
 
     Its hold counts against the organisation from the instant at which the escrow was created.
     """
     escrow = connection.execute(select(t.escrows).where(_e.escrow_id == escrow_id)).one()
+    policy = rules.policy
     name, _ = policy.provider(escrow.provider)
     status = STATUS_OF[EscrowState(escrow.state)]
     purchase_id = "pur_" + secrets.token_hex(10)
@@ -144,7 +149,9 @@ def attribute_to_organisation(
         purchase_id=purchase_id,
         kind="purchase",
         amount=Usdc.from_base_units(escrow.amount),
-        counters=counters_touched(purchase_scopes(None, None), escrow.created_at, policy.zone),
+        counters=counters_charged(
+            rules.touched(Terms(), escrow.created_at).windows, escrow.created_at, rules.calendar
+        ),
         now=escrow.created_at,
     )
     audit.append(

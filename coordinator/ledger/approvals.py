@@ -80,16 +80,17 @@ class ApprovalBook:
         with self._database.write() as connection:
             expire(connection, self._audit, self._tx_url, now)
             approval, purchase = self._approval(connection, approval_id)
-            policy = self._policies.in_force(connection)
-            refusal = _may_not_decide(policy, purchase, approver)
+            rules = self._policies.rules(connection)
+            policy = rules.policy
+            refusal = may_not_decide(policy, purchase, approver)
             if refusal is not None:
                 return Answer(False, purchase, refusal)
-            facts = read_facts(connection, policy, minimum, treasury, now, own=purchase)
+            facts = read_facts(connection, rules, minimum, treasury, now, own=purchase)
             decision = judge(_request_of(purchase), facts)
             if decision.outcome is Status.DENIED:
                 return Answer(False, purchase, decision.reason)
             self._decide(connection, approval_id, purchase, approver, "approved", None, now)
-            required = max(approval.required, policy.approvals.required)
+            required = max(approval.required, policy.approvals.required_for(purchase.amount))
             approved = self._count_approved(connection, approval_id, policy)
             if approved >= required:
                 move_hold(connection, purchase.id, decision.counters, now)
@@ -116,7 +117,7 @@ class ApprovalBook:
         with self._database.write() as connection:
             expire(connection, self._audit, self._tx_url, now)
             _, purchase = self._approval(connection, approval_id)
-            refusal = _may_not_decide(self._policies.in_force(connection), purchase, approver)
+            refusal = may_not_decide(self._policies.in_force(connection), purchase, approver)
             if refusal is not None:
                 return Answer(False, purchase, refusal)
             self._decide(connection, approval_id, purchase, approver, "rejected", reason, now)
@@ -206,7 +207,7 @@ class ApprovalBook:
         query = select(func.count()).where(
             d.approval_id == approval_id,
             d.decision == "approved",
-            d.approver.in_(policy.approvals.approvers),
+            d.approver.in_(list(policy.approvals.approvers)),
         )
         return int(connection.execute(query).scalar_one())
 
@@ -216,13 +217,19 @@ class ApprovalBook:
         return purchase
 
 
-def _may_not_decide(policy: Policy, purchase: Purchase, approver: Approver) -> Reason | None:
+def may_not_decide(policy: Policy, purchase: Purchase, approver: Approver) -> Reason | None:
     identifier("approver", approver.name)
     allowed = policy.approvals.approvers
-    if approver.name not in allowed or approver.name == purchase.agent:
+    known = allowed.get(approver.name)
+    if known is None or approver.name == purchase.agent:
         return Reason(
             ReasonCode.NOT_AN_APPROVER,
             f"{approver.name} may not decide this; approvers: {', '.join(allowed) or 'none'}",
+        )
+    if known.up_to is not None and purchase.amount > known.up_to:
+        return Reason(
+            ReasonCode.NOT_AN_APPROVER,
+            f"{approver.name} may decide up to {known.up_to} USDC; this is {purchase.amount}",
         )
     if purchase.status is Status.EXPIRED:
         return Reason(ReasonCode.APPROVAL_EXPIRED, "its time to be approved is over")

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import hmac
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from hashlib import sha256
-from typing import Any
+from typing import Any, Final, NamedTuple
 
-from sqlalchemy import Connection, insert, select
+from sqlalchemy import Connection, insert, literal_column, select
 
 from coordinator.domain.canonical import canonical_json
 from coordinator.ledger import schema as t
@@ -24,6 +23,21 @@ from coordinator.ledger.audit_export import (
 )
 from coordinator.ledger.database import Database
 from coordinator.ledger.journal_proof import JournalProof
+from coordinator.ledger.prepared import Prepared
+
+_HEAD: Final = Prepared(
+    select(t.audit.c.seq, t.audit.c.hash).order_by(t.audit.c.seq.desc()).limit(literal_column("1"))
+)
+_APPEND: Final = Prepared(insert(t.audit), "seq", "at", "event", "subject", "body", "hash")
+
+
+class Said(NamedTuple):
+    """One row to append: when (unix seconds), what happened, to whom, and the particulars."""
+
+    at: int
+    event: str
+    subject: str
+    body: Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,15 +63,30 @@ class AuditLog:
         self, connection: Connection, at: int, event: str, subject: str, **body: Any
     ) -> None:
         """Add one row, chained to the last, in the caller's transaction."""
-        previous = _head(connection)
-        seq = previous.count + 1
-        text = canonical_json(body).decode()
-        digest = self._hash(previous.hash, seq, at, event, subject, text)
-        connection.execute(
-            insert(t.audit).values(
-                seq=seq, at=at, event=event, subject=subject, body=text, hash=digest
+        self.append_all(connection, [Said(at, event, subject, body)])
+
+    def append_all(self, connection: Connection, said: Sequence[Said]) -> None:
+        """Add rows, each chained to the one before, in the caller's transaction."""
+        if not said:
+            return
+        head = _head(connection)
+        seq, digest = head.count, head.hash
+        rows = []
+        for at, event, subject, body in said:
+            seq += 1
+            text = canonical_json(body).decode()
+            digest = self._hash(digest, seq, at, event, subject, text)
+            rows.append(
+                {
+                    "seq": seq,
+                    "at": at,
+                    "event": event,
+                    "subject": subject,
+                    "body": text,
+                    "hash": digest,
+                }
             )
-        )
+        _APPEND.each(connection, rows)
 
     def record(self, at: int, event: str, subject: str, **body: Any) -> None:
         """Add one row in a transaction of its own."""
@@ -137,10 +166,9 @@ class AuditLog:
 
     def _hash(self, previous: str, seq: int, at: int, event: str, subject: str, body: str) -> str:
         message = canonical_json([previous, seq, at, event, subject, body])
-        return hmac.new(self._key, message, sha256).hexdigest()
+        return hmac.digest(self._key, message, "sha256").hex()
 
 
 def _head(connection: Connection) -> Head:
-    query = select(t.audit.c.seq, t.audit.c.hash).order_by(t.audit.c.seq.desc()).limit(1)
-    row = connection.execute(query).first()
-    return Head(row.seq, row.hash) if row else Head(0, GENESIS)
+    row = _HEAD.one(connection)
+    return Head(row[0], row[1]) if row else Head(0, GENESIS)

@@ -11,7 +11,7 @@ from typing import Any, Final
 from sqlalchemy import Connection, Table, delete, func, insert, select
 
 from coordinator.domain.errors import ConfigurationError
-from coordinator.domain.policy import Policy
+from coordinator.domain.rules import Rules
 from coordinator.ledger import schema as t
 from coordinator.ledger.audit import AuditLog
 from coordinator.ledger.audit_export import AuditRow, ExportFile, Head
@@ -95,7 +95,7 @@ class AuditImport:
         """
         with self._database.write() as connection:
             own = _own_rows(connection)
-            policy = self._policies.in_force(connection)
+            rules = self._policies.rules(connection)
             connection.execute(delete(t.audit))
             past = Past()
             for part in _parts(export.rows):
@@ -107,7 +107,7 @@ class AuditImport:
                 self._audit.append(connection, row.at, row.event, row.subject, **row.body)
             found = Imported(export.head, len(past.purchases), len(past.unreadable))
             self._begin(connection, export, found, at)
-            self._put(connection, past, policy, at)
+            self._put(connection, past, rules, at)
         return found
 
     def _begin(
@@ -128,7 +128,7 @@ class AuditImport:
         why = "rebuilt from the chain and an audit export: check it, then unpause"
         begin_recovery(connection, self._audit, why, now=at.now)
 
-    def _put(self, connection: Connection, past: Past, policy: Policy, at: Rebirth) -> None:
+    def _put(self, connection: Connection, past: Past, rules: Rules, at: Rebirth) -> None:
         for purchase in past.purchases.values():
             if purchase.escrow_key is None:
                 assert purchase.agent is not None and purchase.idempotency_key is not None
@@ -137,7 +137,7 @@ class AuditImport:
                 connection,
                 self._audit,
                 purchase,
-                zone=policy.zone,
+                rules=rules,
                 final_number=at.final_number,
                 now=at.now,
             )

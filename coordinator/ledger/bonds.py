@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from sqlalchemy import Connection, func, select
 
-from coordinator.domain.decision import purchase_scopes
 from coordinator.domain.journal import EntryKind
-from coordinator.domain.limits import check_limits, counters_touched
+from coordinator.domain.limits import check_limits, counter_of, counters_charged
 from coordinator.domain.purchase import Status
 from coordinator.domain.reasons import Reason
+from coordinator.domain.rules import Terms
 from coordinator.domain.steps import StepKind, StepStatus
 from coordinator.domain.usdc import Usdc
 from coordinator.ledger import schema as t
@@ -32,11 +32,11 @@ class BondBook:
     def hold(self, purchase_id: str, bond: Usdc, *, by: str, why: str, now: int) -> Reason | None:
         """Hold a dispute's bond against the organisation; a reason when it does not fit."""
         with self._database.write() as connection:
-            policy = self._policies.in_force(connection)
-            counters = counters_touched(purchase_scopes(None, None), now, policy.zone)
-            states = check_limits(
-                policy.limits(None, None), read_usage(connection, counters), bond, now, policy.zone
-            )
+            rules = self._policies.rules(connection)
+            limits, windows = rules.touched(Terms(), now)
+            keys = [key for one in limits if (key := counter_of(one, now, rules.calendar))]
+            usage = read_usage(connection, keys)
+            states = check_limits(limits, usage, bond, now, rules.calendar)
             broken = sorted((s for s in states if s.broken), key=lambda s: s.remaining)
             if broken:
                 return broken[0].reason(bond)
@@ -49,7 +49,7 @@ class BondBook:
                     purchase_id=purchase_id,
                     kind="bond",
                     amount=bond,
-                    counters=counters,
+                    counters=counters_charged(windows, now, rules.calendar),
                     now=now,
                 )
             self._audit.append(

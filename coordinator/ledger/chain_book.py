@@ -172,9 +172,9 @@ class ChainBook:
             cursor = _cursor(connection, _BOOKS)
             if cursor is None or (cursor.number, cursor.hash) != (batch.after, batch.after_hash):
                 return False
-            policy = self._policies.in_force(connection)
+            rules = self._policies.rules(connection)
             moved = [
-                apply_event(connection, self._audit, event, policy, now) for event in batch.events
+                apply_event(connection, self._audit, event, rules, now) for event in batch.events
             ]
             entries = self._make_entries(connection, batch)
             if entries:

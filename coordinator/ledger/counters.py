@@ -2,42 +2,166 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import json
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
-from sqlalchemy import Connection, bindparam, delete, insert, select, text, update
+from sqlalchemy import Connection, bindparam, insert, select, update
 
 from coordinator.domain.errors import ImpossibleState
-from coordinator.domain.limits import CounterKey, Scope, ScopeKind, Usage, Window
+from coordinator.domain.limits import CounterKey, Scope, ScopeKind, Usage
 from coordinator.domain.usdc import Usdc
+from coordinator.domain.windows import Window
 from coordinator.ledger import schema as t
+from coordinator.ledger.prepared import Prepared
 
 _c = t.counters.c
-# One statement, built once: building a larger one for each decision costs more than it saves.
-_COUNTER: Final = select(_c.held, _c.spent).where(
+_SCOPED: Final = (
     _c.scope_kind == bindparam("scope_kind"),
     _c.scope_id == bindparam("scope_id"),
-    _c.window == bindparam("window"),
-    _c.start == bindparam("start"),
+    _c.window == bindparam("window_"),
 )
-# SQLAlchemy has no upsert for every dialect; SQLite and PostgreSQL read this one alike.
-_CHARGE: Final = text(
-    'INSERT INTO counters (scope_kind, scope_id, "window", start, held, spent)'
-    " VALUES (:scope_kind, :scope_id, :window, :start, :held, :spent)"
-    ' ON CONFLICT (scope_kind, scope_id, "window", start) DO UPDATE'
-    " SET held = counters.held + excluded.held, spent = counters.spent + excluded.spent"
+_BY_KEY: Final = Prepared(
+    select(_c.id, _c.held, _c.spent).where(*_SCOPED, _c.start == bindparam("start_"))
 )
+_BUCKETS: Final = Prepared(
+    select(_c.start, _c.id, _c.held, _c.spent).where(*_SCOPED, _c.start >= bindparam("start_"))
+)
+_MAKE: Final = Prepared(
+    insert(t.counters).returning(_c.id),
+    "scope_kind",
+    "scope_id",
+    "window",
+    "start",
+    "held",
+    "spent",
+)
+_SET: Final = Prepared(
+    update(t.counters)
+    .where(_c.id == bindparam("id_"))
+    .values(held=bindparam("held_"), spent=bindparam("spent_"))
+)
+_ADD: Final = Prepared(
+    update(t.counters)
+    .where(_c.id == bindparam("id_"))
+    .values(held=_c.held + bindparam("held_"), spent=_c.spent + bindparam("spent_"))
+)
+
+
+class CounterSheet:
+    """Counters as one transaction sees and changes them: each is read once and written once.
+
+    ``ids`` remembers, across transactions, which counter has which id; what a transaction made is
+    in ``made`` until it has committed.
+    """
+
+    def __init__(self, connection: Connection, ids: dict[CounterKey, int] | None = None) -> None:
+        self._connection = connection
+        self._ids = ids if ids is not None else {}
+        self.made: dict[CounterKey, int] = {}
+        # id, held, spent; None where there is no such counter.
+        self._rows: dict[CounterKey, list[int] | None] = {}
+        self._buckets: dict[tuple[Scope, Window], dict[int, list[int]]] = {}
+        self._changed: dict[int, list[int]] = {}
+
+    def usage(self, keys: Iterable[CounterKey]) -> dict[CounterKey, Usage]:
+        """What the counters hold; one that was never charged is missing.
+
+        Of a rolling window it is the sum of the buckets from the key's start on.
+        """
+        keys = list(keys)
+        self._load(key for key in keys if key.window.rolling_hours is None)
+        found = {}
+        for key in keys:
+            if key.window.rolling_hours is not None:
+                found[key] = self._rolling(key)
+            elif (row := self._rows[key]) is not None:
+                found[key] = _usage(row[1], row[2])
+        return found
+
+    def charge(self, keys: Iterable[CounterKey], *, held: int, spent: int) -> list[int]:
+        """Add to each counter, making those that are missing; their ids."""
+        keys = list(keys)
+        self._load(keys)
+        ids = []
+        for key in keys:
+            row = self._rows[key] or self._make(key)
+            row[1] += held
+            row[2] += spent
+            self._changed[row[0]] = row
+            ids.append(row[0])
+        return ids
+
+    def flush(self) -> None:
+        """Write what changed."""
+        changed = [
+            {"id_": id_, "held_": held, "spent_": spent}
+            for id_, held, spent in self._changed.values()
+        ]
+        self._changed.clear()
+        _SET.each(self._connection, changed)
+
+    def forget(self) -> None:
+        """Read everything anew: somebody else in this transaction changes counters."""
+        self.flush()
+        self._rows.clear()
+        self._buckets.clear()
+
+    def _load(self, keys: Iterable[CounterKey]) -> None:
+        wanted = {}
+        for key in keys:
+            if key in self._rows:
+                continue
+            if (id_ := self._ids.get(key)) is not None:
+                wanted[id_] = key
+            else:
+                row = _BY_KEY.one(self._connection, _where(key))
+                self._rows[key] = list(row) if row is not None else None
+                if row is not None:
+                    self.made[key] = row[0]
+        if wanted:
+            for row in _by_ids(self._connection, list(wanted)):
+                self._rows[wanted[row[0]]] = list(row)
+
+    def _make(self, key: CounterKey) -> list[int]:
+        values = _where(key) | {"held": 0, "spent": 0}
+        made = _MAKE.one(self._connection, values)
+        assert made is not None
+        row = [int(made[0]), 0, 0]
+        self._rows[key] = row
+        self.made[key] = row[0]
+        buckets = self._buckets.get((key.scope, key.window))
+        if buckets is not None:
+            buckets[key.start] = row
+        return row
+
+    def _rolling(self, key: CounterKey) -> Usage:
+        buckets = self._buckets.get((key.scope, key.window))
+        if buckets is None:
+            buckets = self._buckets[key.scope, key.window] = {}
+            for start, *row in _BUCKETS.rows(self._connection, _where(key)):
+                own = key._replace(start=start)
+                known = self._rows.get(own) or list(row)
+                buckets[start] = self._rows[own] = known
+        counted = [row for start, row in buckets.items() if start >= key.start]
+        return _usage(sum(row[1] for row in counted), sum(row[2] for row in counted))
+
+
+def _usage(held: int, spent: int) -> Usage:
+    return Usage(Usdc.from_base_units(held), Usdc.from_base_units(spent))
+
+
+def _by_ids(connection: Connection, ids: Sequence[int]) -> Sequence[Sequence[int]]:
+    mark = "?" if connection.dialect.name == "sqlite" else "%s"
+    text = f"SELECT id, held, spent FROM counters WHERE id IN ({','.join([mark] * len(ids))})"
+    raw: Any = connection.connection.dbapi_connection
+    found: Sequence[Sequence[int]] = raw.execute(text, tuple(ids)).fetchall()
+    return found
 
 
 def read_usage(connection: Connection, keys: Iterable[CounterKey]) -> Mapping[CounterKey, Usage]:
     """What the counters hold; one that was never charged is missing."""
-    found = {}
-    # Everybody goes through counters in one order.
-    for key in sorted(keys):
-        row = connection.execute(_COUNTER, _row(key)).one_or_none()
-        if row is not None:
-            found[key] = Usage(Usdc.from_base_units(row.held), Usdc.from_base_units(row.spent))
-    return found
+    return CounterSheet(connection).usage(keys)
 
 
 def place_hold(
@@ -48,9 +172,10 @@ def place_hold(
     amount: Usdc,
     counters: Iterable[CounterKey],
     now: int,
-) -> int:
-    """Reserve ``amount`` in every counter; the hold's id."""
-    made = connection.execute(
+) -> None:
+    """Reserve ``amount`` in every counter."""
+    charges = _charge(connection, counters, held=amount.base_units, spent=0)
+    connection.execute(
         insert(t.holds).values(
             kind=kind,
             purchase_id=purchase_id,
@@ -58,28 +183,21 @@ def place_hold(
             status="held",
             posted=0,
             placed_at=now,
+            charges=json.dumps(charges),
         )
     )
-    assert made.inserted_primary_key is not None
-    hold_id = int(made.inserted_primary_key[0])
-    charge(connection, hold_id, counters, held=amount.base_units, spent=0)
-    return hold_id
 
 
-def charge(
-    connection: Connection,
-    hold_id: int,
-    keys: Iterable[CounterKey],
-    *,
-    held: int,
-    spent: int,
-) -> None:
-    """Note that the hold charges ``keys`` and add its amounts there."""
-    rows = [_row(key) for key in sorted(keys)]
-    if not rows:
-        return
-    connection.execute(insert(t.hold_charges), [{"hold_id": hold_id, **row} for row in rows])
-    connection.execute(_CHARGE, [{**row, "held": held, "spent": spent} for row in rows])
+def charge_hold(connection: Connection, hold_id: int, counters: Iterable[CounterKey]) -> None:
+    """Charge the hold, as it is, to ``counters`` that it has not charged yet."""
+    hold = connection.execute(select(t.holds).where(t.holds.c.id == hold_id)).one()
+    held = hold.amount if hold.status == "held" else 0
+    charges = _charge(connection, counters, held=held, spent=hold.posted)
+    connection.execute(
+        update(t.holds)
+        .where(t.holds.c.id == hold_id)
+        .values(charges=json.dumps(json.loads(hold.charges) + charges))
+    )
 
 
 def charges_of(connection: Connection, purchase_id: str, kind: str) -> tuple[CounterKey, ...]:
@@ -100,16 +218,19 @@ def move_hold(
 ) -> None:
     """Take the purchase's hold out of its counters and put it into ``counters``."""
     hold = _open_hold(connection, purchase_id, "purchase")
-    _change(connection, hold.id, held=-hold.amount, spent=0)
-    connection.execute(delete(t.hold_charges).where(t.hold_charges.c.hold_id == hold.id))
-    connection.execute(update(t.holds).where(t.holds.c.id == hold.id).values(placed_at=now))
-    charge(connection, hold.id, counters, held=hold.amount, spent=0)
+    change_counters(connection, hold.charges, held=-hold.amount, spent=0)
+    charges = _charge(connection, counters, held=hold.amount, spent=0)
+    connection.execute(
+        update(t.holds)
+        .where(t.holds.c.id == hold.id)
+        .values(placed_at=now, charges=json.dumps(charges))
+    )
 
 
 def end_hold(connection: Connection, purchase_id: str, kind: str, *, spent: Usdc, now: int) -> None:
     """Post ``spent`` (or void, when zero) in exactly the counters that were charged."""
     hold = _open_hold(connection, purchase_id, kind)
-    _change(connection, hold.id, held=-hold.amount, spent=spent.base_units)
+    change_counters(connection, hold.charges, held=-hold.amount, spent=spent.base_units)
     connection.execute(
         update(t.holds)
         .where(t.holds.c.id == hold.id, t.holds.c.status == "held")
@@ -125,9 +246,24 @@ def reopen_holds(connection: Connection, purchase_id: str) -> bool:
     ended = (t.holds.c.purchase_id == purchase_id, t.holds.c.status != "held")
     holds = connection.execute(select(t.holds).where(*ended)).all()
     for hold in holds:
-        _change(connection, hold.id, held=hold.amount, spent=-hold.posted)
+        change_counters(connection, hold.charges, held=hold.amount, spent=-hold.posted)
     connection.execute(update(t.holds).where(*ended).values(status="held", posted=0, ended_at=None))
     return bool(holds)
+
+
+def change_counters(connection: Connection, charges: str, *, held: int, spent: int) -> None:
+    """Add to the counters that a hold's ``charges`` name."""
+    rows = [{"id_": id_, "held_": held, "spent_": spent} for id_ in json.loads(charges)]
+    _ADD.each(connection, rows)
+
+
+def _charge(
+    connection: Connection, counters: Iterable[CounterKey], *, held: int, spent: int
+) -> list[int]:
+    sheet = CounterSheet(connection)
+    charges = sheet.charge(counters, held=held, spent=spent)
+    sheet.flush()
+    return charges
 
 
 def _open_hold(connection: Connection, purchase_id: str, kind: str):  # type: ignore[no-untyped-def]
@@ -138,30 +274,13 @@ def _open_hold(connection: Connection, purchase_id: str, kind: str):  # type: ig
     return hold
 
 
-def _change(connection: Connection, hold_id: int, *, held: int, spent: int) -> None:
-    c = t.hold_charges.c
-    charges = (
-        select(t.hold_charges)
-        .where(c.hold_id == hold_id)
-        .order_by(c.scope_kind, c.scope_id, c.window, c.start)
-    )
-    for row in connection.execute(charges).all():
-        connection.execute(
-            update(t.counters)
-            .where(
-                _c.scope_kind == row.scope_kind,
-                _c.scope_id == row.scope_id,
-                _c.window == row.window,
-                _c.start == row.start,
-            )
-            .values(held=_c.held + held, spent=_c.spent + spent)
-        )
-
-
-def _row(key: CounterKey) -> dict[str, Any]:
+def _where(key: CounterKey) -> dict[str, Any]:
+    scope, window = key.scope, key.window.value
     return {
-        "scope_kind": key.scope.kind.value,
-        "scope_id": key.scope.id,
-        "window": key.window.value,
+        "scope_kind": scope.kind.value,
+        "scope_id": scope.id,
+        "window": window,
+        "window_": window,
         "start": key.start,
+        "start_": key.start,
     }

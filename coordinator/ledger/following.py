@@ -10,9 +10,9 @@ from sqlalchemy import Connection, delete, insert, select, update
 
 from coordinator.domain.chain_events import EMPTY, STATUS_OF, ChainEvent, EscrowState, EventKind
 from coordinator.domain.escrow_key import service_hash
-from coordinator.domain.policy import Policy
 from coordinator.domain.purchase import FINAL, MOVES, Status
 from coordinator.domain.reasons import ReasonCode
+from coordinator.domain.rules import Rules
 from coordinator.domain.steps import StepKind
 from coordinator.ledger import schema as t
 from coordinator.ledger.adoption import attribute_to_organisation
@@ -31,7 +31,7 @@ FOLLOWED: Final = frozenset(
 
 
 def apply_event(
-    connection: Connection, audit: AuditLog, event: ChainEvent, policy: Policy, now: int
+    connection: Connection, audit: AuditLog, event: ChainEvent, rules: Rules, now: int
 ) -> str | None:
     """Bring escrows and their purchases to what ``event`` says; strangers' escrows are ignored.
 
@@ -51,7 +51,7 @@ def apply_event(
         if event.kind is EventKind.ESCROW_FUNDED and not _key_known(connection, event):
             why = "USDC left for purchases that this database does not know: check it, then unpause"
             begin_recovery(connection, audit, why, now=now)
-            attribute_to_organisation(connection, audit, policy, event.escrow_id, now=now)
+            attribute_to_organisation(connection, audit, rules, event.escrow_id, now=now)
         return None
     return _follow(connection, audit, escrow, event, now)
 

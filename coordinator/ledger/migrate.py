@@ -10,7 +10,7 @@ from sqlalchemy import Connection, inspect, text
 from coordinator.domain.errors import ConfigurationError
 from coordinator.ledger.database import Database
 
-HEAD: Final = "0002"
+HEAD: Final = "0003"
 _SCRIPTS: Final = Path(__file__).parent / "migrations"
 
 

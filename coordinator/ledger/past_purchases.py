@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import json
 from typing import Final
-from zoneinfo import ZoneInfo
 
 from sqlalchemy import Connection, insert, select
 
-from coordinator.domain.decision import purchase_scopes
-from coordinator.domain.limits import counters_touched
+from coordinator.domain.limits import counters_charged
 from coordinator.domain.purchase import Status
 from coordinator.domain.reasons import Reason, ReasonCode
+from coordinator.domain.rules import Rules, Terms
 from coordinator.domain.usdc import ZERO, Usdc
 from coordinator.ledger import schema as t
 from coordinator.ledger.audit import AuditLog
@@ -30,7 +29,7 @@ def put_purchase(
     audit: AuditLog,
     past: PastPurchase,
     *,
-    zone: ZoneInfo,
+    rules: Rules,
     final_number: int,
     now: int,
 ) -> None:
@@ -57,7 +56,7 @@ def put_purchase(
         )
     _put_approvals(connection, past)
     if before is not Status.DENIED:
-        _put_holds(connection, past, zone, ended=over)
+        _put_holds(connection, past, rules, ended=over)
     if before is not past.status:
         audit.append(
             connection,
@@ -133,14 +132,23 @@ def _put_approvals(connection: Connection, past: PastPurchase) -> None:
         )
 
 
-def _put_holds(connection: Connection, past: PastPurchase, zone: ZoneInfo, *, ended: bool) -> None:
-    scopes = purchase_scopes(past.agent, past.words.get("category"))
+def _put_holds(connection: Connection, past: PastPurchase, rules: Rules, *, ended: bool) -> None:
+    terms = Terms(
+        past.agent,
+        past.words.get("category"),
+        past.words.get("provider_name"),
+        past.words.get("task"),
+        past.words.get("session"),
+    )
+    if past.agent is None:
+        terms = Terms()
+    windows = rules.touched(terms, past.placed_at).windows
     place_hold(
         connection,
         purchase_id=past.id,
         kind="purchase",
         amount=Usdc.from_base_units(past.amount),
-        counters=counters_touched(scopes, past.placed_at, zone),
+        counters=counters_charged(windows, past.placed_at, rules.calendar),
         now=past.placed_at,
     )
     if ended:
@@ -152,6 +160,8 @@ def _put_holds(connection: Connection, past: PastPurchase, zone: ZoneInfo, *, en
             purchase_id=past.id,
             kind="bond",
             amount=Usdc.from_base_units(bond),
-            counters=counters_touched(purchase_scopes(None, None), held_at, zone),
+            counters=counters_charged(
+                rules.touched(Terms(), held_at).windows, held_at, rules.calendar
+            ),
             now=held_at,
         )

@@ -1,18 +1,29 @@
-"""Policy versions: the one in force is the newest in the database."""
+"""Policy versions and what is laid over them: the newest of both is in force."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
+from typing import Any, Final
 
 from sqlalchemy import Connection, func, insert, select
 
 from coordinator.domain.errors import ConfigurationError
-from coordinator.domain.limits import COUNTED_WINDOWS, CounterKey, Scope, ScopeKind, window_bounds
 from coordinator.domain.policy import Policy
+from coordinator.domain.rules import Rules
 from coordinator.ledger import schema as t
 from coordinator.ledger.audit import AuditLog
-from coordinator.ledger.counters import charge
 from coordinator.ledger.database import Database
+from coordinator.ledger.overlays import read_overlays
+from coordinator.ledger.prepared import Prepared
+from coordinator.ledger.recount import recount
+
+_VERSION: Final = Prepared(
+    select(
+        select(func.max(t.policies.c.version)).scalar_subquery(),
+        select(func.max(t.overlays.c.seq)).scalar_subquery(),
+    )
+)
 
 
 class PolicyBook:
@@ -21,30 +32,47 @@ class PolicyBook:
     def __init__(self, database: Database, audit: AuditLog) -> None:
         self._database = database
         self._audit = audit
-        self._cached: tuple[int, Policy] | None = None
+        self._cached: tuple[int, int | None, Rules] | None = None
 
     def current(self) -> Policy:
         """The policy in force; ConfigurationError when none was ever applied."""
+        return self.current_rules().policy
+
+    def current_rules(self) -> Rules:
+        """The policy in force with its overlays; ConfigurationError when none was ever applied."""
         with self._database.read() as connection:
-            return self.in_force(connection)
+            return self.rules(connection)
 
     def any_applied(self) -> bool:
         """Whether any version was ever put in force."""
         with self._database.read() as connection:
             return connection.execute(select(t.policies.c.version).limit(1)).first() is not None
 
+    def versions(self) -> list[Mapping[str, Any]]:
+        """Every version that was in force, oldest first; times are unix seconds."""
+        query = select(t.policies).order_by(t.policies.c.version)
+        with self._database.read() as connection:
+            return [dict(row._mapping) for row in connection.execute(query)]
+
     def in_force(self, connection: Connection) -> Policy:
         """The policy in force, read in the caller's transaction."""
-        version = connection.execute(select(func.max(t.policies.c.version))).scalar()
+        return self.rules(connection).policy
+
+    def rules(self, connection: Connection) -> Rules:
+        """The rules in force, read in the caller's transaction."""
+        found = _VERSION.one(connection)
+        assert found is not None
+        version, overlays = found
         if version is None:
             raise ConfigurationError("no policy was applied yet: run `coordinator policy apply`")
         # A local name: another thread with an older snapshot may change the attribute.
         cached = self._cached
-        if cached is None or cached[0] != version:
-            query = select(t.policies.c.document).where(t.policies.c.version == version)
-            document = json.loads(connection.execute(query).scalar_one())
-            cached = self._cached = (version, Policy.from_dict(document))
-        return cached[1]
+        if cached is None or cached[:2] != (version, overlays):
+            same = cached is not None and cached[0] == version
+            policy = cached[2].policy if cached and same else _policy(connection, version)
+            rules = Rules(policy, read_overlays(connection))
+            cached = self._cached = (version, overlays, rules)
+        return cached[2]
 
     def activate(
         self,
@@ -58,10 +86,11 @@ class PolicyBook:
     ) -> bool:
         """Make ``policy`` the one in force; False, and nothing written, when it already is.
 
-        With ``only_first`` False too when any other was ever in force.
+        With ``only_first`` False too when any other was ever in force. Overlays stay.
 
-        A change of the time zone charges today's open and posted holds to the new day's counters
-        in the same transaction. ConfigurationError when it would let the treasury pay itself.
+        A version that adds a limit, a window or a member of a pool, or changes the zone, charges
+        what is held and spent in the windows of the present to their counters in the same
+        transaction. ConfigurationError when it would let the treasury pay itself.
         """
         name, _ = policy.provider(treasury)
         if name is not None:
@@ -73,7 +102,7 @@ class PolicyBook:
             before = connection.execute(newest).scalar()
             if before == policy.hash or (only_first and before is not None):
                 return False
-            old_zone = self.in_force(connection).zone if before else policy.zone
+            old = self.rules(connection) if before else None
             connection.execute(
                 insert(t.policies).values(
                     hash=policy.hash,
@@ -83,8 +112,8 @@ class PolicyBook:
                     document=json.dumps(policy.document(), sort_keys=True),
                 )
             )
-            if old_zone.key != policy.zone.key:
-                _recount(connection, policy, now)
+            if old is not None:
+                recount(connection, old, Rules(policy, old.overlays), now)
             self._audit.append(
                 connection,
                 now,
@@ -97,22 +126,6 @@ class PolicyBook:
         return True
 
 
-def _recount(connection: Connection, policy: Policy, now: int) -> None:
-    for window in COUNTED_WINDOWS:
-        start, end = window_bounds(window, now, policy.zone)
-        if end is None:
-            continue
-        holds = connection.execute(
-            select(t.holds).where(t.holds.c.placed_at >= start, t.holds.c.placed_at < end)
-        ).all()
-        for hold in holds:
-            charges = select(t.hold_charges).where(t.hold_charges.c.hold_id == hold.id)
-            charged = list(connection.execute(charges))
-            keys = {CounterKey(_scope(row), window, start) for row in charged}
-            present = {CounterKey(_scope(row), row.window, row.start) for row in charged}
-            held = hold.amount if hold.status == "held" else 0
-            charge(connection, hold.id, sorted(keys - present), held=held, spent=hold.posted)
-
-
-def _scope(row: object) -> Scope:
-    return Scope(ScopeKind(row.scope_kind), row.scope_id)  # type: ignore[attr-defined]
+def _policy(connection: Connection, version: int) -> Policy:
+    query = select(t.policies.c.document).where(t.policies.c.version == version)
+    return Policy.from_dict(json.loads(connection.execute(query).scalar_one()))

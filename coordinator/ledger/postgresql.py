@@ -146,12 +146,13 @@ class PostgresqlDatabase:
     def _faults_named(self, consequence: str = "") -> Iterator[None]:
         try:
             yield
-        except DBAPIError as fault:
-            if _is_ours(fault.orig):
+        except (DBAPIError, psycopg.Error) as fault:
+            said = fault.orig if isinstance(fault, DBAPIError) else fault
+            if _is_ours(said):
                 raise
-            if isinstance(fault.orig, psycopg.errors.LockNotAvailable):
+            if isinstance(said, psycopg.errors.LockNotAvailable):
                 raise LedgerUnavailable(self._locked_by("another process")) from fault
-            raise self._unusable(fault.orig, consequence) from fault
+            raise self._unusable(said, consequence) from fault
         except SQLAlchemyError as fault:
             raise self._unusable(fault, consequence) from fault
 

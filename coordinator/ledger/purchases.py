@@ -2,29 +2,27 @@
 
 from __future__ import annotations
 
-import json
-import secrets
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 
-from sqlalchemy import Connection, case, exists, func, insert, literal_column, select, update
+from sqlalchemy import Connection, case, exists, func, literal_column, select, update
 
 from coordinator.domain.decision import Decision, Facts
 from coordinator.domain.errors import IdempotencyConflict, UnknownId
-from coordinator.domain.limits import CounterKey, Usage
-from coordinator.domain.policy import Policy
+from coordinator.domain.limits import Usage
 from coordinator.domain.purchase import UNFUNDED, Answer, Purchase, Request, Status
 from coordinator.domain.reasons import Reason, ReasonCode
 from coordinator.domain.usdc import Usdc
 from coordinator.ledger import schema as t
-from coordinator.ledger.adoption import adopt, bind
 from coordinator.ledger.audit import AuditLog
-from coordinator.ledger.counters import place_hold, read_usage
 from coordinator.ledger.database import Database
+from coordinator.ledger.desk import Desk
 from coordinator.ledger.facts import read_facts
 from coordinator.ledger.leases import Lease, fence
 from coordinator.ledger.moves import end_unsigned, expire, move
 from coordinator.ledger.policies import PolicyBook
-from coordinator.ledger.reading import TxUrl, decision_row, load_purchase, load_purchases
+from coordinator.ledger.reading import TxUrl, load_purchase, load_purchases
+from coordinator.ledger.requests import Asked, answer_request
 
 _p = t.purchases.c
 
@@ -33,50 +31,28 @@ class PurchaseBook:
     """Purchases with their holds and idempotency keys."""
 
     def __init__(
-        self, database: Database, audit: AuditLog, policies: PolicyBook, tx_url: TxUrl
+        self,
+        database: Database,
+        audit: AuditLog,
+        policies: PolicyBook,
+        desk: Desk,
+        tx_url: TxUrl,
     ) -> None:
         self._database = database
         self._audit = audit
         self._policies = policies
+        self._desk = desk
         self._tx_url = tx_url
 
-    def request(
-        self,
-        request: Request,
-        *,
-        idempotency_key: str,
-        escrow_key: str,
-        minimum: Usdc,
-        treasury: str,
-        now: int,
-        judge: Callable[[Request, Facts], Decision],
-    ) -> Purchase:
+    def request(self, asked: Asked) -> Purchase:
         """Decide and hold in one transaction; the purchase that the key is bound to if it is.
 
         IdempotencyConflict when the key is bound to other terms.
         """
-        with self._database.write() as connection:
-            policy = self._policies.in_force(connection)
-            expire(connection, self._audit, self._tx_url, now)
-            bound = self._bound(connection, request, idempotency_key, policy)
-            if bound is None:
-                bound = adopt(
-                    connection,
-                    self._audit,
-                    request,
-                    key=idempotency_key,
-                    escrow_key=escrow_key,
-                    policy=policy,
-                    now=now,
-                )
-            if bound is not None:
-                return self._load(connection, bound)
-            facts = read_facts(connection, policy, minimum, treasury, now)
-            decision = judge(request, facts)
-            purchase_id = self._insert(
-                connection, request, decision, idempotency_key, escrow_key, policy, now
-            )
-            return self._load(connection, purchase_id, new=True)
+        answer = self._desk.run(partial(answer_request, asked, self._audit, self._tx_url))
+        if isinstance(answer, IdempotencyConflict):
+            raise answer
+        return answer
 
     def judge_only(
         self,
@@ -89,8 +65,8 @@ class PurchaseBook:
     ) -> Decision:
         """What ``request`` would decide; nothing is written."""
         with self._database.read() as connection:
-            policy = self._policies.in_force(connection)
-            return judge(request, read_facts(connection, policy, minimum, treasury, now))
+            rules = self._policies.rules(connection)
+            return judge(request, read_facts(connection, rules, minimum, treasury, now))
 
     def cancel(self, purchase_id: str, *, by: str, now: int) -> Answer:
         """End a purchase that nothing was signed for, or order an empty escrow's cancelling."""
@@ -207,11 +183,6 @@ class PurchaseBook:
                 self._known(connection, after)
             return load_purchases(connection, self._tx_url, query)
 
-    def usage(self, counters: Iterable[CounterKey]) -> Mapping[CounterKey, Usage]:
-        """What the counters hold; one that was never charged is missing."""
-        with self._database.read() as connection:
-            return read_usage(connection, counters)
-
     def sums_by(self, column: str, *, since: int | None, until: int | None) -> Mapping[str, Usage]:
         """Held and spent by ``agent``, ``category`` or ``provider``, of purchases asked in range.
 
@@ -263,111 +234,6 @@ class PurchaseBook:
             raise UnknownId(f"there is no purchase {purchase_id[:60]!r}")
         return purchase
 
-    def _bound(
-        self, connection: Connection, request: Request, key: str, policy: Policy
-    ) -> str | None:
-        k = t.idempotency_keys.c
-        row = connection.execute(
-            select(t.idempotency_keys, _p.provider, _p.provider_name)
-            .join(t.purchases, _p.id == k.purchase_id)
-            .where(k.agent == request.agent, k.idempotency_key == key)
-        ).one_or_none()
-        if row is None:
-            return None
-        same_name = request.provider == row.provider_name
-        address = row.provider if same_name else _address(policy, request.provider)
-        if row.terms_hash != request.terms_hash(address):
-            raise IdempotencyConflict(
-                f"key {key!r} belongs to purchase {row.purchase_id} with other terms;"
-                " use another key for another purchase"
-            )
-        return str(row.purchase_id)
-
-    def _insert(
-        self,
-        connection: Connection,
-        request: Request,
-        decision: Decision,
-        key: str,
-        escrow_key: str,
-        policy: Policy,
-        now: int,
-    ) -> str:
-        purchase_id = "pur_" + secrets.token_hex(10)
-        stored = decision_row(decision)
-        reason = decision.reason
-        connection.execute(
-            insert(t.purchases).values(
-                id=purchase_id,
-                status=decision.outcome.value,
-                agent=request.agent,
-                idempotency_key=key,
-                terms_hash=request.terms_hash(decision.provider),
-                provider=decision.provider,
-                provider_name=decision.provider_name,
-                amount=request.amount.base_units,
-                purpose=request.purpose,
-                service=decision.service,
-                category=decision.category,
-                task=request.task,
-                session=request.session,
-                escrow_key=escrow_key,
-                settle=policy.escrow.settle,
-                policy_hash=policy.hash,
-                decision=json.dumps(stored),
-                reason_code=reason.code.value if reason else None,
-                reason_message=reason.message if reason else None,
-                created_at=now,
-                updated_at=now,
-                approved_at=now if decision.outcome is Status.APPROVED else None,
-                cancel_wanted=0,
-                settle_wanted=0,
-            )
-        )
-        if decision.outcome is not Status.DENIED:
-            bind(connection, request, key, decision.provider, purchase_id)
-            place_hold(
-                connection,
-                purchase_id=purchase_id,
-                kind="purchase",
-                amount=request.amount,
-                counters=decision.counters,
-                now=now,
-            )
-        approval = None
-        if decision.outcome is Status.AWAITING_APPROVAL:
-            approval = {
-                "id": "apr_" + secrets.token_hex(10),
-                "required": policy.approvals.required,
-                "expires_at": now + policy.approvals.expires_after,
-            }
-            connection.execute(
-                insert(t.approvals).values(**approval, purchase_id=purchase_id, created_at=now)
-            )
-        # Not the escrow key: until it is on the chain a stranger could take it there first.
-        self._audit.append(
-            connection,
-            now,
-            f"purchase_{decision.outcome}",
-            purchase_id,
-            agent=request.agent,
-            idempotency_key=key,
-            terms=request.terms_hash(decision.provider),
-            provider=decision.provider,
-            provider_name=decision.provider_name,
-            amount=request.amount.base_units,
-            purpose=request.purpose,
-            service=decision.service,
-            category=decision.category,
-            task=request.task,
-            session=request.session,
-            settle=policy.escrow.settle,
-            approval=approval,
-            policy=policy.hash,
-            **stored,
-        )
-        return purchase_id
-
     def _order(
         self, connection: Connection, purchase_id: str, column: str, by: str, now: int
     ) -> None:
@@ -398,8 +264,3 @@ def _not_cancellable(purchase: Purchase) -> Reason:
     else:
         text = f"it is {purchase.status}: the USDC comes back only by the provider or the deadline"
     return Reason(ReasonCode.NOT_CANCELLABLE, text)
-
-
-def _address(policy: Policy, provider: str) -> str:
-    _, found = policy.provider(provider)
-    return found.address if found else provider

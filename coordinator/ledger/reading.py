@@ -11,7 +11,7 @@ from sqlalchemy import Connection, Select, func, select
 
 from coordinator.domain.decision import Decision
 from coordinator.domain.journal import EntryKind
-from coordinator.domain.limits import Limit, LimitState, Scope, ScopeKind, Usage, Window
+from coordinator.domain.limits import Limit, LimitState, Scope, Usage
 from coordinator.domain.purchase import (
     ApprovalDecision,
     Purchase,
@@ -20,6 +20,7 @@ from coordinator.domain.purchase import (
 )
 from coordinator.domain.reasons import Reason, ReasonCode
 from coordinator.domain.usdc import ZERO, Usdc
+from coordinator.domain.windows import Window
 from coordinator.ledger import schema as t
 
 TxUrl = Callable[[str], str]
@@ -198,10 +199,7 @@ def sums_of_escrows(
 
 def limit_of(stored: dict[str, Any]) -> LimitState:
     """A limit state from a stored decision."""
-    kind, _, scope_id = stored["scope"].partition(":")
-    limit = Limit(
-        Scope(ScopeKind(kind), scope_id), Window(stored["window"]), _units(stored["limit"])
-    )
+    limit = Limit(Scope.of(stored["scope"]), Window(stored["window"]), _units(stored["limit"]))
     usage = Usage(_units(stored["held"]), _units(stored["spent"]))
     return LimitState(limit, usage, stored["resets_at"], stored["broken"])
 

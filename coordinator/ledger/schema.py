@@ -6,6 +6,7 @@ from enum import StrEnum
 from typing import Final
 
 from sqlalchemy import (
+    DDL,
     BigInteger,
     CheckConstraint,
     Column,
@@ -17,6 +18,9 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
+    column,
+    event,
+    table,
 )
 
 from coordinator.domain.chain_events import EscrowState
@@ -122,13 +126,37 @@ approval_decisions = Table(
 counters = Table(
     "counters",
     metadata,
-    Column("scope_kind", String(20), primary_key=True),
-    Column("scope_id", String(200), primary_key=True),
-    Column("window", String(20), primary_key=True),
-    Column("start", BigInteger, primary_key=True),
+    # A hold names the counters that it charged by this id: it is never given away again.
+    Column("id", _Id, primary_key=True, autoincrement=True),
+    Column("scope_kind", String(20), nullable=False),
+    Column("scope_id", String(300), nullable=False),
+    Column("window", String(20), nullable=False),
+    Column("start", BigInteger, nullable=False),
     Column("held", BigInteger, nullable=False),
     Column("spent", BigInteger, nullable=False),
     CheckConstraint("held >= 0", name="held_not_negative"),
+    UniqueConstraint("scope_kind", "scope_id", "window", "start"),
+)
+
+# What agents spend without an escrow: model calls, gas at a rate, fees of interfaces.
+costs = Table(
+    "costs",
+    metadata,
+    Column("seq", _Id, primary_key=True, autoincrement=True),
+    Column("id", String(40), nullable=False, unique=True),
+    Column("agent", String(64), nullable=False),
+    Column("category", String(64)),
+    Column("provider", String(64)),
+    Column("task", String(200)),
+    Column("session", String(200)),
+    Column("purpose", Text),
+    Column("created_at", BigInteger, nullable=False),
+    # Null: spent already when it was told.
+    Column("expires_at", BigInteger),
+    Index("costs_agent", "agent", "seq"),
+    Index("costs_expiry", "expires_at"),
+    Index("costs_session", "session"),
+    Index("costs_task", "task"),
 )
 
 holds = Table(
@@ -136,27 +164,135 @@ holds = Table(
     metadata,
     Column("id", _Id, primary_key=True, autoincrement=True),
     Column("kind", String(10), nullable=False),
-    Column("purchase_id", ForeignKey("purchases.id"), nullable=False),
+    Column("purchase_id", ForeignKey("purchases.id")),
+    Column("cost_id", ForeignKey("costs.id")),
     Column("amount", BigInteger, nullable=False),
     Column("status", String(10), nullable=False),
     Column("posted", BigInteger, nullable=False, default=0),
     Column("placed_at", BigInteger, nullable=False),
     Column("ended_at", BigInteger),
-    _one_of("kind", ("purchase", "bond")),
+    # The ids of the counters that it charged, as JSON: post and void change exactly these.
+    Column("charges", Text, nullable=False),
+    _one_of("kind", ("purchase", "bond", "off_chain")),
     _one_of("status", ("held", "posted", "voided")),
+    CheckConstraint("(purchase_id IS NULL) <> (cost_id IS NULL)", name="hold_of_one"),
     UniqueConstraint("purchase_id", "kind"),
+    UniqueConstraint("cost_id"),
     Index("holds_status", "status"),
+    Index("holds_placed", "placed_at"),
 )
 
-# The counter rows that a hold charged: post and void change exactly these.
-hold_charges = Table(
+# A view, one row for each counter that a hold charged.
+hold_charges = table(
     "hold_charges",
+    column("hold_id"),
+    column("scope_kind"),
+    column("scope_id"),
+    column("window"),
+    column("start"),
+)
+
+# How many purchases are in each status and their amounts; triggers keep it.
+purchase_totals = Table(
+    "purchase_totals",
     metadata,
-    Column("hold_id", ForeignKey("holds.id"), primary_key=True),
-    Column("scope_kind", String(20), primary_key=True),
-    Column("scope_id", String(200), primary_key=True),
-    Column("window", String(20), primary_key=True),
-    Column("start", BigInteger, primary_key=True),
+    Column("status", String(20), primary_key=True),
+    Column("count", BigInteger, nullable=False),
+    Column("amount", BigInteger, nullable=False),
+)
+
+# Tasks and sessions that were opened by name, with limits of their own (JSON).
+openings = Table(
+    "openings",
+    metadata,
+    Column("kind", String(10), primary_key=True),
+    Column("id", String(200), primary_key=True),
+    Column("agent", String(64)),
+    Column("limits", Text, nullable=False),
+    Column("status", String(10), nullable=False),
+    Column("opened_by", String(64), nullable=False),
+    Column("opened_at", BigInteger, nullable=False),
+    Column("closed_by", String(64)),
+    Column("closed_at", BigInteger),
+    _one_of("kind", ("task", "session")),
+    _one_of("status", ("open", "closed")),
+)
+
+# What is added to the policy file, oldest first: later rows of a scope replace earlier ones,
+# grants add up until they end or are withdrawn.
+overlays = Table(
+    "overlays",
+    metadata,
+    Column("seq", _Id, primary_key=True, autoincrement=True),
+    Column("id", String(40), nullable=False, unique=True),
+    Column("kind", String(12), nullable=False),
+    Column("scope_kind", String(20)),
+    Column("scope_id", String(300)),
+    Column("window", String(20)),
+    Column("amount", BigInteger),
+    Column("starts_at", BigInteger, nullable=False),
+    Column("ends_at", BigInteger),
+    # Of a withdrawal: the overlay that ends with it.
+    Column("withdrawn", String(40)),
+    Column("author", String(200), nullable=False),
+    Column("reason", Text, nullable=False),
+    _one_of("kind", ("grant", "allocation", "disabled", "enabled", "withdrawn")),
+)
+
+# What agents ask beyond their limits. A grant makes an overlay.
+increases = Table(
+    "increases",
+    metadata,
+    Column("seq", _Id, primary_key=True, autoincrement=True),
+    Column("id", String(40), nullable=False, unique=True),
+    Column("kind", String(10), nullable=False),
+    Column("agent", String(64), nullable=False),
+    Column("scope_kind", String(20), nullable=False),
+    Column("scope_id", String(300), nullable=False),
+    Column("window", String(20), nullable=False),
+    Column("amount", BigInteger, nullable=False),
+    Column("lasts_seconds", BigInteger, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("status", String(10), nullable=False),
+    Column("required", Integer, nullable=False),
+    Column("created_at", BigInteger, nullable=False),
+    Column("expires_at", BigInteger, nullable=False),
+    Column("overlay_id", String(40)),
+    _one_of("kind", ("increase", "emergency")),
+    _one_of("status", ("waiting", "granted", "rejected", "expired")),
+    Index("increases_status", "status"),
+)
+
+increase_decisions = Table(
+    "increase_decisions",
+    metadata,
+    Column("increase_id", ForeignKey("increases.id"), primary_key=True),
+    Column("approver", String(64), primary_key=True),
+    Column("decision", String(10), nullable=False),
+    Column("reason", Text),
+    Column("at", BigInteger, nullable=False),
+    _one_of("decision", ("approved", "rejected")),
+)
+
+# What people are told, each once by its key; delivered outside any decision.
+notices = Table(
+    "notices",
+    metadata,
+    Column("seq", _Id, primary_key=True, autoincrement=True),
+    Column("key", String(500), nullable=False, unique=True),
+    Column("at", BigInteger, nullable=False),
+    Column("kind", String(40), nullable=False),
+    Column("severity", String(10), nullable=False),
+    Column("subject", String(300), nullable=False),
+    Column("message", Text, nullable=False),
+    Column("tries", Integer, nullable=False, default=0),
+    # Null: nothing is left to deliver.
+    Column("due_at", BigInteger),
+    Column("delivered_at", BigInteger),
+    Column("fault", Text),
+    _one_of("severity", ("info", "warning", "critical")),
+    Index("notices_due", "due_at"),
+    Index("notices_kind", "kind", "at"),
 )
 
 steps = Table(
@@ -385,3 +521,62 @@ audit = Table(
     Column("hash", String(64), nullable=False),
     Index("audit_subject", "subject"),
 )
+
+# What SQL itself has to keep, by dialect: the migration and a database made from this file alike.
+VIEWS_AND_TRIGGERS: Final = {
+    "sqlite": (
+        """
+        CREATE VIEW hold_charges AS
+        SELECT h.id AS hold_id, c.scope_kind, c.scope_id, c."window", c.start
+        FROM holds h, json_each(h.charges) e JOIN counters c ON c.id = e.value
+        """,
+        """
+        CREATE TRIGGER purchase_made AFTER INSERT ON purchases BEGIN
+            INSERT INTO purchase_totals (status, count, amount) VALUES (new.status, 1, new.amount)
+            ON CONFLICT (status) DO UPDATE
+            SET count = count + 1, amount = amount + excluded.amount;
+        END
+        """,
+        """
+        CREATE TRIGGER purchase_moved AFTER UPDATE OF status ON purchases
+        WHEN old.status <> new.status BEGIN
+            UPDATE purchase_totals SET count = count - 1, amount = amount - old.amount
+            WHERE status = old.status;
+            INSERT INTO purchase_totals (status, count, amount) VALUES (new.status, 1, new.amount)
+            ON CONFLICT (status) DO UPDATE
+            SET count = count + 1, amount = amount + excluded.amount;
+        END
+        """,
+    ),
+    "postgresql": (
+        """
+        CREATE VIEW hold_charges AS
+        SELECT h.id AS hold_id, c.scope_kind, c.scope_id, c."window", c.start
+        FROM holds h CROSS JOIN LATERAL json_array_elements_text(h.charges::json) e (id)
+        JOIN counters c ON c.id = e.id::bigint
+        """,
+        """
+        CREATE FUNCTION count_purchase() RETURNS trigger LANGUAGE plpgsql AS $$
+        BEGIN
+            IF TG_OP = 'UPDATE' THEN
+                IF old.status = new.status THEN RETURN NULL; END IF;
+                UPDATE purchase_totals SET count = count - 1, amount = amount - old.amount
+                WHERE status = old.status;
+            END IF;
+            INSERT INTO purchase_totals AS p (status, count, amount)
+            VALUES (new.status, 1, new.amount)
+            ON CONFLICT (status) DO UPDATE
+            SET count = p.count + 1, amount = p.amount + excluded.amount;
+            RETURN NULL;
+        END $$
+        """,
+        """
+        CREATE TRIGGER purchase_counted AFTER INSERT OR UPDATE OF status ON purchases
+        FOR EACH ROW EXECUTE FUNCTION count_purchase()
+        """,
+    ),
+}
+for _dialect, _statements in VIEWS_AND_TRIGGERS.items():
+    for _statement in _statements:
+        made = DDL(_statement.replace("%", "%%")).execute_if(_dialect)  # type: ignore[no-untyped-call]
+        event.listen(metadata, "after_create", made)

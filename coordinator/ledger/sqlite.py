@@ -224,10 +224,11 @@ def _switch_to_wal(cursor: sqlite3.Cursor, timeout_seconds: int) -> None:
 def _faults_named(path: Path) -> Iterator[None]:
     try:
         yield
-    except DBAPIError as fault:
-        if isinstance(fault.orig, (sqlite3.IntegrityError, sqlite3.ProgrammingError)):
+    except (DBAPIError, sqlite3.Error) as fault:
+        said = fault.orig if isinstance(fault, DBAPIError) else fault
+        if isinstance(said, (sqlite3.IntegrityError, sqlite3.ProgrammingError)):
             raise
-        raise LedgerUnavailable(f"the database {path} can't be used: {fault.orig}") from fault
+        raise LedgerUnavailable(f"the database {path} can't be used: {said}") from fault
     except SQLAlchemyError as fault:
         raise LedgerUnavailable(f"the database {path} can't be used: {fault}") from fault
     except OSError as fault:

@@ -1,0 +1,213 @@
+"""What holds for one request: the policy's limits with everything that was granted since."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Final, NamedTuple
+
+from coordinator.domain.limits import ORGANISATION, Limit, Scope, ScopeKind
+from coordinator.domain.policy import Policy
+from coordinator.domain.policy_tables import Limits, TaskLimits
+from coordinator.domain.usdc import ZERO, Usdc
+from coordinator.domain.windows import Window
+
+TASK: Final = "task"
+SESSION: Final = "session"
+# These keep the hours for reports; of tasks and sessions the total tells enough.
+_BY_HOUR: Final = frozenset(
+    {
+        ScopeKind.ORGANISATION,
+        ScopeKind.POOL,
+        ScopeKind.AGENT,
+        ScopeKind.CATEGORY,
+        ScopeKind.PROVIDER,
+    }
+)
+_KNOWN_MAX: Final = 10_000
+
+
+class Terms(NamedTuple):
+    """What of a request or cost decides whose limits it touches; a missing part touches none."""
+
+    agent: str | None = None
+    category: str | None = None
+    provider: str | None = None
+    task: str | None = None
+    session: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Grant:
+    """More of one limit in [starts_at, ends_at), unix seconds; None: for ever."""
+
+    id: str
+    scope: Scope
+    window: Window
+    amount: Usdc
+    starts_at: int
+    ends_at: int | None
+
+    def holds(self, at: int) -> bool:
+        return self.starts_at <= at and (self.ends_at is None or at < self.ends_at)
+
+
+@dataclass(frozen=True, slots=True)
+class Overlays:
+    """What the database adds to the policy file: grants, allocations, disabled agents.
+
+    ``allocations`` are an agent's share of a pool, by the scope of the pair.
+    """
+
+    grants: Sequence[Grant] = ()
+    allocations: Mapping[Scope, Mapping[Window, Usdc]] = field(default_factory=dict)
+    disabled: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class Opening:
+    """A task or session that was opened by name: its own limits over the policy's default.
+
+    ``agent`` is the only one that may use it; None for everybody.
+    """
+
+    kind: str
+    id: str
+    agent: str | None = None
+    limits: Mapping[Window, Usdc] = field(default_factory=dict)
+    categories: Mapping[str, Mapping[Window, Usdc]] = field(default_factory=dict)
+    closed: bool = False
+
+
+Openings = Callable[[str, str], Opening | None]
+"""The task or session (kind, id) if it was opened by name."""
+
+
+def nothing_opened(kind: str, name: str) -> Opening | None:
+    return None
+
+
+class Touched(NamedTuple):
+    """What a request touches: every limit, and every (scope, window) that it is counted in."""
+
+    limits: tuple[Limit, ...]
+    windows: tuple[tuple[Scope, Window], ...]
+
+
+class Rules:
+    """The limits in force. Made anew with every version of policy or overlays."""
+
+    def __init__(self, policy: Policy, overlays: Overlays = Overlays()) -> None:
+        self.policy = policy
+        self.overlays = overlays
+        self.calendar = policy.calendar
+        self._grants: dict[tuple[Scope, Window], list[Grant]] = {}
+        for grant in overlays.grants:
+            self._grants.setdefault((grant.scope, grant.window), []).append(grant)
+        self._known: dict[tuple[str | None, str | None, str | None], Touched] = {}
+
+    def touched(self, terms: Terms, now: int, openings: Openings = nothing_opened) -> Touched:
+        """Every limit that an amount with these terms must satisfy at the instant ``now``."""
+        agent, category, provider, task, session = terms
+        key = (agent, category, provider)
+        known = self._known.get(key)
+        if known is None:
+            if len(self._known) >= _KNOWN_MAX:
+                self._known.clear()
+            known = self._known[key] = _touched(self._lasting(*key))
+        if task is not None or session is not None:
+            own = _touched(self._passing(category, task, session, openings))
+            known = Touched(known.limits + own.limits, known.windows + own.windows)
+        if not self._grants:
+            return known
+        return known._replace(limits=tuple(self._granted(limit, now) for limit in known.limits))
+
+    def amount(self, limit: Limit, now: int) -> Usdc:
+        """The limit's amount with what is granted beyond it at ``now``."""
+        return self._granted(limit, now).amount
+
+    def auto_approve(self, agent_id: str, now: int) -> Limit | None:
+        """What the agent may buy below its threshold in a day before a human is asked."""
+        agent = self.policy.agent(agent_id)
+        amount = agent.auto_approve_daily_limit if agent else None
+        if not isinstance(amount, Usdc):
+            return None
+        scope = Scope(ScopeKind.AUTO_APPROVED, agent_id)
+        return self._granted(Limit(scope, Window.DAILY, amount), now)
+
+    def task_limits(self, name: str) -> TaskLimits | None:
+        """The policy's limits of a task by its name or the default; None where it has none."""
+        tasks = self.policy.tasks
+        return None if tasks is None else tasks.named.get(name, tasks.default)
+
+    def session_limits(self, name: str) -> Limits | None:
+        """The policy's limits of a session by its name or the default; None where it has none."""
+        sessions = self.policy.sessions
+        return None if sessions is None else sessions.named.get(name, sessions.default)
+
+    def enabled(self, agent_id: str) -> bool:
+        """Whether the agent may ask at all; False for one that nobody registered."""
+        agent = self.policy.agent(agent_id)
+        return agent is not None and agent.enabled and agent_id not in self.overlays.disabled
+
+    def _granted(self, limit: Limit, now: int) -> Limit:
+        grants = self._grants.get((limit.scope, limit.window))
+        if not grants:
+            return limit
+        more = sum((g.amount for g in grants if g.holds(now)), start=ZERO)
+        return limit._replace(amount=limit.amount + more)
+
+    def _lasting(
+        self, agent_id: str | None, category: str | None, provider: str | None
+    ) -> Iterator[tuple[Scope, Mapping[Window, Usdc]]]:
+        policy = self.policy
+        yield ORGANISATION, policy.organisation.amounts
+        agent = policy.agent(agent_id) if agent_id is not None else None
+        if agent_id is not None:
+            yield Scope(ScopeKind.AGENT, agent_id), agent.amounts if agent else {}
+            for name in policy.pools_of.get(agent_id, ()):
+                yield Scope(ScopeKind.POOL, name), policy.pools[name].amounts
+                pair = Scope.pair(ScopeKind.POOL_AGENT, name, agent_id)
+                if pair in self.overlays.allocations:
+                    yield pair, self.overlays.allocations[pair]
+        if category is not None:
+            named = policy.categories.named.get(category)
+            yield Scope(ScopeKind.CATEGORY, category), named.amounts if named else {}
+            if agent_id is not None:
+                pair = Scope.pair(ScopeKind.AGENT_CATEGORY, agent_id, category)
+                own = agent.categories.get(category) if agent else None
+                yield pair, own.amounts if own else {}
+        if provider is not None:
+            listed = policy.providers.get(provider)
+            yield Scope(ScopeKind.PROVIDER, provider), listed.amounts if listed else {}
+
+    def _passing(
+        self, category: str | None, task: str | None, session: str | None, openings: Openings
+    ) -> Iterator[tuple[Scope, Mapping[Window, Usdc]]]:
+        if task is not None:
+            limits, opened = self.task_limits(task), openings(TASK, task)
+            yield Scope(ScopeKind.TASK, task), _over(limits, opened.limits if opened else {})
+            if category is not None:
+                pair = Scope.pair(ScopeKind.TASK_CATEGORY, task, category)
+                own = limits.categories.get(category) if limits else None
+                yield pair, _over(own, opened.categories.get(category, {}) if opened else {})
+        if session is not None:
+            stated, opened = self.session_limits(session), openings(SESSION, session)
+            yield Scope(ScopeKind.SESSION, session), _over(stated, opened.limits if opened else {})
+
+
+def _over(limits: Limits | None, opened: Mapping[Window, Usdc]) -> Mapping[Window, Usdc]:
+    stated = limits.amounts if limits else {}
+    return {**stated, **opened} if opened else stated
+
+
+def _touched(scoped: Iterable[tuple[Scope, Mapping[Window, Usdc]]]) -> Touched:
+    limits: list[Limit] = []
+    windows: list[tuple[Scope, Window]] = []
+    for scope, amounts in scoped:
+        limits += [Limit(scope, window, amount) for window, amount in amounts.items()]
+        counted = {Window.TOTAL, *amounts} - {Window.PER_PURCHASE}
+        if scope.kind in _BY_HOUR:
+            counted.add(Window.HOURLY)
+        windows += [(scope, window) for window in sorted(counted)]
+    return Touched(tuple(limits), tuple(windows))

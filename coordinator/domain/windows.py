@@ -1,0 +1,175 @@
+"""Windows of time over which limits count, and where each begins and ends."""
+
+from __future__ import annotations
+
+import re
+from datetime import date, datetime, time, timedelta
+from functools import lru_cache
+from typing import ClassVar, Final
+from zoneinfo import ZoneInfo
+
+_ROLLING: Final = re.compile(r"rolling_([1-9][0-9]{0,2})h", re.ASCII)
+ROLLING_HOURS_MAX: Final = 744
+_BUCKETS: Final = 24
+
+
+class Window(str):
+    """Over what time a limit counts, by the name that policy, SQL and answers use.
+
+    ``per_purchase`` has no counter; ``hourly``, ``daily``, ``weekly`` (from Monday) and
+    ``monthly`` follow the policy's zone; ``total`` never ends; ``rolling_24h`` and the like (1 to
+    744 hours) count in buckets of a 24th of their length. ValueError for any other name.
+    """
+
+    __slots__ = ()
+
+    PER_PURCHASE: ClassVar[Window]
+    HOURLY: ClassVar[Window]
+    DAILY: ClassVar[Window]
+    WEEKLY: ClassVar[Window]
+    MONTHLY: ClassVar[Window]
+    TOTAL: ClassVar[Window]
+
+    def __new__(cls, name: str) -> Window:
+        known = _WINDOWS.get(name)
+        if known is not None:
+            return known
+        match = _ROLLING.fullmatch(name)
+        if match is None or int(match[1]) > ROLLING_HOURS_MAX:
+            raise ValueError(f"{name!r} is not a window")
+        return _WINDOWS.setdefault(name, str.__new__(cls, name))
+
+    @property
+    def value(self) -> str:
+        """The name as plain text."""
+        return str(self)
+
+    @property
+    def rolling_hours(self) -> int | None:
+        """How many hours a rolling window reaches back; None for every other."""
+        return int(self[8:-1]) if self.startswith("rolling_") else None
+
+    @property
+    def bucket_seconds(self) -> int:
+        """How long a bucket of a rolling window is; a window counts every bucket it touches."""
+        assert self.rolling_hours is not None
+        return self.rolling_hours * 3600 // _BUCKETS
+
+    @property
+    def words(self) -> str:
+        """The window in a sentence: "10 USDC a day"."""
+        if (hours := self.rolling_hours) is not None:
+            return f"in any {hours} hours"
+        return _WORDS[self]
+
+
+_WORDS: Final = {
+    "per_purchase": "a purchase",
+    "hourly": "an hour",
+    "daily": "a day",
+    "weekly": "a week",
+    "monthly": "a month",
+    "total": "in total",
+}
+_WINDOWS: Final[dict[str, Window]] = {name: str.__new__(Window, name) for name in _WORDS}
+for _name, _window in _WINDOWS.items():
+    setattr(Window, _name.upper(), _window)
+
+
+class Calendar:
+    """Where windows begin and end in one time zone. Instants are unix seconds, UTC."""
+
+    def __init__(self, zone: ZoneInfo) -> None:
+        self.zone = zone
+        self._last: dict[Window, tuple[int, int | None]] = {}
+
+    def bounds(self, window: Window, at: int) -> tuple[int, int | None]:
+        """[start, end) of the window, or of a rolling window's bucket, that contains ``at``.
+
+        A day runs from the first instant of the local date to that of the next, so it lasts 23 or
+        25 hours when clocks change; weeks and months are made of such days. An hour is one of the
+        local clock. ``total`` starts at 0 and its end is None.
+        """
+        last = self._last.get(window)
+        if last is not None and last[1] is not None and last[0] <= at < last[1]:
+            return last
+        found = self._bounds(window, at)
+        self._last[window] = found
+        return found
+
+    def counts_from(self, window: Window, at: int) -> int:
+        """The start of the first counter that counts at ``at``; for rolling ones the oldest."""
+        hours = window.rolling_hours
+        if hours is None:
+            return self.bounds(window, at)[0]
+        bucket = window.bucket_seconds
+        return (at - hours * 3600) // bucket * bucket
+
+    def resets_at(self, window: Window, at: int) -> int | None:
+        """When nothing that counts at ``at`` counts any more; None for never.
+
+        A rolling window gives its oldest bucket back earlier, one bucket after the other.
+        """
+        end = self.bounds(window, at)[1]
+        hours = window.rolling_hours
+        return end if hours is None or end is None else end + hours * 3600
+
+    def _bounds(self, window: Window, at: int) -> tuple[int, int | None]:
+        if window.rolling_hours is not None:
+            bucket = window.bucket_seconds
+            start = at // bucket * bucket
+            return start, start + bucket
+        if window is Window.HOURLY:
+            return self._hour(at)
+        if window in (Window.DAILY, Window.WEEKLY, Window.MONTHLY):
+            first, following = _dates(window, _date_at(at, self.zone))
+            return _first_instant(first, self.zone), _first_instant(following, self.zone)
+        return 0, None
+
+    def _hour(self, at: int) -> tuple[int, int]:
+        """The local hour under one UTC offset: a change of the clocks ends it early."""
+        offset = self._offset(at)
+        start = at - (at + offset) % 3600
+        low, high = at, start + 3600
+        if self._offset(high - 1) == offset:
+            return start, high
+        while high - low > 1:
+            middle = (low + high) // 2
+            low, high = (middle, high) if self._offset(middle) == offset else (low, middle)
+        return start, high
+
+    def _offset(self, at: int) -> int:
+        offset = datetime.fromtimestamp(at, self.zone).utcoffset()
+        assert offset is not None
+        return int(offset.total_seconds())
+
+
+@lru_cache(maxsize=64)
+def calendar_of(zone: ZoneInfo) -> Calendar:
+    """The calendar of a zone; one for each, because it remembers the windows of the present."""
+    return Calendar(zone)
+
+
+def _date_at(at: int, zone: ZoneInfo) -> date:
+    local = datetime.fromtimestamp(at, zone).date()
+    if at >= _first_instant(local + timedelta(days=1), zone):
+        # The clock went back over midnight: the next date has begun and shows the last again.
+        local += timedelta(days=1)
+    return local
+
+
+def _dates(window: Window, day: date) -> tuple[date, date]:
+    """The first date of the window that holds ``day``, and the first after it."""
+    if window is Window.WEEKLY:
+        first = day - timedelta(days=day.weekday())
+        return first, first + timedelta(days=7)
+    if window is Window.MONTHLY:
+        first = day.replace(day=1)
+        return first, (first + timedelta(days=32)).replace(day=1)
+    return day, day + timedelta(days=1)
+
+
+def _first_instant(day: date, zone: ZoneInfo) -> int:
+    # fold=0 takes the earlier of two midnights; a midnight that a clock change skips resolves,
+    # through its UTC offset before the change, to the instant at which the date begins.
+    return int(datetime.combine(day, time.min, zone).timestamp())

@@ -1,0 +1,216 @@
+"""The desk: small pieces of work that wait at the same time share one transaction and one sync."""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping
+from functools import cached_property
+from typing import Any, Final, Generic, TypeVar
+
+from sqlalchemy import Connection
+
+from coordinator.domain.errors import LedgerUnavailable
+from coordinator.domain.limits import CounterKey
+from coordinator.domain.notices import Notice
+from coordinator.domain.rules import Opening, Rules
+from coordinator.ledger.audit import AuditLog, Said
+from coordinator.ledger.counters import CounterSheet
+from coordinator.ledger.database import Database
+from coordinator.ledger.facts import Standing, read_standing
+from coordinator.ledger.notices import write_notices
+from coordinator.ledger.openings import read_opening
+from coordinator.ledger.policies import PolicyBook
+from coordinator.ledger.prepared import Prepared
+
+BATCH_MAX: Final = 128
+_IDS_MAX: Final = 50_000
+_INTERRUPTED: Final = (
+    "the caller that wrote for several was interrupted: this may or may not have been written; ask"
+    " again with the same idempotency key"
+)
+
+T = TypeVar("T")
+
+
+class Batch:
+    """One write transaction of several pieces of work, which see what those before them did.
+
+    Rows, counters and audit rows are gathered and written by ``flush``, each table at once.
+    """
+
+    def __init__(
+        self,
+        connection: Connection,
+        audit: AuditLog,
+        policies: PolicyBook,
+        ids: dict[CounterKey, int],
+    ) -> None:
+        self.connection = connection
+        self.sheet = CounterSheet(connection, ids)
+        # What pieces of work leave for those after them, by a key of their own.
+        self.notes: dict[Any, Any] = {}
+        self._audit = audit
+        self._policies = policies
+        self._rows: dict[Prepared, list[Mapping[str, Any]]] = {}
+        self._dependent: dict[Prepared, list[Mapping[str, Any]]] = {}
+        self._said: list[Said] = []
+        self._notices: list[Notice] = []
+        self._openings: dict[tuple[str, str], Opening | None] = {}
+
+    @cached_property
+    def rules(self) -> Rules:
+        return self._policies.rules(self.connection)
+
+    @cached_property
+    def standing(self) -> Standing:
+        """Pauses, balances and what is promised, as they were when the transaction began."""
+        return read_standing(self.connection)
+
+    def opening(self, kind: str, name: str) -> Opening | None:
+        """The task or session if it was opened by name."""
+        key = (kind, name)
+        if key not in self._openings:
+            self._openings[key] = read_opening(self.connection, kind, name)
+        return self._openings[key]
+
+    def insert(self, statement: Prepared, values: Mapping[str, Any]) -> None:
+        """Write the row with the others of its statement."""
+        self._rows.setdefault(statement, []).append(values)
+
+    def insert_dependent(self, statement: Prepared, values: Mapping[str, Any]) -> None:
+        """Write a row that refers to others, after them."""
+        self._dependent.setdefault(statement, []).append(values)
+
+    def say(self, at: int, event: str, subject: str, **body: Any) -> None:
+        """Append to the audit log."""
+        self._said.append(Said(at, event, subject, body))
+
+    def tell(self, notices: Iterable[Notice]) -> None:
+        """Have people told, after the commit."""
+        self._notices += notices
+
+    def flush(self) -> None:
+        """Write what was gathered; what is read afterwards sees it."""
+        self.sheet.flush()
+        for gathered in (self._rows, self._dependent):
+            for statement, values in gathered.items():
+                statement.each(self.connection, values)
+            gathered.clear()
+        said, self._said = self._said, []
+        self._audit.append_all(self.connection, said)
+        notices, self._notices = self._notices, []
+        write_notices(self.connection, notices)
+
+    def forget(self) -> None:
+        """Write, and read again what others in this transaction change."""
+        self.flush()
+        self.sheet.forget()
+        self.__dict__.pop("standing", None)
+        self._openings.clear()
+
+
+class _Ticket(Generic[T]):
+    def __init__(self, work: Callable[[Batch], T]) -> None:
+        self.work = work
+        self.called = threading.Event()
+        self.done = False
+        self.result: T | None = None
+        self.fault: BaseException | None = None
+
+
+class Desk:
+    """Runs work in the order in which it came; whoever comes first writes for all that wait.
+
+    Work changes nothing before it knows that it will not raise; if it does all the same, the
+    transaction is undone and every piece of it runs alone.
+    """
+
+    def __init__(self, database: Database, audit: AuditLog, policies: PolicyBook) -> None:
+        self._database = database
+        self._audit = audit
+        self._policies = policies
+        self._ids: dict[CounterKey, int] = {}
+        self._mutex = threading.Lock()
+        self._waiting: deque[_Ticket[Any]] = deque()
+        self._writing = False
+
+    def run(self, work: Callable[[Batch], T]) -> T:
+        """What ``work`` returns, after its commit; what it raises, with nothing of it written.
+
+        LedgerUnavailable when the database can't be written, CommitUnknown when it may have been.
+        """
+        ticket = _Ticket(work)
+        with self._mutex:
+            self._waiting.append(ticket)
+            writes, self._writing = not self._writing, True
+        if not writes:
+            self._wait(ticket)
+        if not ticket.done:
+            self._write_for_all(ticket)
+        if ticket.fault is not None:
+            raise ticket.fault
+        return ticket.result  # type: ignore[return-value]
+
+    def _wait(self, ticket: _Ticket[Any]) -> None:
+        try:
+            ticket.called.wait()
+        except BaseException:
+            with self._mutex:
+                if ticket in self._waiting:
+                    self._waiting.remove(ticket)
+                    if ticket.called.is_set():
+                        self._call_one()
+            raise
+
+    def _write_for_all(self, own: _Ticket[Any]) -> None:
+        with self._mutex:
+            count = min(len(self._waiting), BATCH_MAX)
+            tickets = [self._waiting.popleft() for _ in range(count)]
+        try:
+            self._write(tickets)
+        except Exception as fault:
+            for ticket in tickets:
+                ticket.fault = ticket.fault or fault
+        except BaseException:
+            # This thread is stopped; the others only learn that their writer is gone.
+            for ticket in tickets:
+                ticket.fault = LedgerUnavailable(_INTERRUPTED)
+            own.fault = None
+            raise
+        finally:
+            with self._mutex:
+                self._call_one()
+            for ticket in tickets:
+                ticket.done = True
+                ticket.called.set()
+
+    def _call_one(self) -> None:
+        if self._waiting:
+            self._waiting[0].called.set()
+        else:
+            self._writing = False
+
+    def _write(self, tickets: list[_Ticket[Any]]) -> None:
+        try:
+            self._commit(tickets)
+        except LedgerUnavailable:
+            raise
+        except Exception:
+            if len(tickets) == 1:
+                raise
+            for ticket in tickets:
+                try:
+                    self._commit([ticket])
+                except Exception as fault:
+                    ticket.fault = fault
+
+    def _commit(self, tickets: list[_Ticket[Any]]) -> None:
+        with self._database.write() as connection:
+            batch = Batch(connection, self._audit, self._policies, self._ids)
+            for ticket in tickets:
+                ticket.result = ticket.work(batch)
+            batch.flush()
+        if len(self._ids) > _IDS_MAX:
+            self._ids.clear()
+        self._ids.update(batch.sheet.made)

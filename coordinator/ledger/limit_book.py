@@ -1,0 +1,103 @@
+"""Limits as they stand: what remains of each, and what was used hour by hour."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import partial
+from itertools import groupby
+from typing import NamedTuple
+
+from sqlalchemy import select
+
+from coordinator.domain.limits import (
+    CounterKey,
+    LimitState,
+    Scope,
+    Usage,
+    check_limits,
+    counter_of,
+)
+from coordinator.domain.rules import Terms
+from coordinator.domain.usdc import ZERO, Usdc
+from coordinator.domain.windows import Calendar, Window
+from coordinator.ledger import schema as t
+from coordinator.ledger.counters import read_usage
+from coordinator.ledger.database import Database
+from coordinator.ledger.openings import read_opening
+from coordinator.ledger.policies import PolicyBook
+
+
+class Used(NamedTuple):
+    """What a scope held and spent of purchases asked in [start, end), unix seconds."""
+
+    start: int
+    end: int
+    usage: Usage
+
+
+class LimitBook:
+    """Reads counters with the rules in force."""
+
+    def __init__(self, database: Database, policies: PolicyBook) -> None:
+        self._database = database
+        self._policies = policies
+
+    def states(self, terms: Terms, *, now: int) -> Sequence[LimitState]:
+        """Every limit that an amount with these terms would touch, with what remains of it."""
+        with self._database.read() as connection:
+            rules = self._policies.rules(connection)
+            limits = list(rules.touched(terms, now, partial(read_opening, connection)).limits)
+            auto = rules.auto_approve(terms.agent, now) if terms.agent else None
+            if auto is not None:
+                limits.append(auto)
+            keys = [key for one in limits if (key := counter_of(one, now, rules.calendar))]
+            return check_limits(limits, read_usage(connection, keys), ZERO, now, rules.calendar)
+
+    def usage(self, counters: Iterable[CounterKey]) -> Mapping[CounterKey, Usage]:
+        """What the counters hold; one that was never charged is missing."""
+        with self._database.read() as connection:
+            return read_usage(connection, counters)
+
+    def used(self, scope: Scope, *, since: int, until: int, by: Window) -> Sequence[Used]:
+        """What the scope used in [since, until), by the hour, day, week or month; empty ones too.
+
+        Both ends are taken to the hours that contain them.
+        """
+        c = t.counters.c
+        with self._database.read() as connection:
+            calendar = self._policies.rules(connection).calendar
+            first = calendar.bounds(Window.HOURLY, since)[0]
+            query = (
+                select(c.start, c.held, c.spent)
+                .where(
+                    c.scope_kind == scope.kind.value,
+                    c.scope_id == scope.id,
+                    c.window == Window.HOURLY.value,
+                    c.start >= first,
+                    c.start < until,
+                )
+                .order_by(c.start)
+            )
+            hours = connection.execute(query).all()
+        sums = {
+            start: Usage(_sum(row.held for row in rows), _sum(row.spent for row in rows))
+            for start, group in groupby(hours, lambda r: calendar.bounds(by, r.start)[0])
+            if (rows := list(group))
+        }
+        return [
+            Used(start, end, sums.get(start, Usage()))
+            for start, end in _windows(calendar, by, first, until)
+        ]
+
+
+def _windows(calendar: Calendar, by: Window, since: int, until: int) -> Iterator[tuple[int, int]]:
+    at = since
+    while at < until:
+        start, end = calendar.bounds(by, at)
+        assert end is not None
+        yield start, end
+        at = end
+
+
+def _sum(amounts: Iterable[int]) -> Usdc:
+    return Usdc.from_base_units(sum(amounts))

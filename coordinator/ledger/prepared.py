@@ -1,0 +1,78 @@
+"""Statements that are compiled once and run on the driver: what every decision does."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from sqlalchemy import ClauseElement, Connection, Insert
+from sqlalchemy.engine import Dialect
+
+Row = Sequence[Any]
+
+
+class Prepared:
+    """One statement for every dialect; SQLAlchemy makes its text, the driver runs it.
+
+    A decision takes a dozen statements, and SQLAlchemy's own execution would cost more than the
+    database's. Values are those of SQL: nothing is converted. Of an insert ``columns`` are given.
+    """
+
+    def __init__(self, statement: ClauseElement, *columns: str) -> None:
+        self._statement = statement
+        self._columns = list(columns) or None
+        self._compiled: dict[str, tuple[str, tuple[str, ...]]] = {}
+        self._constants: dict[str, Any] = {}
+
+    def rows(self, connection: Connection, values: Mapping[str, Any] | None = None) -> list[Row]:
+        """Every row that the statement answers."""
+        text, order = self._text(connection.dialect)
+        raw: Any = connection.connection.dbapi_connection
+        found: list[Row] = raw.execute(text, self._ordered(order, values or {})).fetchall()
+        return found
+
+    def one(self, connection: Connection, values: Mapping[str, Any] | None = None) -> Row | None:
+        """The first row, or None."""
+        text, order = self._text(connection.dialect)
+        raw: Any = connection.connection.dbapi_connection
+        found: Row | None = raw.execute(text, self._ordered(order, values or {})).fetchone()
+        return found
+
+    def each(self, connection: Connection, values: Iterable[Mapping[str, Any]]) -> None:
+        """Run it once for each of ``values``."""
+        text, order = self._text(connection.dialect)
+        rows = [self._ordered(order, row) for row in values]
+        raw: Any = connection.connection.dbapi_connection
+        if len(rows) == 1:
+            raw.execute(text, rows[0])
+        elif rows:
+            raw.cursor().executemany(text, rows)
+
+    def _text(self, dialect: Dialect) -> tuple[str, tuple[str, ...]]:
+        known = self._compiled.get(dialect.name)
+        if known is None:
+            insert = isinstance(self._statement, Insert)
+            compiled: Any = self._statement.compile(
+                dialect=dialect, column_keys=self._columns if insert else None
+            )
+            # Where the driver takes names, they become marks in the order of the text.
+            order = tuple(compiled.positiontup or _names_in(str(compiled)))
+            text = _marked(str(compiled))
+            # What SQLAlchemy itself puts in, such as the offset of a limit.
+            self._constants |= {k: v for k, v in compiled.params.items() if v is not None}
+            known = self._compiled[dialect.name] = (text, order)
+        return known
+
+    def _ordered(self, order: Sequence[str], values: Mapping[str, Any]) -> tuple[Any, ...]:
+        given = {**self._constants, **values} if self._constants else values
+        return tuple([given[name] for name in order])
+
+
+def _names_in(text: str) -> Iterable[str]:
+    for part in text.split("%(")[1:]:
+        yield part.partition(")s")[0]
+
+
+def _marked(text: str) -> str:
+    first, *parts = text.split("%(")
+    return first + "".join("%s" + part.partition(")s")[2] for part in parts)

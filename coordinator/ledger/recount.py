@@ -1,0 +1,122 @@
+"""Counters that a change of the rules adds: filled from what is held and spent already."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from sqlalchemy import Connection, Select, func, or_, select
+
+from coordinator.domain.limits import CounterKey, Scope, ScopeKind
+from coordinator.domain.rules import Openings, Rules, Terms
+from coordinator.domain.windows import Window
+from coordinator.ledger import schema as t
+from coordinator.ledger.counters import charge_hold
+from coordinator.ledger.openings import read_opening
+
+_h, _p, _k = t.holds.c, t.purchases.c, t.costs.c
+
+
+def recount(connection: Connection, before: Rules, after: Rules, now: int) -> None:
+    """Charge holds to the counters of the present that only ``after`` has; none is taken out.
+
+    A new member brings what it spent into its pool: of the windows of the present, and of ever.
+    """
+    old, new = set(_counted(before)), set(_counted(after))
+    joined = {said[-1] for said in new - old if said[0] == "member"}
+    if joined:
+        charge_missing(connection, after, now, _holds().where(_agent().in_(sorted(joined))))
+    if before.policy.zone.key != after.policy.zone.key or any(s[0] == "limit" for s in new - old):
+        since = min(after.calendar.counts_from(window, now) for window in _windows(after))
+        charge_missing(connection, after, now, _holds().where(_h.placed_at >= since))
+
+
+def recount_run(connection: Connection, rules: Rules, kind: str, name: str, now: int) -> None:
+    """Charge what a task or session spent before it was opened to the counters of its limits."""
+    column = (_p.task, _k.task) if kind == "task" else (_p.session, _k.session)
+    run = _holds().where(or_(*(one == name for one in column)))
+    charge_missing(connection, rules, now, run)
+
+
+def charge_missing(connection: Connection, rules: Rules, now: int, holds: Select[Any]) -> None:
+    """Charge each of the holds to every counter of the present that it should be in and is not."""
+
+    def openings(kind: str, name: str) -> Any:
+        return read_opening(connection, kind, name)
+
+    for row in connection.execute(holds).all():
+        wanted = set(_wanted(row, rules, now, openings))
+        charges = select(t.hold_charges).where(t.hold_charges.c.hold_id == row.hold_id)
+        present = {
+            CounterKey(Scope(ScopeKind(c.scope_kind), c.scope_id), Window(c.window), c.start)
+            for c in connection.execute(charges)
+        }
+        missing = sorted(wanted - present)
+        if missing:
+            charge_hold(connection, row.hold_id, missing)
+
+
+def _wanted(row: Any, rules: Rules, now: int, openings: Openings) -> Iterator[CounterKey]:
+    terms = Terms()
+    if row.kind != "bond":
+        terms = Terms(row.agent, row.category, row.provider, row.task, row.session)
+    calendar = rules.calendar
+    for scope, window in rules.touched(terms, row.placed_at, openings).windows:
+        start = calendar.bounds(window, row.placed_at)[0]
+        if start >= calendar.counts_from(window, now):
+            yield CounterKey(scope, window, start)
+
+
+def _holds() -> Select[Any]:
+    """Holds with their terms: a purchase's or a cost's."""
+    return (
+        select(
+            _h.id.label("hold_id"),
+            _h.kind,
+            _h.placed_at,
+            _agent().label("agent"),
+            func.coalesce(_p.category, _k.category).label("category"),
+            func.coalesce(_p.provider_name, _k.provider).label("provider"),
+            func.coalesce(_p.task, _k.task).label("task"),
+            func.coalesce(_p.session, _k.session).label("session"),
+        )
+        .select_from(t.holds)
+        .outerjoin(t.purchases, _p.id == _h.purchase_id)
+        .outerjoin(t.costs, _k.id == _h.cost_id)
+        .order_by(_h.id)
+    )
+
+
+def _agent() -> Any:
+    return func.coalesce(_p.agent, _k.agent)
+
+
+def _counted(rules: Rules) -> Iterable[tuple[str, ...]]:
+    """What decides which counters exist: keys of limits, roles, and members of shared money."""
+    policy = rules.policy
+    for path in _limit_paths((), policy.document()):
+        yield "limit", *path
+    for agent_id, agent in policy.agents.items():
+        if agent.role is not None:
+            yield "limit", "role", agent.role, agent_id
+    for name, pool in policy.pools.items():
+        for agent_id in pool.agents:
+            yield "member", name, agent_id
+    for pair, amounts in rules.overlays.allocations.items():
+        for window in amounts:
+            yield "member", pair.id, window, pair.id.rpartition("/")[2]
+
+
+def _limit_paths(path: tuple[str, ...], table: dict[str, Any]) -> Iterator[tuple[str, ...]]:
+    for key, said in table.items():
+        if isinstance(said, dict):
+            yield from _limit_paths((*path, key), said)
+        elif key.endswith("_limit"):
+            yield (*path, key)
+
+
+def _windows(rules: Rules) -> set[Window]:
+    """Every window that counts somewhere and ends."""
+    names = {path[-1].removesuffix("_limit") for path in _limit_paths((), rules.policy.document())}
+    own = {Window(name) for name in names - {"auto_approve_daily", "per_request"}}
+    return {Window.HOURLY, *own} - {Window.PER_PURCHASE, Window.TOTAL}
