@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from coordinator.domain.errors import (
         ConfigurationError,
         CoordinatorError,
+        Denied,
         IdempotencyConflict,
         InvalidRequest,
         LedgerUnavailable,
@@ -28,6 +29,7 @@ __all__ = [
     "ConfigurationError",
     "Coordinator",
     "CoordinatorError",
+    "Denied",
     "IdempotencyConflict",
     "InvalidRequest",
     "LedgerUnavailable",
@@ -45,6 +47,7 @@ _HOMES = {
     "ConfigurationError": "domain.errors",
     "Coordinator": "interfaces.python",
     "CoordinatorError": "domain.errors",
+    "Denied": "domain.errors",
     "IdempotencyConflict": "domain.errors",
     "InvalidRequest": "domain.errors",
     "LedgerUnavailable": "domain.errors",

@@ -12,6 +12,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from coordinator.budgets import Budgets
 from coordinator.chain.networks import (
     MINIMUM_AMOUNT,
     NETWORKS,
@@ -31,23 +32,28 @@ from coordinator.domain.ports import Chain, Clock, KillPoint, Reach, Ticks
 from coordinator.domain.usdc import Usdc
 from coordinator.executor import Executor
 from coordinator.follower import Follower
+from coordinator.ledger.allocations import AllocationBook
 from coordinator.ledger.approvals import ApprovalBook
 from coordinator.ledger.audit import AuditLog
 from coordinator.ledger.audit_import import AuditImport
 from coordinator.ledger.backup import Backup, back_up
 from coordinator.ledger.bonds import BondBook
 from coordinator.ledger.chain_book import ChainBook
+from coordinator.ledger.costs import CostBook
 from coordinator.ledger.database import Database, open_database
 from coordinator.ledger.desk import Desk
 from coordinator.ledger.gas_book import GasBook
+from coordinator.ledger.increases import IncreaseBook
 from coordinator.ledger.journal_book import JournalBook
 from coordinator.ledger.lane import LaneBook
 from coordinator.ledger.leases import LeaseBook
 from coordinator.ledger.limit_book import LimitBook
 from coordinator.ledger.migrate import migrate
 from coordinator.ledger.operations import Identity, OperationsBook
+from coordinator.ledger.overlay_book import OverlayBook
 from coordinator.ledger.policies import PolicyBook
 from coordinator.ledger.purchases import PurchaseBook
+from coordinator.ledger.runs import RunBook
 from coordinator.ledger.steps import StepBook
 from coordinator.rebuilder import Rebuilder
 from coordinator.reconciler import Reconciler
@@ -301,6 +307,23 @@ class Wiring:
     @cached_property
     def limits(self) -> LimitBook:
         return LimitBook(self.database, self.policies)
+
+    @cached_property
+    def costs(self) -> CostBook:
+        return CostBook(self.database, self.policies, self.desk)
+
+    @cached_property
+    def budgets(self) -> Budgets:
+        return Budgets(
+            costs=self.costs,
+            runs=RunBook(self.database, self.audit, self.desk, self.network.tx_url),
+            increases=IncreaseBook(self.database, self.desk),
+            allocations=AllocationBook(self.database, self.policies, self.desk),
+            overlays=OverlayBook(self.database, self.desk),
+            limits=self.limits,
+            policies=self.policies,
+            clock=self.clock,
+        )
 
     @cached_property
     def desk(self) -> Desk:

@@ -29,6 +29,17 @@ class UnknownId(InvalidRequest):
         super().__init__(message, code="not_found")
 
 
+class Denied(CoordinatorError):
+    """A cost that the policy refused is used as if it were held; nothing is held or spent.
+
+    ``code`` is the refusal's own.
+    """
+
+    def __init__(self, message: str, *, code: str) -> None:
+        super().__init__(message)
+        self.code = code
+
+
 class IdempotencyConflict(CoordinatorError):
     """The key belongs to a purchase with other terms; nothing was written."""
 

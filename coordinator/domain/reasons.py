@@ -42,6 +42,7 @@ class ReasonCode(StrEnum):
     TASK_LIMIT = "task_limit"
     SESSION_LIMIT = "session_limit"
     PROVIDER_LIMIT = "provider_limit"
+    INCREASE_LIMIT = "increase_limit"
     APPROVAL_REQUIRED = "approval_required"
     APPROVAL_EXPIRED = "approval_expired"
     APPROVAL_NOT_FOUND = "approval_not_found"

@@ -3,18 +3,27 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Sequence
+import logging
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
+from coordinator.budgets import Budgets, share_scope
+from coordinator.domain.cost import Cost, CostDecision, CostRequest
 from coordinator.domain.decision import Decision
 from coordinator.domain.errors import InvalidRequest, UnknownId
+from coordinator.domain.increase import Increase
 from coordinator.domain.limits import LimitState
 from coordinator.domain.purchase import Answer, Purchase, Request
+from coordinator.domain.rules import SESSION, TASK
 from coordinator.domain.usdc import Usdc
+from coordinator.interfaces.hold import Hold
+from coordinator.interfaces.session import Session
 
 if TYPE_CHECKING:
     from coordinator.interfaces.python import Coordinator
+
+log = logging.getLogger(__name__)
 
 
 class Agent:
@@ -23,6 +32,8 @@ class Agent:
     def __init__(self, coordinator: Coordinator, agent_id: str) -> None:
         self._coordinator = coordinator
         self.id = agent_id
+        self._level = ""
+        self._level_told: list[Callable[[str, str], None]] = []
 
     def purchase(
         self,
@@ -56,6 +67,7 @@ class Agent:
         if wait:
             self._coordinator.start()
         purchase = self._coordinator.wiring.treasury.request(request, key=idempotency_key)
+        self._look_at_level()
         if not wait or purchase.final or purchase.needs_approval:
             return purchase
         return self._coordinator.wait_for(purchase.id, timeout_seconds=timeout_seconds)
@@ -121,9 +133,139 @@ class Agent:
         self._coordinator.start()
         return self._coordinator.wiring.treasury.settle(purchase_id, agent=self.id)
 
-    def limits(self) -> Sequence[LimitState]:
-        """The agent's and the organisation's limits, with what remains of each."""
-        return self._coordinator.limits(self.id)
+    def hold(self, amount: str | Usdc, *, expires_after: str | int = "15m", **terms: Any) -> Hold:
+        """Reserve what something without an escrow may cost (a model call, an API's fee).
+
+        ``terms``: category, provider, task, session, purpose, ``x402=True`` for a payment of one
+        HTTP request. Refusals are returned: look at ``ok``. Post the actual, or void it; after
+        ``expires_after`` ("15m" or seconds) an abandoned hold is posted in full. InvalidRequest
+        for malformed input; no money moves.
+        """
+        cost = self._budgets.hold(self._cost(amount, terms), expires_after=expires_after)
+        self._look_at_level()
+        return Hold(self._budgets, cost, self._look_at_level)
+
+    def record(self, amount: str | Usdc, **terms: Any) -> Cost:
+        """Post what was spent already, with the terms of ``hold``; never refused.
+
+        It counts in every limit, beyond it too, so that nothing else is admitted meanwhile.
+        """
+        cost = self._budgets.record(self._cost(amount, terms))
+        self._look_at_level()
+        return cost
+
+    def check_hold(self, amount: str | Usdc, **terms: Any) -> CostDecision:
+        """What ``hold`` of the same terms would decide; nothing is written."""
+        return self._budgets.check(self._cost(amount, terms))
+
+    def limits(
+        self,
+        *,
+        category: str | None = None,
+        provider: str | None = None,
+        task: str | None = None,
+        session: str | None = None,
+    ) -> Sequence[LimitState]:
+        """Every limit that the agent's spending touches, with what remains of each."""
+        return self._coordinator.limits(
+            self.id, category, provider=provider, task=task, session=session
+        )
+
+    def open_session(self, session: str, limits: Mapping[str, Any] | None = None) -> Session:
+        """Open a session of its own, with the default's limits or lower ones."""
+        return self._open(SESSION, session, limits)
+
+    def open_task(self, task: str, limits: Mapping[str, Any] | None = None) -> Session:
+        """Open a task of its own, with the default's limits or lower ones."""
+        return self._open(TASK, task, limits)
+
+    def request_increase(
+        self,
+        amount: str | Usdc,
+        *,
+        reason: str,
+        scope: str | None = None,
+        window: str = "daily",
+        lasts: str | int = "24h",
+    ) -> Increase:
+        """Ask for ``amount`` more of a limit for a time; granted, refused, or waiting for people.
+
+        ``scope`` is the agent's own unless given ("agent_category:me/data", "session:s-1"). No
+        word of the reason grants anything. InvalidRequest when there is no such limit.
+        """
+        return self._budgets.ask_more(
+            agent=self.id,
+            scope=scope or f"agent:{self.id}",
+            window=window,
+            amount=amount,
+            lasts=lasts,
+            reason=reason,
+        )
+
+    def request_emergency(
+        self,
+        amount: str | Usdc,
+        *,
+        pool: str,
+        reason: str,
+        window: str = "daily",
+        lasts: str | int = "24h",
+    ) -> Increase:
+        """Ask for what other agents of the pool have left, for a time; people decide."""
+        return self._budgets.ask_more(
+            agent=self.id,
+            scope=share_scope(pool, self.id),
+            window=window,
+            amount=amount,
+            lasts=lasts,
+            reason=reason,
+            emergency=True,
+        )
+
+    @property
+    def service_level(self) -> str:
+        """How much it can afford: "full", "standard", "minimal" or "emergency"."""
+        return self._budgets.level(self.id).name
+
+    @property
+    def features(self) -> tuple[str, ...]:
+        """What the policy lets it do at its service level."""
+        return self._budgets.level(self.id).features
+
+    def on_service_level(self, changed: Callable[[str, str], None]) -> None:
+        """Call ``changed(before, after)`` when a purchase or cost of this object changes the level.
+
+        It is called after the decision and can't change it; what it raises is logged.
+        """
+        self._level = self.service_level
+        self._level_told.append(changed)
+
+    @property
+    def _budgets(self) -> Budgets:
+        return self._coordinator.wiring.budgets
+
+    def _cost(self, amount: str | Usdc, terms: dict[str, Any]) -> CostRequest:
+        try:
+            return CostRequest.of(agent=self.id, amount=amount, **terms)
+        except TypeError:
+            unknown = ", ".join(sorted(set(terms) - set(CostRequest.__dataclass_fields__)))
+            raise InvalidRequest(f"a cost has no {unknown or 'such terms'}") from None
+
+    def _open(self, kind: str, name: str, limits: Mapping[str, Any] | None) -> Session:
+        self._budgets.open(kind, name, agent=self.id, limits=limits, by=self.id, operator=False)
+        return Session(self._coordinator.wiring, kind, name, by=self.id)
+
+    def _look_at_level(self) -> None:
+        if not self._level_told:
+            return
+        before, self._level = self._level, self.service_level
+        if before == self._level:
+            return
+        for changed in self._level_told:
+            try:
+                changed(before, self._level)
+            except Exception:
+                log.exception("service_level_callback_failed agent=%s", self.id)
 
     def _request(self, **terms: Any) -> Request:
         address = self._coordinator.wiring.signer.address

@@ -29,6 +29,7 @@ from coordinator.domain.rules import Terms
 from coordinator.domain.usdc import ZERO, Usdc
 from coordinator.follower import Progress
 from coordinator.interfaces.agent import Agent
+from coordinator.interfaces.budget_api import BudgetApi
 from coordinator.ledger.approvals import PendingApproval
 from coordinator.ledger.backup import Backup
 from coordinator.ledger.operations import Order
@@ -47,7 +48,7 @@ _POLL_SECONDS: Final = 0.1
 _ROUND_SECONDS: Final = 2
 
 
-class Coordinator:
+class Coordinator(BudgetApi):
     """One treasury: its agents, approvals, limits, books and executor.
 
     Made by ``from_env``. The first purchase starts the executor in a background thread; leaving

@@ -59,7 +59,9 @@ class CounterSheet:
         self._connection = connection
         self._ids = ids if ids is not None else {}
         self.made: dict[CounterKey, int] = {}
-        # id, held, spent; None where there is no such counter.
+        # Each is [id, held, spent], one list for a counter however it was found.
+        self._by_id: dict[int, list[int]] = {}
+        # None where there is no such counter.
         self._rows: dict[CounterKey, list[int] | None] = {}
         self._buckets: dict[tuple[Scope, Window], dict[int, list[int]]] = {}
         self._changed: dict[int, list[int]] = {}
@@ -92,6 +94,17 @@ class CounterSheet:
             ids.append(row[0])
         return ids
 
+    def change(self, ids: Sequence[int], *, held: int, spent: int) -> None:
+        """Add to the counters that a hold charged."""
+        unread = [id_ for id_ in ids if id_ not in self._by_id]
+        for found in _by_ids(self._connection, unread) if unread else ():
+            self._known(found)
+        for id_ in ids:
+            row = self._by_id[id_]
+            row[1] += held
+            row[2] += spent
+            self._changed[id_] = row
+
     def flush(self) -> None:
         """Write what changed."""
         changed = [
@@ -104,6 +117,7 @@ class CounterSheet:
     def forget(self) -> None:
         """Read everything anew: somebody else in this transaction changes counters."""
         self.flush()
+        self._by_id.clear()
         self._rows.clear()
         self._buckets.clear()
 
@@ -116,18 +130,22 @@ class CounterSheet:
                 wanted[id_] = key
             else:
                 row = _BY_KEY.one(self._connection, _where(key))
-                self._rows[key] = list(row) if row is not None else None
+                self._rows[key] = self._known(row) if row is not None else None
                 if row is not None:
                     self.made[key] = row[0]
         if wanted:
             for row in _by_ids(self._connection, list(wanted)):
-                self._rows[wanted[row[0]]] = list(row)
+                self._rows[wanted[row[0]]] = self._known(row)
+
+    def _known(self, row: Sequence[int]) -> list[int]:
+        """The counter's own list; one that was changed already stands before what SQL says."""
+        return self._by_id.setdefault(row[0], list(row))
 
     def _make(self, key: CounterKey) -> list[int]:
         values = _where(key) | {"held": 0, "spent": 0}
         made = _MAKE.one(self._connection, values)
         assert made is not None
-        row = [int(made[0]), 0, 0]
+        row = self._known([int(made[0]), 0, 0])
         self._rows[key] = row
         self.made[key] = row[0]
         buckets = self._buckets.get((key.scope, key.window))
@@ -140,9 +158,7 @@ class CounterSheet:
         if buckets is None:
             buckets = self._buckets[key.scope, key.window] = {}
             for start, *row in _BUCKETS.rows(self._connection, _where(key)):
-                own = key._replace(start=start)
-                known = self._rows.get(own) or list(row)
-                buckets[start] = self._rows[own] = known
+                buckets[start] = self._rows[key._replace(start=start)] = self._known(row)
         counted = [row for start, row in buckets.items() if start >= key.start]
         return _usage(sum(row[1] for row in counted), sum(row[2] for row in counted))
 

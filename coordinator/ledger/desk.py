@@ -10,7 +10,7 @@ from typing import Any, Final, Generic, TypeVar
 
 from sqlalchemy import Connection
 
-from coordinator.domain.errors import LedgerUnavailable
+from coordinator.domain.errors import CommitUnknown, LedgerUnavailable
 from coordinator.domain.limits import CounterKey
 from coordinator.domain.notices import Notice
 from coordinator.domain.rules import Opening, Rules
@@ -52,6 +52,7 @@ class Batch:
         self.notes: dict[Any, Any] = {}
         self._audit = audit
         self._policies = policies
+        self._rules_changed = False
         self._rows: dict[Prepared, list[Mapping[str, Any]]] = {}
         self._dependent: dict[Prepared, list[Mapping[str, Any]]] = {}
         self._said: list[Said] = []
@@ -60,7 +61,7 @@ class Batch:
 
     @cached_property
     def rules(self) -> Rules:
-        return self._policies.rules(self.connection)
+        return self._policies.rules(self.connection, changed=self._rules_changed)
 
     @cached_property
     def standing(self) -> Standing:
@@ -108,6 +109,11 @@ class Batch:
         self.sheet.forget()
         self.__dict__.pop("standing", None)
         self._openings.clear()
+
+    def reread_rules(self) -> None:
+        """See the overlays that were written in this transaction."""
+        self._rules_changed = True
+        self.__dict__.pop("rules", None)
 
 
 class _Ticket(Generic[T]):
@@ -175,7 +181,7 @@ class Desk:
         except BaseException:
             # This thread is stopped; the others only learn that their writer is gone.
             for ticket in tickets:
-                ticket.fault = LedgerUnavailable(_INTERRUPTED)
+                ticket.fault = CommitUnknown(_INTERRUPTED)
             own.fault = None
             raise
         finally:

@@ -3,22 +3,38 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Final
 
-from sqlalchemy import Connection, bindparam, select
+from sqlalchemy import Connection, Row, bindparam, exists, insert, select, update
 
+from coordinator.domain.errors import InvalidRequest
+from coordinator.domain.purchase import UNFUNDED
+from coordinator.domain.reasons import Reason, ReasonCode
 from coordinator.domain.rules import Opening
 from coordinator.domain.usdc import Usdc
 from coordinator.domain.windows import Window
 from coordinator.ledger import schema as t
 from coordinator.ledger.prepared import Prepared
 
-_o = t.openings.c
+_o, _p = t.openings.c, t.purchases.c
 _OPENING: Final = Prepared(
     select(_o.agent, _o.limits, _o.status).where(
         _o.kind == bindparam("kind_"), _o.id == bindparam("id_")
     )
 )
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """A task or session as it was opened; times are unix seconds, ``closed_at`` None while open."""
+
+    opening: Opening
+    opened_by: str
+    opened_at: int
+    closed_by: str | None
+    closed_at: int | None
 
 
 def read_opening(connection: Connection, kind: str, name: str) -> Opening | None:
@@ -27,6 +43,79 @@ def read_opening(connection: Connection, kind: str, name: str) -> Opening | None
     if row is None:
         return None
     agent, limits, status = row
+    return _opening(kind, name, agent, limits, closed=status == "closed")
+
+
+def read_run(connection: Connection, kind: str, name: str) -> Run | None:
+    """The task or session with who opened it; None when nobody opened it by name."""
+    query = select(t.openings).where(_o.kind == kind, _o.id == name)
+    row = connection.execute(query).one_or_none()
+    return None if row is None else _run(row)
+
+
+def list_runs(connection: Connection, kind: str, *, open_only: bool) -> Sequence[Run]:
+    """Every task or session that was opened by name, oldest first."""
+    query = select(t.openings).where(_o.kind == kind).order_by(_o.opened_at, _o.id)
+    if open_only:
+        query = query.where(_o.status == "open")
+    return [_run(row) for row in connection.execute(query)]
+
+
+def insert_opening(connection: Connection, opening: Opening, *, by: str, now: int) -> None:
+    """Open it; InvalidRequest when it was opened before, whether or not it was closed since."""
+    if read_opening(connection, opening.kind, opening.id) is not None:
+        raise InvalidRequest(f"{opening.kind} {opening.id[:60]!r} was opened before")
+    connection.execute(
+        insert(t.openings).values(
+            kind=opening.kind,
+            id=opening.id,
+            agent=opening.agent,
+            limits=json.dumps(opening_row(opening)),
+            status="open",
+            opened_by=by,
+            opened_at=now,
+        )
+    )
+
+
+def close_opening(connection: Connection, kind: str, name: str, *, by: str, now: int) -> None:
+    """Close it: nothing is admitted in it any more."""
+    connection.execute(
+        update(t.openings)
+        .where(_o.kind == kind, _o.id == name)
+        .values(status="closed", closed_by=by, closed_at=now)
+    )
+
+
+def unsigned_of_run(connection: Connection, kind: str, name: str) -> Sequence[str]:
+    """Purchases of the task or session that wait or are approved and have nothing signed."""
+    column = _p.task if kind == "task" else _p.session
+    stepped = exists().where(t.steps.c.purchase_id == _p.id)
+    query = select(_p.id).where(
+        column == name, _p.status.in_([status.value for status in UNFUNDED]), ~stepped
+    )
+    return list(connection.execute(query.order_by(_p.seq)).scalars())
+
+
+def opening_row(opening: Opening) -> dict[str, Any]:
+    """Its limits as the database and the audit log keep them: base units by window."""
+    return {
+        "limits": _units(opening.limits),
+        "categories": {name: _units(said) for name, said in opening.categories.items()},
+    }
+
+
+def closed_reason(kind: str, name: str, by: str) -> Reason:
+    """Why a purchase ends that waited when its task or session was closed."""
+    return Reason(ReasonCode(f"{kind}_closed"), f"{kind} {name} was closed by {by}")
+
+
+def _run(row: Row[Any]) -> Run:
+    opening = _opening(row.kind, row.id, row.agent, row.limits, closed=row.status == "closed")
+    return Run(opening, row.opened_by, row.opened_at, row.closed_by, row.closed_at)
+
+
+def _opening(kind: str, name: str, agent: str | None, limits: str, *, closed: bool) -> Opening:
     stored = json.loads(limits)
     return Opening(
         kind=kind,
@@ -34,8 +123,12 @@ def read_opening(connection: Connection, kind: str, name: str) -> Opening | None
         agent=agent,
         limits=_amounts(stored["limits"]),
         categories={name: _amounts(said) for name, said in stored["categories"].items()},
-        closed=status == "closed",
+        closed=closed,
     )
+
+
+def _units(amounts: Mapping[Window, Usdc]) -> dict[str, int]:
+    return {window.value: amount.base_units for window, amount in amounts.items()}
 
 
 def _amounts(stored: dict[str, Any]) -> dict[Window, Usdc]:

@@ -2,47 +2,138 @@
 
 from __future__ import annotations
 
+import secrets
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, insert, select
 
 from coordinator.domain.limits import Scope, ScopeKind
+from coordinator.domain.purchase import rfc3339
 from coordinator.domain.rules import Grant, Overlays
 from coordinator.domain.usdc import Usdc
 from coordinator.domain.windows import Window
 from coordinator.ledger import schema as t
 
 
-def read_overlays(connection: Connection) -> Overlays:
-    """The overlays in force: what was withdrawn or replaced by a later row is left out."""
+@dataclass(frozen=True, slots=True)
+class Overlay:
+    """One thing laid over the policy: what, by whom, why, and until when (unix seconds)."""
+
+    id: str
+    kind: str
+    scope: Scope
+    window: Window | None
+    amount: Usdc | None
+    author: str
+    reason: str
+    starts_at: int
+    ends_at: int | None = None
+    increase_id: str | None = None
+
+    def as_dict(self) -> dict[str, Any]:
+        return {
+            "id": self.id,
+            "kind": self.kind,
+            "scope": str(self.scope),
+            "window": self.window,
+            "amount": str(self.amount) if self.amount is not None else None,
+            "author": self.author,
+            "reason": self.reason,
+            "starts_at": rfc3339(self.starts_at),
+            "ends_at": rfc3339(self.ends_at),
+        }
+
+
+def list_overlays(connection: Connection) -> Sequence[Overlay]:
+    """The overlays in force and those that ended by time, oldest first.
+
+    What was withdrawn, or replaced by a later row of its scope, is left out.
+    """
     rows = connection.execute(select(t.overlays).order_by(t.overlays.c.seq)).all()
     withdrawn = {row.withdrawn for row in rows if row.kind == "withdrawn"}
+    found: dict[Any, Overlay] = {}
+    for row in rows:
+        if row.kind == "withdrawn" or row.id in withdrawn:
+            continue
+        overlay = _overlay(row)
+        single = overlay.kind == "grant"
+        able = overlay.kind in ("disabled", "enabled")
+        key = overlay.id if single else (able, overlay.scope, overlay.window)
+        found.pop(key, None)
+        found[key] = overlay
+    return [overlay for overlay in found.values() if overlay.kind != "enabled"]
+
+
+def read_overlays(connection: Connection) -> Overlays:
+    """What the rules are made of."""
     grants: list[Grant] = []
     allocations: dict[Scope, dict[Window, Usdc]] = {}
-    disabled: dict[str, bool] = {}
-    for row in rows:
-        if row.id in withdrawn or row.kind == "withdrawn":
+    disabled: set[str] = set()
+    for one in list_overlays(connection):
+        if one.kind == "disabled":
+            disabled.add(one.scope.id)
             continue
-        if row.kind in ("disabled", "enabled"):
-            disabled[row.scope_id] = row.kind == "disabled"
-        elif row.kind == "grant":
-            grants.append(grant_of(row))
+        assert one.window is not None and one.amount is not None
+        if one.kind == "grant":
+            grant = Grant(one.id, one.scope, one.window, one.amount, one.starts_at, one.ends_at)
+            grants.append(grant)
         else:
-            allocations.setdefault(_scope(row), {})[Window(row.window)] = _amount(row)
-    return Overlays(
-        grants=tuple(grants),
-        allocations=allocations,
-        disabled=frozenset(agent for agent, off in disabled.items() if off),
+            allocations.setdefault(one.scope, {})[one.window] = one.amount
+    return Overlays(tuple(grants), allocations, frozenset(disabled))
+
+
+def insert_overlay(
+    connection: Connection,
+    kind: str,
+    *,
+    author: str,
+    reason: str,
+    starts_at: int,
+    scope: Scope | None = None,
+    window: Window | None = None,
+    amount: Usdc | None = None,
+    ends_at: int | None = None,
+    increase_id: str | None = None,
+    withdrawn: str | None = None,
+) -> str:
+    """Lay it over the policy from the next decision on; its id."""
+    overlay_id = "ovl_" + secrets.token_hex(10)
+    connection.execute(
+        insert(t.overlays).values(
+            id=overlay_id,
+            kind=kind,
+            scope_kind=scope.kind.value if scope else None,
+            scope_id=scope.id if scope else None,
+            window=window.value if window else None,
+            amount=amount.base_units if amount is not None else None,
+            starts_at=starts_at,
+            ends_at=ends_at,
+            increase_id=increase_id,
+            withdrawn=withdrawn,
+            author=author,
+            reason=reason,
+        )
     )
+    return overlay_id
 
 
-def grant_of(row: Any) -> Grant:
-    return Grant(row.id, _scope(row), Window(row.window), _amount(row), row.starts_at, row.ends_at)
+def overlay_said(scope: Scope, window: Window, amount: Usdc) -> Mapping[str, Any]:
+    """The particulars as the audit log keeps them."""
+    return {"scope": str(scope), "window": window.value, "amount": amount.base_units}
 
 
-def _scope(row: Any) -> Scope:
-    return Scope(ScopeKind(row.scope_kind), row.scope_id)
-
-
-def _amount(row: Any) -> Usdc:
-    return Usdc.from_base_units(row.amount)
+def _overlay(row: Any) -> Overlay:
+    return Overlay(
+        id=row.id,
+        kind=row.kind,
+        scope=Scope(ScopeKind(row.scope_kind), row.scope_id),
+        window=Window(row.window) if row.window else None,
+        amount=Usdc.from_base_units(row.amount) if row.amount is not None else None,
+        author=row.author,
+        reason=row.reason,
+        starts_at=row.starts_at,
+        ends_at=row.ends_at,
+        increase_id=row.increase_id,
+    )

@@ -58,8 +58,11 @@ class PolicyBook:
         """The policy in force, read in the caller's transaction."""
         return self.rules(connection).policy
 
-    def rules(self, connection: Connection) -> Rules:
-        """The rules in force, read in the caller's transaction."""
+    def rules(self, connection: Connection, *, changed: bool = False) -> Rules:
+        """The rules in force, read in the caller's transaction.
+
+        With ``changed``, by that very transaction, they are read anew and not remembered.
+        """
         found = _VERSION.one(connection)
         assert found is not None
         version, overlays = found
@@ -67,11 +70,12 @@ class PolicyBook:
             raise ConfigurationError("no policy was applied yet: run `coordinator policy apply`")
         # A local name: another thread with an older snapshot may change the attribute.
         cached = self._cached
-        if cached is None or cached[:2] != (version, overlays):
+        if changed or cached is None or cached[:2] != (version, overlays):
             same = cached is not None and cached[0] == version
             policy = cached[2].policy if cached and same else _policy(connection, version)
-            rules = Rules(policy, read_overlays(connection))
-            cached = self._cached = (version, overlays, rules)
+            cached = (version, overlays, Rules(policy, read_overlays(connection)))
+            if not changed:
+                self._cached = cached
         return cached[2]
 
     def activate(

@@ -162,6 +162,8 @@ class PurchaseBook:
         self,
         *,
         agent: str | None = None,
+        task: str | None = None,
+        session: str | None = None,
         statuses: Iterable[Status] = (),
         since: int | None = None,
         limit: int = 100,
@@ -169,8 +171,9 @@ class PurchaseBook:
     ) -> Sequence[Purchase]:
         """Purchases, newest first, at most ``limit``; ``after`` is the last id of a page."""
         query = select(t.purchases).order_by(_p.seq.desc()).limit(limit)
-        if agent is not None:
-            query = query.where(_p.agent == agent)
+        for column, given in ((_p.agent, agent), (_p.task, task), (_p.session, session)):
+            if given is not None:
+                query = query.where(column == given)
         if wanted := [status.value for status in statuses]:
             query = query.where(_p.status.in_(wanted))
         if since is not None:

@@ -9,6 +9,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Select, func, select
 
+from coordinator.domain.cost import Cost
 from coordinator.domain.decision import Decision
 from coordinator.domain.journal import EntryKind
 from coordinator.domain.limits import Limit, LimitState, Scope, Usage
@@ -217,7 +218,7 @@ def limit_row(state: LimitState) -> dict[str, Any]:
     }
 
 
-def decision_row(decision: Decision) -> dict[str, Any]:
+def decision_row(decision: Decision | Cost) -> dict[str, Any]:
     """A decision's reasons and limits, as a purchase and the audit log keep them."""
     return {
         "reasons": [reason.as_dict() for reason in decision.reasons],

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from sqlalchemy import Connection, Select, func, or_, select
+from sqlalchemy import Connection, Select, func, select
 
 from coordinator.domain.limits import CounterKey, Scope, ScopeKind
 from coordinator.domain.rules import Openings, Rules, Terms
@@ -33,9 +33,14 @@ def recount(connection: Connection, before: Rules, after: Rules, now: int) -> No
 
 def recount_run(connection: Connection, rules: Rules, kind: str, name: str, now: int) -> None:
     """Charge what a task or session spent before it was opened to the counters of its limits."""
-    column = (_p.task, _k.task) if kind == "task" else (_p.session, _k.session)
-    run = _holds().where(or_(*(one == name for one in column)))
-    charge_missing(connection, rules, now, run)
+    bought, cost = (_p.task, _k.task) if kind == "task" else (_p.session, _k.session)
+    spent = select(t.counters.c.id).where(
+        t.counters.c.scope_kind == kind, t.counters.c.scope_id == name
+    )
+    if connection.execute(spent.limit(1)).first() is None:
+        return
+    for column in (bought, cost):
+        charge_missing(connection, rules, now, _holds().where(column == name))
 
 
 def charge_missing(connection: Connection, rules: Rules, now: int, holds: Select[Any]) -> None:

@@ -54,9 +54,10 @@ _PURCHASE: Final = Prepared(
 _KEY: Final = Prepared(
     insert(t.idempotency_keys), "agent", "idempotency_key", "purchase_id", "terms_hash"
 )
-_HOLD: Final = Prepared(
+INSERT_HOLD: Final = Prepared(
     insert(t.holds),
-    *("kind", "purchase_id", "cost_id", "amount", "status", "posted", "placed_at", "charges"),
+    *("kind", "purchase_id", "cost_id", "amount", "status", "posted", "placed_at", "ended_at"),
+    "charges",
 )
 _APPROVAL: Final = Prepared(
     insert(t.approvals), "id", "purchase_id", "required", "created_at", "expires_at"
@@ -231,7 +232,7 @@ def _hold(batch: Batch, asked: Asked, decision: Decision, purchase_id: str, term
     )
     charges = batch.sheet.charge(decision.counters, held=amount, spent=0)
     batch.insert_dependent(
-        _HOLD,
+        INSERT_HOLD,
         {
             "kind": "purchase",
             "purchase_id": purchase_id,
@@ -240,6 +241,7 @@ def _hold(batch: Batch, asked: Asked, decision: Decision, purchase_id: str, term
             "status": "held",
             "posted": 0,
             "placed_at": now,
+            "ended_at": None,
             "charges": json.dumps(charges),
         },
     )

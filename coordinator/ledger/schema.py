@@ -89,6 +89,8 @@ purchases = Table(
     Index("purchases_agent", "agent", "seq"),
     Index("purchases_escrow_key", "escrow_key"),
     Index("purchases_ended", "ended_at_block"),
+    Index("purchases_task", "task"),
+    Index("purchases_session", "session"),
 )
 
 idempotency_keys = Table(
@@ -232,6 +234,8 @@ overlays = Table(
     Column("amount", BigInteger),
     Column("starts_at", BigInteger, nullable=False),
     Column("ends_at", BigInteger),
+    # The request that it comes from; several move money within a pool.
+    Column("increase_id", String(40)),
     # Of a withdrawal: the overlay that ends with it.
     Column("withdrawn", String(40)),
     Column("author", String(200), nullable=False),

@@ -132,6 +132,8 @@ def _fill() -> None:
 
 
 def _create_tables() -> None:
+    op.create_index("purchases_task", "purchases", ["task"])
+    op.create_index("purchases_session", "purchases", ["session"])
     id_ = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
     op.create_table(
         "counters",
@@ -221,6 +223,7 @@ def _create_tables() -> None:
         sa.Column("amount", sa.BigInteger(), nullable=True),
         sa.Column("starts_at", sa.BigInteger(), nullable=False),
         sa.Column("ends_at", sa.BigInteger(), nullable=True),
+        sa.Column("increase_id", sa.String(length=40), nullable=True),
         sa.Column("withdrawn", sa.String(length=40), nullable=True),
         sa.Column("author", sa.String(length=200), nullable=False),
         sa.Column("reason", sa.Text(), nullable=False),
