@@ -50,9 +50,9 @@ class Session:
         """
         wiring = self._wiring
         run = wiring.budgets.runs.find(self.kind, self.id)
-        which = {self.kind: self.id}
-        purchases = wiring.purchases.list(**which, limit=_ROWS_MAX)
-        costs = wiring.costs.list(**which, limit=_ROWS_MAX)
+        task, session = (self.id, None) if self.kind == TASK else (None, self.id)
+        purchases = wiring.purchases.list(task=task, session=session, limit=_ROWS_MAX)
+        costs = wiring.costs.list(task=task, session=session, limit=_ROWS_MAX)
         other = "session" if self.kind == TASK else "task"
         bought = [
             (p.category, getattr(p, other), p.spent, p.amount if p.status in OPEN else ZERO, ZERO)
