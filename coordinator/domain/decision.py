@@ -12,7 +12,6 @@ from coordinator.domain.limits import (
     Scope,
     Usage,
     check_limits,
-    counter_of,
     counters_charged,
 )
 from coordinator.domain.purchase import Request, Status
@@ -126,9 +125,8 @@ def judge_limits(
     """Every limit that these terms touch with what remains of it, and where they are counted."""
     calendar, now = facts.rules.calendar, facts.now
     touched = facts.rules.touched(terms, now, facts.openings)
-    limits = touched.limits + more
-    keys = [key for limit in limits if (key := counter_of(limit, now, calendar)) is not None]
-    return check_limits(limits, facts.usage(keys), amount, now, calendar), touched.windows
+    limits = check_limits(touched.limits + more, facts.usage, amount, now, calendar)
+    return limits, touched.windows
 
 
 def broken(limits: Iterable[LimitState], asked: Usdc) -> Iterable[Reason]:
@@ -148,20 +146,14 @@ def _asks(request: Request, facts: Facts, auto: Limit | None) -> str | None:
         return f"{request.amount} USDC is above {tier}"
     if auto is None:
         return None
-    (state,) = check_limits(
-        [auto], _read(facts, auto), request.amount, facts.now, facts.rules.calendar
-    )
+    calendar = facts.rules.calendar
+    (state,) = check_limits([auto], facts.usage, request.amount, facts.now, calendar)
     if not state.broken:
         return None
     return (
         f"{request.agent} may buy {auto.amount} USDC a day without anybody being asked;"
         f" {state.remaining} remains"
     )
-
-
-def _read(facts: Facts, limit: Limit) -> Mapping[CounterKey, Usage]:
-    key = counter_of(limit, facts.now, facts.rules.calendar)
-    return {} if key is None else facts.usage([key])
 
 
 def standing(terms: Terms, facts: Facts) -> Iterable[Reason]:

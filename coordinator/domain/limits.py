@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final, NamedTuple
@@ -143,11 +143,9 @@ _SCOPE_CODES: Final = {
 def counters_charged(
     windows: Iterable[tuple[Scope, Window]], at: int, calendar: Calendar
 ) -> tuple[CounterKey, ...]:
-    """The counters that an amount at the instant ``at`` is put into, in key order."""
+    """The counters that an amount at the instant ``at`` is put into, one for each window."""
     return tuple(
-        sorted(
-            {CounterKey(scope, window, calendar.bounds(window, at)[0]) for scope, window in windows}
-        )
+        [CounterKey(scope, window, calendar.frame(window, at)[0]) for scope, window in windows]
     )
 
 
@@ -155,23 +153,25 @@ def counter_of(limit: Limit, at: int, calendar: Calendar) -> CounterKey | None:
     """The counter whose usage the limit is checked against; None where each purchase is alone."""
     if limit.window is Window.PER_PURCHASE:
         return None
-    return CounterKey(limit.scope, limit.window, calendar.counts_from(limit.window, at))
+    return CounterKey(limit.scope, limit.window, calendar.frame(limit.window, at).counts_from)
 
 
 def check_limits(
     limits: Iterable[Limit],
-    usage: Mapping[CounterKey, Usage],
+    usage: Callable[[Iterable[CounterKey]], Mapping[CounterKey, Usage]],
     amount: Usdc,
     at: int,
     calendar: Calendar,
 ) -> tuple[LimitState, ...]:
     """Each limit with its usage at ``at`` and whether ``amount`` more would exceed it."""
+    limits = list(limits)
+    keys = [counter_of(limit, at, calendar) for limit in limits]
+    found = usage([key for key in keys if key is not None])
     states = []
     asked = amount.base_units
-    for limit in limits:
-        key = counter_of(limit, at, calendar)
-        used = UNUSED if key is None else usage.get(key, UNUSED)
+    for limit, key in zip(limits, keys, strict=True):
+        used = UNUSED if key is None else found.get(key, UNUSED)
+        resets_at = None if key is None else calendar.frame(limit.window, at).resets_at
         whole = used.held.base_units + used.spent.base_units + asked
-        resets_at = None if key is None else calendar.resets_at(limit.window, at)
         states.append(LimitState(limit, used, resets_at, whole > limit.amount.base_units))
     return tuple(states)

@@ -105,6 +105,7 @@ class Rules:
         for grant in overlays.grants:
             self._grants.setdefault((grant.scope, grant.window), []).append(grant)
         self._known: dict[tuple[str | None, str | None, str | None], Touched] = {}
+        self._runs: dict[tuple[str | None, str | None, str | None], Touched] = {}
 
     def touched(self, terms: Terms, now: int, openings: Openings = nothing_opened) -> Touched:
         """Every limit that an amount with these terms must satisfy at the instant ``now``."""
@@ -116,7 +117,7 @@ class Rules:
                 self._known.clear()
             known = self._known[key] = _touched(self._lasting(*key))
         if task is not None or session is not None:
-            own = _touched(self._passing(category, task, session, openings))
+            own = self._of_runs(category, task, session, openings)
             known = Touched(known.limits + own.limits, known.windows + own.windows)
         if not self._grants:
             return known
@@ -156,6 +157,23 @@ class Rules:
             return limit
         more = sum((g.amount for g in grants if g.holds(now)), start=ZERO)
         return limit._replace(amount=limit.amount + more)
+
+    def _of_runs(
+        self, category: str | None, task: str | None, session: str | None, openings: Openings
+    ) -> Touched:
+        opened = (task is not None and openings(TASK, task) is not None) or (
+            session is not None and openings(SESSION, session) is not None
+        )
+        if opened:
+            return _touched(self._passing(category, task, session, openings))
+        key = (category, task, session)
+        known = self._runs.get(key)
+        if known is None:
+            if len(self._runs) >= _KNOWN_MAX:
+                self._runs.clear()
+            known = _touched(self._passing(*key, nothing_opened))
+            self._runs[key] = known
+        return known
 
     def _lasting(
         self, agent_id: str | None, category: str | None, provider: str | None

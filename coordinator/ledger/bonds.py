@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from sqlalchemy import Connection, func, select
 
 from coordinator.domain.journal import EntryKind
-from coordinator.domain.limits import check_limits, counter_of, counters_charged
+from coordinator.domain.limits import check_limits, counters_charged
 from coordinator.domain.purchase import Status
 from coordinator.domain.reasons import Reason
 from coordinator.domain.rules import Terms
@@ -34,8 +36,7 @@ class BondBook:
         with self._database.write() as connection:
             rules = self._policies.rules(connection)
             limits, windows = rules.touched(Terms(), now)
-            keys = [key for one in limits if (key := counter_of(one, now, rules.calendar))]
-            usage = read_usage(connection, keys)
+            usage = partial(read_usage, connection)
             states = check_limits(limits, usage, bond, now, rules.calendar)
             broken = sorted((s for s in states if s.broken), key=lambda s: s.remaining)
             if broken:

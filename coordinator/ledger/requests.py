@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import secrets
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -10,6 +9,7 @@ from typing import Any, Final
 
 from sqlalchemy import bindparam, exists, insert, literal_column, select
 
+from coordinator.domain.canonical import canonical_json
 from coordinator.domain.decision import Decision, Facts
 from coordinator.domain.errors import IdempotencyConflict
 from coordinator.domain.notices import crossings
@@ -190,7 +190,7 @@ def _judged(batch: Batch, asked: Asked) -> Purchase:
             "terms_hash": terms,
             "escrow_key": asked.escrow_key,
             "policy_hash": rules.policy.hash,
-            "decision": json.dumps(stored),
+            "decision": canonical_json(stored).decode(),
             "reason_code": reason.code.value if reason else None,
             "reason_message": reason.message if reason else None,
             "created_at": now,
@@ -242,7 +242,7 @@ def _hold(batch: Batch, asked: Asked, decision: Decision, purchase_id: str, term
             "posted": 0,
             "placed_at": now,
             "ended_at": None,
-            "charges": json.dumps(charges),
+            "charges": canonical_json(charges).decode(),
         },
     )
     batch.standing.promise(request.amount)
