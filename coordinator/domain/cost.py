@@ -21,7 +21,6 @@ from coordinator.domain.limits import (
     LimitState,
     Scope,
     ScopeKind,
-    counters_charged,
 )
 from coordinator.domain.purchase import free_text, identifier, limit_dict, positive_amount, rfc3339
 from coordinator.domain.reasons import Reason, ReasonCode
@@ -164,7 +163,7 @@ def judge_cost(request: CostRequest, facts: Facts) -> CostDecision:
     """
     policy = facts.rules.policy
     terms = request.terms(policy.categories.default)
-    limits, windows = judge_limits(terms, request.amount, facts, *_x402(request, facts))
+    limits, counters = judge_limits(terms, request.amount, facts, *_x402(request, facts))
     reasons = (
         *standing(terms, facts),
         *category_allowed(terms.category, facts),
@@ -174,7 +173,7 @@ def judge_cost(request: CostRequest, facts: Facts) -> CostDecision:
     return CostDecision(
         reasons=reasons or tuple(_asks(request, facts)),
         limits=limits,
-        counters=counters_charged(windows, facts.now, facts.rules.calendar),
+        counters=counters,
         category=terms.category,
     )
 
@@ -182,8 +181,7 @@ def judge_cost(request: CostRequest, facts: Facts) -> CostDecision:
 def cost_counters(request: CostRequest, facts: Facts) -> CostDecision:
     """Where a cost that was spent already counts, and the limits that it touches."""
     terms = request.terms(facts.rules.policy.categories.default)
-    limits, windows = judge_limits(terms, ZERO, facts)
-    counters = counters_charged(windows, facts.now, facts.rules.calendar)
+    limits, counters = judge_limits(terms, ZERO, facts)
     return CostDecision((), limits, counters, terms.category)
 
 

@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from coordinator.domain.limits import (
     CounterKey,
     Limit,
     LimitState,
-    Scope,
-    Usage,
+    Reader,
     check_limits,
-    counters_charged,
 )
 from coordinator.domain.purchase import Request, Status
 from coordinator.domain.reasons import Reason, ReasonCode
 from coordinator.domain.rules import SESSION, TASK, Openings, Rules, Terms, nothing_opened
 from coordinator.domain.usdc import Usdc
-from coordinator.domain.windows import Window
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +42,7 @@ class Facts:
     rules: Rules
     now: int
     minimum: Usdc
-    usage: Callable[[Iterable[CounterKey]], Mapping[CounterKey, Usage]]
+    usage: Reader
     paused: frozenset[tuple[str, str]] = frozenset()
     funds: Funds | None = None
     openings: Openings = nothing_opened
@@ -86,7 +83,7 @@ def decide(request: Request, facts: Facts) -> Decision:
     provider_name, provider = policy.provider(request.provider)
     category = request.category or policy.categories.default
     terms = Terms(request.agent, category, provider_name, request.task, request.session)
-    limits, windows = judge_limits(terms, request.amount, facts)
+    limits, counters = judge_limits(terms, request.amount, facts)
     reasons = [
         *standing(terms, facts),
         *_fit(request, facts, provider_name, category),
@@ -95,7 +92,7 @@ def decide(request: Request, facts: Facts) -> Decision:
     ]
     if not reasons:
         reasons = _funds(request, facts)
-    outcome, required, charged = Status.DENIED, 0, windows
+    outcome, required = Status.DENIED, 0
     if not reasons:
         outcome = Status.APPROVED
         auto = facts.rules.auto_approve(request.agent, now)
@@ -105,12 +102,13 @@ def decide(request: Request, facts: Facts) -> Decision:
             required = policy.approvals.required_for(request.amount)
             reasons = [Reason(ReasonCode.APPROVAL_REQUIRED, f"{why}; approvals needed: {required}")]
         elif auto is not None and not facts.by_people:
-            charged = (*windows, (auto.scope, auto.window))
+            start = facts.rules.calendar.frame(auto.window, now).start
+            counters = (*counters, CounterKey(auto.scope, auto.window, start))
     return Decision(
         outcome=outcome,
         reasons=tuple(reasons),
         limits=limits,
-        counters=counters_charged(charged, now, facts.rules.calendar),
+        counters=counters,
         provider=provider.address if provider else request.provider,
         provider_name=provider_name,
         service=request.service or (provider.service if provider else None),
@@ -121,12 +119,9 @@ def decide(request: Request, facts: Facts) -> Decision:
 
 def judge_limits(
     terms: Terms, amount: Usdc, facts: Facts, *more: Limit
-) -> tuple[tuple[LimitState, ...], tuple[tuple[Scope, Window], ...]]:
-    """Every limit that these terms touch with what remains of it, and where they are counted."""
-    calendar, now = facts.rules.calendar, facts.now
-    touched = facts.rules.touched(terms, now, facts.openings)
-    limits = check_limits(touched.limits + more, facts.usage, amount, now, calendar)
-    return limits, touched.windows
+) -> tuple[tuple[LimitState, ...], tuple[CounterKey, ...]]:
+    """Every limit that these terms touch with what remains of it, and the counters to charge."""
+    return facts.rules.states(terms, amount, facts.now, facts.usage, facts.openings, *more)
 
 
 def broken(limits: Iterable[LimitState], asked: Usdc) -> Iterable[Reason]:

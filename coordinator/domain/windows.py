@@ -37,7 +37,9 @@ class Window(str):
         match = _ROLLING.fullmatch(name)
         if match is None or int(match[1]) > ROLLING_HOURS_MAX:
             raise ValueError(f"{name!r} is not a window")
-        return _WINDOWS.setdefault(name, str.__new__(cls, name))
+        made = _WINDOWS.setdefault(name, str.__new__(cls, name))
+        _HOURS[made] = int(match[1])
+        return made
 
     @property
     def value(self) -> str:
@@ -47,7 +49,7 @@ class Window(str):
     @property
     def rolling_hours(self) -> int | None:
         """How many hours a rolling window reaches back; None for every other."""
-        return int(self[8:-1]) if self.startswith("rolling_") else None
+        return _HOURS.get(self)
 
     @property
     def bucket_seconds(self) -> int:
@@ -71,6 +73,7 @@ _WORDS: Final = {
     "monthly": "a month",
     "total": "in total",
 }
+_HOURS: Final[dict[str, int]] = {}
 _WINDOWS: Final[dict[str, Window]] = {name: str.__new__(Window, name) for name in _WORDS}
 for _name, _window in _WINDOWS.items():
     setattr(Window, _name.upper(), _window)
@@ -106,7 +109,7 @@ class Calendar:
         and gives one back after the other until ``resets_at``.
         """
         last = self._last.get(window)
-        if last is not None and last.end is not None and last.start <= at < last.end:
+        if last is not None and (last.end is None or last.start <= at < last.end):
             return last
         start, end = self._bounds(window, at)
         hours = window.rolling_hours

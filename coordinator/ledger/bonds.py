@@ -7,10 +7,9 @@ from functools import partial
 from sqlalchemy import Connection, func, select
 
 from coordinator.domain.journal import EntryKind
-from coordinator.domain.limits import check_limits, counters_charged
 from coordinator.domain.purchase import Status
 from coordinator.domain.reasons import Reason
-from coordinator.domain.rules import Terms
+from coordinator.domain.rules import Terms, nothing_opened
 from coordinator.domain.steps import StepKind, StepStatus
 from coordinator.domain.usdc import Usdc
 from coordinator.ledger import schema as t
@@ -35,9 +34,8 @@ class BondBook:
         """Hold a dispute's bond against the organisation; a reason when it does not fit."""
         with self._database.write() as connection:
             rules = self._policies.rules(connection)
-            limits, windows = rules.touched(Terms(), now)
             usage = partial(read_usage, connection)
-            states = check_limits(limits, usage, bond, now, rules.calendar)
+            states, counters = rules.states(Terms(), bond, now, usage, nothing_opened)
             broken = sorted((s for s in states if s.broken), key=lambda s: s.remaining)
             if broken:
                 return broken[0].reason(bond)
@@ -50,7 +48,7 @@ class BondBook:
                     purchase_id=purchase_id,
                     kind="bond",
                     amount=bond,
-                    counters=counters_charged(windows, now, rules.calendar),
+                    counters=counters,
                     now=now,
                 )
             self._audit.append(
