@@ -26,6 +26,8 @@ _SENTENCES: Final = {
         "a name has 1 to 64 letters, digits or ._:@- and starts with a letter or digit"
     ),
 }
+# Of these tables the model has the ones under their own names as ``named``.
+_NAMED: Final = ("categories", "tasks", "sessions")
 
 
 def without(document: dict[str, Any], paths: list[tuple[str, ...]]) -> dict[str, Any]:
@@ -40,8 +42,18 @@ def without(document: dict[str, Any], paths: list[tuple[str, ...]]) -> dict[str,
                 break
             table = table[key]
         else:
-            table.pop(path[-1], None)
+            said = table.pop(path[-1], None)
+            if path == ("approvals", "approvers") and (once := _each_once(said)):
+                table[path[-1]] = once
     return pruned
+
+
+def _each_once(said: Any) -> list[str] | None:
+    """The names of a list that are well-formed but twice; None when something else is wrong."""
+    if not isinstance(said, list) or not all(isinstance(name, str) for name in said):
+        return None
+    once = list(dict.fromkeys(said))
+    return once if len(once) < len(said) else None
 
 
 def besides(faults: list[Fault], found: list[Fault], policy: Policy) -> list[Fault]:
@@ -55,8 +67,8 @@ def besides(faults: list[Fault], found: list[Fault], policy: Policy) -> list[Fau
         for name, agent in policy.agents.items()
         if ("roles", agent.role) in spoiled
     }
-    if any(path[0] == "approvals" for path in spoiled):
-        spoiled |= {path[:2] for path, _ in found if path[0] == "approvals"}
+    if ("approvals", "approvers") in spoiled and not policy.approvals.approvers:
+        spoiled |= {("approvals", "required"), ("approvals", "tiers")}
     named = {f" {path[1]!r}" for path in spoiled if len(path) > 1}
     return [
         (path, text)
@@ -68,11 +80,13 @@ def besides(faults: list[Fault], found: list[Fault], policy: Policy) -> list[Fau
 def fault_of(details: ErrorDetails) -> Fault:
     """Where in the file and what, of one of pydantic's errors."""
     path = tuple(str(part) for part in details["loc"] if part != "[key]")
-    if path[1:2] == ("named",):
+    if path[1:2] == ("named",) and path[0] in _NAMED:
         path = (path[0], *path[2:])
-    if path[-2:-1] == ("rolling",):
-        path = (*path[:-2], f"{path[-1]}_limit")
     kind, bounds = details["type"], details.get("ctx", {})
+    if path[-2:-1] == ("rolling",) and kind != "extra_forbidden":
+        path = (*path[:-2], f"{path[-1]}_limit")
+    if path[-1] == "rolling" and kind == "dict_type":
+        return path, _SENTENCES["extra_forbidden"]
     if kind in _SENTENCES:
         return path, _SENTENCES[kind]
     if kind in ("greater_than_equal", "less_than_equal"):

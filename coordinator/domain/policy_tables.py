@@ -65,8 +65,11 @@ class Limits(Table):
     @model_validator(mode="before")
     @classmethod
     def _collect_rolling(cls, value: Any) -> Any:
-        if not isinstance(value, dict) or "rolling" in value:
+        if not isinstance(value, dict):
             return value
+        if "rolling" in value:
+            # The collected ones are no key of the file: no table is accepted in their place.
+            return value | {"rolling": None}
         keys = [key for key in value if isinstance(key, str) and _ROLLING_KEY.fullmatch(key)]
         rolling = {key.removesuffix(LIMIT_SUFFIX): value[key] for key in keys}
         rest = {key: said for key, said in value.items() if key not in keys}
@@ -161,7 +164,7 @@ class TaskLimits(Limits):
 
 def _split_default(value: Any, *settings: str) -> Any:
     """Tables under a table's own names, beside its settings, as ``named``."""
-    if not isinstance(value, dict) or "named" in value:
+    if not isinstance(value, dict):
         return value
     own = {key: said for key, said in value.items() if key in settings}
     return own | {"named": {k: v for k, v in value.items() if k not in settings}}

@@ -55,7 +55,7 @@ SENTENCES = {
         '3: pools.x.rolling_24h_limit: write the amount as text, such as "25.00"'
     ),
     '[pools.x]\nagents = []\nrolling = { rolling_0h = "5" }': (
-        "1: pools.x.rolling_0h_limit: a rolling window has 1 to 744 hours: rolling_24h_limit"
+        "3: pools.x.rolling: is not a key of the policy"
     ),
     '[pools.x]\nagents = []\nyearly_limit = "5"': (
         "3: pools.x.yearly_limit: is not a key of the policy"
@@ -193,6 +193,19 @@ providers = ["bad"]
         '4: roles.junior.per_purchase_limit: write the amount as text, such as "25.00"',
         "1: providers.bad.address: is missing",
     ]
+
+
+def test_a_list_of_approvers_that_cannot_be_read_makes_no_tier_look_wrong() -> None:
+    text = """[organisation]
+total_limit = "1"
+[approvals]
+required = 2
+approvers = "alice"
+tiers = [{ above = "9", required = 2 }]
+"""
+    with pytest.raises(ConfigurationError) as refused:
+        parse_policy(text)
+    assert list(refused.value.faults) == ["policy.toml:5: approvals.approvers: must be a table"]
 
 
 def test_contradictions_are_told_even_when_the_organisation_is_wrong() -> None:
