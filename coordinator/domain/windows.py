@@ -143,16 +143,23 @@ class Calendar:
         return 0, None
 
     def _hour(self, at: int) -> tuple[int, int]:
-        """The local hour under one UTC offset: a change of the clocks ends it early."""
+        """The local hour under one UTC offset: a change of the clocks begins and ends one."""
         offset = self._offset(at)
         start = at - (at + offset) % 3600
-        low, high = at, start + 3600
-        if self._offset(high - 1) == offset:
-            return start, high
-        while high - low > 1:
-            middle = (low + high) // 2
-            low, high = (middle, high) if self._offset(middle) == offset else (low, middle)
-        return start, high
+        return self._edge(at, start - 1, offset) + 1, self._edge(at, start + 3600, offset)
+
+    def _edge(self, inside: int, outside: int, offset: int) -> int:
+        """``outside``, or the instant nearer to ``inside`` that is the first to lose the offset."""
+        step = 1 if outside > inside else -1
+        if self._offset(outside - step) == offset:
+            return outside
+        while abs(outside - inside) > 1:
+            middle = (inside + outside) // 2
+            if self._offset(middle) == offset:
+                inside = middle
+            else:
+                outside = middle
+        return outside
 
     def _offset(self, at: int) -> int:
         offset = datetime.fromtimestamp(at, self.zone).utcoffset()

@@ -265,7 +265,7 @@ def test_a_limit_of_any_table_and_window_is_read_and_its_fault_found_at_its_line
         ),
         (
             '[agents.a]\nper_purchase_limit = "1"\ndaily_limit = "1"\ncategories = ["api"]\n',
-            ["policy.toml:6: agents.a.categories: input should be a valid dictionary"],
+            ["policy.toml:6: agents.a.categories: must be a table"],
         ),
     ],
 )
@@ -282,8 +282,6 @@ def test_a_table_that_is_not_complete_is_refused(text: str, faults: list[str]) -
         ("[roles.r]\nenabled = true\n", 4, "roles.r.enabled"),
         ("[approvals]\nquorum = 2\n", 4, "approvals.quorum"),
         ("[escrow]\nwindow = 2\n", 4, "escrow.window"),
-        ('rolling_0h_limit = "1"\n', 3, "organisation.rolling_0h_limit"),
-        ('rolling_745h_limit = "1"\n', 3, "organisation.rolling_745h_limit"),
         ('rolling = { rolling_24h = "1" }\n', 3, "organisation.rolling"),
         ("[roles.rolling]\nrolling_x = 1\n", 4, "roles.rolling.rolling_x"),
     ],
