@@ -45,6 +45,7 @@ from coordinator.ledger.lane import LaneBook
 from coordinator.ledger.leases import LeaseBook
 from coordinator.ledger.limit_book import LimitBook
 from coordinator.ledger.migrate import migrate
+from coordinator.ledger.notices import NoticeBook
 from coordinator.ledger.operations import Identity, OperationsBook
 from coordinator.ledger.policies import PolicyBook
 from coordinator.ledger.purchases import PurchaseBook
@@ -311,6 +312,10 @@ class Wiring:
         return ApprovalBook(self.database, self.audit, self.policies, self.network.tx_url)
 
     @cached_property
+    def notices(self) -> NoticeBook:
+        return NoticeBook(self.database)
+
+    @cached_property
     def leases(self) -> LeaseBook:
         return LeaseBook(
             self.database, chain_id=self.deployment.chain_id, signer=self.signer.address
@@ -397,6 +402,7 @@ class Wiring:
             approvals=self.approvals,
             policies=self.policies,
             operations=self.operations,
+            notices=self.notices,
             follow=self.follower.follow,
             drift=self.reconciler.drift,
             max_fee_wei=self.settings.max_fee_wei,

@@ -19,6 +19,7 @@ from coordinator.ledger.bonds import BondBook
 from coordinator.ledger.chain_book import ChainBook
 from coordinator.ledger.lane import LaneBook
 from coordinator.ledger.leases import Lease, LeaseBook, new_holder
+from coordinator.ledger.notices import NoticeBook
 from coordinator.ledger.operations import OperationsBook, Pause
 from coordinator.ledger.policies import PolicyBook
 from coordinator.ledger.purchases import PurchaseBook
@@ -50,6 +51,7 @@ class Executor:
         approvals: ApprovalBook,
         policies: PolicyBook,
         operations: OperationsBook,
+        notices: NoticeBook,
         follow: Callable[[Observation], int],
         drift: Callable[[], Usdc],
         allowance_limit: Usdc,
@@ -90,7 +92,7 @@ class Executor:
             clock=clock,
             ticks=ticks,
         )
-        self._watch = Watch(purchases=purchases, clock=clock)
+        self._watch = Watch(purchases=purchases, notices=notices, clock=clock)
         self._changed = changed
         self._poll_seconds = poll_seconds
         self._holder = new_holder()
@@ -176,12 +178,11 @@ class Executor:
             return
         self._drift_looked_at = ticks
         drift, allowed = self._drift(), self._policies.current().alerts.drift_above
-        if drift > allowed:
+        if self._watch.look_at_drift(drift, allowed):
             why = (
                 f"the treasury's balance is {drift} USDC away from the journal, and {allowed} are"
                 " allowed: reconcile, explain it, then unpause"
             )
-            log.error("drift usdc=%s", drift)
             self._operations.pause(Pause("organisation", "", why, by="executor", at=self._clock()))
 
     def idle(self) -> bool:
@@ -220,6 +221,7 @@ class Executor:
             if self._lease is not None and before is None:
                 log.info("executor_acts holder=%s token=%s", self._holder, self._lease.token)
                 self._sender.take_over()
+                self._watch.take_over()
         return self._lease is not None
 
     def _do_what_is_due(self, seen: Observation) -> None:

@@ -6,6 +6,7 @@ from sqlalchemy import Connection, func, select
 
 from coordinator.domain.journal import EntryKind
 from coordinator.domain.limits import check_limits, counter_of, counters_charged
+from coordinator.domain.notices import crossings
 from coordinator.domain.purchase import Status
 from coordinator.domain.reasons import Reason
 from coordinator.domain.rules import Terms
@@ -15,6 +16,7 @@ from coordinator.ledger import schema as t
 from coordinator.ledger.audit import AuditLog
 from coordinator.ledger.counters import place_hold, read_usage
 from coordinator.ledger.database import Database
+from coordinator.ledger.notices import write_notices
 from coordinator.ledger.policies import PolicyBook
 
 _p = t.purchases.c
@@ -52,6 +54,8 @@ class BondBook:
                     counters=counters_charged(windows, now, rules.calendar),
                     now=now,
                 )
+                marks = rules.policy.alerts.thresholds
+                write_notices(connection, crossings(states, bond, marks, now))
             self._audit.append(
                 connection,
                 now,
