@@ -26,6 +26,7 @@ from coordinator.chain.signers import Signer, load_signer
 from coordinator.config import Secrets, Settings, id_secret, read_policy
 from coordinator.domain.errors import ChainUnavailable, ConfigurationError, InvalidRequest
 from coordinator.domain.escrow_key import EscrowKeys, audit_key, secret_mark
+from coordinator.domain.notify_urls import whole_urls
 from coordinator.domain.policy import Policy
 from coordinator.domain.ports import Chain, Clock, KillPoint, Reach, Ticks
 from coordinator.domain.usdc import Usdc
@@ -109,6 +110,7 @@ class Wiring:
         self._rpc = rpc
         self._folder: tempfile.TemporaryDirectory[str] | None = None
         self._waiters: list[Callable[[], None]] = []
+        self._notify_urls: tuple[str, list[str]] = ("", [])
         if self.network.simulated:
             from coordinator.chain.simulated.simulation import throwaway_secrets
 
@@ -314,6 +316,23 @@ class Wiring:
     @cached_property
     def notices(self) -> NoticeBook:
         return NoticeBook(self.database)
+
+    def notify_targets(self) -> list[tuple[str, str | None]]:
+        """What may be shown of each target of notices, with its URL; None where it is unknown.
+
+        The policy in force says which, and this process's own policy file has their tokens.
+        """
+        policy = self.policies.current()
+        if not policy.alerts.notify:
+            return []
+        if self._notify_urls[0] != policy.hash:
+            source = self._policy if self._policy is not None else self.settings.policy_file
+            try:
+                own = source if isinstance(source, Policy) else read_policy(source)
+                self._notify_urls = (policy.hash, own.alerts.notify)
+            except ConfigurationError:
+                self._notify_urls = (policy.hash, [])
+        return list(whole_urls(policy.alerts.notify, self._notify_urls[1], self.secrets.get))
 
     @cached_property
     def leases(self) -> LeaseBook:

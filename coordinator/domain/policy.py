@@ -89,7 +89,10 @@ class Policy(Table):
         return [(path, text) for path, text in contradictions(rest) if path[:2] not in spoiled]
 
     def document(self) -> dict[str, Any]:
-        """The policy as plain data; ``from_dict`` of it gives an equal policy."""
+        """The policy as plain data; ``from_dict`` of it gives an equal policy.
+
+        But for ``alerts.notify``, which tells only what may be shown.
+        """
         plain = self.model_dump(mode="json", exclude_none=True, by_alias=True)
         for table in ("categories", "tasks", "sessions"):
             if table in plain:

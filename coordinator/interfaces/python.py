@@ -29,6 +29,7 @@ from coordinator.domain.rules import Terms
 from coordinator.domain.usdc import ZERO, Usdc
 from coordinator.follower import Progress
 from coordinator.interfaces.agent import Agent
+from coordinator.interfaces.notify import Delivery
 from coordinator.ledger.approvals import PendingApproval
 from coordinator.ledger.backup import Backup
 from coordinator.ledger.operations import Order
@@ -59,6 +60,7 @@ class Coordinator:
         self._act = act
         self._changed = threading.Condition()
         self._starting = threading.Lock()
+        self._delivery: Delivery | None = None
         wiring.on_change(self._tell)
 
     @classmethod
@@ -99,6 +101,8 @@ class Coordinator:
 
     def close(self) -> None:
         """Stop acting and close the database; what is open goes on at the next start."""
+        if self._delivery is not None:
+            self._delivery.stop()
         self.wiring.close()
 
     def agent(self, agent_id: str) -> Agent:
@@ -325,10 +329,16 @@ class Coordinator:
         """Check the endpoint and start the executor, unless this process only decides."""
         if not self._act:
             return
+        w = self.wiring
         with self._starting:
             # An endpoint that is down or wrong is told before anything is held.
-            self.wiring.chain  # noqa: B018
-            self.wiring.executor.start()
+            w.chain  # noqa: B018
+            w.executor.start()
+            if self._delivery is None:
+                self._delivery = Delivery(
+                    w.notices, w.notify_targets, w.clock, acting=lambda: w.executor.acting
+                )
+                self._delivery.start()
 
     def recover(self, *, timeout_seconds: float = 60) -> bool:
         """Finish what a crash left; True when nothing is in flight or waits any more."""

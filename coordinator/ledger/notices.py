@@ -110,12 +110,13 @@ class NoticeBook:
         with self._database.write() as connection:
             _tried(connection, seq, due_at=None, delivered_at=now, fault=None)
 
-    def failed(self, seq: int, fault: str, next_due: int) -> None:
-        """Try it again at ``next_due``; not after TRIES_MAX tries, then the fault stays."""
+    def failed(self, seq: int, fault: str, next_due: int) -> bool:
+        """Try it again at ``next_due``; False after TRIES_MAX tries, then its fault stays."""
         with self._database.write() as connection:
             tries = connection.execute(select(_n.tries).where(_n.seq == seq)).scalar() or 0
             due_at = None if tries + 1 >= TRIES_MAX else next_due
             _tried(connection, seq, due_at=due_at, fault=fault)
+        return due_at is not None
 
     def list(
         self,
