@@ -32,6 +32,7 @@ from coordinator.interfaces.agent import Agent
 from coordinator.interfaces.notify import Delivery
 from coordinator.ledger.approvals import PendingApproval
 from coordinator.ledger.backup import Backup
+from coordinator.ledger.notices import KeptNotice
 from coordinator.ledger.operations import Order
 from coordinator.reporting import GasReport, Report
 from coordinator.wiring import Wiring, wire
@@ -324,6 +325,12 @@ class Coordinator:
     def audit(self, *, after: int = 0) -> Iterable[dict[str, Any]]:
         """The audit log's rows after a sequence number, oldest first."""
         return self.wiring.audit.rows(after)
+
+    def alerts(
+        self, *, since: datetime | int | None = None, kind: str | None = None, limit: int = 100
+    ) -> Sequence[KeptNotice]:
+        """What people were told at ``since`` or later, newest first, and how far it got."""
+        return self.wiring.notices.list(since=_second(since), kind=kind, limit=limit)
 
     def start(self) -> None:
         """Check the endpoint and start the executor, unless this process only decides."""

@@ -41,6 +41,15 @@ class KeptNotice:
     delivered_at: int | None
     fault: str | None
 
+    @property
+    def delivery(self) -> str:
+        """How far it got, in a word or two."""
+        if self.delivered_at is not None:
+            return "delivered"
+        if self.due_at is None:
+            return f"failed: {self.fault}" if self.fault else "kept"
+        return f"tried again: {self.fault}" if self.fault else "waits"
+
     def as_dict(self) -> dict[str, Any]:
         notice = self.notice
         return {
@@ -50,6 +59,7 @@ class KeptNotice:
             "severity": notice.severity.value,
             "subject": notice.subject,
             "message": notice.message,
+            "delivery": self.delivery.partition(":")[0],
             "tries": self.tries,
             "delivered_at": self.delivered_at,
             "fault": self.fault,
