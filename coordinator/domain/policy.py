@@ -95,7 +95,10 @@ class Policy(Table):
         return []
 
     def document(self) -> dict[str, Any]:
-        """The policy as plain data; ``from_dict`` of it gives an equal policy."""
+        """The policy as plain data; ``from_dict`` of it gives an equal policy.
+
+        But for ``alerts.notify``, which tells only what may be shown.
+        """
         plain = self.model_dump(mode="json", exclude_none=True, by_alias=True)
         for table in ("categories", "tasks", "sessions"):
             if table in plain:

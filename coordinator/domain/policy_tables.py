@@ -21,6 +21,7 @@ from coordinator.domain.policy_values import (
     Amount,
     AmountOrUnlimited,
     Name,
+    NotifyUrl,
     Percent,
     Priority,
     Seconds,
@@ -323,11 +324,12 @@ class Alerts(Table):
 
     ``drift_above``: USDC that balance and journal may differ by, in either direction.
     ``thresholds``: shares of a limit, in percent, that are told when they are reached;
-    ``notify``: where to, as URLs of the notification library.
+    ``notify``: where to, as URLs of the notification library (apprise), or ``env:NAME`` for one in
+    the environment. They hold tokens: what is shown, hashed and stored has only scheme and host.
     """
 
     gas_balance_below_eth: Wei = 5 * 10**14
     window_closes_within: Seconds = 3600
     drift_above: Amount = Usdc("1.00")
     thresholds: list[Annotated[int, Field(ge=1, le=100)]] = [80, 90, 100]
-    notify: list[str] = []
+    notify: Annotated[list[NotifyUrl], Field(repr=False)] = []

@@ -7,6 +7,7 @@ from functools import partial
 from sqlalchemy import Connection, func, select
 
 from coordinator.domain.journal import EntryKind
+from coordinator.domain.notices import crossings
 from coordinator.domain.purchase import Status
 from coordinator.domain.reasons import Reason
 from coordinator.domain.rules import Terms, nothing_opened
@@ -16,6 +17,7 @@ from coordinator.ledger import schema as t
 from coordinator.ledger.audit import AuditLog
 from coordinator.ledger.counters import place_hold, read_usage
 from coordinator.ledger.database import Database
+from coordinator.ledger.notices import write_notices
 from coordinator.ledger.policies import PolicyBook
 
 _p = t.purchases.c
@@ -51,6 +53,8 @@ class BondBook:
                     counters=counters,
                     now=now,
                 )
+                marks = rules.policy.alerts.thresholds
+                write_notices(connection, crossings(states, bond, marks, now))
             self._audit.append(
                 connection,
                 now,

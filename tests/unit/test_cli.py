@@ -95,6 +95,7 @@ def test_every_command_of_the_design_is_there() -> None:
         *("recover", "rebuild", "backup", "migrate", "pause", "unpause", "worker", "reconcile"),
         "reconcile explain",
         *(f"agents {name}" for name in ("list", "show")),
+        *(f"alerts {name}" for name in ("list", "test")),
         *(f"approvals {name}" for name in ("list", "show", "approve", "reject")),
         *(f"audit {name}" for name in ("show", "verify", "export", "head")),
         *(f"wallet {name}" for name in ("new", "import", "list")),

@@ -11,6 +11,7 @@ import typer
 
 from coordinator.interfaces.cli import (
     agents,
+    alerts,
     approvals,
     books,
     health,
@@ -76,7 +77,7 @@ def _app() -> typer.Typer:
     groups = {
         _BUYING: (purchases.app, approvals.app, agents.app),
         _BOOKS: (_reconcile_app(), books.audit_app),
-        _RUNNING: (policy.app, wallet.app),
+        _RUNNING: (policy.app, alerts.app, wallet.app),
     }
     for panel, members in groups.items():
         for group in members:
