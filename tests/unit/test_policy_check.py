@@ -150,7 +150,7 @@ SENTENCES = {
     "[alerts]\nthresholds = [80, 80]": "2: alerts.thresholds: names a share twice",
     '[alerts]\nnotify = "slack://x"': "2: alerts.notify: must be a list: [ … ]",
     '[alerts]\nnotify = ["slack://a/b", "hunter2"]': (
-        "2: alerts.notify.1: is not a URL such as slack://… or mailto://…"
+        '2: alerts.notify.1: write a URL such as "json://127.0.0.1:8080", or "env:NAME" of one'
     ),
 }
 
