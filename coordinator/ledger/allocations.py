@@ -143,7 +143,9 @@ def move_in_pool(batch: Batch, increase: Increase, *, author: str, now: int, end
                 increase_id=increase.id,
             )
             said = overlay_said(scope, increase.window, less)
-            batch.say(now, "limit_granted", overlay_id, by=author, of=increase.id, **said)
+            batch.say(
+                now, "limit_granted", overlay_id, by=author, of=increase.id, ends_at=ends_at, **said
+            )
     return moved.moved
 
 

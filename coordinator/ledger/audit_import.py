@@ -18,6 +18,7 @@ from coordinator.ledger.audit_export import AuditRow, ExportFile, Head
 from coordinator.ledger.audit_fold import Past
 from coordinator.ledger.database import Database
 from coordinator.ledger.lane import open_lane
+from coordinator.ledger.past_budgets import PastBudgets, put_costs, put_rules
 from coordinator.ledger.past_purchases import put_purchase
 from coordinator.ledger.pausing import begin_recovery
 from coordinator.ledger.policies import PolicyBook
@@ -95,19 +96,22 @@ class AuditImport:
         """
         with self._database.write() as connection:
             own = _own_rows(connection)
-            rules = self._policies.rules(connection)
             connection.execute(delete(t.audit))
-            past = Past()
+            past, budgets = Past(), PastBudgets()
             for part in _parts(export.rows):
                 connection.execute(insert(t.audit), [_values(row) for row in part])
                 for row in part:
                     past.take(row)
+                    budgets.take(row)
             _check_start(past, at.start_block)
             for row in own:
                 self._audit.append(connection, row.at, row.event, row.subject, **row.body)
             found = Imported(export.head, len(past.purchases), len(past.unreadable))
             self._begin(connection, export, found, at)
+            put_rules(connection, budgets)
+            rules = self._policies.rules(connection, changed=True)
             self._put(connection, past, rules, at)
+            put_costs(connection, budgets.costs.items(), rules)
         return found
 
     def _begin(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from typing import Final
 
 from sqlalchemy import Connection, insert, select
@@ -15,6 +16,7 @@ from coordinator.ledger import schema as t
 from coordinator.ledger.audit import AuditLog
 from coordinator.ledger.audit_fold import PastPurchase
 from coordinator.ledger.counters import end_hold, place_hold
+from coordinator.ledger.openings import read_opening
 
 _LOST: Final = Reason(
     ReasonCode.EXPIRED,
@@ -146,7 +148,7 @@ def _put_holds(connection: Connection, past: PastPurchase, rules: Rules, *, ende
         purchase_id=past.id,
         kind="purchase",
         amount=Usdc.from_base_units(past.amount),
-        counters=rules.charged(terms, past.placed_at),
+        counters=rules.charged(terms, past.placed_at, partial(read_opening, connection)),
         now=past.placed_at,
     )
     if ended:
