@@ -163,7 +163,7 @@ def _abled(connection: Connection, row: AuditRow, given: dict[str, str]) -> None
 
 
 def _withdrawn(connection: Connection, row: AuditRow, given: dict[str, str]) -> None:
-    # A share of a pool has no row of its own: withdrawn ones are in force again, which refuses more.
+    # A share has no row of its own: one that was withdrawn is in force again, which refuses more.
     if row.subject in given:
         insert_overlay(
             connection,
