@@ -4,22 +4,29 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from typing import Final
 
 from coordinator.domain.chain_events import EscrowState
 from coordinator.domain.planning import OpenPurchase
 from coordinator.domain.policy import Policy
-from coordinator.domain.ports import Clock, Observation
+from coordinator.domain.ports import Clock, Observation, Ticks
+from coordinator.domain.steps import Step
 from coordinator.ledger.purchases import PurchaseBook
 
 log = logging.getLogger(__name__)
+
+_STUCK_SECONDS: Final = 600
 
 
 class Watch:
     """Remembers what was told, so that it is told again only after it has passed."""
 
-    def __init__(self, *, purchases: PurchaseBook, clock: Clock) -> None:
+    def __init__(self, *, purchases: PurchaseBook, clock: Clock, ticks: Ticks) -> None:
         self._purchases = purchases
         self._clock = clock
+        self._ticks = ticks
+        self._lane_first: int | None = None
+        self._lane_since = 0.0
         self._told: set[str] = set()
 
     def look(self, policy: Policy, purchases: Sequence[OpenPurchase], seen: Observation) -> None:
@@ -38,6 +45,20 @@ class Watch:
             self._told.discard("rail")
         for purchase in purchases:
             self._warn_of(purchase, policy, seen)
+
+    def look_at_lane(self, in_flight: Sequence[Step]) -> None:
+        """Warn of a step that the others wait for and that no block takes."""
+        first = in_flight[0] if in_flight else None
+        if first is None or first.id != self._lane_first:
+            self._lane_first = first.id if first else None
+            self._lane_since = self._ticks()
+            self._told.discard("lane")
+        elif self._ticks() - self._lane_since >= _STUCK_SECONDS:
+            minutes = _STUCK_SECONDS // 60
+            self._tell(
+                "lane",
+                f"lane_stuck step={first.kind} nonce={first.nonce}: {minutes} minutes unmined",
+            )
 
     def _warn_of(self, purchase: OpenPurchase, policy: Policy, seen: Observation) -> None:
         escrow = next((e for e in purchase.escrows if e.linked), None)
