@@ -107,6 +107,11 @@ def quantity(answer: Any) -> int:
     raise ChainUnavailable(f"the endpoint answered {str(answer)[:60]!r} where a number was due")
 
 
+def uint(answer: Any) -> int:
+    """A call's only result; ChainUnavailable for anything but one word: half of it is another."""
+    return int(word(answer), 16)
+
+
 def number(answer: Any) -> int:
     """As ``quantity``, for what SQL keeps as a number: blocks, times, places."""
     found = quantity(answer)

@@ -86,7 +86,7 @@ def logs_of(answers: Sequence[Any], where: str) -> list[dict[str, Any]]:
     return [log for answer in answers for log in answer]
 
 
-def contract_words(answer: RpcRefusal) -> str:
+def refusal_of(answer: RpcRefusal) -> str:
     """What the contract said; ChainUnavailable when it was the node that failed."""
     if not refused_by_contract(answer):
         raise ChainUnavailable(f"the endpoint could not run a call: {answer.message[:200]}")

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from coordinator.chain.abi import kernel_abi, quantity, token_abi, vault_abi
+from coordinator.chain.abi import kernel_abi, quantity, token_abi, uint, vault_abi
 from coordinator.chain.networks import Deployment, Network
-from coordinator.chain.rpc import Rpc, RpcRefusal
+from coordinator.chain.rpc import Rpc
 from coordinator.domain.errors import ChainUnavailable, ConfigurationError
 from coordinator.domain.usdc import DECIMALS
 
@@ -66,7 +66,7 @@ def check_contracts(rpc: Rpc, d: Deployment) -> None:
         faults.append(f"the vault {d.vault} does not belong to the kernel {d.kernel}")
     if not isinstance(approved, str) or len(approved) != 66:
         faults.append(f"{d.kernel} does not answer as an ACTP kernel does")
-    if isinstance(decimals, RpcRefusal) or decimals == "0x" or quantity(decimals) != DECIMALS:
+    if not isinstance(decimals, str) or decimals == "0x" or uint(decimals) != DECIMALS:
         faults.append(f"the token {d.usdc} does not have {DECIMALS} decimals")
     if faults:
         raise ConfigurationError(*faults)

@@ -6,16 +6,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Final
 
-from coordinator.chain.abi import kernel_abi, quantity, token_abi, vault_abi
+from coordinator.chain.abi import kernel_abi, quantity, token_abi, uint, vault_abi
 from coordinator.chain.actp import ActpRail
-from coordinator.chain.answers import (
-    block_of,
-    contract_words,
-    decoded,
-    logs_of,
-    receipt_of,
-    sent_of,
-)
+from coordinator.chain.answers import block_of, decoded, logs_of, receipt_of, refusal_of, sent_of
 from coordinator.chain.checks import check_contracts, check_endpoints
 from coordinator.chain.fiat_token import AMOUNT_MAX, FiatToken
 from coordinator.chain.networks import Deployment, Network
@@ -139,7 +132,8 @@ class EvmChain:
             raise ChainUnavailable(
                 f"the endpoint does not answer for block {head.number}: {refused.message[:200]}"
             )
-        nonce, wei, balance, allowance, creates, paused, listed = (quantity(a) for a in answers[:7])
+        nonce, wei = map(quantity, answers[:2])
+        balance, allowance, creates, paused, listed = map(uint, answers[2:7])
         l1_bound = answers[7] if len(answers) > 7 else None
         l1_bound_wei = int(l1_bound, 16) if isinstance(l1_bound, str) and len(l1_bound) == 66 else 0
         trouble = "the kernel is paused" if paused else None
@@ -272,7 +266,7 @@ class EvmChain:
         answer = self._rpc.batch([("eth_call", [request, at])])[0]
         if not isinstance(answer, RpcRefusal):
             return None
-        return contract_words(answer)
+        return refusal_of(answer)
 
     @decoded
     def escrow(self, escrow_id: str, *, block_number: int | None = None) -> EscrowOnChain:
@@ -280,7 +274,7 @@ class EvmChain:
         data = kernel_abi().call("getTransaction", escrow_id)
         answer = self._calls([(self._deployment.kernel, data)], at)[0]
         if isinstance(answer, RpcRefusal):
-            raise TxReverted(contract_words(answer))
+            raise TxReverted(refusal_of(answer))
         return self._rail.escrow(answer)
 
     @decoded
@@ -293,7 +287,7 @@ class EvmChain:
         )
         if isinstance(found, RpcRefusal):
             # A vault without that getter: what it still holds under the key tells as much.
-            return quantity(left) > 0
+            return uint(left) > 0
         requester, _, amount, *_ = vault_abi().result("escrows", found)
         return bool(amount) and requester.lower() == self.treasury.lower()
 
@@ -308,7 +302,7 @@ class EvmChain:
         return {
             escrow_id: self._rail.escrow(answer)
             for escrow_id, answer in zip(escrow_ids, answers, strict=True)
-            if not isinstance(answer, RpcRefusal) or not contract_words(answer)
+            if not isinstance(answer, RpcRefusal) or not refusal_of(answer)
         }
 
     @decoded
@@ -330,7 +324,7 @@ class EvmChain:
             )
         # No code at the address yet answers with nothing: then it holds nothing.
         amounts = [
-            Usdc.from_base_units(0 if answer == "0x" else quantity(answer)) for answer in answers
+            Usdc.from_base_units(0 if answer == "0x" else uint(answer)) for answer in answers
         ]
         return amounts[0], dict(zip(escrow_keys, amounts[1:], strict=True))
 

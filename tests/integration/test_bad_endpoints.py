@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
@@ -29,6 +29,7 @@ from tests.integration.world import World
 
 pytestmark = on_both
 HOUR = 3600
+HEADER = "eth_getBlockByNumber"
 
 
 @pytest.fixture(autouse=True)
@@ -253,6 +254,30 @@ def test_a_node_that_is_behind_what_was_seen_is_not_believed(
     endpoint.heal()
     world.go()
     assert world.status(purchase) == "funded"
+
+
+def test_an_absurd_head_is_forgotten(make_world: Callable[..., World]) -> None:
+    world = make_world(finality="1")
+    world.round()
+    purchase = world.buy("25.00")
+    absurd = hex(10**12)
+
+    def tell(url: str, calls: Sequence[Call], ask: Ask) -> list[Any]:
+        """A node that answers for a block which is not there as for its newest."""
+        near = [
+            (m, ["latest" if p == absurd and m != HEADER else p for p in ps]) for m, ps in calls
+        ]
+        return [
+            {**answer, "number": absurd} if m == HEADER and ps[0] == "latest" else answer
+            for (m, ps), answer in zip(near, ask(url, near), strict=True)
+        ]
+
+    with pytest.MonkeyPatch.context() as patch:
+        BadEndpoint(world.wiring.rpc, patch, tell)
+        with pytest.raises(ChainUnavailable):
+            world.round()
+    world.go()
+    check_funded_once(world, purchase)
 
 
 # Several endpoints.
