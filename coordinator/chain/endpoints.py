@@ -14,6 +14,7 @@ log = logging.getLogger(__name__)
 _BATCH_MAX: Final = 100
 _GROW_SECONDS: Final = 60
 _REST_SECONDS: Final = 30
+_FAULTS_MAX: Final = 3
 
 
 class Endpoint:
@@ -23,6 +24,7 @@ class Endpoint:
         self.url = url
         self._ticks = ticks
         self._rests_until = 0.0
+        self._faults = 0
         self._batch_max = _BATCH_MAX
         self._grows_at = 0.0
         self.right_chain = False
@@ -43,6 +45,16 @@ class Endpoint:
         """Leave it alone for a while; its chain is asked for again when it comes back."""
         self._rests_until = self._ticks() + _REST_SECONDS
         self.right_chain = False
+
+    def answered(self) -> None:
+        """It is well again, however it was."""
+        self._faults, self._rests_until = 0, 0.0
+
+    def failed(self, *, lasting: bool) -> None:
+        """It rests after a fault that lasts, or after several in a row."""
+        self._faults += 1
+        if lasting or self._faults >= _FAULTS_MAX:
+            self.rest()
 
     def tells_chain(self, said: str, chain_id: int) -> bool:
         """Whether ``said`` is the right chain; a wrong one is told once, and it rests."""

@@ -218,9 +218,11 @@ class Rpc:
                 endpoint.takes_less_than(len(part))
                 if len(part) == 1:
                     raise
-            except EndpointOut:
-                endpoint.rest()
+            except ChainUnavailable as fault:
+                endpoint.failed(lasting=isinstance(fault, EndpointOut))
                 raise
+            else:
+                endpoint.answered()
         return got
 
     def _ask(self, endpoint: Endpoint, calls: Sequence[Call]) -> list[Any]:

@@ -108,16 +108,20 @@ def test_what_a_first_endpoint_swallows_is_sent_again_to_the_second(
     check_funded_once(world, asked)
 
 
-@pytest.mark.parametrize("fault", [faults.SILENCE, MALFORMED["401 with JSON"][0]], ids=str)
-def test_a_first_endpoint_that_hangs_or_lets_nobody_in_costs_one_request(
-    world: World, proxy: FaultProxy, monkeypatch: pytest.MonkeyPatch, fault: Fault
+@pytest.mark.parametrize(
+    ("fault", "times"),
+    [(faults.SILENCE, 1), (MALFORMED["401 with JSON"][0], 1), (faults.CUT_BEFORE, 3)],
+    ids=str,
+)
+def test_a_first_endpoint_that_is_out_is_soon_asked_no_more(
+    world: World, proxy: FaultProxy, monkeypatch: pytest.MonkeyPatch, fault: Fault, times: int
 ) -> None:
     monkeypatch.setattr(world.wiring.rpc, "_timeout", 0.5)
     with proxy.faulty(fault):
         asked = world.buy("25.00")
         go(world)
         finalise(world)
-        assert proxy.injected[fault.name] == 1
+        assert proxy.injected[fault.name] == times
     check_funded_once(world, asked)
 
 

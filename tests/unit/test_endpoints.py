@@ -58,6 +58,22 @@ def test_who_rests_is_asked_last_and_for_its_chain_when_it_comes_back(ticks: Tic
     assert (endpoints.in_order(), endpoints.others()) == ([second, first], [first])
 
 
+def test_a_fault_that_lasts_or_three_in_a_row_make_it_rest_until_it_answers(ticks: Ticks) -> None:
+    endpoint = Endpoint("https://a.example", ticks)
+    for _ in range(4):
+        endpoint.failed(lasting=False)
+        endpoint.failed(lasting=False)
+        assert not endpoint.rests
+        endpoint.answered()
+    for _ in range(3):
+        endpoint.failed(lasting=False)
+    assert endpoint.rests
+    endpoint.answered()
+    assert not endpoint.rests
+    endpoint.failed(lasting=True)
+    assert endpoint.rests
+
+
 def test_a_wrong_chain_is_told_once_and_again_after_it_was_right(
     ticks: Ticks, caplog: pytest.LogCaptureFixture
 ) -> None:
