@@ -5,6 +5,9 @@ from __future__ import annotations
 import pytest
 
 from coordinator.chain.endpoints import Endpoint, Endpoints
+from coordinator.chain.networks import NETWORKS
+from coordinator.chain.simulated import SimulatedNode, SimulatedRpc
+from coordinator.interfaces.doctor.chain import _chain_id
 
 
 class Ticks:
@@ -83,3 +86,12 @@ def test_a_wrong_chain_is_told_once_and_again_after_it_was_right(
         assert endpoint.rests
     told = [record.message for record in caplog.records]
     assert told == ["endpoint_on_wrong_chain endpoint=a.example said=0x2"] * 2
+
+
+def test_the_doctor_names_the_endpoint_of_another_chain() -> None:
+    nodes = {"http://a.example": SimulatedNode(84532), "http://b.example": SimulatedNode(1)}
+    network = NETWORKS["base-sepolia"]
+    check = _chain_id(SimulatedRpc(nodes), network)
+    assert check.status == "fail" and check.found.startswith("1 at b.example, but")
+    del nodes["http://b.example"]
+    assert _chain_id(SimulatedRpc(nodes), network).status == "ok"
