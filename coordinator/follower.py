@@ -43,8 +43,8 @@ class Follower:
         """Bring the books to what ``seen`` shows as readable and final; how many events were new.
 
         Blocks above the final one are read by their hashes. No block is final in the books before
-        its events were read a second time, in a later call, and found whole; what an endpoint had
-        left out is put in.
+        its events were read a second time, in a later call, and found whole, and its hash was told
+        by every endpoint; what an endpoint had left out is put in.
         """
         before = self._cursor()
         events = self._forward(before, seen.readable, seen.final_number, progress)
@@ -155,6 +155,13 @@ class Follower:
             raise ChainUnavailable(f"the endpoints disagree about block {number}")
         return told[0]
 
+    def _prove(self, block: Block) -> None:
+        """ChainUnavailable unless it is the block that ``_proved_hash`` tells."""
+        told = self._proved_hash(block.number)
+        if told != block.hash:
+            log.error("endpoints_disagree block=%s hashes=%s,%s", block.number, block.hash, told)
+            raise ChainUnavailable(f"block {block.number} is not the one that was told before")
+
     def _finalise(self, before: Block, final: Block, readable: int) -> None:
         """Read again what was in the books up to ``before`` and is final by now."""
         known, target = self.books.final(), final if final.number <= before.number else before
@@ -165,6 +172,7 @@ class Follower:
             cursor = self.books.cursor() or before
             self._forward(self._roll_back(cursor, known), readable, target.number)
             return
+        self._prove(target)
         self.books.store_final(target)
 
     def _again(self, after: Block, to: int) -> Iterator[EventBatch]:

@@ -139,7 +139,7 @@ class Wiring:
             return self._rpc
         if self.network.simulated:
             return self._simulated_rpc
-        return Rpc(self.settings.rpc_urls or (self.network.rpc_url,))
+        return Rpc(self.settings.rpc_urls or (self.network.rpc_url,), ticks=self.ticks)
 
     @cached_property
     def _simulated_rpc(self) -> SimulatedRpc:

@@ -6,6 +6,7 @@ from functools import cache
 from typing import Any
 
 from eth_abi.abi import decode
+from eth_abi.exceptions import DecodingError
 from eth_utils.abi import event_abi_to_log_topic, function_abi_to_4byte_selector
 from web3 import Web3
 
@@ -16,6 +17,8 @@ from coordinator.domain.errors import ChainUnavailable
 _ERROR_STRING = "0x08c379a0"
 _PANIC = "0x4e487b71"
 _HEX_PREFIX = 2
+_WORD_LENGTH = 66
+_NUMBER_MAX = 2**63 - 1
 # JSON-RPC's code for a reverted call, since geth 1.9.15.
 _REVERTED = 3
 
@@ -104,6 +107,26 @@ def quantity(answer: Any) -> int:
     raise ChainUnavailable(f"the endpoint answered {str(answer)[:60]!r} where a number was due")
 
 
+def uint(answer: Any) -> int:
+    """A call's only result; ChainUnavailable for anything but one word: half of it is another."""
+    return int(word(answer), 16)
+
+
+def number(answer: Any) -> int:
+    """As ``quantity``, for what SQL keeps as a number: blocks, times, places."""
+    found = quantity(answer)
+    if found > _NUMBER_MAX:
+        raise ChainUnavailable(f"the endpoint answered the number {str(answer)[:40]!r}")
+    return found
+
+
+def word(answer: Any) -> str:
+    """A hash from a node's answer; ChainUnavailable for anything else it may have said."""
+    if isinstance(answer, str) and len(answer) == _WORD_LENGTH and answer.startswith("0x"):
+        return answer
+    raise ChainUnavailable(f"the endpoint answered {str(answer)[:80]!r} where a hash was due")
+
+
 def refused_by_contract(refusal: RpcRefusal) -> bool:
     """Whether a contract said no, rather than the node having had a fault of its own."""
     return (
@@ -119,8 +142,7 @@ def revert_reason(refusal: RpcRefusal) -> str:
     if isinstance(data, dict):
         data = data.get("data")
     if isinstance(data, str) and data.startswith(_ERROR_STRING):
-        (text,) = decode(["string"], bytes.fromhex(data[10:]))
-        return str(text)
+        return _error_text(data)
     if isinstance(data, str) and data.startswith(_PANIC):
         return "arithmetic or assertion fault"
     if isinstance(data, str) and len(data) >= 10:
@@ -129,6 +151,14 @@ def revert_reason(refusal: RpcRefusal) -> str:
                 return name
         return f"error {data[:10]}"
     return refusal.message.removeprefix("execution reverted: ") or "execution reverted"
+
+
+def _error_text(data: str) -> str:
+    try:
+        (text,) = decode(["string"], bytes.fromhex(data[10:]))
+    except (DecodingError, ValueError):
+        return f"error {data[:10]}"
+    return str(text)
 
 
 def _type(item: dict[str, Any]) -> str:

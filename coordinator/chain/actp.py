@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from eth_abi.packed import encode_packed
 
-from coordinator.chain.abi import kernel_abi, vault_abi
+from coordinator.chain.abi import kernel_abi, number, vault_abi, word
 from coordinator.domain.address import keccak256
 from coordinator.domain.chain_events import ChainEvent, EscrowState, EventKind
 from coordinator.domain.escrow_key import service_hash
@@ -245,10 +245,10 @@ def _created(log: dict[str, Any]) -> ChainEvent:
 def _event(kind: EventKind, log: dict[str, Any], **values: Any) -> ChainEvent:
     return ChainEvent(
         kind=kind,
-        block_number=int(log["blockNumber"], 16),
-        block_hash=log["blockHash"],
-        log_index=int(log["logIndex"], 16),
-        tx_hash=log["transactionHash"],
+        block_number=number(log["blockNumber"]),
+        block_hash=word(log["blockHash"]),
+        log_index=number(log["logIndex"]),
+        tx_hash=word(log["transactionHash"]),
         at=log["at"],
         **values,
     )

@@ -4,30 +4,48 @@ from __future__ import annotations
 
 from typing import Any
 
-from coordinator.chain.abi import kernel_abi, quantity, token_abi, vault_abi
+from coordinator.chain.abi import kernel_abi, quantity, token_abi, uint, vault_abi
 from coordinator.chain.networks import Deployment, Network
-from coordinator.chain.rpc import Rpc, RpcRefusal
-from coordinator.domain.errors import ConfigurationError
+from coordinator.chain.rpc import Rpc
+from coordinator.domain.errors import ChainUnavailable, ConfigurationError
 from coordinator.domain.usdc import DECIMALS
 
 
-def check_endpoint(rpc: Rpc, network: Network, chain_id: int) -> None:
-    """Refuse an endpoint of another chain; for ``anvil``, one that is not a local Anvil."""
-    answered, version = rpc.batch([("eth_chainId", []), ("web3_clientVersion", [])])
-    said = quantity(answered)
-    if said not in network.chain_ids or said != chain_id:
-        raise ConfigurationError(
-            f"COORDINATOR_RPC_URL is an endpoint of chain {said}; {network.name} with these"
-            f" contracts is chain {chain_id}: nothing was signed"
-        )
-    if network.local and not network.simulated:
-        if not rpc.loopback:
-            raise ConfigurationError("COORDINATOR_NETWORK=anvil takes only a loopback endpoint")
-        if "anvil" not in str(version).lower():
-            raise ConfigurationError(
-                "COORDINATOR_NETWORK=anvil needs an Anvil node; this endpoint says"
-                f" {str(version)[:60]!r}"
+def check_endpoints(rpc: Rpc, network: Network, chain_id: int) -> None:
+    """Refuse an endpoint of another chain; for ``anvil``, one that is not a local Anvil.
+
+    ConfigurationError names the host of each wrong one. Those that do not answer are asked for
+    their chain before they are used; ChainUnavailable when none answers.
+    """
+    if network.local and not network.simulated and not rpc.loopback:
+        raise ConfigurationError("COORDINATOR_NETWORK=anvil takes only a loopback endpoint")
+    faults, silent = [], []
+    for host, told in rpc.survey([("eth_chainId", []), ("web3_clientVersion", [])]):
+        try:
+            said, version = _identity(told)
+        except ChainUnavailable as fault:
+            silent.append(fault)
+            continue
+        if said not in network.chain_ids or said != chain_id:
+            faults.append(
+                f"the endpoint {host} of COORDINATOR_RPC_URL is an endpoint of chain {said};"
+                f" {network.name} with these contracts is chain {chain_id}: nothing was signed"
             )
+        elif network.local and not network.simulated and "anvil" not in version.lower():
+            faults.append(
+                f"COORDINATOR_NETWORK=anvil needs an Anvil node; {host} says {version[:60]!r}"
+            )
+    if faults:
+        raise ConfigurationError(*faults)
+    if len(silent) == len(rpc.hosts):
+        raise silent[0]
+
+
+def _identity(told: list[Any] | ChainUnavailable) -> tuple[int, str]:
+    """(chain id, client)"""
+    if isinstance(told, ChainUnavailable):
+        raise told
+    return quantity(told[0]), str(told[1])
 
 
 def check_contracts(rpc: Rpc, d: Deployment) -> None:
@@ -46,9 +64,9 @@ def check_contracts(rpc: Rpc, d: Deployment) -> None:
         faults.append(f"the vault {d.vault} does not take the token {d.usdc}")
     if not _is_address(kernel, d.kernel):
         faults.append(f"the vault {d.vault} does not belong to the kernel {d.kernel}")
-    if isinstance(approved, RpcRefusal) or len(approved) != 66:
+    if not isinstance(approved, str) or len(approved) != 66:
         faults.append(f"{d.kernel} does not answer as an ACTP kernel does")
-    if isinstance(decimals, RpcRefusal) or decimals == "0x" or quantity(decimals) != DECIMALS:
+    if not isinstance(decimals, str) or decimals == "0x" or uint(decimals) != DECIMALS:
         faults.append(f"the token {d.usdc} does not have {DECIMALS} decimals")
     if faults:
         raise ConfigurationError(*faults)

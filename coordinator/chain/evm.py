@@ -6,20 +6,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Final
 
-from coordinator.chain.abi import (
-    kernel_abi,
-    quantity,
-    refused_by_contract,
-    revert_reason,
-    token_abi,
-    vault_abi,
-)
+from coordinator.chain.abi import kernel_abi, quantity, token_abi, uint, vault_abi
 from coordinator.chain.actp import ActpRail
-from coordinator.chain.checks import check_contracts, check_endpoint
+from coordinator.chain.answers import block_of, decoded, logs_of, receipt_of, refusal_of, sent_of
+from coordinator.chain.checks import check_contracts, check_endpoints
 from coordinator.chain.fiat_token import AMOUNT_MAX, FiatToken
 from coordinator.chain.networks import Deployment, Network
 from coordinator.chain.rpc import Rpc, RpcRefusal
-from coordinator.chain.send_answers import classify
+from coordinator.chain.send_answers import best
 from coordinator.chain.signers import Signer
 from coordinator.domain.chain_events import Block, ChainEvent, EscrowState, EventBatch, EventKind
 from coordinator.domain.errors import ChainUnavailable, TxReverted
@@ -86,10 +80,11 @@ class EvmChain:
         """Refuse an endpoint or contracts that are not what the settings say; nothing is signed."""
         if self._checked:
             return
-        check_endpoint(self._rpc, self._network, self._deployment.chain_id)
+        check_endpoints(self._rpc, self._network, self._deployment.chain_id)
         check_contracts(self._rpc, self._deployment)
         self._checked = True
 
+    @decoded
     def observe(self) -> Observation:
         wanted: list[tuple[str, list[Any]]] = [
             ("eth_getBlockByNumber", ["latest", False]),
@@ -102,14 +97,14 @@ class EvmChain:
         header = answers[0]
         if not isinstance(header, dict):
             raise ChainUnavailable("the endpoint does not tell its latest block")
-        head = _block(header)
+        head = block_of(header)
         base_fee = quantity(header.get("baseFeePerGas"))
         tip_said = _TIP_MIN_WEI if isinstance(answers[1], RpcRefusal) else quantity(answers[1])
         if tagged:
-            final = _block(answers[2]) if isinstance(answers[2], dict) else None
+            final = block_of(answers[2]) if isinstance(answers[2], dict) else None
         else:
-            depth = int(self._finality) - 1
-            final = head if depth == 0 else self._block_or_none(head.number - depth)
+            number = head.number - int(self._finality) + 1
+            final = None if number < 0 else head if number == head.number else self.block(number)
         return self._observe_at(head, base_fee, min(tip_said, max(base_fee, _TIP_MIN_WEI)), final)
 
     def _observe_at(self, head: Block, base_fee: int, tip: int, final: Block | None) -> Observation:
@@ -137,7 +132,8 @@ class EvmChain:
             raise ChainUnavailable(
                 f"the endpoint does not answer for block {head.number}: {refused.message[:200]}"
             )
-        nonce, wei, balance, allowance, creates, paused, listed = (quantity(a) for a in answers[:7])
+        nonce, wei = map(quantity, answers[:2])
+        balance, allowance, creates, paused, listed = map(uint, answers[2:7])
         l1_bound = answers[7] if len(answers) > 7 else None
         l1_bound_wei = int(l1_bound, 16) if isinstance(l1_bound, str) and len(l1_bound) == 66 else 0
         trouble = "the kernel is paused" if paused else None
@@ -157,23 +153,23 @@ class EvmChain:
             rail_trouble=trouble,
         )
 
+    @decoded
     def block(self, number: int) -> Block:
         header = self._rpc.call("eth_getBlockByNumber", hex(number), False)
         if header is None:
             raise ChainUnavailable(f"the endpoint does not have block {number}")
-        return _block(header)
+        return block_of(header)
 
-    def _block_or_none(self, number: int) -> Block | None:
-        return self.block(number) if number >= 0 else None
-
+    @decoded
     def hashes(self, number: int) -> Sequence[str]:
         """The block's hash as each endpoint tells it; those that don't have it are left out."""
-        answers = self._rpc.everywhere(("eth_getBlockByNumber", [hex(number), False]))
-        told = [answer["hash"] for answer in answers if isinstance(answer, dict)]
+        headers = self._rpc.everywhere([("eth_getBlockByNumber", [hex(number), False])])
+        told = [str(h["hash"]) for (h,) in headers if isinstance(h, dict) and h.get("hash")]
         if not told:
             raise ChainUnavailable(f"no endpoint has block {number}")
         return told
 
+    @decoded
     def events(self, *, after: int, after_hash: str, to: int) -> EventBatch:
         span = {"fromBlock": hex(after + 1), "toBlock": hex(to)}
         filters = [*self._rail.filters(), *self._token.filters()]
@@ -185,9 +181,10 @@ class EvmChain:
         )
         if not isinstance(answers[0], dict):
             raise ChainUnavailable(f"the endpoint does not have block {to} yet")
-        logs = _logs(answers[1:], f"blocks {after + 1} to {to}")
-        return EventBatch(after, after_hash, _block(answers[0]), self._events_of(logs))
+        logs = logs_of(answers[1:], f"blocks {after + 1} to {to}")
+        return EventBatch(after, after_hash, block_of(answers[0]), self._events_of(logs))
 
+    @decoded
     def tail(self, *, after: int, after_hash: str, to: int) -> EventBatch:
         """As ``events``, each block's logs by its hash; every block is the next one's parent."""
         wanted = range(after + 1, to + 1)
@@ -205,8 +202,8 @@ class EvmChain:
                 for item in filters
             ]
         )
-        logs = _logs(answers, f"blocks {after + 1} to {to}")
-        return EventBatch(after, after_hash, _block(headers[-1]), self._events_of(logs))
+        logs = logs_of(answers, f"blocks {after + 1} to {to}")
+        return EventBatch(after, after_hash, block_of(headers[-1]), self._events_of(logs))
 
     def _events_of(self, logs: list[dict[str, Any]]) -> tuple[ChainEvent, ...]:
         logs.extend(self._bond_transfers(logs))
@@ -219,6 +216,7 @@ class EvmChain:
         events.sort(key=lambda event: (event.block_number, event.log_index))
         return tuple(self._with_windows(events))
 
+    @decoded
     def receipts(self, hashes: Sequence[str]) -> Mapping[str, Receipt]:
         answers = self._rpc.batch([("eth_getTransactionReceipt", [h]) for h in hashes])
         mined = {
@@ -235,7 +233,7 @@ class EvmChain:
             if isinstance(header, dict)
         }
         return {
-            tx_hash: _receipt(tx_hash, answer)
+            tx_hash: receipt_of(tx_hash, answer)
             for tx_hash, answer in mined.items()
             if sealed.get(answer["blockNumber"]) == answer["blockHash"]
         }
@@ -244,18 +242,23 @@ class EvmChain:
         self.check()
         return self._signer.sign(call, nonce=nonce, fees=fees, chain_id=self.chain_id)
 
-    def send(self, raws: Sequence[str]) -> Sequence[SendAnswer]:
+    def send(self, raws: Sequence[str], *, everywhere: bool = False) -> Sequence[SendAnswer]:
+        calls = [("eth_sendRawTransaction", [raw]) for raw in raws]
         try:
-            answers = self._rpc.send([("eth_sendRawTransaction", [raw]) for raw in raws])
+            told = self._rpc.everywhere(calls) if everywhere else [self._rpc.send(calls)]
         except ChainUnavailable as fault:
             return [SendAnswer(Sent.UNKNOWN, str(fault))] * len(raws)
         return [
-            classify(answer.message)
-            if isinstance(answer, RpcRefusal)
-            else SendAnswer(Sent.ACCEPTED, "")
-            for answer in answers
+            best([sent_of(answer) for answer in answers]) for answers in zip(*told, strict=True)
         ]
 
+    def look_elsewhere(self, *, above: int) -> bool:
+        return self._rpc.use_where(("eth_blockNumber", []), lambda said: quantity(said) > above)
+
+    def turn_away(self) -> None:
+        self._rpc.use_next()
+
+    @decoded
     def refusal(self, call: Call, *, block_number: int | None = None) -> str | None:
         """Why the contract would refuse ``call`` at a block's end (latest: None); None if not."""
         at = "latest" if block_number is None else hex(block_number)
@@ -263,16 +266,18 @@ class EvmChain:
         answer = self._rpc.batch([("eth_call", [request, at])])[0]
         if not isinstance(answer, RpcRefusal):
             return None
-        return _refusal(answer)
+        return refusal_of(answer)
 
+    @decoded
     def escrow(self, escrow_id: str, *, block_number: int | None = None) -> EscrowOnChain:
         at = "latest" if block_number is None else hex(block_number)
         data = kernel_abi().call("getTransaction", escrow_id)
         answer = self._calls([(self._deployment.kernel, data)], at)[0]
         if isinstance(answer, RpcRefusal):
-            raise TxReverted(_refusal(answer))
+            raise TxReverted(refusal_of(answer))
         return self._rail.escrow(answer)
 
+    @decoded
     def funded_by_treasury(self, escrow_key: str) -> bool:
         """Whether the vault was ever funded by the treasury under this key, by its own record."""
         vault, encode = self._deployment.vault, vault_abi().call
@@ -282,10 +287,11 @@ class EvmChain:
         )
         if isinstance(found, RpcRefusal):
             # A vault without that getter: what it still holds under the key tells as much.
-            return quantity(left) > 0
+            return uint(left) > 0
         requester, _, amount, *_ = vault_abi().result("escrows", found)
         return bool(amount) and requester.lower() == self.treasury.lower()
 
+    @decoded
     def escrows_at(
         self, escrow_ids: Sequence[str], *, block_number: int
     ) -> Mapping[str, EscrowOnChain]:
@@ -296,9 +302,10 @@ class EvmChain:
         return {
             escrow_id: self._rail.escrow(answer)
             for escrow_id, answer in zip(escrow_ids, answers, strict=True)
-            if not isinstance(answer, RpcRefusal) or not _refusal(answer)
+            if not isinstance(answer, RpcRefusal) or not refusal_of(answer)
         }
 
+    @decoded
     def balances(
         self, escrow_keys: Sequence[str], *, block_number: int
     ) -> tuple[Usdc, Mapping[str, Usdc]]:
@@ -317,7 +324,7 @@ class EvmChain:
             )
         # No code at the address yet answers with nothing: then it holds nothing.
         amounts = [
-            Usdc.from_base_units(0 if answer == "0x" else quantity(answer)) for answer in answers
+            Usdc.from_base_units(0 if answer == "0x" else uint(answer)) for answer in answers
         ]
         return amounts[0], dict(zip(escrow_keys, amounts[1:], strict=True))
 
@@ -387,36 +394,3 @@ class EvmChain:
             else event
             for event in events
         ]
-
-
-def _logs(answers: Sequence[Any], where: str) -> list[dict[str, Any]]:
-    refused = next((a for a in answers if isinstance(a, RpcRefusal)), None)
-    if refused is not None or any(not isinstance(a, list) for a in answers):
-        said = refused.message[:200] if refused else "no list"
-        raise ChainUnavailable(f"logs of {where} were refused: {said}")
-    return [log for answer in answers for log in answer]
-
-
-def _refusal(answer: RpcRefusal) -> str:
-    """What the contract said; ChainUnavailable when it was the node that failed."""
-    if not refused_by_contract(answer):
-        raise ChainUnavailable(f"the endpoint could not run a call: {answer.message[:200]}")
-    return revert_reason(answer)
-
-
-def _block(header: dict[str, Any]) -> Block:
-    return Block(int(header["number"], 16), header["hash"], int(header["timestamp"], 16))
-
-
-def _receipt(tx_hash: str, receipt: dict[str, Any]) -> Receipt:
-    l1_fee = int(receipt.get("l1Fee") or "0x0", 16)
-    operator = int(receipt.get("operatorFee") or "0x0", 16)
-    return Receipt(
-        tx_hash=tx_hash,
-        block_number=int(receipt["blockNumber"], 16),
-        block_hash=receipt["blockHash"],
-        succeeded=int(receipt["status"], 16) == 1,
-        gas_used=int(receipt["gasUsed"], 16),
-        effective_gas_price=int(receipt["effectiveGasPrice"], 16),
-        l1_fee_wei=l1_fee + operator,
-    )

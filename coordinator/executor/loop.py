@@ -11,6 +11,7 @@ from coordinator.domain.errors import ChainUnavailable, LeaseLost, LedgerUnavail
 from coordinator.domain.ports import Chain, Clock, KillPoint, Observation, Reach, Ticks
 from coordinator.domain.purchase import Status
 from coordinator.domain.usdc import Usdc
+from coordinator.executor.heads import Heads
 from coordinator.executor.sender import Sender
 from coordinator.executor.watch import Watch
 from coordinator.executor.work import Work
@@ -94,7 +95,10 @@ class Executor:
             clock=clock,
             ticks=ticks,
         )
-        self._watch = Watch(purchases=purchases, notices=notices, clock=clock)
+        self._watch = Watch(purchases=purchases, notices=notices, clock=clock, ticks=ticks)
+        self._heads = Heads(
+            chain=chain, ticks=ticks, waiting=lambda: bool(self._sender.in_flight())
+        )
         self._changed = changed
         self._poll_seconds = poll_seconds
         self._holder = new_holder()
@@ -103,7 +107,6 @@ class Executor:
         self._thread: threading.Thread | None = None
         self._starting = threading.Lock()
         self._round = threading.Lock()
-        self._head_highest = 0
         self._woken = threading.Event()
         self._stopping = threading.Event()
         self.fault: BaseException | None = None
@@ -140,15 +143,17 @@ class Executor:
 
     def run_once(self) -> bool:
         """One round: follow the chain, then do what is due. False without the lease."""
-        with self._round:
+        with self._round, self._heads.round():
             if not self._hold_lease():
                 return False
             assert self._lease is not None
-            seen = self._observe()
+            cursor = self._books.cursor()
+            seen = self._heads.observe(cursor.number if cursor else 0)
             now = self._clock()
             self._operations.store_balances(self._chain.treasury, seen, now=now)
             self._sender.adopt_nonces(self._lease, seen)
             self._follow(seen)
+            self._heads.followed(seen)
             self._sender.look_for_receipts(seen, self._books.cursor())
             self._approvals.expire_due(now)
             self._upkeep(now)
@@ -161,18 +166,6 @@ class Executor:
                 self._reach(KillPoint.HOLDS_ENDED)
             self._changed()
             return True
-
-    def _observe(self) -> Observation:
-        """The chain's present; ChainUnavailable from a node that is behind what was seen."""
-        seen = self._chain.observe()
-        cursor = self._books.cursor()
-        known = max(self._head_highest, cursor.number if cursor else 0)
-        if seen.head.number < known:
-            raise ChainUnavailable(
-                f"the endpoint is at block {seen.head.number}, behind block {known} seen before"
-            )
-        self._head_highest = seen.head.number
-        return seen
 
     def _look_for_drift(self) -> None:
         """Pause when USDC came or went that the journal knows nothing of."""
@@ -234,8 +227,9 @@ class Executor:
         self._sender.send_again()
         policy, purchases = self._policies.current(), self._books.open_purchases()
         self._watch.look(policy, purchases, seen)
+        in_flight = self._sender.in_flight()
+        self._watch.look_at_lane(in_flight)
         if seen.fees is not None:
-            in_flight = self._sender.in_flight()
             room = self._sender.room(in_flight)
             final = self._books.final()
             calls = self._work.due(

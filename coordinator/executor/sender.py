@@ -180,7 +180,7 @@ class Sender:
         self._sign_and_send(lease, dearer)
 
     def send_again(self) -> None:
-        """Send the same bytes once more of what is not mined yet."""
+        """Send the same bytes once more of what is not mined yet, to every endpoint."""
         now = self._ticks()
         due = [
             attempt
@@ -189,7 +189,8 @@ class Sender:
             if attempt.hash not in self._sent
             or now - self._sent[attempt.hash].sent_at >= _RESEND_SECONDS
         ]
-        self._send(due)
+        # The one that took them may never have passed them on.
+        self._send(due, everywhere=True)
 
     def _sign_and_send(self, lease: Lease, steps: Sequence[tuple[Step, Fees]]) -> None:
         if not steps:
@@ -203,10 +204,11 @@ class Sender:
         self._send(kept)
         self._reach(KillPoint.ATTEMPTS_SENT)
 
-    def _send(self, attempts: Sequence[Attempt]) -> None:
+    def _send(self, attempts: Sequence[Attempt], *, everywhere: bool = False) -> None:
         if not attempts:
             return
-        answers = self._chain.send([attempt.raw for attempt in attempts])
+        raws = [attempt.raw for attempt in attempts]
+        answers = self._chain.send(raws, everywhere=everywhere)
         for attempt, answer in zip(attempts, answers, strict=True):
             state = self._sent.setdefault(attempt.hash, _SentState(self._ticks()))
             state.sent_at = self._ticks()

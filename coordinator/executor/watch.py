@@ -4,26 +4,35 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from typing import Final
 
 from coordinator.domain.chain_events import EscrowState
 from coordinator.domain.notices import Notice, Severity, began, passed
 from coordinator.domain.planning import OpenPurchase
 from coordinator.domain.policy import Policy
-from coordinator.domain.ports import Clock, Observation
+from coordinator.domain.ports import Clock, Observation, Ticks
+from coordinator.domain.steps import Step
 from coordinator.domain.usdc import Usdc
 from coordinator.ledger.notices import NoticeBook
 from coordinator.ledger.purchases import PurchaseBook
 
 log = logging.getLogger(__name__)
 
+_STUCK_SECONDS: Final = 600
+
 
 class Watch:
     """Tells what stands and what has passed. What was told is in the notices, not here."""
 
-    def __init__(self, *, purchases: PurchaseBook, notices: NoticeBook, clock: Clock) -> None:
+    def __init__(
+        self, *, purchases: PurchaseBook, notices: NoticeBook, clock: Clock, ticks: Ticks
+    ) -> None:
         self._purchases = purchases
         self._notices = notices
         self._clock = clock
+        self._ticks = ticks
+        self._lane_first: int | None = None
+        self._lane_since = 0.0
         self._standing: dict[str, bool] = {}
         self._closing: set[str] = set()
 
@@ -50,6 +59,17 @@ class Watch:
         why = f"balance and journal differ by {drift} USDC, and {allowed} are allowed"
         self._condition("drift", drifts, why, Severity.CRITICAL)
         return drifts
+
+    def look_at_lane(self, in_flight: Sequence[Step]) -> None:
+        """Warn of a step that the others wait for and that no block takes."""
+        first = in_flight[0] if in_flight else None
+        if first is None or first.id != self._lane_first:
+            self._lane_first = first.id if first else None
+            self._lane_since = self._ticks()
+        stuck = first is not None and self._ticks() - self._lane_since >= _STUCK_SECONDS
+        what = f"step={first.kind} nonce={first.nonce}" if first else ""
+        said = f"{what}: {_STUCK_SECONDS // 60} minutes unmined, and the others wait for it"
+        self._condition("lane_stuck", stuck, said)
 
     def _warn_of(self, purchase: OpenPurchase, policy: Policy, seen: Observation) -> None:
         escrow = next((e for e in purchase.escrows if e.linked), None)

@@ -13,6 +13,7 @@ from coordinator.domain.purchase import Purchase
 from tests.chaos import fault_proxy as faults
 from tests.chaos.evidence import check_lane, fundings, lane
 from tests.chaos.fault_proxy import LOGS, RECEIPT, SEND, Fault, FaultProxy, Wanted, method
+from tests.chaos.malformed import MALFORMED
 from tests.integration.stores import on_both
 from tests.integration.world import World
 
@@ -51,6 +52,7 @@ LASTING: dict[str, tuple[Fault, Wanted]] = {
     "logs duplicated": (faults.LOGS_TWICE, method(LOGS)),
     "logs out of order": (faults.LOGS_BACKWARDS, method(LOGS)),
     "range error": (faults.NO_RANGE, method(LOGS)),
+    **MALFORMED,
 }
 
 

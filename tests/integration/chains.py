@@ -23,4 +23,4 @@ def open_chain(kind: str, folder: Path) -> Iterator[LocalChain]:
         yield LocalChain(SimulatedRpc(node), folder)
         return
     with Anvil.start() as anvil:
-        yield LocalChain(Rpc([anvil.url]), folder)
+        yield LocalChain(Rpc([anvil.url], timeout_seconds=30), folder)

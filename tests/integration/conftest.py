@@ -37,7 +37,9 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 @pytest.fixture(scope="session")
 def _deployed_chain(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalChain]:
     with Anvil.start() as anvil:
-        yield LocalChain(Rpc([anvil.url]), tmp_path_factory.mktemp("deployments"))
+        yield LocalChain(
+            Rpc([anvil.url], timeout_seconds=30), tmp_path_factory.mktemp("deployments")
+        )
 
 
 @pytest.fixture

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
 
 from coordinator import ConfigurationError, Usdc
+from coordinator.chain.anvil import Anvil
 from coordinator.chain.rpc import BatchRefused, RpcRefusal
 from coordinator.domain.chain_events import EscrowState
 from coordinator.domain.errors import ChainUnavailable
@@ -28,6 +29,7 @@ from tests.integration.world import World
 
 pytestmark = on_both
 HOUR = 3600
+HEADER = "eth_getBlockByNumber"
 
 
 @pytest.fixture(autouse=True)
@@ -141,7 +143,8 @@ def test_an_answer_that_is_none_only_makes_the_executor_wait(
         coordinator.wiring.executor  # noqa: B018 - which asks once whether the endpoint is right
     else:
         coordinator.wiring.chain.observe()
-        rpc._right_chain.clear()
+        for known in rpc._endpoints.all:
+            known.right_chain = False
     endpoint = BadEndpoint(rpc, monkeypatch, instead(method, answer))
     for _ in range(3):
         try:
@@ -253,6 +256,30 @@ def test_a_node_that_is_behind_what_was_seen_is_not_believed(
     assert world.status(purchase) == "funded"
 
 
+def test_an_absurd_head_is_forgotten(make_world: Callable[..., World]) -> None:
+    world = make_world(finality="1")
+    world.round()
+    purchase = world.buy("25.00")
+    absurd = hex(10**12)
+
+    def tell(url: str, calls: Sequence[Call], ask: Ask) -> list[Any]:
+        """A node that answers for a block which is not there as for its newest."""
+        near = [
+            (m, ["latest" if p == absurd and m != HEADER else p for p in ps]) for m, ps in calls
+        ]
+        return [
+            {**answer, "number": absurd} if m == HEADER and ps[0] == "latest" else answer
+            for (m, ps), answer in zip(near, ask(url, near), strict=True)
+        ]
+
+    with pytest.MonkeyPatch.context() as patch:
+        BadEndpoint(world.wiring.rpc, patch, tell)
+        with pytest.raises(ChainUnavailable):
+            world.round()
+    world.go()
+    check_funded_once(world, purchase)
+
+
 # Several endpoints.
 
 
@@ -269,23 +296,38 @@ def test_a_send_goes_to_the_next_endpoint_when_the_first_is_down(world: World) -
     check_funded_once(world, purchase)
 
 
-def test_a_second_endpoint_of_another_chain_is_refused(
+def test_a_second_endpoint_of_another_chain_is_refused_at_the_start(
     world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Anvil.start(chain_id=31337) as other:
+        world.coordinator = world.open(rpc_url=f"{world.chain.url},{other.url}")
+        host = other.url.removeprefix("http://")
+        with pytest.raises(ConfigurationError, match=rf"{host} .* is an endpoint of chain 31337"):
+            world.round()
+    assert world.rows("SELECT count(*) FROM steps") == [(0,)]
+
+
+def test_a_second_endpoint_that_turns_to_another_chain_is_passed_over_and_told(
+    world: World, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     first, second = two_endpoints(world)
     world.coordinator = world.open(rpc_url=f"{first},{second}")
-    world.round()
+    world.executor  # noqa: B018 - which asks once whether the endpoints are right
     purchase = world.buy("25.00")
 
     def tell(url: str, calls: Sequence[Call], ask: Ask) -> list[Any]:
         if url == first:
             raise ChainUnavailable("it is down")
-        return instead("eth_chainId", "0x1")(url, calls, ask)
+        assert [method for method, _ in calls] == ["eth_chainId"], "nothing else is asked of it"
+        return ["0x1"]
 
     endpoint = BadEndpoint(world.wiring.rpc, monkeypatch, tell)
-    with pytest.raises(ConfigurationError, match=r"localhost.* is not on chain 84532"):
-        world.round()
+    for _ in range(3):
+        with pytest.raises(ChainUnavailable):
+            world.round()
     assert (world.status(purchase), world.in_flight()) == ("approved", [])
+    alarms = [r.message for r in caplog.records if "endpoint_on_wrong_chain" in r.message]
+    assert len(alarms) == 1 and "localhost" in alarms[0]
     endpoint.heal()
     world.go()
     check_funded_once(world, purchase)

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from coordinator.chain.rpc import Call, RpcRefused
+from coordinator.chain.rpc import BatchRefused, Call, RpcRefused
 from coordinator.chain.simulated import (
     BASE,
     ETHEREUM,
@@ -129,6 +129,31 @@ def test_a_read_goes_to_the_next_endpoint_and_a_send_may_lose_its_answer() -> No
     with pytest.raises(ChainUnavailable, match="lost"):
         rpc.send([("evm_mine", [])])
     assert node.height == 1
+
+
+def test_all_answers_of_a_batch_are_one_endpoints() -> None:
+    asked: list[tuple[str, int]] = []
+
+    def tell(url: str, calls: Sequence[Call], ask: Ask) -> list[Any]:
+        asked.append((url, len(calls)))
+        if url == "http://a" and len(calls) > 2:
+            raise BatchRefused("too many")
+        if url == "http://a" and len(asked) > 3:
+            raise ChainUnavailable("down")
+        return ask(url, calls)
+
+    node, other = make(), make()
+    other.mine(3)
+    rpc = SimulatedRpc({"http://a": node, "http://b": other}, tell)
+    assert rpc.batch([("eth_blockNumber", [])] * 5) == ["0x3"] * 5
+    # One size for each endpoint: the first took two at once, the second all of them.
+    assert asked == [
+        ("http://a", 5),
+        ("http://a", 2),
+        ("http://a", 2),
+        ("http://a", 1),
+        ("http://b", 5),
+    ]
 
 
 def test_an_endpoint_of_another_chain_is_not_used() -> None:

@@ -258,7 +258,10 @@ class Process:
     ) -> None:
         self.faults = faults
         rpc = SimulatedRpc(
-            {NODE_A: node, NODE_B: node}, Transport(node, faults).tell, sleep=lambda _: None
+            {NODE_A: node, NODE_B: node},
+            Transport(node, faults).tell,
+            sleep=lambda _: None,
+            ticks=lambda: time.ticks,
         )
         chosen = {"network": "simulated", **settings}
         env = {f"COORDINATOR_{name.upper()}": value for name, value in chosen.items()}

@@ -101,8 +101,8 @@ def _new_nonce_for_an_old_step(stack: ExitStack) -> None:
     """What is sent again is signed again, under the next nonce."""
     real = sender.Sender._send
 
-    def send(self: Any, attempts: Sequence[Any]) -> None:
-        real(self, attempts)
+    def send(self: Any, attempts: Sequence[Any], **terms: Any) -> None:
+        real(self, attempts, **terms)
         with self._steps._database.write() as connection:
             for attempt in attempts:
                 state = self._sent.get(attempt.hash)
@@ -150,16 +150,16 @@ def _unknown_means_failed(stack: ExitStack) -> None:
     """A send without an answer is taken for one that failed; the purchase fails."""
     real = sender.Sender._send
 
-    def send(self: Any, attempts: Sequence[Any]) -> None:
+    def send(self: Any, attempts: Sequence[Any], **terms: Any) -> None:
         told = []
         chain_send = self._chain.send
 
-        def listening(raws: Sequence[str]) -> Any:
-            told[:] = chain_send(raws)
+        def listening(raws: Sequence[str], **terms: Any) -> Any:
+            told[:] = chain_send(raws, **terms)
             return told
 
         with patch.object(self._chain, "send", listening):
-            real(self, attempts)
+            real(self, attempts, **terms)
         with self._steps._database.write() as connection:
             for attempt, answer in zip(attempts, told, strict=True):
                 if answer.sent is Sent.UNKNOWN:

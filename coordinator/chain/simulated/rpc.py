@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from coordinator.chain.rpc import Call, Rpc
 from coordinator.chain.simulated.node import SimulatedNode
+from coordinator.domain.ports import Ticks
 
 Ask = Callable[[str, Sequence[Call]], list[Any]]
 Tell = Callable[[str, Sequence[Call], Ask], list[Any]]
@@ -29,10 +31,11 @@ class SimulatedRpc(Rpc):
         *,
         tries: int = 4,
         sleep: Callable[[float], None] = lambda seconds: None,
+        ticks: Ticks = time.monotonic,
     ) -> None:
         if isinstance(nodes, SimulatedNode):
             nodes = {SIMULATED_URL: nodes}
-        super().__init__(list(nodes), tries=tries, sleep=sleep)
+        super().__init__(list(nodes), tries=tries, sleep=sleep, ticks=ticks)
         self.nodes = dict(nodes)
         self.tell = tell
 

@@ -39,7 +39,7 @@ def deploy(
     yes: Yes = False,
 ) -> None:
     """Deploy kernel and vault on a test chain; again, it does nothing."""
-    from coordinator.chain.checks import check_endpoint
+    from coordinator.chain.checks import check_endpoints
     from coordinator.chain.deploy import Deployer, unlocked_account
     from coordinator.chain.deploy import deploy as deploy_contracts
     from coordinator.config import Secrets, environment, load_settings
@@ -49,7 +49,7 @@ def deploy(
     env = environment()
     w = Wiring(load_settings(env), Secrets(env))
     chain_id = int(w.rpc.call("eth_chainId"), 16)
-    check_endpoint(w.rpc, w.network, chain_id)
+    check_endpoints(w.rpc, w.network, chain_id)
     token = None
     if usdc is not None:
         try:

@@ -179,11 +179,17 @@ def _endpoint(rpc: Rpc, start: str | None) -> Check:
 
 
 def _chain_id(rpc: Rpc, network: Network) -> Check:
-    said = int(rpc.call("eth_chainId"), 16)
-    if said in network.chain_ids:
-        return Check("chain id", "ok", str(said))
+    """Of every endpoint that answers."""
+    from coordinator.chain.abi import quantity
+
+    surveyed = rpc.survey([("eth_chainId", [])])
+    told = {host: quantity(said[0]) for host, said in surveyed if isinstance(said, list)}
+    wrong = {host: said for host, said in told.items() if said not in network.chain_ids}
+    if told and not wrong:
+        return Check("chain id", "ok", ", ".join(map(str, sorted(set(told.values())))))
     wanted = " or ".join(map(str, network.chain_ids))
-    found = f"{said}, but {network.name} is {wanted}: nothing would be signed"
+    found = "; ".join(f"{said} at {host}" for host, said in wrong.items()) or "no answer"
+    found += f", but {network.name} is {wanted}: nothing would be signed"
     return Check("chain id", "fail", found, "set COORDINATOR_NETWORK or COORDINATOR_RPC_URL")
 
 

@@ -1,0 +1,79 @@
+"""The chain's head from round to round: what is behind it is not believed, a stall is told."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Final
+
+from coordinator.domain.errors import ChainUnavailable
+from coordinator.domain.ports import Chain, Observation, Ticks
+
+log = logging.getLogger(__name__)
+
+_STILL_SECONDS: Final = 10
+_STALLED_SECONDS: Final = 60
+
+
+class Heads:
+    """Keeps reads at an endpoint whose chain goes on; ``waiting`` says whether that matters."""
+
+    def __init__(self, *, chain: Chain, ticks: Ticks, waiting: Callable[[], bool]) -> None:
+        self._chain = chain
+        self._ticks = ticks
+        self._waiting = waiting
+        # Only what the books could follow: an absurd number is forgotten with its round.
+        self._highest = 0
+        self._moved_at = ticks()
+        self._looked_at = ticks()
+        self._told = False
+
+    @contextmanager
+    def round(self) -> Iterator[None]:
+        """After a round that the endpoint made impossible, another is asked in the next."""
+        try:
+            yield
+        except ChainUnavailable:
+            self._chain.turn_away()
+            raise
+
+    def observe(self, known: int) -> Observation:
+        """The chain's present, of another endpoint when this one is behind or stands still.
+
+        ChainUnavailable when every one is behind block ``known`` or a head that was followed.
+        """
+        known = max(self._highest, known)
+        seen = self._chain.observe()
+        still = seen.head.number <= self._highest and self._since(self._moved_at) >= _STILL_SECONDS
+        if seen.head.number < known:
+            above = known - 1
+        elif still and self._since(self._looked_at) >= _STILL_SECONDS:
+            above = seen.head.number
+        else:
+            return seen
+        self._looked_at = self._ticks()
+        if self._chain.look_elsewhere(above=above):
+            seen = self._chain.observe()
+        self._tell_stall(seen.head.number)
+        if seen.head.number < known:
+            raise ChainUnavailable(
+                f"the endpoint is at block {seen.head.number}, behind block {known} seen before"
+            )
+        return seen
+
+    def followed(self, seen: Observation) -> None:
+        """The books are where ``seen`` is, so its head was true."""
+        if seen.head.number > self._highest:
+            self._highest, self._moved_at, self._told = seen.head.number, self._ticks(), False
+
+    def _tell_stall(self, number: int) -> None:
+        """Once a stall, and only while something signed waits: local chains stand still at rest."""
+        if number > self._highest or self._told or self._since(self._moved_at) < _STALLED_SECONDS:
+            return
+        if self._waiting():
+            self._told = True
+            log.error("chain_stalled block=%s: no endpoint has a later one", number)
+
+    def _since(self, ticks: float) -> float:
+        return self._ticks() - ticks
