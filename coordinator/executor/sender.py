@@ -83,10 +83,12 @@ class Sender:
         if not calls:
             return
         self._reach(KillPoint.BEFORE_ALLOCATE)
-        steps = self._steps.allocate(lease, calls, nonce_floor=seen.nonce, now=self._clock())
+        steps = self._steps.allocate(
+            lease, calls, nonce_floor=seen.nonce, chain_time=seen.head.at, now=self._clock()
+        )
         self._reach(KillPoint.STEPS_ALLOCATED)
         fees = seen.fees
-        self._sign_and_send(lease, [(step, fees) for step in steps])
+        self._sign_and_send(lease, [(step, fees) for step in steps], seen)
 
     def look_for_receipts(self, seen: Observation, cursor: Block | None) -> None:
         """Keep the evidence of steps mined in blocks whose events are in the books.
@@ -153,7 +155,7 @@ class Sender:
             return
         fees = seen.fees
         unsigned = [step for step in self._steps.in_flight() if not step.attempts]
-        self._sign_and_send(lease, [(step, fees) for step in unsigned])
+        self._sign_and_send(lease, [(step, fees) for step in unsigned], seen)
 
     def bump(self, lease: Lease, seen: Observation) -> None:
         """Sign dearer attempts, under the same nonces, of what is priced out of the blocks."""
@@ -177,7 +179,7 @@ class Sender:
             if fees is not None:
                 log.info("step_bumped step=%s nonce=%s", step.kind, step.nonce)
                 dearer.append((step, fees))
-        self._sign_and_send(lease, dearer)
+        self._sign_and_send(lease, dearer, seen)
 
     def send_again(self) -> None:
         """Send the same bytes once more of what is not mined yet."""
@@ -191,14 +193,18 @@ class Sender:
         ]
         self._send(due)
 
-    def _sign_and_send(self, lease: Lease, steps: Sequence[tuple[Step, Fees]]) -> None:
+    def _sign_and_send(
+        self, lease: Lease, steps: Sequence[tuple[Step, Fees]], seen: Observation
+    ) -> None:
         if not steps:
             return
         signed = [
             (step, self._chain.sign(step.call, nonce=step.nonce, fees=fees)) for step, fees in steps
         ]
         self._reach(KillPoint.ATTEMPTS_SIGNED)
-        kept = self._steps.store_attempts(lease, signed, fill=self._chain.fill(), now=self._clock())
+        kept = self._steps.store_attempts(
+            lease, signed, fill=self._chain.fill(), chain_time=seen.head.at, now=self._clock()
+        )
         self._reach(KillPoint.ATTEMPTS_STORED)
         self._send(kept)
         self._reach(KillPoint.ATTEMPTS_SENT)

@@ -245,6 +245,59 @@ def test_above_the_fee_ceiling_everything_waits_is_told_and_goes_on_when_fees_fa
     check_funded_once(world, sent, waiting)
 
 
+# What got a nonce and no bytes before a crash.
+
+
+def test_what_got_a_nonce_before_a_crash_is_not_created_late(world: World) -> None:
+    world.fund("1.00")
+    asked, waiting = world.buy("25.00"), world.buy("2.00")
+    world.at(KillPoint.STEPS_ALLOCATED, die)
+    with pytest.raises(Killed):
+        world.round()
+    hours = 2 * 3600
+    world.edit("UPDATE purchases SET approved_at = approved_at - ? WHERE id = ?", hours, asked.id)
+    world.restart()
+    world.go()
+    assert world.wiring.steps.of_purchase(asked.id) == []
+    purchase = world.get(asked)
+    assert purchase.status == "failed"
+    assert purchase.reason is not None and purchase.reason.code == "expired"
+    assert world.hold(asked) == ("voided", Usdc("0"))
+    assert fundings(world, asked) == 0
+    check_funded_once(world, waiting)
+
+
+def test_what_got_a_nonce_before_a_crash_is_not_created_once_it_is_cancelled(
+    world: World,
+) -> None:
+    world.fund("1.00")
+    asked = world.buy("25.00")
+    world.at(KillPoint.STEPS_ALLOCATED, die)
+    with pytest.raises(Killed):
+        world.round()
+    world.edit("UPDATE purchases SET cancel_wanted = 1 WHERE id = ?", asked.id)
+    world.restart()
+    world.go()
+    assert [kind for kind, *_ in lane(world)[-2:]] == ["fill", "fill"]
+    assert world.status(asked) == "cancelled"
+    assert fundings(world, asked) == 0
+    check_lane(world)
+    world.check_books()
+
+
+def test_bytes_that_were_stored_before_a_crash_are_sent_however_late(world: World) -> None:
+    """Somebody may have them already: only the chain can tell."""
+    world.fund("1.00")
+    asked = world.buy("25.00")
+    world.at(KillPoint.ATTEMPTS_STORED, die)
+    with pytest.raises(Killed):
+        world.round()
+    world.pass_time(2 * 3600)
+    world.restart()
+    world.go()
+    check_funded_once(world, asked)
+
+
 # Nonces.
 
 
