@@ -34,6 +34,19 @@ class _SentState:
     held_since_block: int | None = None
 
 
+@dataclass(slots=True)
+class _Missing:
+    """A used nonce without a receipt of ours: seen first at ``head``, and who was found there.
+
+    ``ours`` once that was asked about a final block: then it is the receipt that is missing.
+    """
+
+    head: int
+    looks: int = 0
+    taken_by: str | None = None
+    ours: bool = False
+
+
 class Sender:
     """The signer's nonce lane. A send proves nothing: only receipts and used nonces do."""
 
@@ -56,7 +69,7 @@ class Sender:
         self._reach = reach
         self._max_fee_wei = max_fee_wei
         self._sent: dict[str, _SentState] = {}
-        self._missing: dict[int, tuple[int, int]] = {}
+        self._missing: dict[int, _Missing] = {}
         self._head = 0
 
     def in_flight(self) -> list[Step]:
@@ -138,12 +151,28 @@ class Sender:
             return
         # The nonce is used and none of our hashes has a receipt: a slow node, or a stranger. Only
         # a stranger's is still there once that block is final.
-        looks, head = self._missing.get(step.id, (0, seen.head.number))
-        self._missing[step.id] = (looks + 1, head)
-        if looks + 1 >= _DISPLACED_AFTER_LOOKS and seen.final_number >= head:
-            self._missing.pop(step.id)
-            if self._steps.displace(step, now=self._clock()):
-                log.error("foreign_transaction nonce=%s step=%s", step.nonce, step.kind)
+        missing = self._missing.setdefault(step.id, _Missing(seen.head.number))
+        missing.looks += 1
+        if missing.looks < _DISPLACED_AFTER_LOOKS or missing.ours:
+            return
+        final = seen.final_number >= missing.head
+        # Asked early too: nodes forget the states of old blocks.
+        if final or missing.looks == _DISPLACED_AFTER_LOOKS:
+            try:
+                found = self._chain.mined_at_nonce(step.nonce, by=missing.head)
+            except ChainUnavailable as fault:
+                log.warning("nonce_not_explained nonce=%s reason=%s", step.nonce, fault)
+                return
+            missing.taken_by = found or missing.taken_by
+        if not final:
+            return
+        missing.ours = any(attempt.hash == missing.taken_by for attempt in step.attempts)
+        if missing.ours:
+            log.error("receipt_missing nonce=%s tx_hash=%s", step.nonce, missing.taken_by)
+            return
+        self._missing.pop(step.id)
+        if self._steps.displace(step, now=self._clock()):
+            log.error("foreign_transaction nonce=%s step=%s", step.nonce, step.kind)
 
     def repair(self, lease: Lease, seen: Observation) -> None:
         """Close holes in the lane, and sign what a crash or a pause left with a nonce alone."""
