@@ -299,7 +299,7 @@ def test_a_dispute_window_is_known_however_late_its_delivery_is_read(
     purchase = world.fund("25.00")
     chain.deliver(purchase.escrow_id, window_seconds=HOUR)
     chain.mine(200)
-    monkeypatch.setattr("coordinator.follower._RANGE_MAX", 50)
+    monkeypatch.setattr("coordinator.ranges.RANGE_MAX", 50)
 
     def pruned(url: str, calls: Sequence[Call], ask: Ask) -> list[Any]:
         oldest = chain.height - 128
