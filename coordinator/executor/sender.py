@@ -70,6 +70,7 @@ class Sender:
         self._max_fee_wei = max_fee_wei
         self._sent: dict[str, _SentState] = {}
         self._missing: dict[int, _Missing] = {}
+        self._not_bumped: set[int] = set()
         self._head = 0
 
     def in_flight(self) -> list[Step]:
@@ -192,6 +193,7 @@ class Sender:
         if seen.fees is None:
             return
         waiting = [s for s in self._steps.in_flight() if s.attempts and s.nonce >= seen.nonce]
+        self._not_bumped &= {step.id for step in waiting}
         dearer = []
         for step in waiting:
             last = step.attempts[-1]
@@ -207,7 +209,18 @@ class Sender:
             )
             if fees is not None:
                 log.info("step_bumped step=%s nonce=%s", step.kind, step.nonce)
+                self._not_bumped.discard(step.id)
                 dearer.append((step, fees))
+            elif step.id not in self._not_bumped:
+                self._not_bumped.add(step.id)
+                log.warning(
+                    "step_not_bumped step=%s nonce=%s max_fee_per_gas=%s suggested=%s: a dearer"
+                    " attempt would pay above 5 x the suggestion or COORDINATOR_MAX_FEE_GWEI",
+                    step.kind,
+                    step.nonce,
+                    last.max_fee_per_gas,
+                    seen.fees.max_fee_per_gas,
+                )
         self._sign_and_send(lease, dearer, seen)
 
     def send_again(self) -> None:

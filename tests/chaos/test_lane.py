@@ -245,56 +245,28 @@ def test_above_the_fee_ceiling_everything_waits_is_told_and_goes_on_when_fees_fa
     check_funded_once(world, sent, waiting)
 
 
-# What got a nonce and no bytes before a crash.
-
-
-def test_what_got_a_nonce_before_a_crash_is_not_created_late(world: World) -> None:
-    world.fund("1.00")
-    asked, waiting = world.buy("25.00"), world.buy("2.00")
-    world.at(KillPoint.STEPS_ALLOCATED, die)
-    with pytest.raises(Killed):
-        world.round()
-    hours = 2 * 3600
-    world.edit("UPDATE purchases SET approved_at = approved_at - ? WHERE id = ?", hours, asked.id)
-    world.restart()
-    world.go()
-    assert world.wiring.steps.of_purchase(asked.id) == []
-    purchase = world.get(asked)
-    assert purchase.status == "failed"
-    assert purchase.reason is not None and purchase.reason.code == "expired"
-    assert world.hold(asked) == ("voided", Usdc("0"))
-    assert fundings(world, asked) == 0
-    check_funded_once(world, waiting)
-
-
-def test_what_got_a_nonce_before_a_crash_is_not_created_once_it_is_cancelled(
-    world: World,
+def test_what_may_pay_no_more_is_told_once_and_shown_by_gas(
+    make_world: Callable[..., World], caplog: pytest.LogCaptureFixture
 ) -> None:
-    world.fund("1.00")
-    asked = world.buy("25.00")
-    world.at(KillPoint.STEPS_ALLOCATED, die)
-    with pytest.raises(Killed):
+    world = make_world(max_fee_gwei="0.05")
+    spike(world, 20_000_000)
+    asked = world.buy_and_send()
+    assert dearest(world) == 50_000_000
+    # Blocks leave the first of the lane out, and it pays all that the settings allow.
+    for _ in range(4):
+        world.chain.rpc.call("anvil_dropAllTransactions")
+        world.chain.mine(10)
         world.round()
-    world.edit("UPDATE purchases SET cancel_wanted = 1 WHERE id = ?", asked.id)
-    world.restart()
+    assert all(len(step.attempts) == 1 for step in world.in_flight())
+    assert sum("step_not_bumped" in message for message in caplog.messages) == 1
+    assert world.coordinator.gas().warning is None
+    world._passed += 600
+    warning = world.coordinator.gas().warning or ""
+    first = world.in_flight()[0]
+    assert f"the {first.kind} of nonce {first.nonce} waits since" in warning
+    assert "it pays at most 50000000 wei per gas, and" in warning
     world.go()
-    assert [kind for kind, *_ in lane(world)[-2:]] == ["fill", "fill"]
-    assert world.status(asked) == "cancelled"
-    assert fundings(world, asked) == 0
-    check_lane(world)
-    world.check_books()
-
-
-def test_bytes_that_were_stored_before_a_crash_are_sent_however_late(world: World) -> None:
-    """Somebody may have them already: only the chain can tell."""
-    world.fund("1.00")
-    asked = world.buy("25.00")
-    world.at(KillPoint.ATTEMPTS_STORED, die)
-    with pytest.raises(Killed):
-        world.round()
-    world.pass_time(2 * 3600)
-    world.restart()
-    world.go()
+    assert world.coordinator.gas().warning is None
     check_funded_once(world, asked)
 
 
