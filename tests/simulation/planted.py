@@ -20,6 +20,7 @@ from coordinator.executor import sender, work
 from coordinator.ledger import chain_book, counters, purchases, rollback
 from coordinator.ledger import schema as t
 from coordinator.ledger import steps as step_book
+from coordinator.ledger.agreement import Agreement
 
 Planted = Callable[[ExitStack], None]
 
@@ -238,6 +239,11 @@ def _fee_not_booked(stack: ExitStack) -> None:
     _replace(stack, chain_book, "make_entries", make_entries)
 
 
+def _read_once(stack: ExitStack) -> None:
+    """A block is final although nobody read it again: what an endpoint left out stays out."""
+    _replace(stack, chain_book, "compare", lambda *_: Agreement(False, frozenset()))
+
+
 BUGS: Final[dict[str, Planted]] = {
     "allowance-raced": _allowance_raced,
     "nonce-from-the-chain": _nonce_from_the_chain,
@@ -252,6 +258,7 @@ BUGS: Final[dict[str, Planted]] = {
     "limit-checked-against-spent-alone": _limit_checked_against_spent_alone,
     "evidence-not-taken-back": _evidence_not_taken_back,
     "fee-not-booked": _fee_not_booked,
+    "read-once": _read_once,
 }
 
 
