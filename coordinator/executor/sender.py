@@ -159,8 +159,10 @@ class Sender:
         final = seen.final_number >= missing.head
         # Asked early too: nodes forget the states of old blocks.
         if final or missing.looks == _DISPLACED_AFTER_LOOKS:
+            # A reorganisation may have moved it to a later block than where it was seen first.
+            by = seen.final_number if final else missing.head
             try:
-                found = self._chain.mined_at_nonce(step.nonce, by=missing.head)
+                found = self._chain.mined_at_nonce(step.nonce, by=by)
             except ChainUnavailable as fault:
                 log.warning("nonce_not_explained nonce=%s reason=%s", step.nonce, fault)
                 return
