@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
 from coordinator.domain.chain_events import Block, EventBatch
@@ -13,10 +14,10 @@ from coordinator.domain.ports import Chain, Clock, KillPoint, Observation, Reach
 from coordinator.domain.steps import Receipt, StepKind
 from coordinator.ledger.chain_book import ChainBook
 from coordinator.ledger.steps import StepBook
+from coordinator.ranges import Span
 
 log = logging.getLogger(__name__)
 
-_RANGE_MAX: Final = 5000
 # Blocks near the head are read one by one, by their hashes: so many in one batch of requests.
 _TAIL_AT_ONCE: Final = 12
 _TAIL_MAX: Final = 240
@@ -49,7 +50,7 @@ class Follower:
         before = self._cursor()
         events = self._forward(before, seen.readable, seen.final_number, progress)
         if seen.final is not None:
-            self._finalise(before, seen.final, seen.readable)
+            self._finalise(before, seen.final, seen.readable, progress)
         return events
 
     def advance(self, to: int, *, progress: Progress | None = None) -> int:
@@ -67,31 +68,26 @@ class Follower:
         self, cursor: Block, to: int, final_number: int, progress: Progress | None = None
     ) -> int:
         """Read on to block ``to``; ranges that the endpoint refuses are halved."""
-        first, span, events = cursor.number, _RANGE_MAX, 0
+        first, span, events = cursor.number, Span(), 0
         tail = max(final_number, to - _TAIL_MAX)
         evidence = self._receipts() if cursor.number < to else {}
         while cursor.number < to:
-            until = min(cursor.number + span, max(tail, cursor.number + _TAIL_AT_ONCE), to)
-            try:
-                batch = self._read(cursor, until, by_hash=until > tail)
-            except ChainUnavailable:
-                if until == cursor.number + 1:
-                    raise
-                span = max(1, (until - cursor.number) // 2)
-                continue
+            limit = min(max(tail, cursor.number + _TAIL_AT_ONCE), to)
+            read = partial(self._read, cursor, tail)
+            batch = span.read(read, after=cursor.number, to=limit)
             _check_complete(batch, evidence)
             self.reach(KillPoint.EVENTS_READ)
             if self.books.apply(batch, now=self.clock()):
                 events += len(batch.events)
                 self.reach(KillPoint.EVENTS_STORED)
             cursor = self.books.cursor() or cursor
-            span = min(span * 2, _RANGE_MAX)
             if progress is not None:
                 progress(first, cursor.number, to)
         return events
 
-    def _read(self, cursor: Block, until: int, *, by_hash: bool) -> EventBatch:
-        read = self.chain.tail if by_hash else self.chain.events
+    def _read(self, cursor: Block, tail: int, until: int) -> EventBatch:
+        """Events of (cursor, until]; beyond block ``tail`` by the blocks' hashes."""
+        read = self.chain.tail if until > tail else self.chain.events
         return read(after=cursor.number, after_hash=cursor.hash, to=until)
 
     def _open(self) -> Block:
@@ -162,33 +158,46 @@ class Follower:
             log.error("endpoints_disagree block=%s hashes=%s,%s", block.number, block.hash, told)
             raise ChainUnavailable(f"block {block.number} is not the one that was told before")
 
-    def _finalise(self, before: Block, final: Block, readable: int) -> None:
-        """Read again what was in the books up to ``before`` and is final by now."""
+    def _finalise(
+        self, before: Block, final: Block, readable: int, progress: Progress | None
+    ) -> None:
+        """Read again what was in the books up to ``before`` and is final by now.
+
+        Each range that agrees is final in the books at once: whoever is interrupted goes on there.
+        """
         known, target = self.books.final(), final if final.number <= before.number else before
         if known is None or target.number <= known.number:
             return
-        if any(map(self.books.lacks, self._again(known, target.number))):
-            log.error("events_left_out after=%s to=%s", known.number, target.number)
-            cursor = self.books.cursor() or before
-            self._forward(self._roll_back(cursor, known), readable, target.number)
-            return
-        self._prove(target)
-        self.books.store_final(target)
+        first, span = known.number, Span()
+        while known.number < target.number:
+            read = partial(self._read, known, target.number)
+            batch = span.read(read, after=known.number, to=target.number)
+            if batch.to.number == target.number and batch.to.hash != target.hash:
+                raise ChainUnavailable(f"the endpoint has another block {target.number}")
+            if not self._agrees(batch):
+                log.error("books_differ after=%s to=%s", known.number, batch.to.number)
+                cursor = self.books.cursor() or before
+                self._forward(self._roll_back(cursor, known), readable, target.number)
+                return
+            known = batch.to
+            self._prove(known)
+            self.books.store_final(known)
+            if progress is not None:
+                progress(first, known.number, target.number)
 
-    def _again(self, after: Block, to: int) -> Iterator[EventBatch]:
-        """The events of the blocks (after, to], in ranges that the endpoint takes."""
-        at, span = after, _RANGE_MAX
-        while at.number < to:
-            until = min(at.number + span, to)
-            try:
-                batch = self.chain.events(after=at.number, after_hash=at.hash, to=until)
-            except ChainUnavailable:
-                if until == at.number + 1:
-                    raise
-                span = max(1, (until - at.number) // 2)
-                continue
-            yield batch
-            at = batch.to
+    def _agrees(self, batch: EventBatch) -> bool:
+        """Whether the books have the batch's events and no others; those of lost blocks are others.
+
+        ChainUnavailable when the batch lacks what stands in a block of the chain: a block's events
+        never change, so it is the endpoint that leaves them out.
+        """
+        found = self.books.compare(batch)
+        if found.missing or any(self._proved_hash(n) != h for n, h in sorted(found.surplus)):
+            return False
+        if found.surplus:
+            number, _ = min(found.surplus)
+            raise ChainUnavailable(f"the endpoint leaves logs of block {number} out")
+        return True
 
 
 def _check_complete(batch: EventBatch, evidence: Mapping[str, Receipt]) -> None:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
-from coordinator.domain.chain_events import Block
+from coordinator.domain.chain_events import Block, EventBatch
 from coordinator.domain.ports import Chain, EscrowOnChain
 from coordinator.domain.reconciliation import Discrepancy, Reconciliation, differing_entries
 from coordinator.domain.usdc import ZERO, Usdc
@@ -15,8 +16,8 @@ from coordinator.ledger.chain_book import ChainBook, KnownEscrowRow
 from coordinator.ledger.differences import differences_in_books
 from coordinator.ledger.journal_book import JournalBook
 from coordinator.ledger.operations import OperationsBook
+from coordinator.ranges import Span
 
-_RANGE_MAX: Final = 5000
 _COMPARED_AT_ONCE: Final = 200
 _COMPARE_TRIES: Final = 5
 
@@ -67,18 +68,25 @@ class Reconciler:
         self, start: int, cursor: Block, progress: Progress | None
     ) -> tuple[int, list[Discrepancy]]:
         """Compare range by range; an interrupted comparison goes on where it stopped."""
-        rescan = self.journal.rescan(start)
+        rescan, span = self.journal.rescan(start), Span()
+        explained = self.operations.explained()
         while rescan.reached < cursor.number:
-            at, until = rescan.reached, min(rescan.reached + _RANGE_MAX, cursor.number)
-            batch = self.chain.events(after=at, after_hash="", to=until)
+            at = rescan.reached
+            read = partial(self._read_after, at)
+            batch = span.read(read, after=at, to=cursor.number)
+            until = batch.to.number
             made = self.books.entries_of(batch)
             booked = self.journal.entries(from_block=at + 1, to_block=until)
-            rescan = rescan.with_part(until, len(batch.events), differing_entries(made, booked))
+            found = (d for d in differing_entries(made, booked) if d.id not in explained)
+            rescan = rescan.with_part(until, len(batch.events), found)
             self.journal.store_rescan(rescan)
             if progress is not None:
                 progress(start, until, cursor.number)
         self.journal.end_rescan(rescan)
-        return rescan.events, list(rescan.found)
+        return rescan.events, list(rescan.differences())
+
+    def _read_after(self, at: int, until: int) -> EventBatch:
+        return self.chain.events(after=at, after_hash="", to=until)
 
     def drift(self) -> Usdc:
         """How far the treasury's balance is from the journal, unless that was explained.

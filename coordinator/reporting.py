@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
-from coordinator.domain.gas import purchases_left, reserve_wei
+from coordinator.domain.gas import Fees, purchases_left, reserve_wei
 from coordinator.domain.journal import EntryKind
 from coordinator.domain.limits import ORGANISATION, CounterKey, Usage
 from coordinator.domain.ports import Clock
@@ -25,6 +25,10 @@ from coordinator.ledger.limit_book import LimitBook
 from coordinator.ledger.operations import OperationsBook
 from coordinator.ledger.policies import PolicyBook
 from coordinator.ledger.purchases import PurchaseBook
+from coordinator.ledger.steps import StepBook
+
+# A lane that moves is mined within a few blocks.
+_STUCK_SECONDS: Final = 300
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +86,7 @@ class Reporter:
     approvals: ApprovalBook
     policies: PolicyBook
     operations: OperationsBook
+    steps: StepBook
     gas_book: GasBook
     books: ChainBook
     journal: JournalBook
@@ -107,17 +112,31 @@ class Reporter:
             )
             left = purchases_left(seen.gas_balance_wei, reserved, seen.fees)
         low = self.policies.current().alerts.gas_balance_below_eth
-        low_warning = None
+        warnings = []
         if seen.gas_balance_wei < low:
-            low_warning = f"below {eth(low)} ETH: send ETH to {self.treasury_address}"
+            warnings.append(f"below {eth(low)} ETH: send ETH to {self.treasury_address}")
+        if (stuck := self._stuck(seen.fees)) is not None:
+            warnings.append(stuck)
         return GasReport(
             self.treasury_address,
             seen.gas_balance_wei,
             seen.block_number,
             left,
-            low_warning,
+            "; ".join(warnings) or None,
             by_agent,
             by_step,
+        )
+
+    def _stuck(self, fees: Fees) -> str | None:
+        """What the first transaction of the lane pays when it has waited for long."""
+        signed = (step for step in self.steps.in_flight() if step.attempts)
+        first = next(signed, None)
+        if first is None or self.clock() - first.created_at < _STUCK_SECONDS:
+            return None
+        return (
+            f"the {first.kind} of nonce {first.nonce} waits since {rfc3339(first.created_at)}: it"
+            f" pays at most {first.attempts[-1].max_fee_per_gas} wei per gas, and"
+            f" {fees.max_fee_per_gas or 'more than the ceiling'} is suggested"
         )
 
     def discrepancies(self) -> list[Discrepancy]:

@@ -487,6 +487,7 @@ class Wiring:
             approvals=self.approvals,
             policies=self.policies,
             operations=self.operations,
+            steps=self.steps,
             gas_book=GasBook(self.database),
             books=self.books,
             journal=self.journal,

@@ -15,6 +15,7 @@ from coordinator.chain.networks import Deployment, Network
 from coordinator.chain.rpc import Rpc, RpcRefusal
 from coordinator.chain.send_answers import best
 from coordinator.chain.signers import Signer
+from coordinator.chain.used_nonces import mined_at_nonce
 from coordinator.domain.chain_events import Block, ChainEvent, EscrowState, EventBatch, EventKind
 from coordinator.domain.errors import ChainUnavailable, TxReverted
 from coordinator.domain.gas import GAS_LIMITS, Fees, suggested_fees
@@ -219,6 +220,7 @@ class EvmChain:
     @decoded
     def receipts(self, hashes: Sequence[str]) -> Mapping[str, Receipt]:
         answers = self._rpc.batch([("eth_getTransactionReceipt", [h]) for h in hashes])
+        _check_answered(answers, "receipts")
         mined = {
             tx_hash: answer
             for tx_hash, answer in zip(hashes, answers, strict=True)
@@ -227,6 +229,7 @@ class EvmChain:
         # A preconfirmed or orphaned receipt names a block that is not on the chain.
         numbers = sorted({answer["blockNumber"] for answer in mined.values()})
         headers = self._rpc.batch([("eth_getBlockByNumber", [n, False]) for n in numbers])
+        _check_answered(headers, "the blocks of receipts")
         sealed = {
             number: header["hash"]
             for number, header in zip(numbers, headers, strict=True)
@@ -237,6 +240,9 @@ class EvmChain:
             for tx_hash, answer in mined.items()
             if sealed.get(answer["blockNumber"]) == answer["blockHash"]
         }
+
+    def mined_at_nonce(self, nonce: int, *, by: int) -> str | None:
+        return mined_at_nonce(self._rpc, self.treasury, nonce, by=by)
 
     def sign(self, call: Call, *, nonce: int, fees: Fees) -> Attempt:
         self.check()
@@ -394,3 +400,10 @@ class EvmChain:
             else event
             for event in events
         ]
+
+
+def _check_answered(answers: Sequence[Any], what: str) -> None:
+    """ChainUnavailable for an error of the node, which is not the answer that there is none."""
+    refused = next((a for a in answers if isinstance(a, RpcRefusal)), None)
+    if refused is not None:
+        raise ChainUnavailable(f"the endpoint refused {what}: {refused.message[:200]}")

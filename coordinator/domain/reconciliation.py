@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from hashlib import sha256
-from typing import Any
+from typing import Any, Final
 
 from coordinator.domain.journal import Entry, EntryKind
 from coordinator.domain.usdc import Usdc
+
+FOUND_MAX: Final = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,16 +66,36 @@ class Reconciliation:
 
 @dataclass(frozen=True, slots=True)
 class Rescan:
-    """A comparison of every entry from a block on, as far as it has come."""
+    """A comparison of every entry from a block on, as far as it has come.
+
+    The first FOUND_MAX differences are kept; ``more`` counts those after them.
+    """
 
     from_block: int
     reached: int
     events: int = 0
     found: tuple[Discrepancy, ...] = ()
+    more: int = 0
 
     def with_part(self, reached: int, events: int, found: Iterable[Discrepancy]) -> Rescan:
         """The comparison after one more range of blocks."""
-        return Rescan(self.from_block, reached, self.events + events, (*self.found, *found))
+        kept, more = list(self.found), self.more
+        for difference in found:
+            if len(kept) < FOUND_MAX:
+                kept.append(difference)
+            else:
+                more += 1
+        return Rescan(self.from_block, reached, self.events + events, tuple(kept), more)
+
+    def differences(self) -> Iterator[Discrepancy]:
+        """What was kept, and how many were not."""
+        yield from self.found
+        if self.more:
+            yield Discrepancy(
+                "more_entries_differ",
+                f"{self.more:,} more entries from block {self.from_block} on differ",
+                f"deal with those above, then coordinator reconcile --from-block {self.from_block}",
+            )
 
 
 def differing_entries(made: Iterable[Entry], booked: Iterable[Entry]) -> Iterator[Discrepancy]:

@@ -34,6 +34,19 @@ class _SentState:
     held_since_block: int | None = None
 
 
+@dataclass(slots=True)
+class _Missing:
+    """A used nonce without a receipt of ours: seen first at ``head``, and who was found there.
+
+    ``ours`` once that was asked about a final block: then it is the receipt that is missing.
+    """
+
+    head: int
+    looks: int = 0
+    taken_by: str | None = None
+    ours: bool = False
+
+
 class Sender:
     """The signer's nonce lane. A send proves nothing: only receipts and used nonces do."""
 
@@ -56,7 +69,8 @@ class Sender:
         self._reach = reach
         self._max_fee_wei = max_fee_wei
         self._sent: dict[str, _SentState] = {}
-        self._missing: dict[int, tuple[int, int]] = {}
+        self._missing: dict[int, _Missing] = {}
+        self._not_bumped: set[int] = set()
         self._head = 0
 
     def in_flight(self) -> list[Step]:
@@ -83,10 +97,12 @@ class Sender:
         if not calls:
             return
         self._reach(KillPoint.BEFORE_ALLOCATE)
-        steps = self._steps.allocate(lease, calls, nonce_floor=seen.nonce, now=self._clock())
+        steps = self._steps.allocate(
+            lease, calls, nonce_floor=seen.nonce, chain_time=seen.head.at, now=self._clock()
+        )
         self._reach(KillPoint.STEPS_ALLOCATED)
         fees = seen.fees
-        self._sign_and_send(lease, [(step, fees) for step in steps])
+        self._sign_and_send(lease, [(step, fees) for step in steps], seen)
 
     def look_for_receipts(self, seen: Observation, cursor: Block | None) -> None:
         """Keep the evidence of steps mined in blocks whose events are in the books.
@@ -136,12 +152,30 @@ class Sender:
             return
         # The nonce is used and none of our hashes has a receipt: a slow node, or a stranger. Only
         # a stranger's is still there once that block is final.
-        looks, head = self._missing.get(step.id, (0, seen.head.number))
-        self._missing[step.id] = (looks + 1, head)
-        if looks + 1 >= _DISPLACED_AFTER_LOOKS and seen.final_number >= head:
-            self._missing.pop(step.id)
-            if self._steps.displace(step, now=self._clock()):
-                log.error("foreign_transaction nonce=%s step=%s", step.nonce, step.kind)
+        missing = self._missing.setdefault(step.id, _Missing(seen.head.number))
+        missing.looks += 1
+        if missing.looks < _DISPLACED_AFTER_LOOKS or missing.ours:
+            return
+        final = seen.final_number >= missing.head
+        # Asked early too: nodes forget the states of old blocks.
+        if final or missing.looks == _DISPLACED_AFTER_LOOKS:
+            # A reorganisation may have moved it to a later block than where it was seen first.
+            by = seen.final_number if final else missing.head
+            try:
+                found = self._chain.mined_at_nonce(step.nonce, by=by)
+            except ChainUnavailable as fault:
+                log.warning("nonce_not_explained nonce=%s reason=%s", step.nonce, fault)
+                return
+            missing.taken_by = found or missing.taken_by
+        if not final:
+            return
+        missing.ours = any(attempt.hash == missing.taken_by for attempt in step.attempts)
+        if missing.ours:
+            log.error("receipt_missing nonce=%s tx_hash=%s", step.nonce, missing.taken_by)
+            return
+        self._missing.pop(step.id)
+        if self._steps.displace(step, now=self._clock()):
+            log.error("foreign_transaction nonce=%s step=%s", step.nonce, step.kind)
 
     def repair(self, lease: Lease, seen: Observation) -> None:
         """Close holes in the lane, and sign what a crash or a pause left with a nonce alone."""
@@ -153,7 +187,7 @@ class Sender:
             return
         fees = seen.fees
         unsigned = [step for step in self._steps.in_flight() if not step.attempts]
-        self._sign_and_send(lease, [(step, fees) for step in unsigned])
+        self._sign_and_send(lease, [(step, fees) for step in unsigned], seen)
 
     def bump(self, lease: Lease, seen: Observation) -> None:
         """Sign dearer attempts, under the same nonces, of what is priced out of the blocks."""
@@ -161,6 +195,7 @@ class Sender:
         if seen.fees is None:
             return
         waiting = [s for s in self._steps.in_flight() if s.attempts and s.nonce >= seen.nonce]
+        self._not_bumped &= {step.id for step in waiting}
         dearer = []
         for step in waiting:
             last = step.attempts[-1]
@@ -176,8 +211,19 @@ class Sender:
             )
             if fees is not None:
                 log.info("step_bumped step=%s nonce=%s", step.kind, step.nonce)
+                self._not_bumped.discard(step.id)
                 dearer.append((step, fees))
-        self._sign_and_send(lease, dearer)
+            elif step.id not in self._not_bumped:
+                self._not_bumped.add(step.id)
+                log.warning(
+                    "step_not_bumped step=%s nonce=%s max_fee_per_gas=%s suggested=%s: a dearer"
+                    " attempt would pay above 5 x the suggestion or COORDINATOR_MAX_FEE_GWEI",
+                    step.kind,
+                    step.nonce,
+                    last.max_fee_per_gas,
+                    seen.fees.max_fee_per_gas,
+                )
+        self._sign_and_send(lease, dearer, seen)
 
     def send_again(self) -> None:
         """Send the same bytes once more of what is not mined yet, to every endpoint."""
@@ -192,14 +238,18 @@ class Sender:
         # The one that took them may never have passed them on.
         self._send(due, everywhere=True)
 
-    def _sign_and_send(self, lease: Lease, steps: Sequence[tuple[Step, Fees]]) -> None:
+    def _sign_and_send(
+        self, lease: Lease, steps: Sequence[tuple[Step, Fees]], seen: Observation
+    ) -> None:
         if not steps:
             return
         signed = [
             (step, self._chain.sign(step.call, nonce=step.nonce, fees=fees)) for step, fees in steps
         ]
         self._reach(KillPoint.ATTEMPTS_SIGNED)
-        kept = self._steps.store_attempts(lease, signed, fill=self._chain.fill(), now=self._clock())
+        kept = self._steps.store_attempts(
+            lease, signed, fill=self._chain.fill(), chain_time=seen.head.at, now=self._clock()
+        )
         self._reach(KillPoint.ATTEMPTS_STORED)
         self._send(kept)
         self._reach(KillPoint.ATTEMPTS_SENT)

@@ -16,7 +16,6 @@ from coordinator.domain.chain_events import (
     ChainEvent,
     EscrowState,
     EventBatch,
-    EventKind,
 )
 from coordinator.domain.errors import ImpossibleState
 from coordinator.domain.journal import TREASURY, Entry, EntryKind, KnownEscrow, make_entries
@@ -24,11 +23,12 @@ from coordinator.domain.planning import OpenPurchase, OwnEscrow
 from coordinator.domain.purchase import FINAL, Status
 from coordinator.domain.usdc import ZERO, Usdc
 from coordinator.ledger import schema as t
+from coordinator.ledger.agreement import Agreement, compare
 from coordinator.ledger.audit import AuditLog
 from coordinator.ledger.bonds import bond_lost
 from coordinator.ledger.counters import end_hold
 from coordinator.ledger.database import Database
-from coordinator.ledger.following import FOLLOWED, apply_event
+from coordinator.ledger.following import apply_event
 from coordinator.ledger.journal_proof import block_digests
 from coordinator.ledger.pausing import pause_everything
 from coordinator.ledger.policies import PolicyBook
@@ -189,23 +189,10 @@ class ChainBook:
         with self._database.read() as connection:
             return self._make_entries(connection, batch)
 
-    def lacks(self, batch: EventBatch) -> bool:
-        """Whether the batch has events of ours that are not in the books."""
-        span = (batch.after, batch.to.number)
+    def compare(self, batch: EventBatch) -> Agreement:
+        """How the books' events in (batch.after, batch.to] and the batch's differ."""
         with self._database.read() as connection:
-            entries = {(e.block_hash, e.log_index) for e in self._make_entries(connection, batch)}
-            booked = select(_j.block_hash, _j.log_index).where(_j.block_number.between(*span))
-            followed = select(_ev.block_hash, _ev.log_index).where(_ev.block_number.between(*span))
-            ours = set(connection.execute(select(_e.escrow_id)).scalars())
-            ours |= {e.escrow_id for e in batch.events if e.kind is EventKind.ESCROW_CREATED}
-            events = {
-                (e.block_hash, e.log_index)
-                for e in batch.events
-                if e.kind in FOLLOWED and e.escrow_id in ours
-            }
-            if entries - {tuple(row) for row in connection.execute(booked)}:
-                return True
-            return bool(events - {tuple(row) for row in connection.execute(followed)})
+            return compare(connection, batch, self._make_entries(connection, batch))
 
     def end_holds(self, final_number: int, *, now: int) -> int:
         """Post or void the holds of purchases whose ending is at or below ``final_number``."""

@@ -61,14 +61,17 @@ class JournalBook:
         query = select(t.rescans).where(t.rescans.c.from_block == from_block)
         with self._database.read() as connection:
             row = connection.execute(query).one_or_none()
-        if row is None:
+        told = json.loads(row.found) if row is not None else None
+        # Other versions keep it in another form: then it begins anew.
+        if row is None or not isinstance(told, dict):
             return Rescan(from_block, from_block - 1)
-        found = tuple(_discrepancy(item) for item in json.loads(row.found))
-        return Rescan(from_block, row.reached, row.events, found)
+        kept = tuple(_discrepancy(item) for item in told["kept"])
+        return Rescan(from_block, row.reached, row.events, kept, told["more"])
 
     def store_rescan(self, rescan: Rescan) -> None:
         """Keep how far the comparison has come and what it has found."""
-        found = json.dumps([_discrepancy_row(item) for item in rescan.found])
+        kept = [_discrepancy_row(item) for item in rescan.found]
+        found = json.dumps({"kept": kept, "more": rescan.more})
         with self._database.write() as connection:
             _forget_rescan(connection, rescan)
             connection.execute(

@@ -8,7 +8,6 @@ from typing import Any
 from sqlalchemy import Connection, func, insert, select, update
 
 from coordinator.domain.notices import foreign_transaction
-from coordinator.domain.purchase import Status
 from coordinator.domain.steps import IN_FLIGHT, Attempt, Call, Receipt, Step, StepKind, StepStatus
 from coordinator.domain.usdc import Usdc
 from coordinator.ledger import schema as t
@@ -18,11 +17,11 @@ from coordinator.ledger.leases import Lease, fence
 from coordinator.ledger.notices import write_notices
 from coordinator.ledger.pausing import pause_everything
 from coordinator.ledger.policies import PolicyBook
+from coordinator.ledger.signable import Signable
 
 _s = t.steps.c
 _a = t.attempts.c
 _IN_FLIGHT = [status.value for status in IN_FLIGHT]
-_SPENDING = frozenset({StepKind.CREATE, StepKind.LINK})
 
 
 class StepBook:
@@ -45,18 +44,23 @@ class StepBook:
         self.own = (_s.chain_id == chain_id, _s.signer == signer)
 
     def allocate(
-        self, lease: Lease, calls: Sequence[Call], *, nonce_floor: int, now: int
+        self,
+        lease: Lease,
+        calls: Sequence[Call],
+        *,
+        nonce_floor: int,
+        chain_time: int,
+        now: int,
     ) -> list[Step]:
-        """Give each call the next nonce, in order; ``nonce_floor`` is the chain's count.
+        """Give the calls that may be signed the next nonces, in order.
 
-        Empty, and nothing written, when one of them is not due any more: its purchase was
-        cancelled, paused or contested after it was planned. LeaseLost likewise when another
-        executor has taken over.
+        What was cancelled, paused or contested after it was planned is left out, and what was
+        planned upon it; the rest goes on. ``nonce_floor`` is the chain's count, ``chain_time`` its
+        latest block's time. LeaseLost, and nothing written, when another executor has taken over.
         """
         with self._database.write() as connection:
             fence(connection, lease)
-            if not all(self._still_due(connection, call, now) for call in calls):
-                return []
+            calls = self._signable(connection, chain_time, now).of(calls)
             highest = self.highest_nonce(connection)
             nonce = nonce_floor if highest is None else max(nonce_floor, highest + 1)
             return [
@@ -73,18 +77,25 @@ class StepBook:
             ]
 
     def store_attempts(
-        self, lease: Lease, signed: Sequence[tuple[Step, Attempt]], *, fill: Call, now: int
+        self,
+        lease: Lease,
+        signed: Sequence[tuple[Step, Attempt]],
+        *,
+        fill: Call,
+        chain_time: int,
+        now: int,
     ) -> list[Attempt]:
         """Keep the signed bytes; those returned may be sent, in nonce order.
 
-        What a pause forbids meanwhile becomes ``fill`` under its nonce and its bytes are dropped.
-        LeaseLost when another executor has taken over.
+        The first bytes of a step that may not be signed any more are dropped, and it becomes
+        ``fill`` under its nonce. LeaseLost when another executor has taken over.
         """
         kept = []
         with self._database.write() as connection:
             fence(connection, lease)
+            signable = self._signable(connection, chain_time, now)
             for step, attempt in signed:
-                if not step.attempts and self._is_stopped(connection, step.call, now):
+                if not step.attempts and not signable.allows(step.call):
                     self._make_fill(connection, step, fill)
                     continue
                 connection.execute(
@@ -235,26 +246,9 @@ class StepBook:
             for table in (t.journal, t.escrow_events)
         )
 
-    def _still_due(self, connection: Connection, call: Call, now: int) -> bool:
-        if call.purchase_id is None:
-            return True
-        if self._is_stopped(connection, call, now):
-            return False
-        p = t.purchases.c
-        query = select(p.status, p.cancel_wanted).where(p.id == call.purchase_id)
-        purchase = connection.execute(query).one()
-        if call.kind in _SPENDING:
-            waiting = purchase.status in (Status.APPROVED.value, Status.CREATED.value)
-            return waiting and not purchase.cancel_wanted
-        if call.kind is StepKind.SETTLE:
-            bond = select(t.holds.c.id).where(
-                t.holds.c.purchase_id == call.purchase_id,
-                t.holds.c.kind == "bond",
-                t.holds.c.status == "held",
-            )
-            contested = connection.execute(bond).first() is not None
-            return call.contested or not contested
-        return True
+    def _signable(self, connection: Connection, chain_time: int, now: int) -> Signable:
+        policy = self._policies.in_force(connection)
+        return Signable(connection, policy, chain_time=chain_time, now=now)
 
     def _end_order(
         self, connection: Connection, step: Step, done: bool, why: str | None, now: int
@@ -292,24 +286,6 @@ class StepBook:
                 purchase_id=None,
             )
         )
-
-    def _is_stopped(self, connection: Connection, call: Call, now: int) -> bool:
-        """Whether a pause forbids to sign it: spending, and settling early to a paused provider."""
-        if call.purchase_id is None or call.kind not in (*_SPENDING, StepKind.SETTLE):
-            return False
-        paused = {(row.scope_kind, row.scope_id) for row in connection.execute(select(t.pauses))}
-        if not paused:
-            return False
-        p, e = t.purchases.c, t.escrows.c
-        query = select(p.agent, p.provider_name).where(p.id == call.purchase_id)
-        agent, provider_name = connection.execute(query).one()
-        if call.kind in _SPENDING:
-            policy = self._policies.in_force(connection)
-            return bool(policy.stops(agent, provider_name) & paused)
-        ends = connection.execute(select(e.window_ends).where(e.escrow_id == call.escrow_id))
-        window_ends = ends.scalar()
-        early = window_ends is None or now <= window_ends
-        return early and ("provider", provider_name) in paused
 
 
 def _step(row: Any, attempts: Sequence[Any]) -> Step:

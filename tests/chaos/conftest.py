@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 
 from tests.chaos.fault_proxy import FaultProxy
-from tests.chaos.leaks import Leaks
+from tests.chaos.leaks import Leaks, leaks  # noqa: F401
 from tests.integration.conftest import (  # noqa: F401
     _deployed_chain,
     _migrated_file,
@@ -23,20 +22,6 @@ from tests.integration.local_chain import LocalChain
 from tests.integration.world import World
 
 
-@pytest.fixture(autouse=True)
-def leaks(caplog: pytest.LogCaptureFixture) -> Iterator[Leaks]:
-    """Whatever a test does, afterwards no secret is in logs, output, databases or command lines."""
-    for name in ("coordinator", "urllib3", "web3"):
-        caplog.set_level(logging.DEBUG, logger=name)
-    leaks = Leaks()
-    yield leaks
-    leaks.look_into_databases()
-    for when in ("setup", "call"):
-        for record in caplog.get_records(when):  # type: ignore[arg-type]
-            leaks.look_at("log", record.getMessage() + str(record.exc_text or ""))
-    leaks.check()
-
-
 @pytest.fixture
 def proxy(chain: LocalChain) -> Iterator[FaultProxy]:  # noqa: F811
     """Stands between a world's coordinator and the chain; without a plan it only forwards."""
@@ -47,7 +32,7 @@ def proxy(chain: LocalChain) -> Iterator[FaultProxy]:  # noqa: F811
 @pytest.fixture
 def make_world(
     _make_plain_world: Callable[..., World],  # noqa: F811
-    leaks: Leaks,
+    leaks: Leaks,  # noqa: F811
 ) -> Iterator[Callable[..., World]]:
     """Makes a world whose secrets are looked for when the test is over."""
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 import subprocess
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
+
+import pytest
 
 from tests.integration.stores import is_postgresql, rows, tables
 
@@ -59,3 +62,17 @@ class Leaks:
     def check(self) -> None:
         """AssertionError when a secret was seen anywhere; it says where, never which."""
         assert not self._found, f"a secret was written to: {', '.join(sorted(set(self._found)))}"
+
+
+@pytest.fixture(autouse=True)
+def leaks(caplog: pytest.LogCaptureFixture) -> Iterator[Leaks]:
+    """Whatever a test does, afterwards no secret is in logs, output, databases or command lines."""
+    for name in ("coordinator", "urllib3", "web3"):
+        caplog.set_level(logging.DEBUG, logger=name)
+    leaks = Leaks()
+    yield leaks
+    leaks.look_into_databases()
+    for when in ("setup", "call"):
+        for record in caplog.get_records(when):  # type: ignore[arg-type]
+            leaks.look_at("log", record.getMessage() + str(record.exc_text or ""))
+    leaks.check()

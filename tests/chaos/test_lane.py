@@ -245,6 +245,31 @@ def test_above_the_fee_ceiling_everything_waits_is_told_and_goes_on_when_fees_fa
     check_funded_once(world, sent, waiting)
 
 
+def test_what_may_pay_no_more_is_told_once_and_shown_by_gas(
+    make_world: Callable[..., World], caplog: pytest.LogCaptureFixture
+) -> None:
+    world = make_world(max_fee_gwei="0.05")
+    spike(world, 20_000_000)
+    asked = world.buy_and_send()
+    assert dearest(world) == 50_000_000
+    # Blocks leave the first of the lane out, and it pays all that the settings allow.
+    for _ in range(4):
+        world.chain.rpc.call("anvil_dropAllTransactions")
+        world.chain.mine(10)
+        world.round()
+    assert all(len(step.attempts) == 1 for step in world.in_flight())
+    assert sum("step_not_bumped" in message for message in caplog.messages) == 1
+    assert world.coordinator.gas().warning is None
+    world._passed += 600
+    warning = world.coordinator.gas().warning or ""
+    first = world.in_flight()[0]
+    assert f"the {first.kind} of nonce {first.nonce} waits since" in warning
+    assert "it pays at most 50000000 wei per gas, and" in warning
+    world.go()
+    assert world.coordinator.gas().warning is None
+    check_funded_once(world, asked)
+
+
 # Nonces.
 
 

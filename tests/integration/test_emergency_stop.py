@@ -193,6 +193,75 @@ def test_a_provider_paused_while_an_early_settlement_is_signed_is_not_paid(
     world.check_books()
 
 
+def test_a_paused_providers_settlement_goes_by_the_chains_time_and_holds_nobody_up(
+    world: World,
+) -> None:
+    """The machine's clock is behind: by it the window is still open."""
+    purchase = world.fund("5.00")
+    world.chain.deliver(purchase.escrow_id)
+    world.go()
+    pause(world, {"provider": "paper-api"})
+    ends = world.get(purchase).window_ends
+    assert ends is not None and ends > world.clock()
+    world.chain.pass_time(ends + 1 - world.chain.time)
+    other = world.buy("6.00", agent="data-agent", provider="other-api")
+    world.go()
+    assert world.status(other) == "funded"
+    assert world.status(purchase) == "settled"
+    world.check_books()
+
+
+@pytest.mark.parametrize("first", [True, False], ids=["before", "after"])
+def test_a_provider_paused_after_the_plan_holds_no_other_purchase_up(
+    world: World, first: bool
+) -> None:
+    world.fund("1.00", agent="data-agent", provider="other-api")  # the allowance stands
+    stopped = world.buy("5.00") if first else None
+    other = world.buy("6.00", agent="data-agent", provider="other-api")
+    stopped = stopped or world.buy("5.00")
+    world.at(KillPoint.BEFORE_ALLOCATE, lambda: pause(world, {"provider": "paper-api"}))
+    world.round()
+    if first:
+        # Its escrow's id was predicted behind the one that is not created.
+        assert world.in_flight() == []
+        world.round()
+    assert {step.call.purchase_id for step in world.in_flight()} == {other.id}
+    world.chain.mine()
+    world.round()
+    assert (world.status(stopped), world.status(other)) == ("approved", "funded")
+    steps = [(s.kind.value, s.status.value) for s in world.wiring.steps.of_purchase(other.id)]
+    assert steps == [("create", "mined"), ("link", "mined")]
+    world.check_books()
+
+
+def test_a_dispute_after_the_plan_leaves_the_settlement_out_and_nothing_else(world: World) -> None:
+    contested = world.to_settle()
+    other = world.buy("6.00", agent="data-agent", provider="other-api")
+
+    def contest() -> None:
+        other_process = world.open()
+        told = other_process.dispute(contested.id, approver="alice", reason="empty")
+        assert told.done
+        other_process.close()
+
+    world.at(KillPoint.BEFORE_ALLOCATE, contest)
+    world.round()
+    assert {step.call.purchase_id for step in world.in_flight()} == {other.id}
+    world.go()
+    assert (world.status(contested), world.status(other)) == ("disputed", "funded")
+    world.check_books()
+
+
+def test_no_allowance_is_signed_for_what_was_paused_after_the_plan(world: World) -> None:
+    asked = world.buy()
+    world.at(KillPoint.BEFORE_ALLOCATE, lambda: pause(world, {}))
+    world.round()
+    assert world.rows("SELECT count(*) FROM steps") == [(0,)]
+    unpause(world, {})
+    world.go()
+    assert world.status(asked) == "funded"
+
+
 def test_a_drift_above_the_threshold_pauses_by_itself(world: World) -> None:
     world.fund()
     world.chain.set_balance(world.treasury, Usdc("970"))

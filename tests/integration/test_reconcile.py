@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 import pytest
 
 from coordinator import Usdc
@@ -10,6 +12,8 @@ from coordinator.chain.actp import ActpRail
 from coordinator.domain.chain_events import EscrowState
 from coordinator.domain.steps import StepKind
 from coordinator.domain.usdc import ZERO
+from tests.integration.bad_endpoint import BadEndpoint
+from tests.integration.range_limit import taking_at_most
 from tests.integration.stores import on_both
 from tests.integration.world import World
 
@@ -264,7 +268,7 @@ def test_an_interrupted_comparison_goes_on_where_it_stopped_and_keeps_what_it_fo
     world.chain.mine(12)
     world.go()
     world.edit("UPDATE journal SET amount = 1 WHERE escrow_key = ?", purchase.escrow_key)
-    monkeypatch.setattr("coordinator.reconciler._RANGE_MAX", 3)
+    monkeypatch.setattr("coordinator.ranges.RANGE_MAX", 3)
     (first,) = (e.block_number for e in world.entries() if e.escrow_key == purchase.escrow_key)
     reached: list[int] = []
 
@@ -286,3 +290,53 @@ def test_an_interrupted_comparison_goes_on_where_it_stopped_and_keeps_what_it_fo
     assert [d.kind for d in found.discrepancies].count("entry_differs") == 1
     # A comparison that came to its end begins anew.
     assert world.rows("SELECT count(*) FROM rescans") == [(0,)]
+
+
+def test_an_endpoint_that_takes_short_ranges_is_followed_and_read_again(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.fund()
+    world.chain.mine(40)
+    world.go()
+    late = world.open(world.store.url("late"))
+    for reader in (late, world.coordinator):
+        BadEndpoint(reader.wiring.rpc, monkeypatch, taking_at_most(3))
+    reached: list[int] = []
+    found = late.reconcile(from_block=1, progress=lambda _, until, to: reached.append(until))
+    assert found.to_block == world.chain.height
+    assert reached[-1] == world.chain.height
+    again = world.coordinator.reconcile(from_block=1)
+    assert (again.discrepancies, again.to_block) == ((), world.chain.height)
+    assert again.events == found.events > 0
+
+
+def test_of_many_differences_some_are_kept_and_all_are_counted(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.fund()
+    world.chain.mine(20)
+    world.go()
+    for number in range(20):
+        world.edit(
+            "INSERT INTO journal (block_hash, log_index, block_number, tx_hash, at, kind, debit,"
+            " credit, amount) VALUES ('0xdead', ?, ?, '0xbeef', 0, 'deposit', 'treasury',"
+            " 'opening', 1)",
+            number,
+            world.chain.height - number,
+        )
+    monkeypatch.setattr("coordinator.ranges.RANGE_MAX", 2)
+    monkeypatch.setattr("coordinator.domain.reconciliation.FOUND_MAX", 3)
+    sizes: list[int] = []
+
+    def look(_: int, until: int, to: int) -> None:
+        sizes.extend(size for (size,) in world.rows("SELECT length(found) FROM rescans"))
+
+    found = world.coordinator.reconcile(from_block=1, progress=look).discrepancies
+    kinds = Counter(d.kind for d in found)
+    assert (kinds["entry_unknown"], kinds["more_entries_differ"]) == (3, 1)
+    assert [d.detail for d in found if d.kind == "more_entries_differ"] == [
+        "17 more entries from block 1 on differ"
+    ]
+    # What is kept for going on does not grow with what is found.
+    assert len({size for size in sizes[-6:]}) <= 2
+    assert max(sizes) < 2000

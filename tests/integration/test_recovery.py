@@ -6,16 +6,20 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import coordinator
 from coordinator import Coordinator, Purchase, Usdc
+from coordinator.config import load_settings
 from coordinator.domain.chain_events import EscrowState
 from coordinator.domain.ports import KillPoint
 from coordinator.interfaces.demo.stage import Stage, open_stage
+from coordinator.wiring import wire
+from tests.chaos.leaks import Leaks, leaks  # noqa: F401
 from tests.integration.stores import PostgresqlStore
 
 _BUY = """
@@ -37,11 +41,22 @@ with Coordinator.from_env() as coordinator:
     agent.wait_for(purchase.id, until="final", timeout_seconds=30)
     coordinator.recover(timeout_seconds=30)
 """
-# Passed only where something ends.
-_AT_AN_END = {KillPoint.HOLDS_ENDED, KillPoint.ROLLED_BACK}
-
-
+_END = """
+import sys
+from coordinator import Coordinator
+with Coordinator.from_env() as coordinator:
+    agent = coordinator.agent("compute-agent")
+    purchase = agent.get(idempotency_key=sys.argv[1])
+    agent.wait_for(purchase.id, until="final", timeout_seconds=30)
+    coordinator.recover(timeout_seconds=30)
+"""
+WHILE_FUNDING = [p for p in KillPoint if p not in (KillPoint.HOLDS_ENDED, KillPoint.ROLLED_BACK)]
+WHILE_ENDING = [
+    p for p in KillPoint if p not in (KillPoint.REQUEST_COMMITTED, KillPoint.ROLLED_BACK)
+]
+AFTER_A_REORGANISATION = [KillPoint.ROLLED_BACK, KillPoint.EVENTS_STORED]
 ON_BOTH = pytest.mark.parametrize("stage", ["sqlite", "postgresql"], indirect=True)
+Kill = Callable[[str, str, KillPoint], None]
 
 
 @pytest.fixture(scope="module")
@@ -58,20 +73,37 @@ def stage(request: pytest.FixtureRequest) -> Iterator[Stage]:
         store.close()
 
 
-def _run_and_die(stage: Stage, program: str, key: str, kill_at: KillPoint) -> None:
-    child = subprocess.run(
-        [sys.executable, "-c", program, key],
-        env={**os.environ, **stage.environment, "COORDINATOR_KILL_AT": kill_at},
-        cwd=stage.folder,
-        capture_output=True,
-        text=True,
-        timeout=90,
-        check=False,
-    )
-    assert child.returncode == -signal.SIGKILL, child.stderr
+@pytest.fixture
+def kill(stage: Stage, leaks: Leaks) -> Iterator[Kill]:  # noqa: F811
+    """Runs a program that dies at a point; no secret is in what it printed and stored."""
+    environment = stage.environment
+    leaks.guard(environment[n] for n in ("TREASURY_PRIVATE_KEY", "COORDINATOR_ID_SECRET"))
+    leaks.watch(stage.folder, environment["COORDINATOR_DATABASE_URL"])
+
+    def run(program: str, key: str, point: KillPoint) -> None:
+        names = {"COORDINATOR_KILL_AT": point.value, "COORDINATOR_LOG_LEVEL": "DEBUG"}
+        with subprocess.Popen(
+            [sys.executable, "-c", program, key],
+            env={**os.environ, **environment, **names},
+            cwd=stage.folder,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        ) as child:
+            leaks.look_at_process(child)
+            try:
+                said, errors = child.communicate(timeout=90)
+            finally:
+                child.kill()
+        leaks.look_at("output of the killed process", said + errors)
+        assert child.returncode == -signal.SIGKILL, errors
+
+    yield run
+    leaks.look_into_tables()
+    assert "output of the killed process" in leaks.looked_at
 
 
-def _buy(coordinator: Coordinator, key: str) -> Purchase:
+def _buy(coordinator: Coordinator, key: str, **terms: Any) -> Purchase:
     return coordinator.agent("compute-agent").purchase(
         provider="paper-api",
         amount="3.00",
@@ -79,7 +111,12 @@ def _buy(coordinator: Coordinator, key: str) -> Purchase:
         category="api",
         idempotency_key=key,
         timeout_seconds=30,
+        **terms,
     )
+
+
+def _spent(coordinator: Coordinator) -> Usdc:
+    return Usdc(coordinator.report().as_dict()["spent"])
 
 
 def _assert_books_equal_the_chain(stage: Stage, coordinator: Coordinator) -> None:
@@ -89,12 +126,25 @@ def _assert_books_equal_the_chain(stage: Stage, coordinator: Coordinator) -> Non
     assert coordinator.wiring.audit.verify().ok
 
 
+def _assert_it_is_cancelled(stage: Stage, key: str, spent: Usdc) -> None:
+    """With ``spent`` in sum by then: a funded escrow costs the kernel's penalty."""
+    with stage.open() as coordinator:
+        agent = coordinator.agent("compute-agent")
+        asked = agent.get(idempotency_key=key)
+        ended = agent.wait_for(asked.id, until="final", timeout_seconds=30)
+        assert ended.status == "cancelled"
+        assert stage.escrow(ended).state is EscrowState.CANCELLED
+        assert stage.remaining(ended) == Usdc("0")
+        _assert_books_equal_the_chain(stage, coordinator)
+        assert _spent(coordinator) == spent
+
+
 @ON_BOTH
-@pytest.mark.parametrize("point", [p for p in KillPoint if p not in _AT_AN_END])
+@pytest.mark.parametrize("point", WHILE_FUNDING)
 def test_a_kill_at_any_point_ends_in_exactly_one_funded_escrow(
-    stage: Stage, point: KillPoint
+    stage: Stage, kill: Kill, point: KillPoint
 ) -> None:
-    _run_and_die(stage, _BUY, point, point)
+    kill(_BUY, point, point)
 
     with stage.open() as coordinator:
         purchase = _buy(coordinator, point)
@@ -105,17 +155,17 @@ def test_a_kill_at_any_point_ends_in_exactly_one_funded_escrow(
 
 
 @ON_BOTH
-@pytest.mark.parametrize(
-    "point", [p for p in list(KillPoint)[1:] if p is not KillPoint.ROLLED_BACK]
-)
-def test_a_kill_while_settling_posts_the_hold_once(stage: Stage, point: KillPoint) -> None:
+@pytest.mark.parametrize("point", WHILE_ENDING)
+def test_a_kill_while_settling_posts_the_hold_once(
+    stage: Stage, kill: Kill, point: KillPoint
+) -> None:
     key = f"settle-{point}"
     with stage.open() as coordinator:
         purchase = _buy(coordinator, key)
-        spent = Usdc(coordinator.report().as_dict()["spent"])
+        spent = _spent(coordinator)
         stage.deliver(purchase)
         coordinator.wait_for(purchase.id, until="delivered", timeout_seconds=30)
-    _run_and_die(stage, _SETTLE, key, point)
+    kill(_SETTLE, key, point)
 
     with stage.open() as coordinator:
         agent = coordinator.agent("compute-agent")
@@ -124,13 +174,88 @@ def test_a_kill_while_settling_posts_the_hold_once(stage: Stage, point: KillPoin
 
         assert stage.escrow(settled).state is EscrowState.SETTLED
         _assert_books_equal_the_chain(stage, coordinator)
-        assert Usdc(coordinator.report().as_dict()["spent"]) == spent + Usdc("3.00")
+        assert _spent(coordinator) == spent + Usdc("3.00")
 
 
-def test_every_kill_point_is_passed_by_the_program() -> None:
-    """A name that nothing reaches would make the matrix above a lie."""
+@ON_BOTH
+@pytest.mark.parametrize("point", WHILE_ENDING)
+def test_a_kill_while_cancelling_gives_the_hold_back_once(
+    stage: Stage, kill: Kill, point: KillPoint
+) -> None:
+    key = f"cancel-{point}"
+    with stage.blocks_by_hand() as mine:
+        with Coordinator(
+            wire(stage.environment, load_settings(stage.environment)), act=False
+        ) as coordinator:
+            spent = _spent(coordinator)
+            _buy(coordinator, key, wait=False)
+            assert coordinator.wiring.executor.run_once()
+        # The escrow is created, and its funding refused.
+        stage.list_vault(False, wait=False)
+        mine()
+        stage.list_vault(True, wait=False)
+        mine()
+    kill(_END, key, point)
+
+    _assert_it_is_cancelled(stage, key, spent)
+
+
+@ON_BOTH
+@pytest.mark.parametrize("point", [KillPoint.ATTEMPTS_STORED, KillPoint.RECEIPTS_STORED])
+def test_a_kill_while_reclaiming_gives_the_hold_back_once(
+    stage: Stage, kill: Kill, point: KillPoint
+) -> None:
+    key = f"reclaim-{point}"
+    with stage.open() as coordinator:
+        purchase = _buy(coordinator, key)
+        spent = _spent(coordinator)
+    assert purchase.deadline is not None
+    now = int(stage.rpc.call("eth_getBlockByNumber", "latest", False)["timestamp"], 16)
+    stage.rpc.call("evm_increaseTime", purchase.deadline + 1 - now)
+    kill(_END, key, point)
+
+    _assert_it_is_cancelled(stage, key, spent + Usdc("0.15"))
+
+
+@ON_BOTH
+@pytest.mark.parametrize("point", AFTER_A_REORGANISATION)
+def test_a_kill_after_a_funding_was_lost_with_its_blocks_funds_it_once(
+    stage: Stage, kill: Kill, point: KillPoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    key = f"lost-{point}"
+    monkeypatch.setitem(stage.environment, "COORDINATOR_FINALITY", "30")
+    with stage.open() as coordinator:
+        purchase = _buy(coordinator, key)
+        first = min(t.block for t in purchase.transactions if t.block is not None)
+    with stage.blocks_by_hand():
+        height = int(stage.rpc.call("eth_blockNumber"), 16)
+        stage.rpc.call("anvil_reorg", height - first + 1, [])
+    assert stage.fundings(purchase) == 0
+    kill(_BUY, key, point)
+
+    with stage.open() as coordinator:
+        assert coordinator.recover(timeout_seconds=30)
+        again = coordinator.get(purchase.id)
+        assert (again.id, again.escrow_id) == (purchase.id, purchase.escrow_id)
+        assert stage.escrow(again).state is EscrowState.FUNDED
+        assert stage.fundings(again) == 1
+        events = [row["event"] for row in coordinator.wiring.audit.rows(0)]
+        assert "journal_rolled_back" in events
+        _assert_books_equal_the_chain(stage, coordinator)
+
+
+def test_no_kill_point_is_missing() -> None:
+    """Each is one at which a process is killed above, and is passed by the program."""
+    tests = (value for name, value in globals().items() if name.startswith("test_a_kill_"))
+    killed = {
+        point
+        for test in tests
+        for mark in test.pytestmark
+        if mark.args[0] == "point"
+        for point in mark.args[1]
+    }
+    assert killed == set(KillPoint)
     folder = Path(coordinator.__file__).parent
     files = ("treasury.py", "executor/loop.py", "executor/sender.py", "follower.py")
     source = "".join((folder / name).read_text() for name in files)
-    missing = [point.name for point in KillPoint if f"KillPoint.{point.name}" not in source]
-    assert missing == []
+    assert [p.name for p in KillPoint if f"KillPoint.{p.name}" not in source] == []

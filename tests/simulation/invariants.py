@@ -17,7 +17,10 @@ if TYPE_CHECKING:
     from tests.simulation.simulation import Asked, Simulation
 
 _DAY: Final = 86_400
+# Verifying reads the whole log: every so many steps, and at the end.
 _AUDIT_EVERY: Final = 50
+# In so many blocks a fault is final, and no node lags behind it any more.
+_SETTLED_BLOCKS: Final = 16
 
 
 class Broken(AssertionError):
@@ -39,6 +42,9 @@ class Invariants:
         self._version = -1
         self._count = 0
         self._contradictions_allowed = False
+        self._allowance_struck = 0
+        self._allowance_shaken_until = 0
+        self._allowance_judged_from = 0
         self._keys = EscrowKeys(
             bytes.fromhex(simulation.secrets["COORDINATOR_ID_SECRET"]),
             simulation.node.deployment.chain_id,
@@ -120,6 +126,7 @@ class Invariants:
         """Every invariant; Broken names the first that does not hold."""
         self._count += 1
         self._check_treasurys_transactions()
+        self._note_allowance_faults()
         version = self._data_version()
         if version != self._version:
             self._version = version
@@ -131,23 +138,37 @@ class Invariants:
             self._check_audit()
 
     def _data_version(self) -> int:
-        rows = self.rows("SELECT (SELECT count(*) FROM audit), (SELECT max(number) FROM cursors)")
+        rows = self.rows("SELECT (SELECT count(*) FROM audit), (SELECT sum(number) FROM cursors)")
         return hash(tuple(rows)) if rows else -1
 
     def _check_treasurys_transactions(self) -> None:
         """No transaction of the treasury's without a stored attempt, on chain or in the pool."""
-        s, chain = self._s, self._s.node.machine.chain
-        found = []
-        for block in chain.span(max(0, chain.head.number - 16), chain.head.number):
-            if block.hash in self._blocks_checked:
+        s, machine = self._s, self._s.node.machine
+        head = machine.chain.head.number
+        found = [tx for part in machine.pool.content(machine.nonce) for tx in part]
+        for block in machine.chain.span(max(0, head - _SETTLED_BLOCKS), head):
+            if block.hash not in self._blocks_checked:
+                self._blocks_checked.add(block.hash)
+                found += [mined.tx for mined in block.mined]
+        for tx in found:
+            if tx.sender != s.treasury.lower():
                 continue
-            self._blocks_checked.add(block.hash)
-            found += [m.tx.hash for m in block.mined if m.tx.sender == s.treasury.lower()]
-        for tx_hash in found:
-            if tx_hash in s.foreign:
+            if tx.hash in s.foreign:
+                self._allowance_shaken_until = head + _SETTLED_BLOCKS
                 continue
-            stored = self.rows("SELECT 1 FROM attempts WHERE hash = ?", tx_hash)
-            self._hold(stored != [], "no chain transaction without a stored attempt", tx_hash)
+            stored = self.rows("SELECT 1 FROM attempts WHERE hash = ?", tx.hash)
+            self._hold(stored != [], "no chain transaction without a stored attempt", tx.hash)
+
+    def _note_allowance_faults(self) -> None:
+        """Steps made while the allowance is taken away from behind may be refused for it."""
+        struck, head = self._s.faults.struck, self._s.node.height
+        count = struck["allowance_gone"] + struck["foreign_transaction"]
+        if count != self._allowance_struck:
+            self._allowance_struck = count
+            self._allowance_shaken_until = head + _SETTLED_BLOCKS
+        if head < self._allowance_shaken_until:
+            found = self.rows("SELECT coalesce(max(nonce), -1) + 1 FROM steps")
+            self._allowance_judged_from = found[0][0] if found else 0
 
     def _check_holds(self) -> None:
         rows = self.rows(
@@ -205,10 +226,10 @@ class Invariants:
 
     def _check_allowance(self) -> None:
         """Purchases never take each other's allowance."""
-        struck = self._s.faults.struck
-        if struck["allowance_gone"] or struck["foreign_transaction"]:
-            return
-        found = self.rows("SELECT purchase_id FROM steps WHERE revert_reason LIKE '%allowance%'")
+        found = self.rows(
+            "SELECT purchase_id FROM steps WHERE nonce >= ? AND revert_reason LIKE '%allowance%'",
+            self._allowance_judged_from,
+        )
         self._hold(not found, "no purchase takes another's allowance", found)
 
     def _check_books(self) -> None:
@@ -220,16 +241,20 @@ class Invariants:
         block = self._s.node.machine.chain.block(number)
         if block is None or block.hash != block_hash:
             return
-        if self._unread():
+        if self._unread(number):
             return
         self._cursor = found[0]
         self._check_journal(number)
         self._check_escrows(number)
         self._check_evidence(number)
 
-    def _unread(self) -> bool:
-        """Whether an endpoint left out logs that nobody could know of yet."""
-        return self._s.faults.struck["logs_left_out"] > 0
+    def _unread(self, number: int) -> bool:
+        """Whether an endpoint left a log out of a block up to ``number`` that is not final yet."""
+        found = self.rows("SELECT number FROM cursors WHERE name = 'final'")
+        final = found[0][0] if found else 0
+        left_out = {block_hash for block_hash, _ in self._s.faults.forgotten}
+        blocks = self._s.node.machine.chain.span(final + 1, number)
+        return any(block.hash in left_out for block in blocks)
 
     def _check_journal(self, number: int) -> None:
         accounts: dict[str, int] = defaultdict(int)

@@ -20,6 +20,7 @@ from coordinator.executor import sender, work
 from coordinator.ledger import chain_book, counters, purchases, rollback
 from coordinator.ledger import schema as t
 from coordinator.ledger import steps as step_book
+from coordinator.ledger.agreement import Agreement
 
 Planted = Callable[[ExitStack], None]
 
@@ -46,13 +47,13 @@ def _nonce_from_the_chain(stack: ExitStack) -> None:
     """The next nonce is the chain's count, whatever the database has given out."""
     real = step_book.StepBook.allocate
 
-    def allocate(self: Any, lease: Any, calls: Any, *, nonce_floor: int, now: int) -> Any:
+    def allocate(self: Any, lease: Any, calls: Any, *, nonce_floor: int, **terms: Any) -> Any:
         with self._database.write() as connection:
             taken = select(t.steps.c.id).where(t.steps.c.nonce >= nonce_floor)
             ids = list(connection.execute(taken).scalars())
             connection.execute(delete(t.attempts).where(t.attempts.c.step_id.in_(ids)))
             connection.execute(delete(t.steps).where(t.steps.c.id.in_(ids)))
-        return real(self, lease, calls, nonce_floor=nonce_floor, now=now)
+        return real(self, lease, calls, nonce_floor=nonce_floor, **terms)
 
     _replace(stack, step_book.StepBook, "allocate", allocate)
 
@@ -177,13 +178,15 @@ def _unknown_means_failed(stack: ExitStack) -> None:
 def _sent_before_stored(stack: ExitStack) -> None:
     """The bytes go out first and are written down afterwards."""
 
-    def sign_and_send(self: Any, lease: Any, steps: Sequence[Any]) -> None:
+    def sign_and_send(self: Any, lease: Any, steps: Sequence[Any], seen: Any) -> None:
         if not steps:
             return
         signed = [(s, self._chain.sign(s.call, nonce=s.nonce, fees=f)) for s, f in steps]
         self._send([attempt for _, attempt in signed])
         self._reach(sender.KillPoint.ATTEMPTS_SIGNED)
-        self._steps.store_attempts(lease, signed, fill=self._chain.fill(), now=self._clock())
+        self._steps.store_attempts(
+            lease, signed, fill=self._chain.fill(), chain_time=seen.head.at, now=self._clock()
+        )
 
     _replace(stack, sender.Sender, "_sign_and_send", sign_and_send)
 
@@ -236,6 +239,11 @@ def _fee_not_booked(stack: ExitStack) -> None:
     _replace(stack, chain_book, "make_entries", make_entries)
 
 
+def _read_once(stack: ExitStack) -> None:
+    """A block is final although nobody read it again: what an endpoint left out stays out."""
+    _replace(stack, chain_book, "compare", lambda *_: Agreement(False, frozenset()))
+
+
 BUGS: Final[dict[str, Planted]] = {
     "allowance-raced": _allowance_raced,
     "nonce-from-the-chain": _nonce_from_the_chain,
@@ -250,6 +258,7 @@ BUGS: Final[dict[str, Planted]] = {
     "limit-checked-against-spent-alone": _limit_checked_against_spent_alone,
     "evidence-not-taken-back": _evidence_not_taken_back,
     "fee-not-booked": _fee_not_booked,
+    "read-once": _read_once,
 }
 
 

@@ -15,6 +15,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Final
 
+from coordinator import ranges
 from coordinator.chain.abi import kernel_abi, token_abi
 from coordinator.chain.actp import STATES
 from coordinator.chain.simulated import SimulatedNode, genesis
@@ -40,6 +41,7 @@ STRANGER: Final = genesis.ACCOUNTS[8]
 FINALITY: Final = 6
 _UNAVAILABLE: Final = (ChainUnavailable, LedgerUnavailable, LeaseLost)
 _HEALING_ROUNDS: Final = 400
+_RANGES: Final = (ranges.RANGE_MAX, 3, 16)
 _DAY: Final = 86_400
 
 
@@ -159,13 +161,14 @@ class Simulation:
 
     @contextmanager
     def _seeded(self) -> Iterator[None]:
-        """Ids are random in the product; here they come from the seed."""
-        real = secrets.token_hex
+        """Ids are random in the product, and ranges long; here both come from the seed."""
+        real, most = secrets.token_hex, ranges.RANGE_MAX
         secrets.token_hex = lambda n=32: self.rng.getrandbits(8 * n).to_bytes(n, "big").hex()
+        ranges.RANGE_MAX = _RANGES[self.seed % len(_RANGES)]
         try:
             yield
         finally:
-            secrets.token_hex = real
+            secrets.token_hex, ranges.RANGE_MAX = real, most
 
     def _survive(self, act: Callable[[], None]) -> None:
         try:

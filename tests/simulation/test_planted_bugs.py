@@ -12,6 +12,8 @@ STEPS = 300
 UNSTORED = "no chain transaction without a stored attempt"
 STOPPED = "an executor or a caller was stopped"
 EVIDENCE = "evidence stands on the chain"
+STATE = "an escrow's state is the chain's"
+JOURNAL = "the journal equals the chain"
 # A seed that finds it soon, and the invariants by which it may be found. A change of the product
 # changes what a seed does, so the seeds after it are tried as well.
 FOUND_BY = {
@@ -24,10 +26,11 @@ FOUND_BY = {
     "posted-in-todays-window": (1, {"a hold stays in the window of its instant"}),
     "unknown-means-failed": (5, {"a hold ends at most once"}),
     "sent-before-stored": (9, {UNSTORED}),
-    "journal-not-rolled-back": (2, {"the journal equals the chain"}),
+    "journal-not-rolled-back": (2, {JOURNAL}),
     "limit-checked-against-spent-alone": (1, {"no admission exceeds a limit"}),
     "evidence-not-taken-back": (2, {EVIDENCE}),
     "fee-not-booked": (2, {"an escrow's journal equals the vault"}),
+    "read-once": (12, {STATE, JOURNAL, STOPPED}),
 }
 SEEDS = 30
 

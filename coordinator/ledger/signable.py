@@ -1,0 +1,100 @@
+"""Which calls may still be signed, read in the transaction that commits to them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Final
+
+from sqlalchemy import Connection, select
+
+from coordinator.domain.policy import Policy
+from coordinator.domain.purchase import Status
+from coordinator.domain.steps import Call, StepKind
+from coordinator.ledger import schema as t
+
+_p = t.purchases.c
+_SPENDING: Final = frozenset({StepKind.CREATE, StepKind.LINK})
+_PULLS: Final = frozenset({StepKind.LINK, StepKind.DISPUTE})
+_WAITING: Final = (Status.APPROVED.value, Status.CREATED.value)
+
+
+class Signable:
+    """Judges calls by the rows of one transaction, at one instant of both clocks.
+
+    ``chain_time`` is the latest block's: windows end by it. ``now`` is the ledger's: a purchase
+    waits by it.
+    """
+
+    def __init__(
+        self, connection: Connection, policy: Policy, *, chain_time: int, now: int
+    ) -> None:
+        self._connection = connection
+        self._policy = policy
+        self._chain_time = chain_time
+        self._now = now
+        self._paused = {
+            (row.scope_kind, row.scope_id) for row in connection.execute(select(t.pauses))
+        }
+        self._left_out: set[str | None] = set()
+
+    def of(self, calls: Iterable[Call]) -> list[Call]:
+        """Those of the calls that may be signed, in order; the others are for a later plan.
+
+        A create that is left out takes the creates behind it along, with their links: their
+        escrow ids were predicted with it before them. An approval goes with what needed it.
+        """
+        kept, shifted = [], False
+        for call in calls:
+            if call.kind is StepKind.CREATE and shifted:
+                self._left_out.add(call.escrow_id)
+            elif self.allows(call):
+                kept.append(call)
+            else:
+                shifted |= call.kind is StepKind.CREATE
+        if any(call.kind in _PULLS for call in kept):
+            return kept
+        return [call for call in kept if call.kind is not StepKind.APPROVE]
+
+    def allows(self, call: Call) -> bool:
+        """Whether this call may be signed; never the link of a create that was refused before."""
+        allowed = call.purchase_id is None or self._is_due(call, call.purchase_id)
+        if call.kind is StepKind.LINK and call.escrow_id in self._left_out:
+            return False
+        if call.kind is StepKind.CREATE and not allowed:
+            self._left_out.add(call.escrow_id)
+        return allowed
+
+    def _is_due(self, call: Call, purchase_id: str) -> bool:
+        purchase = self._connection.execute(
+            select(
+                _p.agent,
+                _p.provider_name,
+                _p.status,
+                _p.cancel_wanted,
+                _p.approved_at,
+                _p.created_at,
+            ).where(_p.id == purchase_id)
+        ).one()
+        if call.kind in _SPENDING:
+            stopped = self._policy.stops(purchase.agent, purchase.provider_name) & self._paused
+            waiting = purchase.status in _WAITING and not purchase.cancel_wanted
+            approved_at = purchase.approved_at or purchase.created_at
+            late = self._now > approved_at + self._policy.escrow.create_within
+            return waiting and not stopped and not (late and call.kind is StepKind.CREATE)
+        if call.kind is StepKind.SETTLE:
+            doubted = ("provider", purchase.provider_name) in self._paused
+            return not (doubted and self._is_early(call)) and self._is_uncontested(call)
+        return True
+
+    def _is_early(self, call: Call) -> bool:
+        e = t.escrows.c
+        query = select(e.window_ends).where(e.escrow_id == call.escrow_id)
+        window_ends = self._connection.execute(query).scalar()
+        return window_ends is None or self._chain_time <= window_ends
+
+    def _is_uncontested(self, call: Call) -> bool:
+        h = t.holds.c
+        bond = select(h.id).where(
+            h.purchase_id == call.purchase_id, h.kind == "bond", h.status == "held"
+        )
+        return call.contested or self._connection.execute(bond).first() is None

@@ -1,0 +1,76 @@
+"""What has a nonce and no bytes after a crash is signed only if it is still wanted."""
+
+from __future__ import annotations
+
+import pytest
+
+from coordinator import Usdc
+from coordinator.domain.ports import KillPoint
+from tests.chaos.evidence import check_lane, fundings, lane
+from tests.integration.stores import on_both
+from tests.integration.world import World
+
+pytestmark = on_both
+
+
+class Killed(BaseException):
+    """The process ends here."""
+
+
+def crash(world: World, point: KillPoint) -> None:
+    def die() -> None:
+        raise Killed
+
+    world.at(point, die)
+    with pytest.raises(Killed):
+        world.round()
+
+
+def test_what_got_a_nonce_before_a_crash_is_not_created_late(world: World) -> None:
+    world.fund("1.00")
+    asked, waiting = world.buy("25.00"), world.buy("2.00")
+    crash(world, KillPoint.STEPS_ALLOCATED)
+    hours = 2 * 3600
+    world.edit("UPDATE purchases SET approved_at = approved_at - ? WHERE id = ?", hours, asked.id)
+    world.restart()
+    world.go()
+    assert world.wiring.steps.of_purchase(asked.id) == []
+    purchase = world.get(asked)
+    assert purchase.status == "failed"
+    assert purchase.reason is not None and purchase.reason.code == "expired"
+    assert world.hold(asked) == ("voided", Usdc("0"))
+    assert fundings(world, asked) == 0
+    assert world.status(waiting) == "funded"
+    assert fundings(world, waiting) == 1
+    check_lane(world)
+    world.check_books()
+
+
+def test_what_got_a_nonce_before_a_crash_is_not_created_once_it_is_cancelled(
+    world: World,
+) -> None:
+    world.fund("1.00")
+    asked = world.buy("25.00")
+    crash(world, KillPoint.STEPS_ALLOCATED)
+    world.edit("UPDATE purchases SET cancel_wanted = 1 WHERE id = ?", asked.id)
+    world.restart()
+    world.go()
+    assert [kind for kind, *_ in lane(world)[-2:]] == ["fill", "fill"]
+    assert world.status(asked) == "cancelled"
+    assert fundings(world, asked) == 0
+    check_lane(world)
+    world.check_books()
+
+
+def test_bytes_that_were_stored_before_a_crash_are_sent_however_late(world: World) -> None:
+    """Somebody may have them already: only the chain can tell."""
+    world.fund("1.00")
+    asked = world.buy("25.00")
+    crash(world, KillPoint.ATTEMPTS_STORED)
+    world.pass_time(2 * 3600)
+    world.restart()
+    world.go()
+    assert world.status(asked) == "funded"
+    assert fundings(world, asked) == 1
+    check_lane(world)
+    world.check_books()

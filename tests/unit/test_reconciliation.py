@@ -1,0 +1,34 @@
+"""A comparison of all of history holds a bounded part of what it finds, and counts the rest."""
+
+from __future__ import annotations
+
+import tracemalloc
+
+from coordinator.domain.reconciliation import FOUND_MAX, Discrepancy, Rescan
+
+
+def found_in(part: int, count: int) -> list[Discrepancy]:
+    return [Discrepancy("entry_missing", f"{part}/{n} " + "x" * 100, "look") for n in range(count)]
+
+
+def test_memory_does_not_grow_with_what_a_comparison_finds() -> None:
+    rescan, peaks = Rescan(1, 0), []
+    tracemalloc.start()
+    try:
+        for part in range(20):
+            tracemalloc.reset_peak()
+            rescan = rescan.with_part(part + 1, 10, found_in(part, FOUND_MAX))
+            peaks.append(tracemalloc.get_traced_memory()[1])
+    finally:
+        tracemalloc.stop()
+    assert peaks[-1] < 1.1 * peaks[1]
+    assert len(rescan.found) == FOUND_MAX
+    assert (rescan.reached, rescan.events, rescan.more) == (20, 200, 19 * FOUND_MAX)
+
+
+def test_what_was_not_kept_is_told_with_its_count() -> None:
+    few = Rescan(7, 6).with_part(9, 1, found_in(0, 2))
+    assert [d.kind for d in few.differences()] == ["entry_missing"] * 2
+    *kept, rest = few.with_part(12, 1, found_in(1, FOUND_MAX)).differences()
+    assert len(kept) == FOUND_MAX
+    assert rest.detail == "2 more entries from block 7 on differ"
