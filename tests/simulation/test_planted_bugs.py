@@ -24,10 +24,10 @@ FOUND_BY = {
     "posted-in-todays-window": (1, {"a hold stays in the window of its instant"}),
     "unknown-means-failed": (5, {"a hold ends at most once"}),
     "sent-before-stored": (9, {UNSTORED}),
-    "journal-not-rolled-back": (2, {"the journal equals the chain"}),
+    "journal-not-rolled-back": (6, {"the journal equals the chain"}),
     "limit-checked-against-spent-alone": (1, {"no admission exceeds a limit"}),
-    "evidence-not-taken-back": (2, {EVIDENCE}),
-    "fee-not-booked": (2, {"an escrow's journal equals the vault"}),
+    "evidence-not-taken-back": (7, {EVIDENCE}),
+    "fee-not-booked": (1, {"an escrow's journal equals the vault"}),
 }
 SEEDS = 30
 
