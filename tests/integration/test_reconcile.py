@@ -176,8 +176,8 @@ def test_a_hold_posted_unlike_its_entries_is_named(world: World) -> None:
     world.edit("UPDATE holds SET posted = 20000000")
     found = world.discrepancies()
     assert ("posted_differs", "-5.00") in found
-    # Organisation and agent, each by day and in total.
-    assert found.count(("counter_differs", "5.00")) == 4
+    # Organisation, agent and provider, each by hour and in total; the organisation's limited day.
+    assert found.count(("counter_differs", "5.00")) == 7
 
 
 def test_explaining_closes_one_discrepancy_and_is_audited(world: World) -> None:

@@ -204,11 +204,10 @@ class Invariants:
         """Each counter is the sum of exactly the holds that charge it."""
         rows = self.rows(
             'SELECT c.scope_kind, c.scope_id, c."window", c.start, c.held, c.spent,'
-            " coalesce(sum(CASE WHEN h.status = 'held' THEN h.amount END), 0),"
-            " coalesce(sum(h.posted), 0) FROM counters c LEFT JOIN hold_charges x"
-            ' ON x.scope_kind = c.scope_kind AND x.scope_id = c.scope_id AND x."window" ='
-            ' c."window" AND x.start = c.start LEFT JOIN holds h ON h.id = x.hold_id'
-            ' GROUP BY c.scope_kind, c.scope_id, c."window", c.start'
+            " coalesce(s.held, 0), coalesce(s.spent, 0) FROM counters c LEFT JOIN"
+            " (SELECT e.value AS id, sum(CASE h.status WHEN 'held' THEN h.amount ELSE 0 END) AS"
+            " held, sum(h.posted) AS spent FROM holds h, json_each(h.charges) e GROUP BY 1) s"
+            " ON s.id = c.id"
         )
         for *key, held, spent, held_by, spent_by in rows:
             self._hold(
@@ -217,11 +216,12 @@ class Invariants:
                 (key, held, spent, held_by, spent_by),
             )
         charges = self.rows(
-            "SELECT h.purchase_id, h.placed_at, x.start FROM holds h JOIN hold_charges x"
-            " ON x.hold_id = h.id WHERE x.\"window\" = 'daily'"
+            'SELECT h.purchase_id, h.placed_at, x.start, x."window" FROM holds h JOIN hold_charges'
+            " x ON x.hold_id = h.id WHERE x.\"window\" <> 'total'"
         )
-        for purchase_id, placed_at, start in charges:
-            same = placed_at // _DAY == start // _DAY
+        for purchase_id, placed_at, start, window in charges:
+            seconds = {"hourly": 3600, "daily": _DAY}[window]
+            same = placed_at // seconds == start // seconds
             self._hold(same, "a hold stays in the window of its instant", purchase_id)
 
     def _check_allowance(self) -> None:

@@ -12,12 +12,13 @@ from sqlalchemy import Connection, delete, insert, select, update
 
 from coordinator.chain import evm
 from coordinator.domain.journal import EntryKind
-from coordinator.domain.limits import CounterKey, Scope, ScopeKind, Window, window_bounds
+from coordinator.domain.limits import CounterKey, Scope, ScopeKind
 from coordinator.domain.ports import Sent
 from coordinator.domain.steps import StepKind
 from coordinator.domain.usdc import ZERO
+from coordinator.domain.windows import Calendar, Window
 from coordinator.executor import sender, work
-from coordinator.ledger import chain_book, counters, purchases, rollback
+from coordinator.ledger import chain_book, counters, rollback
 from coordinator.ledger import schema as t
 from coordinator.ledger import steps as step_book
 from coordinator.ledger.agreement import Agreement
@@ -136,7 +137,7 @@ def _posted_in_todays_window(stack: ExitStack) -> None:
         keys = []
         for row in charges:
             window = Window(row.window)
-            start, _ = window_bounds(window, now, ZoneInfo("UTC"))
+            start, _ = Calendar(ZoneInfo("UTC")).bounds(window, now)
             keys.append(CounterKey(Scope(ScopeKind(row.scope_kind), row.scope_id), window, start))
         counters.move_hold(connection, purchase_id, keys, now)
         connection.execute(
@@ -208,20 +209,12 @@ def _journal_not_rolled_back(stack: ExitStack) -> None:
 
 def _limit_checked_against_spent_alone(stack: ExitStack) -> None:
     """What is held and not spent yet does not count."""
-    real = purchases.read_facts
+    real = counters.CounterSheet.usage
 
-    def read_facts(*arguments: Any, **terms: Any) -> Any:
-        facts = real(*arguments, **terms)
-        usage = facts.usage
+    def usage(self: Any, keys: Any) -> Any:
+        return {key: type(u)(ZERO, u.spent) for key, u in real(self, keys).items()}
 
-        def spent_only(keys: Any) -> Any:
-            return {key: type(u)(ZERO, u.spent) for key, u in usage(keys).items()}
-
-        return type(facts)(
-            facts.policy, facts.now, facts.minimum, spent_only, facts.paused, facts.funds
-        )
-
-    _replace(stack, purchases, "read_facts", read_facts)
+    _replace(stack, counters.CounterSheet, "usage", usage)
 
 
 def _evidence_not_taken_back(stack: ExitStack) -> None:
