@@ -169,7 +169,7 @@ def _alert_faults(policy: Policy) -> Iterator[Fault]:
         yield ("alerts", "thresholds"), "names a share twice"
     for number, url in enumerate(alerts.notify):
         # The URL is a secret: only its place is told.
-        if not _URL.match(url):
+        if not _URL.fullmatch(url):
             path = ("alerts", "notify", str(number))
             yield path, "is not a URL such as slack://… or mailto://…"
 

@@ -7,15 +7,12 @@ import re
 from collections.abc import Iterator, Mapping
 from copy import deepcopy
 from typing import Any, Final
-from urllib.parse import urlsplit
 
 from coordinator.domain.policy import Policy
 
 _BARE: Final = re.compile(r"[A-Za-z0-9_-]+", re.ASCII)
 # Of these the host is a server; of slack:// or tgram:// it may be a token.
-_HOSTED: Final = frozenset(
-    {"form", "forms", "http", "https", "json", "jsons", "mailto", "mailtos", "xml", "xmls"}
-)
+_SERVER: Final = re.compile(r"(?:form|http|json|xml)s?://[A-Za-z0-9.-]+(?=[/:?]|$)")
 
 
 def to_toml(policy: Policy) -> str:
@@ -47,14 +44,11 @@ def redacted(document: Mapping[str, Any]) -> dict[str, Any]:
 
 def redacted_url(url: str) -> str:
     """``https://host/…`` where the host is a server, ``slack://…`` where it may be a token."""
-    scheme, _, _ = url.partition("://")
-    try:
-        host = urlsplit(url).hostname
-    except ValueError:
-        host = None
-    if host is None or scheme.lower() not in _HOSTED:
-        return f"{scheme}://…"
-    return f"{scheme}://{host}/…"
+    server = _SERVER.match(url)
+    if server is not None and "@" not in url:
+        return f"{server[0]}/…"
+    scheme, mark, _ = url.partition("://")
+    return f"{scheme}://…" if mark else "…"
 
 
 def _table(path: tuple[str, ...], table: Mapping[str, Any]) -> Iterator[str]:
