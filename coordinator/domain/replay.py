@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from coordinator.domain.decision import Decision, Facts, decide
 from coordinator.domain.limits import UNUSED, CounterKey, Scope, Usage, counters_charged
-from coordinator.domain.purchase import Request, Status
+from coordinator.domain.purchase import Request, Status, rfc3339
 from coordinator.domain.reasons import Reason, ReasonCode
 from coordinator.domain.rules import Openings, Rules, Terms, nothing_opened
 from coordinator.domain.usdc import ZERO, Usdc
@@ -65,6 +65,22 @@ class Difference(NamedTuple):
     after: Status
     reason: Reason | None
 
+    def as_dict(self) -> dict[str, Any]:
+        asked = self.request
+        return {
+            "purchase_id": self.id,
+            "at": rfc3339(self.at),
+            "agent": asked.agent,
+            "provider": asked.provider,
+            "amount": str(asked.amount),
+            "category": asked.category,
+            "task": asked.task,
+            "session": asked.session,
+            "before": self.before.value,
+            "after": self.after.value,
+            "reason": self.reason.as_dict() if self.reason else None,
+        }
+
 
 @dataclass(frozen=True, slots=True)
 class Replay:
@@ -88,6 +104,17 @@ class Replay:
             "newly_allowed": found[Status.APPROVED],
             "newly_asked": found[Status.AWAITING_APPROVAL],
             "same": self.judged - len(self.differences),
+        }
+
+    def as_dict(self) -> dict[str, Any]:
+        """The command line's JSON, key for key; amounts are strings, times RFC 3339 in UTC."""
+        return {
+            "since": rfc3339(self.since),
+            "until": rfc3339(self.until),
+            "judged": self.judged,
+            "left_out": self.left_out,
+            **self.counts,
+            "differences": [difference.as_dict() for difference in self.differences],
         }
 
 
