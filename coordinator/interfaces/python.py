@@ -10,7 +10,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final
 
-from coordinator.config import environment, load_settings
+from coordinator.chain.networks import MINIMUM_AMOUNT
+from coordinator.config import environment, load_settings, read_policy
 from coordinator.domain.errors import (
     ConfigurationError,
     CoordinatorError,
@@ -25,6 +26,7 @@ from coordinator.domain.purchase import (
     Status,
 )
 from coordinator.domain.reconciliation import Reconciliation
+from coordinator.domain.replay import Replay
 from coordinator.domain.rules import Terms
 from coordinator.domain.usdc import ZERO, Usdc
 from coordinator.follower import Progress
@@ -35,6 +37,7 @@ from coordinator.ledger.approvals import PendingApproval
 from coordinator.ledger.backup import Backup
 from coordinator.ledger.notices import KeptNotice
 from coordinator.ledger.operations import Order
+from coordinator.ledger.past import replay_past
 from coordinator.reporting import GasReport, Report
 from coordinator.wiring import Wiring, wire
 
@@ -47,6 +50,7 @@ _UNTIL: Final = {
     "final": frozenset[Status](),
 }
 _POLL_SECONDS: Final = 0.1
+_DAYS_MAX: Final = 3650
 _ROUND_SECONDS: Final = 2
 
 
@@ -164,6 +168,23 @@ class Coordinator(BudgetApi):
         name, _ = w.policies.current().provider(provider or "")
         terms = Terms(agent, category, name, task, session)
         return w.limits.states(terms, now=w.clock())
+
+    def replay(self, policy: str | Path | Policy, *, days: int) -> Replay:
+        """What another policy would have said of the last ``days`` days (1 to 3650) of requests.
+
+        ``policy`` is a path or a Policy built in code; it is not applied, and nothing is written.
+        ConfigurationError lists every fault of it.
+        """
+        if type(days) is not int or not 1 <= days <= _DAYS_MAX:
+            raise InvalidRequest(f"days must be 1 to {_DAYS_MAX}")
+        w = self.wiring
+        return replay_past(
+            w.database,
+            read_policy(Path(policy) if isinstance(policy, str) else policy),
+            since=w.clock() - days * 86_400,
+            until=w.clock() + 1,
+            minimum=MINIMUM_AMOUNT,
+        )
 
     def approvals(self) -> Sequence[PendingApproval]:
         """Purchases that wait for people, oldest first."""

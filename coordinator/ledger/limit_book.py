@@ -9,6 +9,8 @@ from typing import NamedTuple
 
 from sqlalchemy import select
 
+from coordinator.domain.effective import Effective, effective_of_agent
+from coordinator.domain.errors import UnknownId
 from coordinator.domain.limits import (
     CounterKey,
     LimitState,
@@ -51,6 +53,20 @@ class LimitBook:
                 limits.append(auto)
             usage = partial(read_usage, connection)
             return check_limits(limits, usage, ZERO, now, rules.calendar)
+
+    def effective(
+        self, agent_id: str, *, now: int, task: str | None = None, session: str | None = None
+    ) -> Sequence[Effective]:
+        """Every limit that the agent can meet and where it comes from; UnknownId for no agent.
+
+        Of tasks and sessions the one named, as it was opened, or the policy's default.
+        """
+        with self._database.read() as connection:
+            rules = self._policies.rules(connection)
+            if agent_id not in rules.policy.agents:
+                raise UnknownId(f"there is no agent {agent_id[:60]!r} in the policy")
+            openings = partial(read_opening, connection)
+            return effective_of_agent(rules, agent_id, now, openings, task=task, session=session)
 
     def usage(self, counters: Iterable[CounterKey]) -> Mapping[CounterKey, Usage]:
         """What the counters hold; one that was never charged is missing."""

@@ -16,7 +16,7 @@ from coordinator.ledger import schema as t
 from coordinator.ledger.audit import AuditLog
 from coordinator.ledger.database import Database
 from coordinator.ledger.notices import forget_due, write_notices
-from coordinator.ledger.overlays import read_overlays
+from coordinator.ledger.overlays import list_overlays, read_overlays
 from coordinator.ledger.prepared import Prepared
 from coordinator.ledger.recount import recount
 
@@ -44,6 +44,11 @@ class PolicyBook:
         """The policy in force with its overlays; ConfigurationError when none was ever applied."""
         with self._database.read() as connection:
             return self.rules(connection)
+
+    def overlays(self) -> list[dict[str, Any]]:
+        """What is laid over the policy, each with author and reason, as JSON shows it."""
+        with self._database.read() as connection:
+            return [overlay.as_dict() for overlay in list_overlays(connection)]
 
     def any_applied(self) -> bool:
         """Whether any version was ever put in force."""

@@ -27,13 +27,15 @@ def recount(connection: Connection, before: Rules, after: Rules, now: int) -> No
     old, new = set(_counted(before)), set(_counted(after))
     joined = {said[-1] for said in new - old if said[0] == "member"}
     if joined:
-        charge_missing(connection, after, now, _holds().where(_agent().in_(sorted(joined))))
+        charge_missing(
+            connection, after, now, holds_with_terms().where(_agent().in_(sorted(joined)))
+        )
     limited = any(said[0] == "limit" for said in new - old)
     # A task without limits of its own any more has the default's.
     renamed = any(said[0] == "named" for said in new ^ old)
     if limited or renamed or before.policy.zone.key != after.policy.zone.key:
         since = min(after.calendar.counts_from(window, now) for window in _windows(after.policy))
-        charge_missing(connection, after, now, _holds().where(_h.placed_at >= since))
+        charge_missing(connection, after, now, holds_with_terms().where(_h.placed_at >= since))
 
 
 def recount_run(connection: Connection, rules: Rules, kind: str, name: str, now: int) -> None:
@@ -45,7 +47,7 @@ def recount_run(connection: Connection, rules: Rules, kind: str, name: str, now:
     if connection.execute(spent.limit(1)).first() is None:
         return
     for column in (bought, cost):
-        charge_missing(connection, rules, now, _holds().where(column == name))
+        charge_missing(connection, rules, now, holds_with_terms().where(column == name))
 
 
 def charge_missing(connection: Connection, rules: Rules, now: int, holds: Select[Any]) -> None:
@@ -77,7 +79,7 @@ def _wanted(row: Any, rules: Rules, now: int, openings: Openings) -> Iterator[Co
             yield CounterKey(scope, window, start)
 
 
-def _holds() -> Select[Any]:
+def holds_with_terms() -> Select[Any]:
     """Holds with their terms: a purchase's or a cost's."""
     return (
         select(

@@ -99,7 +99,7 @@ def test_every_command_of_the_design_is_there() -> None:
         *(f"approvals {name}" for name in ("list", "show", "approve", "reject")),
         *(f"audit {name}" for name in ("show", "verify", "export", "head")),
         *(f"wallet {name}" for name in ("new", "import", "list")),
-        *(f"policy {name}" for name in ("check", "show", "apply", "diff")),
+        *(f"policy {name}" for name in ("check", "show", "apply", "diff", "export", "replay")),
     }
     purchase = ("request", "show", "list", "wait", "cancel", "settle", "dispute", "receipt")
     wanted |= {f"purchase {name}" for name in purchase}

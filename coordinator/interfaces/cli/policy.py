@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,11 +16,13 @@ from coordinator.interfaces.cli.command import (
     command,
     mode,
     new_app,
+    note,
     opened,
     operator_name,
 )
 from coordinator.interfaces.cli.exits import ExitCode
 from coordinator.interfaces.cli.output import card, emit, heading, next_commands, say, table
+from coordinator.interfaces.cli.policy_card import sentence, show_effective, show_replay
 
 if TYPE_CHECKING:
     from coordinator.domain.policy import Policy
@@ -44,16 +47,32 @@ def check(file: File = None) -> None:
 
 
 @command(app, "show")
-def show() -> None:
-    """The policy in force."""
+def show(
+    agent: Annotated[
+        str | None, typer.Option(metavar="ID", help="The limits in force for one agent.")
+    ] = None,
+    task: Annotated[str | None, typer.Option(help="With --agent: on this task.")] = None,
+    session: Annotated[str | None, typer.Option(help="With --agent: in this session.")] = None,
+) -> None:
+    """The policy in force, or an agent's effective limits and where each comes from."""
+    from coordinator.domain.policy_export import redacted
+
     with opened(act=False) as coordinator, _book(coordinator) as book:
-        policy = book.current()
+        if agent is not None:
+            show_effective(coordinator, book, agent, task, session)
+            return
+        policy, overlays = book.current(), book.overlays()
+    shown = redacted(policy.document())
     if mode.json:
-        emit({"hash": policy.hash, "policy": policy.document()})
+        emit({"hash": policy.hash, "policy": shown, "overlays": overlays})
         return
     card("Policy in force", None, [("hash", policy.hash), ("holds", summary(policy))])
-    for path, value in flat(policy.document()).items():
+    for path, value in flat(shown).items():
         say(f"  {path} = {value}")
+    if overlays:
+        heading("Laid over it")
+    for overlay in overlays:
+        say(f"  {sentence(overlay)}")
 
 
 @command(app, "diff")
@@ -107,6 +126,62 @@ def apply(
     return ExitCode.OK
 
 
+@command(app, "export")
+def export(
+    output: Annotated[Path | None, typer.Option(help="A new file; default: stdout.")] = None,
+    merge: Annotated[
+        bool, typer.Option("--merged", help="Write what is laid over the policy into it.")
+    ] = False,
+) -> None:
+    """The policy in force as a file that `policy apply` takes, with what is laid over it.
+
+    Grants, allocations and disabled agents stand below it as comments: they stay in force beside
+    any file, and in the file too they would count twice. With --merged, for another database,
+    disabled agents and grants without an end are in it. A terminal gets no secret of [alerts].
+    """
+    import sys
+
+    from coordinator.domain.policy import Policy
+    from coordinator.domain.policy_export import redacted, to_toml
+    from coordinator.domain.policy_merge import merged
+    from coordinator.interfaces.cli.receipts import write_new
+
+    with opened(act=False) as coordinator, _book(coordinator) as book:
+        rules, overlays = book.current_rules(), book.overlays()
+        now = coordinator.wiring.clock()
+    policy, written = rules.policy, frozenset[str]()
+    if merge:
+        policy, written = merged(rules.policy, rules.overlays, now)
+    left = [o for o in overlays if o["id"] not in written and not (merge and o["window"] is None)]
+    if output is None and sys.stdout.isatty():
+        policy = Policy.from_dict(redacted(policy.document()))
+    if mode.json:
+        text = json.dumps({"policy": policy.document(), "overlays": left}, indent=2) + "\n"
+    else:
+        text = to_toml(policy) + _comments(left)
+    if output is None:
+        sys.stdout.write(text)
+    else:
+        write_new(output, [text.encode()])
+        note(f"the policy in force, {rules.policy.hash}, was written to {output}")
+
+
+@command(app, "replay")
+def replay(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="The policy to try.")],
+    days: Annotated[int, typer.Option(min=1, max=3650, help="How far back.")] = 30,
+) -> None:
+    """What another policy would have said of the last days' requests; nothing is changed.
+
+    Each is decided again in order. What was denied and is allowed, or is newly asked, counts in
+    full from then on. Pauses and balances are left out.
+    """
+    with opened(act=False) as coordinator:
+        coordinator.wiring.operations  # noqa: B018 - refuses a database of another treasury
+        found = coordinator.replay(file, days=days)
+    show_replay(found)
+
+
 @contextmanager
 def _book(coordinator: Coordinator) -> Iterator[PolicyBook]:
     # Wiring's own would put a changed file in force first.
@@ -158,8 +233,30 @@ def changed(old: Policy | None, new: Policy) -> list[tuple[str, str | None, str 
     after = flat(new.document())
     keys = sorted({*before, *after})
     return [
-        (key, before.get(key), after.get(key)) for key in keys if before.get(key) != after.get(key)
+        (key, *_shown(key, before.get(key), after.get(key)))
+        for key in keys
+        if before.get(key) != after.get(key)
     ]
+
+
+def _shown(key: str, old: str | None, new: str | None) -> tuple[str | None, str | None]:
+    """The two values, without the secrets of notification URLs."""
+    from coordinator.domain.policy_export import redacted_url
+
+    if key != "alerts.notify":
+        return old, new
+    urls = (", ".join(map(redacted_url, v.split(", "))) if v else v for v in (old, new))
+    before, after = urls
+    return before, f"{after} (changed)" if before == after else after
+
+
+def _comments(overlays: list[dict[str, Any]]) -> str:
+    from coordinator.domain.policy_export import comment
+
+    if not overlays:
+        return ""
+    heads = "Laid over this policy, and in force beside any file that is applied:"
+    return "\n" + "".join(map(comment, [heads, *map(sentence, overlays)]))
 
 
 def _show_changes(changes: list[tuple[str, str | None, str | None]]) -> None:

@@ -1,0 +1,115 @@
+"""What the ledger admits, against a model that adds everything up again each time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from itertools import count
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+
+from coordinator.domain.policy import Policy
+from coordinator.domain.purchase import Status
+from coordinator.domain.usdc import Usdc
+from coordinator.ledger.counters import end_hold
+from tests.integration.ledger.deciding import (
+    USDC,
+    Clock,
+    counters,
+    edit,
+    open_coordinator,
+    sums_of_holds,
+)
+from tests.integration.stores import Store
+from tests.limits_model import Entry, Granted, Model, Story, assert_agree, stories
+
+
+class Run:
+    """A story told to a coordinator on a database of its own, and to the model."""
+
+    def __init__(self, url: str, story: Story) -> None:
+        self.url = url
+        self.clock = Clock(story.start)
+        self.coordinator = open_coordinator(
+            url, Policy.from_dict(dict(story.document)), clock=self.clock
+        )
+        self.coordinator.wiring.treasury  # noqa: B018 - puts the policy in force
+        for number, granted in enumerate(story.grants):
+            insert_grant(url, number, granted)
+        self.model = Model(story.document, story.grants)
+        self.ids: list[str] = []
+
+    def ask(self, asked: Any, amount: int) -> None:
+        purchase = self.coordinator.agent(asked.agent).purchase(
+            provider=asked.provider,
+            amount=f"{amount}.00",
+            purpose="a paper",
+            category=asked.category,
+            task=asked.task,
+            session=asked.session,
+            wait=False,
+        )
+        checks = self.model.checks(asked, amount * USDC, self.clock.now)
+        assert_agree(purchase.limits, checks)
+        broken = any(state.broken for state in purchase.limits)
+        assert purchase.status is (Status.DENIED if broken else Status.APPROVED)
+        if not broken:
+            self.ids.append(purchase.id)
+            self.model.entries.append(Entry(self.clock.now, asked, amount * USDC))
+            self.model.assert_nothing_exceeds(self.model.entries[-1])
+
+    def end(self, number: int, spent: int) -> None:
+        """Post what was spent, by the books' own statement, or cancel."""
+        if number >= len(self.ids) or not self.model.entries[number].held:
+            return
+        entry, purchase_id, now = self.model.entries[number], self.ids[number], self.clock.now
+        if spent:
+            with self.coordinator.wiring.database.write() as connection:
+                amount = Usdc.from_base_units(spent)
+                end_hold(connection, purchase_id, "purchase", spent=amount, now=now)
+        else:
+            assert self.coordinator.agent(entry.asked.agent).cancel(purchase_id).done
+        entry.held, entry.spent = 0, spent
+
+
+def insert_grant(url: str, number: int, granted: Granted) -> None:
+    kind, _, name = granted.scope.partition(":")
+    columns = 'id, kind, scope_kind, scope_id, "window", amount, starts_at, ends_at, author, reason'
+    row = (f"ovl_{number}", "grant", kind, name, granted.window, granted.amount, granted.start)
+    values = (*row, granted.end, "olga", "a test")
+    marks = ", ".join("?" * len(values))
+    assert edit(url, f"INSERT INTO overlays ({columns}) VALUES ({marks})", *values) == 1
+
+
+@pytest.fixture
+def databases(store: Store) -> Callable[[], str]:
+    """A fresh database for each story."""
+    numbers = count()
+    return lambda: store.migrated(store.url(f"story_{next(numbers)}"))
+
+
+@settings(
+    max_examples=40,
+    deadline=None,
+    derandomize=True,
+    database=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
+@given(story=stories())
+def test_the_ledger_admits_what_the_naive_model_admits(
+    databases: Callable[[], str], story: Story
+) -> None:
+    url = databases()
+    run = Run(url, story)
+    with run.coordinator:
+        for action in story.actions:
+            run.clock.now = story.moved(run.clock.now, action, run.model.entries)
+            match action:
+                case ("ask", asked, amount):
+                    run.ask(asked, amount)
+                case ("post", number, amount):
+                    run.end(number, amount * USDC)
+                case ("void", number, _):
+                    run.end(number, 0)
+    assert counters(url) == sums_of_holds(url)
