@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Final
 
+from coordinator.domain.cost import CostDecision, CostRequest
 from coordinator.domain.decision import Decision
 from coordinator.domain.purchase import Request
 from coordinator.domain.usdc import Usdc
@@ -58,16 +59,25 @@ def decided(kind: str, request: Request, decision: Decision, now: int, **ids: st
     )
 
 
-def held(request: Request, now: int, **ids: str) -> Event:
-    """The hold of a purchase that was not denied."""
+def judged_cost(
+    kind: str, request: CostRequest, decision: CostDecision, now: int, **ids: str
+) -> Event:
+    """A ``decision`` or a ``check`` of a cost without an escrow: approved or denied."""
+    code = decision.reasons[0].code.value if decision.reasons else None
     return Event(
-        kind="hold",
+        kind=kind,
         at=now,
         agent=request.agent,
         amount=request.amount,
-        outcome="purchase",
+        outcome="denied" if decision.reasons else "approved",
+        reason=code,
         ids=ids,
     )
+
+
+def held(of: str, *, amount: Usdc, agent: str | None, now: int, **ids: str) -> Event:
+    """A hold of a purchase, a bond or a cost that is off_chain."""
+    return Event(kind="hold", at=now, agent=agent, amount=amount, outcome=of, ids=ids)
 
 
 def ended(of: str, *, held: Usdc, spent: Usdc, agent: str | None, now: int, **ids: str) -> Event:

@@ -8,7 +8,7 @@ from sqlalchemy import Connection, func, select
 
 from coordinator.domain.journal import EntryKind
 from coordinator.domain.notices import crossings
-from coordinator.domain.observed import Emit, Event, nobody_looks
+from coordinator.domain.observed import Emit, held, nobody_looks
 from coordinator.domain.purchase import Status
 from coordinator.domain.reasons import Reason
 from coordinator.domain.rules import Terms, nothing_opened
@@ -62,8 +62,9 @@ class BondBook:
                     counters=counters,
                     now=now,
                 )
-                ids = {"purchase_id": purchase_id}
-                events.append(Event(kind="hold", at=now, amount=bond, outcome="bond", ids=ids))
+                events.append(
+                    held("bond", amount=bond, agent=None, now=now, purchase_id=purchase_id)
+                )
                 marks = rules.policy.alerts.thresholds
                 write_notices(connection, crossings(states, bond, marks, now))
             self._audit.append(

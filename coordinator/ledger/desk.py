@@ -153,7 +153,7 @@ class Desk:
         self._database = database
         self._audit = audit
         self._policies = policies
-        self._emit = emit
+        self.emit = emit
         self._ids: dict[CounterKey, int] = {}
         self._mutex = threading.Lock()
         self._waiting: deque[_Ticket[Any]] = deque()
@@ -239,4 +239,4 @@ class Desk:
             self._ids.clear()
         self._ids.update(batch.sheet.made)
         for event in batch.events:
-            self._emit(event)
+            self.emit(event)

@@ -186,7 +186,9 @@ def _judged(batch: Batch, asked: Asked) -> Purchase:
     }
     batch.happened(decided("decision", request, decision, now, purchase_id=purchase_id))
     if decision.outcome is not Status.DENIED:
-        batch.happened(held(request, now, purchase_id=purchase_id))
+        agent, amount = request.agent, request.amount
+        hold = held("purchase", amount=amount, agent=agent, now=now, purchase_id=purchase_id)
+        batch.happened(hold)
     reason = decision.reason
     if decision.outcome is Status.DENIED and reason is not None:
         batch.tell([denied(request.agent, shown, request.amount, reason, now)])

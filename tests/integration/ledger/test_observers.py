@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from coordinator import Coordinator, Event, InvalidRequest
+from coordinator import Coordinator, Denied, Event, InvalidRequest
 from coordinator.domain.chain_events import EscrowState
 from coordinator.domain.notices import Notice, Severity
 from coordinator.domain.usdc import Usdc
@@ -104,6 +104,41 @@ def test_every_hold_that_ends_is_told(opener: Opener, seen: Seen, clock: Clock) 
     # Cancelled already.
     assert coordinator.cancel(gone[0].id, by="ada").done
     assert seen.nothing
+
+
+@on_both
+def test_costs_without_an_escrow_are_told_like_purchases(opener: Opener, seen: Seen) -> None:
+    coordinator = opener({"agents": {"ada": {"total_limit": "10"}}})
+    coordinator.observe(seen, ALL_BUT_ALERTS)
+    ada = coordinator.agent("ada")
+    assert not ada.check_hold("4").reasons
+    with ada.hold("4") as hold:
+        hold.post("3")
+    with pytest.raises(Denied), ada.hold("8"):
+        pass
+    ada.record("2")
+    events = seen.next(6)
+    assert [(e.kind, e.outcome, e.amount) for e in events] == [
+        ("check", "approved", Usdc("4")),
+        ("decision", "approved", Usdc("4")),
+        ("hold", "off_chain", Usdc("4")),
+        ("post", "off_chain", Usdc("3")),
+        ("decision", "denied", Usdc("8")),
+        ("post", "off_chain", Usdc("2")),
+    ]
+    assert events[4].reason == "total_limit"
+    assert {e.agent for e in events} == {"ada"}
+    assert events[1].ids == events[2].ids == events[3].ids
+
+
+def test_closing_a_session_tells_what_it_gives_back(opener: Opener, seen: Seen) -> None:
+    coordinator = opener({"sessions": {"default": {"total_limit": "100"}}})
+    session = coordinator.open_session("s1", agent="ada", by="olga")
+    bought = ask(coordinator.agent("ada"), "5.00", session="s1")
+    coordinator.observe(seen, ["void"])
+    session.close()
+    (void,) = seen.next()
+    assert (void.ids, void.amount) == ({"purchase_id": bought.id}, Usdc("5"))
 
 
 def test_alerts_of_every_process_are_told_and_only_those_from_now_on(
