@@ -16,6 +16,7 @@ if TYPE_CHECKING:
         InvalidRequest,
         LedgerUnavailable,
     )
+    from coordinator.domain.observed import Event
     from coordinator.domain.policy import Policy
     from coordinator.domain.purchase import Answer, Purchase, Status
     from coordinator.domain.reasons import Reason, ReasonCode
@@ -30,6 +31,7 @@ __all__ = [
     "Coordinator",
     "CoordinatorError",
     "Denied",
+    "Event",
     "IdempotencyConflict",
     "InvalidRequest",
     "LedgerUnavailable",
@@ -48,6 +50,7 @@ _HOMES = {
     "Coordinator": "interfaces.python",
     "CoordinatorError": "domain.errors",
     "Denied": "domain.errors",
+    "Event": "domain.observed",
     "IdempotencyConflict": "domain.errors",
     "InvalidRequest": "domain.errors",
     "LedgerUnavailable": "domain.errors",

@@ -13,6 +13,7 @@ from coordinator.domain.address import checksummed
 from coordinator.domain.decision import Decision, decide
 from coordinator.domain.errors import InvalidRequest
 from coordinator.domain.escrow_key import EscrowKeys
+from coordinator.domain.observed import Emit, decided, nobody_looks
 from coordinator.domain.policy import Policy
 from coordinator.domain.ports import Clock, KillPoint, Reach
 from coordinator.domain.purchase import (
@@ -53,6 +54,7 @@ class Treasury:
     clock: Clock
     reach: Reach
     wake: Callable[[], None]
+    emit: Emit = nobody_looks
 
     def request(self, request: Request, *, key: str | None = None) -> Purchase:
         """The purchase, decided and held in one transaction: denied, waiting, or approved.
@@ -80,9 +82,12 @@ class Treasury:
 
     def check(self, request: Request) -> Decision:
         """What ``request`` would decide at this moment; nothing is written or held."""
-        return self.purchases.judge_only(
-            request, minimum=self.minimum, treasury=self.address, now=self.clock(), judge=decide
+        now = self.clock()
+        decision = self.purchases.judge_only(
+            request, minimum=self.minimum, treasury=self.address, now=now, judge=decide
         )
+        self.emit(decided("check", request, decision, now))
+        return decision
 
     def approve(self, approval_id: str, *, approver: str) -> Answer:
         """Count the approver's yes; the last one needed sends the purchase on its way."""

@@ -28,6 +28,7 @@ from coordinator.config import Secrets, Settings, id_secret, read_policy
 from coordinator.domain.errors import ChainUnavailable, ConfigurationError, InvalidRequest
 from coordinator.domain.escrow_key import EscrowKeys, audit_key, secret_mark
 from coordinator.domain.notify_urls import whole_urls
+from coordinator.domain.observed import Emit, Event
 from coordinator.domain.policy import Policy
 from coordinator.domain.ports import Chain, Clock, KillPoint, Reach, Ticks
 from coordinator.domain.usdc import Usdc
@@ -117,6 +118,7 @@ class Wiring:
         self._rpc = rpc
         self._folder: tempfile.TemporaryDirectory[str] | None = None
         self._waiters: list[Callable[[], None]] = []
+        self._observers: list[Emit] = []
         self._notify_urls: tuple[str, list[str]] = ("", [])
         if self.network.simulated:
             from coordinator.chain.simulated.simulation import throwaway_secrets
@@ -305,7 +307,7 @@ class Wiring:
     @cached_property
     def purchases(self) -> PurchaseBook:
         return PurchaseBook(
-            self.database, self.audit, self.policies, self.desk, self.network.tx_url
+            self.database, self.audit, self.policies, self.desk, self.network.tx_url, self.emit
         )
 
     @cached_property
@@ -331,11 +333,13 @@ class Wiring:
 
     @cached_property
     def desk(self) -> Desk:
-        return Desk(self.database, self.audit, self.policies)
+        return Desk(self.database, self.audit, self.policies, self.emit)
 
     @cached_property
     def approvals(self) -> ApprovalBook:
-        return ApprovalBook(self.database, self.audit, self.policies, self.network.tx_url)
+        return ApprovalBook(
+            self.database, self.audit, self.policies, self.network.tx_url, self.emit
+        )
 
     @cached_property
     def notices(self) -> NoticeBook:
@@ -383,11 +387,12 @@ class Wiring:
             self.steps,
             treasury=self.signer.address,
             vault=self.deployment.vault,
+            emit=self.emit,
         )
 
     @cached_property
     def bonds(self) -> BondBook:
-        return BondBook(self.database, self.audit, self.policies)
+        return BondBook(self.database, self.audit, self.policies, self.emit)
 
     @cached_property
     def journal(self) -> JournalBook:
@@ -477,6 +482,7 @@ class Wiring:
             clock=self.clock,
             reach=self.reach,
             wake=self._wake,
+            emit=self.emit,
         )
 
     @cached_property
@@ -523,6 +529,15 @@ class Wiring:
     def on_change(self, told: Callable[[], None]) -> None:
         """Call ``told`` after every round of the executor in this process."""
         self._waiters.append(told)
+
+    def on_event(self, emit: Emit) -> None:
+        """Call ``emit`` with what this process decides, holds, posts and voids, after commits."""
+        self._observers.append(emit)
+
+    def emit(self, event: Event) -> None:
+        """Give the event to whoever observes; the port of everything that has events."""
+        for observer in self._observers:
+            observer(event)
 
     def close(self) -> None:
         """Stop the executor, let others act, and close the database."""

@@ -69,7 +69,7 @@ def _crossed(state: LimitState, threshold: int, amount: Usdc, now: int) -> Notic
     )
 
 
-def denied(agent: str, provider: str, amount: Usdc, reason: Reason, now: int) -> Notice:
+def denied(agent: str, provider: str | None, amount: Usdc, reason: Reason, now: int) -> Notice:
     """Who tried what, once an hour for each agent and code.
 
     Of agents that nobody registered one an hour is told, however many names they take.
@@ -82,8 +82,8 @@ def denied(agent: str, provider: str, amount: Usdc, reason: Reason, now: int) ->
         severity=Severity.WARNING,
         subject=f"agent:{agent}",
         message=(
-            f"{agent} asked to pay {provider} {amount} USDC and was denied ({reason.code}):"
-            f" {reason.message}"
+            f"{agent} asked to pay {f'{provider} ' if provider else ''}{amount} USDC and was denied"
+            f" ({reason.code}): {reason.message}"
         ),
     )
 
@@ -108,15 +108,10 @@ def approval_waits(
     )
 
 
-def limits_changed(what: str, by: str, reason: str, now: int) -> Notice:
-    """Somebody changed what may be spent; ``what`` names it: a policy's hash, a grant's id."""
+def limits_changed(key: str, subject: str, message: str, now: int) -> Notice:
+    """Somebody changed what may be spent: the policy, or what is laid over it."""
     return Notice(
-        key=f"limits_changed:{what}:{now}",
-        at=now,
-        kind="limits_changed",
-        severity=Severity.WARNING,
-        subject=what,
-        message=f"{by} changed what may be spent ({what}): {reason}",
+        f"limits_changed:{key}", now, "limits_changed", Severity.WARNING, subject, message
     )
 
 

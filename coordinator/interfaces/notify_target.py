@@ -109,5 +109,5 @@ def _notify_type(severity: Severity) -> Any:
 
 
 def _plain(text: str) -> str:
-    """The text with nothing that calls everybody in a room: agents choose some of its words."""
-    return text.replace("@", "@\u200b")
+    """The text with no link and nothing that calls people: agents choose some of its words."""
+    return text.replace("@", "@\u200b").replace("<", "(").replace("://", ":\u200b//")

@@ -18,6 +18,7 @@ from coordinator.domain.errors import (
     InvalidRequest,
 )
 from coordinator.domain.limits import LimitState
+from coordinator.domain.observed import KINDS
 from coordinator.domain.policy import Policy
 from coordinator.domain.purchase import (
     ESCROWED,
@@ -33,6 +34,7 @@ from coordinator.follower import Progress
 from coordinator.interfaces.agent import Agent
 from coordinator.interfaces.budget_api import BudgetApi
 from coordinator.interfaces.notify import Delivery
+from coordinator.interfaces.observers import Callback, Observers
 from coordinator.ledger.approvals import PendingApproval
 from coordinator.ledger.backup import Backup
 from coordinator.ledger.notices import KeptNotice
@@ -67,6 +69,7 @@ class Coordinator(BudgetApi):
         self._changed = threading.Condition()
         self._starting = threading.Lock()
         self._delivery: Delivery | None = None
+        self._observers: Observers | None = None
         wiring.on_change(self._tell)
 
     @classmethod
@@ -107,6 +110,8 @@ class Coordinator(BudgetApi):
 
     def close(self) -> None:
         """Stop acting and close the database; what is open goes on at the next start."""
+        if self._observers is not None:
+            self._observers.stop()
         if self._delivery is not None:
             self._delivery.stop()
         self.wiring.close()
@@ -353,6 +358,26 @@ class Coordinator(BudgetApi):
     ) -> Sequence[KeptNotice]:
         """What people were told at ``since`` or later, newest first, and how far it got."""
         return self.wiring.notices.list(since=_second(since), kind=kind, limit=limit)
+
+    def observe(self, callback: Callback, events: Iterable[str] = KINDS) -> None:
+        """Call back with each Event of these kinds from now on, after its commit, in order.
+
+        In a thread of its own: it can neither change nor delay a decision. What it raises is
+        logged once a kind. One that is too slow loses what comes while 10,000 wait; how many, is
+        ``observers_dropped``. Decisions, checks, holds, posts and voids are this process's own,
+        alerts those of every process.
+        """
+        with self._starting:
+            if self._observers is None:
+                notices = self.wiring.notices
+                self._observers = Observers(notices.after, notices.last_seq)
+                self.wiring.on_event(self._observers.put)
+        self._observers.add(callback, events)
+
+    @property
+    def observers_dropped(self) -> int:
+        """How many events observers have not been told because they were too slow."""
+        return self._observers.dropped if self._observers is not None else 0
 
     def start(self) -> None:
         """Check the endpoint and start the executor, unless this process only decides."""

@@ -12,6 +12,7 @@ from coordinator.domain.allocation import Member, emergency
 from coordinator.domain.errors import InvalidRequest
 from coordinator.domain.increase import Increase
 from coordinator.domain.limits import CounterKey, Limit, Scope, ScopeKind, Usage
+from coordinator.domain.notices import limits_changed
 from coordinator.domain.policy_tables import Pool
 from coordinator.domain.rules import Rules
 from coordinator.domain.usdc import ZERO, Usdc
@@ -175,6 +176,8 @@ def _apply(
     recount(batch.connection, before, batch.rules, now)
     batch.forget()
     said = {agent: share.base_units for agent, share in shares.items()}
+    text = f"{by} shared pool {pool_name} out anew: {reason}"
+    batch.tell([limits_changed(f"shared:{pool_name}:{now}", f"pool:{pool_name}", text, now)])
     batch.say(now, "pool_shared", pool_name, by=by, reason=reason, window=window.value, shares=said)
 
 

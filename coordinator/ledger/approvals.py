@@ -12,6 +12,7 @@ from sqlalchemy import Connection, delete, func, insert, select, update
 from coordinator.domain.decision import Decision, Facts
 from coordinator.domain.errors import UnknownId
 from coordinator.domain.notices import crossings
+from coordinator.domain.observed import Emit, nobody_looks
 from coordinator.domain.policy import Policy
 from coordinator.domain.purchase import Answer, Purchase, Request, Status, identifier
 from coordinator.domain.reasons import Reason, ReasonCode
@@ -23,6 +24,7 @@ from coordinator.ledger.database import Database
 from coordinator.ledger.facts import read_facts
 from coordinator.ledger.moves import due, end_unsigned, expire, move
 from coordinator.ledger.notices import write_notices
+from coordinator.ledger.observing import write_and_tell
 from coordinator.ledger.policies import PolicyBook
 from coordinator.ledger.reading import TxUrl, decision_row, load_purchase, load_purchases
 
@@ -57,12 +59,18 @@ class ApprovalBook:
     """Approvals of purchases above their agent's threshold."""
 
     def __init__(
-        self, database: Database, audit: AuditLog, policies: PolicyBook, tx_url: TxUrl
+        self,
+        database: Database,
+        audit: AuditLog,
+        policies: PolicyBook,
+        tx_url: TxUrl,
+        emit: Emit = nobody_looks,
     ) -> None:
         self._database = database
         self._audit = audit
         self._policies = policies
         self._tx_url = tx_url
+        self._emit = emit
 
     def approve(
         self,
@@ -79,8 +87,8 @@ class ApprovalBook:
         Not done, with the reason and nothing changed, when the person may not decide, it is too
         late, or it does not fit any more.
         """
-        with self._database.write() as connection:
-            expire(connection, self._audit, self._tx_url, now)
+        with write_and_tell(self._database, self._emit) as (connection, events):
+            events.extend(expire(connection, self._audit, self._tx_url, now))
             approval, purchase = self._approval(connection, approval_id)
             rules = self._policies.rules(connection)
             policy = rules.policy
@@ -118,15 +126,16 @@ class ApprovalBook:
 
     def reject(self, approval_id: str, approver: Approver, *, reason: str, now: int) -> Answer:
         """End it by one person's no; the hold is voided."""
-        with self._database.write() as connection:
-            expire(connection, self._audit, self._tx_url, now)
+        with write_and_tell(self._database, self._emit) as (connection, events):
+            events.extend(expire(connection, self._audit, self._tx_url, now))
             _, purchase = self._approval(connection, approval_id)
             refusal = may_not_decide(self._policies.in_force(connection), purchase, approver)
             if refusal is not None:
                 return Answer(False, purchase, refusal)
             self._decide(connection, approval_id, purchase, approver, "rejected", reason, now)
             why = Reason(ReasonCode.REJECTED, f"{approver.name} rejected it: {reason}")
-            end_unsigned(connection, self._audit, purchase, Status.REJECTED, why, now)
+            voided = end_unsigned(connection, self._audit, purchase, Status.REJECTED, why, now)
+            events.append(voided)
             return Answer(True, self._load(connection, purchase.id))
 
     def expire_due(self, now: int) -> None:
@@ -134,8 +143,8 @@ class ApprovalBook:
         with self._database.read() as connection:
             overdue = connection.execute(due(now).limit(1)).first()
         if overdue is not None:
-            with self._database.write() as connection:
-                expire(connection, self._audit, self._tx_url, now)
+            with write_and_tell(self._database, self._emit) as (connection, events):
+                events.extend(expire(connection, self._audit, self._tx_url, now))
 
     def pending(self, now: int) -> Sequence[PendingApproval]:
         """Every purchase that waits for people and has not expired, oldest first."""

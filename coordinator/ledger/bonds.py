@@ -8,6 +8,7 @@ from sqlalchemy import Connection, func, select
 
 from coordinator.domain.journal import EntryKind
 from coordinator.domain.notices import crossings
+from coordinator.domain.observed import Emit, held, nobody_looks
 from coordinator.domain.purchase import Status
 from coordinator.domain.reasons import Reason
 from coordinator.domain.rules import Terms, nothing_opened
@@ -18,6 +19,7 @@ from coordinator.ledger.audit import AuditLog
 from coordinator.ledger.counters import place_hold, read_usage
 from coordinator.ledger.database import Database
 from coordinator.ledger.notices import write_notices
+from coordinator.ledger.observing import write_and_tell
 from coordinator.ledger.policies import PolicyBook
 
 _p = t.purchases.c
@@ -27,14 +29,21 @@ _e = t.escrows.c
 class BondBook:
     """Holds of dispute bonds."""
 
-    def __init__(self, database: Database, audit: AuditLog, policies: PolicyBook) -> None:
+    def __init__(
+        self,
+        database: Database,
+        audit: AuditLog,
+        policies: PolicyBook,
+        emit: Emit = nobody_looks,
+    ) -> None:
         self._database = database
         self._audit = audit
         self._policies = policies
+        self._emit = emit
 
     def hold(self, purchase_id: str, bond: Usdc, *, by: str, why: str, now: int) -> Reason | None:
         """Hold a dispute's bond against the organisation; a reason when it does not fit."""
-        with self._database.write() as connection:
+        with write_and_tell(self._database, self._emit) as (connection, events):
             rules = self._policies.rules(connection)
             usage = partial(read_usage, connection)
             states, counters = rules.states(Terms(), bond, now, usage, nothing_opened)
@@ -52,6 +61,9 @@ class BondBook:
                     amount=bond,
                     counters=counters,
                     now=now,
+                )
+                events.append(
+                    held("bond", amount=bond, agent=None, now=now, purchase_id=purchase_id)
                 )
                 marks = rules.policy.alerts.thresholds
                 write_notices(connection, crossings(states, bond, marks, now))

@@ -19,6 +19,7 @@ from coordinator.domain.chain_events import (
 )
 from coordinator.domain.errors import ImpossibleState
 from coordinator.domain.journal import TREASURY, Entry, EntryKind, KnownEscrow, make_entries
+from coordinator.domain.observed import Emit, ended, nobody_looks
 from coordinator.domain.planning import OpenPurchase, OwnEscrow
 from coordinator.domain.purchase import FINAL, Status
 from coordinator.domain.usdc import ZERO, Usdc
@@ -30,6 +31,7 @@ from coordinator.ledger.counters import end_hold
 from coordinator.ledger.database import Database
 from coordinator.ledger.following import apply_event
 from coordinator.ledger.journal_proof import block_digests
+from coordinator.ledger.observing import write_and_tell
 from coordinator.ledger.pausing import pause_everything
 from coordinator.ledger.policies import PolicyBook
 from coordinator.ledger.reading import sums_of_escrows
@@ -70,6 +72,7 @@ class ChainBook:
         *,
         treasury: str,
         vault: str,
+        emit: Emit = nobody_looks,
     ) -> None:
         self._database = database
         self._audit = audit
@@ -77,6 +80,7 @@ class ChainBook:
         self._steps = steps
         self._treasury = treasury
         self._vault = vault
+        self._emit = emit
 
     def cursor(self) -> Block | None:
         """The last block whose events are in the books; None before the opening."""
@@ -197,7 +201,7 @@ class ChainBook:
     def end_holds(self, final_number: int, *, now: int) -> int:
         """Post or void the holds of purchases whose ending is at or below ``final_number``."""
         due = (
-            select(t.holds.c.kind, t.holds.c.purchase_id)
+            select(t.holds.c.kind, t.holds.c.purchase_id, t.holds.c.amount, _p.agent)
             .join(t.purchases, _p.id == t.holds.c.purchase_id)
             .where(
                 t.holds.c.status == "held",
@@ -209,7 +213,7 @@ class ChainBook:
         with self._database.read() as connection:
             if connection.execute(due.limit(1)).first() is None:
                 return 0
-        with self._database.write() as connection:
+        with write_and_tell(self._database, self._emit) as (connection, events):
             rows = connection.execute(due).all()
             for row in rows:
                 spent = (
@@ -226,6 +230,9 @@ class ChainBook:
                     kind=row.kind,
                     amount=spent.base_units,
                 )
+                held = Usdc.from_base_units(row.amount)
+                end = {"held": held, "spent": spent, "agent": row.agent, "now": now}
+                events.append(ended(row.kind, **end, purchase_id=row.purchase_id))
             return len(rows)
 
     def open_purchases(self) -> list[OpenPurchase]:

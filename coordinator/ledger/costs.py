@@ -32,7 +32,8 @@ from coordinator.domain.cost import (
 from coordinator.domain.decision import Facts
 from coordinator.domain.errors import UnknownId
 from coordinator.domain.limits import Usage
-from coordinator.domain.notices import Notice, Severity
+from coordinator.domain.notices import Notice, Severity, denied
+from coordinator.domain.observed import ended, held, judged_cost
 from coordinator.domain.usdc import ZERO, Usdc
 from coordinator.ledger import schema as t
 from coordinator.ledger.database import Database
@@ -106,7 +107,9 @@ class CostBook:
         """What ``hold`` would decide; nothing is written."""
         with self._database.read() as connection:
             rules = self._policies.rules(connection)
-            return judge_cost(request, read_facts(connection, rules, ZERO, "", now))
+            decision = judge_cost(request, read_facts(connection, rules, ZERO, "", now))
+        self._desk.emit(judged_cost("check", request, decision, now))
+        return decision
 
     def get(self, cost_id: str) -> Cost:
         """The cost; UnknownId when there is none."""
@@ -153,7 +156,7 @@ def void_held(batch: Batch, condition: Any, now: int) -> Sequence[str]:
     """Void every held cost under the condition, in the caller's transaction; their ids."""
     rows = batch.connection.execute(_FOUND.where(_h.status == "held", condition)).all()
     for row in rows:
-        _finish(batch, row.id, row.charges, row.amount, CostStatus.VOIDED, ZERO, now)
+        _finish(batch, row.id, row.agent, row.charges, row.amount, CostStatus.VOIDED, ZERO, now)
     return [row.id for row in rows]
 
 
@@ -173,8 +176,13 @@ def _hold(request: CostRequest, lasts_seconds: int, now: int, batch: Batch) -> C
     status = CostStatus.DENIED if decision.reasons else CostStatus.HELD
     expires_at = now + lasts_seconds
     cost = _new(request, decision, status, now, expires_at)
+    batch.happened(judged_cost("decision", request, decision, now, cost_id=cost.id))
+    agent, amount = request.agent, request.amount
     if status is CostStatus.HELD:
-        _insert(batch, cost, decision, held=request.amount, spent=ZERO)
+        _insert(batch, cost, decision, held=amount, spent=ZERO)
+        batch.happened(held("off_chain", amount=amount, agent=agent, now=now, cost_id=cost.id))
+    else:
+        batch.tell([denied(agent, request.provider, amount, decision.reasons[0], now)])
     _say(batch, now, f"cost_{status}", cost)
     return cost
 
@@ -182,7 +190,12 @@ def _hold(request: CostRequest, lasts_seconds: int, now: int, batch: Batch) -> C
 def _record(request: CostRequest, now: int, batch: Batch) -> Cost:
     decision = cost_counters(request, _facts(batch, now))
     cost = _new(request, decision, CostStatus.POSTED, now, None)
-    _insert(batch, cost, decision, held=ZERO, spent=request.amount)
+    amount = request.amount
+    _insert(batch, cost, decision, held=ZERO, spent=amount)
+    agent = request.agent
+    batch.happened(
+        ended("off_chain", held=ZERO, spent=amount, agent=agent, now=now, cost_id=cost.id)
+    )
     _say(batch, now, "cost_recorded", cost)
     return cost
 
@@ -264,12 +277,23 @@ def _end(cost_id: str, status: CostStatus, actual: Usdc, now: int, batch: Batch)
     cost, charges = _read(batch.connection, cost_id)
     if cost.status is not CostStatus.HELD:
         return cost
-    _finish(batch, cost_id, charges, cost.amount.base_units, status, actual, now)
+    if actual > cost.amount:
+        limits = cost_counters(cost.request, _facts(batch, cost.created_at)).limits
+        batch.tell_crossings(limits, actual - cost.amount, now)
+    agent, amount = cost.request.agent, cost.amount.base_units
+    _finish(batch, cost_id, agent, charges, amount, status, actual, now)
     return replace(cost, status=status, posted=actual)
 
 
 def _finish(
-    batch: Batch, cost_id: str, charges: str, held: int, status: CostStatus, actual: Usdc, now: int
+    batch: Batch,
+    cost_id: str,
+    agent: str,
+    charges: str,
+    held: int,
+    status: CostStatus,
+    actual: Usdc,
+    now: int,
 ) -> None:
     batch.sheet.change(json.loads(charges), held=-held, spent=actual.base_units)
     values = {
@@ -280,6 +304,10 @@ def _finish(
     }
     _END.each(batch.connection, [values])
     batch.say(now, f"cost_{status}", cost_id, held=held, posted=actual.base_units)
+    amount = Usdc.from_base_units(held)
+    batch.happened(
+        ended("off_chain", held=amount, spent=actual, agent=agent, now=now, cost_id=cost_id)
+    )
 
 
 def _post_abandoned(now: int, batch: Batch) -> int:
@@ -287,7 +315,7 @@ def _post_abandoned(now: int, batch: Batch) -> int:
     rows = batch.connection.execute(_DUE, {"now_": now}).all()
     for row in rows:
         amount = Usdc.from_base_units(row.amount)
-        _finish(batch, row.id, row.charges, row.amount, CostStatus.POSTED, amount, now)
+        _finish(batch, row.id, row.agent, row.charges, row.amount, CostStatus.POSTED, amount, now)
     batch.tell(_abandoned(row, now) for row in rows)
     return len(rows)
 

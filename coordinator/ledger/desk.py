@@ -13,6 +13,7 @@ from sqlalchemy import Connection
 from coordinator.domain.errors import CommitUnknown, LedgerUnavailable
 from coordinator.domain.limits import CounterKey, LimitState
 from coordinator.domain.notices import Notice, crossings
+from coordinator.domain.observed import Emit, Event, nobody_looks
 from coordinator.domain.rules import Opening, Rules
 from coordinator.domain.usdc import Usdc
 from coordinator.ledger.audit import AuditLog, Said
@@ -58,6 +59,7 @@ class Batch:
         self._dependent: dict[Prepared, list[Mapping[str, Any]]] = {}
         self._said: list[Said] = []
         self._notices: list[Notice] = []
+        self.events: list[Event] = []
         self._openings: dict[tuple[str, str], Opening | None] = {}
 
     @cached_property
@@ -95,6 +97,10 @@ class Batch:
     def tell_crossings(self, limits: Iterable[LimitState], amount: Usdc, now: int) -> None:
         """Have people told of each threshold of ``limits`` that ``amount`` more reaches."""
         self.tell(crossings(limits, amount, self.rules.policy.alerts.thresholds, now))
+
+    def happened(self, *events: Event) -> None:
+        """Have observers told, after the commit."""
+        self.events += events
 
     def flush(self) -> None:
         """Write what was gathered; what is read afterwards sees it."""
@@ -137,10 +143,17 @@ class Desk:
     transaction is undone and every piece of it runs alone.
     """
 
-    def __init__(self, database: Database, audit: AuditLog, policies: PolicyBook) -> None:
+    def __init__(
+        self,
+        database: Database,
+        audit: AuditLog,
+        policies: PolicyBook,
+        emit: Emit = nobody_looks,
+    ) -> None:
         self._database = database
         self._audit = audit
         self._policies = policies
+        self.emit = emit
         self._ids: dict[CounterKey, int] = {}
         self._mutex = threading.Lock()
         self._waiting: deque[_Ticket[Any]] = deque()
@@ -225,3 +238,5 @@ class Desk:
         if len(self._ids) > _IDS_MAX:
             self._ids.clear()
         self._ids.update(batch.sheet.made)
+        for event in batch.events:
+            self.emit(event)

@@ -21,7 +21,7 @@ from coordinator.domain.increase import (
     raised,
 )
 from coordinator.domain.limits import Scope, ScopeKind
-from coordinator.domain.notices import Notice, Severity
+from coordinator.domain.notices import Notice, Severity, limits_changed
 from coordinator.domain.reasons import Reason, ReasonCode
 from coordinator.domain.usdc import Usdc
 from coordinator.domain.windows import Window
@@ -294,24 +294,15 @@ def _waiting(asked: Increase) -> Notice:
     return Notice(
         key=f"waiting:{asked.id}",
         at=asked.created_at,
-        kind="approval_waiting",
+        kind="approval_waits",
         severity=Severity.WARNING,
         subject=asked.id,
         message=(
-            f"{asked.agent} asks for {asked.amount} USDC more {asked.window.words} of"
-            f" {asked.scope}: {asked.why}"
+            f"{asked.agent} asks for {asked.amount} USDC more {asked.window.words} of {asked.scope}"
         ),
     )
 
 
 def _granted(increase: Increase, amount: Usdc, author: str, now: int) -> Notice:
-    return Notice(
-        key=f"granted:{increase.id}",
-        at=now,
-        kind="limit_changed",
-        severity=Severity.INFO,
-        subject=str(increase.scope),
-        message=(
-            f"{increase.scope} has {amount} USDC more {increase.window.words}, granted by {author}"
-        ),
-    )
+    text = f"{increase.scope} has {amount} USDC more {increase.window.words}, granted by {author}"
+    return limits_changed(f"granted:{increase.id}", str(increase.scope), text, now)

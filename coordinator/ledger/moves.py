@@ -7,6 +7,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Select, select, update
 
+from coordinator.domain.observed import Event, ended
 from coordinator.domain.purchase import Purchase, Status, check_move
 from coordinator.domain.reasons import Reason, ReasonCode
 from coordinator.domain.usdc import ZERO
@@ -64,19 +65,23 @@ def end_unsigned(
     status: Status,
     why: Reason,
     now: int,
-) -> None:
-    """End a purchase that nothing was signed for; its hold is voided."""
+) -> Event:
+    """End a purchase that nothing was signed for; its hold is voided, which observers are told."""
     end_hold(connection, purchase.id, "purchase", spent=ZERO, now=now)
     move(connection, audit, purchase, status, now, reason=why)
+    amount, agent = purchase.amount, purchase.agent
+    return ended("purchase", held=amount, spent=ZERO, agent=agent, now=now, purchase_id=purchase.id)
 
 
-def expire(connection: Connection, audit: AuditLog, tx_url: TxUrl, now: int) -> None:
-    """Expire every approval whose time is over: at ``expires_at`` it is."""
+def expire(connection: Connection, audit: AuditLog, tx_url: TxUrl, now: int) -> list[Event]:
+    """Expire every approval whose time is over: at ``expires_at`` it is; the holds voided."""
+    voided = []
     for row in connection.execute(due(now)).all():
         purchase = load_purchase(connection, tx_url, row.purchase_id)
         assert purchase is not None
         why = Reason(ReasonCode.EXPIRED, "nobody approved it in time")
-        end_unsigned(connection, audit, purchase, Status.EXPIRED, why, now)
+        voided.append(end_unsigned(connection, audit, purchase, Status.EXPIRED, why, now))
+    return voided
 
 
 def due(now: int) -> Select[Any]:

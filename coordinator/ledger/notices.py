@@ -9,6 +9,7 @@ from typing import Any, Final
 from sqlalchemy import Connection, select, text, update
 
 from coordinator.domain.notices import OVER, Notice, Severity
+from coordinator.domain.observed import Event
 from coordinator.ledger import schema as t
 from coordinator.ledger.database import Database
 from coordinator.ledger.prepared import Prepared
@@ -133,16 +134,21 @@ class NoticeBook:
             _tried(connection, seq, due_at=due_at, fault=fault)
         return due_at is not None
 
+    def after(self, seq: int) -> Sequence[tuple[int, Event]]:
+        """The alerts above a number, oldest first, each with its number."""
+        query = select(t.notices).where(_n.seq > seq).order_by(_n.seq).limit(100)
+        with self._database.read() as connection:
+            return [(row.seq, _event(_kept(row))) for row in connection.execute(query)]
+
     def list(
         self,
         *,
         since: int | None = None,
         kind: str | None = None,
-        after: int = 0,
         limit: int = 100,
     ) -> Sequence[KeptNotice]:
-        """Notices told at ``since`` or later, newest first, with a ``seq`` above ``after``."""
-        query = select(t.notices).where(_n.seq > after).order_by(_n.seq.desc()).limit(limit)
+        """Notices told at ``since`` or later, newest first."""
+        query = select(t.notices).order_by(_n.seq.desc()).limit(limit)
         if since is not None:
             query = query.where(_n.at >= since)
         if kind is not None:
@@ -170,3 +176,9 @@ def _tried(connection: Connection, seq: int, **values: Any) -> None:
 def _kept(row: Any) -> KeptNotice:
     notice = Notice(row.key, row.at, row.kind, Severity(row.severity), row.subject, row.message)
     return KeptNotice(row.seq, notice, row.tries, row.due_at, row.delivered_at, row.fault)
+
+
+def _event(kept: KeptNotice) -> Event:
+    notice = kept.notice
+    ids = {"notice": str(kept.seq), "subject": notice.subject}
+    return Event(kind="alert", at=notice.at, outcome=notice.kind, reason=notice.message, ids=ids)

@@ -7,7 +7,7 @@ from functools import partial
 
 from coordinator.domain.errors import InvalidRequest, UnknownId
 from coordinator.domain.limits import Scope, ScopeKind
-from coordinator.domain.notices import Notice, Severity
+from coordinator.domain.notices import limits_changed
 from coordinator.ledger.database import Database
 from coordinator.ledger.desk import Batch, Desk
 from coordinator.ledger.overlays import Overlay, insert_overlay, list_overlays
@@ -55,7 +55,10 @@ def _set_enabled(agent: str, enabled: bool, by: str, reason: str, now: int, batc
         reason=reason,
         starts_at=now,
     )
-    batch.say(now, f"agent_{'enabled' if enabled else 'disabled'}", agent, by=by, reason=reason)
+    done = "enabled" if enabled else "disabled"
+    batch.say(now, f"agent_{done}", agent, by=by, reason=reason)
+    text = f"{by} {done} {agent}: {reason}"
+    batch.tell([limits_changed(f"{done}:{agent}:{now}", f"agent:{agent}", text, now)])
     batch.reread_rules()
     return True
 
@@ -75,18 +78,8 @@ def _withdraw(overlay_id: str, by: str, reason: str, now: int, batch: Batch) -> 
             withdrawn=one.id,
         )
         batch.say(now, "overlay_withdrawn", one.id, by=by, reason=reason)
-    batch.tell(
-        [
-            Notice(
-                key=f"withdrawn:{overlay_id}",
-                at=now,
-                kind="limit_changed",
-                severity=Severity.INFO,
-                subject=str(found[0].scope),
-                message=f"{by} took back the {found[0].kind} of {found[0].scope}: {reason}",
-            )
-        ]
-    )
+    text = f"{by} took back the {found[0].kind} of {found[0].scope}: {reason}"
+    batch.tell([limits_changed(f"withdrawn:{overlay_id}", str(found[0].scope), text, now)])
     batch.reread_rules()
     return found[0]
 

@@ -127,8 +127,10 @@ class PolicyBook:
                 recount(connection, old, Rules(policy, old.overlays), now)
                 if not old.policy.alerts.notify:
                     forget_due(connection)
-                what = f"policy:{policy.hash[:12]}"
-                write_notices(connection, [limits_changed(what, author, reason, now)])
+                short = policy.hash[:12]
+                text = f"{author} put policy {short}… in force: {reason}"
+                changed = limits_changed(f"policy:{short}:{now}", "policy", text, now)
+                write_notices(connection, [changed])
             self._audit.append(
                 connection,
                 now,

@@ -11,6 +11,7 @@ from coordinator.domain.decision import Decision, Facts
 from coordinator.domain.errors import IdempotencyConflict, UnknownId
 from coordinator.domain.limits import Usage
 from coordinator.domain.notices import stranded
+from coordinator.domain.observed import Emit, nobody_looks
 from coordinator.domain.purchase import UNFUNDED, Answer, Purchase, Request, Status
 from coordinator.domain.reasons import Reason, ReasonCode
 from coordinator.domain.usdc import Usdc
@@ -22,6 +23,7 @@ from coordinator.ledger.facts import read_facts
 from coordinator.ledger.leases import Lease, fence
 from coordinator.ledger.moves import end_unsigned, expire, move
 from coordinator.ledger.notices import write_notices
+from coordinator.ledger.observing import write_and_tell
 from coordinator.ledger.policies import PolicyBook
 from coordinator.ledger.reading import TxUrl, load_purchase, load_purchases
 from coordinator.ledger.requests import Asked, answer_request
@@ -39,12 +41,14 @@ class PurchaseBook:
         policies: PolicyBook,
         desk: Desk,
         tx_url: TxUrl,
+        emit: Emit = nobody_looks,
     ) -> None:
         self._database = database
         self._audit = audit
         self._policies = policies
         self._desk = desk
         self._tx_url = tx_url
+        self._emit = emit
 
     def request(self, asked: Asked) -> Purchase:
         """Decide and hold in one transaction; the purchase that the key is bound to if it is.
@@ -72,14 +76,15 @@ class PurchaseBook:
 
     def cancel(self, purchase_id: str, *, by: str, now: int) -> Answer:
         """End a purchase that nothing was signed for, or order an empty escrow's cancelling."""
-        with self._database.write() as connection:
-            expire(connection, self._audit, self._tx_url, now)
+        with write_and_tell(self._database, self._emit) as (connection, events):
+            events.extend(expire(connection, self._audit, self._tx_url, now))
             purchase = self._known(connection, purchase_id)
             why = Reason(ReasonCode.CANCELLED, f"cancelled by {by}")
             if purchase.status is Status.CANCELLED:
                 return Answer(True, purchase)
             if purchase.status in UNFUNDED and not self._has_steps(connection, purchase_id):
-                end_unsigned(connection, self._audit, purchase, Status.CANCELLED, why, now)
+                voided = end_unsigned(connection, self._audit, purchase, Status.CANCELLED, why, now)
+                events.append(voided)
                 return Answer(True, self._load(connection, purchase_id))
             if purchase.status not in UNFUNDED or self._in_flight(connection, purchase_id):
                 return Answer(False, purchase, _not_cancellable(purchase))
@@ -101,7 +106,7 @@ class PurchaseBook:
         With nothing signed the hold is voided at once; otherwise when the receipts that prove it
         are final. LeaseLost when another executor has taken over.
         """
-        with self._database.write() as connection:
+        with write_and_tell(self._database, self._emit) as (connection, events):
             fence(connection, lease)
             purchase = self._known(connection, purchase_id)
             waiting = purchase.status in (Status.APPROVED, Status.CREATED)
@@ -113,7 +118,8 @@ class PurchaseBook:
                 .where(t.steps.c.purchase_id == purchase_id)
             ).one()
             if count == 0:
-                end_unsigned(connection, self._audit, purchase, status, reason, now)
+                voided = end_unsigned(connection, self._audit, purchase, status, reason, now)
+                events.append(voided)
             else:
                 move(
                     connection,

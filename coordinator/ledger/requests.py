@@ -13,6 +13,7 @@ from coordinator.domain.canonical import canonical_json
 from coordinator.domain.decision import Decision, Facts
 from coordinator.domain.errors import IdempotencyConflict
 from coordinator.domain.notices import approval_waits, denied
+from coordinator.domain.observed import decided, held
 from coordinator.domain.policy import Policy
 from coordinator.domain.purchase import Purchase, Request, Status
 from coordinator.domain.usdc import ZERO, Usdc
@@ -110,7 +111,7 @@ def _expire(batch: Batch, audit: AuditLog, tx_url: TxUrl, now: int) -> None:
         return
     if _DUE.one(batch.connection, {"now_": now}):
         batch.flush()
-        expire(batch.connection, audit, tx_url, now)
+        batch.happened(*expire(batch.connection, audit, tx_url, now))
         batch.forget()
     batch.notes["expired_until"] = now
 
@@ -183,6 +184,11 @@ def _judged(batch: Batch, asked: Asked) -> Purchase:
         "session": request.session,
         "settle": rules.policy.escrow.settle,
     }
+    batch.happened(decided("decision", request, decision, now, purchase_id=purchase_id))
+    if decision.outcome is not Status.DENIED:
+        agent, amount = request.agent, request.amount
+        hold = held("purchase", amount=amount, agent=agent, now=now, purchase_id=purchase_id)
+        batch.happened(hold)
     reason = decision.reason
     if decision.outcome is Status.DENIED and reason is not None:
         batch.tell([denied(request.agent, shown, request.amount, reason, now)])

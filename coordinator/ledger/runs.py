@@ -102,7 +102,8 @@ class RunBook:
         for purchase_id in cancelled:
             purchase = load_purchase(connection, self._tx_url, purchase_id)
             assert purchase is not None
-            end_unsigned(connection, self._audit, purchase, Status.CANCELLED, why, now)
+            voided_one = end_unsigned(connection, self._audit, purchase, Status.CANCELLED, why, now)
+            batch.happened(voided_one)
         batch.forget()
         batch.say(now, f"{kind}_closed", name, by=by, voided=len(voided), cancelled=cancelled)
         closed = read_run(connection, kind, name)

@@ -17,7 +17,16 @@ import coordinator.domain
 
 _DOMAIN = Path(coordinator.domain.__file__).parent
 _MODULES = sorted(path.stem for path in _DOMAIN.glob("*.py") if path.stem != "__init__")
-_HEAVY = {"alembic", "coincurve", "eth_abi", "eth_account", "psycopg", "sqlalchemy", "web3"}
+_HEAVY = {
+    "alembic",
+    "apprise",
+    "coincurve",
+    "eth_abi",
+    "eth_account",
+    "psycopg",
+    "sqlalchemy",
+    "web3",
+}
 _IMPURE = {
     "asyncio",
     "getpass",

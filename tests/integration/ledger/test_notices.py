@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from coordinator import Coordinator
+from coordinator import Coordinator, Denied
 from coordinator.domain.notices import Notice, Severity, began, passed
 from coordinator.domain.usdc import Usdc
 from coordinator.interfaces.notify import ANSWER_SECONDS, RETRY_SECONDS, Delivery, send_test
@@ -149,6 +149,25 @@ def test_a_condition_stands_until_it_is_told_to_be_over(opener: Opener) -> None:
     assert not book.standing("drift")
 
 
+def test_an_actual_cost_above_its_hold_is_told_at_the_thresholds_that_it_reaches(
+    opener: Opener,
+) -> None:
+    changes = {"total_limit": "100", "approval_threshold": "unlimited"}
+    coordinator = opener({"agents": {"ada": changes}})
+    with coordinator.agent("ada").hold("70") as hold:
+        hold.post("85")
+    (told,) = coordinator.wiring.notices.list()
+    assert told.notice.message == "agent:ada has used 80 % of its total limit: 85.00 of 100.00 USDC"
+
+
+def test_a_refused_cost_is_told_like_any_other_denial(opener: Opener) -> None:
+    coordinator = opener({"agents": {"ada": {"total_limit": "1"}}})
+    with pytest.raises(Denied), coordinator.agent("ada").hold("2"):
+        pass
+    said = "ada asked to pay 2.00 USDC and was denied (total_limit)"
+    assert newest(coordinator).notice.message.startswith(said)
+
+
 # Delivery
 
 
@@ -158,10 +177,10 @@ def test_each_target_gets_each_notice_with_its_severity(
 ) -> None:
     coordinator = opener()
     delivery = deliver(coordinator, receiver, other)
-    tell(coordinator, "one", "two@here")
+    tell(coordinator, "one", "two@here <!channel> http://a")
     assert delivery.deliver_once()
     for one in (receiver, other):
-        assert one.messages() == ["one", "two@\u200bhere"]
+        assert one.messages() == ["one", "two@\u200bhere (!channel> http:\u200b//a"]
         assert one.taken[0]["title"] == "critical: a kind"
         assert one.taken[0]["type"] == "failure"
     assert {(k.tries, k.due_at, k.delivered_at) for k in coordinator.wiring.notices.list()} == {
