@@ -100,7 +100,7 @@ def decide(request: Request, facts: Facts) -> Decision:
     if not reasons:
         outcome = Status.APPROVED
         auto = facts.rules.auto_approve(request.agent, now)
-        why = None if facts.by_people else _asks(request, facts, auto)
+        why = None if facts.by_people else asks(request.agent, request.amount, facts, auto)
         if why is not None:
             outcome = Status.AWAITING_APPROVAL
             required = policy.approvals.required_for(request.amount)
@@ -137,24 +137,22 @@ def broken(limits: Iterable[LimitState], asked: Usdc) -> Iterable[Reason]:
     return [state.reason(asked) for state in exceeded]
 
 
-def _asks(request: Request, facts: Facts, auto: Limit | None) -> str | None:
-    """Why a human is asked; None when nobody is."""
+def asks(agent_id: str, amount: Usdc, facts: Facts, auto: Limit | None) -> str | None:
+    """Why a human is asked; None when nobody is. ``auto`` is what passes in a day without."""
     policy = facts.rules.policy
-    threshold = policy.threshold(request.agent)
-    if threshold is not None and request.amount > threshold:
-        return f"{request.amount} USDC is above {request.agent}'s threshold, {threshold}"
+    threshold = policy.threshold(agent_id)
+    if threshold is not None and amount > threshold:
+        return f"{amount} USDC is above {agent_id}'s threshold, {threshold}"
     tier = policy.approvals.lowest_tier
-    if tier is not None and request.amount > tier:
-        return f"{request.amount} USDC is above {tier}"
+    if tier is not None and amount > tier:
+        return f"{amount} USDC is above {tier}"
     if auto is None:
         return None
-    (state,) = check_limits(
-        [auto], _read(facts, auto), request.amount, facts.now, facts.rules.calendar
-    )
+    (state,) = check_limits([auto], _read(facts, auto), amount, facts.now, facts.rules.calendar)
     if not state.broken:
         return None
     return (
-        f"{request.agent} may buy {auto.amount} USDC a day without anybody being asked;"
+        f"{agent_id} may buy {auto.amount} USDC a day without anybody being asked;"
         f" {state.remaining} remains"
     )
 

@@ -119,10 +119,13 @@ class CostBook:
         agent: str | None = None,
         task: str | None = None,
         session: str | None = None,
+        status: CostStatus | None = None,
         limit: int = 1000,
     ) -> Sequence[Cost]:
-        """Costs that were not refused, oldest first, at most ``limit``."""
-        query = _FOUND.limit(limit)
+        """Costs that were not refused, newest first, at most ``limit``."""
+        query = _FOUND.order_by(None).order_by(_k.seq.desc()).limit(limit)
+        if status is not None:
+            query = query.where(_h.status == status.value)
         for column, wanted in ((_k.agent, agent), (_k.task, task), (_k.session, session)):
             if wanted is not None:
                 query = query.where(column == wanted)
@@ -215,8 +218,8 @@ def _new(
     return Cost(
         id=f"cst_{now:08x}{secrets.token_hex(6)}",
         status=status,
-        request=request,
-        category=decision.category,
+        request=replace(request, provider=decision.terms.provider),
+        category=decision.terms.category,
         posted=request.amount if status is CostStatus.POSTED else ZERO,
         created_at=now,
         expires_at=expires_at,

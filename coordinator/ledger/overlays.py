@@ -55,14 +55,15 @@ def list_overlays(connection: Connection) -> Sequence[Overlay]:
     withdrawn = {row.withdrawn for row in rows if row.kind == "withdrawn"}
     found: dict[Any, Overlay] = {}
     for row in rows:
-        if row.kind == "withdrawn" or row.id in withdrawn:
+        if row.kind == "withdrawn":
             continue
         overlay = _overlay(row)
         single = overlay.kind == "grant"
         able = overlay.kind in ("disabled", "enabled")
         key = overlay.id if single else (able, overlay.scope, overlay.window)
         found.pop(key, None)
-        found[key] = overlay
+        if row.id not in withdrawn:
+            found[key] = overlay
     return [overlay for overlay in found.values() if overlay.kind != "enabled"]
 
 
