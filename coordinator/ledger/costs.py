@@ -135,21 +135,27 @@ class CostBook:
     def sums_by(self, column: str, *, since: int | None, until: int | None) -> Mapping[str, Usage]:
         """Held and spent by ``agent``, ``category`` or ``provider`` of costs of [since, until)."""
         name = func.coalesce(_k[column], literal_column("''"))
-        held = func.sum(case((_h.status == "held", _h.amount), else_=0))
-        query: Select[Any] = (
-            select(name, held, func.sum(_h.posted))
-            .select_from(t.costs.join(t.holds, _h.cost_id == _k.id))
-            .group_by(name)
-        )
-        if since is not None:
-            query = query.where(_k.created_at >= since)
-        if until is not None:
-            query = query.where(_k.created_at < until)
+        query = _sums_of(since, until).add_columns(name).group_by(name)
         with self._database.read() as connection:
-            return {
-                found: Usage(Usdc.from_base_units(int(h)), Usdc.from_base_units(int(s)))
-                for found, h, s in connection.execute(query)
-            }
+            return {found: _used(held, spent) for held, spent, found in connection.execute(query)}
+
+    def sum(self, *, since: int | None, until: int | None) -> Usage:
+        """Held and spent of all costs of [since, until)."""
+        with self._database.read() as connection:
+            return _used(*connection.execute(_sums_of(since, until)).one())
+
+
+def _sums_of(since: int | None, until: int | None) -> Select[Any]:
+    held = func.sum(case((_h.status == "held", _h.amount), else_=0))
+    query = select(func.coalesce(held, 0), func.coalesce(func.sum(_h.posted), 0))
+    query = query.select_from(t.costs.join(t.holds, _h.cost_id == _k.id))
+    if since is not None:
+        query = query.where(_k.created_at >= since)
+    return query if until is None else query.where(_k.created_at < until)
+
+
+def _used(held: Any, spent: Any) -> Usage:
+    return Usage(Usdc.from_base_units(int(held)), Usdc.from_base_units(int(spent)))
 
 
 def void_held(batch: Batch, condition: Any, now: int) -> Sequence[str]:
