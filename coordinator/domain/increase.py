@@ -55,6 +55,11 @@ class Increase:
     reason: Reason | None = None
 
     @property
+    def terms(self) -> Terms:
+        """Those of a request that would touch the limit."""
+        return _terms(self.agent, self.scope)
+
+    @property
     def granted(self) -> bool:
         return self.status is IncreaseStatus.GRANTED
 

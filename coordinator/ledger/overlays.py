@@ -32,7 +32,8 @@ class Overlay:
     ends_at: int | None = None
     increase_id: str | None = None
 
-    def as_dict(self) -> dict[str, Any]:
+    def as_dict(self, *, at: int) -> dict[str, Any]:
+        """As JSON; ``in_force`` says whether it holds at the instant ``at``."""
         return {
             "id": self.id,
             "kind": self.kind,
@@ -43,6 +44,7 @@ class Overlay:
             "reason": self.reason,
             "starts_at": rfc3339(self.starts_at),
             "ends_at": rfc3339(self.ends_at),
+            "in_force": self.starts_at <= at and (self.ends_at is None or at < self.ends_at),
         }
 
 

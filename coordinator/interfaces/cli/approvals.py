@@ -23,6 +23,13 @@ from coordinator.interfaces.cli.command import (
     refuse,
 )
 from coordinator.interfaces.cli.exits import ExitCode, of_fault, of_purchase, of_refusal
+from coordinator.interfaces.cli.increases import (
+    PREFIX,
+    approve_one,
+    pending_increase,
+    reject_one,
+    show_increase,
+)
 from coordinator.interfaces.cli.output import (
     card,
     emit,
@@ -43,7 +50,7 @@ if TYPE_CHECKING:
 
 app = new_app("approvals", "See what waits for people, approve and reject it.")
 
-ApprovalId = Annotated[str, typer.Argument(metavar="ID", help="The approval, apr_…")]
+ApprovalId = Annotated[str, typer.Argument(metavar="ID", help="apr_…, or an increase, inc_…")]
 Approver = Annotated[str | None, typer.Option(help="Your name in the policy (required).")]
 Wait = Annotated[
     bool, typer.Option("--wait/--no-wait", help="Drive what was approved until it is funded.")
@@ -58,20 +65,26 @@ _ANSWERS: Final = {
 
 @command(app, "list")
 def list_() -> None:
-    """Purchases that wait for people, oldest first."""
+    """Purchases, and then increases of limits, that wait for people, oldest first."""
     with opened(act=False) as coordinator:
-        found = coordinator.approvals()
+        found, increases = coordinator.approvals(), coordinator.increases()
         if mode.json:
-            emit([_as_dict(coordinator, item) for item in found])
+            purchases = [_as_dict(coordinator, item) for item in found]
+            emit([*purchases, *(pending_increase(coordinator, one) for one in increases)])
             return
-        if not found:
+        if not found and not increases:
             say("nothing waits for approval")
             return
         for number, item in enumerate(found):
             if number:
                 say()
             show_pending(coordinator, item)
-    one = found[0].id if len(found) == 1 else "ID"
+        for number, asked in enumerate(increases, start=len(found)):
+            if number:
+                say()
+            show_increase(coordinator, asked)
+    ids = [*(item.id for item in found), *(asked.id for asked in increases)]
+    one = ids[0] if len(ids) == 1 else "ID"
     next_commands(
         f"coordinator approvals approve {one} --approver NAME",
         f"coordinator approvals reject {one} --approver NAME --reason TEXT",
@@ -80,8 +93,15 @@ def list_() -> None:
 
 @command(app, "show")
 def show(approval_id: ApprovalId) -> None:
-    """One approval with its purchase, whatever became of it."""
+    """One approval with its purchase or increase, whatever became of it."""
     with opened(act=False) as coordinator:
+        if approval_id.startswith(PREFIX):
+            asked = coordinator.wiring.budgets.increases.get(approval_id)
+            if mode.json:
+                emit(pending_increase(coordinator, asked))
+            else:
+                show_increase(coordinator, asked)
+            return
         item = coordinator.wiring.approvals.get(approval_id)
         if mode.json:
             emit(_as_dict(coordinator, item) | {"purchase": item.purchase.as_dict()})
@@ -102,7 +122,10 @@ def approve(
 ) -> int:
     """Say yes in your name; the policy is judged anew, and the last yes sends it on its way."""
     approver = ask("Your name in the policy", approver, "--approver NAME")
-    with opened(act=not dry_run) as coordinator:
+    increase = approval_id.startswith(PREFIX)
+    with opened(act=not (dry_run or increase)) as coordinator:
+        if increase:
+            return approve_one(coordinator, approval_id, approver, dry_run=dry_run, yes=yes)
         item = coordinator.wiring.approvals.get(approval_id)
         if dry_run:
             return _would_approve(coordinator, item, approver)
@@ -124,6 +147,8 @@ def reject(
     approver = ask("Your name in the policy", approver, "--approver NAME")
     reason = ask("Reason", reason, "--reason TEXT")
     with opened(act=False) as coordinator:
+        if approval_id.startswith(PREFIX):
+            return reject_one(coordinator, approval_id, approver, reason, dry_run=dry_run, yes=yes)
         item = coordinator.wiring.approvals.get(approval_id)
         if dry_run:
             return _would_approve(coordinator, item, approver)
@@ -281,6 +306,7 @@ def _as_dict(coordinator: Coordinator, item: PendingApproval) -> dict[str, Any]:
     p = item.purchase
     return {
         "approval_id": item.id,
+        "kind": "purchase",
         "purchase_id": p.id,
         "status": p.status.value,
         "agent": p.agent,
