@@ -4,24 +4,35 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
+from typing import Final
 
 from coordinator.budgets import Budgets
 from coordinator.domain.notices import Notice, Severity
 from coordinator.domain.policy_tables import Rebalance
+from coordinator.domain.ports import Ticks
 from coordinator.ledger.notices import NoticeBook
 
 log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+_EVERY_SECONDS: Final = 5
+
+
+@dataclass(slots=True, kw_only=True)
 class Upkeep:
     """Runs in the rounds of whoever acts; each part is done once however many run it."""
 
     budgets: Budgets
     notices: NoticeBook
+    ticks: Ticks
+    _looked_at: float | None = None
 
     def run(self, now: int) -> None:
-        """Do what is due at ``now`` (unix seconds)."""
+        """Do what is due at ``now`` (unix seconds); looked for every five seconds."""
+        ticks = self.ticks()
+        if self._looked_at is not None and ticks - self._looked_at < _EVERY_SECONDS:
+            return
+        self._looked_at = ticks
         if count := self.budgets.costs.post_abandoned(now=now):
             log.warning("costs_abandoned count=%s", count)
         self.budgets.increases.expire_due(now=now)

@@ -27,6 +27,7 @@ from coordinator.chain.signers import Signer, load_signer
 from coordinator.config import Secrets, Settings, id_secret, read_policy
 from coordinator.domain.errors import ChainUnavailable, ConfigurationError, InvalidRequest
 from coordinator.domain.escrow_key import EscrowKeys, audit_key, secret_mark
+from coordinator.domain.notify_urls import whole_urls
 from coordinator.domain.policy import Policy
 from coordinator.domain.ports import Chain, Clock, KillPoint, Reach, Ticks
 from coordinator.domain.usdc import Usdc
@@ -49,6 +50,7 @@ from coordinator.ledger.lane import LaneBook
 from coordinator.ledger.leases import LeaseBook
 from coordinator.ledger.limit_book import LimitBook
 from coordinator.ledger.migrate import migrate
+from coordinator.ledger.notices import NoticeBook
 from coordinator.ledger.operations import Identity, OperationsBook
 from coordinator.ledger.overlay_book import OverlayBook
 from coordinator.ledger.policies import PolicyBook
@@ -59,6 +61,7 @@ from coordinator.rebuilder import Rebuilder
 from coordinator.reconciler import Reconciler
 from coordinator.reporting import Reporter
 from coordinator.treasury import Treasury
+from coordinator.upkeep import Upkeep
 
 if TYPE_CHECKING:
     from coordinator.chain.simulated import SimulatedRpc
@@ -114,6 +117,7 @@ class Wiring:
         self._rpc = rpc
         self._folder: tempfile.TemporaryDirectory[str] | None = None
         self._waiters: list[Callable[[], None]] = []
+        self._notify_urls: tuple[str, list[str]] = ("", [])
         if self.network.simulated:
             from coordinator.chain.simulated.simulation import throwaway_secrets
 
@@ -334,6 +338,27 @@ class Wiring:
         return ApprovalBook(self.database, self.audit, self.policies, self.network.tx_url)
 
     @cached_property
+    def notices(self) -> NoticeBook:
+        return NoticeBook(self.database)
+
+    def notify_targets(self) -> list[tuple[str, str | None]]:
+        """What may be shown of each target of notices, with its URL; None where it is unknown.
+
+        The policy in force says which, and this process's own policy file has their tokens.
+        """
+        policy = self.policies.current()
+        if not policy.alerts.notify:
+            return []
+        if self._notify_urls[0] != policy.hash:
+            source = self._policy if self._policy is not None else self.settings.policy_file
+            try:
+                own = source if isinstance(source, Policy) else read_policy(source)
+                self._notify_urls = (policy.hash, own.alerts.notify)
+            except ConfigurationError:
+                self._notify_urls = (policy.hash, [])
+        return list(whole_urls(policy.alerts.notify, self._notify_urls[1], self.secrets.get))
+
+    @cached_property
     def leases(self) -> LeaseBook:
         return LeaseBook(
             self.database, chain_id=self.deployment.chain_id, signer=self.signer.address
@@ -420,8 +445,10 @@ class Wiring:
             approvals=self.approvals,
             policies=self.policies,
             operations=self.operations,
+            notices=self.notices,
             follow=self.follower.follow,
             drift=self.reconciler.drift,
+            upkeep=Upkeep(budgets=self.budgets, notices=self.notices, ticks=self.ticks).run,
             max_fee_wei=self.settings.max_fee_wei,
             ticks=self.ticks,
             allowance_limit=Usdc(self.settings.allowance_limit),

@@ -10,6 +10,7 @@ from typing import Any, Final
 from coordinator.domain.decision import (
     Facts,
     asks,
+    auto_counter,
     broken,
     category_allowed,
     judge_limits,
@@ -22,7 +23,6 @@ from coordinator.domain.limits import (
     LimitState,
     Scope,
     ScopeKind,
-    counters_charged,
 )
 from coordinator.domain.policy import Policy
 from coordinator.domain.purchase import free_text, identifier, limit_dict, positive_amount, rfc3339
@@ -169,7 +169,7 @@ def judge_cost(request: CostRequest, facts: Facts) -> CostDecision:
     """
     policy = facts.rules.policy
     terms = request.terms(policy)
-    limits, windows = judge_limits(terms, request.amount, facts, *_x402(request, facts))
+    limits, counters = judge_limits(terms, request.amount, facts, *_x402(request, facts))
     reasons = (
         *standing(terms, facts),
         *category_allowed(terms.category, facts),
@@ -179,7 +179,7 @@ def judge_cost(request: CostRequest, facts: Facts) -> CostDecision:
     return CostDecision(
         reasons=reasons or tuple(_asks(request, facts)),
         limits=limits,
-        counters=_charged(request, windows, facts),
+        counters=(*counters, *_auto_approved(request, facts)),
         terms=terms,
     )
 
@@ -187,18 +187,15 @@ def judge_cost(request: CostRequest, facts: Facts) -> CostDecision:
 def cost_counters(request: CostRequest, facts: Facts) -> CostDecision:
     """Where a cost that was spent already counts, and the limits that it touches."""
     terms = request.terms(facts.rules.policy)
-    limits, windows = judge_limits(terms, ZERO, facts)
-    return CostDecision((), limits, _charged(request, windows, facts), terms)
+    limits, counters = judge_limits(terms, ZERO, facts)
+    return CostDecision((), limits, (*counters, *_auto_approved(request, facts)), terms)
 
 
-def _charged(
-    request: CostRequest, windows: tuple[tuple[Scope, Window], ...], facts: Facts
-) -> tuple[CounterKey, ...]:
+def _auto_approved(request: CostRequest, facts: Facts) -> Iterable[CounterKey]:
     """Nobody is asked about a cost, so it counts in what passes without."""
     auto = facts.rules.auto_approve(request.agent, facts.now)
     if auto is not None:
-        windows = (*windows, (auto.scope, auto.window))
-    return counters_charged(windows, facts.now, facts.rules.calendar)
+        yield auto_counter(auto, facts)
 
 
 def _x402(request: CostRequest, facts: Facts) -> Iterable[Limit]:

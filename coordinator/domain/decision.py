@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from coordinator.domain.limits import (
     CounterKey,
     Limit,
     LimitState,
-    Scope,
-    Usage,
+    Reader,
     check_limits,
-    counter_of,
-    counters_charged,
 )
 from coordinator.domain.purchase import Request, Status
 from coordinator.domain.reasons import Reason, ReasonCode
 from coordinator.domain.rules import SESSION, TASK, Openings, Rules, Terms, nothing_opened
 from coordinator.domain.usdc import Usdc
-from coordinator.domain.windows import Window
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +42,7 @@ class Facts:
     rules: Rules
     now: int
     minimum: Usdc
-    usage: Callable[[Iterable[CounterKey]], Mapping[CounterKey, Usage]]
+    usage: Reader
     paused: frozenset[tuple[str, str]] = frozenset()
     funds: Funds | None = None
     openings: Openings = nothing_opened
@@ -87,7 +83,7 @@ def decide(request: Request, facts: Facts) -> Decision:
     provider_name, provider = policy.provider(request.provider)
     category = request.category or policy.categories.default
     terms = Terms(request.agent, category, provider_name, request.task, request.session)
-    limits, windows = judge_limits(terms, request.amount, facts)
+    limits, counters = judge_limits(terms, request.amount, facts)
     reasons = [
         *standing(terms, facts),
         *_fit(request, facts, provider_name, category),
@@ -96,7 +92,7 @@ def decide(request: Request, facts: Facts) -> Decision:
     ]
     if not reasons:
         reasons = _funds(request, facts)
-    outcome, required, charged = Status.DENIED, 0, windows
+    outcome, required = Status.DENIED, 0
     if not reasons:
         outcome = Status.APPROVED
         auto = facts.rules.auto_approve(request.agent, now)
@@ -106,12 +102,12 @@ def decide(request: Request, facts: Facts) -> Decision:
             required = policy.approvals.required_for(request.amount)
             reasons = [Reason(ReasonCode.APPROVAL_REQUIRED, f"{why}; approvals needed: {required}")]
         elif auto is not None and not facts.by_people:
-            charged = (*windows, (auto.scope, auto.window))
+            counters = (*counters, auto_counter(auto, facts))
     return Decision(
         outcome=outcome,
         reasons=tuple(reasons),
         limits=limits,
-        counters=counters_charged(charged, now, facts.rules.calendar),
+        counters=counters,
         provider=provider.address if provider else request.provider,
         provider_name=provider_name,
         service=request.service or (provider.service if provider else None),
@@ -122,19 +118,21 @@ def decide(request: Request, facts: Facts) -> Decision:
 
 def judge_limits(
     terms: Terms, amount: Usdc, facts: Facts, *more: Limit
-) -> tuple[tuple[LimitState, ...], tuple[tuple[Scope, Window], ...]]:
-    """Every limit that these terms touch with what remains of it, and where they are counted."""
-    calendar, now = facts.rules.calendar, facts.now
-    touched = facts.rules.touched(terms, now, facts.openings)
-    limits = touched.limits + more
-    keys = [key for limit in limits if (key := counter_of(limit, now, calendar)) is not None]
-    return check_limits(limits, facts.usage(keys), amount, now, calendar), touched.windows
+) -> tuple[tuple[LimitState, ...], tuple[CounterKey, ...]]:
+    """Every limit that these terms touch with what remains of it, and the counters to charge."""
+    return facts.rules.states(terms, amount, facts.now, facts.usage, facts.openings, *more)
 
 
 def broken(limits: Iterable[LimitState], asked: Usdc) -> Iterable[Reason]:
     """A reason for every limit that would be exceeded, the one with least remaining first."""
     exceeded = sorted((state for state in limits if state.broken), key=lambda s: s.remaining)
     return [state.reason(asked) for state in exceeded]
+
+
+def auto_counter(auto: Limit, facts: Facts) -> CounterKey:
+    """Where what passes without people is counted."""
+    start = facts.rules.calendar.frame(auto.window, facts.now).start
+    return CounterKey(auto.scope, auto.window, start)
 
 
 def asks(agent_id: str, amount: Usdc, facts: Facts, auto: Limit | None) -> str | None:
@@ -148,18 +146,14 @@ def asks(agent_id: str, amount: Usdc, facts: Facts, auto: Limit | None) -> str |
         return f"{amount} USDC is above {tier}"
     if auto is None:
         return None
-    (state,) = check_limits([auto], _read(facts, auto), amount, facts.now, facts.rules.calendar)
+    calendar = facts.rules.calendar
+    (state,) = check_limits([auto], facts.usage, amount, facts.now, calendar)
     if not state.broken:
         return None
     return (
         f"{agent_id} may buy {auto.amount} USDC a day without anybody being asked;"
         f" {state.remaining} remains"
     )
-
-
-def _read(facts: Facts, limit: Limit) -> Mapping[CounterKey, Usage]:
-    key = counter_of(limit, facts.now, facts.rules.calendar)
-    return {} if key is None else facts.usage([key])
 
 
 def standing(terms: Terms, facts: Facts) -> Iterable[Reason]:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import lru_cache
 from typing import Final, NamedTuple
 
 from coordinator.domain.reasons import Reason, ReasonCode
 from coordinator.domain.usdc import ZERO, Usdc
-from coordinator.domain.windows import Calendar, Window
+from coordinator.domain.windows import Calendar, Frame, Window
 
 # What joins the two names of a pair; no agent, pool or category has it in its name.
 _PAIR: Final = "/"
@@ -44,7 +45,7 @@ class Scope(NamedTuple):
     id: str = ""
 
     def __str__(self) -> str:
-        return f"{self.kind.value}:{self.id}" if self.id else self.kind.value
+        return _scope_text(self)
 
     @classmethod
     def pair(cls, kind: ScopeKind, first: str, second: str) -> Scope:
@@ -55,6 +56,11 @@ class Scope(NamedTuple):
         """The scope that ``str`` gave; ValueError for anything else."""
         kind, _, name = text.partition(":")
         return cls(ScopeKind(kind), name)
+
+
+@lru_cache(maxsize=65_536)
+def _scope_text(scope: Scope) -> str:
+    return f"{scope.kind.value}:{scope.id}" if scope.id else scope.kind.value
 
 
 ORGANISATION: Final = Scope(ScopeKind.ORGANISATION)
@@ -140,38 +146,73 @@ _SCOPE_CODES: Final = {
 }
 
 
-def counters_charged(
-    windows: Iterable[tuple[Scope, Window]], at: int, calendar: Calendar
-) -> tuple[CounterKey, ...]:
-    """The counters that an amount at the instant ``at`` is put into, in key order."""
-    return tuple(
-        sorted(
-            {CounterKey(scope, window, calendar.bounds(window, at)[0]) for scope, window in windows}
-        )
-    )
+class Places(NamedTuple):
+    """Where limits and amounts are counted from ``since`` to before ``until`` (None: for ever).
+
+    ``counters`` and ``resets`` belong to limits in their order: the counter whose usage a limit is
+    checked against (None where each purchase is alone) and when nothing in it counts any more.
+    ``charged`` are the counters that an amount is put into.
+    """
+
+    since: int
+    until: int | None
+    counters: tuple[CounterKey | None, ...]
+    resets: tuple[int | None, ...]
+    charged: tuple[CounterKey, ...]
 
 
-def counter_of(limit: Limit, at: int, calendar: Calendar) -> CounterKey | None:
-    """The counter whose usage the limit is checked against; None where each purchase is alone."""
-    if limit.window is Window.PER_PURCHASE:
-        return None
-    return CounterKey(limit.scope, limit.window, calendar.counts_from(limit.window, at))
+def places(
+    limits: Iterable[Limit], windows: Iterable[tuple[Scope, Window]], at: int, calendar: Calendar
+) -> Places:
+    """Where these limits and windows are counted at the instant ``at``."""
+    counters: list[CounterKey | None] = []
+    resets: list[int | None] = []
+    frames: list[Frame] = []
+    for scope, window, _ in limits:
+        if window is Window.PER_PURCHASE:
+            counters.append(None)
+            resets.append(None)
+            continue
+        frame = calendar.frame(window, at)
+        frames.append(frame)
+        counters.append(CounterKey(scope, window, frame.counts_from))
+        resets.append(frame.resets_at)
+    charged = []
+    for scope, window in windows:
+        frame = calendar.frame(window, at)
+        frames.append(frame)
+        charged.append(CounterKey(scope, window, frame.start))
+    since = max((frame.start for frame in frames), default=0)
+    until = min((frame.end for frame in frames if frame.end is not None), default=None)
+    return Places(since, until, tuple(counters), tuple(resets), tuple(charged))
+
+
+Reader = Callable[[Iterable[CounterKey]], Mapping[CounterKey, Usage]]
+"""The usage of counters; one that was never charged is missing."""
 
 
 def check_limits(
-    limits: Iterable[Limit],
-    usage: Mapping[CounterKey, Usage],
-    amount: Usdc,
-    at: int,
-    calendar: Calendar,
+    limits: Iterable[Limit], usage: Reader, amount: Usdc, at: int, calendar: Calendar
 ) -> tuple[LimitState, ...]:
     """Each limit with its usage at ``at`` and whether ``amount`` more would exceed it."""
-    states = []
+    limits = list(limits)
+    found = places(limits, (), at, calendar)
+    return limit_states(limits, found.counters, found.resets, usage, amount)
+
+
+def limit_states(
+    limits: Iterable[Limit],
+    counters: Sequence[CounterKey | None],
+    resets: Iterable[int | None],
+    usage: Reader,
+    amount: Usdc,
+) -> tuple[LimitState, ...]:
+    """Each limit with the usage of its counter and whether ``amount`` more would exceed it."""
+    found = usage([key for key in counters if key is not None])
     asked = amount.base_units
-    for limit in limits:
-        key = counter_of(limit, at, calendar)
-        used = UNUSED if key is None else usage.get(key, UNUSED)
+    states = []
+    for limit, key, resets_at in zip(limits, counters, resets, strict=True):
+        used = UNUSED if key is None else found.get(key, UNUSED)
         whole = used.held.base_units + used.spent.base_units + asked
-        resets_at = None if key is None else calendar.resets_at(limit.window, at)
         states.append(LimitState(limit, used, resets_at, whole > limit.amount.base_units))
     return tuple(states)

@@ -7,7 +7,12 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from coordinator.domain.limits import LimitState
+from coordinator.domain.reasons import Reason, ReasonCode
 from coordinator.domain.usdc import Usdc
+
+_HOUR_SECONDS = 3600
+# A standing condition that has passed is told under its kind with this behind it.
+OVER = "_over"
 
 
 class Severity(StrEnum):
@@ -33,8 +38,8 @@ def crossings(
 ) -> Iterator[Notice]:
     """A notice for each threshold (percent) of a limit that ``amount`` more reaches.
 
-    The key names the limit, the threshold and the window, so that each is told once a window; a
-    rolling window once a bucket.
+    The key names the limit with its amount, the threshold and the window, so that each is told
+    once a window, and again where the limit was changed; a rolling window once a bucket.
     """
     for state in limits:
         limit = state.limit.amount.base_units
@@ -52,7 +57,7 @@ def _crossed(state: LimitState, threshold: int, amount: Usdc, now: int) -> Notic
     scope, window = state.limit.scope, state.limit.window
     used = state.usage.held + state.usage.spent + amount
     return Notice(
-        key=f"limit:{scope}:{window}:{state.resets_at}:{threshold}",
+        key=f"limit:{scope}:{window}:{state.limit.amount}:{state.resets_at}:{threshold}",
         at=now,
         kind="limit_threshold",
         severity=Severity.CRITICAL if threshold >= 100 else Severity.WARNING,
@@ -62,3 +67,112 @@ def _crossed(state: LimitState, threshold: int, amount: Usdc, now: int) -> Notic
             f" {state.limit.amount} USDC"
         ),
     )
+
+
+def denied(agent: str, provider: str, amount: Usdc, reason: Reason, now: int) -> Notice:
+    """Who tried what, once an hour for each agent and code.
+
+    Of agents that nobody registered one an hour is told, however many names they take.
+    """
+    known = reason.code is not ReasonCode.AGENT_NOT_REGISTERED
+    return Notice(
+        key=f"denied:{agent if known else ''}:{reason.code}:{now // _HOUR_SECONDS}",
+        at=now,
+        kind="purchase_denied",
+        severity=Severity.WARNING,
+        subject=f"agent:{agent}",
+        message=(
+            f"{agent} asked to pay {provider} {amount} USDC and was denied ({reason.code}):"
+            f" {reason.message}"
+        ),
+    )
+
+
+def approval_waits(
+    approval_id: str, agent: str, provider: str, amount: Usdc, required: int, now: int
+) -> Notice:
+    """A purchase that waits for people, once for each approval.
+
+    The purpose is left out: an agent wrote it, and chat programs act on what they are sent.
+    """
+    return Notice(
+        key=f"approval:{approval_id}",
+        at=now,
+        kind="approval_waits",
+        severity=Severity.WARNING,
+        subject=approval_id,
+        message=(
+            f"{agent} asks to pay {provider} {amount} USDC; approvals needed: {required}"
+            f" (coordinator approvals show {approval_id})"
+        ),
+    )
+
+
+def limits_changed(what: str, by: str, reason: str, now: int) -> Notice:
+    """Somebody changed what may be spent; ``what`` names it: a policy's hash, a grant's id."""
+    return Notice(
+        key=f"limits_changed:{what}:{now}",
+        at=now,
+        kind="limits_changed",
+        severity=Severity.WARNING,
+        subject=what,
+        message=f"{by} changed what may be spent ({what}): {reason}",
+    )
+
+
+def paused(scope: str, by: str, reason: str, now: int, *, by_itself: bool) -> Notice:
+    """Spending was stopped; critical when no person did it."""
+    return Notice(
+        key=f"paused:{scope}:{now}",
+        at=now,
+        kind="paused",
+        severity=Severity.CRITICAL if by_itself else Severity.WARNING,
+        subject=scope,
+        message=f"spending is paused ({scope}) by {by}: {reason}",
+    )
+
+
+def unpaused(scope: str, by: str, reason: str, now: int) -> Notice:
+    """Spending is allowed again."""
+    return Notice(
+        key=f"unpaused:{scope}:{now}",
+        at=now,
+        kind="unpaused",
+        severity=Severity.INFO,
+        subject=scope,
+        message=f"spending is allowed again ({scope}) by {by}: {reason}",
+    )
+
+
+def stranded(purchase_id: str, message: str | None, now: int) -> Notice:
+    """USDC that nobody here can free, with who can; None: it is not stranded any more."""
+    return Notice(
+        key=f"stranded:{purchase_id}:{now}",
+        at=now,
+        kind="purchase_stranded" if message else f"purchase_stranded{OVER}",
+        severity=Severity.CRITICAL if message else Severity.INFO,
+        subject=purchase_id,
+        message=message or "it is not stranded any more",
+    )
+
+
+def foreign_transaction(nonce: int, now: int) -> Notice:
+    """Somebody else has the treasury's key."""
+    return Notice(
+        key=f"foreign_transaction:{nonce}",
+        at=now,
+        kind="foreign_transaction",
+        severity=Severity.CRITICAL,
+        subject=f"nonce:{nonce}",
+        message=f"a transaction that is not ours was mined at the treasury's nonce {nonce}",
+    )
+
+
+def began(kind: str, severity: Severity, message: str, now: int) -> Notice:
+    """A condition of the treasury that stands from ``now`` on until it is over."""
+    return Notice(f"{kind}:{now}", now, kind, severity, "treasury", message)
+
+
+def passed(kind: str, message: str, now: int) -> Notice:
+    """The condition is over; when it comes back it is told again."""
+    return Notice(f"{kind}{OVER}:{now}", now, f"{kind}{OVER}", Severity.INFO, "treasury", message)

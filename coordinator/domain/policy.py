@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from coordinator.domain.canonical import canonical_json
 from coordinator.domain.errors import ConfigurationError
 from coordinator.domain.policy_contradictions import contradictions
-from coordinator.domain.policy_faults import Fault, fault_of, without
+from coordinator.domain.policy_faults import Fault, besides, fault_of, without
 from coordinator.domain.policy_tables import (
     X402,
     AgentPolicy,
@@ -81,15 +81,24 @@ class Policy(Table):
     @classmethod
     def _hidden_contradictions(cls, document: dict[str, Any], faults: list[Fault]) -> list[Fault]:
         """What contradicts itself besides ``faults``, so that one reading tells everything."""
-        try:
-            rest = cls.model_validate(without(document, [path for path, _ in faults]))
-        except ValidationError:
-            return []
-        spoiled = {path[:2] for path, _ in faults}
-        return [(path, text) for path, text in contradictions(rest) if path[:2] not in spoiled]
+        rest, spoils = document, [path for path, _ in faults]
+        while spoils and all(spoils):
+            rest = without(rest, spoils)
+            rest.setdefault("organisation", {"total_limit": UNLIMITED})
+            try:
+                sound = cls.model_validate(rest)
+            except ValidationError as error:
+                # A table that lacks what it needs goes as a whole.
+                spoils = [fault_of(details)[0][:-1] for details in error.errors()]
+            else:
+                return besides(faults, contradictions(sound), sound)
+        return []
 
     def document(self) -> dict[str, Any]:
-        """The policy as plain data; ``from_dict`` of it gives an equal policy."""
+        """The policy as plain data; ``from_dict`` of it gives an equal policy.
+
+        But for ``alerts.notify``, which tells only what may be shown.
+        """
         plain = self.model_dump(mode="json", exclude_none=True, by_alias=True)
         for table in ("categories", "tasks", "sessions"):
             if table in plain:

@@ -81,7 +81,7 @@ def _pool_faults(policy: Policy) -> Iterator[Fault]:
         for agent_id in pool.minimums:
             if agent_id not in pool.agents:
                 yield (*path, "minimums", agent_id), "is not an agent of the pool"
-        shared = pool.amounts.get(Window.DAILY) or pool.amounts.get(Window.TOTAL)
+        shared = pool.amounts.get(Window.DAILY, pool.amounts.get(Window.TOTAL))
         least = sum((amount for amount in pool.minimums.values()), start=ZERO)
         if shared is not None and least > shared:
             yield (*path, "minimums"), f"are {least} together, more than the pool's {shared}"
@@ -147,23 +147,36 @@ def _approval_faults(policy: Policy) -> Iterator[Fault]:
             ("approvals", "required"),
             f"asks for more than the {len(approvals.approvers)} approvers",
         )
-    for tier in approvals.tiers:
+    for number, tier in enumerate(approvals.tiers):
+        path = ("approvals", "tiers", str(number))
         able = [a for a in approvals.approvers.values() if a.up_to is None or a.up_to > tier.above]
         if tier.required > len(able):
-            said = (
-                f"above {tier.above} asks for {tier.required}; {len(able)} approvers may decide it"
-            )
-            yield ("approvals", "tiers"), said
+            asked = f"above {tier.above} asks for {tier.required} approvers"
+            yield path, f"{asked}; {len(able)} may decide such an amount"
+        lower = [other for other in approvals.tiers if other.above < tier.above]
+        if any(other.required > tier.required for other in lower):
+            yield path, f"above {tier.above} asks for fewer approvers than a lower tier"
+        if any(other.above == tier.above for other in approvals.tiers[:number]):
+            yield path, f"there is a tier above {tier.above} already"
+
+
+def _alert_faults(policy: Policy) -> Iterator[Fault]:
+    alerts = policy.alerts
+    if len(set(alerts.thresholds)) != len(alerts.thresholds):
+        yield ("alerts", "thresholds"), "names a share twice"
 
 
 def _other_faults(policy: Policy) -> Iterator[Fault]:
     yield from _limit_faults(("organisation",), policy.organisation)
+    yield from _alert_faults(policy)
     if not 3600 <= policy.escrow.dispute_window <= 30 * 86400:
         yield ("escrow", "dispute_window"), "must be 1h to 30d"
     if not 600 <= policy.escrow.deadline_after <= 364 * 86400:
         yield ("escrow", "deadline_after"), "must be 10m to 364d"
     levels = policy.service_levels
     if levels is not None:
+        if not levels.of:
+            yield ("service_levels", "of"), "names no window"
         shares = [level.from_ for _, level in levels.levels()]
         if shares != sorted(shares, reverse=True) or len(set(shares)) != len(shares):
             yield ("service_levels",), "each level must begin below the one before"

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from functools import cached_property
 from typing import Annotated, Any, Final, Literal
 
 from pydantic import (
+    AfterValidator,
     Field,
     SerializerFunctionWrapHandler,
     field_validator,
@@ -19,6 +21,7 @@ from coordinator.domain.policy_values import (
     Amount,
     AmountOrUnlimited,
     Name,
+    NotifyUrl,
     Percent,
     Priority,
     Seconds,
@@ -27,10 +30,23 @@ from coordinator.domain.policy_values import (
     Zone,
 )
 from coordinator.domain.usdc import Usdc
-from coordinator.domain.windows import Window
+from coordinator.domain.windows import ROLLING_HOURS_MAX, Window
 
 _CALENDAR: Final = ("per_purchase", "hourly", "daily", "weekly", "monthly", "total")
 LIMIT_SUFFIX: Final = "_limit"
+_ROLLING_KEY: Final = re.compile(rf"rolling_.*{LIMIT_SUFFIX}")
+
+
+def _rolling_name(value: str) -> str:
+    try:
+        if Window(value).rolling_hours is not None:
+            return value
+    except ValueError:
+        pass
+    raise ValueError(f"a rolling window has 1 to {ROLLING_HOURS_MAX} hours: rolling_24h_limit")
+
+
+RollingName = Annotated[str, AfterValidator(_rolling_name)]
 
 
 class Limits(Table):
@@ -45,14 +61,17 @@ class Limits(Table):
     weekly_limit: AmountOrUnlimited | None = None
     monthly_limit: AmountOrUnlimited | None = None
     total_limit: AmountOrUnlimited | None = None
-    rolling: dict[str, AmountOrUnlimited] = {}
+    rolling: dict[RollingName, AmountOrUnlimited] = {}
 
     @model_validator(mode="before")
     @classmethod
     def _collect_rolling(cls, value: Any) -> Any:
-        if not isinstance(value, dict) or "rolling" in value:
+        if not isinstance(value, dict):
             return value
-        keys = [key for key in value if isinstance(key, str) and _window_of(key) is not None]
+        if "rolling" in value:
+            # The collected ones are no key of the file: no table is accepted in their place.
+            return value | {"rolling": None}
+        keys = [key for key in value if isinstance(key, str) and _ROLLING_KEY.fullmatch(key)]
         rolling = {key.removesuffix(LIMIT_SUFFIX): value[key] for key in keys}
         rest = {key: said for key, said in value.items() if key not in keys}
         return rest | {"rolling": rolling} if rolling else rest
@@ -73,15 +92,6 @@ class Limits(Table):
         found = {Window(name): getattr(self, f"{name}{LIMIT_SUFFIX}") for name in _CALENDAR}
         found |= {Window(name): said for name, said in self.rolling.items()}
         return {window: said for window, said in found.items() if said is not None}
-
-
-def _window_of(key: str) -> Window | None:
-    if not (key.startswith("rolling_") and key.endswith(LIMIT_SUFFIX)):
-        return None
-    try:
-        return Window(key.removesuffix(LIMIT_SUFFIX))
-    except ValueError:
-        return None
 
 
 class Organisation(Limits):
@@ -155,7 +165,7 @@ class TaskLimits(Limits):
 
 def _split_default(value: Any, *settings: str) -> Any:
     """Tables under a table's own names, beside its settings, as ``named``."""
-    if not isinstance(value, dict) or "named" in value:
+    if not isinstance(value, dict):
         return value
     own = {key: said for key, said in value.items() if key in settings}
     return own | {"named": {k: v for k, v in value.items() if k not in settings}}
@@ -314,11 +324,12 @@ class Alerts(Table):
 
     ``drift_above``: USDC that balance and journal may differ by, in either direction.
     ``thresholds``: shares of a limit, in percent, that are told when they are reached;
-    ``notify``: where to, as URLs of the notification library.
+    ``notify``: where to, as URLs of the notification library (apprise), or ``env:NAME`` for one in
+    the environment. They hold tokens: what is shown, hashed and stored has only scheme and host.
     """
 
     gas_balance_below_eth: Wei = 5 * 10**14
     window_closes_within: Seconds = 3600
     drift_above: Amount = Usdc("1.00")
     thresholds: list[Annotated[int, Field(ge=1, le=100)]] = [80, 90, 100]
-    notify: list[str] = []
+    notify: Annotated[list[NotifyUrl], Field(repr=False)] = []

@@ -11,7 +11,7 @@ from coordinator.domain.policy import Policy
 
 _PART = r"(?:[A-Za-z0-9_-]+|\"[^\"]*\"|'[^']*')"
 _DOTTED = rf"({_PART}(?:\s*\.\s*{_PART})*)"
-_HEADER = re.compile(rf"\s*\[\[?\s*{_DOTTED}\s*\]\]?")
+_HEADER = re.compile(rf"\s*(\[\[?)\s*{_DOTTED}\s*\]\]?")
 _KEY = re.compile(rf"\s*{_DOTTED}\s*=")
 
 
@@ -33,9 +33,13 @@ def parse_policy(text: str, *, name: str = "policy.toml") -> Policy:
 def _lines(text: str) -> dict[tuple[str, ...], int]:
     found: dict[tuple[str, ...], int] = {}
     table: tuple[str, ...] = ()
+    items: dict[tuple[str, ...], int] = {}
     for number, line in enumerate(text.splitlines(), start=1):
         if header := _HEADER.match(line):
-            table = _split(header[1])
+            table = _split(header[2])
+            if header[1] == "[[":
+                items[table] = items.get(table, -1) + 1
+                table = (*table, str(items[table]))
             for depth in range(1, len(table) + 1):
                 found.setdefault(table[:depth], number)
         elif key := _KEY.match(line):

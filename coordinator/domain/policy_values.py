@@ -16,6 +16,7 @@ from pydantic import (
 )
 
 from coordinator.domain.address import checksummed
+from coordinator.domain.notify_urls import notify_url, shown
 from coordinator.domain.usdc import ZERO, Usdc
 
 UNLIMITED: Final = "unlimited"
@@ -88,6 +89,7 @@ Seconds = Annotated[int, BeforeValidator(duration), PlainSerializer(_duration_te
 Wei = Annotated[int, BeforeValidator(_eth), PlainSerializer(_eth_text)]
 Address = Annotated[str, PlainValidator(_address)]
 Zone = Annotated[str, PlainValidator(_zone)]
+NotifyUrl = Annotated[str, PlainValidator(notify_url), PlainSerializer(shown)]
 Name = Annotated[str, Field(pattern=_NAME)]
 Percent = Annotated[int, Field(ge=0, le=100)]
 Priority = Annotated[int, Field(ge=1, le=10)]

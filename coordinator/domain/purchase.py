@@ -157,6 +157,8 @@ def free_text(name: str, value: object, length_max: int, *, code: str = "invalid
         raise InvalidRequest(
             f"{name} has {len(value)} characters; at most {length_max} are kept", code=code
         )
+    if value.isascii() and value.isprintable() and not value.isspace() and value:
+        return value
     if not any(unicodedata.category(c)[0] not in "ZC" and c != _BLANK_BRAILLE for c in value):
         raise InvalidRequest(f"{name} must not be empty", code=code)
     if any(unicodedata.category(c) in _UNSEEN or c in _TURNING for c in value):

@@ -6,11 +6,22 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
-from coordinator.domain.limits import ORGANISATION, Limit, Scope, ScopeKind
+from coordinator.domain.limits import (
+    ORGANISATION,
+    CounterKey,
+    Limit,
+    LimitState,
+    Places,
+    Reader,
+    Scope,
+    ScopeKind,
+    limit_states,
+    places,
+)
 from coordinator.domain.policy import Policy
 from coordinator.domain.policy_tables import Limits, TaskLimits
 from coordinator.domain.usdc import ZERO, Usdc
-from coordinator.domain.windows import Window
+from coordinator.domain.windows import Calendar, Window
 
 TASK: Final = "task"
 SESSION: Final = "session"
@@ -87,11 +98,24 @@ def nothing_opened(kind: str, name: str) -> Opening | None:
     return None
 
 
-class Touched(NamedTuple):
+class Touched:
     """What a request touches: every limit, and every (scope, window) that it is counted in."""
 
-    limits: tuple[Limit, ...]
-    windows: tuple[tuple[Scope, Window], ...]
+    __slots__ = ("_places", "limits", "windows")
+
+    def __init__(
+        self, limits: tuple[Limit, ...], windows: tuple[tuple[Scope, Window], ...]
+    ) -> None:
+        self.limits = limits
+        self.windows = windows
+        self._places: Places | None = None
+
+    def places(self, at: int, calendar: Calendar) -> Places:
+        """Where its limits and windows are counted at ``at``; remembered until a window ends."""
+        known = self._places
+        if known is None or at < known.since or (known.until is not None and at >= known.until):
+            known = self._places = places(self.limits, self.windows, at, calendar)
+        return known
 
 
 class Rules:
@@ -105,9 +129,44 @@ class Rules:
         for grant in overlays.grants:
             self._grants.setdefault((grant.scope, grant.window), []).append(grant)
         self._known: dict[tuple[str | None, str | None, str | None], Touched] = {}
+        self._runs: dict[tuple[str | None, str | None, str | None], Touched] = {}
 
     def touched(self, terms: Terms, now: int, openings: Openings = nothing_opened) -> Touched:
         """Every limit that an amount with these terms must satisfy at the instant ``now``."""
+        parts = self.parts(terms, openings)
+        limits = tuple(limit for part in parts for limit in part.limits)
+        windows = tuple(window for part in parts for window in part.windows)
+        if self._grants:
+            limits = tuple(self._granted(limit, now) for limit in limits)
+        return Touched(limits, windows)
+
+    def states(
+        self, terms: Terms, amount: Usdc, now: int, usage: Reader, openings: Openings, *more: Limit
+    ) -> tuple[tuple[LimitState, ...], tuple[CounterKey, ...]]:
+        """Every limit as ``amount`` with these terms meets it, and the counters it charges."""
+        limits: list[Limit] = list(more)
+        lone = places(more, (), now, self.calendar)
+        counters, resets = list(lone.counters), list(lone.resets)
+        charged: tuple[CounterKey, ...] = ()
+        for part in self.parts(terms, openings):
+            where = part.places(now, self.calendar)
+            limits += part.limits
+            counters += where.counters
+            resets += where.resets
+            charged += where.charged
+        if self._grants:
+            limits = [self._granted(limit, now) for limit in limits]
+        return limit_states(limits, counters, resets, usage, amount), charged
+
+    def charged(
+        self, terms: Terms, at: int, openings: Openings = nothing_opened
+    ) -> tuple[CounterKey, ...]:
+        """The counters that an amount with these terms at the instant ``at`` is put into."""
+        every = (part.places(at, self.calendar).charged for part in self.parts(terms, openings))
+        return tuple(key for keys in every for key in keys)
+
+    def parts(self, terms: Terms, openings: Openings) -> Sequence[Touched]:
+        """What lasts (agent, category, provider) and the task and session, without grants."""
         agent, category, provider, task, session = terms
         key = (agent, category, provider)
         known = self._known.get(key)
@@ -115,12 +174,9 @@ class Rules:
             if len(self._known) >= _KNOWN_MAX:
                 self._known.clear()
             known = self._known[key] = _touched(self._lasting(*key))
-        if task is not None or session is not None:
-            own = _touched(self._passing(category, task, session, openings))
-            known = Touched(known.limits + own.limits, known.windows + own.windows)
-        if not self._grants:
-            return known
-        return known._replace(limits=tuple(self._granted(limit, now) for limit in known.limits))
+        if task is None and session is None:
+            return (known,)
+        return known, self._of_runs(category, task, session, openings)
 
     def amount(self, limit: Limit, now: int) -> Usdc:
         """The limit's amount with what is granted beyond it at ``now``."""
@@ -156,6 +212,23 @@ class Rules:
             return limit
         more = sum((g.amount for g in grants if g.holds(now)), start=ZERO)
         return limit._replace(amount=limit.amount + more)
+
+    def _of_runs(
+        self, category: str | None, task: str | None, session: str | None, openings: Openings
+    ) -> Touched:
+        opened = (task is not None and openings(TASK, task) is not None) or (
+            session is not None and openings(SESSION, session) is not None
+        )
+        if opened:
+            return _touched(self._passing(category, task, session, openings))
+        key = (category, task, session)
+        known = self._runs.get(key)
+        if known is None:
+            if len(self._runs) >= _KNOWN_MAX:
+                self._runs.clear()
+            known = _touched(self._passing(*key, nothing_opened))
+            self._runs[key] = known
+        return known
 
     def _lasting(
         self, agent_id: str | None, category: str | None, provider: str | None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from datetime import date, datetime, time, timedelta
 from functools import lru_cache
-from typing import ClassVar, Final
+from typing import ClassVar, Final, NamedTuple
 from zoneinfo import ZoneInfo
 
 _ROLLING: Final = re.compile(r"rolling_([1-9][0-9]{0,2})h", re.ASCII)
@@ -37,7 +37,9 @@ class Window(str):
         match = _ROLLING.fullmatch(name)
         if match is None or int(match[1]) > ROLLING_HOURS_MAX:
             raise ValueError(f"{name!r} is not a window")
-        return _WINDOWS.setdefault(name, str.__new__(cls, name))
+        made = _WINDOWS.setdefault(name, str.__new__(cls, name))
+        _HOURS[made] = int(match[1])
+        return made
 
     @property
     def value(self) -> str:
@@ -47,7 +49,7 @@ class Window(str):
     @property
     def rolling_hours(self) -> int | None:
         """How many hours a rolling window reaches back; None for every other."""
-        return int(self[8:-1]) if self.startswith("rolling_") else None
+        return _HOURS.get(self)
 
     @property
     def bucket_seconds(self) -> int:
@@ -71,9 +73,24 @@ _WORDS: Final = {
     "monthly": "a month",
     "total": "in total",
 }
+_HOURS: Final[dict[str, int]] = {}
 _WINDOWS: Final[dict[str, Window]] = {name: str.__new__(Window, name) for name in _WORDS}
 for _name, _window in _WINDOWS.items():
     setattr(Window, _name.upper(), _window)
+
+
+class Frame(NamedTuple):
+    """A window around an instant, in unix seconds.
+
+    [start, end) is the window, or a rolling window's bucket, that holds the instant. What counts
+    in it lies in counters that start at ``counts_from`` or later, and none of it counts any more
+    at ``resets_at``. ``end`` and ``resets_at`` of ``total`` are None.
+    """
+
+    start: int
+    end: int | None
+    counts_from: int
+    resets_at: int | None
 
 
 class Calendar:
@@ -81,38 +98,37 @@ class Calendar:
 
     def __init__(self, zone: ZoneInfo) -> None:
         self.zone = zone
-        self._last: dict[Window, tuple[int, int | None]] = {}
+        self._last: dict[Window, Frame] = {}
 
-    def bounds(self, window: Window, at: int) -> tuple[int, int | None]:
-        """[start, end) of the window, or of a rolling window's bucket, that contains ``at``.
+    def frame(self, window: Window, at: int) -> Frame:
+        """The window around ``at``.
 
         A day runs from the first instant of the local date to that of the next, so it lasts 23 or
         25 hours when clocks change; weeks and months are made of such days. An hour is one of the
-        local clock. ``total`` starts at 0 and its end is None.
+        local clock. A rolling window counts every bucket that it touches, the oldest one whole,
+        and gives one back after the other until ``resets_at``.
         """
         last = self._last.get(window)
-        if last is not None and last[1] is not None and last[0] <= at < last[1]:
+        if last is not None and (last.end is None or last.start <= at < last.end):
             return last
-        found = self._bounds(window, at)
+        start, end = self._bounds(window, at)
+        hours = window.rolling_hours
+        back = hours * 3600 if hours is not None else 0
+        found = Frame(start, end, start - back, None if end is None else end + back)
         self._last[window] = found
         return found
 
+    def bounds(self, window: Window, at: int) -> tuple[int, int | None]:
+        """[start, end) of the window, or of a rolling window's bucket, that contains ``at``."""
+        return self.frame(window, at)[:2]
+
     def counts_from(self, window: Window, at: int) -> int:
         """The start of the first counter that counts at ``at``; for rolling ones the oldest."""
-        hours = window.rolling_hours
-        if hours is None:
-            return self.bounds(window, at)[0]
-        bucket = window.bucket_seconds
-        return (at - hours * 3600) // bucket * bucket
+        return self.frame(window, at).counts_from
 
     def resets_at(self, window: Window, at: int) -> int | None:
-        """When nothing that counts at ``at`` counts any more; None for never.
-
-        A rolling window gives its oldest bucket back earlier, one bucket after the other.
-        """
-        end = self.bounds(window, at)[1]
-        hours = window.rolling_hours
-        return end if hours is None or end is None else end + hours * 3600
+        """When nothing that counts at ``at`` counts any more; None for never."""
+        return self.frame(window, at).resets_at
 
     def _bounds(self, window: Window, at: int) -> tuple[int, int | None]:
         if window.rolling_hours is not None:
@@ -127,16 +143,23 @@ class Calendar:
         return 0, None
 
     def _hour(self, at: int) -> tuple[int, int]:
-        """The local hour under one UTC offset: a change of the clocks ends it early."""
+        """The local hour under one UTC offset: a change of the clocks begins and ends one."""
         offset = self._offset(at)
         start = at - (at + offset) % 3600
-        low, high = at, start + 3600
-        if self._offset(high - 1) == offset:
-            return start, high
-        while high - low > 1:
-            middle = (low + high) // 2
-            low, high = (middle, high) if self._offset(middle) == offset else (low, middle)
-        return start, high
+        return self._edge(at, start - 1, offset) + 1, self._edge(at, start + 3600, offset)
+
+    def _edge(self, inside: int, outside: int, offset: int) -> int:
+        """``outside``, or the instant nearer to ``inside`` that is the first to lose the offset."""
+        step = 1 if outside > inside else -1
+        if self._offset(outside - step) == offset:
+            return outside
+        while abs(outside - inside) > 1:
+            middle = (inside + outside) // 2
+            if self._offset(middle) == offset:
+                inside = middle
+            else:
+                outside = middle
+        return outside
 
     def _offset(self, at: int) -> int:
         offset = datetime.fromtimestamp(at, self.zone).utcoffset()

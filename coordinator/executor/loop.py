@@ -19,6 +19,7 @@ from coordinator.ledger.bonds import BondBook
 from coordinator.ledger.chain_book import ChainBook
 from coordinator.ledger.lane import LaneBook
 from coordinator.ledger.leases import Lease, LeaseBook, new_holder
+from coordinator.ledger.notices import NoticeBook
 from coordinator.ledger.operations import OperationsBook, Pause
 from coordinator.ledger.policies import PolicyBook
 from coordinator.ledger.purchases import PurchaseBook
@@ -50,8 +51,10 @@ class Executor:
         approvals: ApprovalBook,
         policies: PolicyBook,
         operations: OperationsBook,
+        notices: NoticeBook,
         follow: Callable[[Observation], int],
         drift: Callable[[], Usdc],
+        upkeep: Callable[[int], None],
         allowance_limit: Usdc,
         max_fee_wei: int | None,
         clock: Clock,
@@ -68,6 +71,7 @@ class Executor:
         self._operations = operations
         self._follow = follow
         self._drift = drift
+        self._upkeep = upkeep
         self._drift_looked_at: float | None = None
         self._ticks = ticks
         self._clock = clock
@@ -90,7 +94,7 @@ class Executor:
             clock=clock,
             ticks=ticks,
         )
-        self._watch = Watch(purchases=purchases, clock=clock)
+        self._watch = Watch(purchases=purchases, notices=notices, clock=clock)
         self._changed = changed
         self._poll_seconds = poll_seconds
         self._holder = new_holder()
@@ -147,6 +151,7 @@ class Executor:
             self._follow(seen)
             self._sender.look_for_receipts(seen, self._books.cursor())
             self._approvals.expire_due(now)
+            self._upkeep(now)
             self._look_for_drift()
             if not self._hold_lease():
                 return False
@@ -176,12 +181,11 @@ class Executor:
             return
         self._drift_looked_at = ticks
         drift, allowed = self._drift(), self._policies.current().alerts.drift_above
-        if drift > allowed:
+        if self._watch.look_at_drift(drift, allowed):
             why = (
                 f"the treasury's balance is {drift} USDC away from the journal, and {allowed} are"
                 " allowed: reconcile, explain it, then unpause"
             )
-            log.error("drift usdc=%s", drift)
             self._operations.pause(Pause("organisation", "", why, by="executor", at=self._clock()))
 
     def idle(self) -> bool:
@@ -220,6 +224,7 @@ class Executor:
             if self._lease is not None and before is None:
                 log.info("executor_acts holder=%s token=%s", self._holder, self._lease.token)
                 self._sender.take_over()
+                self._watch.take_over()
         return self._lease is not None
 
     def _do_what_is_due(self, seen: Observation) -> None:

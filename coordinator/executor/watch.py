@@ -1,4 +1,4 @@
-"""Warnings for operators: each told once, when it becomes true."""
+"""Warnings for operators: each told once, when it becomes true, whoever acts meanwhile."""
 
 from __future__ import annotations
 
@@ -6,38 +6,50 @@ import logging
 from collections.abc import Sequence
 
 from coordinator.domain.chain_events import EscrowState
+from coordinator.domain.notices import Notice, Severity, began, passed
 from coordinator.domain.planning import OpenPurchase
 from coordinator.domain.policy import Policy
 from coordinator.domain.ports import Clock, Observation
+from coordinator.domain.usdc import Usdc
+from coordinator.ledger.notices import NoticeBook
 from coordinator.ledger.purchases import PurchaseBook
 
 log = logging.getLogger(__name__)
 
 
 class Watch:
-    """Remembers what was told, so that it is told again only after it has passed."""
+    """Tells what stands and what has passed. What was told is in the notices, not here."""
 
-    def __init__(self, *, purchases: PurchaseBook, clock: Clock) -> None:
+    def __init__(self, *, purchases: PurchaseBook, notices: NoticeBook, clock: Clock) -> None:
         self._purchases = purchases
+        self._notices = notices
         self._clock = clock
-        self._told: set[str] = set()
+        self._standing: dict[str, bool] = {}
+        self._closing: set[str] = set()
+
+    def take_over(self) -> None:
+        """Read anew what was told: another executor may have acted meanwhile."""
+        self._standing.clear()
+        self._closing.clear()
 
     def look(self, policy: Policy, purchases: Sequence[OpenPurchase], seen: Observation) -> None:
         """Warn of low gas, a rail in trouble, windows that close, and stranded escrows."""
-        if seen.gas_balance_wei < policy.alerts.gas_balance_below_eth:
-            self._tell("gas", f"gas_balance_low wei={seen.gas_balance_wei}")
-        else:
-            self._told.discard("gas")
-        if seen.fees is None:
-            self._tell("fees", "fees_above_ceiling: nothing is signed until they fall")
-        else:
-            self._told.discard("fees")
-        if seen.rail_trouble:
-            self._tell("rail", f"rail_trouble reason={seen.rail_trouble}")
-        else:
-            self._told.discard("rail")
+        gas, mark = seen.gas_balance_wei, policy.alerts.gas_balance_below_eth
+        few = f"the treasury has {gas} wei for gas, below the policy's {mark}: send it ETH"
+        self._condition("gas_balance_low", gas < mark, few)
+        fees = "fees are above COORDINATOR_MAX_FEE_GWEI: nothing is signed until they fall"
+        self._condition("fees_above_ceiling", seen.fees is None, fees)
+        trouble = seen.rail_trouble
+        self._condition("rail_trouble", trouble is not None, f"new purchases wait: {trouble}")
         for purchase in purchases:
             self._warn_of(purchase, policy, seen)
+
+    def look_at_drift(self, drift: Usdc, allowed: Usdc) -> bool:
+        """Whether balance and journal differ by more than is allowed; it is told."""
+        drifts = drift > allowed
+        why = f"balance and journal differ by {drift} USDC, and {allowed} are allowed"
+        self._condition("drift", drifts, why, Severity.CRITICAL)
+        return drifts
 
     def _warn_of(self, purchase: OpenPurchase, policy: Policy, seen: Observation) -> None:
         escrow = next((e for e in purchase.escrows if e.linked), None)
@@ -46,7 +58,7 @@ class Watch:
         closes = escrow.window_ends
         soon = closes is not None and closes - seen.head.at <= policy.alerts.window_closes_within
         if escrow.state is EscrowState.DELIVERED and soon:
-            self._tell(f"window:{purchase.id}", f"dispute_window_closes purchase_id={purchase.id}")
+            self._window_closes(purchase)
         late = seen.head.at > escrow.deadline
         if escrow.state is EscrowState.STARTED and late and purchase.stranded is None:
             message = (
@@ -56,7 +68,32 @@ class Watch:
             log.error("purchase_stranded purchase_id=%s", purchase.id)
             self._purchases.note_stranded(purchase.id, message, now=self._clock())
 
-    def _tell(self, key: str, message: str) -> None:
-        if key not in self._told:
-            self._told.add(key)
-            log.warning(message)
+    def _window_closes(self, purchase: OpenPurchase) -> None:
+        if purchase.id in self._closing:
+            return
+        self._closing.add(purchase.id)
+        log.warning("dispute_window_closes purchase_id=%s", purchase.id)
+        notice = Notice(
+            key=f"dispute_window_closes:{purchase.id}",
+            at=self._clock(),
+            kind="dispute_window_closes",
+            severity=Severity.WARNING,
+            subject=purchase.id,
+            message=f"{purchase.amount} USDC: the window to dispute what was delivered ends soon",
+        )
+        self._notices.tell([notice])
+
+    def _condition(
+        self, kind: str, stands: bool, message: str, severity: Severity = Severity.WARNING
+    ) -> None:
+        if self._standing.get(kind) is stands:
+            return
+        if self._notices.standing(kind) is not stands:
+            now = self._clock()
+            if stands:
+                log.warning("%s: %s", kind, message)
+                self._notices.tell([began(kind, severity, message, now)])
+            else:
+                log.info("over condition=%s", kind)
+                self._notices.tell([passed(kind, f"{kind} is over", now)])
+        self._standing[kind] = stands

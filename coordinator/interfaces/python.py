@@ -30,8 +30,10 @@ from coordinator.domain.usdc import ZERO, Usdc
 from coordinator.follower import Progress
 from coordinator.interfaces.agent import Agent
 from coordinator.interfaces.budget_api import BudgetApi
+from coordinator.interfaces.notify import Delivery
 from coordinator.ledger.approvals import PendingApproval
 from coordinator.ledger.backup import Backup
+from coordinator.ledger.notices import KeptNotice
 from coordinator.ledger.operations import Order
 from coordinator.reporting import GasReport, Report
 from coordinator.wiring import Wiring, wire
@@ -60,6 +62,7 @@ class Coordinator(BudgetApi):
         self._act = act
         self._changed = threading.Condition()
         self._starting = threading.Lock()
+        self._delivery: Delivery | None = None
         wiring.on_change(self._tell)
 
     @classmethod
@@ -100,6 +103,8 @@ class Coordinator(BudgetApi):
 
     def close(self) -> None:
         """Stop acting and close the database; what is open goes on at the next start."""
+        if self._delivery is not None:
+            self._delivery.stop()
         self.wiring.close()
 
     def agent(self, agent_id: str) -> Agent:
@@ -323,14 +328,26 @@ class Coordinator(BudgetApi):
         """The audit log's rows after a sequence number, oldest first."""
         return self.wiring.audit.rows(after)
 
+    def alerts(
+        self, *, since: datetime | int | None = None, kind: str | None = None, limit: int = 100
+    ) -> Sequence[KeptNotice]:
+        """What people were told at ``since`` or later, newest first, and how far it got."""
+        return self.wiring.notices.list(since=_second(since), kind=kind, limit=limit)
+
     def start(self) -> None:
         """Check the endpoint and start the executor, unless this process only decides."""
         if not self._act:
             return
+        w = self.wiring
         with self._starting:
             # An endpoint that is down or wrong is told before anything is held.
-            self.wiring.chain  # noqa: B018
-            self.wiring.executor.start()
+            w.chain  # noqa: B018
+            w.executor.start()
+            if self._delivery is None:
+                self._delivery = Delivery(
+                    w.notices, w.notify_targets, w.clock, acting=lambda: w.executor.acting
+                )
+                self._delivery.start()
 
     def recover(self, *, timeout_seconds: float = 60) -> bool:
         """Finish what a crash left; True when nothing is in flight or waits any more."""

@@ -12,7 +12,6 @@ from sqlalchemy import Connection, insert, select, update
 from coordinator.domain.chain_events import STATUS_OF, EscrowState
 from coordinator.domain.errors import IdempotencyConflict
 from coordinator.domain.escrow_key import service_hash
-from coordinator.domain.limits import counters_charged
 from coordinator.domain.purchase import FINAL, Request
 from coordinator.domain.rules import Rules, Terms
 from coordinator.domain.usdc import Usdc
@@ -87,8 +86,7 @@ def adopt(
     ).one()
     terms = Terms(request.agent, category, name, request.task, request.session)
     opening = partial(read_opening, connection)
-    windows = rules.touched(terms, hold.placed_at, opening).windows
-    wanted = counters_charged(windows, hold.placed_at, rules.calendar)
+    wanted = rules.charged(terms, hold.placed_at, opening)
     missing = sorted(set(wanted) - set(charges_of(connection, row.id, "purchase")))
     charge_hold(connection, hold.id, missing)
     audit.append(
@@ -149,9 +147,7 @@ def attribute_to_organisation(
         purchase_id=purchase_id,
         kind="purchase",
         amount=Usdc.from_base_units(escrow.amount),
-        counters=counters_charged(
-            rules.touched(Terms(), escrow.created_at).windows, escrow.created_at, rules.calendar
-        ),
+        counters=rules.charged(Terms(), escrow.created_at),
         now=escrow.created_at,
     )
     audit.append(

@@ -11,6 +11,7 @@ from sqlalchemy import Connection, delete, func, insert, select, update
 
 from coordinator.domain.decision import Decision, Facts
 from coordinator.domain.errors import UnknownId
+from coordinator.domain.notices import crossings
 from coordinator.domain.policy import Policy
 from coordinator.domain.purchase import Answer, Purchase, Request, Status, identifier
 from coordinator.domain.reasons import Reason, ReasonCode
@@ -21,6 +22,7 @@ from coordinator.ledger.counters import move_hold
 from coordinator.ledger.database import Database
 from coordinator.ledger.facts import read_facts
 from coordinator.ledger.moves import due, end_unsigned, expire, move
+from coordinator.ledger.notices import write_notices
 from coordinator.ledger.policies import PolicyBook
 from coordinator.ledger.reading import TxUrl, decision_row, load_purchase, load_purchases
 
@@ -94,6 +96,8 @@ class ApprovalBook:
             approved = self._count_approved(connection, approval_id, policy)
             if approved >= required:
                 move_hold(connection, purchase.id, decision.counters, now)
+                marks = policy.alerts.thresholds
+                write_notices(connection, crossings(decision.limits, purchase.amount, marks, now))
                 stored = decision_row(decision)
                 connection.execute(
                     update(t.purchases)

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from sqlalchemy import Connection, func, select
 
 from coordinator.domain.journal import EntryKind
-from coordinator.domain.limits import check_limits, counter_of, counters_charged
+from coordinator.domain.notices import crossings
 from coordinator.domain.purchase import Status
 from coordinator.domain.reasons import Reason
-from coordinator.domain.rules import Terms
+from coordinator.domain.rules import Terms, nothing_opened
 from coordinator.domain.steps import StepKind, StepStatus
 from coordinator.domain.usdc import Usdc
 from coordinator.ledger import schema as t
 from coordinator.ledger.audit import AuditLog
 from coordinator.ledger.counters import place_hold, read_usage
 from coordinator.ledger.database import Database
+from coordinator.ledger.notices import write_notices
 from coordinator.ledger.policies import PolicyBook
 
 _p = t.purchases.c
@@ -33,10 +36,8 @@ class BondBook:
         """Hold a dispute's bond against the organisation; a reason when it does not fit."""
         with self._database.write() as connection:
             rules = self._policies.rules(connection)
-            limits, windows = rules.touched(Terms(), now)
-            keys = [key for one in limits if (key := counter_of(one, now, rules.calendar))]
-            usage = read_usage(connection, keys)
-            states = check_limits(limits, usage, bond, now, rules.calendar)
+            usage = partial(read_usage, connection)
+            states, counters = rules.states(Terms(), bond, now, usage, nothing_opened)
             broken = sorted((s for s in states if s.broken), key=lambda s: s.remaining)
             if broken:
                 return broken[0].reason(bond)
@@ -49,9 +50,11 @@ class BondBook:
                     purchase_id=purchase_id,
                     kind="bond",
                     amount=bond,
-                    counters=counters_charged(windows, now, rules.calendar),
+                    counters=counters,
                     now=now,
                 )
+                marks = rules.policy.alerts.thresholds
+                write_notices(connection, crossings(states, bond, marks, now))
             self._audit.append(
                 connection,
                 now,

@@ -32,7 +32,7 @@ from coordinator.domain.cost import (
 from coordinator.domain.decision import Facts
 from coordinator.domain.errors import UnknownId
 from coordinator.domain.limits import Usage
-from coordinator.domain.notices import Notice, Severity, crossings
+from coordinator.domain.notices import Notice, Severity
 from coordinator.domain.usdc import ZERO, Usdc
 from coordinator.ledger import schema as t
 from coordinator.ledger.database import Database
@@ -265,8 +265,7 @@ def _insert(batch: Batch, cost: Cost, decision: CostDecision, *, held: Usdc, spe
             "charges": json.dumps(charges),
         },
     )
-    thresholds = batch.rules.policy.alerts.thresholds
-    batch.tell(crossings(cost.limits, amount, thresholds, cost.created_at))
+    batch.tell_crossings(cost.limits, amount, cost.created_at)
 
 
 def _end(cost_id: str, status: CostStatus, actual: Usdc, now: int, batch: Batch) -> Cost:

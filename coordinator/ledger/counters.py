@@ -36,11 +36,6 @@ _MAKE: Final = Prepared(
     "held",
     "spent",
 )
-_SET: Final = Prepared(
-    update(t.counters)
-    .where(_c.id == bindparam("id_"))
-    .values(held=bindparam("held_"), spent=bindparam("spent_"))
-)
 _ADD: Final = Prepared(
     update(t.counters)
     .where(_c.id == bindparam("id_"))
@@ -107,12 +102,14 @@ class CounterSheet:
 
     def flush(self) -> None:
         """Write what changed."""
-        changed = [
-            {"id_": id_, "held_": held, "spent_": spent}
-            for id_, held, spent in self._changed.values()
-        ]
+        if not self._changed:
+            return
+        mark = _mark(self._connection)
+        text = f"UPDATE counters SET held = {mark}, spent = {mark} WHERE id = {mark}"
+        changed = [(held, spent, id_) for id_, held, spent in self._changed.values()]
         self._changed.clear()
-        _SET.each(self._connection, changed)
+        raw: Any = self._connection.connection.dbapi_connection
+        raw.cursor().executemany(text, changed)
 
     def forget(self) -> None:
         """Read everything anew: somebody else in this transaction changes counters."""
@@ -168,11 +165,15 @@ def _usage(held: int, spent: int) -> Usage:
 
 
 def _by_ids(connection: Connection, ids: Sequence[int]) -> Sequence[Sequence[int]]:
-    mark = "?" if connection.dialect.name == "sqlite" else "%s"
+    mark = _mark(connection)
     text = f"SELECT id, held, spent FROM counters WHERE id IN ({','.join([mark] * len(ids))})"
     raw: Any = connection.connection.dbapi_connection
     found: Sequence[Sequence[int]] = raw.execute(text, tuple(ids)).fetchall()
     return found
+
+
+def _mark(connection: Connection) -> str:
+    return "?" if connection.dialect.name == "sqlite" else "%s"
 
 
 def read_usage(connection: Connection, keys: Iterable[CounterKey]) -> Mapping[CounterKey, Usage]:

@@ -11,9 +11,10 @@ from typing import Any, Final, Generic, TypeVar
 from sqlalchemy import Connection
 
 from coordinator.domain.errors import CommitUnknown, LedgerUnavailable
-from coordinator.domain.limits import CounterKey
-from coordinator.domain.notices import Notice
+from coordinator.domain.limits import CounterKey, LimitState
+from coordinator.domain.notices import Notice, crossings
 from coordinator.domain.rules import Opening, Rules
+from coordinator.domain.usdc import Usdc
 from coordinator.ledger.audit import AuditLog, Said
 from coordinator.ledger.counters import CounterSheet
 from coordinator.ledger.database import Database
@@ -90,6 +91,10 @@ class Batch:
     def tell(self, notices: Iterable[Notice]) -> None:
         """Have people told, after the commit."""
         self._notices += notices
+
+    def tell_crossings(self, limits: Iterable[LimitState], amount: Usdc, now: int) -> None:
+        """Have people told of each threshold of ``limits`` that ``amount`` more reaches."""
+        self.tell(crossings(limits, amount, self.rules.policy.alerts.thresholds, now))
 
     def flush(self) -> None:
         """Write what was gathered; what is read afterwards sees it."""

@@ -15,7 +15,6 @@ from coordinator.domain.limits import (
     Scope,
     Usage,
     check_limits,
-    counter_of,
 )
 from coordinator.domain.rules import Terms
 from coordinator.domain.usdc import ZERO, Usdc
@@ -50,8 +49,8 @@ class LimitBook:
             auto = rules.auto_approve(terms.agent, now) if terms.agent else None
             if auto is not None:
                 limits.append(auto)
-            keys = [key for one in limits if (key := counter_of(one, now, rules.calendar))]
-            return check_limits(limits, read_usage(connection, keys), ZERO, now, rules.calendar)
+            usage = partial(read_usage, connection)
+            return check_limits(limits, usage, ZERO, now, rules.calendar)
 
     def usage(self, counters: Iterable[CounterKey]) -> Mapping[CounterKey, Usage]:
         """What the counters hold; one that was never charged is missing."""

@@ -12,11 +12,13 @@ from sqlalchemy import delete, insert, select, update
 from coordinator.domain.errors import ConfigurationError
 from coordinator.domain.gas import Fees
 from coordinator.domain.journal import EntryKind
+from coordinator.domain.notices import unpaused
 from coordinator.domain.ports import Observation
 from coordinator.domain.usdc import Usdc
 from coordinator.ledger import schema as t
 from coordinator.ledger.audit import AuditLog
 from coordinator.ledger.database import Database
+from coordinator.ledger.notices import write_notices
 from coordinator.ledger.pausing import begin_recovery, pause_scope, recovering
 
 # An unchanged balance is written again only this often.
@@ -204,6 +206,7 @@ class OperationsBook:
             if gone:
                 subject = f"{scope_kind}:{scope_id}" if scope_id else scope_kind
                 self._audit.append(connection, now, "unpaused", subject, by=by, reason=reason)
+                write_notices(connection, [unpaused(subject, by, reason, now)])
             return bool(gone)
 
     def place_order(

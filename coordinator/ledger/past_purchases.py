@@ -7,7 +7,6 @@ from typing import Final
 
 from sqlalchemy import Connection, insert, select
 
-from coordinator.domain.limits import counters_charged
 from coordinator.domain.purchase import Status
 from coordinator.domain.reasons import Reason, ReasonCode
 from coordinator.domain.rules import Rules, Terms
@@ -142,13 +141,12 @@ def _put_holds(connection: Connection, past: PastPurchase, rules: Rules, *, ende
     )
     if past.agent is None:
         terms = Terms()
-    windows = rules.touched(terms, past.placed_at).windows
     place_hold(
         connection,
         purchase_id=past.id,
         kind="purchase",
         amount=Usdc.from_base_units(past.amount),
-        counters=counters_charged(windows, past.placed_at, rules.calendar),
+        counters=rules.charged(terms, past.placed_at),
         now=past.placed_at,
     )
     if ended:
@@ -160,8 +158,6 @@ def _put_holds(connection: Connection, past: PastPurchase, rules: Rules, *, ende
             purchase_id=past.id,
             kind="bond",
             amount=Usdc.from_base_units(bond),
-            counters=counters_charged(
-                rules.touched(Terms(), held_at).windows, held_at, rules.calendar
-            ),
+            counters=rules.charged(Terms(), held_at),
             now=held_at,
         )

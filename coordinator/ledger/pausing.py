@@ -6,11 +6,14 @@ from typing import Final
 
 from sqlalchemy import Connection, delete, insert, select
 
+from coordinator.domain.notices import paused
 from coordinator.ledger import schema as t
 from coordinator.ledger.audit import AuditLog
+from coordinator.ledger.notices import write_notices
 
 # Who paused tells why: the chain has money of ours that the books did not know.
 RECOVERY: Final = "recovery"
+_BY_ITSELF: Final = frozenset({RECOVERY, "executor"})
 
 _x = t.pauses.c
 
@@ -36,6 +39,8 @@ def pause_scope(
     )
     subject = f"{scope_kind}:{scope_id}" if scope_id else scope_kind
     audit.append(connection, now, "paused", subject, by=by, reason=reason)
+    notice = paused(subject, by, reason, now, by_itself=by in _BY_ITSELF)
+    write_notices(connection, [notice])
     return True
 
 

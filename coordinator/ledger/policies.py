@@ -9,11 +9,13 @@ from typing import Any, Final
 from sqlalchemy import Connection, func, insert, select
 
 from coordinator.domain.errors import ConfigurationError
+from coordinator.domain.notices import limits_changed
 from coordinator.domain.policy import Policy
 from coordinator.domain.rules import Rules
 from coordinator.ledger import schema as t
 from coordinator.ledger.audit import AuditLog
 from coordinator.ledger.database import Database
+from coordinator.ledger.notices import forget_due, write_notices
 from coordinator.ledger.overlays import read_overlays
 from coordinator.ledger.prepared import Prepared
 from coordinator.ledger.recount import recount
@@ -118,6 +120,10 @@ class PolicyBook:
             )
             if old is not None:
                 recount(connection, old, Rules(policy, old.overlays), now)
+                if not old.policy.alerts.notify:
+                    forget_due(connection)
+                what = f"policy:{policy.hash[:12]}"
+                write_notices(connection, [limits_changed(what, author, reason, now)])
             self._audit.append(
                 connection,
                 now,

@@ -10,6 +10,7 @@ from sqlalchemy import Connection, case, exists, func, literal_column, select, u
 from coordinator.domain.decision import Decision, Facts
 from coordinator.domain.errors import IdempotencyConflict, UnknownId
 from coordinator.domain.limits import Usage
+from coordinator.domain.notices import stranded
 from coordinator.domain.purchase import UNFUNDED, Answer, Purchase, Request, Status
 from coordinator.domain.reasons import Reason, ReasonCode
 from coordinator.domain.usdc import Usdc
@@ -20,6 +21,7 @@ from coordinator.ledger.desk import Desk
 from coordinator.ledger.facts import read_facts
 from coordinator.ledger.leases import Lease, fence
 from coordinator.ledger.moves import end_unsigned, expire, move
+from coordinator.ledger.notices import write_notices
 from coordinator.ledger.policies import PolicyBook
 from coordinator.ledger.reading import TxUrl, load_purchase, load_purchases
 from coordinator.ledger.requests import Asked, answer_request
@@ -142,6 +144,7 @@ class PurchaseBook:
             )
             event = "purchase_stranded" if message else "purchase_unstranded"
             self._audit.append(connection, now, event, purchase_id, why=message)
+            write_notices(connection, [stranded(purchase_id, message, now)])
 
     def get(self, purchase_id: str) -> Purchase:
         """The purchase; UnknownId when there is none."""

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from sqlalchemy import Connection, Select, func, select
 
 from coordinator.domain.limits import CounterKey, Scope, ScopeKind
+from coordinator.domain.policy import Policy
+from coordinator.domain.policy_tables import Limits
 from coordinator.domain.rules import Openings, Rules, Terms
 from coordinator.domain.windows import Window
 from coordinator.ledger import schema as t
@@ -26,8 +28,11 @@ def recount(connection: Connection, before: Rules, after: Rules, now: int) -> No
     joined = {said[-1] for said in new - old if said[0] == "member"}
     if joined:
         charge_missing(connection, after, now, _holds().where(_agent().in_(sorted(joined))))
-    if before.policy.zone.key != after.policy.zone.key or any(s[0] == "limit" for s in new - old):
-        since = min(after.calendar.counts_from(window, now) for window in _windows(after))
+    limited = any(said[0] == "limit" for said in new - old)
+    # A task without limits of its own any more has the default's.
+    renamed = any(said[0] == "named" for said in new ^ old)
+    if limited or renamed or before.policy.zone.key != after.policy.zone.key:
+        since = min(after.calendar.counts_from(window, now) for window in _windows(after.policy))
         charge_missing(connection, after, now, _holds().where(_h.placed_at >= since))
 
 
@@ -97,13 +102,14 @@ def _agent() -> Any:
 
 
 def _counted(rules: Rules) -> Iterable[tuple[str, ...]]:
-    """What decides which counters exist: keys of limits, roles, and members of shared money."""
+    """What decides which counters exist: limited windows, and members of shared money."""
     policy = rules.policy
-    for path in _limit_paths((), policy.document()):
-        yield "limit", *path
-    for agent_id, agent in policy.agents.items():
-        if agent.role is not None:
-            yield "limit", "role", agent.role, agent_id
+    for where, limits in _limited(policy):
+        for window in limits.amounts:
+            yield "limit", *where, window
+    for table in (policy.tasks, policy.sessions):
+        for name in table.named if table is not None else ():
+            yield "named", type(table).__name__, name
     for name, pool in policy.pools.items():
         for agent_id in pool.agents:
             yield "member", name, agent_id
@@ -112,16 +118,36 @@ def _counted(rules: Rules) -> Iterable[tuple[str, ...]]:
             yield "member", pair.id, window, pair.id.rpartition("/")[2]
 
 
-def _limit_paths(path: tuple[str, ...], table: dict[str, Any]) -> Iterator[tuple[str, ...]]:
-    for key, said in table.items():
-        if isinstance(said, dict):
-            yield from _limit_paths((*path, key), said)
-        elif key.endswith("_limit"):
-            yield (*path, key)
+def _limited(policy: Policy) -> Iterator[tuple[tuple[str, ...], Limits]]:
+    """Everything that has limits, by the scope or table that it stands in; agents with roles."""
+    yield ("organisation",), policy.organisation
+    for agent_id in policy.agents:
+        agent = policy.agent(agent_id)
+        assert agent is not None
+        yield ("agents", agent_id), agent
+        for category, limits in agent.categories.items():
+            yield ("agents", agent_id, category), limits
+    shared: Mapping[str, Mapping[str, Limits]] = {
+        "pools": policy.pools,
+        "providers": policy.providers,
+        "categories": policy.categories.named,
+    }
+    for kind, tables in shared.items():
+        for name, limits in tables.items():
+            yield (kind, name), limits
+    if policy.tasks is not None:
+        for name, task in {"": policy.tasks.default, **policy.tasks.named}.items():
+            if task is not None:
+                yield ("tasks", name), task
+                for category, limits in task.categories.items():
+                    yield ("tasks", name, category), limits
+    if policy.sessions is not None:
+        for name, session in {"": policy.sessions.default, **policy.sessions.named}.items():
+            if session is not None:
+                yield ("sessions", name), session
 
 
-def _windows(rules: Rules) -> set[Window]:
+def _windows(policy: Policy) -> set[Window]:
     """Every window that counts somewhere and ends."""
-    names = {path[-1].removesuffix("_limit") for path in _limit_paths((), rules.policy.document())}
-    own = {Window(name) for name in names - {"auto_approve_daily", "per_request"}}
-    return {Window.HOURLY, *own} - {Window.PER_PURCHASE, Window.TOTAL}
+    limited = {window for _, limits in _limited(policy) for window in limits.amounts}
+    return {Window.HOURLY, *limited} - {Window.PER_PURCHASE, Window.TOTAL}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import secrets
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -10,9 +9,10 @@ from typing import Any, Final
 
 from sqlalchemy import bindparam, exists, insert, literal_column, select
 
+from coordinator.domain.canonical import canonical_json
 from coordinator.domain.decision import Decision, Facts
 from coordinator.domain.errors import IdempotencyConflict
-from coordinator.domain.notices import crossings
+from coordinator.domain.notices import approval_waits, denied
 from coordinator.domain.policy import Policy
 from coordinator.domain.purchase import Purchase, Request, Status
 from coordinator.domain.usdc import ZERO, Usdc
@@ -156,6 +156,7 @@ def _judged(batch: Batch, asked: Asked) -> Purchase:
     terms = request.terms_hash(decision.provider)
     stored = decision_row(decision)
     approval: dict[str, Any] | None = None
+    shown = decision.provider_name or decision.provider
     if decision.outcome is not Status.DENIED:
         _hold(batch, asked, decision, purchase_id, terms)
     if decision.outcome is Status.AWAITING_APPROVAL:
@@ -167,6 +168,8 @@ def _judged(batch: Batch, asked: Asked) -> Purchase:
         batch.insert_dependent(
             _APPROVAL, approval | {"purchase_id": purchase_id, "created_at": now}
         )
+        waits = (request.agent, shown, request.amount, decision.required, now)
+        batch.tell([approval_waits(approval["id"], *waits)])
     said = {
         "agent": request.agent,
         "idempotency_key": asked.key,
@@ -181,6 +184,8 @@ def _judged(batch: Batch, asked: Asked) -> Purchase:
         "settle": rules.policy.escrow.settle,
     }
     reason = decision.reason
+    if decision.outcome is Status.DENIED and reason is not None:
+        batch.tell([denied(request.agent, shown, request.amount, reason, now)])
     batch.insert(
         _PURCHASE,
         said
@@ -190,7 +195,7 @@ def _judged(batch: Batch, asked: Asked) -> Purchase:
             "terms_hash": terms,
             "escrow_key": asked.escrow_key,
             "policy_hash": rules.policy.hash,
-            "decision": json.dumps(stored),
+            "decision": canonical_json(stored).decode(),
             "reason_code": reason.code.value if reason else None,
             "reason_message": reason.message if reason else None,
             "created_at": now,
@@ -242,12 +247,11 @@ def _hold(batch: Batch, asked: Asked, decision: Decision, purchase_id: str, term
             "posted": 0,
             "placed_at": now,
             "ended_at": None,
-            "charges": json.dumps(charges),
+            "charges": canonical_json(charges).decode(),
         },
     )
     batch.standing.promise(request.amount)
-    thresholds = batch.rules.policy.alerts.thresholds
-    batch.tell(crossings(decision.limits, request.amount, thresholds, now))
+    batch.tell_crossings(decision.limits, request.amount, now)
 
 
 def _made(

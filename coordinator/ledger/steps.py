@@ -7,6 +7,7 @@ from typing import Any
 
 from sqlalchemy import Connection, func, insert, select, update
 
+from coordinator.domain.notices import foreign_transaction
 from coordinator.domain.purchase import Status
 from coordinator.domain.steps import IN_FLIGHT, Attempt, Call, Receipt, Step, StepKind, StepStatus
 from coordinator.domain.usdc import Usdc
@@ -14,6 +15,7 @@ from coordinator.ledger import schema as t
 from coordinator.ledger.audit import AuditLog
 from coordinator.ledger.database import Database
 from coordinator.ledger.leases import Lease, fence
+from coordinator.ledger.notices import write_notices
 from coordinator.ledger.pausing import pause_everything
 from coordinator.ledger.policies import PolicyBook
 
@@ -192,6 +194,7 @@ class StepBook:
                 step.call.purchase_id or step.call.reference or "treasury",
                 nonce=step.nonce,
             )
+            write_notices(connection, [foreign_transaction(step.nonce, now)])
             return True
 
     def highest_nonce(self, connection: Connection) -> int | None:

@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import pytest
-from alembic import command
-from alembic.config import Config
-from sqlalchemy import Connection, MetaData, func, select, text
+from sqlalchemy import text
 
 from coordinator import Usdc
 from coordinator.domain.purchase import Purchase
 from coordinator.domain.usdc import ZERO
-from coordinator.ledger import migrate as migrations
-from coordinator.ledger.database import Database, open_database
+from coordinator.ledger.database import Database
 from coordinator.ledger.migrate import HEAD, migrate, revision
-from tests.integration.ledger.deciding import contents
+from tests.integration.earlier import copy_into, make_at
+from tests.integration.ledger.deciding import assert_books_agree, contents, rows
 from tests.integration.stores import on_both
 from tests.integration.test_reorg import fundings
 from tests.integration.world import World
@@ -30,12 +27,7 @@ _LATER = "DELETE FROM cursors WHERE name = 'final'"
 @pytest.fixture
 def first_schema(world: World) -> Iterator[Database]:
     """An empty database as the first version made it."""
-    opened = open_database(world.store.make(world.store.url("before")))
-    config = Config()
-    config.set_main_option("script_location", str(Path(migrations.__file__).parent / "migrations"))
-    with opened.write() as connection:
-        config.attributes["connection"] = connection
-        command.upgrade(config, "0001")
+    opened = make_at("0001", world.store.make(world.store.url("before")))
     yield opened
     opened.close()
 
@@ -46,37 +38,22 @@ def world(make_world: Callable[..., World]) -> World:
 
 
 def stop_and_copy(world: World, target: Database) -> dict[str, int]:
-    """Stop, and write every row into the tables that the target has; how many each has."""
+    """Stop, and write every row as the first version would have; how many each table has."""
     world.coordinator.close()
-    copied = {}
-    source = open_database(world.database)
-    with source.read() as old, target.write() as new:
-        metadata = MetaData()
-        metadata.reflect(new)
-        for table in metadata.sorted_tables:
-            if table.name == "alembic_version":
-                continue
-            columns = ", ".join(f'"{column.name}"' for column in table.columns)
-            query = text(f'SELECT {columns} FROM "{table.name}"')
-            found = [dict(row) for row in old.execute(query).mappings()]
-            copied[table.name] = len(found)
-            if found:
-                new.execute(table.insert(), found)
-        new.execute(text(_LATER))
-        if target.many_hosts:
-            _go_on_counting(new, metadata)
-    source.close()
+    copied = copy_into(target, str(world.database))
+    with target.write() as connection:
+        connection.execute(text(_LATER))
     return copied
 
 
-def _go_on_counting(connection: Connection, metadata: MetaData) -> None:
-    for table in metadata.sorted_tables:
-        for column in table.primary_key.columns:
-            named = func.pg_get_serial_sequence(table.name, column.name)
-            sequence = connection.execute(select(named)).scalar()
-            last = connection.execute(select(func.max(column))).scalar()
-            if sequence is not None and last is not None:
-                connection.execute(select(func.setval(sequence, last)))
+def changed_tables(database: str) -> dict[str, set[tuple[object, ...]]]:
+    """What both schemas have of the tables that the third one changed."""
+    queries = {
+        "holds": "SELECT id, kind, purchase_id, amount, status, posted, placed_at, ended_at",
+        "hold_charges": 'SELECT hold_id, scope_kind, scope_id, "window", start',
+        "counters": 'SELECT scope_kind, scope_id, "window", start, held, spent',
+    }
+    return {name: set(rows(database, f"{query} FROM {name}")) for name, query in queries.items()}
 
 
 def test_purchases_of_every_state_go_on_after_the_upgrade(
@@ -89,10 +66,10 @@ def test_purchases_of_every_state_go_on_after_the_upgrade(
     funded, delivered = world.fund("6.00"), world.fund("7.00")
     world.chain.deliver(delivered.escrow_id)
     world.go()
-    waiting = world.buy("75.00")
+    waiting = world.buy("75.00", task="t-1", session="s-1")
     denied = world.buy("1000.01")
     sent = world.buy_and_send("8.00", idempotency_key="sent")
-    asked = world.buy("9.00", idempotency_key="asked")
+    asked = world.buy("9.00", idempotency_key="asked", task="t-1")
     every = [settled, funded, delivered, waiting, denied, sent, asked]
     before = {p.id: (world.status(p), _hold(world, p)) for p in every}
     assert [status for status, _ in before.values()] == [
@@ -104,7 +81,13 @@ def test_purchases_of_every_state_go_on_after_the_upgrade(
         "approved",
         "approved",
     ]
-    counters = sorted(world.rows("SELECT * FROM counters"))
+    # Hours before the upgrade are not known to it.
+    counters = {
+        row for row in changed_tables(str(world.database))["counters"] if row[2] != "hourly"
+    }
+    assert {kind for kind, *_ in counters} == {
+        "organisation", "agent", "provider", "task", "session"
+    }  # fmt: skip
     signed = sorted(world.rows("SELECT hash, raw FROM attempts"))
 
     copied = stop_and_copy(world, first_schema)
@@ -113,17 +96,22 @@ def test_purchases_of_every_state_go_on_after_the_upgrade(
         "explanations", "orders", "pauses", "approval_decisions"
     }  # fmt: skip
     old = str(world.store.url("before"))
-    kept = contents(old)
+    kept, kept_of_changed = contents(old), changed_tables(old)
     assert migrate(first_schema)
     assert revision(first_schema) == HEAD
-    now = contents(old)
-    assert {name: now[name] for name in kept if name not in ("alembic_version", "cursors")} == {
-        name: kept[name] for name in kept if name not in ("alembic_version", "cursors")
-    }
+    now, now_of_changed = contents(old), changed_tables(old)
+    same = set(kept) - {"alembic_version", "cursors"} - set(kept_of_changed)
+    assert {name: now[name] for name in same} == {name: kept[name] for name in same}
+    assert now_of_changed["holds"] == kept_of_changed["holds"]
+    for name in ("hold_charges", "counters"):
+        assert now_of_changed[name] > kept_of_changed[name]
     assert set(kept["cursors"]) < set(now["cursors"])
     world.restart(old)
     assert {p.id: (world.status(p), _hold(world, p)) for p in every} == before
-    assert sorted(world.rows("SELECT * FROM counters")) == counters
+    known = changed_tables(old)["counters"]
+    assert known >= counters
+    assert {window for _, _, window, *_ in known - counters} == {"daily"}
+    assert_books_agree(old)
     assert world.wiring.audit.verify().ok
 
     # It goes on: what was in the pool is mined as it was signed, and asked again is the same.
@@ -143,6 +131,7 @@ def test_purchases_of_every_state_go_on_after_the_upgrade(
     assert _hold(world, settled) == ("posted", Usdc("5"))
     assert world.status(denied) == "denied"
     world.check_books()
+    assert_books_agree(old)
 
 
 def test_a_block_that_is_lost_after_the_upgrade_is_taken_back_as_any_other(

@@ -36,6 +36,7 @@ from coordinator.domain.errors import (
 from coordinator.domain.policy_text import parse_policy
 from coordinator.domain.purchase import Purchase, Request, Status
 from coordinator.domain.reasons import Reason, ReasonCode
+from coordinator.domain.rules import Rules
 from coordinator.domain.usdc import Usdc
 from coordinator.interfaces import cli, doctor
 from coordinator.interfaces.cli import approvals, init, output, purchases
@@ -100,6 +101,7 @@ def test_every_command_of_the_design_is_there() -> None:
         *(f"increases {name}" for name in ("list", "ask", "approve", "reject")),
         *(f"costs {name}" for name in ("list", "hold", "post", "void", "record")),
         "review",
+        *(f"alerts {name}" for name in ("list", "test")),
         *(f"approvals {name}" for name in ("list", "show", "approve", "reject")),
         *(f"audit {name}" for name in ("show", "verify", "export", "head")),
         *(f"wallet {name}" for name in ("new", "import", "list")),
@@ -357,7 +359,7 @@ def test_init_writes_files_that_only_their_owner_reads_and_a_policy_that_holds(
     assert re.search(r"^COORDINATOR_ID_SECRET=[0-9a-f]{64}$", env, re.MULTILINE)
     assert re.search(r"^TREASURY_PRIVATE_KEY=0x[0-9a-f]{64}$", env, re.MULTILINE)
     assert f"# The key of {told['address']}." in env
-    assert read_policy(folder / "policy.toml").approvals.approvers == ["carol"]
+    assert list(read_policy(folder / "policy.toml").approvals.approvers) == ["carol"]
 
 
 def test_init_overwrites_nothing(capsys: pytest.CaptureFixture[str], folder: Path) -> None:
@@ -401,7 +403,7 @@ def test_the_shipped_policy_allows_the_example_call_without_approval() -> None:
             task="task-42",
             session="sess-1",
         )
-        facts = Facts(policy, 1_800_000_000, Usdc("1"), lambda keys: {}, frozenset(), None)
+        facts = Facts(Rules(policy), 1_800_000_000, Usdc("1"), lambda keys: {})
         assert decide(request, facts).outcome is Status.APPROVED
 
 

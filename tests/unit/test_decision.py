@@ -9,12 +9,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from coordinator.domain.decision import Decision, Facts, Funds, decide, purchase_scopes
-from coordinator.domain.limits import CounterKey, Scope, ScopeKind, Usage, Window
+from coordinator.domain.decision import Decision, Facts, Funds, decide
+from coordinator.domain.limits import CounterKey, Scope, ScopeKind, Usage
 from coordinator.domain.policy import Policy
 from coordinator.domain.purchase import Request, Status
 from coordinator.domain.reasons import ReasonCode
+from coordinator.domain.rules import Rules, Terms
 from coordinator.domain.usdc import ZERO, Usdc
+from coordinator.domain.windows import Window
 
 NOW = 1_777_636_800
 TODAY = NOW - NOW % 86400
@@ -81,7 +83,7 @@ def judge(
     )
     kept = usage or {}
     facts = Facts(
-        policy=policy or Policy.from_dict(document()),
+        rules=Rules(policy or Policy.from_dict(document())),
         now=NOW,
         minimum=Usdc(minimum),
         usage=lambda keys: {key: kept[key] for key in keys if key in kept},
@@ -139,7 +141,6 @@ DENIALS: dict[ReasonCode, list[dict[str, Any]]] = {
         {"provider": OTHER_API},
     ],
     ReasonCode.BELOW_MINIMUM: [{"amount": "0.999999"}],
-    ReasonCode.CATEGORY_NOT_ALLOWED: [{"category": "travel"}],
     ReasonCode.CATEGORY_REQUIRED: [{"category": None, "policy": without_default_category()}],
     ReasonCode.PER_PURCHASE_LIMIT: [{"amount": "100.000001"}],
     ReasonCode.DAILY_LIMIT: [
@@ -171,6 +172,13 @@ def test_each_denial_has_its_own_code_and_no_other(code: ReasonCode, asked: dict
     assert codes(decision) == [code]
     assert decision.reason is not None
     assert len(decision.reason.message) > 10
+
+
+def test_a_category_that_the_policy_does_not_list_is_not_allowed_and_has_no_limit() -> None:
+    decision = judge(category="travel")
+    assert decision.outcome is Status.DENIED
+    assert codes(decision) == [ReasonCode.CATEGORY_NOT_ALLOWED, ReasonCode.NO_LIMIT_CONFIGURED]
+    assert all("travel" in reason.message for reason in decision.reasons)
 
 
 @pytest.mark.parametrize(
@@ -262,7 +270,10 @@ def test_without_categories_a_purchase_needs_none() -> None:
     del changed["categories"]
     policy = Policy.from_dict(changed)
     assert judge(category=None, policy=policy).outcome is Status.APPROVED
-    assert codes(judge(category="api", policy=policy)) == [ReasonCode.CATEGORY_NOT_ALLOWED]
+    assert codes(judge(category="api", policy=policy)) == [
+        ReasonCode.CATEGORY_NOT_ALLOWED,
+        ReasonCode.NO_LIMIT_CONFIGURED,
+    ]
 
 
 def test_of_several_broken_limits_the_one_with_least_remaining_leads_and_all_are_told() -> None:
@@ -310,6 +321,7 @@ def test_denials_of_fact_come_before_limits_and_every_one_is_told() -> None:
         ReasonCode.PROVIDER_NOT_ALLOWED,
         ReasonCode.BELOW_MINIMUM,
         ReasonCode.CATEGORY_NOT_ALLOWED,
+        ReasonCode.NO_LIMIT_CONFIGURED,
         ReasonCode.DAILY_LIMIT,
     ]
 
@@ -339,16 +351,21 @@ def test_a_decision_fills_in_the_default_category_and_charges_it() -> None:
     assert Scope(ScopeKind.CATEGORY, "other") in {key.scope for key in decision.counters}
 
 
-def test_a_hold_charges_the_day_and_the_total_of_organisation_agent_and_category() -> None:
+def test_a_hold_charges_the_hour_the_total_and_what_is_limited_of_every_scope() -> None:
+    provider = Scope(ScopeKind.PROVIDER, "paper-api")
+    pool = Scope(ScopeKind.POOL, "readers")
+    pair = Scope.pair(ScopeKind.AGENT_CATEGORY, "research-agent", "api")
+    hour = NOW - NOW % 3600
     assert set(judge().counters) == {
-        CounterKey(scope, window, start)
-        for scope in (ORGANISATION, AGENT, API)
-        for window, start in ((Window.DAILY, TODAY), (Window.TOTAL, 0))
+        *(CounterKey(s, Window.HOURLY, hour) for s in (ORGANISATION, AGENT, API, provider, pool)),
+        *(CounterKey(s, Window.DAILY, TODAY) for s in (ORGANISATION, AGENT)),
+        *(CounterKey(s, Window.TOTAL, 0) for s in (ORGANISATION, AGENT, API, provider, pool, pair)),
     }
 
 
 def test_a_purchase_of_nobody_charges_the_organisation_alone() -> None:
-    assert purchase_scopes(None, None) == (ORGANISATION,)
+    windows = Rules(Policy.from_dict(document())).touched(Terms(), NOW).windows
+    assert {scope for scope, _ in windows} == {ORGANISATION}
 
 
 amounts = st.integers(min_value=1, max_value=1_200_000_000).map(Usdc.from_base_units)

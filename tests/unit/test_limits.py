@@ -13,24 +13,35 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from coordinator.domain.limits import (
-    COUNTED_WINDOWS,
     CounterKey,
     Limit,
     Scope,
     ScopeKind,
     Usage,
-    Window,
     check_limits,
-    counters_touched,
-    window_bounds,
+    places,
 )
+from coordinator.domain.policy import Policy
 from coordinator.domain.reasons import ReasonCode
+from coordinator.domain.rules import Rules, Terms
 from coordinator.domain.usdc import ZERO, Usdc
+from coordinator.domain.windows import Window, calendar_of
 
 ORGANISATION = Scope(ScopeKind.ORGANISATION)
 AGENT = Scope(ScopeKind.AGENT, "research-agent")
 CATEGORY = Scope(ScopeKind.CATEGORY, "api")
-UTC_ZONE = ZoneInfo("UTC")
+UTC_CALENDAR = calendar_of(ZoneInfo("UTC"))
+CALENDAR_WINDOWS = (
+    Window.PER_PURCHASE,
+    Window.HOURLY,
+    Window.DAILY,
+    Window.WEEKLY,
+    Window.MONTHLY,
+    Window.TOTAL,
+)
+ROLLING_WINDOWS = (Window("rolling_1h"), Window("rolling_24h"), Window("rolling_744h"))
+EVERY_WINDOW = (*CALENDAR_WINDOWS, *ROLLING_WINDOWS)
+COUNTED_WINDOWS = EVERY_WINDOW[1:]
 ZONES = [
     "UTC",
     "Europe/Berlin",
@@ -56,6 +67,15 @@ def at(text: str) -> int:
 
 def usdc(units: int) -> Usdc:
     return Usdc.from_base_units(units)
+
+
+def bounds(window: Window, instant: int, zone: ZoneInfo) -> tuple[int, int | None]:
+    return calendar_of(zone).bounds(window, instant)
+
+
+def counter(scope: Scope, window: Window) -> CounterKey:
+    """The counter of a purchase at the instant 0."""
+    return CounterKey(scope, window, UTC_CALENDAR.counts_from(window, 0))
 
 
 def local_date(instant: int, zone: ZoneInfo) -> date:
@@ -106,20 +126,20 @@ def test_a_day_is_what_looking_at_every_minute_of_the_calendar_finds(
 ) -> None:
     name, instant = where
     zone = ZoneInfo(name)
-    assert window_bounds(Window.DAILY, instant, zone) == naive_day(instant, zone)
+    assert bounds(Window.DAILY, instant, zone) == naive_day(instant, zone)
 
 
 @given(instants())
 def test_days_follow_each_other_without_gap_or_overlap(where: tuple[str, int]) -> None:
     name, instant = where
     zone = ZoneInfo(name)
-    start, end = window_bounds(Window.DAILY, instant, zone)
+    start, end = bounds(Window.DAILY, instant, zone)
     assert end is not None
     assert start <= instant < end
-    assert window_bounds(Window.DAILY, start, zone) == (start, end)
-    assert window_bounds(Window.DAILY, end - 1, zone) == (start, end)
-    assert window_bounds(Window.DAILY, end, zone)[0] == end
-    assert window_bounds(Window.DAILY, start - 1, zone)[1] == start
+    assert bounds(Window.DAILY, start, zone) == (start, end)
+    assert bounds(Window.DAILY, end - 1, zone) == (start, end)
+    assert bounds(Window.DAILY, end, zone)[0] == end
+    assert bounds(Window.DAILY, start - 1, zone)[1] == start
 
 
 @pytest.mark.parametrize(
@@ -139,21 +159,21 @@ def test_a_day_lasts_as_long_as_its_clocks_say(
     zone: str, instant: str, start: str, hours: float
 ) -> None:
     begin = at(start)
-    bounds = window_bounds(Window.DAILY, at(instant), ZoneInfo(zone))
-    assert bounds == (begin, begin + int(hours * 3600))
+    found = bounds(Window.DAILY, at(instant), ZoneInfo(zone))
+    assert found == (begin, begin + int(hours * 3600))
 
 
 def test_a_day_whose_midnight_is_skipped_begins_with_its_first_instant() -> None:
     zone = ZoneInfo("America/Sao_Paulo")
-    bounds = window_bounds(Window.DAILY, at("2018-11-04T12:00"), zone)
-    assert bounds == (at("2018-11-04T03:00"), at("2018-11-05T02:00"))
+    found = bounds(Window.DAILY, at("2018-11-04T12:00"), zone)
+    assert found == (at("2018-11-04T03:00"), at("2018-11-05T02:00"))
 
 
 def test_a_date_that_a_zone_skips_takes_no_time() -> None:
     zone = ZoneInfo("Pacific/Apia")
     skipped = at("2011-12-30T10:00")
-    assert window_bounds(Window.DAILY, skipped - 1, zone) == (skipped - 86400, skipped)
-    assert window_bounds(Window.DAILY, skipped, zone) == (skipped, skipped + 86400)
+    assert bounds(Window.DAILY, skipped - 1, zone) == (skipped - 86400, skipped)
+    assert bounds(Window.DAILY, skipped, zone) == (skipped, skipped + 86400)
 
 
 def test_a_date_that_begins_twice_begins_the_first_time() -> None:
@@ -161,7 +181,7 @@ def test_a_date_that_begins_twice_begins_the_first_time() -> None:
     zone = ZoneInfo("America/St_Johns")
     first_midnight = at("2010-11-07T02:30")
     for instant in (first_midnight, first_midnight + 120, first_midnight + 7200):
-        start, end = window_bounds(Window.DAILY, instant, zone)
+        start, end = bounds(Window.DAILY, instant, zone)
         assert end is not None
         assert (start, start <= instant < end) == (first_midnight, True)
 
@@ -169,19 +189,45 @@ def test_a_date_that_begins_twice_begins_the_first_time() -> None:
 @given(instants())
 def test_a_total_window_starts_at_zero_and_never_ends(where: tuple[str, int]) -> None:
     name, instant = where
-    assert window_bounds(Window.TOTAL, instant, ZoneInfo(name)) == (0, None)
+    assert bounds(Window.TOTAL, instant, ZoneInfo(name)) == (0, None)
 
 
-def test_an_amount_counts_in_every_counted_window_of_every_scope_limited_or_not() -> None:
+def test_an_amount_counts_once_in_the_present_window_of_every_scope() -> None:
     noon = at("2026-05-01T12:00")
-    touched = counters_touched([AGENT, ORGANISATION, AGENT, CATEGORY], noon, UTC_ZONE)
-    assert set(touched) == {
-        CounterKey(scope, window, window_bounds(window, noon, UTC_ZONE)[0])
-        for scope in (ORGANISATION, AGENT, CATEGORY)
+    windows = [
+        (scope, window)
+        for scope in (AGENT, ORGANISATION, CATEGORY)
         for window in (Window.DAILY, Window.TOTAL)
+    ]
+    charged = places((), windows, noon, UTC_CALENDAR).charged
+    assert set(charged) == {
+        CounterKey(scope, window, start)
+        for scope in (ORGANISATION, AGENT, CATEGORY)
+        for window, start in ((Window.DAILY, at("2026-05-01T00:00")), (Window.TOTAL, 0))
     }
-    assert list(touched) == sorted(set(touched))
-    assert Window.PER_PURCHASE not in COUNTED_WINDOWS
+    assert len(charged) == len(set(charged))
+
+
+def test_a_scope_counts_hours_and_total_unlimited_and_other_windows_where_they_are_limited() -> (
+    None
+):
+    policy = Policy.from_dict(
+        {
+            "organisation": {"total_limit": "unlimited", "daily_limit": "5"},
+            "agents": {
+                "a": {"per_purchase_limit": "1", "rolling_24h_limit": "1", "total_limit": "9"}
+            },
+        }
+    )
+    agent = Scope(ScopeKind.AGENT, "a")
+    assert set(Rules(policy).touched(Terms("a"), 0).windows) == {
+        (ORGANISATION, Window.HOURLY),
+        (ORGANISATION, Window.DAILY),
+        (ORGANISATION, Window.TOTAL),
+        (agent, Window.HOURLY),
+        (agent, Window("rolling_24h")),
+        (agent, Window.TOTAL),
+    }
 
 
 # --- checking ---
@@ -190,7 +236,7 @@ def test_an_amount_counts_in_every_counted_window_of_every_scope_limited_or_not(
 def check(
     limit: Limit, amount: str, usage: Mapping[CounterKey, Usage], instant: int = 0
 ) -> tuple[bool, Usdc]:
-    (state,) = check_limits([limit], usage, Usdc(amount), instant, UTC_ZONE)
+    (state,) = check_limits([limit], lambda _: usage, Usdc(amount), instant, UTC_CALENDAR)
     return state.broken, state.remaining
 
 
@@ -201,13 +247,13 @@ units = st.integers(min_value=0, max_value=10**15)
 def test_a_limit_allows_equal_and_refuses_one_base_unit_more(
     window: Window, limit: int, held: int, spent: int, amount: int
 ) -> None:
-    key = CounterKey(AGENT, window, 0)
+    key = counter(AGENT, window)
     (state,) = check_limits(
         [Limit(AGENT, window, usdc(limit))],
-        {key: Usage(usdc(held), usdc(spent))},
+        lambda _: {key: Usage(usdc(held), usdc(spent))},
         usdc(amount),
         0,
-        UTC_ZONE,
+        UTC_CALENDAR,
     )
     assert state.broken == (held + spent + amount > limit)
     assert state.remaining == usdc(limit - held - spent)
@@ -215,13 +261,13 @@ def test_a_limit_allows_equal_and_refuses_one_base_unit_more(
         assert not state.broken
 
 
-@given(st.sampled_from(Window), units, units)
+@given(st.sampled_from(EVERY_WINDOW), units, units)
 def test_exactly_what_remains_is_allowed_and_no_more(window: Window, held: int, left: int) -> None:
     used = held if window is not Window.PER_PURCHASE else 0
     limit = Limit(AGENT, window, usdc(used + left))
-    usage = {CounterKey(AGENT, window, 0): Usage(held=usdc(held))}
+    usage = {counter(AGENT, window): Usage(held=usdc(held))}
     exact, above = (
-        check_limits([limit], usage, amount, 0, UTC_ZONE)[0]
+        check_limits([limit], lambda _: usage, amount, 0, UTC_CALENDAR)[0]
         for amount in (usdc(left), usdc(left + 1))
     )
     assert (exact.broken, above.broken) == (False, True)
@@ -245,7 +291,7 @@ def test_the_purchase_limit_looks_at_one_purchase_alone() -> None:
     limit = Limit(AGENT, Window.PER_PURCHASE, Usdc("50"))
     usage = {
         CounterKey(AGENT, window, 0): Usage(Usdc("1000"), Usdc("1000"))
-        for window in (Window.PER_PURCHASE, Window.DAILY, Window.TOTAL)
+        for window in (Window.PER_PURCHASE, *COUNTED_WINDOWS)
     }
     assert check(limit, "50", usage) == (False, Usdc("50"))
     assert check(limit, "50.000001", usage) == (True, Usdc("50"))
@@ -273,13 +319,20 @@ def test_a_lowered_limit_has_a_negative_rest_and_admits_nothing() -> None:
 
 def test_every_limit_is_told_with_the_moment_at_which_it_resets() -> None:
     noon = at("2026-05-02T12:00")
-    limits = [Limit(AGENT, window, Usdc("1")) for window in Window]
-    states = check_limits(limits, {}, Usdc("1"), noon, UTC_ZONE)
+    limits = [Limit(AGENT, window, Usdc("1")) for window in EVERY_WINDOW]
+    states = check_limits(limits, lambda _: {}, Usdc("1"), noon, UTC_CALENDAR)
     assert [state.limit for state in states] == limits
     assert {state.limit.window: state.resets_at for state in states} == {
         Window.PER_PURCHASE: None,
+        Window.HOURLY: at("2026-05-02T13:00"),
         Window.DAILY: at("2026-05-03T00:00"),
+        Window.WEEKLY: at("2026-05-04T00:00"),
+        Window.MONTHLY: at("2026-06-01T00:00"),
         Window.TOTAL: None,
+        # One bucket after the instant's own, a whole length later.
+        Window("rolling_1h"): at("2026-05-02T13:02") + 30,
+        Window("rolling_24h"): at("2026-05-03T13:00"),
+        Window("rolling_744h"): at("2026-05-02T12:00") // 111600 * 111600 + 111600 + 744 * 3600,
     }
 
 
@@ -288,18 +341,31 @@ def test_every_limit_is_told_with_the_moment_at_which_it_resets() -> None:
     [
         (AGENT, Window.PER_PURCHASE, ReasonCode.PER_PURCHASE_LIMIT),
         (AGENT, Window.DAILY, ReasonCode.DAILY_LIMIT),
+        (AGENT, Window.HOURLY, ReasonCode.HOURLY_LIMIT),
+        (AGENT, Window.WEEKLY, ReasonCode.WEEKLY_LIMIT),
+        (AGENT, Window.MONTHLY, ReasonCode.MONTHLY_LIMIT),
+        (AGENT, Window("rolling_24h"), ReasonCode.ROLLING_LIMIT),
         (AGENT, Window.TOTAL, ReasonCode.TOTAL_LIMIT),
         (ORGANISATION, Window.DAILY, ReasonCode.ORGANISATION_LIMIT),
         (ORGANISATION, Window.TOTAL, ReasonCode.ORGANISATION_LIMIT),
         (CATEGORY, Window.TOTAL, ReasonCode.CATEGORY_LIMIT),
+        (Scope(ScopeKind.POOL, "p"), Window.DAILY, ReasonCode.POOL_LIMIT),
+        (Scope(ScopeKind.TASK, "t"), Window.TOTAL, ReasonCode.TASK_LIMIT),
+        (Scope(ScopeKind.SESSION, "s"), Window.TOTAL, ReasonCode.SESSION_LIMIT),
+        (Scope(ScopeKind.PROVIDER, "p"), Window.WEEKLY, ReasonCode.PROVIDER_LIMIT),
+        (Scope.pair(ScopeKind.POOL_AGENT, "p", "a"), Window.TOTAL, ReasonCode.POOL_LIMIT),
+        (Scope.pair(ScopeKind.AGENT_CATEGORY, "a", "c"), Window.TOTAL, ReasonCode.CATEGORY_LIMIT),
+        (Scope.pair(ScopeKind.TASK_CATEGORY, "t", "c"), Window.TOTAL, ReasonCode.TASK_LIMIT),
     ],
 )
 def test_an_agents_own_limit_is_named_by_its_window_and_others_by_their_scope(
     scope: Scope, window: Window, code: ReasonCode
 ) -> None:
     used = Usage(held=Usdc("30"))
-    usage = {CounterKey(scope, window, 0): used}
-    (state,) = check_limits([Limit(scope, window, Usdc("70"))], usage, Usdc("71.5"), 0, UTC_ZONE)
+    usage = {counter(scope, window): used}
+    (state,) = check_limits(
+        [Limit(scope, window, Usdc("70"))], lambda _: usage, Usdc("71.5"), 0, UTC_CALENDAR
+    )
     reason = state.reason(Usdc("71.5"))
     assert reason.code is code
     remaining = "70.00" if window is Window.PER_PURCHASE else "40.00"
@@ -322,13 +388,18 @@ def test_no_local_date_ever_sums_to_more_than_the_daily_limit(
         instant = begin + offset
         today = local_date(instant, zone)
         (state,) = check_limits(
-            [Limit(AGENT, Window.DAILY, usdc(limit))], counters, usdc(amount), instant, zone
+            [Limit(AGENT, Window.DAILY, usdc(limit))],
+            lambda _: counters,
+            usdc(amount),
+            instant,
+            calendar_of(zone),
         )
         assert state.broken == (by_date[today] + amount > limit)
         if state.broken:
             continue
         by_date[today] += amount
-        for key in counters_touched([AGENT], instant, zone):
+        windows = [(AGENT, Window.DAILY), (AGENT, Window.TOTAL)]
+        for key in places((), windows, instant, calendar_of(zone)).charged:
             counters[key] = Usage(held=counters[key].held + usdc(amount))
     total = CounterKey(AGENT, Window.TOTAL, 0)
     assert counters[total].held == usdc(sum(by_date.values()))

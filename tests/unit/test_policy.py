@@ -13,11 +13,14 @@ from hypothesis import strategies as st
 from coordinator.config import read_policy
 from coordinator.domain.decision import Facts, decide
 from coordinator.domain.errors import ConfigurationError
-from coordinator.domain.limits import Limit, Scope, ScopeKind, Window
-from coordinator.domain.policy import UNLIMITED, Policy
+from coordinator.domain.limits import Limit, Scope, ScopeKind
+from coordinator.domain.policy import Policy
 from coordinator.domain.policy_text import parse_policy
+from coordinator.domain.policy_values import UNLIMITED
 from coordinator.domain.purchase import Request, Status
+from coordinator.domain.rules import Rules, Terms
 from coordinator.domain.usdc import ZERO, Usdc
+from coordinator.domain.windows import Window
 
 PAPER_API = "0x5aAeb6053F3E94C9b9A09f33669435E7Ef1BeAed"
 OTHER_API = "0xfB6916095ca1df60bB79Ce92cE3Ea74c37c5d359"
@@ -85,12 +88,17 @@ def faults_after(text: str) -> list[str]:
     return faults_of(LEAST + text)
 
 
+def limits(policy: Policy, terms: Terms) -> tuple[Limit, ...]:
+    return Rules(policy).touched(terms, 0).limits
+
+
 def test_the_whole_file_is_read_as_it_is_written() -> None:
     policy = parse_policy(FULL)
     assert policy.organisation.total_limit == Usdc("1000")
     assert policy.organisation.daily_limit == Usdc("500")
     assert policy.zone.key == "Europe/Berlin"
-    assert policy.approvals.approvers == ["alice", "bob"]
+    assert list(policy.approvals.approvers) == ["alice", "bob"]
+    assert policy.document()["approvals"]["approvers"] == ["alice", "bob"]
     assert policy.approvals.expires_after == 86400
     assert (policy.escrow.create_within, policy.escrow.deadline_after) == (3600, 86400)
     assert (policy.escrow.dispute_window, policy.escrow.settle) == (172800, "after_window")
@@ -101,7 +109,7 @@ def test_the_whole_file_is_read_as_it_is_written() -> None:
 
 def test_the_least_policy_is_an_organisation_with_a_total_limit() -> None:
     policy = parse_policy(LEAST)
-    assert policy.organisation.daily_limit == UNLIMITED
+    assert policy.organisation.amounts == {Window.TOTAL: Usdc("1000")}
     assert policy.zone.key == "UTC"
     assert policy.provider(PAPER_API) == (None, None)
 
@@ -121,7 +129,7 @@ daily_limit = "1,000"
 enabled = "yes"
 
 [pools.x]
-total_limit = "1"
+total_limit = 1
 
 [providers.p]
 address = "0x1234"
@@ -142,7 +150,7 @@ gas_balance_below_eth = 0.5
         "policy.toml:8: agents.a.daily_limit: '1,000' is not an amount",
         "policy.toml:9: agents.a.enabled: ",
         "policy.toml:11: pools.x.agents: is missing",
-        "policy.toml:12: pools.x.total_limit: is not supported yet",
+        "policy.toml:12: pools.x.total_limit: write the amount as text",
         "policy.toml:15: providers.p.address: '0x1234' is not an address",
         "policy.toml:18: escrow.settle: ",
         "policy.toml:19: escrow.create_within: write the time as text",
@@ -203,23 +211,66 @@ def test_malformed_keys_do_not_hide_contradictions() -> None:
 @pytest.mark.parametrize(
     ("text", "line", "path"),
     [
-        ("[pools.x]\nagents = []\ndaily_limit = '5'\n", 5, "pools.x.daily_limit"),
-        ("[tasks.x]\n", 3, "tasks"),
-        ("[sessions.x]\n", 3, "sessions"),
-        ("[x402]\n", 3, "x402"),
-        ("[service_levels.x]\n", 3, "service_levels"),
-        ("[increases]\n", 3, "increases"),
-        ("[reviews]\n", 3, "reviews"),
-        ('weekly_limit = "1"\n', 3, "organisation.weekly_limit"),
-        ('hourly_limit = "1"\n', 3, "organisation.hourly_limit"),
-        ('[roles.r]\nmonthly_limit = "1"\n', 4, "roles.r.monthly_limit"),
-        ('[agents.a]\ncategories = ["api"]\n', 4, "agents.a.categories"),
-        ('[providers.p]\ndaily_limit = "1"\n', 4, "providers.p.daily_limit"),
-        ('[categories.c]\ndaily_limit = "1"\n', 4, "categories.c.daily_limit"),
+        ("[pools.x]\nagents = []\ndaily_limit = VALUE\n", 5, "pools.x.daily_limit"),
+        ("[tasks.x]\ntotal_limit = VALUE\n", 4, "tasks.x.total_limit"),
+        ("[tasks.default]\ntotal_limit = VALUE\n", 4, "tasks.default.total_limit"),
+        ("[sessions.x]\nhourly_limit = VALUE\n", 4, "sessions.x.hourly_limit"),
+        ("[x402]\nper_request_limit = VALUE\n", 4, "x402.per_request_limit"),
+        ("[increases]\nmaximum = VALUE\n", 4, "increases.maximum"),
+        ("weekly_limit = VALUE\n", 3, "organisation.weekly_limit"),
+        ("hourly_limit = VALUE\n", 3, "organisation.hourly_limit"),
+        ("rolling_24h_limit = VALUE\n", 3, "organisation.rolling_24h_limit"),
+        ("[roles.r]\nmonthly_limit = VALUE\n", 4, "roles.r.monthly_limit"),
+        ("[roles.r]\nauto_approve_daily_limit = VALUE\n", 4, "roles.r.auto_approve_daily_limit"),
+        (
+            "[categories.c]\n[roles.r.categories.c]\ndaily_limit = VALUE\n",
+            5,
+            "roles.r.categories.c.daily_limit",
+        ),
+        (
+            f"[providers.p]\naddress = '{PAPER_API}'\ndaily_limit = VALUE\n",
+            5,
+            "providers.p.daily_limit",
+        ),
+        ("[categories.c]\ndaily_limit = VALUE\n", 4, "categories.c.daily_limit"),
     ],
 )
-def test_a_later_key_is_refused_as_not_supported_yet(text: str, line: int, path: str) -> None:
-    assert f"policy.toml:{line}: {path}: is not supported yet" in faults_after(text)
+def test_a_limit_of_any_table_and_window_is_read_and_its_fault_found_at_its_line(
+    text: str, line: int, path: str
+) -> None:
+    policy = parse_policy(LEAST + text.replace("VALUE", '"5"'))
+    read: Any = policy.document()
+    for key in path.split("."):
+        read = read[key]
+    assert read == "5.00"
+    assert Policy.from_dict(policy.document()) == policy
+    (fault,) = faults_after(text.replace("VALUE", "5"))
+    assert fault.startswith(f"policy.toml:{line}: {path}: write the amount as text")
+
+
+@pytest.mark.parametrize(
+    ("text", "faults"),
+    [
+        ("[x402]\n", ["policy.toml:3: x402.per_request_limit: is missing"]),
+        ("[increases]\n", ["policy.toml:3: increases.maximum: is missing"]),
+        (
+            "[service_levels.x]\n",
+            [
+                "policy.toml:3: service_levels.full: is missing",
+                "policy.toml:3: service_levels.standard: is missing",
+                "policy.toml:3: service_levels.minimal: is missing",
+                "policy.toml:3: service_levels.emergency: is missing",
+                "policy.toml:3: service_levels.x: is not a key of the policy",
+            ],
+        ),
+        (
+            '[agents.a]\nper_purchase_limit = "1"\ndaily_limit = "1"\ncategories = ["api"]\n',
+            ["policy.toml:6: agents.a.categories: must be a table"],
+        ),
+    ],
+)
+def test_a_table_that_is_not_complete_is_refused(text: str, faults: list[str]) -> None:
+    assert faults_after(text) == faults
 
 
 @pytest.mark.parametrize(
@@ -231,6 +282,8 @@ def test_a_later_key_is_refused_as_not_supported_yet(text: str, line: int, path:
         ("[roles.r]\nenabled = true\n", 4, "roles.r.enabled"),
         ("[approvals]\nquorum = 2\n", 4, "approvals.quorum"),
         ("[escrow]\nwindow = 2\n", 4, "escrow.window"),
+        ('rolling = { rolling_24h = "1" }\n', 3, "organisation.rolling"),
+        ("[roles.rolling]\nrolling_x = 1\n", 4, "roles.rolling.rolling_x"),
     ],
 )
 def test_an_unknown_key_is_refused_by_name(text: str, line: int, path: str) -> None:
@@ -418,6 +471,7 @@ def test_a_fault_of_an_agent_called_named_is_told_with_its_name() -> None:
 def test_a_category_may_be_called_named() -> None:
     policy = parse_policy(LEAST + '[categories.named]\ntotal_limit = "5"\n')
     assert policy.categories.named["named"].total_limit == Usdc("5")
+    assert Policy.from_dict(policy.document()) == policy
 
 
 # --- agents, roles, providers ---
@@ -467,10 +521,12 @@ def test_a_role_may_bring_the_limits_that_an_agent_must_have() -> None:
     text = (
         LEAST + '[roles.r]\nper_purchase_limit = "1"\ntotal_limit = "5"\n[agents.a]\nrole = "r"\n'
     )
-    assert parse_policy(text).limits("a", None)[:2] == (
-        Limit(Scope(ScopeKind.AGENT, "a"), Window.PER_PURCHASE, Usdc("1")),
-        Limit(Scope(ScopeKind.AGENT, "a"), Window.TOTAL, Usdc("5")),
-    )
+    of_agent = Scope(ScopeKind.AGENT, "a")
+    found = limits(parse_policy(text), Terms("a"))
+    assert [limit for limit in found if limit.scope == of_agent] == [
+        Limit(of_agent, Window.PER_PURCHASE, Usdc("1")),
+        Limit(of_agent, Window.TOTAL, Usdc("5")),
+    ]
 
 
 @pytest.mark.parametrize("missing", ["per_purchase_limit", "daily_limit"])
@@ -480,8 +536,8 @@ def test_an_agent_without_a_limit_is_refused_unless_it_says_unlimited(missing: s
     with pytest.raises(ConfigurationError, match="unlimited"):
         Policy.from_dict(document)
     document["agents"]["a"][missing] = "unlimited"
-    limits = Policy.from_dict(document).limits("a", None)
-    assert len([limit for limit in limits if limit.scope.kind is ScopeKind.AGENT]) == 1
+    found = limits(Policy.from_dict(document), Terms("a"))
+    assert len([limit for limit in found if limit.scope.kind is ScopeKind.AGENT]) == 1
 
 
 def test_an_unknown_agent_has_a_threshold_of_zero() -> None:
@@ -497,20 +553,20 @@ def test_unlimited_is_no_limit_and_a_missing_one_of_the_organisation_neither() -
             "categories": {"c": {"total_limit": "unlimited"}},
         }
     )
-    assert policy.limits("a", "c") == ()
+    assert limits(policy, Terms("a", "c")) == ()
 
 
 def test_a_purchase_must_satisfy_the_limits_of_agent_category_and_organisation() -> None:
     agent = Scope(ScopeKind.AGENT, "research-agent")
     organisation = Scope(ScopeKind.ORGANISATION)
-    assert set(parse_policy(FULL).limits("research-agent", "api")) == {
+    assert set(limits(parse_policy(FULL), Terms("research-agent", "api"))) == {
         Limit(agent, Window.PER_PURCHASE, Usdc("100")),
         Limit(agent, Window.DAILY, Usdc("300")),
         Limit(Scope(ScopeKind.CATEGORY, "api"), Window.TOTAL, Usdc("200")),
         Limit(organisation, Window.DAILY, Usdc("500")),
         Limit(organisation, Window.TOTAL, Usdc("1000")),
     }
-    assert {limit.scope for limit in parse_policy(FULL).limits(None, None)} == {organisation}
+    assert {limit.scope for limit in limits(parse_policy(FULL), Terms())} == {organisation}
 
 
 def test_a_provider_is_found_by_name_and_by_address_in_any_case() -> None:
@@ -535,7 +591,7 @@ def test_an_agents_list_may_name_a_provider_by_its_address() -> None:
     document = complete()
     document["agents"]["a"]["providers"] = [PAPER_API]
     request = Request.of(agent="a", provider="p", amount="1", purpose="x", category="c")
-    facts = Facts(Policy.from_dict(document), 0, ZERO, lambda _: {}, frozenset(), None)
+    facts = Facts(Rules(Policy.from_dict(document)), 0, ZERO, lambda _: {})
     assert decide(request, facts).outcome is Status.AWAITING_APPROVAL
 
 

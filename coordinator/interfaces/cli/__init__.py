@@ -12,6 +12,7 @@ from typer.core import TyperGroup
 
 from coordinator.interfaces.cli import (
     agents,
+    alerts,
     approvals,
     books,
     costs,
@@ -100,7 +101,7 @@ def _app() -> typer.Typer:
             costs.app,
         ),
         _BOOKS: (_reconcile_app(), books.audit_app),
-        _RUNNING: (policy.app, wallet.app),
+        _RUNNING: (policy.app, alerts.app, wallet.app),
     }
     for panel, members in groups.items():
         for group in members:

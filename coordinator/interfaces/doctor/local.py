@@ -19,6 +19,7 @@ from coordinator.ledger.audit import AuditLog
 from coordinator.ledger.database import Database, open_database
 from coordinator.ledger.leases import LeaseBook
 from coordinator.ledger.migrate import HEAD, revision
+from coordinator.ledger.notices import NoticeBook
 from coordinator.ledger.operations import OperationsBook
 from coordinator.ledger.policies import PolicyBook
 from coordinator.ledger.sqlite import SQLITE_VERSION_MIN, SqliteDatabase
@@ -87,7 +88,7 @@ class LocalPatient:
     def _checks_of_its_contents(self) -> Iterator[Check]:
         found = guarded("database", "configuration", self._database)
         yield found
-        names = ("audit log", "worker", "pauses")
+        names = ("audit log", "worker", "pauses", "alerts")
         if found.status != "ok":
             yield from (skipped(name, "see the database's row") for name in names)
             return
@@ -97,6 +98,7 @@ class LocalPatient:
         yield guarded("audit log", "configuration", self._audit)
         yield guarded("worker", "configuration", self._worker)
         yield guarded("pauses", "configuration", self._pauses)
+        yield guarded("alerts", "configuration", self._alerts)
 
     def _settings(self) -> Check:
         settings = load_settings(self._env)
@@ -219,6 +221,24 @@ class LocalPatient:
             f"{p} for {int(time.time() - p.at) // 60} min, by {p.by}: {p.reason}" for p in pauses
         ]
         return Check("pauses", "warn", "; ".join(shown), "coordinator unpause")
+
+    def _alerts(self) -> Check:
+        assert self.database is not None
+        try:
+            policy = PolicyBook(self.database, AuditLog(self.database, b"")).current()
+        except ConfigurationError:
+            return Check("alerts", "ok", "nothing yet")
+        count = len(policy.alerts.notify)
+        if not count:
+            found = "no targets: they are only kept"
+            return Check("alerts", "ok", found, "set [alerts] notify in the policy")
+        found = f"targets: {count}"
+        last = NoticeBook(self.database).last_tried()
+        if last is None:
+            return Check("alerts", "ok", f"{found}; nothing was delivered yet")
+        if last.fault is not None:
+            return Check("alerts", "warn", f"{found}; {last.fault}", "coordinator alerts test")
+        return Check("alerts", "ok", f"{found}; the last was delivered")
 
 
 def _sqlite_version() -> Check:

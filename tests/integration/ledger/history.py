@@ -21,11 +21,6 @@ _NEW = {
     },
     "idempotency_keys": {"idempotency_key": "'key-' || {n}", "purchase_id": "'pur_' || {n}"},
     "holds": {"id": "{first_hold} + {n}", "purchase_id": "'pur_' || {n}"},
-    # Every thousand purchases a new day.
-    "hold_charges": {
-        "hold_id": "{first_hold} + {n}",
-        "start": "CASE start WHEN 0 THEN 0 ELSE start - 86400 * ({n} / 1000) END",
-    },
     "approvals": {"id": "'apr_' || {n}", "purchase_id": "'pur_' || {n}"},
     "approval_decisions": {"approval_id": "'apr_' || {n}"},
     "escrows": {
@@ -41,13 +36,30 @@ _OF = {
     "purchases": "id = :id",
     "idempotency_keys": "purchase_id = :id",
     "holds": "purchase_id = :id",
-    "hold_charges": "hold_id = (SELECT id FROM holds WHERE purchase_id = :id)",
     "approvals": "purchase_id = :id",
     "approval_decisions": "approval_id = (SELECT id FROM approvals WHERE purchase_id = :id)",
     "escrows": "purchase_id = :id",
     "journal": "escrow_key = :key",
     "audit": "subject = :id",
 }
+# Every thousand purchases a new day.
+_START = "CASE l.start WHEN 0 THEN 0 ELSE l.start - 86400 * (n / 1000) END"
+_COUNTERS = f"""
+    CREATE TEMP TABLE charged AS SELECT x.* FROM hold_charges x
+        JOIN holds h ON h.id = x.hold_id WHERE h.purchase_id = (SELECT id FROM original);
+    INSERT OR IGNORE INTO counters (scope_kind, scope_id, "window", start, held, spent)
+        SELECT DISTINCT l.scope_kind, l.scope_id, l."window", {_START}, 0, 0
+        FROM numbers, charged l;
+    UPDATE holds SET charges = (
+        SELECT json_group_array(c.id) FROM numbers, charged l JOIN counters c
+        ON c.scope_kind = l.scope_kind AND c.scope_id = l.scope_id AND c."window" = l."window"
+        AND c.start = {_START} WHERE n = CAST(substr(purchase_id, 5) AS INTEGER))
+        WHERE purchase_id IN (SELECT 'pur_' || n FROM numbers);
+    CREATE TEMP TABLE sums AS SELECT e.value AS id,
+        sum(CASE h.status WHEN 'held' THEN h.amount ELSE 0 END) AS held, sum(h.posted) AS spent
+        FROM holds h, json_each(h.charges) e GROUP BY 1;
+    UPDATE counters SET held = sums.held, spent = sums.spent FROM sums WHERE sums.id = counters.id;
+"""
 
 
 def live_one(coordinator: Coordinator) -> str:
@@ -88,9 +100,6 @@ def copy_lives(path: Path, purchase_id: str, *, count: int, first: int = 1) -> N
             )
             connection.execute(f"INSERT INTO {table} SELECT {values} FROM numbers, lived")
             connection.execute("DROP TABLE lived")
-        connection.execute("DELETE FROM counters")
-        connection.execute(
-            """INSERT INTO counters SELECT c.scope_kind, c.scope_id, c."window", c.start,
-               sum(CASE h.status WHEN 'held' THEN h.amount ELSE 0 END), sum(h.posted)
-               FROM hold_charges c JOIN holds h ON h.id = c.hold_id GROUP BY 1, 2, 3, 4"""
-        )
+        connection.execute("CREATE TEMP TABLE original AS SELECT ? AS id", (purchase_id,))
+        connection.execute("COMMIT")
+        connection.executescript(f"BEGIN; {_COUNTERS} COMMIT")

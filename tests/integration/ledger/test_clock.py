@@ -105,8 +105,9 @@ def test_an_approval_that_expired_stays_so_when_the_clock_goes_back(
 
 
 def test_an_approval_given_on_the_day_before_it_was_asked_for_counts_once(
-    coordinator: Coordinator, database: str, clock: Clock
+    opener: Opener, database: str, clock: Clock
 ) -> None:
+    coordinator = opener({"agents": {"ada": {"daily_limit": "100"}}})
     waiting = ask(coordinator.agent("ada"), "75.00")
     clock.now -= DAY
 

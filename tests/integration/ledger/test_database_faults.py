@@ -216,11 +216,16 @@ def test_an_integrity_error_is_not_taken_for_an_unavailable_database(
     duplicate = insert(t.counters).values(
         scope_kind="agent", scope_id="ada", window="total", start=0, held=1, spent=0
     )
+    hold = insert(t.holds).values(
+        purchase_id="nobody's", kind="purchase", amount=1, status="held", posted=0, placed_at=0,
+        charges="[]",
+    )  # fmt: skip
 
     for statements in (
         [duplicate, duplicate],
         [duplicate.values(held=-1)],
-        [insert(t.hold_charges).values(hold_id=9, scope_kind="", scope_id="", window="", start=0)],
+        [hold],
+        [hold.values(purchase_id=None)],
     ):
         with (
             pytest.raises(IntegrityError),
@@ -270,7 +275,7 @@ def test_a_fresh_file_is_made_by_any_number_of_processes_at_once(tmp_path: Path)
 
 
 def test_a_file_that_may_not_grow_is_unavailable_and_whole(path: Path, opener: Opener) -> None:
-    told = run("ask_on_full_disk", database=path, size_max=400_000)
+    told = run("ask_on_full_disk", database=path, size_max=800_000)
 
     assert told["ids"], "nothing fitted: the test says nothing"
     for answer in (told["first"], told["second"]):

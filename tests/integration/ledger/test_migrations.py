@@ -161,6 +161,10 @@ def test_migrating_is_kept_whole_or_not_at_all(database: str, store: Store) -> N
 
 def test_every_time_and_amount_keeps_64_bits(migrated: Database, database: str) -> None:
     largest = 2**63 - 1
-    edit(database, "INSERT INTO counters VALUES ('agent', 'ada', 'total', ?, ?, ?)", *[largest] * 3)
+    edit(
+        database,
+        "INSERT INTO counters VALUES (?, 'agent', 'ada', 'total', ?, ?, ?)",
+        *[largest] * 4,
+    )
 
-    assert rows(database, "SELECT start, held, spent FROM counters") == [(largest,) * 3]
+    assert rows(database, "SELECT id, start, held, spent FROM counters") == [(largest,) * 4]

@@ -316,7 +316,11 @@ def test_a_faulty_policy_file_leaves_the_version_in_force_as_it_is(
 def test_a_change_of_zone_counts_the_new_days_holds_and_no_others(
     opener: Opener, database: str, clock: Clock
 ) -> None:
-    limited = {"agents": {"ada": {"daily_limit": "100"}}}
+    limited = {
+        "agents": {"ada": {"daily_limit": "100"}},
+        "organisation": {"daily_limit": "1000"},
+        "categories": {"other": {"daily_limit": "1000"}},
+    }
     first = opener(limited)
     # Tokyo's 2 January starts at 15:00 UTC of the first.
     tokyo = int(datetime(2026, 1, 2, tzinfo=ZoneInfo("Asia/Tokyo")).timestamp())
@@ -330,7 +334,8 @@ def test_a_change_of_zone_counts_the_new_days_holds_and_no_others(
     first.cancel(voided.id, by="ada")
     clock.now += HOUR
 
-    moved = opener({**limited, "organisation": {"time_zone": "Asia/Tokyo"}})
+    zone = {"organisation": {"daily_limit": "1000", "time_zone": "Asia/Tokyo"}}
+    moved = opener({**limited, **zone})
 
     for kind, of in (("agent", "ada"), ("organisation", ""), ("category", "other")):
         assert counter(database, kind, of, "daily", tokyo) == (10 * USDC, 20 * USDC)
@@ -346,11 +351,12 @@ def test_a_change_of_zone_counts_the_new_days_holds_and_no_others(
 def test_a_zone_that_changes_and_changes_back_counts_nothing_twice(
     opener: Opener, database: str
 ) -> None:
-    waiting = ask(opener().agent("ada"), "75.00")
-    ask(opener().agent("ada"), "7.00")
+    limited = {"agents": {"ada": {"daily_limit": "100"}}}
+    waiting = ask(opener(limited).agent("ada"), "75.00")
+    ask(opener(limited).agent("ada"), "7.00")
     zones = ("Asia/Tokyo", "America/New_York", "UTC", "Asia/Tokyo")
     for zone in zones:
-        last = opener({"organisation": {"time_zone": zone}})
+        last = opener({**limited, "organisation": {"time_zone": zone}})
 
     assert counter(database, "agent", "ada", "daily", TODAY) == (82 * USDC, 0)
     assert counter(database, "agent", "ada", "total") == (82 * USDC, 0)

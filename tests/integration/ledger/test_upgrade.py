@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import json
 from hashlib import sha256
-from pathlib import Path
 
-from alembic import command
-from alembic.config import Config
+import pytest
 
 from coordinator import Coordinator, Usdc
 from coordinator.domain.canonical import canonical_json
@@ -15,35 +13,32 @@ from coordinator.domain.chain_events import EscrowState, EventKind
 from coordinator.domain.escrow_key import service_hash
 from coordinator.domain.purchase import Purchase
 from coordinator.domain.steps import Attempt, Call, StepKind
-from coordinator.ledger import migrate as migrations
-from coordinator.ledger.database import open_database
 from coordinator.ledger.migrate import HEAD, revision
+from tests.integration.earlier import copy_into, make_at
 from tests.integration.ledger.chain_feed import ChainFeed
 from tests.integration.ledger.conftest import Opener
-from tests.integration.ledger.deciding import PROVIDER, ask, edit, rows
-from tests.integration.ledger.test_migrations import schema
+from tests.integration.ledger.deciding import (
+    PROVIDER,
+    ask,
+    assert_books_agree,
+    counters,
+    edit,
+    rows,
+)
 from tests.integration.stores import Store, on_both
 
 pytestmark = on_both
 
 _KEPT = (
-    *("purchases", "holds", "hold_charges", "counters", "journal", "escrows", "approvals"),
+    *("purchases", "journal", "escrows", "approvals", "policies"),
     *("idempotency_keys", "steps", "attempts", "leases", "audit"),
 )
 _ENTRY = "block_number, block_hash, log_index, tx_hash, at, kind, debit, credit, amount, escrow_key"
 
 
-def take_back_to_the_first_schema(coordinator: Coordinator, database: str) -> None:
-    """Leave the database as version 0001 would have written it."""
-    for statement in (
-        "DROP TABLE escrow_events",
-        "DROP TABLE rescans",
-        "DROP INDEX purchases_ended",
-        "DROP INDEX attempts_block",
-        "DELETE FROM cursors WHERE name = 'final'",
-        "UPDATE alembic_version SET version_num = '0001'",
-    ):
-        edit(database, statement)
+def as_the_first_schema(coordinator: Coordinator, database: str) -> None:
+    """What version 0001 wrote otherwise."""
+    edit(database, "DELETE FROM cursors WHERE name = 'final'")
     audit, previous = coordinator.wiring.audit, "0" * 64
     for seq, at, event, subject, body in rows(
         database, "SELECT seq, at, event, subject, body FROM audit ORDER BY seq"
@@ -69,19 +64,43 @@ def first_form(database: str, body: dict[str, object]) -> str:
 
 
 def kept(database: str) -> dict[str, list[tuple[object, ...]]]:
+    """Every row of what an upgrade leaves as it is."""
     return {t: sorted(rows(database, f"SELECT * FROM {t}"), key=repr) for t in _KEPT}
 
 
-def make_at_the_first_version(database: str) -> str:
-    """A fresh database as the first migration alone leaves it."""
-    config = Config()
-    config.set_main_option("script_location", str(Path(migrations.__file__).parent / "migrations"))
-    opened = open_database(database)
-    with opened.write() as connection:
-        config.attributes["connection"] = connection
-        command.upgrade(config, "0001")
-    opened.close()
-    return database
+def holds(database: str) -> list[tuple[object, ...]]:
+    columns = "id, kind, purchase_id, amount, status, posted, placed_at, ended_at"
+    return rows(database, f"SELECT {columns} FROM holds ORDER BY id")
+
+
+def charges(database: str) -> set[tuple[object, ...]]:
+    return set(
+        rows(database, 'SELECT hold_id, scope_kind, scope_id, "window", start FROM hold_charges')
+    )
+
+
+def totals_of_new_scopes(database: str) -> dict[tuple[object, ...], tuple[int, int]]:
+    """What an upgrade adds, summed up from purchases and holds."""
+    sums: dict[tuple[object, ...], tuple[int, int]] = {}
+    for agent, category, provider, task, session, status, amount, posted in rows(
+        database,
+        "SELECT p.agent, p.category, p.provider_name, p.task, p.session, h.status, h.amount,"
+        " h.posted FROM holds h JOIN purchases p ON p.id = h.purchase_id"
+        " WHERE h.kind = 'purchase'",
+    ):
+        scopes = {
+            "provider": provider,
+            "task": task,
+            "session": session,
+            "agent_category": f"{agent}/{category}",
+            "task_category": task and f"{task}/{category}",
+        }
+        for kind, of in scopes.items():
+            if of is not None:
+                held, spent = sums.get((kind, of, "total", 0), (0, 0))
+                held += amount if status == "held" else 0
+                sums[kind, of, "total", 0] = (held, spent + posted)
+    return {key: used for key, used in sums.items() if used != (0, 0)}
 
 
 def sign_create_and_link(coordinator: Coordinator, purchase: Purchase, escrow_id: str) -> None:
@@ -114,12 +133,20 @@ def sign_create_and_link(coordinator: Coordinator, purchase: Purchase, escrow_id
     assert len(wiring.steps.store_attempts(lease, signed, fill=fill, now=wiring.clock())) == 2
 
 
-def test_an_upgrade_keeps_purchases_in_flight(opener: Opener, database: str, store: Store) -> None:
-    coordinator = opener()
+@pytest.mark.parametrize("earlier", ["0001", "0002"])
+def test_an_upgrade_keeps_purchases_in_flight(
+    opener: Opener, database: str, store: Store, earlier: str
+) -> None:
+    # Before 0003 a policy could not limit the day of a category.
+    limited = {"agents": {"ada": {"daily_limit": "500"}}, "pools": {"readers": {"agents": ["ada"]}}}
+    coordinator = opener(limited)
     feed = ChainFeed(coordinator)
     feed.open("1000")
     agent = coordinator.agent("ada")
-    asked, funded, delivered, settled = (ask(agent, f"1{n}.00") for n in range(4))
+    runs = [{}, {"task": "t-1"}, {"task": "t-1", "session": "s-1"}, {"category": "data"}]
+    asked, funded, delivered, settled = (
+        ask(agent, f"1{n}.00", **run) for n, run in enumerate(runs)
+    )
     for purchase in (funded, delivered, settled):
         feed.fund(purchase)
     for purchase in (delivered, settled):
@@ -127,7 +154,8 @@ def test_an_upgrade_keeps_purchases_in_flight(opener: Opener, database: str, sto
         feed.move(purchase, EscrowState.DELIVERED)
     feed.settle(settled)
     feed.finalise()
-    waiting, created = ask(agent, "75.00"), ask(agent, "9.00")
+    waiting = ask(agent, "75.00", task="t-2", session="s-1", category="data")
+    created = ask(agent, "9.00")
     sign_create_and_link(coordinator, created, "0x" + "cc" * 32)
     feed._apply(
         {
@@ -141,15 +169,31 @@ def test_an_upgrade_keeps_purchases_in_flight(opener: Opener, database: str, sto
     )
     assert coordinator.get(created.id).status == "created"
     books = coordinator.wiring.books.cursor()
-    take_back_to_the_first_schema(coordinator, database)
-    assert schema(database) == schema(make_at_the_first_version(store.make(store.url("first"))))
-    before = kept(database)
+    before = make_at(earlier, store.make(store.url("before")))
+    copy_into(before, database)
+    before.close()
+    known, database = counters(database), store.url("before")
+    if earlier == "0001":
+        as_the_first_schema(coordinator, database)
+    rows_before, holds_before = kept(database), holds(database)
+    counters_before, charges_before = counters(database), charges(database)
     coordinator.close()
 
-    coordinator = opener()
+    coordinator = opener(limited, database=database)
     wiring = coordinator.wiring
     assert revision(wiring.database) == HEAD
-    assert kept(database) == before
+    assert kept(database) == rows_before
+    assert holds(database) == holds_before
+    assert charges(database) > charges_before
+    added = totals_of_new_scopes(database)
+    assert {kind for kind, *_ in added} == {
+        "provider", "task", "session", "agent_category", "task_category"
+    }  # fmt: skip
+    pool = {("pool", "readers", "total", 0): known["agent", "ada", "total", 0]}
+    assert counters(database) == counters_before | added | pool
+    totals = {key: value for key, value in counters(database).items() if key[2] == "total"}
+    assert totals == {key: value for key, value in known.items() if key[2] == "total"}
+    assert_books_agree(database)
     assert wiring.audit.verify().faults == ()
     assert len(wiring.steps.in_flight()) == 2
     assert not rows(
@@ -157,8 +201,9 @@ def test_an_upgrade_keeps_purchases_in_flight(opener: Opener, database: str, sto
         "SELECT escrow_id FROM escrows WHERE escrow_id NOT IN"
         " (SELECT escrow_id FROM escrow_events)",
     )
-    # What led to the rows is not known any more: nothing below can be taken back.
-    assert wiring.books.final() == wiring.books.cursor() == books
+    if earlier == "0001":
+        # What led to the rows is not known any more: nothing below can be taken back.
+        assert wiring.books.final() == wiring.books.cursor() == books
 
     feed = ChainFeed(coordinator)
     feed.move(funded, EscrowState.STARTED)
@@ -176,3 +221,7 @@ def test_an_upgrade_keeps_purchases_in_flight(opener: Opener, database: str, sto
         database, "SELECT status, posted FROM holds WHERE purchase_id = ?", delivered.id
     ) == [("posted", Usdc("12").base_units)]
     assert wiring.audit.verify().faults == ()
+    assert_books_agree(database)
+    # An id that the upgrade gave out is not given out again.
+    assert ask(coordinator.agent("bert"), task="t-9").status == "approved"
+    assert_books_agree(database)

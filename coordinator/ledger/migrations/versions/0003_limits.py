@@ -1,5 +1,7 @@
 """Counters with ids, holds that name them, costs, tasks and sessions, overlays, notices"""
 
+import json
+
 import sqlalchemy as sa
 from alembic import op
 
@@ -100,11 +102,12 @@ def _fill() -> None:
             JOIN purchases p ON p.id = h.purchase_id
             WHERE h.kind = 'purchase' AND p.agent IS NOT NULL AND {given}"""
         )
+    _charge_pools()
     op.execute(
         """INSERT INTO counters (scope_kind, scope_id, "window", start, held, spent)
         SELECT scope_kind, scope_id, "window", start, held, spent FROM old_counters"""
     )
-    kinds = ", ".join(f"'{kind}'" for kind, _, _ in _TOTALS)
+    kinds = ", ".join(f"'{kind}'" for kind in ("pool", *(kind for kind, _, _ in _TOTALS)))
     op.execute(
         f"""INSERT INTO counters (scope_kind, scope_id, "window", start, held, spent)
         SELECT c.scope_kind, c.scope_id, c."window", c.start,
@@ -129,6 +132,21 @@ def _fill() -> None:
             "SELECT setval(pg_get_serial_sequence('holds', 'id'),"
             " (SELECT coalesce(max(id), 0) + 1 FROM holds), false)"
         )
+
+
+def _charge_pools() -> None:
+    """Charge what the members of the newest policy's pools hold and spent to the pools' totals."""
+    connection = op.get_bind()
+    newest = "SELECT document FROM policies ORDER BY version DESC LIMIT 1"
+    document = connection.execute(sa.text(newest)).scalar()
+    charge = sa.text(
+        """INSERT INTO old_hold_charges (hold_id, scope_kind, scope_id, "window", start)
+        SELECT h.id, 'pool', :pool, 'total', 0 FROM old_holds h
+        JOIN purchases p ON p.id = h.purchase_id WHERE h.kind = 'purchase' AND p.agent = :agent"""
+    )
+    for pool, table in json.loads(document or "{}").get("pools", {}).items():
+        for agent in dict.fromkeys(table["agents"]):
+            connection.execute(charge, {"pool": pool, "agent": agent})
 
 
 def _create_tables() -> None:
