@@ -11,6 +11,7 @@ from coordinator.domain.decision import (
     Facts,
     asks,
     auto_counter,
+    auto_limit,
     broken,
     category_allowed,
     judge_limits,
@@ -193,7 +194,7 @@ def cost_counters(request: CostRequest, facts: Facts) -> CostDecision:
 
 def _auto_approved(request: CostRequest, facts: Facts) -> Iterable[CounterKey]:
     """Nobody is asked about a cost, so it counts in what passes without."""
-    auto = facts.rules.auto_approve(request.agent, facts.now)
+    auto = auto_limit(request.agent, facts)
     if auto is not None:
         yield auto_counter(auto, facts)
 
@@ -205,7 +206,7 @@ def _x402(request: CostRequest, facts: Facts) -> Iterable[Limit]:
 
 
 def _asks(request: CostRequest, facts: Facts) -> Iterable[Reason]:
-    auto = facts.rules.auto_approve(request.agent, facts.now)
+    auto = auto_limit(request.agent, facts)
     why = asks(request.agent, request.amount, facts, auto)
     if why is not None:
         yield Reason(ReasonCode.APPROVAL_REQUIRED, f"{why}; a cost can't wait for people")

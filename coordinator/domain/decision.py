@@ -79,7 +79,7 @@ def decide(request: Request, facts: Facts) -> Decision:
     of several broken limits the one with least remaining leads. A limit allows equal, the
     threshold asks above equal.
     """
-    policy, now = facts.rules.policy, facts.now
+    policy = facts.rules.policy
     provider_name, provider = policy.provider(request.provider)
     category = request.category or policy.categories.default
     terms = Terms(request.agent, category, provider_name, request.task, request.session)
@@ -95,7 +95,7 @@ def decide(request: Request, facts: Facts) -> Decision:
     outcome, required = Status.DENIED, 0
     if not reasons:
         outcome = Status.APPROVED
-        auto = facts.rules.auto_approve(request.agent, now)
+        auto = auto_limit(request.agent, facts)
         why = None if facts.by_people else asks(request.agent, request.amount, facts, auto)
         if why is not None:
             outcome = Status.AWAITING_APPROVAL
@@ -127,6 +127,11 @@ def broken(limits: Iterable[LimitState], asked: Usdc) -> Iterable[Reason]:
     """A reason for every limit that would be exceeded, the one with least remaining first."""
     exceeded = sorted((state for state in limits if state.broken), key=lambda s: s.remaining)
     return [state.reason(asked) for state in exceeded]
+
+
+def auto_limit(agent_id: str, facts: Facts) -> Limit | None:
+    """What passes in a day without people; None where nothing is said about it."""
+    return facts.rules.auto_approve(agent_id, facts.now)
 
 
 def auto_counter(auto: Limit, facts: Facts) -> CounterKey:

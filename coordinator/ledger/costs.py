@@ -29,7 +29,7 @@ from coordinator.domain.cost import (
     cost_counters,
     judge_cost,
 )
-from coordinator.domain.decision import Facts
+from coordinator.domain.decision import Facts, judge_limits
 from coordinator.domain.errors import UnknownId
 from coordinator.domain.limits import Usage
 from coordinator.domain.notices import Notice, Severity
@@ -273,6 +273,10 @@ def _end(cost_id: str, status: CostStatus, actual: Usdc, now: int, batch: Batch)
     cost, charges = _read(batch.connection, cost_id)
     if cost.status is not CostStatus.HELD:
         return cost
+    more = actual - cost.amount
+    if more > ZERO:
+        limits, _ = judge_limits(cost.request.terms(batch.rules.policy), more, _facts(batch, now))
+        batch.tell_crossings(limits, more, now)
     _finish(batch, cost_id, charges, cost.amount.base_units, status, actual, now)
     return replace(cost, status=status, posted=actual)
 

@@ -58,8 +58,10 @@ standard = { from = 20 }
 minimal = { from = 5 }
 emergency = { from = 0 }
 
-[approvals]
-approvers = ["alice", "bob"]
+[approvals.approvers]
+alice = {}
+bob = {}
+ada = { agent = true, up_to = "70" }
 """
 
 
@@ -286,6 +288,29 @@ def test_increases_wait_among_approvals_and_are_decided_there_too(shell: Shell) 
     assert shell.json(*withdraw)["withdrawn"] is True
     assert shell.json("limits", "overlays") == []
     assert amounts(shell.json("limits", "--agent", "ada"))["agent:ada", "daily"] == "10.00"
+
+
+def test_a_dry_run_tells_who_may_decide_a_purchase(shell: Shell) -> None:
+    bought = ("purchase", "request", "--provider", "paper-api", "--no-wait", "--purpose", "x")
+    shell.json(*bought, "--agent", "bert", "--amount", "60", code=4)
+    (waiting,) = shell.json("approvals", "list")
+    look = ("approvals", "approve", waiting["approval_id"], "--dry-run", "--approver")
+    for approver in ("alice", "ada"):
+        assert shell.json(*look, approver)["dry_run"] is True
+    for approver in ("bert", "eve"):
+        assert shell.json(*look, approver, code=3)["error"]["code"] == "not_an_approver"
+
+
+def test_a_review_goes_through_increases_too(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+    ask = ("increases", "ask", "--agent", "bert", "--reason", "x", "--scope", "pool:crew")
+    ids = [shell.json(*ask, "--amount", "5", code=4)["increase_id"] for _ in range(3)]
+    answers = iter(["a", "r", "not now", "q"])
+    monkeypatch.setattr("coordinator.interfaces.cli.approvals.at_terminal", lambda: True)
+    monkeypatch.setattr("typer.prompt", lambda *_, **__: next(answers))
+    monkeypatch.setattr("typer.confirm", lambda *_, **__: True)
+    assert "3 of 3" in shell.text("approvals", "review", "--approver", "alice")
+    status = {one["increase_id"]: one["status"] for one in shell.json("increases", "list", "--all")}
+    assert [status[one] for one in ids] == ["granted", "rejected", "waiting"]
 
 
 def test_an_increase_is_rejected_with_a_reason(shell: Shell) -> None:

@@ -134,7 +134,7 @@ def approve_one(
     asked = coordinator.wiring.budgets.increases.get(increase_id)
     if dry_run:
         return _may(coordinator, asked, approver)
-    confirm(_question("Grant", asked, approver), yes=yes)
+    confirm(question("Grant", asked, approver), yes=yes)
     answer = coordinator.approve_increase(increase_id, approver=approver)
     if answer.reason is not None:
         return refuse(answer.reason, of_refusal(answer.reason), increase=answer.as_dict())
@@ -158,7 +158,7 @@ def reject_one(
     asked = coordinator.wiring.budgets.increases.get(increase_id)
     if dry_run:
         return _may(coordinator, asked, approver)
-    confirm(_question("Reject", asked, approver), yes=yes)
+    confirm(question("Reject", asked, approver), yes=yes)
     answer = coordinator.reject_increase(increase_id, approver=approver, reason=reason)
     if answer.reason is None or answer.reason.code.value != "rejected":
         return refuse(answer.reason, of_refusal(answer.reason), increase=answer.as_dict())
@@ -229,7 +229,8 @@ def _may(coordinator: Coordinator, asked: Increase, approver: str) -> int:
     return ExitCode.OK
 
 
-def _question(what: str, asked: Increase, approver: str) -> str:
+def question(what: str, asked: Increase, approver: str) -> str:
+    """What is asked before it is decided."""
     return f"{what} {asked.agent} {usdc(asked.amount)} more of {asked.scope} as {approver}?"
 
 

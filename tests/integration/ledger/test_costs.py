@@ -78,6 +78,20 @@ def test_an_actual_above_the_hold_counts_and_then_nothing_more_fits(
     assert used_today(database) == (0, 11 * USDC)
 
 
+def test_a_threshold_that_an_actual_above_the_hold_reaches_is_told_once(
+    opener: Opener, database: str
+) -> None:
+    ada = opener(OVERHEAD).agent("ada")
+    hold = ada.hold("4.00")
+    told = "SELECT message FROM notices WHERE kind = 'limit_threshold' ORDER BY seq"
+    assert rows(database, told) == []
+    hold.post("9.00")
+    hold.post("9.00")
+    ada.hold("0.50").post("0.50")
+    found = [message.partition(": ")[0] for (message,) in rows(database, told)]
+    assert found == [f"agent:ada has used {share} % of its daily limit" for share in (80, 90)]
+
+
 def test_a_hold_ends_once(opener: Opener, database: str) -> None:
     ada = opener(OVERHEAD).agent("ada")
     posted, voided = ada.hold("4.00"), ada.hold("2.00")
