@@ -220,7 +220,16 @@ def _grant(batch: Batch, increase: Increase, author: str, now: int) -> Increase:
     )
     _set(batch.connection, increase.id, IncreaseStatus.GRANTED, overlay_id)
     said = overlay_said(increase.scope, increase.window, amount)
-    batch.say(now, "limit_granted", overlay_id, by=author, of=increase.id, ends_at=ends_at, **said)
+    batch.say(
+        now,
+        "limit_granted",
+        overlay_id,
+        by=author,
+        of=increase.id,
+        reason=increase.why,
+        ends_at=ends_at,
+        **said,
+    )
     batch.tell([_granted(increase, amount, author, now)])
     batch.reread_rules()
     return replace(

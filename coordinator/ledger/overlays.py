@@ -100,9 +100,10 @@ def insert_overlay(
     ends_at: int | None = None,
     increase_id: str | None = None,
     withdrawn: str | None = None,
+    overlay_id: str | None = None,
 ) -> str:
-    """Lay it over the policy from the next decision on; its id."""
-    overlay_id = "ovl_" + secrets.token_hex(10)
+    """Lay it over the policy from the next decision on; its id, a new one unless given."""
+    overlay_id = overlay_id or "ovl_" + secrets.token_hex(10)
     connection.execute(
         insert(t.overlays).values(
             id=overlay_id,
