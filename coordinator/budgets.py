@@ -15,7 +15,7 @@ from coordinator.domain.policy_tables import Rebalance
 from coordinator.domain.policy_values import duration
 from coordinator.domain.ports import Clock
 from coordinator.domain.purchase import free_text, identifier, positive_amount
-from coordinator.domain.rules import SESSION, TASK, Opening, Terms
+from coordinator.domain.rules import BY_HOUR, SESSION, TASK, Opening, Terms
 from coordinator.domain.service import Finding, ServiceLevel, review, service_level
 from coordinator.domain.usdc import Usdc
 from coordinator.domain.windows import Window
@@ -227,7 +227,14 @@ class Budgets:
             raise InvalidRequest(f"by is one of {', '.join(names)}")
         if until - since > 5 * 366 * 86400 or until < since:
             raise InvalidRequest("the range must be at most five years, and end after it begins")
-        return self.limits.used(scope_of(scope), since=since, until=until, by=Window(names[by]))
+        chosen = scope_of(scope)
+        if chosen.kind not in BY_HOUR:
+            known = ", ".join(sorted(BY_HOUR))
+            raise InvalidRequest(
+                f"what {chosen} used is not kept by the hour: name one of {known}; a task or"
+                " session has a report"
+            )
+        return self.limits.used(chosen, since=since, until=until, by=Window(names[by]))
 
 
 def scope_of(text: str) -> Scope:
@@ -263,7 +270,11 @@ def _limits(
     categories: dict[str, dict[Window, Usdc]] = {}
     for key, value in stated.items():
         if key == "categories":
-            for name, own in dict(value).items():
+            if not isinstance(value, Mapping) or not all(
+                isinstance(v, Mapping) for v in value.values()
+            ):
+                raise InvalidRequest("categories hold the limits of each by its name")
+            for name, own in value.items():
                 categories[identifier("category", name)] = _limits(own)[0]
         elif key.endswith("_limit"):
             amounts[_window(key.removesuffix("_limit"))] = positive_amount(value)

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from coordinator.domain.gas import Fees, purchases_left, reserve_wei
 from coordinator.domain.journal import EntryKind
-from coordinator.domain.limits import ORGANISATION, CounterKey, Usage
+from coordinator.domain.limits import ORGANISATION, UNUSED, CounterKey, Usage
 from coordinator.domain.ports import Clock
 from coordinator.domain.purchase import Status, rfc3339
 from coordinator.domain.reasons import Reason
@@ -18,6 +18,7 @@ from coordinator.domain.windows import Window
 from coordinator.ledger.approvals import ApprovalBook
 from coordinator.ledger.audit import AuditLog
 from coordinator.ledger.chain_book import ChainBook
+from coordinator.ledger.costs import CostBook
 from coordinator.ledger.differences import differences_in_books
 from coordinator.ledger.gas_book import GasBook
 from coordinator.ledger.journal_book import JournalBook
@@ -82,6 +83,7 @@ class Reporter:
     """Answers from the ledger; the executor keeps it fresh."""
 
     purchases: PurchaseBook
+    costs: CostBook
     limits: LimitBook
     approvals: ApprovalBook
     policies: PolicyBook
@@ -144,7 +146,10 @@ class Reporter:
         return list(differences_in_books(self.books, self.journal, self.operations))
 
     def report(self, *, since: int | None = None, until: int | None = None) -> Report:
-        """Where the USDC went in [since, until), what is open, and the audit head."""
+        """Where the USDC went in [since, until), what is open, and the audit head.
+
+        Costs without an escrow stand under ``off_chain`` alone: no USDC of the treasury moved.
+        """
         sums = self.journal.sums(since=since, until=until)
         withdrawn = sums.get(EntryKind.OUTFLOW, ZERO)
         opening = sums.get(EntryKind.OPENING, ZERO)
@@ -175,6 +180,7 @@ class Reporter:
             "spent": str(total.spent),
             "held": str(total.held),
             "remaining": str(limit - total.held - total.spent) if limit is not None else None,
+            "off_chain": _sums(self.costs.sum(since=since, until=until)),
             "by_agent": self._by("agent", since, until),
             "by_category": self._by("category", since, until),
             "by_provider": self._by("provider", since, until),
@@ -212,11 +218,17 @@ class Reporter:
         return used, stated if isinstance(stated, Usdc) else None
 
     def _by(self, column: str, since: int | None, until: int | None) -> dict[str, Any]:
-        sums = self.purchases.sums_by(column, since=since, until=until)
+        bought = self.purchases.sums_by(column, since=since, until=until)
+        costs = self.costs.sums_by(column, since=since, until=until)
         return {
-            name or "unattributed": {"spent": str(used.spent), "held": str(used.held)}
-            for name, used in sorted(sums.items())
+            name or "unattributed": _sums(bought.get(name, UNUSED))
+            | {"off_chain": _sums(costs.get(name, UNUSED))}
+            for name in sorted({*bought, *costs})
         }
+
+
+def _sums(used: Usage) -> dict[str, str]:
+    return {"spent": str(used.spent), "held": str(used.held)}
 
 
 def pending_dict(

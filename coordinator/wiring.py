@@ -489,6 +489,7 @@ class Wiring:
     def reporter(self) -> Reporter:
         return Reporter(
             purchases=self.purchases,
+            costs=self.costs,
             limits=self.limits,
             approvals=self.approvals,
             policies=self.policies,

@@ -9,6 +9,9 @@ from typing import Any, Final
 
 from coordinator.domain.decision import (
     Facts,
+    asks,
+    auto_counter,
+    auto_limit,
     broken,
     category_allowed,
     judge_limits,
@@ -22,6 +25,7 @@ from coordinator.domain.limits import (
     Scope,
     ScopeKind,
 )
+from coordinator.domain.policy import Policy
 from coordinator.domain.purchase import free_text, identifier, limit_dict, positive_amount, rfc3339
 from coordinator.domain.reasons import Reason, ReasonCode
 from coordinator.domain.rules import Terms
@@ -43,7 +47,7 @@ class CostStatus(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class CostRequest:
-    """One well-formed cost; ``provider`` is any name, and a provider of the policy by its name.
+    """One well-formed cost; ``provider`` is any name, a provider of the policy by name or address.
 
     ``x402`` marks a payment for a single HTTP request, which has a limit of its own.
     """
@@ -82,10 +86,13 @@ class CostRequest:
             x402=x402,
         )
 
-    def terms(self, default_category: str | None) -> Terms:
-        return Terms(
-            self.agent, self.category or default_category, self.provider, self.task, self.session
-        )
+    def terms(self, policy: Policy) -> Terms:
+        """What of it decides whose limits it touches, by the policy's own names."""
+        category = self.category or policy.categories.default
+        provider = self.provider
+        if provider is not None:
+            provider = policy.provider(provider)[0] or provider
+        return Terms(self.agent, category, provider, self.task, self.session)
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,7 +160,7 @@ class CostDecision:
     reasons: tuple[Reason, ...]
     limits: tuple[LimitState, ...]
     counters: tuple[CounterKey, ...]
-    category: str | None
+    terms: Terms
 
 
 def judge_cost(request: CostRequest, facts: Facts) -> CostDecision:
@@ -162,7 +169,7 @@ def judge_cost(request: CostRequest, facts: Facts) -> CostDecision:
     No allowlist, no minimum, no balance. What would ask a human is refused: a cost can't wait.
     """
     policy = facts.rules.policy
-    terms = request.terms(policy.categories.default)
+    terms = request.terms(policy)
     limits, counters = judge_limits(terms, request.amount, facts, *_x402(request, facts))
     reasons = (
         *standing(terms, facts),
@@ -173,16 +180,23 @@ def judge_cost(request: CostRequest, facts: Facts) -> CostDecision:
     return CostDecision(
         reasons=reasons or tuple(_asks(request, facts)),
         limits=limits,
-        counters=counters,
-        category=terms.category,
+        counters=(*counters, *_auto_approved(request, facts)),
+        terms=terms,
     )
 
 
 def cost_counters(request: CostRequest, facts: Facts) -> CostDecision:
     """Where a cost that was spent already counts, and the limits that it touches."""
-    terms = request.terms(facts.rules.policy.categories.default)
+    terms = request.terms(facts.rules.policy)
     limits, counters = judge_limits(terms, ZERO, facts)
-    return CostDecision((), limits, counters, terms.category)
+    return CostDecision((), limits, (*counters, *_auto_approved(request, facts)), terms)
+
+
+def _auto_approved(request: CostRequest, facts: Facts) -> Iterable[CounterKey]:
+    """Nobody is asked about a cost, so it counts in what passes without."""
+    auto = auto_limit(request.agent, facts)
+    if auto is not None:
+        yield auto_counter(auto, facts)
 
 
 def _x402(request: CostRequest, facts: Facts) -> Iterable[Limit]:
@@ -192,10 +206,7 @@ def _x402(request: CostRequest, facts: Facts) -> Iterable[Limit]:
 
 
 def _asks(request: CostRequest, facts: Facts) -> Iterable[Reason]:
-    threshold = facts.rules.policy.threshold(request.agent)
-    if threshold is not None and request.amount > threshold:
-        yield Reason(
-            ReasonCode.APPROVAL_REQUIRED,
-            f"{request.amount} USDC is above {request.agent}'s threshold, {threshold}, and a cost"
-            " can't wait for people",
-        )
+    auto = auto_limit(request.agent, facts)
+    why = asks(request.agent, request.amount, facts, auto)
+    if why is not None:
+        yield Reason(ReasonCode.APPROVAL_REQUIRED, f"{why}; a cost can't wait for people")

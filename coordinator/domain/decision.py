@@ -79,7 +79,7 @@ def decide(request: Request, facts: Facts) -> Decision:
     of several broken limits the one with least remaining leads. A limit allows equal, the
     threshold asks above equal.
     """
-    policy, now = facts.rules.policy, facts.now
+    policy = facts.rules.policy
     provider_name, provider = policy.provider(request.provider)
     category = request.category or policy.categories.default
     terms = Terms(request.agent, category, provider_name, request.task, request.session)
@@ -95,15 +95,14 @@ def decide(request: Request, facts: Facts) -> Decision:
     outcome, required = Status.DENIED, 0
     if not reasons:
         outcome = Status.APPROVED
-        auto = facts.rules.auto_approve(request.agent, now)
-        why = None if facts.by_people else _asks(request, facts, auto)
+        auto = auto_limit(request.agent, facts)
+        why = None if facts.by_people else asks(request.agent, request.amount, facts, auto)
         if why is not None:
             outcome = Status.AWAITING_APPROVAL
             required = policy.approvals.required_for(request.amount)
             reasons = [Reason(ReasonCode.APPROVAL_REQUIRED, f"{why}; approvals needed: {required}")]
         elif auto is not None and not facts.by_people:
-            start = facts.rules.calendar.frame(auto.window, now).start
-            counters = (*counters, CounterKey(auto.scope, auto.window, start))
+            counters = (*counters, auto_counter(auto, facts))
     return Decision(
         outcome=outcome,
         reasons=tuple(reasons),
@@ -130,23 +129,34 @@ def broken(limits: Iterable[LimitState], asked: Usdc) -> Iterable[Reason]:
     return [state.reason(asked) for state in exceeded]
 
 
-def _asks(request: Request, facts: Facts, auto: Limit | None) -> str | None:
-    """Why a human is asked; None when nobody is."""
+def auto_limit(agent_id: str, facts: Facts) -> Limit | None:
+    """What passes in a day without people; None where nothing is said about it."""
+    return facts.rules.auto_approve(agent_id, facts.now)
+
+
+def auto_counter(auto: Limit, facts: Facts) -> CounterKey:
+    """Where what passes without people is counted."""
+    start = facts.rules.calendar.frame(auto.window, facts.now).start
+    return CounterKey(auto.scope, auto.window, start)
+
+
+def asks(agent_id: str, amount: Usdc, facts: Facts, auto: Limit | None) -> str | None:
+    """Why a human is asked; None when nobody is. ``auto`` is what passes in a day without."""
     policy = facts.rules.policy
-    threshold = policy.threshold(request.agent)
-    if threshold is not None and request.amount > threshold:
-        return f"{request.amount} USDC is above {request.agent}'s threshold, {threshold}"
+    threshold = policy.threshold(agent_id)
+    if threshold is not None and amount > threshold:
+        return f"{amount} USDC is above {agent_id}'s threshold, {threshold}"
     tier = policy.approvals.lowest_tier
-    if tier is not None and request.amount > tier:
-        return f"{request.amount} USDC is above {tier}"
+    if tier is not None and amount > tier:
+        return f"{amount} USDC is above {tier}"
     if auto is None:
         return None
     calendar = facts.rules.calendar
-    (state,) = check_limits([auto], facts.usage, request.amount, facts.now, calendar)
+    (state,) = check_limits([auto], facts.usage, amount, facts.now, calendar)
     if not state.broken:
         return None
     return (
-        f"{request.agent} may buy {auto.amount} USDC a day without anybody being asked;"
+        f"{agent_id} may buy {auto.amount} USDC a day without anybody being asked;"
         f" {state.remaining} remains"
     )
 

@@ -11,7 +11,7 @@ from coordinator.domain.limits import Limit, Scope, ScopeKind
 from coordinator.domain.policy import Policy
 from coordinator.domain.purchase import rfc3339
 from coordinator.domain.reasons import Reason, ReasonCode
-from coordinator.domain.rules import Openings, Rules, Terms
+from coordinator.domain.rules import SESSION, TASK, Openings, Rules, Terms
 from coordinator.domain.usdc import ZERO, Usdc
 from coordinator.domain.windows import Window
 
@@ -55,6 +55,11 @@ class Increase:
     reason: Reason | None = None
 
     @property
+    def terms(self) -> Terms:
+        """Those of a request that would touch the limit."""
+        return _terms(self.agent, self.scope)
+
+    @property
     def granted(self) -> bool:
         return self.status is IncreaseStatus.GRANTED
 
@@ -90,7 +95,7 @@ def check_asked(
     limits = rules.touched(_terms(agent, scope), now, openings).limits
     auto = rules.auto_approve(agent, now)
     known = {(limit.scope, limit.window) for limit in (*limits, *([auto] if auto else []))}
-    if not _touches(agent, scope, rules.policy):
+    if not _touches(agent, scope, rules.policy) or _belongs_to_other(agent, scope, openings):
         raise InvalidRequest(f"{scope} is not {agent}'s to ask more for")
     if (scope, window) not in known:
         raise InvalidRequest(f"{scope} has no {window} limit that could be raised")
@@ -148,8 +153,8 @@ def may_decide(policy: Policy, increase: Increase, approver: str) -> Reason | No
 
 
 def raised(rules: Rules, scope: Scope, window: Window, now: int) -> Usdc:
-    """What is granted at ``now`` beyond the policy's own limit."""
-    return rules.amount(Limit(scope, window, ZERO), now)
+    """What is granted at ``now`` beyond the policy's own limit; zero where more was taken away."""
+    return max(ZERO, rules.amount(Limit(scope, window, ZERO), now))
 
 
 def _terms(agent: str, scope: Scope) -> Terms:
@@ -174,3 +179,14 @@ def _touches(agent: str, scope: Scope, policy: Policy) -> bool:
         or (scope.kind is ScopeKind.POOL_AGENT and scope.id in {f"{p}/{agent}" for p in pools})
         or scope.kind in (ScopeKind.TASK, ScopeKind.TASK_CATEGORY, ScopeKind.SESSION)
     )
+
+
+def _belongs_to_other(agent: str, scope: Scope, openings: Openings) -> bool:
+    """Whether it is a task or session that another agent has for itself."""
+    name = scope.id
+    if scope.kind is ScopeKind.TASK_CATEGORY:
+        name = scope.id.rpartition("/")[0]
+    elif scope.kind not in (ScopeKind.TASK, ScopeKind.SESSION):
+        return False
+    opened = openings(SESSION if scope.kind is ScopeKind.SESSION else TASK, name)
+    return opened is not None and opened.agent not in (None, agent)

@@ -26,7 +26,7 @@ from coordinator.domain.windows import Calendar, Window
 TASK: Final = "task"
 SESSION: Final = "session"
 # These keep the hours for reports; of tasks and sessions the total tells enough.
-_BY_HOUR: Final = frozenset(
+BY_HOUR: Final = frozenset(
     {
         ScopeKind.ORGANISATION,
         ScopeKind.POOL,
@@ -280,7 +280,7 @@ def _touched(scoped: Iterable[tuple[Scope, Mapping[Window, Usdc]]]) -> Touched:
     for scope, amounts in scoped:
         limits += [Limit(scope, window, amount) for window, amount in amounts.items()]
         counted = {Window.TOTAL, *amounts} - {Window.PER_PURCHASE}
-        if scope.kind in _BY_HOUR:
+        if scope.kind in BY_HOUR:
             counted.add(Window.HOURLY)
         windows += [(scope, window) for window in sorted(counted)]
     return Touched(tuple(limits), tuple(windows))

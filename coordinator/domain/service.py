@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 from coordinator.domain.limits import LimitState, ScopeKind
 from coordinator.domain.policy_tables import ServiceLevels
@@ -73,6 +74,15 @@ class Finding:
         }[self.kind]
         share = f"{self.remaining_percent} % remains"
         return f"{self.scope} {words} its {self.window} limit: {share}"
+
+    def as_dict(self) -> dict[str, Any]:
+        return {
+            "kind": self.kind,
+            "scope": self.scope,
+            "window": str(self.window),
+            "remaining_percent": self.remaining_percent,
+            "message": self.message,
+        }
 
 
 def review(limits: Iterable[LimitState], *, pool_remaining_below: int) -> Iterator[Finding]:

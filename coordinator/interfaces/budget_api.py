@@ -144,15 +144,8 @@ class BudgetApi:
         return Session(self.wiring, kind, name, by=by)
 
     def _runs(self, kind: str, open_only: bool) -> Sequence[dict[str, Any]]:
-        return [
-            {
-                kind: run.opening.id,
-                "agent": run.opening.agent,
-                "status": "closed" if run.opening.closed else "open",
-                "limits": {f"{w}_limit": str(a) for w, a in run.opening.limits.items()},
-            }
-            for run in self.wiring.budgets.runs.list(kind, open_only=open_only)
-        ]
+        runs = self.wiring.budgets.runs.list(kind, open_only=open_only)
+        return [run.as_dict() for run in runs]
 
     def _set_enabled(self, agent: str, enabled: bool, by: str, reason: str) -> bool:
         by, reason = identifier("by", by), free_text("reason", reason, 2000)

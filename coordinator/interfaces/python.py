@@ -122,7 +122,8 @@ class Coordinator(BudgetApi):
 
     def agents(self) -> Sequence[dict[str, Any]]:
         """Every registered agent with its limits and what remains of them."""
-        policy = self.wiring.policies.current()
+        rules = self.wiring.policies.current_rules()
+        policy = rules.policy
         found = []
         for agent_id in sorted(policy.agents):
             agent = policy.agent(agent_id)
@@ -131,7 +132,7 @@ class Coordinator(BudgetApi):
                 {
                     "agent": agent_id,
                     "name": agent.name or agent_id,
-                    "enabled": agent.enabled,
+                    "enabled": rules.enabled(agent_id),
                     "role": agent.role,
                     "approval_threshold": str(agent.approval_threshold or ZERO),
                     "limits": self.limits(agent_id),

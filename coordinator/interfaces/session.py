@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from coordinator.domain.cost import CostStatus
 from coordinator.domain.limits import LimitState
-from coordinator.domain.purchase import ESCROWED, OPEN, limit_dict, rfc3339
+from coordinator.domain.purchase import ESCROWED, OPEN, limit_dict
 from coordinator.domain.rules import TASK, Terms
 from coordinator.domain.usdc import ZERO, Usdc
 from coordinator.ledger.openings import Run
@@ -35,6 +35,14 @@ class Session:
         states = self._wiring.limits.states(named, now=self._wiring.clock())
         return [state for state in states if str(state.limit.scope) == mine]
 
+    def as_dict(self) -> dict[str, Any]:
+        """Who opened it with which limits of its own; nothing of that for one of the default's."""
+        run = self._wiring.budgets.runs.find(self.kind, self.id)
+        if run is not None:
+            return run.as_dict()
+        unknown = dict.fromkeys(("agent", "opened_by", "opened_at", "closed_by", "closed_at"))
+        return {self.kind: self.id, "status": "open", "limits": {}, **unknown}
+
     def close(self) -> Run:
         """Close it: held costs go back, and purchases with nothing signed are cancelled.
 
@@ -49,7 +57,6 @@ class Session:
         ``held``. Costs without an escrow stand in ``off_chain``. At most 10,000 rows of each.
         """
         wiring = self._wiring
-        run = wiring.budgets.runs.find(self.kind, self.id)
         task, session = (self.id, None) if self.kind == TASK else (None, self.id)
         purchases = wiring.purchases.list(task=task, session=session, limit=_ROWS_MAX)
         costs = wiring.costs.list(task=task, session=session, limit=_ROWS_MAX)
@@ -71,8 +78,7 @@ class Session:
         ]
         rows = [*bought, *paid]
         return {
-            self.kind: self.id,
-            **_opened(run),
+            **self.as_dict(),
             "limits": [limit_dict(state) for state in self.limits()],
             **_sums(rows),
             "by_category": _by(rows, 0),
@@ -91,19 +97,6 @@ class Session:
         trace: TracebackType | None,
     ) -> None:
         self.close()
-
-
-def _opened(run: Run | None) -> dict[str, Any]:
-    if run is None:
-        return {"agent": None, "status": "open", "opened_at": None, "closed_at": None}
-    return {
-        "agent": run.opening.agent,
-        "status": "closed" if run.opening.closed else "open",
-        "opened_by": run.opened_by,
-        "opened_at": rfc3339(run.opened_at),
-        "closed_by": run.closed_by,
-        "closed_at": rfc3339(run.closed_at),
-    }
 
 
 def _counted(status: CostStatus, amount: Usdc, posted: Usdc) -> Usdc:

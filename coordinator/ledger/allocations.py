@@ -131,6 +131,7 @@ def move_in_pool(batch: Batch, increase: Increase, *, author: str, now: int, end
         if amount < allocations[agent]:
             less = amount - allocations[agent]
             scope = pair(pool_name, agent)
+            reason = f"moved to {increase.agent}: {increase.why}"
             overlay_id = insert_overlay(
                 batch.connection,
                 "grant",
@@ -138,14 +139,21 @@ def move_in_pool(batch: Batch, increase: Increase, *, author: str, now: int, end
                 window=increase.window,
                 amount=less,
                 author=author,
-                reason=f"moved to {increase.agent}: {increase.why}",
+                reason=reason,
                 starts_at=now,
                 ends_at=ends_at,
                 increase_id=increase.id,
             )
             said = overlay_said(scope, increase.window, less)
             batch.say(
-                now, "limit_granted", overlay_id, by=author, of=increase.id, ends_at=ends_at, **said
+                now,
+                "limit_granted",
+                overlay_id,
+                by=author,
+                of=increase.id,
+                reason=reason,
+                ends_at=ends_at,
+                **said,
             )
     return moved.moved
 
@@ -161,8 +169,8 @@ def _apply(
     if sum(shares.values(), start=ZERO) != amount:
         raise InvalidRequest(f"the shares must sum to what the pool shares, {amount} USDC")
     batch.flush()
-    for agent, share in shares.items():
-        insert_overlay(
+    ids = {
+        agent: insert_overlay(
             batch.connection,
             "allocation",
             scope=pair(pool_name, agent),
@@ -172,13 +180,24 @@ def _apply(
             reason=reason,
             starts_at=now,
         )
+        for agent, share in shares.items()
+    }
     batch.reread_rules()
     recount(batch.connection, before, batch.rules, now)
     batch.forget()
     said = {agent: share.base_units for agent, share in shares.items()}
     text = f"{by} shared pool {pool_name} out anew: {reason}"
     batch.tell([limits_changed(f"shared:{pool_name}:{now}", f"pool:{pool_name}", text, now)])
-    batch.say(now, "pool_shared", pool_name, by=by, reason=reason, window=window.value, shares=said)
+    batch.say(
+        now,
+        "pool_shared",
+        pool_name,
+        by=by,
+        reason=reason,
+        window=window.value,
+        shares=said,
+        ids=ids,
+    )
 
 
 def _member(rules: Rules, pool: Pool, agent_id: str, used: int) -> Member:

@@ -9,6 +9,7 @@ from typing import Any, Final
 from coordinator.domain.purchase import ESCROWED, FINAL, Status
 from coordinator.domain.reasons import ReasonCode
 from coordinator.ledger.audit_export import AuditRow
+from coordinator.ledger.past_budgets import PastBudgets
 
 _MOVES: Final = {f"purchase_{status}": status for status in Status}
 _WORDS: Final = ("purpose", "service", "category", "task", "session", "provider_name")
@@ -70,6 +71,7 @@ class Past:
     orders: dict[str, PastOrder] = field(default_factory=dict)
     pauses: dict[tuple[str, str], tuple[dict[str, Any], int]] = field(default_factory=dict)
     explanations: dict[str, tuple[dict[str, Any], int]] = field(default_factory=dict)
+    budgets: PastBudgets = field(default_factory=PastBudgets)
     unreadable: set[str] = field(default_factory=set)
     opened_at: int | None = None
     """The block at whose end the first journal was opened."""
@@ -81,6 +83,8 @@ class Past:
             _purchase(self, row, row.body)
         elif fold is not None:
             fold(self, row, row.body)
+        else:
+            self.budgets.take(row)
 
 
 def _purchase(past: Past, row: AuditRow, body: dict[str, Any]) -> None:

@@ -5,20 +5,21 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 from typing import Any, Final
 
 from sqlalchemy import Connection, Table, delete, func, insert, select
 
 from coordinator.domain.errors import ConfigurationError
-from coordinator.domain.rules import Rules
 from coordinator.ledger import schema as t
 from coordinator.ledger.audit import AuditLog
 from coordinator.ledger.audit_export import AuditRow, ExportFile, Head
 from coordinator.ledger.audit_fold import Past
 from coordinator.ledger.database import Database
 from coordinator.ledger.lane import open_lane
-from coordinator.ledger.past_budgets import PastBudgets, put_costs, put_rules
+from coordinator.ledger.openings import read_opening
+from coordinator.ledger.past_budgets import put_costs, put_rules
 from coordinator.ledger.past_purchases import put_purchase
 from coordinator.ledger.pausing import begin_recovery
 from coordinator.ledger.policies import PolicyBook
@@ -91,27 +92,25 @@ class AuditImport:
 
         Those that ended unfunded stay as they were. All others have failed, or expired, and hold
         their amount until everything that is final now was read: what the chain knows of them
-        overrules that. Spending is paused. InvalidRequest when the file is wrong and
+        overrules that. Costs, tasks, sessions and what lay over the policy are as they were.
+        Spending is paused. InvalidRequest when the file is wrong and
         ConfigurationError when the database is not fresh: then nothing is written.
         """
         with self._database.write() as connection:
             own = _own_rows(connection)
             connection.execute(delete(t.audit))
-            past, budgets = Past(), PastBudgets()
+            past = Past()
             for part in _parts(export.rows):
                 connection.execute(insert(t.audit), [_values(row) for row in part])
                 for row in part:
                     past.take(row)
-                    budgets.take(row)
             _check_start(past, at.start_block)
             for row in own:
                 self._audit.append(connection, row.at, row.event, row.subject, **row.body)
             found = Imported(export.head, len(past.purchases), len(past.unreadable))
             self._begin(connection, export, found, at)
-            put_rules(connection, budgets)
-            rules = self._policies.rules(connection, changed=True)
-            self._put(connection, past, rules, at)
-            put_costs(connection, budgets.costs.items(), rules)
+            put_rules(connection, past.budgets)
+            self._put(connection, past, at)
         return found
 
     def _begin(
@@ -132,7 +131,10 @@ class AuditImport:
         why = "rebuilt from the chain and an audit export: check it, then unpause"
         begin_recovery(connection, self._audit, why, now=at.now)
 
-    def _put(self, connection: Connection, past: Past, rules: Rules, at: Rebirth) -> None:
+    def _put(self, connection: Connection, past: Past, at: Rebirth) -> None:
+        rules = self._policies.rules(connection, changed=True)
+        openings = partial(read_opening, connection)
+        put_costs(connection, past.budgets, rules=rules, openings=openings)
         for purchase in past.purchases.values():
             if purchase.escrow_key is None:
                 assert purchase.agent is not None and purchase.idempotency_key is not None
@@ -142,6 +144,7 @@ class AuditImport:
                 self._audit,
                 purchase,
                 rules=rules,
+                openings=openings,
                 final_number=at.final_number,
                 now=at.now,
             )

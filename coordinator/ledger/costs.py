@@ -29,7 +29,7 @@ from coordinator.domain.cost import (
     cost_counters,
     judge_cost,
 )
-from coordinator.domain.decision import Facts
+from coordinator.domain.decision import Facts, judge_limits
 from coordinator.domain.errors import UnknownId
 from coordinator.domain.limits import Usage
 from coordinator.domain.notices import Notice, Severity, denied
@@ -122,10 +122,13 @@ class CostBook:
         agent: str | None = None,
         task: str | None = None,
         session: str | None = None,
+        status: CostStatus | None = None,
         limit: int = 1000,
     ) -> Sequence[Cost]:
-        """Costs that were not refused, oldest first, at most ``limit``."""
-        query = _FOUND.limit(limit)
+        """Costs that were not refused, newest first, at most ``limit``."""
+        query = _FOUND.order_by(None).order_by(_k.seq.desc()).limit(limit)
+        if status is not None:
+            query = query.where(_h.status == status.value)
         for column, wanted in ((_k.agent, agent), (_k.task, task), (_k.session, session)):
             if wanted is not None:
                 query = query.where(column == wanted)
@@ -135,21 +138,27 @@ class CostBook:
     def sums_by(self, column: str, *, since: int | None, until: int | None) -> Mapping[str, Usage]:
         """Held and spent by ``agent``, ``category`` or ``provider`` of costs of [since, until)."""
         name = func.coalesce(_k[column], literal_column("''"))
-        held = func.sum(case((_h.status == "held", _h.amount), else_=0))
-        query: Select[Any] = (
-            select(name, held, func.sum(_h.posted))
-            .select_from(t.costs.join(t.holds, _h.cost_id == _k.id))
-            .group_by(name)
-        )
-        if since is not None:
-            query = query.where(_k.created_at >= since)
-        if until is not None:
-            query = query.where(_k.created_at < until)
+        query = _sums_of(since, until).add_columns(name).group_by(name)
         with self._database.read() as connection:
-            return {
-                found: Usage(Usdc.from_base_units(int(h)), Usdc.from_base_units(int(s)))
-                for found, h, s in connection.execute(query)
-            }
+            return {found: _used(held, spent) for held, spent, found in connection.execute(query)}
+
+    def sum(self, *, since: int | None, until: int | None) -> Usage:
+        """Held and spent of all costs of [since, until)."""
+        with self._database.read() as connection:
+            return _used(*connection.execute(_sums_of(since, until)).one())
+
+
+def _sums_of(since: int | None, until: int | None) -> Select[Any]:
+    held = func.sum(case((_h.status == "held", _h.amount), else_=0))
+    query = select(func.coalesce(held, 0), func.coalesce(func.sum(_h.posted), 0))
+    query = query.select_from(t.costs.join(t.holds, _h.cost_id == _k.id))
+    if since is not None:
+        query = query.where(_k.created_at >= since)
+    return query if until is None else query.where(_k.created_at < until)
+
+
+def _used(held: Any, spent: Any) -> Usage:
+    return Usage(Usdc.from_base_units(int(held)), Usdc.from_base_units(int(spent)))
 
 
 def void_held(batch: Batch, condition: Any, now: int) -> Sequence[str]:
@@ -228,8 +237,8 @@ def _new(
     return Cost(
         id=f"cst_{now:08x}{secrets.token_hex(6)}",
         status=status,
-        request=request,
-        category=decision.category,
+        request=replace(request, provider=decision.terms.provider),
+        category=decision.terms.category,
         posted=request.amount if status is CostStatus.POSTED else ZERO,
         created_at=now,
         expires_at=expires_at,
@@ -277,9 +286,10 @@ def _end(cost_id: str, status: CostStatus, actual: Usdc, now: int, batch: Batch)
     cost, charges = _read(batch.connection, cost_id)
     if cost.status is not CostStatus.HELD:
         return cost
-    if actual > cost.amount:
-        limits = cost_counters(cost.request, _facts(batch, cost.created_at)).limits
-        batch.tell_crossings(limits, actual - cost.amount, now)
+    more = actual - cost.amount
+    if more > ZERO:
+        limits, _ = judge_limits(cost.request.terms(batch.rules.policy), more, _facts(batch, now))
+        batch.tell_crossings(limits, more, now)
     agent, amount = cost.request.agent, cost.amount.base_units
     _finish(batch, cost_id, agent, charges, amount, status, actual, now)
     return replace(cost, status=status, posted=actual)

@@ -74,9 +74,10 @@ class IncreaseBook:
         return self._desk.run(partial(_ask, asked, now))
 
     def approve(self, increase_id: str, *, approver: str, now: int) -> Increase:
-        """Count the approver's yes; the last one needed grants it.
+        """Count the approver's yes, if it is within the policy still; the last needed grants it.
 
-        ``reason`` of the answer says why nothing changed, if nothing did.
+        ``reason`` of the answer says why nothing changed, if nothing did. InvalidRequest when
+        there is no such limit of the agent's any more.
         """
         return self._desk.run(partial(_approve, increase_id, approver, now))
 
@@ -159,7 +160,7 @@ def _approve(increase_id: str, approver: str, now: int, batch: Batch) -> Increas
     _expire(now, batch)
     increase = _get(batch.connection, increase_id)
     policy = batch.rules.policy
-    refusal = may_decide(policy, increase, approver)
+    refusal = may_decide(policy, increase, approver) or _refused_by_now(batch, increase, now)
     if refusal is not None:
         return replace(increase, reason=refusal)
     _decide(batch, increase, approver, "approved", None, now)
@@ -169,6 +170,14 @@ def _approve(increase_id: str, approver: str, now: int, batch: Batch) -> Increas
     if len(counted) < max(increase.required, policy.approvals.required_for(increase.amount)):
         return increase
     return _grant(batch, increase, approver, now)
+
+
+def _refused_by_now(batch: Batch, increase: Increase, now: int) -> Reason | None:
+    """Why the policy and what was granted since it was asked refuse it; None when they don't."""
+    scope, window = increase.scope, increase.window
+    check_asked(increase.kind, increase.agent, scope, window, batch.rules, batch.opening, now)
+    running = raised(batch.rules, scope, window, now)
+    return judged(increase.agent, increase.kind, scope, increase.amount, running, batch.rules)[1]
 
 
 def _reject(increase_id: str, approver: str, reason: str, now: int, batch: Batch) -> Increase:
@@ -211,7 +220,16 @@ def _grant(batch: Batch, increase: Increase, author: str, now: int) -> Increase:
     )
     _set(batch.connection, increase.id, IncreaseStatus.GRANTED, overlay_id)
     said = overlay_said(increase.scope, increase.window, amount)
-    batch.say(now, "limit_granted", overlay_id, by=author, of=increase.id, ends_at=ends_at, **said)
+    batch.say(
+        now,
+        "limit_granted",
+        overlay_id,
+        by=author,
+        of=increase.id,
+        reason=increase.why,
+        ends_at=ends_at,
+        **said,
+    )
     batch.tell([_granted(increase, amount, author, now)])
     batch.reread_rules()
     return replace(

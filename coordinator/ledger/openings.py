@@ -10,7 +10,7 @@ from typing import Any, Final
 from sqlalchemy import Connection, Row, bindparam, exists, insert, select, update
 
 from coordinator.domain.errors import InvalidRequest
-from coordinator.domain.purchase import UNFUNDED
+from coordinator.domain.purchase import UNFUNDED, rfc3339
 from coordinator.domain.reasons import Reason, ReasonCode
 from coordinator.domain.rules import Opening
 from coordinator.domain.usdc import Usdc
@@ -35,6 +35,23 @@ class Run:
     opened_at: int
     closed_by: str | None
     closed_at: int | None
+
+    def as_dict(self) -> dict[str, Any]:
+        """As JSON; limits by their keys in the policy file."""
+        opening = self.opening
+        limits: dict[str, Any] = _keys(opening.limits)
+        if opening.categories:
+            limits["categories"] = {name: _keys(own) for name, own in opening.categories.items()}
+        return {
+            opening.kind: opening.id,
+            "agent": opening.agent,
+            "status": "closed" if opening.closed else "open",
+            "limits": limits,
+            "opened_by": self.opened_by,
+            "opened_at": rfc3339(self.opened_at),
+            "closed_by": self.closed_by,
+            "closed_at": rfc3339(self.closed_at),
+        }
 
 
 def read_opening(connection: Connection, kind: str, name: str) -> Opening | None:
@@ -125,6 +142,10 @@ def _opening(kind: str, name: str, agent: str | None, limits: str, *, closed: bo
         categories={name: _amounts(said) for name, said in stored["categories"].items()},
         closed=closed,
     )
+
+
+def _keys(amounts: Mapping[Window, Usdc]) -> dict[str, str]:
+    return {f"{window}_limit": str(amount) for window, amount in amounts.items()}
 
 
 def _units(amounts: Mapping[Window, Usdc]) -> dict[str, int]:

@@ -32,7 +32,8 @@ class Overlay:
     ends_at: int | None = None
     increase_id: str | None = None
 
-    def as_dict(self) -> dict[str, Any]:
+    def as_dict(self, *, at: int) -> dict[str, Any]:
+        """As JSON; ``in_force`` says whether it holds at the instant ``at``."""
         return {
             "id": self.id,
             "kind": self.kind,
@@ -43,6 +44,7 @@ class Overlay:
             "reason": self.reason,
             "starts_at": rfc3339(self.starts_at),
             "ends_at": rfc3339(self.ends_at),
+            "in_force": self.starts_at <= at and (self.ends_at is None or at < self.ends_at),
         }
 
 
@@ -55,14 +57,15 @@ def list_overlays(connection: Connection) -> Sequence[Overlay]:
     withdrawn = {row.withdrawn for row in rows if row.kind == "withdrawn"}
     found: dict[Any, Overlay] = {}
     for row in rows:
-        if row.kind == "withdrawn" or row.id in withdrawn:
+        if row.kind == "withdrawn":
             continue
         overlay = _overlay(row)
         single = overlay.kind == "grant"
         able = overlay.kind in ("disabled", "enabled")
         key = overlay.id if single else (able, overlay.scope, overlay.window)
         found.pop(key, None)
-        found[key] = overlay
+        if row.id not in withdrawn:
+            found[key] = overlay
     return [overlay for overlay in found.values() if overlay.kind != "enabled"]
 
 
@@ -97,9 +100,10 @@ def insert_overlay(
     ends_at: int | None = None,
     increase_id: str | None = None,
     withdrawn: str | None = None,
+    overlay_id: str | None = None,
 ) -> str:
-    """Lay it over the policy from the next decision on; its id."""
-    overlay_id = "ovl_" + secrets.token_hex(10)
+    """Lay it over the policy from the next decision on; its id, a new one unless given."""
+    overlay_id = overlay_id or "ovl_" + secrets.token_hex(10)
     connection.execute(
         insert(t.overlays).values(
             id=overlay_id,

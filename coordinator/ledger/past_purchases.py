@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import json
-from functools import partial
 from typing import Final
 
 from sqlalchemy import Connection, insert, select
 
 from coordinator.domain.purchase import Status
 from coordinator.domain.reasons import Reason, ReasonCode
-from coordinator.domain.rules import Rules, Terms
+from coordinator.domain.rules import Openings, Rules, Terms
 from coordinator.domain.usdc import ZERO, Usdc
 from coordinator.ledger import schema as t
 from coordinator.ledger.audit import AuditLog
 from coordinator.ledger.audit_fold import PastPurchase
 from coordinator.ledger.counters import end_hold, place_hold
-from coordinator.ledger.openings import read_opening
 
 _LOST: Final = Reason(
     ReasonCode.EXPIRED,
@@ -31,6 +29,7 @@ def put_purchase(
     past: PastPurchase,
     *,
     rules: Rules,
+    openings: Openings,
     final_number: int,
     now: int,
 ) -> None:
@@ -57,7 +56,7 @@ def put_purchase(
         )
     _put_approvals(connection, past)
     if before is not Status.DENIED:
-        _put_holds(connection, past, rules, ended=over)
+        _put_holds(connection, past, rules, openings, ended=over)
     if before is not past.status:
         audit.append(
             connection,
@@ -133,7 +132,14 @@ def _put_approvals(connection: Connection, past: PastPurchase) -> None:
         )
 
 
-def _put_holds(connection: Connection, past: PastPurchase, rules: Rules, *, ended: bool) -> None:
+def _put_holds(
+    connection: Connection,
+    past: PastPurchase,
+    rules: Rules,
+    openings: Openings,
+    *,
+    ended: bool,
+) -> None:
     terms = Terms(
         past.agent,
         past.words.get("category"),
@@ -148,7 +154,7 @@ def _put_holds(connection: Connection, past: PastPurchase, rules: Rules, *, ende
         purchase_id=past.id,
         kind="purchase",
         amount=Usdc.from_base_units(past.amount),
-        counters=rules.charged(terms, past.placed_at, partial(read_opening, connection)),
+        counters=rules.charged(terms, past.placed_at, openings),
         now=past.placed_at,
     )
     if ended:

@@ -45,10 +45,10 @@ class PolicyBook:
         with self._database.read() as connection:
             return self.rules(connection)
 
-    def overlays(self) -> list[dict[str, Any]]:
-        """What is laid over the policy, each with author and reason, as JSON shows it."""
+    def overlays(self, *, at: int) -> list[dict[str, Any]]:
+        """What is laid over the policy, each with author and reason, as JSON shows it at ``at``."""
         with self._database.read() as connection:
-            return [overlay.as_dict() for overlay in list_overlays(connection)]
+            return [overlay.as_dict(at=at) for overlay in list_overlays(connection)]
 
     def any_applied(self) -> bool:
         """Whether any version was ever put in force."""

@@ -43,7 +43,8 @@ class RunBook:
     def open(self, opening: Opening, *, by: str, operator: bool, now: int) -> Run:
         """Open it with its limits over the policy's default; an agent may only lower these.
 
-        InvalidRequest when it was opened before, or an agent asks for more than the default.
+        InvalidRequest when it was opened before, is for an agent that the policy does not have,
+        or an agent asks for more than the default.
         """
         return self._desk.run(partial(self._open, opening, by, operator, now))
 
@@ -71,6 +72,9 @@ class RunBook:
             return list_runs(connection, kind, open_only=open_only)
 
     def _open(self, opening: Opening, by: str, operator: bool, now: int, batch: Batch) -> Run:
+        agent = opening.agent
+        if agent is not None and batch.rules.policy.agent(agent) is None:
+            raise InvalidRequest(f"{agent} is not an agent of the policy")
         if not operator:
             _only_lower(batch.rules, opening, now)
         batch.flush()

@@ -94,7 +94,13 @@ def test_every_command_of_the_design_is_there() -> None:
         *("demo", "init", "doctor", "deploy", "fund", "withdraw", "limits", "report", "gas"),
         *("recover", "rebuild", "backup", "migrate", "pause", "unpause", "worker", "reconcile"),
         "reconcile explain",
-        *(f"agents {name}" for name in ("list", "show")),
+        *(f"agents {name}" for name in ("list", "show", "disable", "enable")),
+        *(f"limits {name}" for name in ("usage", "rebalance", "overlays", "withdraw")),
+        *(f"{runs} {n}" for runs in ("sessions", "tasks") for n in ("list", "open", "close")),
+        *(f"{runs} report" for runs in ("sessions", "tasks")),
+        *(f"increases {name}" for name in ("list", "ask", "approve", "reject")),
+        *(f"costs {name}" for name in ("list", "hold", "post", "void", "record")),
+        "review",
         *(f"alerts {name}" for name in ("list", "test")),
         *(f"approvals {name}" for name in ("list", "show", "approve", "reject")),
         *(f"audit {name}" for name in ("show", "verify", "export", "head")),
@@ -121,6 +127,8 @@ def test_every_command_says_what_it_does() -> None:
     [
         *("deploy", "fund", "withdraw", "rebuild", "approvals approve", "approvals reject"),
         *("purchase request", "purchase settle", "purchase dispute"),
+        *("limits rebalance", "limits withdraw", "sessions close", "tasks close"),
+        *("increases approve", "increases reject"),
     ],
 )
 def test_what_moves_money_asks_and_knows_a_dry_run(path: str) -> None:
@@ -585,6 +593,7 @@ def reviewed(monkeypatch: pytest.MonkeyPatch, approver: str, *typed: str) -> lis
 
     coordinator = SimpleNamespace(
         approvals=lambda: [SimpleNamespace(id=f"apr_{i}", purchase=waiting) for i in (1, 2)],
+        increases=lambda: [],
         wiring=SimpleNamespace(policies=SimpleNamespace(current=lambda: policy)),
     )
     answers = iter(typed)

@@ -8,19 +8,24 @@ from functools import partial
 from typing import Annotated, Any, Final
 
 import typer
+from typer.core import TyperGroup
 
 from coordinator.interfaces.cli import (
     agents,
     alerts,
     approvals,
     books,
+    costs,
     health,
+    increases,
     init,
+    limits,
     money,
     operations,
     policy,
     purchases,
     recovery,
+    runs,
     wallet,
 )
 from coordinator.interfaces.cli.command import (
@@ -38,15 +43,27 @@ from coordinator.interfaces.cli.exits import ExitCode
 
 _FIRST: Final = "The first hour"
 _BUYING: Final = "Buying"
+_BUDGETS: Final = "Budgets"
 _BOOKS: Final = "Books"
 _RUNNING: Final = "Running it"
+_PANELS: Final = (_FIRST, _BUYING, _BUDGETS, _BOOKS, _RUNNING)
 # Usage errors of typer, whichever library it takes them from.
 _UsageError: Final[Any] = typer.BadParameter.__mro__[1]
 
 
+class _InPanels(TyperGroup):
+    """Lists commands and groups panel by panel; by itself it lists all commands first."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        def panel(name: str) -> int:
+            return _PANELS.index(getattr(self.commands[name], "rich_help_panel", _RUNNING))
+
+        return sorted(super().list_commands(ctx), key=panel)
+
+
 def _app() -> typer.Typer:
     app = new_app(summary="Budgets, approvals and on-chain USDC escrow for teams of agents.")
-    app.callback()(_global_options)
+    app.callback(cls=_InPanels)(_global_options)
     top: dict[str, dict[str, Callable[..., int | None]]] = {
         _FIRST: {
             "demo": health.demo,
@@ -55,7 +72,7 @@ def _app() -> typer.Typer:
             "fund": money.fund,
             "doctor": health.doctor,
         },
-        _BUYING: {"limits": books.limits},
+        _BUDGETS: {"review": limits.review},
         _BOOKS: {
             "report": books.report,
             "gas": books.gas,
@@ -76,6 +93,13 @@ def _app() -> typer.Typer:
             command(app, name, panel=panel)(function)
     groups = {
         _BUYING: (purchases.app, approvals.app, agents.app),
+        _BUDGETS: (
+            limits.app,
+            increases.app,
+            runs.runs_app("session"),
+            runs.runs_app("task"),
+            costs.app,
+        ),
         _BOOKS: (_reconcile_app(), books.audit_app),
         _RUNNING: (policy.app, alerts.app, wallet.app),
     }

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
@@ -23,6 +25,14 @@ from coordinator.interfaces.cli.command import (
     refuse,
 )
 from coordinator.interfaces.cli.exits import ExitCode, of_fault, of_purchase, of_refusal
+from coordinator.interfaces.cli.increases import (
+    PREFIX,
+    approve_one,
+    pending_increase,
+    question,
+    reject_one,
+    show_increase,
+)
 from coordinator.interfaces.cli.output import (
     card,
     emit,
@@ -37,13 +47,14 @@ from coordinator.interfaces.cli.purchase_card import named, show_purchase
 from coordinator.interfaces.cli.purchases import drive, tell_worker
 
 if TYPE_CHECKING:
+    from coordinator.domain.increase import Increase
     from coordinator.domain.purchase import Answer
     from coordinator.interfaces.python import Coordinator
     from coordinator.ledger.approvals import PendingApproval
 
 app = new_app("approvals", "See what waits for people, approve and reject it.")
 
-ApprovalId = Annotated[str, typer.Argument(metavar="ID", help="The approval, apr_…")]
+ApprovalId = Annotated[str, typer.Argument(metavar="ID", help="apr_…, or an increase, inc_…")]
 Approver = Annotated[str | None, typer.Option(help="Your name in the policy (required).")]
 Wait = Annotated[
     bool, typer.Option("--wait/--no-wait", help="Drive what was approved until it is funded.")
@@ -58,20 +69,26 @@ _ANSWERS: Final = {
 
 @command(app, "list")
 def list_() -> None:
-    """Purchases that wait for people, oldest first."""
+    """Purchases, and then increases of limits, that wait for people, oldest first."""
     with opened(act=False) as coordinator:
-        found = coordinator.approvals()
+        found, increases = coordinator.approvals(), coordinator.increases()
         if mode.json:
-            emit([_as_dict(coordinator, item) for item in found])
+            purchases = [_as_dict(coordinator, item) for item in found]
+            emit([*purchases, *(pending_increase(coordinator, one) for one in increases)])
             return
-        if not found:
+        if not found and not increases:
             say("nothing waits for approval")
             return
         for number, item in enumerate(found):
             if number:
                 say()
             show_pending(coordinator, item)
-    one = found[0].id if len(found) == 1 else "ID"
+        for number, asked in enumerate(increases, start=len(found)):
+            if number:
+                say()
+            show_increase(coordinator, asked)
+    ids = [*(item.id for item in found), *(asked.id for asked in increases)]
+    one = ids[0] if len(ids) == 1 else "ID"
     next_commands(
         f"coordinator approvals approve {one} --approver NAME",
         f"coordinator approvals reject {one} --approver NAME --reason TEXT",
@@ -80,8 +97,15 @@ def list_() -> None:
 
 @command(app, "show")
 def show(approval_id: ApprovalId) -> None:
-    """One approval with its purchase, whatever became of it."""
+    """One approval with its purchase or increase, whatever became of it."""
     with opened(act=False) as coordinator:
+        if approval_id.startswith(PREFIX):
+            asked = coordinator.wiring.budgets.increases.get(approval_id)
+            if mode.json:
+                emit(pending_increase(coordinator, asked))
+            else:
+                show_increase(coordinator, asked)
+            return
         item = coordinator.wiring.approvals.get(approval_id)
         if mode.json:
             emit(_as_dict(coordinator, item) | {"purchase": item.purchase.as_dict()})
@@ -102,7 +126,10 @@ def approve(
 ) -> int:
     """Say yes in your name; the policy is judged anew, and the last yes sends it on its way."""
     approver = ask("Your name in the policy", approver, "--approver NAME")
-    with opened(act=not dry_run) as coordinator:
+    increase = approval_id.startswith(PREFIX)
+    with opened(act=not (dry_run or increase)) as coordinator:
+        if increase:
+            return approve_one(coordinator, approval_id, approver, dry_run=dry_run, yes=yes)
         item = coordinator.wiring.approvals.get(approval_id)
         if dry_run:
             return _would_approve(coordinator, item, approver)
@@ -124,6 +151,8 @@ def reject(
     approver = ask("Your name in the policy", approver, "--approver NAME")
     reason = ask("Reason", reason, "--reason TEXT")
     with opened(act=False) as coordinator:
+        if approval_id.startswith(PREFIX):
+            return reject_one(coordinator, approval_id, approver, reason, dry_run=dry_run, yes=yes)
         item = coordinator.wiring.approvals.get(approval_id)
         if dry_run:
             return _would_approve(coordinator, item, approver)
@@ -143,42 +172,73 @@ def review(approver: Approver = None, wait: Wait = True, timeout_seconds: Timeou
     from coordinator.treasury import not_an_approver
 
     with opened() as coordinator:
-        found = coordinator.approvals()
-        if not found:
+        found, increases = coordinator.approvals(), coordinator.increases()
+        if not found and not increases:
             say("nothing waits for approval")
             return ExitCode.OK
         approver = ask("Your name in the policy", approver, "--approver NAME")
-        refusal = not_an_approver(coordinator.wiring.policies.current(), approver)
-        if refusal is not None:
+        policy = coordinator.wiring.policies.current()
+        if approver not in policy.approvals.approvers:
+            refusal = not_an_approver(policy, approver)
             return refuse(refusal, of_refusal(refusal))
-        for number, item in enumerate(found, start=1):
+        waiting = [
+            *(_purchase(coordinator, item, approver, wait, timeout_seconds) for item in found),
+            *(_increase(coordinator, asked, approver) for asked in increases),
+        ]
+        for number, item in enumerate(waiting, start=1):
             say()
-            say(f"{number} of {len(found)}", style="bold")
-            show_pending(coordinator, item)
+            say(f"{number} of {len(waiting)}", style="bold")
+            item.show()
             answer = _choose()
             if answer == "q":
                 break
             try:
-                _decide(coordinator, item, approver, answer, wait, timeout_seconds)
+                if answer == "a" and typer.confirm(item.question, err=True):
+                    item.approve()
+                elif answer == "r":
+                    item.reject(str(typer.prompt("Reason", err=True)))
             except CoordinatorError as fault:
                 # The others can be decided all the same.
                 fail(fault.code, str(fault), of_fault(fault))
     return ExitCode.OK
 
 
-def _decide(
+@dataclass(frozen=True, slots=True)
+class _Waiting:
+    """One thing that a review goes through."""
+
+    question: str
+    show: Callable[[], None]
+    approve: Callable[[], int]
+    reject: Callable[[str], int]
+
+
+def _purchase(
     coordinator: Coordinator,
     item: PendingApproval,
     approver: str,
-    answer: str,
     wait: bool,
     timeout_seconds: int,
-) -> None:
-    if answer == "a" and typer.confirm(_question("Approve", item, approver), err=True):
-        approve_now(coordinator, item, approver, wait=wait, timeout_seconds=timeout_seconds)
-    elif answer == "r":
-        why = str(typer.prompt("Reason", err=True))
-        _tell(coordinator.reject(item.id, approver=approver, reason=why))
+) -> _Waiting:
+    def approve() -> int:
+        return approve_now(coordinator, item, approver, wait=wait, timeout_seconds=timeout_seconds)
+
+    return _Waiting(
+        question=_question("Approve", item, approver),
+        show=lambda: show_pending(coordinator, item),
+        approve=approve,
+        reject=lambda why: _tell(coordinator.reject(item.id, approver=approver, reason=why)),
+    )
+
+
+def _increase(coordinator: Coordinator, asked: Increase, approver: str) -> _Waiting:
+    sure = {"dry_run": False, "yes": True}
+    return _Waiting(
+        question=question("Grant", asked, approver),
+        show=lambda: show_increase(coordinator, asked),
+        approve=lambda: approve_one(coordinator, asked.id, approver, **sure),
+        reject=lambda why: reject_one(coordinator, asked.id, approver, why, **sure),
+    )
 
 
 def approve_now(
@@ -259,13 +319,14 @@ def _tell(answer: Answer) -> int:
 
 def _would_approve(coordinator: Coordinator, item: PendingApproval, approver: str) -> int:
     """Whether the approver may decide it now; the limits are judged when it is done."""
-    from coordinator.treasury import not_an_approver
+    from coordinator.ledger.approvals import Approver, may_not_decide
 
-    refusal = not_an_approver(coordinator.wiring.policies.current(), approver)
-    if refusal is not None:
-        return refuse(refusal, of_refusal(refusal))
     if not item.purchase.needs_approval:
         raise UnknownId(f"{item.id} does not wait: its purchase is {item.purchase.status}")
+    policy = coordinator.wiring.policies.current()
+    refusal = may_not_decide(policy, item.purchase, Approver(approver, "", ""))
+    if refusal is not None:
+        return refuse(refusal, of_refusal(refusal))
     if mode.json:
         emit({"dry_run": True, **_as_dict(coordinator, item)})
     else:
@@ -281,6 +342,7 @@ def _as_dict(coordinator: Coordinator, item: PendingApproval) -> dict[str, Any]:
     p = item.purchase
     return {
         "approval_id": item.id,
+        "kind": "purchase",
         "purchase_id": p.id,
         "status": p.status.value,
         "agent": p.agent,

@@ -1,4 +1,4 @@
-"""Reports over the books: limits, gas, report, audit, reconcile."""
+"""Reports over the books: gas, report, audit, reconcile."""
 
 from __future__ import annotations
 
@@ -17,7 +17,6 @@ from coordinator.interfaces.cli.output import (
     block_progress,
     card,
     emit,
-    limit_table,
     say,
     table,
 )
@@ -32,31 +31,6 @@ _WHO: Final = ("by", "approver", "agent", "author")
 _EXPLAIN: Final = "coordinator reconcile explain"
 
 audit_app = new_app("audit", "Read, verify and export the audit log.")
-
-
-def limits(
-    agent: Annotated[str | None, typer.Option(help="Only this agent's, and the whole.")] = None,
-    category: Annotated[str | None, typer.Option(help="Only this category's.")] = None,
-) -> None:
-    """Every limit in force, with what is spent, held and left."""
-    from coordinator.domain.purchase import limit_dict
-
-    with opened(act=False) as coordinator:
-        policy = coordinator.wiring.policies.current()
-        if agent is not None and policy.agent(agent) is None:
-            raise UnknownId(f"{agent} is not an agent of the policy")
-        if category is not None and category not in policy.categories.named:
-            raise UnknownId(f"{category} is not a category of the policy")
-        found = list(coordinator.limits(agent, category))
-        if agent is None and category is None:
-            for one in sorted(policy.agents):
-                found += [s for s in coordinator.limits(one) if s not in found]
-            for one in sorted(policy.categories.named):
-                found += [s for s in coordinator.limits(None, one) if s not in found]
-    if mode.json:
-        emit([limit_dict(state) for state in found])
-    else:
-        limit_table(found)
 
 
 def report(

@@ -170,6 +170,12 @@ def confirm(question: str, *, yes: bool) -> None:
         raise typer.Abort
 
 
+def confirm_person(question: str, *, yes: bool) -> None:
+    """Go on only with a yes where a person can be asked; a script has said it by its options."""
+    if at_terminal():
+        confirm(question, yes=yes)
+
+
 def ask(question: str, given: str | None, option: str, *, default: str | None = None) -> str:
     """``given``, or what the person at the terminal answers; InvalidRequest without one."""
     if given is not None:

@@ -61,7 +61,7 @@ def show(
         if agent is not None:
             show_effective(coordinator, book, agent, task, session)
             return
-        policy, overlays = book.current(), book.overlays()
+        policy, overlays = book.current(), book.overlays(at=coordinator.wiring.clock())
     shown = redacted(policy.document())
     if mode.json:
         emit({"hash": policy.hash, "policy": shown, "overlays": overlays})
@@ -147,7 +147,7 @@ def export(
     from coordinator.interfaces.cli.receipts import write_new
 
     with opened(act=False) as coordinator, _book(coordinator) as book:
-        rules, overlays = book.current_rules(), book.overlays()
+        rules, overlays = book.current_rules(), book.overlays(at=coordinator.wiring.clock())
         now = coordinator.wiring.clock()
     policy, written = rules.policy, frozenset[str]()
     if merge:

@@ -21,6 +21,10 @@ def show_report(found: dict[str, Any]) -> None:
     rows = [(name.replace("_", " "), usdc(found[name].rjust(width))) for name in names]
     card(f"Treasury, {as_of} {span}".rstrip(), None, rows)
     _budget(found)
+    costs = found["off_chain"]
+    if costs != {"spent": "0.00", "held": "0.00"}:
+        heading(f"Costs without an escrow {span}".rstrip())
+        say(f"  spent {costs['spent']}, held {costs['held']}; the budget above counts them")
     for name in ("agent", "category", "provider"):
         _by(name, found[f"by_{name}"])
     _open(found)
@@ -46,16 +50,18 @@ def _budget(found: dict[str, Any]) -> None:
 
 
 def _by(name: str, sums: dict[str, Any]) -> None:
-    if sums:
-        say()
-        table(
-            name,
-            "spent",
-            "held",
-            rows=((who, used["spent"], used["held"]) for who, used in sums.items()),
-            right=("spent", "held"),
-            wrap=(name,),
-        )
+    """Purchases, and beside them costs that no escrow holds, where there are any."""
+    if not sums:
+        return
+    rows = [
+        (who, used["spent"], used["held"], used["off_chain"]["spent"], used["off_chain"]["held"])
+        for who, used in sums.items()
+    ]
+    costs = any(row[3:] != ("0.00", "0.00") for row in rows)
+    columns = (name, "spent", "held", *(("costs", "costs held") if costs else ()))
+    say()
+    shown = [row[: len(columns)] for row in rows]
+    table(*columns, rows=shown, right=columns[1:], wrap=(name,))
 
 
 def _open(found: dict[str, Any]) -> None:

@@ -13,7 +13,14 @@ from coordinator.domain.chain_events import EscrowState
 from coordinator.domain.policy import Policy
 from coordinator.interfaces.python import Coordinator
 from tests.integration.ledger.chain_feed import ChainFeed
-from tests.integration.ledger.deciding import Clock, ask, open_coordinator, policy
+from tests.integration.ledger.deciding import (
+    Clock,
+    ask,
+    assert_books_agree,
+    assert_log_is_whole,
+    open_coordinator,
+    policy,
+)
 from tests.integration.stores import Store, file_of
 
 Opener = Callable[..., Coordinator]
@@ -64,6 +71,14 @@ def opener(database: str, clock: Clock, store: Store) -> Iterator[Opener]:
     yield open_one
     for coordinator in opened:
         coordinator.close()
+
+
+@pytest.fixture
+def whole(opener: Opener, database: str) -> Iterator[None]:
+    """After the test the books agree and the audit log is whole."""
+    yield
+    assert_books_agree(database)
+    assert_log_is_whole(database)
 
 
 @pytest.fixture

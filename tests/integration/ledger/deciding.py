@@ -10,9 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from coordinator.config import Settings
+from coordinator.domain.escrow_key import audit_key
 from coordinator.domain.policy import Policy
 from coordinator.domain.purchase import Purchase
 from coordinator.interfaces.python import Agent, Coordinator
+from coordinator.ledger.audit import AuditLog
 from coordinator.ledger.database import open_database
 from coordinator.ledger.migrate import migrate
 from coordinator.wiring import Wiring
@@ -162,3 +164,13 @@ def assert_books_agree(database: str | Path) -> None:
         return
     assert rows(database, "PRAGMA integrity_check") == [("ok",)]
     assert rows(database, "PRAGMA foreign_key_check") == []
+
+
+def assert_log_is_whole(database: str | Path) -> None:
+    """The audit log's chain stands, read as any process could."""
+    opened = open_database(url_of(database))
+    try:
+        found = AuditLog(opened, audit_key(bytes.fromhex(ID_SECRET))).verify()
+    finally:
+        opened.close()
+    assert found.faults == ()
