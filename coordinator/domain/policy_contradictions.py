@@ -88,6 +88,8 @@ def _pool_faults(policy: Policy) -> Iterator[Fault]:
         plan = pool.rebalance
         if plan is not None and plan.priority_weight + plan.usage_weight != 100:
             yield (*path, "rebalance"), "priority_weight and usage_weight must make 100"
+        if plan is not None and not pool.agents:
+            yield (*path, "rebalance"), "the pool has no agents to share among"
         if (plan is not None or pool.minimums) and shared is None:
             yield path, "needs a daily_limit or a total_limit to share"
 

@@ -69,6 +69,9 @@ SENTENCES = {
     '[pools.x]\nagents = ["ada"]\ndaily_limit = "5"\nminimums = { bert = "1" }': (
         "4: pools.x.minimums.bert: is not an agent of the pool"
     ),
+    '[pools.x]\nagents = []\ndaily_limit = "5"\nrebalance = {}': (
+        "4: pools.x.rebalance: the pool has no agents to share among"
+    ),
     '[pools.x]\nagents = ["ada"]\nhourly_limit = "5"\nminimums = { ada = "1" }': (
         "1: pools.x: needs a daily_limit or a total_limit to share"
     ),
