@@ -80,7 +80,7 @@ SENTENCES = {
     "[pools.x]\nagents = []\npriority = 0": "3: pools.x.priority: must be 1 or more",
     "[pools.x]\nagents = []\npriority = 11": "3: pools.x.priority: must be at most 10",
     "[pools.x]\nagents = []\npriority = 2.5": "3: pools.x.priority: must be a whole number",
-    '[pools.x]\nagents = []\ndaily_limit = "5"\nrebalance = { usage_weight = 20 }': (
+    '[pools.x]\nagents = ["ada"]\ndaily_limit = "5"\nrebalance = { usage_weight = 20 }': (
         "4: pools.x.rebalance: priority_weight and usage_weight must make 100"
     ),
     '[pools.x]\nagents = []\ndaily_limit = "5"\nrebalance = { apply = "maybe" }': (
