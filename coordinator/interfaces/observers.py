@@ -21,6 +21,7 @@ log = logging.getLogger(__name__)
 
 QUEUE_MAX: Final = 10_000
 _POLL_SECONDS: Final = 0.5
+_STOP_SECONDS: Final = 1.0
 
 Callback = Callable[[Event], object]
 Alerts = Callable[[int], Sequence[tuple[int, Event]]]
@@ -74,8 +75,11 @@ class Observers:
                 log.warning("observers_too_slow dropped=1")
 
     def stop(self) -> None:
-        """Tell nothing more; a callback that is running is not waited for."""
+        """Tell nothing more; a callback that is running is waited for a second at most."""
         self._stopping.set()
+        thread = self._thread
+        if thread is not None and thread is not threading.current_thread():
+            thread.join(_STOP_SECONDS)
 
     def _run(self) -> None:
         look_at = 0.0
