@@ -87,7 +87,12 @@ def _wanted(row: Any, rules: Rules, now: int, openings: Openings) -> Iterator[Co
     if row.kind != "bond":
         terms = Terms(row.agent, row.category, row.provider, row.task, row.session)
     calendar = rules.calendar
-    for scope, window in rules.touched(terms, row.placed_at, openings).windows:
+    touched = rules.touched(terms, row.placed_at, openings)
+    limited = {(limit.scope, limit.window) for limit in touched.limits}
+    for scope, window in touched.windows:
+        # Hours that only reports add up are there already, in the zone of their time.
+        if window is Window.HOURLY and (scope, window) not in limited:
+            continue
         start = calendar.bounds(window, row.placed_at)[0]
         if start >= calendar.counts_from(window, now):
             yield CounterKey(scope, window, start)
