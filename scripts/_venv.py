@@ -15,7 +15,7 @@ def ensure() -> None:
     A missing or half-made .venv is set up first; a set-up that fails ends the process with its
     exit code.
     """
-    if Path(sys.prefix).resolve() == _VENV:
+    if Path(sys.prefix).resolve() == _VENV.resolve():
         return
     # Written last of what Python needs.
     if not (_VENV / ".locks" / "pyproject.toml").exists():

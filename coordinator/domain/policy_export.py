@@ -5,20 +5,17 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Mapping
-from copy import deepcopy
 from typing import Any, Final
 
 from coordinator.domain.policy import Policy
 
 _BARE: Final = re.compile(r"[A-Za-z0-9_-]+", re.ASCII)
-# Of these the host is a server; of slack:// or tgram:// it may be a token.
-_SERVER: Final = re.compile(r"(?:form|http|json|xml)s?://[A-Za-z0-9.-]+(?=[/:?]|$)")
 
 
 def to_toml(policy: Policy) -> str:
     """The policy as a file; ``parse_policy`` of it gives an equal policy.
 
-    The secrets of [alerts] are in it, as they were in the file that was applied.
+    Of the URLs of [alerts] it has what may be shown: nothing else is stored.
     """
     return document_to_toml(policy.document())
 
@@ -31,24 +28,6 @@ def document_to_toml(document: Mapping[str, Any]) -> str:
 def comment(text: str) -> str:
     """The text as a line of TOML comment, whatever is in it."""
     return f"# {''.join(c if c.isprintable() else ' ' for c in text)}".rstrip() + "\n"
-
-
-def redacted(document: Mapping[str, Any]) -> dict[str, Any]:
-    """The document with the secret part of each notification URL left out."""
-    shown = deepcopy(dict(document))
-    alerts = shown.get("alerts", {})
-    if "notify" in alerts:
-        alerts["notify"] = [redacted_url(url) for url in alerts["notify"]]
-    return shown
-
-
-def redacted_url(url: str) -> str:
-    """``https://host/…`` where the host is a server, ``slack://…`` where it may be a token."""
-    server = _SERVER.match(url)
-    if server is not None and "@" not in url:
-        return f"{server[0]}/…"
-    scheme, mark, _ = url.partition("://")
-    return f"{scheme}://…" if mark else "…"
 
 
 def _table(path: tuple[str, ...], table: Mapping[str, Any]) -> Iterator[str]:

@@ -15,10 +15,13 @@ from coordinator.domain.rules import Openings, Rules, Terms, nothing_opened
 from coordinator.domain.usdc import ZERO, Usdc
 from coordinator.domain.windows import Window
 
-# What no policy decides.
+# What the policy alone does not decide: stops, closed tasks and sessions, balances.
 _OUTSIDE: Final = frozenset(
     {
         ReasonCode.PAUSED,
+        ReasonCode.AGENT_DISABLED,
+        ReasonCode.TASK_CLOSED,
+        ReasonCode.SESSION_CLOSED,
         ReasonCode.AGENT_PAUSED,
         ReasonCode.POOL_PAUSED,
         ReasonCode.PROVIDER_PAUSED,
@@ -86,7 +89,8 @@ class Difference(NamedTuple):
 class Replay:
     """What became of the ``judged`` requests of [since, until), unix seconds.
 
-    ``left_out`` were denied for a pause or the treasury's balances, which no policy decides.
+    ``left_out`` were denied for what the policy alone does not decide: a pause, an agent disabled,
+    a task or session closed, the treasury's balances.
     """
 
     since: int

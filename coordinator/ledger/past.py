@@ -108,7 +108,7 @@ def _charged(connection: Connection, asked: Set[str], until: int) -> Iterator[Ch
     h = t.holds.c
     query = (
         holds_with_terms()
-        .add_columns(h.purchase_id, h.amount, h.status, h.posted)
+        .add_columns(h.purchase_id)
         .where(h.placed_at < until, h.status != "voided")
         .order_by(None)
         .order_by(h.placed_at, h.id)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any
+from functools import cache, partial
+from typing import Any, Final
 
-from sqlalchemy import Connection, Select, func, select
+from sqlalchemy import Connection, Select, bindparam, func, select, update
 
 from coordinator.domain.limits import CounterKey, Scope, ScopeKind
 from coordinator.domain.policy import Policy
@@ -13,10 +16,15 @@ from coordinator.domain.policy_tables import Limits
 from coordinator.domain.rules import Openings, Rules, Terms
 from coordinator.domain.windows import Window
 from coordinator.ledger import schema as t
-from coordinator.ledger.counters import charge_hold
+from coordinator.ledger.counters import CounterSheet
 from coordinator.ledger.openings import read_opening
+from coordinator.ledger.prepared import Prepared
 
 _h, _p, _k = t.holds.c, t.purchases.c, t.costs.c
+_PAGE: Final = 1000
+_SET_CHARGES: Final = Prepared(
+    update(t.holds).where(_h.id == bindparam("hold_")).values(charges=bindparam("charges_"))
+)
 
 
 def recount(connection: Connection, before: Rules, after: Rules, now: int) -> None:
@@ -52,20 +60,31 @@ def recount_run(connection: Connection, rules: Rules, kind: str, name: str, now:
 
 def charge_missing(connection: Connection, rules: Rules, now: int, holds: Select[Any]) -> None:
     """Charge each of the holds to every counter of the present that it should be in and is not."""
+    openings = cache(partial(read_opening, connection))
+    sheet = CounterSheet(connection)
+    last = 0
+    while rows := connection.execute(holds.where(_h.id > last).limit(_PAGE)).all():
+        last = rows[-1].hold_id
+        present = _charged(connection, [row.hold_id for row in rows])
+        changed = []
+        for row in rows:
+            missing = sorted(set(_wanted(row, rules, now, openings)) - present[row.hold_id])
+            if missing:
+                held = row.amount if row.status == "held" else 0
+                added = sheet.charge(missing, held=held, spent=row.posted)
+                charges = json.dumps(json.loads(row.charges) + added)
+                changed.append({"hold_": row.hold_id, "charges_": charges})
+        _SET_CHARGES.each(connection, changed)
+    sheet.flush()
 
-    def openings(kind: str, name: str) -> Any:
-        return read_opening(connection, kind, name)
 
-    for row in connection.execute(holds).all():
-        wanted = set(_wanted(row, rules, now, openings))
-        charges = select(t.hold_charges).where(t.hold_charges.c.hold_id == row.hold_id)
-        present = {
-            CounterKey(Scope(ScopeKind(c.scope_kind), c.scope_id), Window(c.window), c.start)
-            for c in connection.execute(charges)
-        }
-        missing = sorted(wanted - present)
-        if missing:
-            charge_hold(connection, row.hold_id, missing)
+def _charged(connection: Connection, hold_ids: list[int]) -> Mapping[int, set[CounterKey]]:
+    c = t.hold_charges.c
+    found = defaultdict(set)
+    for r in connection.execute(select(t.hold_charges).where(c.hold_id.in_(hold_ids))):
+        scope = Scope(ScopeKind(r.scope_kind), r.scope_id)
+        found[r.hold_id].add(CounterKey(scope, Window(r.window), r.start))
+    return found
 
 
 def _wanted(row: Any, rules: Rules, now: int, openings: Openings) -> Iterator[CounterKey]:
@@ -73,7 +92,12 @@ def _wanted(row: Any, rules: Rules, now: int, openings: Openings) -> Iterator[Co
     if row.kind != "bond":
         terms = Terms(row.agent, row.category, row.provider, row.task, row.session)
     calendar = rules.calendar
-    for scope, window in rules.touched(terms, row.placed_at, openings).windows:
+    touched = rules.touched(terms, row.placed_at, openings)
+    limited = {(limit.scope, limit.window) for limit in touched.limits}
+    for scope, window in touched.windows:
+        # Hours that only reports add up are there already, in the zone of their time.
+        if window is Window.HOURLY and (scope, window) not in limited:
+            continue
         start = calendar.bounds(window, row.placed_at)[0]
         if start >= calendar.counts_from(window, now):
             yield CounterKey(scope, window, start)
@@ -86,6 +110,10 @@ def holds_with_terms() -> Select[Any]:
             _h.id.label("hold_id"),
             _h.kind,
             _h.placed_at,
+            _h.amount,
+            _h.status,
+            _h.posted,
+            _h.charges,
             _agent().label("agent"),
             func.coalesce(_p.category, _k.category).label("category"),
             func.coalesce(_p.provider_name, _k.provider).label("provider"),

@@ -76,6 +76,7 @@ class SqliteDatabase:
     @contextlib.contextmanager
     def write(self) -> Iterator[Connection]:
         with _faults_named(self.path), self._exclusive(), self._engine.connect() as connection:
+            connection.begin()
             # On the driver: SQLAlchemy would take longer to say it than SQLite to do it.
             raw = cast("sqlite3.Connection", connection.connection.dbapi_connection)
             raw.execute("BEGIN IMMEDIATE")

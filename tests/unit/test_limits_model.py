@@ -7,7 +7,7 @@ from typing import Any
 from hypothesis import event, given, settings
 
 from coordinator.domain.decision import Facts, judge_limits
-from coordinator.domain.limits import CounterKey, Scope, Usage, counters_charged
+from coordinator.domain.limits import CounterKey, Scope, Usage
 from coordinator.domain.policy import Policy
 from coordinator.domain.replay import MemoryCounters
 from coordinator.domain.rules import Grant, Overlays, Rules, Terms
@@ -35,13 +35,12 @@ class Run:
     def ask(self, asked: Any, amount: int) -> None:
         facts = Facts(rules=self.rules, now=self.now, minimum=ZERO, usage=self.counters.usage)
         wanted = Usdc.from_base_units(amount * USDC)
-        states, windows = judge_limits(Terms(*asked), wanted, facts)
+        states, keys = judge_limits(Terms(*asked), wanted, facts)
         assert_agree(list(states), self.model.checks(asked, wanted.base_units, self.now))
         if any(state.broken for state in states):
             event("refused")
             return
         event("admitted")
-        keys = counters_charged(windows, self.now, self.rules.calendar)
         self.counters.charge(keys, Usage(held=wanted))
         self.charged.append(keys)
         new = Entry(self.now, asked, wanted.base_units)

@@ -104,14 +104,16 @@ def test_what_was_spent_earlier_counts_in_the_windows_of_its_time() -> None:
     assert changes(run(total, earlier, *past)) == [("10.00", DENIED)]
 
 
-def test_what_a_pause_or_the_balances_denied_is_left_out() -> None:
+def test_what_the_policy_alone_did_not_deny_is_left_out() -> None:
     past = [
+        asked(0, "1", DENIED, ReasonCode.AGENT_DISABLED),
+        asked(0, "1", DENIED, ReasonCode.SESSION_CLOSED),
         asked(0, "1", DENIED, ReasonCode.AGENT_PAUSED, ReasonCode.DAILY_LIMIT),
         asked(1, "1", DENIED, ReasonCode.INSUFFICIENT_USDC),
         asked(2, "1", DENIED, ReasonCode.DAILY_LIMIT),
     ]
     found = run(rules(), *past)
-    assert (found.left_out, found.judged) == (2, 1)
+    assert (found.left_out, found.judged) == (4, 1)
     assert changes(found) == [("1.00", APPROVED)]
 
 

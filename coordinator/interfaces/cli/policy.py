@@ -55,14 +55,12 @@ def show(
     session: Annotated[str | None, typer.Option(help="With --agent: in this session.")] = None,
 ) -> None:
     """The policy in force, or an agent's effective limits and where each comes from."""
-    from coordinator.domain.policy_export import redacted
-
     with opened(act=False) as coordinator, _book(coordinator) as book:
         if agent is not None:
             show_effective(coordinator, book, agent, task, session)
             return
         policy, overlays = book.current(), book.overlays(at=coordinator.wiring.clock())
-    shown = redacted(policy.document())
+    shown = policy.document()
     if mode.json:
         emit({"hash": policy.hash, "policy": shown, "overlays": overlays})
         return
@@ -141,8 +139,7 @@ def export(
     """
     import sys
 
-    from coordinator.domain.policy import Policy
-    from coordinator.domain.policy_export import redacted, to_toml
+    from coordinator.domain.policy_export import to_toml
     from coordinator.domain.policy_merge import merged
     from coordinator.interfaces.cli.receipts import write_new
 
@@ -153,8 +150,6 @@ def export(
     if merge:
         policy, written = merged(rules.policy, rules.overlays, now)
     left = [o for o in overlays if o["id"] not in written and not (merge and o["window"] is None)]
-    if output is None and sys.stdout.isatty():
-        policy = Policy.from_dict(redacted(policy.document()))
     if mode.json:
         text = json.dumps({"policy": policy.document(), "overlays": left}, indent=2) + "\n"
     else:
@@ -233,21 +228,8 @@ def changed(old: Policy | None, new: Policy) -> list[tuple[str, str | None, str 
     after = flat(new.document())
     keys = sorted({*before, *after})
     return [
-        (key, *_shown(key, before.get(key), after.get(key)))
-        for key in keys
-        if before.get(key) != after.get(key)
+        (key, before.get(key), after.get(key)) for key in keys if before.get(key) != after.get(key)
     ]
-
-
-def _shown(key: str, old: str | None, new: str | None) -> tuple[str | None, str | None]:
-    """The two values, without the secrets of notification URLs."""
-    from coordinator.domain.policy_export import redacted_url
-
-    if key != "alerts.notify":
-        return old, new
-    urls = (", ".join(map(redacted_url, v.split(", "))) if v else v for v in (old, new))
-    before, after = urls
-    return before, f"{after} (changed)" if before == after else after
 
 
 def _comments(overlays: list[dict[str, Any]]) -> str:

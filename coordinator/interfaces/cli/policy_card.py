@@ -98,7 +98,9 @@ def show_replay(found: Replay) -> None:
         emit(found.as_dict())
         return
     counts = [(name.replace("_", " "), str(count)) for name, count in found.counts.items()]
-    left_out = f"{found.left_out} denied for pauses or balances" if found.left_out else None
+    left_out = (
+        f"{found.left_out} denied for pauses, closed tasks or balances" if found.left_out else None
+    )
     card("Replay", None, [("judged", str(found.judged)), *counts, ("left out", left_out)])
     if not found.differences:
         return

@@ -18,6 +18,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -161,6 +162,33 @@ def write_in_turns(database: str, count: int) -> None:
         turns.append((asked, begun, time.monotonic()))
     _say(turns)
     _next()
+
+
+def spend(
+    coordinator: Coordinator, amount: str, asks: list[dict[str, str]], *, first: int
+) -> Counter[str]:
+    """Ask for each of ``asks`` once, a purchase and a cost in turn; how many were admitted."""
+    admitted: Counter[str] = Counter()
+    for number in range(first, first + len(asks)):
+        terms = dict(asks[number % len(asks)])
+        agent = coordinator.agent(terms.pop("agent"))
+        if number % 2:
+            admitted["purchase"] += not ask(agent, amount, **terms).denied
+        else:
+            admitted["cost"] += agent.hold(amount, **terms).ok
+    return admitted
+
+
+def spend_in_turn(
+    database: str, changes: dict[str, Any], amount: str, asks: list[dict[str, str]], first: int
+) -> None:
+    """Ask for everything four times; says how many purchases and costs were admitted."""
+    coordinator = _opened(database, changes=changes)
+    admitted: Counter[str] = Counter()
+    for turn in range(4):
+        admitted += spend(coordinator, amount, asks, first=first + turn)
+    coordinator.close()
+    _say(admitted)
 
 
 def buy_until_killed(database: str, threads: int) -> None:

@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 
 from coordinator.domain.chain_events import EscrowState
-from coordinator.domain.limits import LimitState
+from coordinator.domain.limits import ORGANISATION, LimitState
 from coordinator.domain.purchase import Purchase, Status
 from coordinator.domain.usdc import ZERO, Usdc
+from coordinator.domain.windows import Window
 from coordinator.interfaces.python import Coordinator
 from tests.integration.ledger.chain_feed import ChainFeed
 from tests.integration.ledger.conftest import Opener
@@ -206,6 +207,19 @@ def test_another_zone_counts_its_own_day(
     # And back: the day in UTC is as it was.
     apply({"agents": {"ada": {"daily_limit": "30"}}})
     assert limit(coordinator, "agent:ada", "daily").usage.held == Usdc("19")
+    assert_books_agree(database)
+
+
+def test_another_zone_does_not_tell_an_hour_s_usage_twice(
+    coordinator: Coordinator, database: str, clock: Clock, apply: Apply
+) -> None:
+    ask(coordinator.agent("ada"), "7.00")
+    clock.now += 600
+    apply({"organisation": {"time_zone": "Asia/Kolkata"}})
+    used = coordinator.wiring.limits.used(
+        ORGANISATION, since=NOON - DAY, until=NOON + DAY, by=Window.DAILY
+    )
+    assert [part.usage.held for part in used if part.usage.held] == [Usdc("7")]
     assert_books_agree(database)
 
 
