@@ -10,7 +10,7 @@ from typing import Any, Final
 from sqlalchemy import Connection, Row, bindparam, exists, insert, select, update
 
 from coordinator.domain.errors import InvalidRequest
-from coordinator.domain.purchase import UNFUNDED, rfc3339
+from coordinator.domain.purchase import UNFUNDED, Status, rfc3339
 from coordinator.domain.reasons import Reason, ReasonCode
 from coordinator.domain.rules import Opening
 from coordinator.domain.usdc import Usdc
@@ -112,6 +112,17 @@ def unsigned_of_run(connection: Connection, kind: str, name: str) -> Sequence[st
         column == name, _p.status.in_([status.value for status in UNFUNDED]), ~stepped
     )
     return list(connection.execute(query.order_by(_p.seq)).scalars())
+
+
+def used_by_others(connection: Connection, opening: Opening) -> bool:
+    """Whether another agent than the opening's has bought or held something in it."""
+    k = t.costs.c
+    bought, held = (_p.task, k.task) if opening.kind == "task" else (_p.session, k.session)
+    purchases = exists().where(
+        bought == opening.id, _p.agent != opening.agent, _p.status != Status.DENIED.value
+    )
+    costs = exists().where(held == opening.id, k.agent != opening.agent)
+    return bool(connection.execute(select(purchases | costs)).scalar())
 
 
 def opening_row(opening: Opening) -> dict[str, Any]:

@@ -26,6 +26,7 @@ from coordinator.ledger.openings import (
     opening_row,
     read_run,
     unsigned_of_run,
+    used_by_others,
 )
 from coordinator.ledger.reading import TxUrl, load_purchase
 from coordinator.ledger.recount import recount_run
@@ -44,7 +45,7 @@ class RunBook:
         """Open it with its limits over the policy's default; an agent may only lower these.
 
         InvalidRequest when it was opened before, is for an agent that the policy does not have,
-        or an agent asks for more than the default.
+        or an agent asks for more than the default or for what others have spent in.
         """
         return self._desk.run(partial(self._open, opening, by, operator, now))
 
@@ -78,6 +79,8 @@ class RunBook:
         if not operator:
             _only_lower(batch.rules, opening, now)
         batch.flush()
+        if not operator and used_by_others(batch.connection, opening):
+            raise InvalidRequest(f"other agents have spent in {opening.kind} {opening.id[:60]!r}")
         insert_opening(batch.connection, opening, by=by, now=now)
         recount_run(batch.connection, batch.rules, opening.kind, opening.id, now)
         batch.forget()

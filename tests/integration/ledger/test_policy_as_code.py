@@ -153,7 +153,7 @@ def test_export_writes_a_file_that_is_the_policy_with_its_overlays_as_comments(
     terminal: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     text = said(capsys, "policy", "export")
-    assert parse_policy(text) == policy(PLAIN)
+    assert parse_policy(text).document() == policy(PLAIN).document()
     comments = [line for line in text.splitlines() if line.startswith("#")]
     assert len(comments) == 4
     assert "grant ovl_1: agent:ada daily +5.00 USDC" in comments[1]
@@ -191,7 +191,6 @@ def test_no_screen_shows_the_secret_of_a_notification_url(
     for json_too in ((), ("--json",)):
         assert "slack://…" in said(capsys, "policy", "show", *json_too).replace("\\u2026", "…")
         told = said(capsys, "policy", "diff", str(file), *json_too)
-        assert "(changed)" in told
         assert "hunter" not in told
         assert "hunter" not in said(capsys, "policy", "show", *json_too)
     monkeypatch.setattr("sys.stdout.isatty", lambda: True, raising=False)

@@ -105,6 +105,18 @@ def test_only_its_agent_spends_in_it(opener: Opener) -> None:
     assert ada.hold("1.00", session="s-1", task="t-1").ok
 
 
+def test_an_agent_takes_no_name_over_that_others_have_spent_in(opener: Opener) -> None:
+    coordinator = opener(RUNS)
+    ada, bert = coordinator.agent("ada"), coordinator.agent("bert")
+    assert bert.hold("1.00", session="s-1").ok
+    assert not ask(bert, "1.00", task="t-1").denied
+    for take in (lambda: ada.open_session("s-1"), lambda: ada.open_task("t-1")):
+        with pytest.raises(InvalidRequest, match="other agents have spent"):
+            take()
+    bert.open_session("s-1")
+    coordinator.open_task("t-1", "ada")
+
+
 def test_it_is_opened_once(opener: Opener) -> None:
     coordinator = opener(RUNS)
     session = coordinator.open_session("s-1")
