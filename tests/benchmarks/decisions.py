@@ -91,7 +91,13 @@ class _Bench:
     def _filled(self, store: Store, lived: Lived, wanted: int, until: float | None) -> int:
         url = store.copy(self.base[store.kind], f"past{wanted}")
         began = time.monotonic()
-        count = fill(url, lived, wanted, until=until)
+        count = fill(
+            url,
+            lived,
+            wanted,
+            until=until,
+            tell=lambda done: self.tell(f"{store.kind}: {done:,} so far"),
+        )
         self.filled[store.kind, count] = url
         took = time.monotonic() - began
         self.tell(f"{store.kind}: {count:,} earlier purchases made in {took:.1f} s")
@@ -101,12 +107,13 @@ class _Bench:
         """Measure everything once; every other round begins with the longest history."""
         found = Round()
         for store in self.stores:
-            rate = fdatasync_per_second(self.folder, seconds)
-            found.fdatasync_per_second.append(rate)
-            found.bare_insert_ms[store.kind] = bare_insert_ms(self.bare[store.kind], seconds)
+            inserts = found.bare_insert_ms[store.kind] = []
             past = [(n, url) for (kind, n), url in self.filled.items() if kind == store.kind]
             empty = store.copy(self.base[store.kind], f"empty{number}")
             for history, url in sorted([(_EMPTY, empty), *past], reverse=number % 2 == 1):
+                # Beside each, for a disk may be quick in one second and slow in the next.
+                found.fdatasync_per_second.append(fdatasync_per_second(self.folder, seconds))
+                inserts.append(bare_insert_ms(self.bare[store.kind], seconds))
                 with course(url) as coordinator:
                     self.limits_touched = warm_up(coordinator)
                     for callers in self.plan.callers:
@@ -119,9 +126,8 @@ class _Bench:
         """Rounds until there are enough, or the next would end after ``until``; at least one."""
         seconds = self.plan.seconds
         if until is not None:
-            cases = len(self.stores) * 2 + (len(self.filled) + len(self.stores)) * len(
-                self.plan.callers
-            )
+            histories = len(self.filled) + len(self.stores)
+            cases = histories * (len(self.plan.callers) + 2)
             left = max(0.0, until - time.monotonic())
             fits = left * _SPELLS_SHARE / (self.plan.rounds * cases)
             seconds = min(seconds, max(0.05, fits))

@@ -36,6 +36,7 @@ from tests.integration.ledger.deciding import DAY, NOON
 from tests.integration.stores import file_of, is_postgresql, url_of
 
 SECONDS_BETWEEN: Final = 30
+TELL_EVERY: Final = 100_000
 _TABLES: Final = {
     "purchases": "id = ?",
     "idempotency_keys": "purchase_id = ?",
@@ -137,7 +138,7 @@ def fill(
     """Put ``count`` purchases into a database that has none; fewer when ``until`` comes first.
 
     ``until`` is monotonic seconds: how much still fits is reckoned from the speed so far, the disk
-    included. How many there are in the end is told.
+    included.
     """
     filler = _Postgresql(url) if is_postgresql(url) else _Sqlite(url)
     with closing(filler):
@@ -146,16 +147,17 @@ def fill(
         filler.stage(lived)
         done, step, started = 0, 2_000, time.monotonic()
         while done < count:
-            step = min(step, count - done)
             if until is not None and done:
                 now = time.monotonic()
                 # The end costs something too: the counters, and the last pages.
                 step = min(step, int(0.8 * (until - now) * done / (now - started)))
-            if step < 1:
-                break
-            filler.add(lived, counters, began, done, done + step)
-            done, step = done + step, min(2 * step, 20_000)
-            tell(done)
+                if step < 500:
+                    break
+            before, done = done, min(done + step, count)
+            filler.add(lived, counters, began, before, done)
+            step = min(2 * step, 20_000)
+            if done // TELL_EVERY > before // TELL_EVERY:
+                tell(done)
         for counter in counters:
             filler.execute(counter.insert(done, began, lived.amount))
         filler.finish(done, lived.amount)

@@ -22,7 +22,11 @@ def show(summary: Mapping[str, Any]) -> None:
     console = Console()
     console.print(_measured(summary))
     console.print(_ratios(summary))
-    console.print(_peer(summary["peer"]))
+    if summary["peer"] is None:
+        console.print("No peer: scripts/setup --agentpay, which the full measurement calls.")
+    else:
+        console.print(_peer(summary["peer"]))
+        console.print(summary["peer"]["without"], soft_wrap=True, highlight=False)
     machine = summary["machine"]
     inserts = ", ".join(f"{kind} {ms:.2f} ms" for kind, ms in summary["bare_insert_ms"].items())
     console.print(
@@ -67,10 +71,8 @@ def _ratios(summary: Mapping[str, Any]) -> Table:
     return table
 
 
-def _peer(peer: Mapping[str, Any] | None) -> Table | str:
-    if peer is None:
-        return "The peer was not measured: scripts/setup --agentpay makes its environment."
-    table = Table(title=f"{peer['name']} on SQLite", title_justify="left", caption=peer["without"])
+def _peer(peer: Mapping[str, Any]) -> Table:
+    table = Table(title=f"{peer['name']} on SQLite, decisions a second", title_justify="left")
     table.add_column("earlier payments", justify="right")
     callers = list(next(iter(peer["decisions_per_second"].values())))
     for number in callers:

@@ -15,7 +15,7 @@ from tests.benchmarks.past_counters import past_counters
 def _round(syncs: float, insert_ms: float, *, empty: Sample, full: Sample, crowd: Sample) -> Round:
     return Round(
         [syncs],
-        {"sqlite": insert_ms},
+        {"sqlite": [insert_ms]},
         {
             Case("sqlite", 0, 1): empty,
             Case("sqlite", 0, 32): crowd,
