@@ -15,7 +15,8 @@ from typing import Any, Final
 
 from tests.benchmarks.course import course, prepare, spell, warm_up
 from tests.benchmarks.figures import Case, Round
-from tests.benchmarks.history import Lived, fill, live_one
+from tests.benchmarks.history import fill
+from tests.benchmarks.lived import Lived, live_one
 from tests.benchmarks.machine import bare_insert_ms, fdatasync_per_second
 from tests.integration.stores import (
     PostgresqlServer,

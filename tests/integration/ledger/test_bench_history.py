@@ -6,7 +6,8 @@ import time
 
 from coordinator.domain.usdc import Usdc
 from tests.benchmarks.course import AMOUNT, course, prepare, warm_up
-from tests.benchmarks.history import fill, live_one
+from tests.benchmarks.history import fill
+from tests.benchmarks.lived import live_one
 from tests.integration.ledger.deciding import assert_books_agree, rows
 from tests.integration.stores import Store, on_both
 
