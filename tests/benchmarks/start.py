@@ -1,6 +1,6 @@
 """How long `coordinator --help` takes, as a share of `import web3`.
 
-    .venv/bin/python tests/benchmarks/bench_start.py
+    scripts/bench start
 
 Prints JSON: medians of CPU seconds of whole processes, taken in turns, and their ratio, which is to
 stay below a third.
