@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from enum import StrEnum
 from functools import lru_cache
 from typing import Final, NamedTuple
@@ -96,8 +95,7 @@ class Limit(NamedTuple):
     amount: Usdc
 
 
-@dataclass(frozen=True, slots=True)
-class LimitState:
+class LimitState(NamedTuple):
     """A limit as a decision saw it, before the decision's own hold.
 
     ``remaining`` = limit - held - spent and may be negative after a limit was lowered;

@@ -9,6 +9,7 @@ from enum import StrEnum
 from coordinator.domain.limits import LimitState
 from coordinator.domain.reasons import Reason, ReasonCode
 from coordinator.domain.usdc import Usdc
+from coordinator.domain.windows import Window
 
 _HOUR_SECONDS = 3600
 # A standing condition that has passed is told under its kind with this behind it.
@@ -41,12 +42,13 @@ def crossings(
     The key names the limit with its amount, the threshold and the window, so that each is told
     once a window, and again where the limit was changed; a rolling window once a bucket.
     """
+    lowest, more = min(thresholds, default=101), amount.base_units * 100
     for state in limits:
         limit = state.limit.amount.base_units
-        if state.resets_at is None and state.limit.window.value == "per_purchase":
-            continue
         before = (state.usage.held.base_units + state.usage.spent.base_units) * 100
-        after = before + amount.base_units * 100
+        after = before + more
+        if after < limit * lowest or state.limit.window is Window.PER_PURCHASE:
+            continue
         for threshold in thresholds:
             mark = limit * threshold
             if before < mark <= after:

@@ -13,6 +13,10 @@ _MAX_BASE_UNITS: Final = 10**12 * _UNIT
 _TEXT: Final = re.compile(r"[0-9]+(\.[0-9]{1,6})?", re.ASCII)
 
 
+_new: Final = object.__new__
+_set: Final = object.__setattr__
+
+
 @total_ordering
 class Usdc:
     """An exact amount of USDC, made from a decimal string such as ``Usdc("25.00")``.
@@ -33,8 +37,8 @@ class Usdc:
         """The amount of ``base_units`` millionths of a USDC (may be negative)."""
         if type(base_units) is not int:
             raise TypeError(f"base units must be an int, not {type(base_units).__name__}")
-        made = object.__new__(cls)
-        object.__setattr__(made, "base_units", base_units)
+        made = _new(cls)
+        _set(made, "base_units", base_units)
         return made
 
     def __setattr__(self, name: str, value: object) -> None:

@@ -74,6 +74,8 @@ _WORDS: Final = {
     "total": "in total",
 }
 _HOURS: Final[dict[str, int]] = {}
+ROLLING: Final = _HOURS.keys()
+"""The rolling windows that were ever named."""
 _WINDOWS: Final[dict[str, Window]] = {name: str.__new__(Window, name) for name in _WORDS}
 for _name, _window in _WINDOWS.items():
     setattr(Window, _name.upper(), _window)

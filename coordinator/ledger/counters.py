@@ -11,7 +11,7 @@ from sqlalchemy import Connection, bindparam, insert, select, update
 from coordinator.domain.errors import ImpossibleState
 from coordinator.domain.limits import CounterKey, Scope, ScopeKind, Usage
 from coordinator.domain.usdc import Usdc
-from coordinator.domain.windows import Window
+from coordinator.domain.windows import ROLLING, Window
 from coordinator.ledger import schema as t
 from coordinator.ledger.prepared import Prepared
 
@@ -67,10 +67,10 @@ class CounterSheet:
         Of a rolling window it is the sum of the buckets from the key's start on.
         """
         keys = list(keys)
-        self._load(key for key in keys if key.window.rolling_hours is None)
+        self._load(key for key in keys if key.window not in ROLLING)
         found = {}
         for key in keys:
-            if key.window.rolling_hours is not None:
+            if key.window in ROLLING:
                 found[key] = self._rolling(key)
             elif (row := self._rows[key]) is not None:
                 found[key] = _usage(row[1], row[2])

@@ -21,7 +21,7 @@ from coordinator.ledger.counters import CounterSheet
 from coordinator.ledger.database import Database
 from coordinator.ledger.facts import Standing, read_standing
 from coordinator.ledger.notices import write_notices
-from coordinator.ledger.openings import read_opening
+from coordinator.ledger.openings import any_opening, read_opening
 from coordinator.ledger.policies import PolicyBook
 from coordinator.ledger.prepared import Prepared
 
@@ -71,8 +71,14 @@ class Batch:
         """Pauses, balances and what is promised, as they were when the transaction began."""
         return read_standing(self.connection)
 
+    @cached_property
+    def _any_openings(self) -> bool:
+        return any_opening(self.connection)
+
     def opening(self, kind: str, name: str) -> Opening | None:
         """The task or session if it was opened by name."""
+        if not self._any_openings:
+            return None
         key = (kind, name)
         if key not in self._openings:
             self._openings[key] = read_opening(self.connection, kind, name)
@@ -120,6 +126,7 @@ class Batch:
         self.sheet.forget()
         self.__dict__.pop("standing", None)
         self._openings.clear()
+        self.__dict__.pop("_any_openings", None)
 
     def reread_rules(self) -> None:
         """See the overlays that were written in this transaction."""

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from sqlalchemy import Connection, Row, bindparam, exists, insert, select, update
+from sqlalchemy import Connection, Row, bindparam, exists, insert, literal_column, select, update
 
 from coordinator.domain.errors import InvalidRequest
 from coordinator.domain.purchase import UNFUNDED, Status, rfc3339
@@ -19,6 +19,7 @@ from coordinator.ledger import schema as t
 from coordinator.ledger.prepared import Prepared
 
 _o, _p = t.openings.c, t.purchases.c
+_ANY: Final = Prepared(select(_o.kind).limit(literal_column("1")))
 _OPENING: Final = Prepared(
     select(_o.agent, _o.limits, _o.status).where(
         _o.kind == bindparam("kind_"), _o.id == bindparam("id_")
@@ -61,6 +62,11 @@ def read_opening(connection: Connection, kind: str, name: str) -> Opening | None
         return None
     agent, limits, status = row
     return _opening(kind, name, agent, limits, closed=status == "closed")
+
+
+def any_opening(connection: Connection) -> bool:
+    """Whether any task or session was ever opened by name."""
+    return _ANY.one(connection) is not None
 
 
 def read_run(connection: Connection, kind: str, name: str) -> Run | None:

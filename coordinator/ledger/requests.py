@@ -31,10 +31,9 @@ _BOUND: Final = Prepared(
     .join(t.purchases, _p.id == _k.purchase_id)
     .where(_k.agent == bindparam("agent_"), _k.idempotency_key == bindparam("key_"))
 )
-_ON_CHAIN: Final = Prepared(
-    select(literal_column("1")).where(
-        exists().where(t.escrows.c.escrow_key == bindparam("escrow_key_"))
-    )
+# Escrows that no agent has asked for since a database was lost: a request may be about one.
+_UNATTRIBUTED: Final = Prepared(
+    select(exists().where(t.escrows.c.purchase_id.is_(None)) | exists().where(_p.agent.is_(None)))
 )
 _DUE: Final = Prepared(
     select(literal_column("1"))
@@ -84,7 +83,7 @@ def answer_request(
     """The purchase: the one that the key is bound to, or one that is judged and held."""
     _expire(batch, audit, tx_url, asked.now)
     bound = _bound(batch, asked)
-    if bound is None and _ON_CHAIN.one(batch.connection, {"escrow_key_": asked.escrow_key}):
+    if bound is None and _any_unattributed(batch):
         batch.flush()
         bound = adopt(
             batch.connection,
@@ -114,6 +113,13 @@ def _expire(batch: Batch, audit: AuditLog, tx_url: TxUrl, now: int) -> None:
         batch.happened(*expire(batch.connection, audit, tx_url, now))
         batch.forget()
     batch.notes["expired_until"] = now
+
+
+def _any_unattributed(batch: Batch) -> bool:
+    if "unattributed" not in batch.notes:
+        found = _UNATTRIBUTED.one(batch.connection)
+        batch.notes["unattributed"] = found is not None and bool(found[0])
+    return bool(batch.notes["unattributed"])
 
 
 def _bound(batch: Batch, asked: Asked) -> str | IdempotencyConflict | None:
