@@ -113,10 +113,12 @@ class Follower:
             return cursor
         if self._proved_hash(cursor.number) == cursor.hash:
             return cursor
-        mark = self.books.mark(below=cursor.number)
+        mark, final = self.books.mark(below=cursor.number), self.books.final()
         while mark is not None:
             number, block_hash = mark
-            if self._proved_hash(number) == block_hash:
+            # That final blocks are gone is not believed while an endpoint that may know is silent.
+            doubted = final is not None and number <= final.number
+            if self._proved_hash(number, all_of_them=doubted) == block_hash:
                 return self._roll_back(cursor, self.chain.block(number))
             mark = self.books.mark(below=number)
         raise ImpossibleState(
@@ -138,14 +140,15 @@ class Follower:
             self.reach(KillPoint.ROLLED_BACK)
         return self.books.cursor() or fork
 
-    def _proved_hash(self, number: int) -> str:
-        """The block's hash as every endpoint tells it, or one of them three times.
+    def _proved_hash(self, number: int, *, all_of_them: bool = False) -> str:
+        """The block's hash as every endpoint that answers tells it, or one of them three times.
 
-        ChainUnavailable while they disagree: one node of a fleet may be wrong.
+        ChainUnavailable while they disagree, one node of a fleet may be wrong; with
+        ``all_of_them`` also while one of them does not answer.
         """
-        told = list(self.chain.hashes(number))
+        told = list(self.chain.hashes(number, all_of_them=all_of_them))
         while len(told) < _LOOKS:
-            told += self.chain.hashes(number)
+            told += self.chain.hashes(number, all_of_them=all_of_them)
         if len(set(told)) > 1:
             log.error("endpoints_disagree block=%s hashes=%s", number, ",".join(sorted(set(told))))
             raise ChainUnavailable(f"the endpoints disagree about block {number}")

@@ -162,9 +162,13 @@ class EvmChain:
         return block_of(header)
 
     @decoded
-    def hashes(self, number: int) -> Sequence[str]:
-        """The block's hash as each endpoint tells it; those that don't have it are left out."""
-        headers = self._rpc.everywhere([("eth_getBlockByNumber", [hex(number), False])])
+    def hashes(self, number: int, *, all_of_them: bool = False) -> Sequence[str]:
+        """The block's hash as each endpoint tells it; those that don't have it are left out.
+
+        With ``all_of_them`` ChainUnavailable unless every endpoint answers.
+        """
+        asked = [("eth_getBlockByNumber", [hex(number), False])]
+        headers = self._rpc.everywhere(asked, all_of_them=all_of_them)
         told = [str(h["hash"]) for (h,) in headers if isinstance(h, dict) and h.get("hash")]
         if not told:
             raise ChainUnavailable(f"no endpoint has block {number}")

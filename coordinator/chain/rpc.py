@@ -135,20 +135,23 @@ class Rpc:
                 fault = found
         raise self._told(fault)
 
-    def everywhere(self, calls: Sequence[Call]) -> list[list[Any]]:
+    def everywhere(self, calls: Sequence[Call], *, all_of_them: bool = False) -> list[list[Any]]:
         """One try at every endpoint: the answers of each that answers, at least one's.
 
-        Those that rest are asked only while no other has answered.
+        Those that rest are asked only while no other has answered. With ``all_of_them``
+        ChainUnavailable unless every one answers that is on this chain.
         """
         told: list[list[Any]] = []
         fault = ChainUnavailable("there is no endpoint")
         for endpoint in self._endpoints.in_order():
-            if endpoint.rests and told:
+            if endpoint.rests and told and not all_of_them:
                 break
             try:
                 told.append(self._collect(endpoint, calls, []))
             except ChainUnavailable as found:
                 fault = found
+                if all_of_them and not endpoint.wrong_chain:
+                    raise self._told(fault) from found
         if not told:
             raise self._told(fault)
         return told
