@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from typing import Any
 
 import pytest
 
@@ -165,6 +166,31 @@ def test_nothing_becomes_final_while_another_node_contradicts_it(
     world.round()
     assert world.hold(asked) == ("posted", Usdc("5"))
     world.check_books()
+
+
+def _of_another_chain(header: Any) -> Any:
+    return header if header["number"] == "0x0" else {**header, "hash": "0x" + "f0" * 32}
+
+
+def test_final_blocks_are_not_given_up_on_the_word_of_one_node_while_the_other_is_out(
+    world: World, proxy: FaultProxy, second: FaultProxy
+) -> None:
+    finalise(world)
+    final = world.wiring.books.final()
+    (asked,) = world.coordinator.purchases()
+    lie = faults.result("another chain", _of_another_chain)
+    with proxy.faulty(faults.CUT_BEFORE), second.faulty(lie, method("eth_getBlockByNumber")):
+        for _ in range(12):
+            with suppress(ChainUnavailable):
+                world.round()
+            world.chain.mine()
+        assert lie.name in second.injected
+    assert world.rows("SELECT count(*) FROM audit WHERE event = 'journal_rolled_back'") == [(0,)]
+    assert world.status(asked) == "funded"
+    assert world.wiring.books.final() == final
+    again = world.buy("25.00")
+    go(world)
+    check_funded_once(world, again)
 
 
 def test_a_chain_that_stands_still_and_a_stuck_lane_are_told_once(
