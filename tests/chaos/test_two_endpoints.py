@@ -200,7 +200,7 @@ def test_a_chain_that_stands_still_and_a_stuck_lane_are_told_once(
     monkeypatch.setattr("coordinator.executor.watch._STUCK_SECONDS", 0)
 
     def told() -> list[str]:
-        words = [record.message.split(" ")[0] for record in caplog.records]
+        words = [record.message.split(" ")[0].rstrip(":") for record in caplog.records]
         return [word for word in words if word in ("chain_stalled", "lane_stuck")]
 
     for _ in range(3):

@@ -81,7 +81,8 @@ def test_a_link_proved_mined_and_left_out_of_the_logs_is_put_into_the_books(
         return empty(url, calls, lambda url, calls: unmined(url, calls, ask))
 
     endpoint = BadEndpoint(world.wiring.rpc, monkeypatch, tell)
-    world.round()
+    with pytest.raises(ChainUnavailable, match="leaves logs of block"):
+        world.round()
     assert world.moves(purchase) == []
     endpoint.heal()
     world.round()

@@ -421,7 +421,7 @@ def test_what_policy_forbids_is_denied_recorded_and_holds_nothing(
     after = contents(path)
     changed = {name for name in after if after[name] != before[name]}
     # How many purchases are in each status is counted as they are made.
-    assert changed == {"purchases", "purchase_totals", "audit"}
+    assert changed == {"purchases", "purchase_totals", "audit", "notices"}
 
 
 # Policies
@@ -449,7 +449,11 @@ address = "{PROVIDER}"
         ('daily_limit = "-3"', 'daily_limit = "300"', "7: agents.ada.daily_limit: "),
         ('daily_limit = "50"', 'daily_limit = "300"', "7: agents.ada.daily_limit: 50.00 is below"),
         ('hourly_limit = "9"', 'daily_limit = "300"', "7: agents.ada.hourly_limit: 9.00 is below"),
-        ('rolling_24_limit = "9"', 'daily_limit = "300"', "7: agents.ada.rolling_24_limit: is not"),
+        (
+            'rolling_24_limit = "9"',
+            'daily_limit = "300"',
+            "7: agents.ada.rolling_24_limit: a rolling",
+        ),
         ('role = "boss"', 'daily_limit = "300"', "7: agents.ada.role: there is no role 'boss'"),
         ("", 'daily_limit = "300"', "5: agents.ada: has neither a daily_limit nor a total_limit"),
         ("[organization]", "[organisation]", "organization: is not a key of the policy"),

@@ -145,12 +145,11 @@ class Crowd:
     def _check_counters_are_the_holds(self) -> None:
         found = rows(
             self.stage.environment["COORDINATOR_DATABASE_URL"],
-            "SELECT c.held, c.spent,"
-            " sum(CASE h.status WHEN 'held' THEN h.amount ELSE 0 END), sum(h.posted)"
-            " FROM counters c"
-            ' LEFT JOIN hold_charges g USING (scope_kind, scope_id, "window", start)'
-            " LEFT JOIN holds h ON h.id = g.hold_id"
-            ' GROUP BY c.scope_kind, c.scope_id, c."window", c.start',
+            "SELECT c.held, c.spent, sum(CASE h.status WHEN 'held' THEN h.amount ELSE 0 END),"
+            " sum(h.posted) FROM counters c JOIN hold_charges g"
+            " ON g.scope_kind = c.scope_kind AND g.scope_id = c.scope_id"
+            ' AND g."window" = c."window" AND g.start = c.start'
+            " JOIN holds h ON h.id = g.hold_id GROUP BY c.id, c.held, c.spent",
         )
         assert found
         assert [row[:2] for row in found] == [row[2:] for row in found]

@@ -28,7 +28,7 @@ FOUND_BY = {
     "sent-before-stored": (9, {UNSTORED}),
     "journal-not-rolled-back": (2, {JOURNAL}),
     "limit-checked-against-spent-alone": (1, {"no admission exceeds a limit"}),
-    "evidence-not-taken-back": (2, {EVIDENCE}),
+    "evidence-not-taken-back": (2, {EVIDENCE, STOPPED}),
     "fee-not-booked": (2, {"an escrow's journal equals the vault"}),
     "read-once": (12, {STATE, JOURNAL, STOPPED}),
 }

@@ -34,7 +34,7 @@ LOW = replace(CALM, gas_balance_wei=LOW_WEI)
 
 def watch(coordinator: Coordinator, clock: Clock) -> Watch:
     w = coordinator.wiring
-    return Watch(purchases=w.purchases, notices=w.notices, clock=clock)
+    return Watch(purchases=w.purchases, notices=w.notices, clock=clock, ticks=lambda: 0.0)
 
 
 def look(watch: Watch, coordinator: Coordinator, clock: Clock, *seen: Observation) -> None:
