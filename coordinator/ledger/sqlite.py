@@ -193,8 +193,10 @@ def _engine(url: URL, path: Path, busy_timeout_seconds: int) -> Engine:
     @event.listens_for(engine, "do_connect")
     def _make_file(*_: object) -> None:
         # SQLite would make a file that everybody can read; the files beside it take its mode.
+        # Only one that is not there is opened here: to close a database's file gives up the locks
+        # that SQLite holds on it in this process, and another process would delete the log in use.
         with contextlib.suppress(OSError):
-            os.close(os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600))
+            os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o600))
 
     @event.listens_for(engine, "connect")
     def _prepare(connection: Any, _: object) -> None:

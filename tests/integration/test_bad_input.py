@@ -421,7 +421,8 @@ def test_what_policy_forbids_is_denied_recorded_and_holds_nothing(
     after = contents(path)
     changed = {name for name in after if after[name] != before[name]}
     # How many purchases are in each status is counted as they are made.
-    assert changed == {"purchases", "purchase_totals", "audit", "notices"}
+    # A denial is told once an hour for each agent and code.
+    assert changed - {"notices"} == {"purchases", "purchase_totals", "audit"}
 
 
 # Policies
