@@ -225,9 +225,14 @@ class Invariants:
             self._hold(same, "a hold stays in the window of its instant", purchase_id)
 
     def _check_allowance(self) -> None:
-        """Purchases never take each other's allowance."""
+        """Purchases never take each other's allowance.
+
+        Those whose approve itself reverted, while the token was paused, have none to take.
+        """
         found = self.rows(
-            "SELECT purchase_id FROM steps WHERE nonce >= ? AND revert_reason LIKE '%allowance%'",
+            "SELECT s.purchase_id FROM steps s WHERE s.nonce >= ? AND s.revert_reason LIKE"
+            " '%allowance%' AND coalesce((SELECT a.status FROM steps a WHERE a.kind = 'approve'"
+            " AND a.nonce < s.nonce ORDER BY a.nonce DESC LIMIT 1), '') <> 'reverted'",
             self._allowance_judged_from,
         )
         self._hold(not found, "no purchase takes another's allowance", found)
