@@ -13,9 +13,11 @@ from typing import TYPE_CHECKING, Any, Final
 from coordinator.chain.networks import MINIMUM_AMOUNT
 from coordinator.config import environment, load_settings, read_policy
 from coordinator.domain.errors import (
+    ChainUnavailable,
     ConfigurationError,
     CoordinatorError,
     InvalidRequest,
+    TxReverted,
 )
 from coordinator.domain.limits import LimitState
 from coordinator.domain.observed import KINDS
@@ -210,7 +212,13 @@ class Coordinator(BudgetApi):
         purchase = self.get(purchase_id)
         bond = ZERO
         if purchase.escrow_id is not None:
-            bond = self.wiring.chain.escrow(purchase.escrow_id).bond
+            try:
+                bond = self.wiring.chain.escrow(purchase.escrow_id).bond
+            except TxReverted as fault:
+                raise ChainUnavailable(
+                    f"the escrow of {purchase_id} is not on the chain at this moment ({fault}); the"
+                    " books will follow: nothing was sent, try again"
+                ) from fault
         return self.wiring.treasury.dispute(
             purchase_id, approver=approver, reason=reason, bond=bond
         )

@@ -27,6 +27,7 @@ from coordinator.domain.errors import (
     IdempotencyConflict,
     LeaseLost,
     LedgerUnavailable,
+    TxReverted,
 )
 from coordinator.domain.policy import Policy
 from coordinator.domain.usdc import Usdc
@@ -349,7 +350,11 @@ class Simulation:
         wiring = self._any.wiring
         escrow_id = wiring.purchases.get(purchase_id).escrow_id
         assert escrow_id is not None
-        bond = wiring.chain.escrow(escrow_id).bond
+        try:
+            bond = wiring.chain.escrow(escrow_id).bond
+        except TxReverted as gone:
+            # Its block was lost, and the books do not know it yet.
+            raise ChainUnavailable(str(gone)) from gone
         wiring.treasury.dispute(purchase_id, approver="alice", reason="empty", bond=bond)
 
     def _resolve(self) -> None:
