@@ -15,7 +15,7 @@ from coordinator.domain.policy_tables import Rebalance
 from coordinator.domain.policy_values import duration
 from coordinator.domain.ports import Clock
 from coordinator.domain.purchase import free_text, identifier, positive_amount
-from coordinator.domain.rules import BY_HOUR, SESSION, TASK, Opening, Terms
+from coordinator.domain.rules import BY_HOUR, TASK, Opening, Terms
 from coordinator.domain.service import Finding, ServiceLevel, review, service_level
 from coordinator.domain.usdc import Usdc
 from coordinator.domain.windows import Window
@@ -298,6 +298,3 @@ def _usdc(amount: object) -> Usdc:
         return Usdc(amount)  # type: ignore[arg-type]
     except ValueError as fault:
         raise InvalidRequest(str(fault), code="invalid_amount") from None
-
-
-RUN_KINDS: Final = (TASK, SESSION)

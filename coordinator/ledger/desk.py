@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
@@ -24,6 +25,8 @@ from coordinator.ledger.notices import write_notices
 from coordinator.ledger.openings import any_opening, read_opening
 from coordinator.ledger.policies import PolicyBook
 from coordinator.ledger.prepared import Prepared
+
+log = logging.getLogger(__name__)
 
 BATCH_MAX: Final = 128
 _IDS_MAX: Final = 50_000
@@ -245,5 +248,12 @@ class Desk:
         if len(self._ids) > _IDS_MAX:
             self._ids.clear()
         self._ids.update(batch.sheet.made)
-        for event in batch.events:
-            self.emit(event)
+        self._emit(batch.events)
+
+    def _emit(self, events: Iterable[Event]) -> None:
+        """What was committed is done: a fault from here on must not look like one of the work."""
+        try:
+            for event in events:
+                self.emit(event)
+        except Exception:
+            log.exception("events_not_told")

@@ -17,7 +17,7 @@ from coordinator.domain.usdc import Usdc
 from coordinator.interfaces import observers
 from tests.integration.ledger.chain_feed import ChainFeed
 from tests.integration.ledger.conftest import Opener
-from tests.integration.ledger.deciding import HOUR, NOON, Clock, ask, contents
+from tests.integration.ledger.deciding import HOUR, NOON, Clock, ask, contents, rows
 from tests.integration.stores import on_both
 
 WITHIN_SECONDS = 30
@@ -249,3 +249,17 @@ def test_an_unknown_kind_is_refused(coordinator: Coordinator, seen: Seen) -> Non
     for kinds in (["decisions"], []):
         with pytest.raises(InvalidRequest):
             coordinator.observe(seen, kinds)
+
+
+def test_a_fault_after_the_commit_is_not_taken_for_one_of_the_work(
+    opener: Opener, database: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    coordinator = opener()
+
+    def fail(_: object) -> None:
+        raise RuntimeError("after the commit")
+
+    coordinator.wiring.desk.emit = fail
+    assert coordinator.agent("ada").record("2.00").ok
+    assert rows(database, "SELECT count(*), sum(posted) FROM holds") == [(1, 2_000_000)]
+    assert [r for r in caplog.records if r.message == "events_not_told"]
