@@ -36,14 +36,15 @@ def schema(database: str) -> dict[str, Any]:
 
 
 def _parts(sql: str) -> list[str]:
-    body = " ".join(sql.replace('"', "").split()).partition("(")[2].rpartition(")")[0]
+    body, _, after = " ".join(sql.replace('"', "").split()).partition("(")[2].rpartition(")")
     depth, start, parts = 0, 0, []
     for index, character in enumerate(body + ","):
         depth += {"(": 1, ")": -1}.get(character, 0)
         if character == "," and depth == 0:
             parts.append(body[start:index].strip())
             start = index + 1
-    return sorted(re.sub(r"^CONSTRAINT (\w+) (?=PRIMARY|FOREIGN|UNIQUE)", "", p) for p in parts)
+    parts = [re.sub(r"^CONSTRAINT (\w+) (?=PRIMARY|FOREIGN|UNIQUE)", "", p) for p in parts]
+    return [*sorted(parts), after.strip()]
 
 
 def _reflected(database: str) -> dict[str, Any]:
