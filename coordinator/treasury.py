@@ -62,11 +62,13 @@ class Treasury:
         The same key with the same terms gives the purchase that it is bound to; with other terms
         IdempotencyConflict. No money moves here.
         """
+        given = key is not None
         key = idempotency_key(key) if key is not None else self._made_key()
         purchase = self.purchases.request(
             Asked(
                 request=request,
                 key=key,
+                key_is_new=not given,
                 escrow_key=self.escrow_keys.key(request.agent, key),
                 minimum=self.minimum,
                 treasury=self.address,

@@ -233,7 +233,7 @@ def assert_agree(states: Iterable[LimitState], checks: Iterable[Check]) -> None:
         assert state.limit.amount.base_units == check.limit
         assert state.broken or not check.broken, check
         assert check.may_be_broken or not state.broken, check
-        held, spent = state.usage.held.base_units, state.usage.spent.base_units
+        held, spent = state.usage.held_units, state.usage.spent_units
         if check.window.startswith("rolling"):
             assert check.used <= held + spent, check
             assert held <= check.held, check

@@ -78,10 +78,22 @@ class CounterKey(NamedTuple):
 
 
 class Usage(NamedTuple):
-    """What a counter holds: reserved and posted amounts."""
+    """What a counter holds: reserved and posted amounts, kept in base units."""
 
-    held: Usdc = ZERO
-    spent: Usdc = ZERO
+    held_units: int = 0
+    spent_units: int = 0
+
+    @classmethod
+    def of(cls, held: Usdc = ZERO, spent: Usdc = ZERO) -> Usage:
+        return cls(held.base_units, spent.base_units)
+
+    @property
+    def held(self) -> Usdc:
+        return Usdc.from_base_units(self.held_units)
+
+    @property
+    def spent(self) -> Usdc:
+        return Usdc.from_base_units(self.spent_units)
 
 
 UNUSED: Final = Usage()
@@ -218,6 +230,6 @@ def limit_states(
     states = []
     for limit, key, resets_at in zip(limits, counters, resets, strict=True):
         used = UNUSED if key is None else found.get(key, UNUSED)
-        whole = used.held.base_units + used.spent.base_units + asked
+        whole = used.held_units + used.spent_units + asked
         states.append(LimitState(limit, used, resets_at, whole > limit.amount.base_units))
     return tuple(states)

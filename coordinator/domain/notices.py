@@ -45,7 +45,7 @@ def crossings(
     lowest, more = min(thresholds, default=101), amount.base_units * 100
     for state in limits:
         limit = state.limit.amount.base_units
-        before = (state.usage.held.base_units + state.usage.spent.base_units) * 100
+        before = (state.usage.held_units + state.usage.spent_units) * 100
         after = before + more
         if after < limit * lowest or state.limit.window is Window.PER_PURCHASE:
             continue

@@ -140,7 +140,7 @@ class MemoryCounters:
 
     def void(self, keys: Iterable[CounterKey], usage: Usage) -> None:
         """Take from each counter."""
-        self.charge(keys, Usage(ZERO - usage.held, ZERO - usage.spent))
+        self.charge(keys, Usage.of(ZERO - usage.held, ZERO - usage.spent))
 
     def _usage(self, key: CounterKey) -> Usage:
         starts = self._found.get((key.scope, key.window), {})
@@ -154,7 +154,7 @@ class MemoryCounters:
 
 
 def _sum(one: Usage, other: Usage) -> Usage:
-    return Usage(one.held + other.held, one.spent + other.spent)
+    return Usage.of(one.held + other.held, one.spent + other.spent)
 
 
 def replay(
@@ -223,7 +223,7 @@ class _Judge:
         if keys is None:
             return
         asked, decision = self.decided[moved.id]
-        self.counters.void(keys, Usage(held=asked.request.amount))
+        self.counters.void(keys, Usage.of(held=asked.request.amount))
         waits = decision.outcome is Status.AWAITING_APPROVAL
         if moved.status is Status.APPROVED and waits:
             again = self._decide(asked, moved.at, by_people=True)
@@ -235,7 +235,7 @@ class _Judge:
             self._hold(asked, keys)
 
     def _hold(self, asked: Judged, keys: tuple[CounterKey, ...]) -> None:
-        self.counters.charge(keys, Usage(held=asked.request.amount))
+        self.counters.charge(keys, Usage.of(held=asked.request.amount))
         self.held[asked.id] = keys
 
     def _decide(self, asked: Judged, now: int, *, by_people: bool = False) -> Decision:

@@ -32,12 +32,16 @@ _APPEND: Final = Prepared(insert(t.audit), "seq", "at", "event", "subject", "bod
 
 
 class Said(NamedTuple):
-    """One row to append: when (unix seconds), what happened, to whom, and the particulars."""
+    """One row to append: when (unix seconds), what happened, to whom, and the body as text."""
 
     at: int
     event: str
     subject: str
-    body: Mapping[str, Any]
+    body: str
+
+    @classmethod
+    def of(cls, at: int, event: str, subject: str, body: Mapping[str, Any]) -> Said:
+        return cls(at, event, subject, canonical_json(body).decode())
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,18 +67,20 @@ class AuditLog:
         self, connection: Connection, at: int, event: str, subject: str, **body: Any
     ) -> None:
         """Add one row, chained to the last, in the caller's transaction."""
-        self.append_all(connection, [Said(at, event, subject, body)])
+        self.append_all(connection, [Said.of(at, event, subject, body)])
 
-    def append_all(self, connection: Connection, said: Sequence[Said]) -> None:
-        """Add rows, each chained to the one before, in the caller's transaction."""
-        if not said:
-            return
-        head = _head(connection)
+    def append_all(
+        self, connection: Connection, said: Sequence[Said], head: Head | None = None
+    ) -> Head:
+        """Add rows, each chained to the one before, in the caller's transaction; the last one.
+
+        ``head`` is the last one before them, where the caller knows it.
+        """
+        head = head or read_head(connection)
         seq, digest = head.count, head.hash
         rows = []
-        for at, event, subject, body in said:
+        for at, event, subject, text in said:
             seq += 1
-            text = canonical_json(body).decode()
             digest = self._hash(digest, seq, at, event, subject, text)
             rows.append(
                 {
@@ -87,6 +93,7 @@ class AuditLog:
                 }
             )
         _APPEND.each(connection, rows)
+        return Head(seq, digest)
 
     def record(self, at: int, event: str, subject: str, **body: Any) -> None:
         """Add one row in a transaction of its own."""
@@ -96,7 +103,7 @@ class AuditLog:
     def head(self) -> Head:
         """Count and hash of the last row; (0, zeros) of an empty log."""
         with self._database.read() as connection:
-            return _head(connection)
+            return read_head(connection)
 
     def rows(self, after: int = 0, *, subject: str | None = None) -> Iterator[dict[str, Any]]:
         """Rows after sequence number ``after``, oldest first, as plain data; all or a subject's."""
@@ -110,7 +117,7 @@ class AuditLog:
     def export(self) -> Iterator[bytes]:
         """The whole log as lines of an export, of one instant; ``read_export`` takes them."""
         with self._database.read() as connection:
-            yield first_line(_head(connection))
+            yield first_line(read_head(connection))
             for row in connection.execute(select(t.audit).order_by(t.audit.c.seq)):
                 yield line_of(AuditRow(*row))
 
@@ -169,6 +176,7 @@ class AuditLog:
         return hmac.digest(self._key, message, "sha256").hex()
 
 
-def _head(connection: Connection) -> Head:
+def read_head(connection: Connection) -> Head:
+    """Count and hash of the last row in the caller's transaction; (0, zeros) of an empty log."""
     row = _HEAD.one(connection)
     return Head(row[0], row[1]) if row else Head(0, GENESIS)

@@ -158,7 +158,7 @@ def _sums_of(since: int | None, until: int | None) -> Select[Any]:
 
 
 def _used(held: Any, spent: Any) -> Usage:
-    return Usage(Usdc.from_base_units(int(held)), Usdc.from_base_units(int(spent)))
+    return Usage(int(held), int(spent))
 
 
 def void_held(batch: Batch, condition: Any, now: int) -> Sequence[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import chain
 from typing import Any, Final
 
 from sqlalchemy import Connection, bindparam, insert, select, update
@@ -13,7 +14,7 @@ from coordinator.domain.limits import CounterKey, Scope, ScopeKind, Usage
 from coordinator.domain.usdc import Usdc
 from coordinator.domain.windows import ROLLING, Window
 from coordinator.ledger import schema as t
-from coordinator.ledger.prepared import Prepared
+from coordinator.ledger.prepared import Prepared, in_powers_of_two
 
 _c = t.counters.c
 _SCOPED: Final = (
@@ -41,24 +42,33 @@ _ADD: Final = Prepared(
     .where(_c.id == bindparam("id_"))
     .values(held=_c.held + bindparam("held_"), spent=_c.spent + bindparam("spent_"))
 )
+# Both kinds of database name the columns of VALUES like this.
+_WRITE: Final = (
+    "UPDATE counters SET held = v.column2, spent = v.column3"
+    " FROM (VALUES {rows}) AS v WHERE counters.id = v.column1"
+)
+# psycopg remembers no text of more than 50 values.
+_CHANGED_MAX: Final = 16
 
 
 class CounterSheet:
-    """Counters as one transaction sees and changes them: each is read once and written once.
+    """Counters as transactions see and change them: each is read once and written once in each.
 
-    ``ids`` remembers, across transactions, which counter has which id; what a transaction made is
-    in ``made`` until it has committed.
+    ``connection`` is the transaction at hand; where another follows it, nobody else may have
+    changed counters in between. ``ids`` remembers which counter has which id, whoever changes
+    them; what a transaction made is in ``made`` until it has committed.
     """
 
     def __init__(self, connection: Connection, ids: dict[CounterKey, int] | None = None) -> None:
-        self._connection = connection
+        self.connection = connection
         self._ids = ids if ids is not None else {}
         self.made: dict[CounterKey, int] = {}
         # Each is [id, held, spent], one list for a counter however it was found.
         self._by_id: dict[int, list[int]] = {}
         # None where there is no such counter.
         self._rows: dict[CounterKey, list[int] | None] = {}
-        self._buckets: dict[tuple[Scope, Window], dict[int, list[int]]] = {}
+        # From the start on that was asked for first.
+        self._buckets: dict[tuple[Scope, Window], tuple[int, dict[int, list[int]]]] = {}
         self._changed: dict[int, list[int]] = {}
 
     def usage(self, keys: Iterable[CounterKey]) -> dict[CounterKey, Usage]:
@@ -73,7 +83,7 @@ class CounterSheet:
             if key.window in ROLLING:
                 found[key] = self._rolling(key)
             elif (row := self._rows[key]) is not None:
-                found[key] = _usage(row[1], row[2])
+                found[key] = Usage(row[1], row[2])
         return found
 
     def charge(self, keys: Iterable[CounterKey], *, held: int, spent: int) -> list[int]:
@@ -92,7 +102,7 @@ class CounterSheet:
     def change(self, ids: Sequence[int], *, held: int, spent: int) -> None:
         """Add to the counters that a hold charged."""
         unread = [id_ for id_ in ids if id_ not in self._by_id]
-        for found in _by_ids(self._connection, unread) if unread else ():
+        for found in _by_ids(self.connection, unread) if unread else ():
             self._known(found)
         for id_ in ids:
             row = self._by_id[id_]
@@ -104,12 +114,18 @@ class CounterSheet:
         """Write what changed."""
         if not self._changed:
             return
-        mark = _mark(self._connection)
-        text = f"UPDATE counters SET held = {mark}, spent = {mark} WHERE id = {mark}"
-        changed = [(held, spent, id_) for id_, held, spent in self._changed.values()]
+        changed = list(self._changed.values())
         self._changed.clear()
-        raw: Any = self._connection.connection.dbapi_connection
-        raw.cursor().executemany(text, changed)
+        mark = _mark(self.connection)
+        raw: Any = self.connection.connection.dbapi_connection
+        for part in in_powers_of_two(changed, most=_CHANGED_MAX):
+            rows = ", ".join([f"({mark}, {mark}, {mark})"] * len(part))
+            raw.execute(_WRITE.format(rows=rows), tuple(chain(*part)))
+
+    @property
+    def size(self) -> int:
+        """How many counters it remembers."""
+        return len(self._rows)
 
     def forget(self) -> None:
         """Read everything anew: somebody else in this transaction changes counters."""
@@ -126,12 +142,12 @@ class CounterSheet:
             if (id_ := self._ids.get(key)) is not None:
                 wanted[id_] = key
             else:
-                row = _BY_KEY.one(self._connection, _where(key))
+                row = _BY_KEY.one(self.connection, _where(key))
                 self._rows[key] = self._known(row) if row is not None else None
                 if row is not None:
                     self.made[key] = row[0]
         if wanted:
-            for row in _by_ids(self._connection, list(wanted)):
+            for row in _by_ids(self.connection, list(wanted)):
                 self._rows[wanted[row[0]]] = self._known(row)
 
     def _known(self, row: Sequence[int]) -> list[int]:
@@ -140,28 +156,24 @@ class CounterSheet:
 
     def _make(self, key: CounterKey) -> list[int]:
         values = _where(key) | {"held": 0, "spent": 0}
-        made = _MAKE.one(self._connection, values)
+        made = _MAKE.one(self.connection, values)
         assert made is not None
         row = self._known([int(made[0]), 0, 0])
         self._rows[key] = row
         self.made[key] = row[0]
         buckets = self._buckets.get((key.scope, key.window))
         if buckets is not None:
-            buckets[key.start] = row
+            buckets[1][key.start] = row
         return row
 
     def _rolling(self, key: CounterKey) -> Usage:
-        buckets = self._buckets.get((key.scope, key.window))
-        if buckets is None:
-            buckets = self._buckets[key.scope, key.window] = {}
-            for start, *row in _BUCKETS.rows(self._connection, _where(key)):
+        since, buckets = self._buckets.get((key.scope, key.window), (None, {}))
+        if since is None or key.start < since:
+            self._buckets[key.scope, key.window] = key.start, buckets
+            for start, *row in _BUCKETS.rows(self.connection, _where(key)):
                 buckets[start] = self._rows[key._replace(start=start)] = self._known(row)
         counted = [row for start, row in buckets.items() if start >= key.start]
-        return _usage(sum(row[1] for row in counted), sum(row[2] for row in counted))
-
-
-def _usage(held: int, spent: int) -> Usage:
-    return Usage(Usdc.from_base_units(held), Usdc.from_base_units(spent))
+        return Usage(sum(row[1] for row in counted), sum(row[2] for row in counted))
 
 
 def _by_ids(connection: Connection, ids: Sequence[int]) -> Sequence[Sequence[int]]:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Final, NamedTuple, Protocol
 
 from sqlalchemy import URL, Connection, Engine, make_url
 from sqlalchemy.exc import ArgumentError
@@ -13,6 +14,17 @@ from coordinator.domain.errors import ConfigurationError
 
 LOCK_TIMEOUT_SECONDS: Final = 15
 _FORMS: Final = "sqlite:///FILE or postgresql://USER@HOST/DATABASE"
+
+
+class Stamp(NamedTuple):
+    """What a database holds when a write transaction begins, and when it has committed.
+
+    Where ``before`` equals the ``after`` of an earlier one that has committed, nobody has written
+    since. An ``after`` of None equals nothing: others were writing at the same time.
+    """
+
+    before: Hashable
+    after: Hashable | None
 
 
 class Database(Protocol):
@@ -46,6 +58,12 @@ class Database(Protocol):
 
         Nobody else writes from its begin to its commit, so what it reads can't change meanwhile.
         """
+
+    def stamp(self, connection: Connection) -> Stamp:
+        """The stamp of a write transaction in which nothing was done yet."""
+
+    def in_one_go(self, connection: Connection) -> AbstractContextManager[object]:
+        """Statements within it are sent together; the faults of all come at its end."""
 
     def read(self) -> AbstractContextManager[Connection]:
         """One consistent snapshot; never waits for writers."""

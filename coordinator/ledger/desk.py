@@ -5,8 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping
-from functools import cached_property
+from collections.abc import Callable, Hashable, Iterable, Mapping
 from typing import Any, Final, Generic, TypeVar
 
 from sqlalchemy import Connection
@@ -20,9 +19,9 @@ from coordinator.domain.usdc import Usdc
 from coordinator.ledger.audit import AuditLog, Said
 from coordinator.ledger.counters import CounterSheet
 from coordinator.ledger.database import Database
-from coordinator.ledger.facts import Standing, read_standing
+from coordinator.ledger.facts import Standing
+from coordinator.ledger.known import Known
 from coordinator.ledger.notices import write_notices
-from coordinator.ledger.openings import any_opening, read_opening
 from coordinator.ledger.policies import PolicyBook
 from coordinator.ledger.prepared import Prepared
 
@@ -44,48 +43,32 @@ class Batch:
     Rows, counters and audit rows are gathered and written by ``flush``, each table at once.
     """
 
-    def __init__(
-        self,
-        connection: Connection,
-        audit: AuditLog,
-        policies: PolicyBook,
-        ids: dict[CounterKey, int],
-    ) -> None:
+    def __init__(self, connection: Connection, audit: AuditLog, known: Known) -> None:
         self.connection = connection
-        self.sheet = CounterSheet(connection, ids)
         # What pieces of work leave for those after them, by a key of their own.
         self.notes: dict[Any, Any] = {}
+        self.known = known
+        self.sheet = known.sheet
         self._audit = audit
-        self._policies = policies
-        self._rules_changed = False
         self._rows: dict[Prepared, list[Mapping[str, Any]]] = {}
         self._dependent: dict[Prepared, list[Mapping[str, Any]]] = {}
         self._said: list[Said] = []
         self._notices: list[Notice] = []
         self.events: list[Event] = []
-        self._openings: dict[tuple[str, str], Opening | None] = {}
+        known.use(connection)
 
-    @cached_property
+    @property
     def rules(self) -> Rules:
-        return self._policies.rules(self.connection, changed=self._rules_changed)
+        return self.known.rules
 
-    @cached_property
+    @property
     def standing(self) -> Standing:
-        """Pauses, balances and what is promised, as they were when the transaction began."""
-        return read_standing(self.connection)
-
-    @cached_property
-    def _any_openings(self) -> bool:
-        return any_opening(self.connection)
+        """Pauses, balances and what is promised, with what was promised in this transaction."""
+        return self.known.standing
 
     def opening(self, kind: str, name: str) -> Opening | None:
         """The task or session if it was opened by name."""
-        if not self._any_openings:
-            return None
-        key = (kind, name)
-        if key not in self._openings:
-            self._openings[key] = read_opening(self.connection, kind, name)
-        return self._openings[key]
+        return self.known.opening(kind, name)
 
     def insert(self, statement: Prepared, values: Mapping[str, Any]) -> None:
         """Write the row with the others of its statement."""
@@ -97,7 +80,7 @@ class Batch:
 
     def say(self, at: int, event: str, subject: str, **body: Any) -> None:
         """Append to the audit log."""
-        self._said.append(Said(at, event, subject, body))
+        self._said.append(Said.of(at, event, subject, body))
 
     def tell(self, notices: Iterable[Notice]) -> None:
         """Have people told, after the commit."""
@@ -118,29 +101,30 @@ class Batch:
             for statement, values in gathered.items():
                 statement.each(self.connection, values)
             gathered.clear()
-        said, self._said = self._said, []
-        self._audit.append_all(self.connection, said)
+        if self._said:
+            self.known.head = self._audit.append_all(self.connection, self._said, self.known.head)
+            self._said.clear()
         notices, self._notices = self._notices, []
         write_notices(self.connection, notices)
 
     def forget(self) -> None:
         """Write, and read again what others in this transaction change."""
         self.flush()
-        self.sheet.forget()
-        self.__dict__.pop("standing", None)
-        self._openings.clear()
-        self.__dict__.pop("_any_openings", None)
+        self.known.forget()
 
     def reread_rules(self) -> None:
         """See the overlays that were written in this transaction."""
-        self._rules_changed = True
-        self.__dict__.pop("rules", None)
+        self.known.reread_rules()
 
 
 class _Ticket(Generic[T]):
     def __init__(self, work: Callable[[Batch], T]) -> None:
         self.work = work
-        self.called = threading.Event()
+        # Held until its owner is called: to write for all that wait, or because it is done.
+        # A lock, for an event takes several times as long to wait for.
+        self.gate = threading.Lock()
+        self.gate.acquire()
+        self.writes = False
         self.done = False
         self.result: T | None = None
         self.fault: BaseException | None = None
@@ -165,6 +149,8 @@ class Desk:
         self._policies = policies
         self.emit = emit
         self._ids: dict[CounterKey, int] = {}
+        # What was true when the last batch had committed, with the stamp that it left.
+        self._kept: tuple[Hashable, Known] | None = None
         self._mutex = threading.Lock()
         self._waiting: deque[_Ticket[Any]] = deque()
         self._writing = False
@@ -188,12 +174,12 @@ class Desk:
 
     def _wait(self, ticket: _Ticket[Any]) -> None:
         try:
-            ticket.called.wait()
+            ticket.gate.acquire()
         except BaseException:
             with self._mutex:
                 if ticket in self._waiting:
                     self._waiting.remove(ticket)
-                    if ticket.called.is_set():
+                    if ticket.writes:
                         self._call_one()
             raise
 
@@ -217,11 +203,14 @@ class Desk:
                 self._call_one()
             for ticket in tickets:
                 ticket.done = True
-                ticket.called.set()
+                if ticket is not own:
+                    ticket.gate.release()
 
     def _call_one(self) -> None:
         if self._waiting:
-            self._waiting[0].called.set()
+            first = self._waiting[0]
+            first.writes = True
+            first.gate.release()
         else:
             self._writing = False
 
@@ -240,15 +229,28 @@ class Desk:
                     ticket.fault = fault
 
     def _commit(self, tickets: list[_Ticket[Any]]) -> None:
+        kept, self._kept = self._kept, None
         with self._database.write() as connection:
-            batch = Batch(connection, self._audit, self._policies, self._ids)
+            stamp = self._database.stamp(connection)
+            if kept is not None and kept[0] == stamp.before:
+                known = kept[1]
+            else:
+                known = Known(connection, self._policies, self._ids)
+            batch = Batch(connection, self._audit, known)
             for ticket in tickets:
                 ticket.result = ticket.work(batch)
-            batch.flush()
+            with self._database.in_one_go(connection):
+                batch.flush()
+        if stamp.after is not None:
+            self._kept = stamp.after, known
+        self._remember(known.sheet)
+        self._emit(batch.events)
+
+    def _remember(self, sheet: CounterSheet) -> None:
         if len(self._ids) > _IDS_MAX:
             self._ids.clear()
-        self._ids.update(batch.sheet.made)
-        self._emit(batch.events)
+        self._ids.update(sheet.made)
+        sheet.made.clear()
 
     def _emit(self, events: Iterable[Event]) -> None:
         """What was committed is done: a fault from here on must not look like one of the work."""

@@ -110,7 +110,7 @@ def read_facts(
         if own is None:
             return read
         return {
-            key: Usage(used.held - own.amount, used.spent) if _counts(key, own_charges) else used
+            key: Usage.of(used.held - own.amount, used.spent) if _counts(key, own_charges) else used
             for key, used in read.items()
         }
 

@@ -95,7 +95,7 @@ class LimitBook:
             )
             hours = connection.execute(query).all()
         sums = {
-            start: Usage(_sum(row.held for row in rows), _sum(row.spent for row in rows))
+            start: Usage.of(_sum(row.held for row in rows), _sum(row.spent for row in rows))
             for start, group in groupby(hours, lambda r: calendar.bounds(by, r.start)[0])
             if (rows := list(group))
         }

@@ -120,7 +120,7 @@ def _charged(connection: Connection, asked: Set[str], until: int) -> Iterator[Ch
         if row.kind != "bond":
             terms = Terms(row.agent, row.category, row.provider, row.task, row.session)
         held = row.amount if row.status == "held" else 0
-        usage = Usage(Usdc.from_base_units(held), Usdc.from_base_units(row.posted))
+        usage = Usage.of(Usdc.from_base_units(held), Usdc.from_base_units(row.posted))
         yield Charged(row.placed_at, terms, usage)
 
 

@@ -17,6 +17,7 @@ from sqlalchemy import URL, Connection, CursorResult, Engine, create_engine, eve
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from coordinator.domain.errors import CommitUnknown, ConfigurationError, LedgerUnavailable
+from coordinator.ledger.database import Stamp
 from coordinator.ledger.turns import Turns
 
 POSTGRESQL_VERSION_MIN: Final = 14
@@ -38,6 +39,12 @@ SELECT set_config('synchronous_commit', CASE current_setting('synchronous_commit
 SELECT pg_advisory_xact_lock({_WRITERS})
 """
 _READ: Final = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
+# Which server it is, what was under way when the transaction began, and the transaction's number.
+_STAMP: Final = """
+SELECT pg_postmaster_start_time()::text, pg_snapshot_xmin(seen)::text::bigint,
+    pg_snapshot_xmax(seen)::text::bigint, pg_current_xact_id()::text::bigint
+FROM pg_current_snapshot() AS seen
+"""
 _CLOCK: Final = "SELECT floor(extract(epoch FROM clock_timestamp()) * 1000)::bigint"
 
 
@@ -99,6 +106,19 @@ class PostgresqlDatabase:
                 self._commit(connection)
         finally:
             self._turns.give_back()
+
+    def stamp(self, connection: Connection) -> Stamp:
+        raw = cast("psycopg.Connection[Any]", connection.connection.dbapi_connection)
+        row = raw.execute(_STAMP).fetchone()
+        assert row is not None
+        server, oldest_running, next_completed, own = row
+        # Nothing else was under way: whoever writes after this one takes the next number.
+        alone = oldest_running == next_completed == own
+        return Stamp((server, own), (server, own + 1) if alone else None)
+
+    def in_one_go(self, connection: Connection) -> contextlib.AbstractContextManager[object]:
+        raw = cast("psycopg.Connection[Any]", connection.connection.dbapi_connection)
+        return raw.pipeline()
 
     @contextlib.contextmanager
     def read(self) -> Iterator[Connection]:

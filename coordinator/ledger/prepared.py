@@ -2,13 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import chain
+from typing import Any, Final, TypeVar
 
 from sqlalchemy import ClauseElement, Connection, Insert
 from sqlalchemy.engine import Dialect
 
 Row = Sequence[Any]
+# SQLite takes 32,766 values in a statement.
+_ROWS_MAX: Final = 64
+
+T = TypeVar("T")
+
+
+def in_powers_of_two(rows: Sequence[T], *, most: int) -> Iterator[Sequence[T]]:
+    """The rows in parts of ``most``, ... 2, 1: to write several at once with few texts to prepare.
+
+    The driver gives other threads way at every statement, and getting back in costs more than a
+    row does.
+    """
+    done = 0
+    while done < len(rows):
+        count = min(most, 1 << (len(rows) - done).bit_length() - 1)
+        yield rows[done : done + count]
+        done += count
 
 
 class Prepared:
@@ -19,7 +37,8 @@ class Prepared:
     """
 
     def __init__(self, statement: ClauseElement, *columns: str) -> None:
-        self._statement = statement
+        # An insert gives back only what it is asked for.
+        self._statement = statement.inline() if isinstance(statement, Insert) else statement
         self._columns = list(columns) or None
         self._compiled: dict[str, tuple[str, tuple[str, ...]]] = {}
         self._constants: dict[str, Any] = {}
@@ -39,14 +58,24 @@ class Prepared:
         return found
 
     def each(self, connection: Connection, values: Iterable[Mapping[str, Any]]) -> None:
-        """Run it once for each of ``values``."""
+        """Run it once for each of ``values``.
+
+        SQLite inserts several at once; PostgreSQL is sent one short text with all its rows.
+        """
         text, order = self._text(connection.dialect)
         rows = [self._ordered(order, row) for row in values]
         raw: Any = connection.connection.dbapi_connection
         if len(rows) == 1:
             raw.execute(text, rows[0])
+        elif rows and isinstance(self._statement, Insert) and connection.dialect.name == "sqlite":
+            self._insert(raw, text, rows)
         elif rows:
             raw.cursor().executemany(text, rows)
+
+    def _insert(self, raw: Any, text: str, rows: Sequence[tuple[Any, ...]]) -> None:
+        head, _, row = text.partition(" VALUES ")
+        for part in in_powers_of_two(rows, most=_ROWS_MAX):
+            raw.execute(f"{head} VALUES {', '.join([row] * len(part))}", tuple(chain(*part)))
 
     def _text(self, dialect: Dialect) -> tuple[str, tuple[str, ...]]:
         known = self._compiled.get(dialect.name)

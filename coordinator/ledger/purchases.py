@@ -214,10 +214,7 @@ class PurchaseBook:
         if until is not None:
             query = query.where(_p.created_at < until)
         with self._database.read() as connection:
-            return {
-                found: Usage(Usdc.from_base_units(int(h)), Usdc.from_base_units(int(s)))
-                for found, h, s in connection.execute(query)
-            }
+            return {found: Usage(int(h), int(s)) for found, h, s in connection.execute(query)}
 
     def holds(self, purchase_id: str) -> bool:
         """Whether the purchase still holds anything: after its end, until that is final."""

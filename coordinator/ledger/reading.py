@@ -201,7 +201,7 @@ def sums_of_escrows(
 def limit_of(stored: dict[str, Any]) -> LimitState:
     """A limit state from a stored decision."""
     limit = Limit(Scope.of(stored["scope"]), Window(stored["window"]), _units(stored["limit"]))
-    usage = Usage(_units(stored["held"]), _units(stored["spent"]))
+    usage = Usage(stored["held"], stored["spent"])
     return LimitState(limit, usage, stored["resets_at"], stored["broken"])
 
 
@@ -211,8 +211,8 @@ def limit_row(state: LimitState) -> dict[str, Any]:
         "scope": str(state.limit.scope),
         "window": state.limit.window.value,
         "limit": state.limit.amount.base_units,
-        "spent": state.usage.spent.base_units,
-        "held": state.usage.held.base_units,
+        "spent": state.usage.spent_units,
+        "held": state.usage.held_units,
         "resets_at": state.resets_at,
         "broken": state.broken,
     }

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
 
-from sqlalchemy import bindparam, exists, insert, literal_column, select
+from sqlalchemy import bindparam, insert, select
 
 from coordinator.domain.canonical import canonical_json
 from coordinator.domain.decision import Decision, Facts
@@ -31,19 +31,6 @@ _BOUND: Final = Prepared(
     .join(t.purchases, _p.id == _k.purchase_id)
     .where(_k.agent == bindparam("agent_"), _k.idempotency_key == bindparam("key_"))
 )
-# Escrows that no agent has asked for since a database was lost: a request may be about one.
-_UNATTRIBUTED: Final = Prepared(
-    select(exists().where(t.escrows.c.purchase_id.is_(None)) | exists().where(_p.agent.is_(None)))
-)
-_DUE: Final = Prepared(
-    select(literal_column("1"))
-    .select_from(t.approvals.join(t.purchases, _p.id == t.approvals.c.purchase_id))
-    .where(
-        _p.status == literal_column(f"'{Status.AWAITING_APPROVAL}'"),
-        t.approvals.c.expires_at <= bindparam("now_"),
-    )
-    .limit(literal_column("1"))
-)
 _PURCHASE: Final = Prepared(
     insert(t.purchases),
     *("id", "status", "agent", "idempotency_key", "terms_hash", "provider", "provider_name"),
@@ -66,10 +53,14 @@ _APPROVAL: Final = Prepared(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Asked:
-    """A request as it comes to the desk, with what it is judged by."""
+    """A request as it comes to the desk, with what it is judged by.
+
+    ``key_is_new`` says that the key was made for this request: nothing can be bound to it.
+    """
 
     request: Request
     key: str
+    key_is_new: bool
     escrow_key: str
     minimum: Usdc
     treasury: str
@@ -82,8 +73,8 @@ def answer_request(
 ) -> Purchase | IdempotencyConflict:
     """The purchase: the one that the key is bound to, or one that is judged and held."""
     _expire(batch, audit, tx_url, asked.now)
-    bound = _bound(batch, asked)
-    if bound is None and _any_unattributed(batch):
+    bound = None if asked.key_is_new else _bound(batch, asked)
+    if bound is None and batch.known.any_unattributed:
         batch.flush()
         bound = adopt(
             batch.connection,
@@ -106,20 +97,11 @@ def answer_request(
 
 
 def _expire(batch: Batch, audit: AuditLog, tx_url: TxUrl, now: int) -> None:
-    if batch.notes.get("expired_until", -1) >= now:
-        return
-    if _DUE.one(batch.connection, {"now_": now}):
+    first = batch.known.first_expiry
+    if first is not None and first <= now:
         batch.flush()
         batch.happened(*expire(batch.connection, audit, tx_url, now))
         batch.forget()
-    batch.notes["expired_until"] = now
-
-
-def _any_unattributed(batch: Batch) -> bool:
-    if "unattributed" not in batch.notes:
-        found = _UNATTRIBUTED.one(batch.connection)
-        batch.notes["unattributed"] = found is not None and bool(found[0])
-    return bool(batch.notes["unattributed"])
 
 
 def _bound(batch: Batch, asked: Asked) -> str | IdempotencyConflict | None:
@@ -172,6 +154,7 @@ def _judged(batch: Batch, asked: Asked) -> Purchase:
             "required": decision.required,
             "expires_at": now + rules.policy.approvals.expires_after,
         }
+        batch.known.awaits(approval["expires_at"])
         batch.insert_dependent(
             _APPROVAL, approval | {"purchase_id": purchase_id, "created_at": now}
         )

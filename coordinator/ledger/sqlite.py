@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import itertools
 import os
 import sqlite3
 import threading
@@ -16,10 +17,13 @@ from sqlalchemy import URL, Connection, Engine, create_engine, event
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from coordinator.domain.errors import ConfigurationError, LedgerUnavailable
+from coordinator.ledger.database import Stamp
 from coordinator.ledger.turns import Turns
 
 SQLITE_VERSION_MIN: Final = (3, 35, 0)
 _CHECKPOINT_PAGES: Final = 8_000
+_CACHE_KIB: Final = 16_000
+_numbers: Final = itertools.count()
 
 
 class SqliteDatabase:
@@ -38,6 +42,10 @@ class SqliteDatabase:
         self._queue = _FileLock(self.path.with_name(self.path.name + ".queue"))
         self._lock = _FileLock(self.path.with_name(self.path.name + ".lock"))
         self._engine = _engine(url, self.path, lock_timeout_seconds)
+        # One connection for all writes: what it has read of the file stays good in its cache, and
+        # SQLite tells it whether any other has written.
+        self._writer: Connection | None = None
+        self._writes = 0
 
     @property
     def name(self) -> str:
@@ -70,24 +78,52 @@ class SqliteDatabase:
 
     def close(self) -> None:
         """Give the connections and the lock files back."""
+        if self._turns.take(self._timeout):
+            self._close_writer()
+            self._turns.give_back()
         self._engine.dispose()
         self._queue.close()
         self._lock.close()
 
     @contextlib.contextmanager
     def write(self) -> Iterator[Connection]:
-        with _faults_named(self.path), self._exclusive(), self._engine.connect() as connection:
-            connection.begin()
+        with _faults_named(self.path), self._exclusive():
+            connection = self._open_writer()
+            self._writes += 1
             # On the driver: SQLAlchemy would take longer to say it than SQLite to do it.
             raw = cast("sqlite3.Connection", connection.connection.dbapi_connection)
-            raw.execute("BEGIN IMMEDIATE")
             try:
-                yield connection
-                raw.execute("COMMIT")
+                with connection.begin() as begun:
+                    raw.execute("BEGIN IMMEDIATE")
+                    yield connection
+                    raw.execute("COMMIT")
+                    begun.close()
             except BaseException:
-                with contextlib.suppress(sqlite3.Error):
-                    raw.execute("ROLLBACK")
+                self._close_writer()
                 raise
+
+    def _open_writer(self) -> Connection:
+        if self._writer is None:
+            self._writer = self._engine.connect()
+            raw = cast("sqlite3.Connection", self._writer.connection.dbapi_connection)
+            # Of a batch's pages none is written before its commit, and a long past's stay at hand.
+            raw.execute(f"PRAGMA cache_size=-{_CACHE_KIB}")
+        return self._writer
+
+    def _close_writer(self) -> None:
+        if self._writer is not None:
+            self._writer.close()
+            self._writer = None
+
+    def stamp(self, connection: Connection) -> Stamp:
+        raw = cast("sqlite3.Connection", connection.connection.dbapi_connection)
+        (version,) = raw.execute("PRAGMA data_version").fetchone()
+        # The version tells of other connections alone, and means nothing to them.
+        seen = (connection.info["number"], version)
+        return Stamp((*seen, self._writes - 1), (*seen, self._writes))
+
+    def in_one_go(self, connection: Connection) -> contextlib.AbstractContextManager[object]:
+        return contextlib.nullcontext()
 
     @contextlib.contextmanager
     def read(self) -> Iterator[Connection]:
@@ -199,7 +235,8 @@ def _engine(url: URL, path: Path, busy_timeout_seconds: int) -> Engine:
             os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o600))
 
     @event.listens_for(engine, "connect")
-    def _prepare(connection: Any, _: object) -> None:
+    def _prepare(connection: Any, record: Any) -> None:
+        record.info["number"] = next(_numbers)
         # Transactions are begun by hand: the driver's own begin would be a deferred one.
         connection.isolation_level = None
         cursor = connection.cursor()

@@ -212,7 +212,7 @@ def _limit_checked_against_spent_alone(stack: ExitStack) -> None:
     real = counters.CounterSheet.usage
 
     def usage(self: Any, keys: Any) -> Any:
-        return {key: type(u)(ZERO, u.spent) for key, u in real(self, keys).items()}
+        return {key: used._replace(held_units=0) for key, used in real(self, keys).items()}
 
     _replace(stack, counters.CounterSheet, "usage", usage)
 

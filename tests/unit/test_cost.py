@@ -132,7 +132,7 @@ def test_it_counts_in_what_passes_a_day_without_people() -> None:
         "agents": {"ada": DOCUMENT["agents"]["ada"] | {"auto_approve_daily_limit": "25"}}
     }
     key = CounterKey(Scope(ScopeKind.AUTO_APPROVED, "ada"), Window.DAILY, TODAY)
-    used = facts(document, {key: Usage(Usdc("5"), Usdc("10"))})
+    used = facts(document, {key: Usage.of(Usdc("5"), Usdc("10"))})
     assert codes(judge("10", known=used)) == []
     assert codes(judge("10.01", known=used)) == ["approval_required"]
     assert key in judge("10", known=used).counters
@@ -160,4 +160,8 @@ def test_a_malformed_cost_is_invalid(terms: dict[str, Any]) -> None:
 
 def test_a_remaining_amount_is_of_before_the_cost() -> None:
     (total,) = [s for s in judge("1").limits if s.limit.scope.kind is ScopeKind.ORGANISATION]
-    assert (total.remaining, total.usage, total.broken) == (Usdc("1000"), Usage(ZERO, ZERO), False)
+    assert (total.remaining, total.usage, total.broken) == (
+        Usdc("1000"),
+        Usage.of(ZERO, ZERO),
+        False,
+    )

@@ -98,11 +98,11 @@ def codes(decision: Decision) -> list[ReasonCode]:
 
 
 def daily(scope: Scope, held: str = "0", spent: str = "0") -> dict[CounterKey, Usage]:
-    return {CounterKey(scope, Window.DAILY, TODAY): Usage(Usdc(held), Usdc(spent))}
+    return {CounterKey(scope, Window.DAILY, TODAY): Usage.of(Usdc(held), Usdc(spent))}
 
 
 def total(scope: Scope, held: str = "0", spent: str = "0") -> dict[CounterKey, Usage]:
-    return {CounterKey(scope, Window.TOTAL, 0): Usage(Usdc(held), Usdc(spent))}
+    return {CounterKey(scope, Window.TOTAL, 0): Usage.of(Usdc(held), Usdc(spent))}
 
 
 def test_a_purchase_within_every_limit_is_approved_without_a_reason() -> None:
@@ -369,7 +369,7 @@ def test_a_purchase_of_nobody_charges_the_organisation_alone() -> None:
 
 
 amounts = st.integers(min_value=1, max_value=1_200_000_000).map(Usdc.from_base_units)
-usages = st.builds(Usage, st.one_of(st.just(ZERO), amounts), st.one_of(st.just(ZERO), amounts))
+usages = st.builds(Usage.of, st.one_of(st.just(ZERO), amounts), st.one_of(st.just(ZERO), amounts))
 
 
 @given(

@@ -250,7 +250,7 @@ def test_a_limit_allows_equal_and_refuses_one_base_unit_more(
     key = counter(AGENT, window)
     (state,) = check_limits(
         [Limit(AGENT, window, usdc(limit))],
-        lambda _: {key: Usage(usdc(held), usdc(spent))},
+        lambda _: {key: Usage.of(usdc(held), usdc(spent))},
         usdc(amount),
         0,
         UTC_CALENDAR,
@@ -265,7 +265,7 @@ def test_a_limit_allows_equal_and_refuses_one_base_unit_more(
 def test_exactly_what_remains_is_allowed_and_no_more(window: Window, held: int, left: int) -> None:
     used = held if window is not Window.PER_PURCHASE else 0
     limit = Limit(AGENT, window, usdc(used + left))
-    usage = {counter(AGENT, window): Usage(held=usdc(held))}
+    usage = {counter(AGENT, window): Usage.of(held=usdc(held))}
     exact, above = (
         check_limits([limit], lambda _: usage, amount, 0, UTC_CALENDAR)[0]
         for amount in (usdc(left), usdc(left + 1))
@@ -276,13 +276,13 @@ def test_exactly_what_remains_is_allowed_and_no_more(window: Window, held: int, 
 def test_open_holds_count_against_the_daily_limit() -> None:
     limit = Limit(AGENT, Window.DAILY, Usdc("100"))
     key = CounterKey(AGENT, Window.DAILY, 0)
-    assert check(limit, "40", {key: Usage(held=Usdc("60"))}) == (False, Usdc("40"))
-    assert check(limit, "40.000001", {key: Usage(held=Usdc("60"))}) == (True, Usdc("40"))
+    assert check(limit, "40", {key: Usage.of(held=Usdc("60"))}) == (False, Usdc("40"))
+    assert check(limit, "40.000001", {key: Usage.of(held=Usdc("60"))}) == (True, Usdc("40"))
 
 
 def test_holds_and_spending_count_together() -> None:
     limit = Limit(ORGANISATION, Window.TOTAL, Usdc("100"))
-    usage = {CounterKey(ORGANISATION, Window.TOTAL, 0): Usage(Usdc("30"), Usdc("30"))}
+    usage = {CounterKey(ORGANISATION, Window.TOTAL, 0): Usage.of(Usdc("30"), Usdc("30"))}
     assert check(limit, "40", usage) == (False, Usdc("40"))
     assert check(limit, "41", usage) == (True, Usdc("40"))
 
@@ -290,7 +290,7 @@ def test_holds_and_spending_count_together() -> None:
 def test_the_purchase_limit_looks_at_one_purchase_alone() -> None:
     limit = Limit(AGENT, Window.PER_PURCHASE, Usdc("50"))
     usage = {
-        CounterKey(AGENT, window, 0): Usage(Usdc("1000"), Usdc("1000"))
+        CounterKey(AGENT, window, 0): Usage.of(Usdc("1000"), Usdc("1000"))
         for window in (Window.PER_PURCHASE, *COUNTED_WINDOWS)
     }
     assert check(limit, "50", usage) == (False, Usdc("50"))
@@ -300,7 +300,7 @@ def test_the_purchase_limit_looks_at_one_purchase_alone() -> None:
 def test_other_scopes_windows_and_days_do_not_count() -> None:
     noon = at("2026-05-02T12:00")
     limit = Limit(AGENT, Window.DAILY, Usdc("100"))
-    other = Usage(Usdc("1000"))
+    other = Usage.of(Usdc("1000"))
     usage = {
         CounterKey(AGENT, Window.DAILY, at("2026-05-01T00:00")): other,
         CounterKey(AGENT, Window.DAILY, at("2026-05-03T00:00")): other,
@@ -313,7 +313,7 @@ def test_other_scopes_windows_and_days_do_not_count() -> None:
 
 def test_a_lowered_limit_has_a_negative_rest_and_admits_nothing() -> None:
     limit = Limit(AGENT, Window.TOTAL, Usdc("100"))
-    usage = {CounterKey(AGENT, Window.TOTAL, 0): Usage(spent=Usdc("150"))}
+    usage = {CounterKey(AGENT, Window.TOTAL, 0): Usage.of(spent=Usdc("150"))}
     assert check(limit, "0.000001", usage) == (True, ZERO - Usdc("50"))
 
 
@@ -361,7 +361,7 @@ def test_every_limit_is_told_with_the_moment_at_which_it_resets() -> None:
 def test_an_agents_own_limit_is_named_by_its_window_and_others_by_their_scope(
     scope: Scope, window: Window, code: ReasonCode
 ) -> None:
-    used = Usage(held=Usdc("30"))
+    used = Usage.of(held=Usdc("30"))
     usage = {counter(scope, window): used}
     (state,) = check_limits(
         [Limit(scope, window, Usdc("70"))], lambda _: usage, Usdc("71.5"), 0, UTC_CALENDAR
@@ -400,7 +400,7 @@ def test_no_local_date_ever_sums_to_more_than_the_daily_limit(
         by_date[today] += amount
         windows = [(AGENT, Window.DAILY), (AGENT, Window.TOTAL)]
         for key in places((), windows, instant, calendar_of(zone)).charged:
-            counters[key] = Usage(held=counters[key].held + usdc(amount))
+            counters[key] = Usage.of(held=counters[key].held + usdc(amount))
     total = CounterKey(AGENT, Window.TOTAL, 0)
     assert counters[total].held == usdc(sum(by_date.values()))
     assert all(amount <= limit for amount in by_date.values())

@@ -41,7 +41,7 @@ class Run:
             event("refused")
             return
         event("admitted")
-        self.counters.charge(keys, Usage(held=wanted))
+        self.counters.charge(keys, Usage.of(held=wanted))
         self.charged.append(keys)
         new = Entry(self.now, asked, wanted.base_units)
         self.model.entries.append(new)
@@ -51,7 +51,7 @@ class Run:
         if number >= len(self.charged) or not self.model.entries[number].held:
             return
         entry = self.model.entries[number]
-        change = Usage(Usdc.from_base_units(-entry.held), Usdc.from_base_units(spent))
+        change = Usage.of(Usdc.from_base_units(-entry.held), Usdc.from_base_units(spent))
         self.counters.charge(self.charged[number], change)
         entry.held, entry.spent = 0, spent
 

@@ -24,7 +24,7 @@ TOKEN = "T0KENxyz"
 
 def state(spent: str, *, limit: str = "100", window: Window = Window.DAILY) -> LimitState:
     ends = None if window is Window.PER_PURCHASE else 1000
-    return LimitState(Limit(ADA, window, Usdc(limit)), Usage(ZERO, Usdc(spent)), ends, False)
+    return LimitState(Limit(ADA, window, Usdc(limit)), Usage.of(ZERO, Usdc(spent)), ends, False)
 
 
 def told(spent: str, amount: str, limit: str = "100") -> list[str]:

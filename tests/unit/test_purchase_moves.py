@@ -182,7 +182,7 @@ def test_the_gas_of_a_purchase_is_that_of_all_its_transactions() -> None:
 
 def test_the_json_of_a_purchase_has_every_documented_key() -> None:
     limit = Limit(Scope(ScopeKind.AGENT, "research-agent"), Window.DAILY, Usdc("300"))
-    state = LimitState(limit, Usage(Usdc("30"), Usdc("20")), 1_777_680_000, False)
+    state = LimitState(limit, Usage.of(Usdc("30"), Usdc("20")), 1_777_680_000, False)
     one = purchase(
         status=S.CANCELLED,
         paid_in=Usdc("25"),

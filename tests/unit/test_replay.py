@@ -97,7 +97,7 @@ def test_an_approval_moves_the_hold_to_its_own_day_and_is_judged_there() -> None
 
 
 def test_what_was_spent_earlier_counts_in_the_windows_of_its_time() -> None:
-    earlier = Charged(0, Terms("ada", "other", "p"), Usage(held=Usdc("3"), spent=Usdc("5")))
+    earlier = Charged(0, Terms("ada", "other", "p"), Usage.of(held=Usdc("3"), spent=Usdc("5")))
     past = [asked(1, "3", APPROVED), asked(2, "2", APPROVED), asked(DAY, "10", APPROVED)]
     assert changes(run(rules(), earlier, *past)) == [("3.00", DENIED)]
     total = rules(total_limit="18", daily_limit="unlimited")

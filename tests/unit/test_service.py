@@ -24,7 +24,7 @@ def state(
     remaining: str, *, limit: str = "100", scope: str = "agent:ada", window: str = "daily"
 ) -> LimitState:
     amount = Usdc(limit)
-    used = Usage(ZERO, amount - Usdc(remaining))
+    used = Usage.of(ZERO, amount - Usdc(remaining))
     return LimitState(Limit(Scope.of(scope), Window(window), amount), used, None, False)
 
 
@@ -71,7 +71,10 @@ def test_without_a_table_or_a_limit_that_counts_it_is_full() -> None:
 
 def test_what_was_exceeded_leaves_nothing_and_a_limit_of_nothing_too() -> None:
     over = LimitState(
-        Limit(Scope.of("agent:ada"), Window.DAILY, Usdc("10")), Usage(ZERO, Usdc("11")), None, True
+        Limit(Scope.of("agent:ada"), Window.DAILY, Usdc("10")),
+        Usage.of(ZERO, Usdc("11")),
+        None,
+        True,
     )
     assert remaining_percent(over) == 0
     assert remaining_percent(state("0", limit="0")) == 0

@@ -46,12 +46,16 @@ def watched(
     def leaving(connection: sqlite3.Connection, *_: Any) -> None:
         leave(connection)
 
-    engine = coordinator.wiring.database.engine
+    database = coordinator.wiring.database
+    engine = database.engine
+    # Closed, so that the connection that writes is opened, and what is known read, within it.
+    database.close()
     event.listen(engine, "checkout", watching)
     event.listen(engine, "checkin", leaving)
     try:
         yield
     finally:
+        database.close()
         event.remove(engine, "checkout", watching)
         event.remove(engine, "checkin", leaving)
 

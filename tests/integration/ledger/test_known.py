@@ -1,0 +1,236 @@
+"""What the desk keeps from one transaction to the next: never what somebody else has changed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import psycopg
+import pytest
+
+from coordinator import Coordinator, Status
+from coordinator.domain.limits import CounterKey, Scope, ScopeKind
+from coordinator.domain.usdc import Usdc
+from coordinator.domain.windows import Window
+from coordinator.ledger.counters import CounterSheet
+from coordinator.ledger.database import Database, Stamp, open_database
+from coordinator.ledger.desk import Batch
+from coordinator.ledger.policies import PolicyBook
+from tests.integration.ledger.conftest import Opener
+from tests.integration.ledger.deciding import (
+    HOUR,
+    NOON,
+    USDC,
+    Clock,
+    ask,
+    counter,
+    edit,
+    policy,
+)
+from tests.integration.stores import Store, on_both, on_postgresql
+
+pytestmark = on_both
+LIMITED: dict[str, Any] = {"agents": {"ada": {"daily_limit": "10", "hourly_limit": "100"}}}
+ADA = Scope(ScopeKind.AGENT, "ada")
+
+_PAUSE = (
+    'INSERT INTO pauses (scope_kind, scope_id, reason, "by", at)'
+    " VALUES ('agent', 'bert', 'stop', 'alice', 1)"
+)
+
+Reads = list[str]
+
+
+@pytest.fixture
+def opened(database: str, store: Store) -> Iterator[Database]:
+    made = open_database(store.migrated(database))
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def read_anew(monkeypatch: pytest.MonkeyPatch) -> Reads:
+    """One entry for each time that decisions read which rules are in force."""
+    found: Reads = []
+    real = PolicyBook.rules
+
+    def counted(self: PolicyBook, *given: Any, **named: Any) -> Any:
+        found.append("rules")
+        return real(self, *given, **named)
+
+    monkeypatch.setattr(PolicyBook, "rules", counted)
+    return found
+
+
+def write(database: Database) -> Stamp:
+    with database.write() as connection:
+        stamp = database.stamp(connection)
+        connection.exec_driver_sql("DELETE FROM pauses")
+    return stamp
+
+
+def test_two_writes_with_nothing_between_them_have_one_stamp_between_them(
+    opened: Database,
+) -> None:
+    first = write(opened)
+    with opened.read() as connection:
+        connection.exec_driver_sql("SELECT count(*) FROM pauses")
+    second = write(opened)
+
+    assert first.after is not None
+    assert second.before == first.after
+    assert write(opened).before == second.after != first.after
+
+
+def test_a_write_of_another_use_case_of_the_process_is_noticed(opened: Database) -> None:
+    first = write(opened)
+    with opened.write() as connection:
+        connection.exec_driver_sql(_PAUSE)
+    assert write(opened).before != first.after
+
+
+def test_a_write_of_another_process_is_noticed(opened: Database, database: str) -> None:
+    first = write(opened)
+    other = open_database(database)
+    write(other)
+    other.close()
+    assert write(opened).before != first.after
+
+
+def test_a_write_by_hand_is_noticed(opened: Database, database: str) -> None:
+    first = write(opened)
+    edit(database, _PAUSE)
+    assert write(opened).before != first.after
+
+
+@on_postgresql
+@pytest.mark.parametrize("began", ["before the first", "between the two"])
+def test_a_session_that_writes_without_our_lock_is_noticed_whenever_it_commits(
+    opened: Database, database: str, began: str
+) -> None:
+    with psycopg.connect(database) as shell:
+        if began == "before the first":
+            shell.execute("CREATE TABLE beside (id int)")
+        first = write(opened)
+        if began == "between the two":
+            shell.execute("CREATE TABLE beside (id int)")
+        second = write(opened)
+        shell.commit()
+    third = write(opened)
+
+    assert first.after is None or began == "between the two"
+    assert second.after is None
+    assert third.before not in (first.after, second.after)
+
+
+def test_the_second_decision_of_two_reads_nothing_anew(opener: Opener, read_anew: Reads) -> None:
+    ada = opener(LIMITED).agent("ada")
+    ask(ada)
+    read_anew.clear()
+    assert ask(ada).status is Status.APPROVED
+    assert read_anew == []
+
+
+def _pause(other: Coordinator) -> None:
+    assert other.pause("stop", by="alice")
+
+
+def _disable(other: Coordinator) -> None:
+    assert other.disable_agent("ada", by="alice", reason="no")
+
+
+def _spend(other: Coordinator) -> None:
+    assert ask(other.agent("ada"), "8.00").status is Status.APPROVED
+
+
+def _record(other: Coordinator) -> None:
+    other.agent("ada").record("9.00")
+
+
+def _close(other: Coordinator) -> None:
+    other.open_task("t").close()
+
+
+def _lower(other: Coordinator) -> None:
+    wiring = other.wiring
+    lowered = policy({"agents": {"ada": {"daily_limit": "1"}}})
+    treasury = wiring.signer.address
+    assert wiring.policies.activate(
+        lowered, treasury=treasury, author="olga", reason="less", now=wiring.clock()
+    )
+
+
+CHANGES = {
+    "paused": _pause,
+    "agent_disabled": _disable,
+    "spent": _spend,
+    "recorded": _record,
+    "task_closed": _close,
+    "lowered": _lower,
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+@pytest.mark.parametrize("where", ["another process", "the same process"])
+def test_what_anybody_changes_is_seen_by_the_very_next_decision(
+    opener: Opener, change: str, where: str
+) -> None:
+    first = opener(LIMITED)
+    other = opener(LIMITED) if where == "another process" else first
+    ada = first.agent("ada")
+    for _ in "12":
+        assert ask(ada, task="t").status is Status.APPROVED
+
+    CHANGES[change](other)
+
+    denied = ask(ada, "1.00", task="t")
+    assert denied.status is Status.DENIED
+    codes = {reason.code.value for reason in denied.reasons}
+    assert codes == {change if change not in ("spent", "recorded", "lowered") else "daily_limit"}
+
+
+def test_an_approval_that_came_to_its_end_meanwhile_is_voided_by_the_next_decision(
+    opener: Opener, clock: Clock, database: str
+) -> None:
+    ada = opener({"agents": {"ada": {"approval_threshold": "5"}}}).agent("ada")
+    for _ in "12":
+        ask(ada)
+    waiting = ask(ada, "6.00")
+    assert waiting.status is Status.AWAITING_APPROVAL
+    clock.now += HOUR
+
+    assert ask(ada).status is Status.APPROVED
+    assert ada.get(waiting.id).status is Status.EXPIRED
+    assert counter(database, "agent", "ada", "total") == (3 * USDC, 0)
+
+
+def test_work_that_fails_leaves_nothing_in_what_is_known(opener: Opener, database: str) -> None:
+    first = opener(LIMITED)
+    ada = first.agent("ada")
+    ask(ada)
+
+    def charge_and_fail(batch: Batch) -> None:
+        batch.sheet.charge([CounterKey(ADA, Window.TOTAL, 0)], held=7 * USDC, spent=0)
+        batch.standing.promise(Usdc("7"))
+        raise RuntimeError("after it was charged")
+
+    with pytest.raises(RuntimeError):
+        first.wiring.desk.run(charge_and_fail)
+    total = {str(s.limit.window): s.usage.held for s in ask(ada).limits if s.limit.scope == ADA}
+
+    assert total == {"daily": Usdc("1"), "hourly": Usdc("1")}
+    assert counter(database, "agent", "ada", "total") == (2 * USDC, 0)
+
+
+def test_a_clock_that_goes_back_finds_the_buckets_before(opened: Database) -> None:
+    window = Window("rolling_24h")
+    early, late = (CounterKey(ADA, window, NOON + hours * HOUR) for hours in (0, 5))
+    with opened.write() as connection:
+        sheet = CounterSheet(connection)
+        sheet.charge([early], held=3, spent=0)
+        sheet.charge([late], held=4, spent=0)
+        sheet.flush()
+    with opened.read() as connection:
+        sheet = CounterSheet(connection)
+        assert sheet.usage([late])[late].held_units == 4
+        assert sheet.usage([early])[early].held_units == 7
