@@ -21,6 +21,8 @@ _CHECKOUT: Final = Path(__file__).resolve().parents[2] / "contracts"
 _VERSION_LEAST: Final = (1, 5)
 _START_SECONDS: Final = 20
 _STOP_SECONDS: Final = 20
+# A tenth of a megabyte each; by itself Anvil forgets blocks that are 4,000 back.
+_STATES_MAX: Final = 100_000
 _LISTENING: Final = re.compile(rb"^Listening on (\S+)\s*$", re.MULTILINE)
 # Runs as a program that becomes Anvil, because preexec_fn is unsafe in a process with threads.
 # 1 is PR_SET_PDEATHSIG, 15 SIGTERM; the parent may be gone before the signal is asked for.
@@ -74,10 +76,16 @@ class Anvil:
     ``url`` is its endpoint, ``pid`` its own process id.
     """
 
-    def __init__(self, url: str, process: subprocess.Popen[bytes]) -> None:
+    def __init__(
+        self,
+        url: str,
+        process: subprocess.Popen[bytes],
+        states: tempfile.TemporaryDirectory[str] | None,
+    ) -> None:
         self.url = url
         self.pid = process.pid
         self._process = process
+        self._states = states
 
     @classmethod
     def start(
@@ -109,10 +117,14 @@ class Anvil:
         if state is not None:
             state.parent.mkdir(parents=True, exist_ok=True)
             command += ["--state", str(state)]
+        # Anvil leaves what it kept of old blocks in the user's home when it ends.
+        states = None if detached else tempfile.TemporaryDirectory(prefix="anvil-states-")
+        if states is not None:
+            command += ["--cache-path", states.name, "--max-persisted-states", str(_STATES_MAX)]
         with _output(log) as output:
             said_before = output.seek(0, os.SEEK_END)
             process = _launch(command, output, detached=detached)
-            anvil = cls("", process)
+            anvil = cls("", process, states)
             try:
                 anvil.url = "http://" + _listening(process, output, said_before)
                 rpc = Rpc([anvil.url])
@@ -134,6 +146,8 @@ class Anvil:
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
+        if self._states is not None:
+            self._states.cleanup()
 
     def __enter__(self) -> Anvil:
         return self

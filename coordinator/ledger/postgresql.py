@@ -23,7 +23,8 @@ from coordinator.ledger.turns import Turns
 POSTGRESQL_VERSION_MIN: Final = 14
 # Any number that no other program takes in the same database.
 _WRITERS: Final = 0x0C00_4D1A_704B
-# A host that vanished between two statements gives its lock back after this long.
+# A host that vanished between two statements gives its lock back after this long, or two thirds of
+# what others wait for it, so that one which stands still for a moment keeps it.
 _IDLE_SECONDS: Final = 10
 _CONNECT_SECONDS: Final = 10
 _POOL_SIZE, _POOL_OVERFLOW = 8, 8
@@ -33,7 +34,7 @@ _NOTHING_WRITTEN: Final = "; nothing was written"
 _WRITE: Final = f"""
 BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE;
 SET LOCAL lock_timeout = {{lock_timeout_ms}};
-SET LOCAL idle_in_transaction_session_timeout = {_IDLE_SECONDS * 1000};
+SET LOCAL idle_in_transaction_session_timeout = {{idle_ms}};
 SELECT set_config('synchronous_commit', CASE current_setting('synchronous_commit')
     WHEN 'remote_apply' THEN 'remote_apply' ELSE 'on' END, true);
 SELECT pg_advisory_xact_lock({_WRITERS})
@@ -96,10 +97,9 @@ class PostgresqlDatabase:
         if not self._turns.take(self._timeout):
             raise LedgerUnavailable(self._locked_by("other threads of this process"))
         try:
-            begin = lambda: _WRITE.format(lock_timeout_ms=_milliseconds_until(deadline))  # noqa: E731
             with (
                 self._faults_named(_NOTHING_WRITTEN),
-                self._using(begin) as (connection, _),
+                self._using(lambda: self._begin(deadline)) as (connection, _),
                 _rolled_back_on_fault(connection),
             ):
                 yield connection
@@ -145,6 +145,10 @@ class PostgresqlDatabase:
                 connection = stack.enter_context(self._engine.connect())
                 answer = connection.exec_driver_sql(first())
             yield connection, answer
+
+    def _begin(self, deadline: float) -> str:
+        idle_ms = max(_IDLE_SECONDS * 1000, self._timeout * 2000 // 3)
+        return _WRITE.format(lock_timeout_ms=_milliseconds_until(deadline), idle_ms=idle_ms)
 
     def _commit(self, connection: Connection) -> None:
         raw = cast("psycopg.Connection[Any]", connection.connection.dbapi_connection)

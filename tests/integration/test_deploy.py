@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -223,8 +224,20 @@ def test_a_kept_state_keeps_its_deployment(tmp_path: Path) -> None:
     assert log.read_text().count("Listening on") == 2
 
 
+def test_an_anvil_remembers_its_first_block_and_leaves_nothing_behind(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    with Anvil.start() as anvil:
+        rpc = Rpc([anvil.url], timeout_seconds=30)
+        rpc.call("anvil_mine", "0x1388")
+        assert rpc.call("eth_getBalance", "0x" + "00" * 20, "0x0") == "0x0"
+        assert list(tmp_path.iterdir())
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.mark.parametrize("detached", [True, False])
-def test_only_a_detached_anvil_outlives_its_parent(detached: bool) -> None:
+def test_only_a_detached_anvil_outlives_its_parent(detached: bool, tmp_path: Path) -> None:
     if not detached and sys.platform != "linux":
         pytest.skip("only Linux ends a process with its parent")
     program = (
@@ -232,7 +245,12 @@ def test_only_a_detached_anvil_outlives_its_parent(detached: bool) -> None:
         f"a = Anvil.start(detached={detached}); print(a.url, a.pid, flush=True); os._exit(0)"
     )
     ran = subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=60
+        [sys.executable, "-c", program],
+        env=os.environ | {"TMPDIR": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
     )
     url, pid = ran.stdout.split()
     try:

@@ -19,6 +19,8 @@ from coordinator.domain.purchase import Purchase
 from coordinator.domain.steps import Step
 from coordinator.domain.usdc import ZERO, Usdc
 from coordinator.executor import Executor
+from coordinator.ledger.database import open_database
+from coordinator.ledger.migrate import migrate
 from coordinator.wiring import Wiring
 from tests.integration import stores
 from tests.integration.local_chain import LocalChain
@@ -27,6 +29,7 @@ from tests.integration.stores import Store
 AGENT = "research-agent"
 _ROUNDS_MAX = 16
 
+_LOCK_TIMEOUT_SECONDS = 45
 _POLICY = """
 [organisation]
 total_limit = "10000"
@@ -125,6 +128,10 @@ class World:
             clock=self.clock,
             reach=self._reach,
         )
+        # A slow machine stands still for seconds; a person would not wait so long.
+        url = chosen["database_url"]
+        wiring.database = open_database(url, lock_timeout_seconds=_LOCK_TIMEOUT_SECONDS)
+        migrate(wiring.database)
         coordinator = Coordinator(wiring, act=act)
         self._opened.append(coordinator)
         return coordinator

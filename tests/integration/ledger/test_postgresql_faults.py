@@ -272,9 +272,9 @@ def test_a_database_locked_for_longer_than_the_timeout_is_unavailable_and_unchan
 
 
 def test_a_host_that_vanished_gives_its_lock_back_within_seconds(
-    coordinator: Coordinator, other: Database
+    coordinator: Coordinator, database: str, other: Database
 ) -> None:
-    books = coordinator.wiring.database
+    books = open_database(database)
     with pytest.raises(LedgerUnavailable, match="nothing was written"), books.write() as connection:
         found = connection.execute(text("SHOW idle_in_transaction_session_timeout")).scalar()
         assert found == "10s"
@@ -283,6 +283,7 @@ def test_a_host_that_vanished_gives_its_lock_back_within_seconds(
         with other.write():
             pass
         connection.execute(text("SELECT 1"))
+    books.close()
 
 
 def test_a_snapshot_stands_still_while_others_write(
