@@ -42,6 +42,7 @@ _ADD: Final = Prepared(
     .where(_c.id == bindparam("id_"))
     .values(held=_c.held + bindparam("held_"), spent=_c.spent + bindparam("spent_"))
 )
+_COLUMNS: Final = 'id, held, spent, scope_kind, scope_id, "window", start'
 # Both kinds of database name the columns of VALUES like this.
 _WRITE: Final = (
     "UPDATE counters SET held = v.column2, spent = v.column3"
@@ -135,24 +136,29 @@ class CounterSheet:
         self._buckets.clear()
 
     def _load(self, keys: Iterable[CounterKey]) -> None:
-        wanted = {}
-        for key in keys:
-            if key in self._rows:
-                continue
-            if (id_ := self._ids.get(key)) is not None:
-                wanted[id_] = key
-            else:
-                row = _BY_KEY.one(self.connection, _where(key))
-                self._rows[key] = self._known(row) if row is not None else None
-                if row is not None:
-                    self.made[key] = row[0]
-        if wanted:
-            for row in _by_ids(self.connection, list(wanted)):
-                self._rows[wanted[row[0]]] = self._known(row)
+        unread = [key for key in keys if key not in self._rows]
+        ids = [id_ for key in unread if (id_ := self._ids.get(key)) is not None]
+        if ids:
+            # By what the row says: after a database was restored under this process an id may be
+            # another's.
+            for *row, kind, of, window, start in _by_ids(self.connection, ids):
+                key = CounterKey(Scope(ScopeKind(kind), of), Window(window), start)
+                self._rows[key] = self._known(row)
+        for key in unread:
+            if key not in self._rows:
+                self._look_up(key)
+
+    def _look_up(self, key: CounterKey) -> None:
+        row = _BY_KEY.one(self.connection, _where(key))
+        self._rows[key] = self._known(row) if row is not None else None
+        if row is not None:
+            self.made[key] = row[0]
+        else:
+            self._ids.pop(key, None)
 
     def _known(self, row: Sequence[int]) -> list[int]:
         """The counter's own list; one that was changed already stands before what SQL says."""
-        return self._by_id.setdefault(row[0], list(row))
+        return self._by_id.setdefault(row[0], list(row[:3]))
 
     def _make(self, key: CounterKey) -> list[int]:
         values = _where(key) | {"held": 0, "spent": 0}
@@ -176,11 +182,12 @@ class CounterSheet:
         return Usage(sum(row[1] for row in counted), sum(row[2] for row in counted))
 
 
-def _by_ids(connection: Connection, ids: Sequence[int]) -> Sequence[Sequence[int]]:
+def _by_ids(connection: Connection, ids: Sequence[int]) -> Sequence[Sequence[Any]]:
     mark = _mark(connection)
-    text = f"SELECT id, held, spent FROM counters WHERE id IN ({','.join([mark] * len(ids))})"
+    marks = ", ".join([mark] * len(ids))
+    text = f"SELECT {_COLUMNS} FROM counters WHERE id IN ({marks})"
     raw: Any = connection.connection.dbapi_connection
-    found: Sequence[Sequence[int]] = raw.execute(text, tuple(ids)).fetchall()
+    found: Sequence[Sequence[Any]] = raw.execute(text, tuple(ids)).fetchall()
     return found
 
 

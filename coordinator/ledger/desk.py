@@ -55,6 +55,7 @@ class Batch:
         self._said: list[Said] = []
         self._notices: list[Notice] = []
         self.events: list[Event] = []
+        self.wrote = False
         known.use(connection)
 
     @property
@@ -104,6 +105,7 @@ class Batch:
         if self._said:
             self.known.head = self._audit.append_all(self.connection, self._said, self.known.head)
             self._said.clear()
+            self.wrote = True
         notices, self._notices = self._notices, []
         write_notices(self.connection, notices)
 
@@ -184,10 +186,11 @@ class Desk:
             raise
 
     def _write_for_all(self, own: _Ticket[Any]) -> None:
-        with self._mutex:
-            count = min(len(self._waiting), BATCH_MAX)
-            tickets = [self._waiting.popleft() for _ in range(count)]
+        tickets: list[_Ticket[Any]] = []
         try:
+            with self._mutex:
+                while self._waiting and len(tickets) < BATCH_MAX:
+                    tickets.append(self._waiting.popleft())
             self._write(tickets)
         except Exception as fault:
             for ticket in tickets:
@@ -200,6 +203,8 @@ class Desk:
             raise
         finally:
             with self._mutex:
+                if own in self._waiting:
+                    self._waiting.remove(own)
                 self._call_one()
             for ticket in tickets:
                 ticket.done = True
@@ -241,7 +246,8 @@ class Desk:
                 ticket.result = ticket.work(batch)
             with self._database.in_one_go(connection):
                 batch.flush()
-        if stamp.after is not None:
+        # What wrote nothing was not synced either: a server that crashes may give its number again.
+        if stamp.after is not None and batch.wrote:
             self._kept = stamp.after, known
         self._remember(known.sheet)
         self._emit(batch.events)

@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 from typing import Any, Final
 
-from sqlalchemy import Connection, func, insert, select
+from sqlalchemy import Connection, func, insert, literal_column, select
 
 from coordinator.domain.errors import ConfigurationError
 from coordinator.domain.notices import limits_changed
@@ -20,10 +20,13 @@ from coordinator.ledger.overlays import list_overlays, read_overlays
 from coordinator.ledger.prepared import Prepared
 from coordinator.ledger.recount import recount
 
+_p, _o = t.policies.c, t.overlays.c
+# Hash and id beside the numbers, which a database that was restored may give a second time.
 _VERSION: Final = Prepared(
     select(
-        select(func.max(t.policies.c.version)).scalar_subquery(),
-        select(func.max(t.overlays.c.seq)).scalar_subquery(),
+        select(func.max(_p.version)).scalar_subquery(),
+        select(_p.hash).order_by(_p.version.desc()).limit(literal_column("1")).scalar_subquery(),
+        select(_o.id).order_by(_o.seq.desc()).limit(literal_column("1")).scalar_subquery(),
     )
 )
 
@@ -34,7 +37,7 @@ class PolicyBook:
     def __init__(self, database: Database, audit: AuditLog) -> None:
         self._database = database
         self._audit = audit
-        self._cached: tuple[int, int | None, Rules] | None = None
+        self._cached: tuple[int, str, str | None, Rules] | None = None
 
     def current(self) -> Policy:
         """The policy in force; ConfigurationError when none was ever applied."""
@@ -72,18 +75,19 @@ class PolicyBook:
         """
         found = _VERSION.one(connection)
         assert found is not None
-        version, overlays = found
+        version, policy_hash, newest_overlay = found
         if version is None:
             raise ConfigurationError("no policy was applied yet: run `coordinator policy apply`")
         # A local name: another thread with an older snapshot may change the attribute.
         cached = self._cached
-        if changed or cached is None or cached[:2] != (version, overlays):
-            same = cached is not None and cached[0] == version
-            policy = cached[2].policy if cached and same else _policy(connection, version)
-            cached = (version, overlays, Rules(policy, read_overlays(connection)))
+        if changed or cached is None or cached[:3] != (version, policy_hash, newest_overlay):
+            same = cached is not None and cached[:2] == (version, policy_hash)
+            policy = cached[3].policy if cached and same else _policy(connection, version)
+            rules = Rules(policy, read_overlays(connection))
+            cached = (version, policy_hash, newest_overlay, rules)
             if not changed:
                 self._cached = cached
-        return cached[2]
+        return cached[3]
 
     def activate(
         self,

@@ -40,10 +40,12 @@ SELECT set_config('synchronous_commit', CASE current_setting('synchronous_commit
 SELECT pg_advisory_xact_lock({_WRITERS})
 """
 _READ: Final = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
-# Which server it is, what was under way when the transaction began, and the transaction's number.
+# Which database of which server it is, what was under way when the transaction began, and the
+# transaction's number.
 _STAMP: Final = """
-SELECT pg_postmaster_start_time()::text, pg_snapshot_xmin(seen)::text::bigint,
-    pg_snapshot_xmax(seen)::text::bigint, pg_current_xact_id()::text::bigint
+SELECT concat(current_database(), ' ', pg_postmaster_start_time()),
+    pg_snapshot_xmin(seen)::text::bigint, pg_snapshot_xmax(seen)::text::bigint,
+    pg_current_xact_id()::text::bigint
 FROM pg_current_snapshot() AS seen
 """
 _CLOCK: Final = "SELECT floor(extract(epoch FROM clock_timestamp()) * 1000)::bigint"

@@ -88,11 +88,11 @@ class SqliteDatabase:
     @contextlib.contextmanager
     def write(self) -> Iterator[Connection]:
         with _faults_named(self.path), self._exclusive():
-            connection = self._open_writer()
             self._writes += 1
-            # On the driver: SQLAlchemy would take longer to say it than SQLite to do it.
-            raw = cast("sqlite3.Connection", connection.connection.dbapi_connection)
             try:
+                connection = self._open_writer()
+                # On the driver: SQLAlchemy would take longer to say it than SQLite to do it.
+                raw = cast("sqlite3.Connection", connection.connection.dbapi_connection)
                 with connection.begin() as begun:
                     raw.execute("BEGIN IMMEDIATE")
                     yield connection
@@ -111,9 +111,9 @@ class SqliteDatabase:
         return self._writer
 
     def _close_writer(self) -> None:
-        if self._writer is not None:
-            self._writer.close()
-            self._writer = None
+        closed, self._writer = self._writer, None
+        if closed is not None:
+            closed.close()
 
     def stamp(self, connection: Connection) -> Stamp:
         raw = cast("sqlite3.Connection", connection.connection.dbapi_connection)

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import json
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import psycopg
 import pytest
 
 from coordinator import Coordinator, Status
-from coordinator.domain.limits import CounterKey, Scope, ScopeKind
+from coordinator.domain.limits import CounterKey, LimitState, Scope, ScopeKind
 from coordinator.domain.usdc import Usdc
 from coordinator.domain.windows import Window
 from coordinator.ledger.counters import CounterSheet
@@ -26,6 +27,7 @@ from tests.integration.ledger.deciding import (
     counter,
     edit,
     policy,
+    rows,
 )
 from tests.integration.stores import Store, on_both, on_postgresql
 
@@ -220,6 +222,49 @@ def test_work_that_fails_leaves_nothing_in_what_is_known(opener: Opener, databas
 
     assert total == {"daily": Usdc("1"), "hourly": Usdc("1")}
     assert counter(database, "agent", "ada", "total") == (2 * USDC, 0)
+
+
+def test_a_database_that_was_restored_under_a_process_is_not_read_by_what_ids_meant_before(
+    opener: Opener, database: str
+) -> None:
+    ada, bert = (opener(LIMITED).agent(name) for name in ("ada", "bert"))
+    for agent in (ada, bert, ada):
+        ask(agent)
+    before = held_by_limit(ask(ada).limits)
+
+    # Each counter gets the id of another.
+    (last,) = rows(database, "SELECT max(id) + 1 FROM counters")[0]
+    edit(database, "UPDATE counters SET id = -id")
+    edit(database, f"UPDATE counters SET id = {last} + id")
+
+    assert held_by_limit(ask(ada).limits) == {key: held + USDC for key, held in before.items()}
+    edit(database, f"UPDATE counters SET id = id + {last}")
+    assert ask(bert).status is Status.APPROVED
+
+
+def test_another_policy_under_the_number_of_the_one_in_force_is_read(
+    opener: Opener, database: str
+) -> None:
+    ada = opener(LIMITED).agent("ada")
+    ask(ada)
+    other = policy({"agents": {"ada": {"per_purchase_limit": "1"}}})
+    document = json.dumps(other.document()).replace("'", "''")
+    edit(database, f"UPDATE policies SET hash = '{other.hash}', document = '{document}'")
+
+    assert [r.code.value for r in ask(ada, "1.01").reasons] == ["per_purchase_limit"]
+
+
+def test_a_batch_that_wrote_nothing_is_not_relied_on(opener: Opener, read_anew: Reads) -> None:
+    ada = opener(LIMITED).agent("ada")
+    for _ in "12":
+        ask(ada, idempotency_key="k")
+    read_anew.clear()
+    ask(ada)
+    assert read_anew == ["rules"]
+
+
+def held_by_limit(limits: Sequence[LimitState]) -> dict[str, int]:
+    return {f"{s.limit.scope} {s.limit.window}": s.usage.held_units for s in limits}
 
 
 def test_a_clock_that_goes_back_finds_the_buckets_before(opened: Database) -> None:
