@@ -21,7 +21,6 @@ from coordinator.ledger.database import Stamp
 from coordinator.ledger.turns import Turns
 
 SQLITE_VERSION_MIN: Final = (3, 35, 0)
-_CHECKPOINT_PAGES: Final = 8_000
 _CACHE_KIB: Final = 16_000
 _numbers: Final = itertools.count()
 
@@ -243,8 +242,6 @@ def _engine(url: URL, path: Path, busy_timeout_seconds: int) -> Engine:
         _switch_to_wal(cursor, busy_timeout_seconds)
         cursor.execute("PRAGMA synchronous=FULL")
         cursor.execute("PRAGMA foreign_keys=ON")
-        # Keys are random: of many rows that go into the file at once, more share a page.
-        cursor.execute(f"PRAGMA wal_autocheckpoint={_CHECKPOINT_PAGES}")
         cursor.close()
 
     return engine
