@@ -191,7 +191,7 @@ def _sync_from_now_on(server: PostgresqlServer) -> None:
     """Make its commits durable, which those of tests and of filling need not be."""
     for setting in ("fsync", "full_page_writes"):
         server.sql(f"ALTER SYSTEM RESET {setting}")
-    server.control("restart", "-m", "fast", "-l", "/dev/null")
+    server.restart()
     url = server.url("postgres")
     for setting in ("fsync", "full_page_writes", "synchronous_commit"):
         assert rows(url, f"SHOW {setting}") == [("on",)], setting
