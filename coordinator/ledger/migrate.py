@@ -10,7 +10,7 @@ from sqlalchemy import Connection, inspect, text
 from coordinator.domain.errors import ConfigurationError
 from coordinator.ledger.database import Database
 
-HEAD: Final = "0004"
+HEAD: Final = "0005"
 _SCRIPTS: Final = Path(__file__).parent / "migrations"
 
 

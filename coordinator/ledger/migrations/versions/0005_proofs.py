@@ -1,0 +1,10 @@
+"""Proofs of what may be signed"""
+
+revision = "0005"
+down_revision = "0004"
+branch_labels = None
+depends_on = None
+
+
+def upgrade() -> None:
+    pass
