@@ -320,18 +320,6 @@ def test_approving_raced_with_rejecting_and_cancelling_ends_one_way(
     assert_books_agree(database)
 
 
-def test_the_asking_agent_never_counts_as_an_approver(opener: Opener, database: str) -> None:
-    coordinator = opener()
-    purchase = ask(coordinator.agent("ada"), "75.00")
-    before = contents(database)
-
-    answer = coordinator.approve(purchase.approval_id or "", approver="ada")
-
-    assert not answer.done
-    assert answer.reason and answer.reason.code == "not_an_approver"
-    assert contents(database) == before
-
-
 def test_approving_judges_again_and_changes_nothing_when_it_does_not_fit_any_more(
     opener: Opener, database: str
 ) -> None:

@@ -153,6 +153,32 @@ def test_each_approver_counts_once_and_as_many_as_are_needed(opener: Opener) -> 
     assert (answer.granted, code(answer)) == (True, "approval_not_found")
 
 
+def test_the_yes_of_somebody_who_is_no_approver_any_more_grants_nothing(opener: Opener) -> None:
+    two = MORE["approvals"] | {"required": 2}
+    coordinator = opener(MORE | {"approvals": two})
+    asked = more(coordinator)
+    assert coordinator.approve_increase(asked.id, approver="alice").waits
+    others = opener(MORE | {"approvals": two | {"approvers": {"bob": {}, "carol": {}}}})
+    assert others.approve_increase(asked.id, approver="bob").waits
+    assert not fits(others, "10.01")
+    assert others.approve_increase(asked.id, approver="carol").granted
+
+
+@pytest.mark.parametrize(("asked_under", "in_force"), [(1, 2), (2, 1)], ids=["raised", "lowered"])
+def test_it_takes_as_many_as_were_told_or_as_the_policy_in_force_requires_if_more(
+    opener: Opener, asked_under: int, in_force: int
+) -> None:
+    first, second = (
+        MORE | {"approvals": MORE["approvals"] | {"required": required}}
+        for required in (asked_under, in_force)
+    )
+    asked = more(opener(first))
+    coordinator = opener(second)
+    assert coordinator.approve_increase(asked.id, approver="alice").waits
+    assert not fits(coordinator, "10.01")
+    assert coordinator.approve_increase(asked.id, approver="bob").granted
+
+
 def test_rejected_it_grants_nothing_and_is_over(opener: Opener) -> None:
     coordinator = opener(MORE)
     asked = more(coordinator)
