@@ -51,6 +51,7 @@ class Settings(BaseSettings):
     max_fee_gwei: str | None = None
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     deployments_folder: Path = Path(".local/deployments")
+    state_folder: Path = Path(".local/state")
 
     @field_validator("kernel_address", "vault_address", "usdc_address")
     @classmethod

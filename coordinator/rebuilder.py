@@ -10,6 +10,7 @@ from typing import BinaryIO
 from coordinator.domain.errors import ConfigurationError, InvalidRequest
 from coordinator.domain.ports import Chain, Clock
 from coordinator.domain.reconciliation import Reconciliation
+from coordinator.executor.checkpoint import Checkpoint
 from coordinator.follower import Follower, Progress
 from coordinator.ledger.audit import AuditLog
 from coordinator.ledger.audit_export import Head
@@ -30,6 +31,7 @@ class Rebuilder:
     reconciler: Reconciler
     audit: AuditLog
     imports: AuditImport
+    checkpoint: Checkpoint
     clock: Clock
 
     def rebuild(
@@ -54,6 +56,8 @@ class Rebuilder:
                 self._import(lines, _parsed(head))
         why = "rebuilt from the chain: check it, then unpause"
         self.operations.begin_recovery(why, now=self.clock())
+        # A log that this host's worker has seen more of is accepted by the same unpause.
+        self.checkpoint.advance(now=self.clock())
         events = self.follower.follow(self.chain.observe(), progress=progress)
         final = self.books.final()
         if final is not None:

@@ -33,6 +33,7 @@ from coordinator.domain.policy import Policy
 from coordinator.domain.ports import Chain, Clock, KillPoint, Reach, Ticks
 from coordinator.domain.usdc import Usdc
 from coordinator.executor import Executor
+from coordinator.executor.checkpoint import Checkpoint
 from coordinator.follower import Follower
 from coordinator.ledger.allocations import AllocationBook
 from coordinator.ledger.approvals import ApprovalBook
@@ -41,9 +42,11 @@ from coordinator.ledger.audit_import import AuditImport
 from coordinator.ledger.backup import Backup, back_up
 from coordinator.ledger.bonds import BondBook
 from coordinator.ledger.chain_book import ChainBook
+from coordinator.ledger.checkpoints import CheckpointBook
 from coordinator.ledger.costs import CostBook
 from coordinator.ledger.database import Database, open_database
 from coordinator.ledger.desk import Desk
+from coordinator.ledger.evidence import Evidence
 from coordinator.ledger.gas_book import GasBook
 from coordinator.ledger.increases import IncreaseBook
 from coordinator.ledger.journal_book import JournalBook
@@ -338,7 +341,12 @@ class Wiring:
     @cached_property
     def approvals(self) -> ApprovalBook:
         return ApprovalBook(
-            self.database, self.audit, self.policies, self.network.tx_url, self.emit
+            self.database,
+            self.audit,
+            self.policies,
+            self.evidence,
+            self.network.tx_url,
+            self.emit,
         )
 
     @cached_property
@@ -369,11 +377,16 @@ class Wiring:
         )
 
     @cached_property
+    def evidence(self) -> Evidence:
+        return Evidence(self.audit, self.escrow_keys.key)
+
+    @cached_property
     def steps(self) -> StepBook:
         return StepBook(
             self.database,
             self.audit,
             self.policies,
+            self.evidence,
             chain_id=self.deployment.chain_id,
             signer=self.signer.address,
         )
@@ -438,6 +451,15 @@ class Wiring:
         )
 
     @cached_property
+    def checkpoint(self) -> Checkpoint:
+        """The audit log as this host's worker has seen it; on a simulated chain this process."""
+        name = f"audit-{self.deployment.chain_id}-{self.signer.address.lower()}"
+        if self._genesis:
+            name += f"-{self._genesis[2:10]}"
+        path = None if self.network.simulated else self.settings.state_folder / f"{name}.json"
+        return Checkpoint(path, self.audit, CheckpointBook(self.database, self.audit))
+
+    @cached_property
     def executor(self) -> Executor:
         return Executor(
             chain=self.chain,
@@ -451,6 +473,7 @@ class Wiring:
             policies=self.policies,
             operations=self.operations,
             notices=self.notices,
+            checkpoint=self.checkpoint,
             follow=self.follower.follow,
             drift=self.reconciler.drift,
             upkeep=Upkeep(budgets=self.budgets, notices=self.notices, ticks=self.ticks).run,
@@ -518,6 +541,7 @@ class Wiring:
             reconciler=self.reconciler,
             audit=self.audit,
             imports=self.imports,
+            checkpoint=self.checkpoint,
             clock=self.clock,
         )
 

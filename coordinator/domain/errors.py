@@ -52,6 +52,18 @@ class LedgerUnavailable(CoordinatorError):
     code = "ledger_unavailable"
 
 
+class LedgerTampered(LedgerUnavailable):
+    """A row was changed by something else than this program; nothing was done on its word."""
+
+    code = "ledger_tampered"
+
+    def __init__(self, what: str) -> None:
+        self.what = what
+        super().__init__(
+            f"the database was changed outside this program: {what}; run `coordinator audit verify`"
+        )
+
+
 class CommitUnknown(LedgerUnavailable):
     """The database was cut off while it committed: it may or may not have been written."""
 

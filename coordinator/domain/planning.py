@@ -10,7 +10,7 @@ from coordinator.domain.errors import ImpossibleState
 from coordinator.domain.policy_tables import EscrowTerms
 from coordinator.domain.purchase import Status
 from coordinator.domain.reasons import Reason, ReasonCode
-from coordinator.domain.steps import Step, StepKind, StepStatus
+from coordinator.domain.steps import PaymentTerms, Step, StepKind, StepStatus
 from coordinator.domain.usdc import Usdc
 
 _RELINKS_MAX = 5
@@ -63,6 +63,11 @@ class OpenPurchase:
     key_known: bool
     escrows: tuple[OwnEscrow, ...]
     steps: tuple[Step, ...]
+
+    @property
+    def terms(self) -> PaymentTerms:
+        """What a create or a link of it is made from."""
+        return PaymentTerms(self.provider, self.amount, self.service, self.escrow_key)
 
 
 @dataclass(frozen=True, slots=True)

@@ -41,6 +41,16 @@ class StepStatus(StrEnum):
 IN_FLIGHT = frozenset({StepStatus.ALLOCATED, StepStatus.SIGNED})
 
 
+@dataclass(frozen=True, slots=True)
+class PaymentTerms:
+    """What a call was made from; of a withdrawal the payee is the recipient."""
+
+    payee: str
+    amount: Usdc
+    service: str | None = None
+    escrow_key: str | None = None
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Call:
     """A transaction to be made: what a step stores before it is signed.
@@ -48,7 +58,7 @@ class Call:
     ``usdc`` is what the step takes from the treasury and from the allowance (link, dispute) or
     the allowance that it sets (approve). ``escrow_id`` is the escrow it means, predicted for a
     create. ``contested`` tells of a settle that the held bond of a dispute was known and is too
-    late; it is not stored.
+    late, and ``terms`` of what takes USDC what it was made from; both are not stored.
     """
 
     kind: StepKind
@@ -60,6 +70,7 @@ class Call:
     usdc: Usdc | None = None
     reference: str | None = None
     contested: bool = False
+    terms: PaymentTerms | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Final
 
-from coordinator.domain.errors import ChainUnavailable, LeaseLost, LedgerUnavailable
+from coordinator.domain.errors import (
+    ChainUnavailable,
+    LeaseLost,
+    LedgerTampered,
+    LedgerUnavailable,
+)
+from coordinator.domain.policy import Policy
 from coordinator.domain.ports import Chain, Clock, KillPoint, Observation, Reach, Ticks
 from coordinator.domain.purchase import Status
 from coordinator.domain.usdc import Usdc
+from coordinator.executor.checkpoint import Checkpoint
 from coordinator.executor.heads import Heads
 from coordinator.executor.sender import Sender
 from coordinator.executor.watch import Watch
@@ -30,6 +38,7 @@ log = logging.getLogger(__name__)
 
 LEASE_SECONDS: Final = 10
 _DRIFT_SECONDS: Final = 60
+_POLICY_READS: Final = 3
 
 
 class Executor:
@@ -53,6 +62,7 @@ class Executor:
         policies: PolicyBook,
         operations: OperationsBook,
         notices: NoticeBook,
+        checkpoint: Checkpoint,
         follow: Callable[[Observation], int],
         drift: Callable[[], Usdc],
         upkeep: Callable[[int], None],
@@ -70,6 +80,7 @@ class Executor:
         self._approvals = approvals
         self._policies = policies
         self._operations = operations
+        self._checkpoint = checkpoint
         self._follow = follow
         self._drift = drift
         self._upkeep = upkeep
@@ -85,12 +96,14 @@ class Executor:
             ticks=ticks,
             reach=reach,
             max_fee_wei=max_fee_wei,
+            checkpoint=checkpoint,
         )
         self._work = Work(
             chain=chain,
             bonds=bonds,
             purchases=purchases,
             operations=operations,
+            checkpoint=checkpoint,
             allowance_limit=allowance_limit,
             clock=clock,
             ticks=ticks,
@@ -142,8 +155,11 @@ class Executor:
         return self._lease is not None
 
     def run_once(self) -> bool:
-        """One round: follow the chain, then do what is due. False without the lease."""
-        with self._round, self._heads.round():
+        """One round: follow the chain, then do what is due. False without the lease.
+
+        LedgerTampered, and spending pauses, when the database tells what its log does not.
+        """
+        with self._round, self._heads.round(), self._pausing_if_tampered():
             if not self._hold_lease():
                 return False
             assert self._lease is not None
@@ -160,12 +176,31 @@ class Executor:
             self._look_for_drift()
             if not self._hold_lease():
                 return False
-            self._do_what_is_due(seen)
+            if self._checkpoint.advance(now=now):
+                self._do_what_is_due(seen)
             final = self._books.final()
             if final is not None and self._books.end_holds(final.number, now=now):
                 self._reach(KillPoint.HOLDS_ENDED)
             self._changed()
             return True
+
+    @contextlib.contextmanager
+    def _pausing_if_tampered(self) -> Iterator[None]:
+        try:
+            yield
+        except LedgerTampered as fault:
+            self._operations.report_tampering("database", fault.what, now=self._clock())
+            raise
+
+    def _policy(self) -> Policy:
+        """Return the policy in force; LedgerTampered unless the worker saw it come into force."""
+        for _ in range(_POLICY_READS):
+            policy = self._policies.current()
+            if self._checkpoint.policy in (None, policy.hash):
+                return policy
+            # It may have changed since the log was verified.
+            self._checkpoint.advance(now=self._clock())
+        raise LedgerTampered(f"policy {policy.hash[:12]}… is not the one last put in force")
 
     def _look_for_drift(self) -> None:
         """Pause when USDC came or went that the journal knows nothing of."""
@@ -216,6 +251,7 @@ class Executor:
             self._lease_renewed = now
             if self._lease is not None and before is None:
                 log.info("executor_acts holder=%s token=%s", self._holder, self._lease.token)
+                self._checkpoint.take_over()
                 self._sender.take_over()
                 self._watch.take_over()
         return self._lease is not None
@@ -225,7 +261,7 @@ class Executor:
         self._sender.repair(self._lease, seen)
         self._sender.bump(self._lease, seen)
         self._sender.send_again()
-        policy, purchases = self._policies.current(), self._books.open_purchases()
+        policy, purchases = self._policy(), self._books.open_purchases()
         self._watch.look(policy, purchases, seen)
         in_flight = self._sender.in_flight()
         self._watch.look_at_lane(in_flight)

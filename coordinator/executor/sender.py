@@ -12,6 +12,7 @@ from coordinator.domain.errors import ChainUnavailable
 from coordinator.domain.gas import Fees, bumped_fees
 from coordinator.domain.ports import Chain, Clock, KillPoint, Observation, Reach, Sent, Ticks
 from coordinator.domain.steps import Attempt, Call, Receipt, Step
+from coordinator.executor.checkpoint import Checkpoint
 from coordinator.ledger.lane import LaneBook
 from coordinator.ledger.leases import Lease
 from coordinator.ledger.steps import StepBook
@@ -60,7 +61,9 @@ class Sender:
         ticks: Ticks,
         reach: Reach,
         max_fee_wei: int | None,
+        checkpoint: Checkpoint,
     ) -> None:
+        self._checkpoint = checkpoint
         self._chain = chain
         self._steps = steps
         self._lane = lane
@@ -251,6 +254,9 @@ class Sender:
             lease, signed, fill=self._chain.fill(), chain_time=seen.head.at, now=self._clock()
         )
         self._reach(KillPoint.ATTEMPTS_STORED)
+        if any(step.call.reference is not None for step, _ in signed):
+            # No chain refuses a second withdrawal: that it was signed is kept elsewhere first.
+            self._checkpoint.advance(now=self._clock())
         self._send(kept)
         self._reach(KillPoint.ATTEMPTS_SENT)
 

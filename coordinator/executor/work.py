@@ -17,8 +17,9 @@ from coordinator.domain.policy import Policy
 from coordinator.domain.ports import Chain, Clock, Observation, Ticks
 from coordinator.domain.purchase import Status
 from coordinator.domain.reasons import Reason, ReasonCode
-from coordinator.domain.steps import Call, Step, StepKind
+from coordinator.domain.steps import Call, PaymentTerms, Step, StepKind
 from coordinator.domain.usdc import Usdc
+from coordinator.executor.checkpoint import Checkpoint
 from coordinator.ledger.bonds import BondBook
 from coordinator.ledger.leases import Lease
 from coordinator.ledger.operations import OperationsBook, Order
@@ -41,6 +42,7 @@ class Work:
         bonds: BondBook,
         purchases: PurchaseBook,
         operations: OperationsBook,
+        checkpoint: Checkpoint,
         allowance_limit: Usdc,
         clock: Clock,
         ticks: Ticks,
@@ -50,6 +52,7 @@ class Work:
         self._bonds = bonds
         self._purchases = purchases
         self._operations = operations
+        self._checkpoint = checkpoint
         self._allowance_limit = allowance_limit
         self._clock = clock
         self._retry_at: dict[str, float] = {}
@@ -201,15 +204,17 @@ class Work:
         )
         assert create.escrow_id is not None
         lane.gas_free_wei -= needed_wei
-        lane.add(create)
-        lane.add(
-            self._chain.link(
-                purchase_id=purchase.id,
-                escrow_id=create.escrow_id,
-                escrow_key=purchase.escrow_key,
-                amount=purchase.amount,
-            )
+        lane.add(replace(create, terms=purchase.terms))
+        lane.add(self._link_call(purchase, create.escrow_id))
+
+    def _link_call(self, purchase: OpenPurchase, escrow_id: str) -> Call:
+        link = self._chain.link(
+            purchase_id=purchase.id,
+            escrow_id=escrow_id,
+            escrow_key=purchase.escrow_key,
+            amount=purchase.amount,
         )
+        return replace(link, terms=purchase.terms)
 
     def _link(self, purchase: OpenPurchase, escrow_id: str, seen: Observation, lane: Lane) -> None:
         if seen.rail_trouble is not None:
@@ -218,14 +223,7 @@ class Work:
         if wrong is not None:
             self._cancel(purchase, escrow_id, wrong, lane)
             return
-        lane.add(
-            self._chain.link(
-                purchase_id=purchase.id,
-                escrow_id=escrow_id,
-                escrow_key=purchase.escrow_key,
-                amount=purchase.amount,
-            )
-        )
+        lane.add(self._link_call(purchase, escrow_id))
 
     def _cancel(
         self, purchase: OpenPurchase, escrow_id: str, reason: Reason | None, lane: Lane
@@ -315,11 +313,8 @@ class Work:
 
     def _plan_orders(self, orders: Sequence[Order], lane: Lane) -> None:
         for order in orders:
-            if order.kind == "withdraw" and self._operations.may_be_done(order):
-                why = (
-                    "this amount left for this recipient after it was ordered, in a transaction"
-                    " that this database does not know: order it again if another one is meant"
-                )
+            why = self._done_before(order)
+            if why is not None:
                 self._operations.end_order(order.id, "failed", message=why, now=self._clock())
                 continue
             if order.kind == "mint":
@@ -328,6 +323,7 @@ class Work:
                 call = self._chain.withdraw(
                     order_id=order.id, recipient=order.recipient, amount=order.amount
                 )
+                call = replace(call, terms=PaymentTerms(order.recipient, order.amount))
             with self._waiting_if_unanswered(order.id):
                 refusal = self._chain.refusal(call)
                 short = order.kind == "withdraw" and order.amount > lane.usdc
@@ -336,6 +332,17 @@ class Work:
                     self._operations.end_order(order.id, "failed", message=why, now=self._clock())
                     continue
                 lane.add(call)
+
+    def _done_before(self, order: Order) -> str | None:
+        """Say why the order may have been carried out already, in a database since put back."""
+        if order.id in self._checkpoint.signed:
+            return "it was signed before: order it again if it was not carried out"
+        if order.kind == "withdraw" and self._operations.may_be_done(order):
+            return (
+                "this amount left for this recipient after it was ordered, in a transaction"
+                " that this database does not know: order it again if another one is meant"
+            )
+        return None
 
 
 def _can_dispute(purchase: OpenPurchase, chain_time: int) -> bool:

@@ -7,10 +7,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, delete, func, insert, select, update
+from sqlalchemy import Connection, delete, insert, select, update
 
 from coordinator.domain.decision import Decision, Facts
-from coordinator.domain.errors import UnknownId
+from coordinator.domain.errors import LedgerTampered, UnknownId
 from coordinator.domain.notices import crossings
 from coordinator.domain.observed import Emit, nobody_looks
 from coordinator.domain.policy import Policy
@@ -21,6 +21,7 @@ from coordinator.ledger import schema as t
 from coordinator.ledger.audit import AuditLog
 from coordinator.ledger.counters import move_hold
 from coordinator.ledger.database import Database
+from coordinator.ledger.evidence import Evidence, purchase_differences
 from coordinator.ledger.facts import read_facts
 from coordinator.ledger.moves import due, end_unsigned, expire, move
 from coordinator.ledger.notices import write_notices
@@ -63,12 +64,14 @@ class ApprovalBook:
         database: Database,
         audit: AuditLog,
         policies: PolicyBook,
+        evidence: Evidence,
         tx_url: TxUrl,
         emit: Emit = nobody_looks,
     ) -> None:
         self._database = database
         self._audit = audit
         self._policies = policies
+        self._evidence = evidence
         self._tx_url = tx_url
         self._emit = emit
 
@@ -85,7 +88,7 @@ class ApprovalBook:
         """Count one person's yes; the last one needed judges anew and moves the hold to ``now``.
 
         Not done, with the reason and nothing changed, when the person may not decide, it is too
-        late, or it does not fit any more.
+        late, or it does not fit any more. LedgerTampered when the audit log tells of other terms.
         """
         with write_and_tell(self._database, self._emit) as (connection, events):
             events.extend(expire(connection, self._audit, self._tx_url, now))
@@ -95,13 +98,14 @@ class ApprovalBook:
             refusal = may_not_decide(policy, purchase, approver)
             if refusal is not None:
                 return Answer(False, purchase, refusal)
+            self._check_proved(connection, approval)
             facts = read_facts(connection, rules, minimum, treasury, now, own=purchase)
             decision = judge(_request_of(purchase), facts)
             if decision.outcome is Status.DENIED:
                 return Answer(False, purchase, decision.reason)
             self._decide(connection, approval_id, purchase, approver, "approved", None, now)
             required = max(approval.required, policy.approvals.required_for(purchase.amount))
-            approved = self._count_approved(connection, approval_id, policy)
+            approved = self._count_approved(connection, purchase, policy)
             if approved >= required:
                 move_hold(connection, purchase.id, decision.counters, now)
                 marks = policy.alerts.thresholds
@@ -215,14 +219,24 @@ class ApprovalBook:
             reason=reason,
         )
 
-    def _count_approved(self, connection: Connection, approval_id: str, policy: Policy) -> int:
-        d = t.approval_decisions.c
-        query = select(func.count()).where(
-            d.approval_id == approval_id,
-            d.decision == "approved",
-            d.approver.in_(list(policy.approvals.approvers)),
+    def _check_proved(self, connection: Connection, approval: Any) -> None:
+        row = connection.execute(select(t.purchases).where(_p.id == approval.purchase_id)).one()
+        past = self._evidence.purchase(connection, row.id)
+        wrong = next(purchase_differences(row, past), None)
+        said = {name: getattr(approval, name) for name in ("id", "required", "expires_at")}
+        if wrong is None and said != past.approval:
+            wrong = f"its approval is {said}; the audit log says {past.approval}"
+        if wrong is not None:
+            raise LedgerTampered(f"purchase {row.id}: {wrong}")
+
+    def _count_approved(self, connection: Connection, purchase: Purchase, policy: Policy) -> int:
+        """Count the approvers of the policy in force whose yes the audit log proves."""
+        said = self._evidence.purchase(connection, purchase.id).decisions
+        return sum(
+            one["decision"] == "approved" and name != purchase.agent
+            for name, one in said.items()
+            if name in policy.approvals.approvers
         )
-        return int(connection.execute(query).scalar_one())
 
     def _load(self, connection: Connection, purchase_id: str) -> Purchase:
         purchase = load_purchase(connection, self._tx_url, purchase_id)

@@ -8,9 +8,10 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
-from sqlalchemy import Connection, insert, literal_column, select
+from sqlalchemy import Connection, insert, literal_column, or_, select
 
 from coordinator.domain.canonical import canonical_json
+from coordinator.domain.errors import LedgerTampered
 from coordinator.ledger import schema as t
 from coordinator.ledger.audit_export import (
     GENESIS,
@@ -24,7 +25,9 @@ from coordinator.ledger.audit_export import (
 from coordinator.ledger.database import Database
 from coordinator.ledger.journal_proof import JournalProof
 from coordinator.ledger.prepared import Prepared
+from coordinator.ledger.row_mac import RowMac
 
+_BEFORE: Final = t.audit.alias("before")
 _HEAD: Final = Prepared(
     select(t.audit.c.seq, t.audit.c.hash).order_by(t.audit.c.seq.desc()).limit(literal_column("1"))
 )
@@ -62,6 +65,7 @@ class AuditLog:
     def __init__(self, database: Database, key: bytes) -> None:
         self._database = database
         self._key = key
+        self.mac = RowMac(key)
 
     def append(
         self, connection: Connection, at: int, event: str, subject: str, **body: Any
@@ -113,6 +117,56 @@ class AuditLog:
         with self._database.read() as connection:
             for row in connection.execute(query).mappings():
                 yield {**row, "body": json.loads(row["body"])}
+
+    def proven(
+        self,
+        connection: Connection,
+        subject: str | None,
+        *,
+        events: Sequence[str] = (),
+        newest: int | None = None,
+        skip: bool = False,
+    ) -> list[AuditRow]:
+        """Return a subject's rows (all subjects': None), oldest first, each proved by itself.
+
+        ``events`` are those that count, all without any; ``newest`` how many of the last ones.
+        LedgerTampered when one was changed, moved or made up; with ``skip`` it is left out. That
+        none was taken out is not proved here: ``verify`` and the executor's checkpoint do.
+        """
+        c = t.audit.c
+        query = select(t.audit, _BEFORE.c.hash.label("previous")).outerjoin(
+            _BEFORE, _BEFORE.c.seq == c.seq - 1
+        )
+        if subject is not None:
+            query = query.where(c.subject == subject)
+        if events:
+            # Literally: an index of some events alone is used only where the text names them.
+            query = query.where(or_(*(c.event == literal_column(f"'{e}'") for e in events)))
+        query = query.order_by(c.seq.desc() if newest else c.seq).limit(newest)
+        found = []
+        for row in connection.execute(query).all():
+            if self._stands(GENESIS if row.seq == 1 else row.previous, row):
+                found.append(AuditRow(row.seq, row.at, row.event, row.subject, row.body, row.hash))
+            elif not skip:
+                raise LedgerTampered(f"audit row {row.seq} ({row.event} {row.subject})")
+        return found[::-1] if newest else found
+
+    def after(self, head: Head) -> Iterator[AuditRow]:
+        """Yield the rows after ``head``, oldest first, each verified with the one before it.
+
+        LedgerTampered when the log has no such head any more, and at the first row that is wrong.
+        """
+        query = select(t.audit).where(t.audit.c.seq > head.count).order_by(t.audit.c.seq)
+        last = select(t.audit.c.hash).where(t.audit.c.seq == head.count)
+        with self._database.read() as connection:
+            if head.count and connection.execute(last).scalar() != head.hash:
+                raise LedgerTampered(f"audit row {head.count} is gone, or is another one")
+            previous = head
+            for row in connection.execute(query):
+                if row.seq != previous.count + 1 or not self._stands(previous.hash, row):
+                    raise LedgerTampered(f"audit row {row.seq} ({row.event} {row.subject})")
+                previous = Head(row.seq, row.hash)
+                yield AuditRow(row.seq, row.at, row.event, row.subject, row.body, row.hash)
 
     def export(self) -> Iterator[bytes]:
         """The whole log as lines of an export, of one instant; ``read_export`` takes them."""

@@ -19,7 +19,12 @@ from coordinator.ledger import schema as t
 from coordinator.ledger.audit import AuditLog
 from coordinator.ledger.database import Database
 from coordinator.ledger.notices import write_notices
-from coordinator.ledger.pausing import begin_recovery, pause_scope, recovering
+from coordinator.ledger.pausing import (
+    begin_recovery,
+    pause_scope,
+    recovering,
+    report_tampering,
+)
 
 # An unchanged balance is written again only this often.
 _REFRESH_SECONDS = 15
@@ -184,6 +189,11 @@ class OperationsBook:
         """Stop all new spending because the books are behind the chain, whoever had stopped it."""
         with self._database.write() as connection:
             begin_recovery(connection, self._audit, reason, now=now)
+
+    def report_tampering(self, subject: str, what: str, *, now: int) -> None:
+        """Stop all new spending and tell that somebody else writes to the database."""
+        with self._database.write() as connection:
+            report_tampering(connection, self._audit, subject, what, now=now)
 
     def pause(self, pause: Pause) -> bool:
         """Stop new spending in the scope; False when it is stopped already."""

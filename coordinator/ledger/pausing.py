@@ -51,6 +51,18 @@ def pause_everything(
     return pause_scope(connection, audit, "organisation", "", reason, by=by, now=now)
 
 
+def report_tampering(
+    connection: Connection, audit: AuditLog, subject: str, what: str, *, now: int
+) -> None:
+    """Stop all new spending and tell that somebody else writes to the database.
+
+    Told once for each pause, however often it is found.
+    """
+    why = f"the database was changed outside this program: {what}; check it, then unpause"
+    if pause_everything(connection, audit, why, by="executor", now=now):
+        audit.append(connection, now, "tampering_found", subject, why=what)
+
+
 def begin_recovery(connection: Connection, audit: AuditLog, reason: str, *, now: int) -> None:
     """Stop all new spending because the books are behind the chain, whoever had stopped it."""
     if recovering(connection):

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from hashlib import sha256
 from typing import Any, Final
 
 from sqlalchemy import Connection, func, insert, literal_column, select
 
-from coordinator.domain.errors import ConfigurationError
+from coordinator.domain.canonical import canonical_json
+from coordinator.domain.errors import ConfigurationError, LedgerTampered
 from coordinator.domain.notices import limits_changed
 from coordinator.domain.policy import Policy
 from coordinator.domain.rules import Rules
@@ -29,6 +31,9 @@ _VERSION: Final = Prepared(
         select(_o.id).order_by(_o.seq.desc()).limit(literal_column("1")).scalar_subquery(),
     )
 )
+
+
+_ACTIVATED: Final = "policy_activated"
 
 
 class PolicyBook:
@@ -82,7 +87,7 @@ class PolicyBook:
         cached = self._cached
         if changed or cached is None or cached[:3] != (version, policy_hash, newest_overlay):
             same = cached is not None and cached[:2] == (version, policy_hash)
-            policy = cached[3].policy if cached and same else _policy(connection, version)
+            policy = cached[3].policy if cached and same else self._proved(connection, version)
             rules = Rules(policy, read_overlays(connection))
             cached = (version, policy_hash, newest_overlay, rules)
             if not changed:
@@ -138,7 +143,7 @@ class PolicyBook:
             self._audit.append(
                 connection,
                 now,
-                "policy_activated",
+                _ACTIVATED,
                 policy.hash,
                 author=author,
                 reason=reason,
@@ -146,7 +151,16 @@ class PolicyBook:
             )
         return True
 
+    def _proved(self, connection: Connection, version: int) -> Policy:
+        """Return a version's policy; LedgerTampered unless the audit log tells that it is newest.
 
-def _policy(connection: Connection, version: int) -> Policy:
-    query = select(t.policies.c.document).where(t.policies.c.version == version)
-    return Policy.from_dict(json.loads(connection.execute(query).scalar_one()))
+        The document is what its hash says, and the hash is what was last put in force.
+        """
+        row = connection.execute(select(t.policies).where(_p.version == version)).one()
+        document = json.loads(row.document)
+        told = self._audit.proven(connection, None, events=(_ACTIVATED,), newest=1)
+        if sha256(canonical_json(document)).hexdigest() != row.hash:
+            raise LedgerTampered(f"the document of policy {row.hash[:12]}…")
+        if not told or told[-1].subject != row.hash:
+            raise LedgerTampered(f"policy {row.hash[:12]}… is not the one last put in force")
+        return Policy.from_dict(document)

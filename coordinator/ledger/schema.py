@@ -324,6 +324,8 @@ steps = Table(
     Column("reference", String(40)),
     Column("created_at", BigInteger, nullable=False),
     Column("revert_reason", Text),
+    # Proves that the executor made this call. Null: made by an earlier version, signed no more.
+    Column("mac", String(80)),
     UniqueConstraint("chain_id", "signer", "nonce"),
     _one_of("kind", StepKind),
     _one_of("status", StepStatus),
@@ -531,6 +533,12 @@ audit = Table(
     Column("body", Text, nullable=False),
     Column("hash", String(64), nullable=False),
     Index("audit_subject", "subject"),
+    Index(
+        "audit_policies",
+        "seq",
+        sqlite_where=text("event = 'policy_activated'"),
+        postgresql_where=text("event = 'policy_activated'"),
+    ),
 )
 
 # What SQL itself has to keep, by dialect: the migration and a database made from this file alike.

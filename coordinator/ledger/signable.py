@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Final
+from collections.abc import Iterable, Iterator
+from typing import Any, Final
 
 from sqlalchemy import Connection, select
 
+from coordinator.domain.errors import LedgerTampered
 from coordinator.domain.policy import Policy
 from coordinator.domain.purchase import Status
-from coordinator.domain.steps import Call, StepKind
+from coordinator.domain.steps import Call, PaymentTerms, StepKind
+from coordinator.domain.usdc import Usdc
 from coordinator.ledger import schema as t
+from coordinator.ledger.audit_fold import PastPurchase
+from coordinator.ledger.evidence import Evidence, purchase_differences
 
 _p = t.purchases.c
 _SPENDING: Final = frozenset({StepKind.CREATE, StepKind.LINK})
@@ -26,15 +30,25 @@ class Signable:
     """
 
     def __init__(
-        self, connection: Connection, policy: Policy, *, chain_time: int, now: int
+        self,
+        connection: Connection,
+        policy: Policy,
+        evidence: Evidence,
+        *,
+        chain_time: int,
+        now: int,
     ) -> None:
         self._connection = connection
         self._policy = policy
+        self._evidence = evidence
+        # By subject, what differs from the audit log: nothing is signed on its word.
+        self.tampered: dict[str, str] = {}
         self._chain_time = chain_time
         self._now = now
         self._paused = {
             (row.scope_kind, row.scope_id) for row in connection.execute(select(t.pauses))
         }
+        self._stopped: dict[tuple[str, str], bool] = {}
         self._left_out: set[str | None] = set()
 
     def of(self, calls: Iterable[Call]) -> list[Call]:
@@ -65,24 +79,18 @@ class Signable:
         return allowed
 
     def _is_due(self, call: Call, purchase_id: str) -> bool:
-        purchase = self._connection.execute(
-            select(
-                _p.agent,
-                _p.provider_name,
-                _p.status,
-                _p.cancel_wanted,
-                _p.approved_at,
-                _p.created_at,
-            ).where(_p.id == purchase_id)
-        ).one()
+        purchase = self._connection.execute(select(t.purchases).where(_p.id == purchase_id)).one()
         if call.kind in _SPENDING:
-            stopped = self._policy.stops(purchase.agent, purchase.provider_name) & self._paused
+            if not self._is_proved(call, purchase):
+                return False
+            scopes = self._policy.stops(purchase.agent, purchase.provider_name)
+            stopped = any(self._is_paused(scope) for scope in scopes)
             waiting = purchase.status in _WAITING and not purchase.cancel_wanted
             approved_at = purchase.approved_at or purchase.created_at
             late = self._now > approved_at + self._policy.escrow.create_within
             return waiting and not stopped and not (late and call.kind is StepKind.CREATE)
         if call.kind is StepKind.SETTLE:
-            doubted = ("provider", purchase.provider_name) in self._paused
+            doubted = self._is_paused(("provider", purchase.provider_name))
             return not (doubted and self._is_early(call)) and self._is_uncontested(call)
         return True
 
@@ -98,3 +106,45 @@ class Signable:
             h.purchase_id == call.purchase_id, h.kind == "bond", h.status == "held"
         )
         return call.contested or self._connection.execute(bond).first() is None
+
+    def _is_paused(self, scope: tuple[str, str]) -> bool:
+        """Whether the table or the audit log says so: who writes to one can't unpause."""
+        if scope not in self._stopped:
+            subject = ":".join(filter(None, scope))
+            try:
+                told = self._evidence.is_paused(self._connection, scope)
+            except LedgerTampered as fault:
+                told, self.tampered[subject] = True, fault.what
+            if told and scope not in self._paused:
+                what = f"the pause of {subject} is gone and nobody unpaused it"
+                self.tampered.setdefault(subject, what)
+            self._stopped[scope] = told or scope in self._paused
+        return self._stopped[scope]
+
+    def _is_proved(self, call: Call, row: Any) -> bool:
+        """Whether the audit log tells the purchase as its row and the call do."""
+        try:
+            past = self._evidence.purchase(self._connection, row.id)
+        except LedgerTampered as fault:
+            self.tampered[row.id] = fault.what
+            return False
+        wrong = next(_differences(call, row, past), None)
+        if wrong is not None:
+            self.tampered[row.id] = f"purchase {row.id}: {wrong}"
+        return wrong is None
+
+
+def _differences(call: Call, row: Any, past: PastPurchase) -> Iterator[str]:
+    yield from purchase_differences(row, past)
+    made_from = PaymentTerms(
+        past.provider,
+        Usdc.from_base_units(past.amount),
+        past.words.get("service"),
+        past.escrow_key,
+    )
+    if call.terms is not None and call.terms != made_from:
+        yield f"its {call.kind} was made from {call.terms}; the audit log says {made_from}"
+    if past.approval is not None:
+        agreed = [who for who, said in past.decisions.items() if said["decision"] == "approved"]
+        if len(set(agreed) - {past.agent}) < past.approval["required"]:
+            yield f"the audit log has {len(agreed)} of {past.approval['required']} approvals"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import Connection, func, insert, select, update
@@ -13,9 +13,10 @@ from coordinator.domain.usdc import Usdc
 from coordinator.ledger import schema as t
 from coordinator.ledger.audit import AuditLog
 from coordinator.ledger.database import Database
+from coordinator.ledger.evidence import Evidence
 from coordinator.ledger.leases import Lease, fence
 from coordinator.ledger.notices import write_notices
-from coordinator.ledger.pausing import pause_everything
+from coordinator.ledger.pausing import pause_everything, report_tampering
 from coordinator.ledger.policies import PolicyBook
 from coordinator.ledger.signable import Signable
 
@@ -32,6 +33,7 @@ class StepBook:
         database: Database,
         audit: AuditLog,
         policies: PolicyBook,
+        evidence: Evidence,
         *,
         chain_id: int,
         signer: str,
@@ -39,6 +41,7 @@ class StepBook:
         self._database = database
         self._audit = audit
         self._policies = policies
+        self._evidence = evidence
         self._chain_id = chain_id
         self._signer = signer
         self.own = (_s.chain_id == chain_id, _s.signer == signer)
@@ -60,7 +63,9 @@ class StepBook:
         """
         with self._database.write() as connection:
             fence(connection, lease)
-            calls = self._signable(connection, chain_time, now).of(calls)
+            signable = self._signable(connection, chain_time, now)
+            calls = signable.of(calls)
+            self._tell_tampering(connection, signable.tampered, now)
             highest = self.highest_nonce(connection)
             nonce = nonce_floor if highest is None else max(nonce_floor, highest + 1)
             return [
@@ -88,15 +93,19 @@ class StepBook:
         """Keep the signed bytes; those returned may be sent, in nonce order.
 
         The first bytes of a step that may not be signed any more are dropped, and it becomes
-        ``fill`` under its nonce. LeaseLost when another executor has taken over.
+        ``fill`` under its nonce; so are bytes of a call that this program never allocated.
+        LeaseLost when another executor has taken over.
         """
         kept = []
         with self._database.write() as connection:
             fence(connection, lease)
             signable = self._signable(connection, chain_time, now)
             for step, attempt in signed:
-                if not step.attempts and not signable.allows(step.call):
-                    self._make_fill(connection, step, fill)
+                proved = self._is_ours(connection, step, signable.tampered)
+                if not step.attempts and not (proved and signable.allows(step.call)):
+                    self.make_fill(connection, step.id, step.nonce, fill)
+                    continue
+                if not proved:
                     continue
                 connection.execute(
                     insert(t.attempts).values(
@@ -120,6 +129,7 @@ class StepBook:
                     tx_hash=attempt.hash,
                 )
                 kept.append(attempt)
+            self._tell_tampering(connection, signable.tampered, now)
         return kept
 
     def in_flight(self) -> list[Step]:
@@ -232,6 +242,7 @@ class StepBook:
                 usdc=call.usdc.base_units if call.usdc is not None else None,
                 reference=call.reference,
                 created_at=now,
+                mac=self._audit.mac.make("steps", self._authentic(call, nonce)),
             )
         )
         assert made.inserted_primary_key is not None
@@ -248,7 +259,7 @@ class StepBook:
 
     def _signable(self, connection: Connection, chain_time: int, now: int) -> Signable:
         policy = self._policies.in_force(connection)
-        return Signable(connection, policy, chain_time=chain_time, now=now)
+        return Signable(connection, policy, self._evidence, chain_time=chain_time, now=now)
 
     def _end_order(
         self, connection: Connection, step: Step, done: bool, why: str | None, now: int
@@ -272,10 +283,11 @@ class StepBook:
             attempts.setdefault(attempt.step_id, []).append(attempt)
         return [_step(row, attempts.get(row.id, [])) for row in rows]
 
-    def _make_fill(self, connection: Connection, step: Step, fill: Call) -> None:
+    def make_fill(self, connection: Connection, step_id: int, nonce: int, fill: Call) -> None:
+        """Let the step do nothing but use its nonce, in the caller's transaction."""
         connection.execute(
             update(t.steps)
-            .where(_s.id == step.id)
+            .where(_s.id == step_id)
             .values(
                 kind=fill.kind.value,
                 recipient=fill.to,
@@ -284,8 +296,42 @@ class StepBook:
                 usdc=None,
                 escrow_id=None,
                 purchase_id=None,
+                reference=None,
+                mac=self._audit.mac.make("steps", self._authentic(fill, nonce)),
             )
         )
+
+    def _is_ours(self, connection: Connection, step: Step, tampered: dict[str, str]) -> bool:
+        """Whether the call, as it was signed, is the one that was allocated for its nonce.
+
+        One that an earlier version allocated can't be told from a forged one: it is only filled.
+        """
+        code = connection.execute(select(_s.mac).where(_s.id == step.id)).scalar()
+        ours = self._audit.mac.proves(code, "steps", self._authentic(step.call, step.nonce))
+        if not ours and code is not None:
+            tampered[f"nonce {step.nonce}"] = (
+                f"the call at nonce {step.nonce} ({step.kind}) is not the one that was allocated"
+            )
+        return ours
+
+    def _authentic(self, call: Call, nonce: int) -> list[Any]:
+        return [
+            self._chain_id,
+            self._signer,
+            nonce,
+            call.kind.value,
+            call.to,
+            call.data,
+            call.gas_limit,
+            call.purchase_id,
+            call.escrow_id,
+            call.usdc.base_units if call.usdc is not None else None,
+            call.reference,
+        ]
+
+    def _tell_tampering(self, connection: Connection, found: Mapping[str, str], now: int) -> None:
+        for subject, what in found.items():
+            report_tampering(connection, self._audit, subject, what, now=now)
 
 
 def _step(row: Any, attempts: Sequence[Any]) -> Step:

@@ -103,3 +103,13 @@ def _go_on_counting(connection: Connection, metadata: MetaData) -> None:
             last = connection.execute(select(func.max(column))).scalar()
             if sequence is not None and last is not None:
                 connection.execute(select(func.setval(sequence, last)))
+
+
+def in_columns_of(
+    earlier: dict[str, list[tuple[Any, ...]]], later: dict[str, list[tuple[Any, ...]]]
+) -> dict[str, list[tuple[Any, ...]]]:
+    """The later rows without the columns that an upgrade has added behind the others."""
+    widths = {name: len(rows[0]) for name, rows in earlier.items() if rows}
+    return {
+        name: sorted((row[: widths.get(name)] for row in later[name]), key=repr) for name in earlier
+    }

@@ -293,6 +293,7 @@ def test_a_restored_database_follows_the_chain_holds_again_and_pauses(
     world.go()
     assert world.status(purchase) == "funded"
     world.database = backup
+    world.change_host()
     world.restart(world.database)
     if stored == "cancelled":
         assert world.coordinator.cancel(purchase.id, by=AGENT).done

@@ -167,6 +167,7 @@ def test_without_a_rebuild_the_events_are_read_before_anything_is_created(world:
     chain = world.chain
     bought = world.fund("25.00", idempotency_key="papers")
     world.database = world.store.url("fresh")
+    world.change_host()
     world.restart(world.database)
     again = world.buy("25.00", idempotency_key="papers")
     assert again.status == "approved"
@@ -181,6 +182,7 @@ def ask_with_other_terms(world: World, database: str, terms: dict[str, str]) -> 
     """Fund under a key, lose the database, ask the same key otherwise; (first escrow, purchase)."""
     bought = world.fund("25.00", idempotency_key="papers")
     world.database = database
+    world.change_host()
     world.restart(database)
     asked = world.buy(**({"amount": "25.00", "idempotency_key": "papers"} | terms))
     world.go()
@@ -245,6 +247,7 @@ def test_a_second_funding_is_refused_by_the_kernel_and_the_first_is_adopted(
     assert link.block is not None
     chain.rpc.call("anvil_rollback", chain.height - link.block)
     world.database = world.store.url("fresh")
+    world.change_host()
     world.restart(world.database)
     again = world.buy("25.00", idempotency_key="papers")
     world.round()

@@ -382,15 +382,16 @@ def test_a_copy_from_before_the_first_step_sends_no_order_again(
     nonce, balance = chain.nonce(world.treasury), chain.balance(world.treasury)
 
     put_back(world, copy)
-    world.go()
+    world.round()
 
     why = "not in this database" if looked else "does not know"
     assert why in paused_because(world)
+    world.unpause()
+    world.go()
     assert (world.status(approved), order_status(world, order)) == ("funded", "failed")
     assert world.buy("21.00", idempotency_key="unknown").escrow_id == escrow_id
     world.go()
     assert (chain.nonce(world.treasury), chain.balance(world.treasury)) == (nonce, balance)
-    world.unpause()
     explain_outflows(world)
     again = withdraw(world, "11")
     world.go()

@@ -91,6 +91,7 @@ class World:
         self.policy = self.make_policy(settle=settle, provider=provider)
         self._settings = settings
         self._passed = 0
+        self._host = 1
         self._due_at: dict[KillPoint, Callable[[], object]] = {}
         self._opened: list[Coordinator] = []
         self._secrets = {
@@ -118,6 +119,7 @@ class World:
             "rpc_url": self.chain.url,
             "database_url": self.store.migrated(database or self.database),
             "deployments_folder": str(self.chain.folder),
+            "state_folder": str(self.folder / f"state-{self._host}"),
         }
         chosen |= self._settings | settings
         env = {f"COORDINATOR_{name.upper()}": value for name, value in chosen.items()}
@@ -149,6 +151,10 @@ class World:
         self.database = database or self.database
         self.coordinator = self.open()
         return self.coordinator
+
+    def change_host(self) -> None:
+        """Start next time where no worker of this treasury has run."""
+        self._host += 1
 
     def close(self) -> None:
         for coordinator in self._opened:

@@ -12,7 +12,7 @@ from pathlib import Path
 from coordinator.chain.networks import NETWORKS, Network
 from coordinator.chain.signers import Signer, load_signer
 from coordinator.config import Secrets, Settings, id_secret, load_settings, read_policy
-from coordinator.domain.errors import ConfigurationError, LedgerUnavailable
+from coordinator.domain.errors import ConfigurationError, LedgerTampered, LedgerUnavailable
 from coordinator.domain.escrow_key import audit_key
 from coordinator.interfaces.doctor.check import Check, guarded, skipped
 from coordinator.ledger.audit import AuditLog
@@ -148,7 +148,11 @@ class LocalPatient:
         if not policy.approvals.approvers:
             found = f"{found}, no approvers: what asks a human expires"
             return Check("policy", "warn", found, f"edit {path}")
-        if self._in_force() not in (None, policy.hash):
+        try:
+            in_force = self._in_force()
+        except LedgerTampered as fault:
+            return Check("policy", "fail", str(fault), "coordinator audit verify")
+        if in_force not in (None, policy.hash):
             by_hand = self.database is not None and self.database.many_hosts
             what_next = "the next command puts it in force"
             found += "; it was changed: " + ("apply it by hand" if by_hand else what_next)
@@ -224,8 +228,12 @@ class LocalPatient:
 
     def _alerts(self) -> Check:
         assert self.database is not None
+        if self.audit_key is None:
+            return skipped("alerts", "the id secret is missing")
         try:
-            policy = PolicyBook(self.database, AuditLog(self.database, b"")).current()
+            policy = PolicyBook(self.database, AuditLog(self.database, self.audit_key)).current()
+        except LedgerTampered as fault:
+            return Check("alerts", "fail", str(fault), "coordinator audit verify")
         except ConfigurationError:
             return Check("alerts", "ok", "nothing yet")
         count = len(policy.alerts.notify)

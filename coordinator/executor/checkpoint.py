@@ -1,0 +1,139 @@
+"""The audit log as this worker has seen it, kept in a file outside the database."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+from coordinator.domain.errors import LedgerTampered, LedgerUnavailable
+from coordinator.ledger.audit import AuditLog
+from coordinator.ledger.audit_export import GENESIS, AuditRow, Head
+from coordinator.ledger.checkpoints import CheckpointBook
+
+log = logging.getLogger(__name__)
+
+_SIGNED: Final = frozenset({"withdraw_signed", "mint_signed"})
+_START: Final = Head(0, GENESIS)
+
+
+@dataclass(slots=True)
+class Known:
+    """What the log has told up to ``head``: the orders that were signed, the policy in force."""
+
+    head: Head = _START
+    signed: set[str] = field(default_factory=set)
+    policy: str | None = None
+
+    def take(self, row: AuditRow) -> None:
+        self.head = Head(row.seq, row.hash)
+        if row.event in _SIGNED:
+            self.signed.add(row.subject)
+        elif row.event == "policy_activated":
+            self.policy = row.subject
+
+
+class Checkpoint:
+    """Verifies each row of the audit log once, and refuses a log that has lost what it had.
+
+    A database that was put back with its log is authentic row by row. Only what is kept elsewhere
+    tells that it is older: the head of the log, and which orders were signed, which no chain would
+    refuse to carry out twice. ``path`` None keeps it for this process alone.
+    """
+
+    def __init__(self, path: Path | None, audit: AuditLog, book: CheckpointBook) -> None:
+        self._path = path
+        self._audit = audit
+        self._book = book
+        self._known: Known | None = None
+        self._written: Head | None = None
+
+    def take_over(self) -> None:
+        """Read the file anew: another process of this host may have acted meanwhile."""
+        if self._path is not None:
+            self._known = None
+
+    def advance(self, *, now: int) -> bool:
+        """Verify what was appended since; False while the log is refused, and spending pauses.
+
+        It is accepted again once an approver has unpaused after it was refused. LedgerUnavailable
+        when the file can't be read or written: then nothing may be signed either.
+        """
+        if self._known is None:
+            self._known = self._read()
+        known = self._known
+        try:
+            self._take(self._audit.after(known.head))
+        except LedgerTampered as fault:
+            head = self._book.accepted(known.head)
+            if head is None:
+                self._book.refuse(known.head, fault.what, now=now)
+                return False
+            log.warning("audit_log_accepted expected=%s from=%s", known.head, head)
+            self._known = Known(head, known.signed | self._book.signed_orders(*_SIGNED))
+            self._take(self._audit.after(head))
+        self._write()
+        return True
+
+    @property
+    def signed(self) -> frozenset[str]:
+        """Ids of the orders that were ever signed: none of them is signed a second time."""
+        return frozenset(self._known.signed) if self._known is not None else frozenset()
+
+    @property
+    def policy(self) -> str | None:
+        """Hash of the policy that the log put in force last."""
+        return self._known.policy if self._known is not None else None
+
+    def _take(self, rows: Iterable[AuditRow]) -> None:
+        assert self._known is not None
+        known = Known(self._known.head, set(self._known.signed), self._known.policy)
+        for row in rows:
+            known.take(row)
+        self._known = known
+
+    def _read(self) -> Known:
+        if self._path is None or not self._path.exists():
+            return Known()
+        try:
+            found: dict[str, Any] = json.loads(self._path.read_text())
+            known = Known(Head.parse(found["audit_head"]), set(found["signed"]), found["policy"])
+        except (OSError, KeyError, TypeError, ValueError) as fault:
+            raise LedgerUnavailable(
+                f"the worker's audit checkpoint {self._path} can't be read: {fault}"
+            ) from None
+        self._written = known.head
+        return known
+
+    def _write(self) -> None:
+        known = self._known
+        if self._path is None or known is None or known.head == self._written:
+            return
+        text = json.dumps(
+            {
+                "audit_head": str(known.head),
+                "policy": known.policy,
+                "signed": sorted(known.signed),
+            }
+        )
+        beside = self._path.with_name(f"{self._path.name}.{os.getpid()}")
+        try:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            with beside.open("w") as file:
+                file.write(text)
+                file.flush()
+                os.fsync(file.fileno())
+            beside.replace(self._path)
+        except OSError as fault:
+            with contextlib.suppress(OSError):
+                beside.unlink()
+            raise LedgerUnavailable(
+                f"the worker's audit checkpoint {self._path} can't be written ({fault.strerror}):"
+                " set COORDINATOR_STATE_FOLDER to a folder that it may write"
+            ) from None
+        self._written = known.head
