@@ -10,7 +10,7 @@ from typing import Any, Final
 from coordinator.domain.decision import (
     Facts,
     asks,
-    auto_counter,
+    auto_counters,
     auto_limit,
     broken,
     category_allowed,
@@ -166,7 +166,8 @@ class CostDecision:
 def judge_cost(request: CostRequest, facts: Facts) -> CostDecision:
     """Judge the whole policy at once, as for a purchase, without what only escrows have.
 
-    No allowlist, no minimum, no balance. What would ask a human is refused: a cost can't wait.
+    No allowlist, no minimum, no balance. What would ask a human is refused: a cost can't wait; so
+    it counts in what passes without people.
     """
     policy = facts.rules.policy
     terms = request.terms(policy)
@@ -180,7 +181,7 @@ def judge_cost(request: CostRequest, facts: Facts) -> CostDecision:
     return CostDecision(
         reasons=reasons or tuple(_asks(request, facts)),
         limits=limits,
-        counters=(*counters, *_auto_approved(request, facts)),
+        counters=(*counters, *auto_counters(request.agent, facts)),
         terms=terms,
     )
 
@@ -189,14 +190,7 @@ def cost_counters(request: CostRequest, facts: Facts) -> CostDecision:
     """Where a cost that was spent already counts, and the limits that it touches."""
     terms = request.terms(facts.rules.policy)
     limits, counters = judge_limits(terms, ZERO, facts)
-    return CostDecision((), limits, (*counters, *_auto_approved(request, facts)), terms)
-
-
-def _auto_approved(request: CostRequest, facts: Facts) -> Iterable[CounterKey]:
-    """Nobody is asked about a cost, so it counts in what passes without."""
-    auto = auto_limit(request.agent, facts)
-    if auto is not None:
-        yield auto_counter(auto, facts)
+    return CostDecision((), limits, (*counters, *auto_counters(request.agent, facts)), terms)
 
 
 def _x402(request: CostRequest, facts: Facts) -> Iterable[Limit]:

@@ -101,8 +101,8 @@ def decide(request: Request, facts: Facts) -> Decision:
             outcome = Status.AWAITING_APPROVAL
             required = policy.approvals.required_for(request.amount)
             reasons = [Reason(ReasonCode.APPROVAL_REQUIRED, f"{why}; approvals needed: {required}")]
-        elif auto is not None and not facts.by_people:
-            counters = (*counters, auto_counter(auto, facts))
+        elif not facts.by_people:
+            counters = (*counters, *auto_counters(request.agent, facts))
     return Decision(
         outcome=outcome,
         reasons=tuple(reasons),
@@ -134,10 +134,9 @@ def auto_limit(agent_id: str, facts: Facts) -> Limit | None:
     return facts.rules.auto_approve(agent_id, facts.now)
 
 
-def auto_counter(auto: Limit, facts: Facts) -> CounterKey:
-    """Where what passes without people is counted."""
-    start = facts.rules.calendar.frame(auto.window, facts.now).start
-    return CounterKey(auto.scope, auto.window, start)
+def auto_counters(agent_id: str, facts: Facts) -> tuple[CounterKey, ...]:
+    """Return where what passes without people is counted; empty where nothing limits that."""
+    return facts.rules.auto_approved(agent_id, facts.now)
 
 
 def asks(agent_id: str, amount: Usdc, facts: Facts, auto: Limit | None) -> str | None:

@@ -197,13 +197,6 @@ def places(
     return Places(since, until, tuple(counters), tuple(resets), tuple(charged))
 
 
-def counters_charged(
-    windows: Iterable[tuple[Scope, Window]], at: int, calendar: Calendar
-) -> tuple[CounterKey, ...]:
-    """The counters that an amount at the instant ``at`` is put into, one for each window."""
-    return places((), windows, at, calendar).charged
-
-
 Reader = Callable[[Iterable[CounterKey]], Mapping[CounterKey, Usage]]
 """The usage of counters; one that was never charged is missing."""
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
 
 from coordinator.domain.decision import Decision, Facts, decide
-from coordinator.domain.limits import UNUSED, CounterKey, Scope, Usage, counters_charged
+from coordinator.domain.limits import UNUSED, CounterKey, Scope, Usage
 from coordinator.domain.purchase import Request, Status, rfc3339
 from coordinator.domain.reasons import Reason, ReasonCode
 from coordinator.domain.rules import Openings, Rules, Terms, nothing_opened
@@ -33,11 +33,15 @@ _BY_PEOPLE: Final = (Status.REJECTED, Status.EXPIRED)
 
 
 class Charged(NamedTuple):
-    """An amount that counts at a unix second without being judged."""
+    """An amount that counts at a unix second without being judged.
+
+    ``asked`` says that people were asked about it.
+    """
 
     at: int
     terms: Terms
     usage: Usage
+    asked: bool = False
 
 
 class Judged(NamedTuple):
@@ -205,8 +209,8 @@ class _Judge:
     left_out: int = 0
 
     def charge(self, charged: Charged) -> None:
-        windows = self.rules.touched(charged.terms, charged.at, self.openings).windows
-        keys = counters_charged(windows, charged.at, self.rules.calendar)
+        at, asked = charged.at, charged.asked
+        keys = self.rules.charged(charged.terms, at, self.openings, asked=asked)
         self.counters.charge(keys, charged.usage)
 
     def ask(self, asked: Judged) -> None:

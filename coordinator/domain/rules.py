@@ -159,11 +159,16 @@ class Rules:
         return limit_states(limits, counters, resets, usage, amount), charged
 
     def charged(
-        self, terms: Terms, at: int, openings: Openings = nothing_opened
+        self, terms: Terms, at: int, openings: Openings = nothing_opened, *, asked: bool = False
     ) -> tuple[CounterKey, ...]:
-        """The counters that an amount with these terms at the instant ``at`` is put into."""
+        """Return the counters that an amount with these terms at ``at`` is put into.
+
+        ``asked`` says that people were asked about it, so that it does not count in what passes
+        without them.
+        """
         every = (part.places(at, self.calendar).charged for part in self.parts(terms, openings))
-        return tuple(key for keys in every for key in keys)
+        keys = tuple(key for keys in every for key in keys)
+        return keys if asked else (*keys, *self.auto_approved(terms.agent, at))
 
     def parts(self, terms: Terms, openings: Openings) -> Sequence[Touched]:
         """What lasts (agent, category, provider) and the task and session, without grants."""
@@ -190,6 +195,14 @@ class Rules:
             return None
         scope = Scope(ScopeKind.AUTO_APPROVED, agent_id)
         return self._granted(Limit(scope, Window.DAILY, amount), now)
+
+    def auto_approved(self, agent_id: str | None, at: int) -> tuple[CounterKey, ...]:
+        """Return the counter of what passes without people; empty where nothing limits that."""
+        limit = self.auto_approve(agent_id, at) if agent_id is not None else None
+        if limit is None:
+            return ()
+        start = self.calendar.frame(limit.window, at).start
+        return (CounterKey(limit.scope, limit.window, start),)
 
     def task_limits(self, name: str) -> TaskLimits | None:
         """The policy's limits of a task by its name or the default; None where it has none."""

@@ -84,6 +84,16 @@ def list_runs(connection: Connection, kind: str, *, open_only: bool) -> Sequence
     return [_run(row) for row in connection.execute(query)]
 
 
+def opened_windows(connection: Connection) -> set[Window]:
+    """Return every window over which an open task or session has a limit of its own."""
+    query = select(_o.limits).where(_o.status == "open").distinct()
+    found: set[Window] = set()
+    for stored in map(json.loads, connection.execute(query).scalars()):
+        for amounts in (stored["limits"], *stored["categories"].values()):
+            found |= {Window(window) for window in amounts}
+    return found
+
+
 def insert_opening(connection: Connection, opening: Opening, *, by: str, now: int) -> None:
     """Open it; InvalidRequest when it was opened before, whether or not it was closed since."""
     if read_opening(connection, opening.kind, opening.id) is not None:

@@ -15,13 +15,13 @@ from coordinator.domain.policy import Policy
 from coordinator.domain.purchase import Request, Status
 from coordinator.domain.reasons import ReasonCode
 from coordinator.domain.replay import Charged, Judged, Moved, Replay, replay
-from coordinator.domain.rules import Opening, Overlays, Rules, Terms
+from coordinator.domain.rules import Opening, Overlays, Rules
 from coordinator.domain.usdc import Usdc
 from coordinator.ledger import schema as t
 from coordinator.ledger.database import Database
 from coordinator.ledger.openings import read_opening
 from coordinator.ledger.overlays import read_overlays
-from coordinator.ledger.recount import holds_with_terms
+from coordinator.ledger.recount import holds_with_terms, terms_of
 
 _MOVES: Final = {
     f"purchase_{status}": status
@@ -51,7 +51,7 @@ def replay_past(
         rules = Rules(policy, Overlays(overlays.grants, overlays.allocations))
         return replay(
             rules,
-            _in_order(connection, since, until),
+            _in_order(connection, policy, since, until),
             since=since,
             until=until,
             minimum=minimum,
@@ -59,11 +59,13 @@ def replay_past(
         )
 
 
-def _in_order(connection: Connection, since: int, until: int) -> Iterator[Charged | Judged | Moved]:
+def _in_order(
+    connection: Connection, policy: Policy, since: int, until: int
+) -> Iterator[Charged | Judged | Moved]:
     """The log's rows in their order, each after what was charged until then."""
     said = list(_said(connection, since, until))
     asked = {happened.id for happened in said if isinstance(happened, Judged)}
-    charged = _charged(connection, asked, until)
+    charged = _charged(connection, policy, asked, until)
     following = next(charged, None)
     for happened in said:
         while following is not None and following.at <= happened.at:
@@ -103,8 +105,10 @@ def _request(body: dict[str, Any]) -> Request:
     )
 
 
-def _charged(connection: Connection, asked: Set[str], until: int) -> Iterator[Charged]:
-    """What the books hold and have spent of everything but ``asked``, oldest first."""
+def _charged(
+    connection: Connection, policy: Policy, asked: Set[str], until: int
+) -> Iterator[Charged]:
+    """Yield what the books hold and have spent of everything but ``asked``, oldest first."""
     h = t.holds.c
     query = (
         holds_with_terms()
@@ -116,12 +120,9 @@ def _charged(connection: Connection, asked: Set[str], until: int) -> Iterator[Ch
     for row in connection.execute(query):
         if row.kind == "purchase" and row.purchase_id in asked:
             continue
-        terms = Terms()
-        if row.kind != "bond":
-            terms = Terms(row.agent, row.category, row.provider, row.task, row.session)
         held = row.amount if row.status == "held" else 0
         usage = Usage.of(Usdc.from_base_units(held), Usdc.from_base_units(row.posted))
-        yield Charged(row.placed_at, terms, usage)
+        yield Charged(row.placed_at, terms_of(row, policy), usage, bool(row.asked))
 
 
 def _opening(

@@ -154,7 +154,7 @@ def _put_holds(
         purchase_id=past.id,
         kind="purchase",
         amount=Usdc.from_base_units(past.amount),
-        counters=rules.charged(terms, past.placed_at, openings),
+        counters=rules.charged(terms, past.placed_at, openings, asked=past.approval is not None),
         now=past.placed_at,
     )
     if ended:

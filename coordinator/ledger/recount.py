@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cache, partial
 from typing import Any, Final
 
-from sqlalchemy import Connection, Select, bindparam, func, select, update
+from sqlalchemy import Connection, Select, bindparam, exists, func, select, update
 
 from coordinator.domain.limits import CounterKey, Scope, ScopeKind
 from coordinator.domain.policy import Policy
@@ -17,7 +17,7 @@ from coordinator.domain.rules import Openings, Rules, Terms
 from coordinator.domain.windows import Window
 from coordinator.ledger import schema as t
 from coordinator.ledger.counters import CounterSheet
-from coordinator.ledger.openings import read_opening
+from coordinator.ledger.openings import opened_windows, read_opening
 from coordinator.ledger.prepared import Prepared
 
 _h, _p, _k = t.holds.c, t.purchases.c, t.costs.c
@@ -30,7 +30,8 @@ _SET_CHARGES: Final = Prepared(
 def recount(connection: Connection, before: Rules, after: Rules, now: int) -> None:
     """Charge holds to the counters of the present that only ``after`` has; none is taken out.
 
-    A new member brings what it spent into its pool: of the windows of the present, and of ever.
+    A new member brings what it spent into its pool, and an address what it was paid under another
+    name: of the windows of the present, and of ever.
     """
     old, new = set(_counted(before)), set(_counted(after))
     joined = {said[-1] for said in new - old if said[0] == "member"}
@@ -38,11 +39,18 @@ def recount(connection: Connection, before: Rules, after: Rules, now: int) -> No
         charge_missing(
             connection, after, now, holds_with_terms().where(_agent().in_(sorted(joined)))
         )
+    named = [said[1:] for said in new - old if said[0] == "provider"]
+    if named and (paid := _paid_by_another_name(connection, named)):
+        charge_missing(connection, after, now, holds_with_terms().where(_payee().in_(paid)))
     limited = any(said[0] == "limit" for said in new - old)
     # A task without limits of its own any more has the default's.
     renamed = any(said[0] == "named" for said in new ^ old)
     if limited or renamed or before.policy.zone.key != after.policy.zone.key:
-        since = min(after.calendar.counts_from(window, now) for window in _windows(after.policy))
+        windows = _windows(after) | opened_windows(connection)
+        since = min(
+            after.calendar.counts_from(window, now)
+            for window in windows - {Window.PER_PURCHASE, Window.TOTAL}
+        )
         charge_missing(connection, after, now, holds_with_terms().where(_h.placed_at >= since))
 
 
@@ -88,23 +96,34 @@ def _charged(connection: Connection, hold_ids: list[int]) -> Mapping[int, set[Co
 
 
 def _wanted(row: Any, rules: Rules, now: int, openings: Openings) -> Iterator[CounterKey]:
-    terms = Terms()
-    if row.kind != "bond":
-        terms = Terms(row.agent, row.category, row.provider, row.task, row.session)
-    calendar = rules.calendar
-    touched = rules.touched(terms, row.placed_at, openings)
-    limited = {(limit.scope, limit.window) for limit in touched.limits}
-    for scope, window in touched.windows:
+    terms = terms_of(row, rules.policy)
+    parts = rules.parts(terms, openings)
+    limited = {(limit.scope, limit.window) for part in parts for limit in part.limits}
+    for key in rules.charged(terms, row.placed_at, openings, asked=bool(row.asked)):
         # Hours that only reports add up are there already, in the zone of their time.
-        if window is Window.HOURLY and (scope, window) not in limited:
+        if key.window is Window.HOURLY and key[:2] not in limited:
             continue
-        start = calendar.bounds(window, row.placed_at)[0]
-        if start >= calendar.counts_from(window, now):
-            yield CounterKey(scope, window, start)
+        if key.start >= rules.calendar.counts_from(key.window, now):
+            yield key
+
+
+def terms_of(row: Any, policy: Policy) -> Terms:
+    """Return what of a row of ``holds_with_terms`` decides whose limits it touches.
+
+    A provider goes by the name that the policy gives its address, or else by its name of then.
+    """
+    if row.kind == "bond":
+        return Terms()
+    provider = policy.provider(row.payee)[0] if row.payee is not None else None
+    return Terms(row.agent, row.category, provider or row.provider, row.task, row.session)
 
 
 def holds_with_terms() -> Select[Any]:
-    """Holds with their terms: a purchase's or a cost's."""
+    """Select holds with their terms, a purchase's or a cost's, in the order of their ids.
+
+    ``asked`` says whether people were asked about it; ``payee`` is a purchase's address, or what a
+    cost calls its provider.
+    """
     return (
         select(
             _h.id.label("hold_id"),
@@ -119,10 +138,13 @@ def holds_with_terms() -> Select[Any]:
             func.coalesce(_p.provider_name, _k.provider).label("provider"),
             func.coalesce(_p.task, _k.task).label("task"),
             func.coalesce(_p.session, _k.session).label("session"),
+            func.coalesce(_p.provider, _k.provider).label("payee"),
+            t.approvals.c.id.is_not(None).label("asked"),
         )
         .select_from(t.holds)
         .outerjoin(t.purchases, _p.id == _h.purchase_id)
         .outerjoin(t.costs, _k.id == _h.cost_id)
+        .outerjoin(t.approvals, t.approvals.c.purchase_id == _h.purchase_id)
         .order_by(_h.id)
     )
 
@@ -131,12 +153,39 @@ def _agent() -> Any:
     return func.coalesce(_p.agent, _k.agent)
 
 
+def _payee() -> Any:
+    return func.lower(func.coalesce(_p.provider, _k.provider))
+
+
+def _paid_by_another_name(
+    connection: Connection, named: Iterable[tuple[str, ...]]
+) -> Sequence[str]:
+    """Return those payees, in lower case, that were paid under another name than theirs in pairs
+    of name and address.
+    """
+    found: set[str] = set()
+    for name, address in named:
+        bought = exists().where(func.lower(_p.provider) == address, _p.provider_name != name)
+        spent = exists().where(func.lower(_k.provider) == address)
+        if connection.execute(select(bought | spent)).scalar():
+            found.add(address)
+    return sorted(found)
+
+
 def _counted(rules: Rules) -> Iterable[tuple[str, ...]]:
-    """What decides which counters exist: limited windows, and members of shared money."""
+    """Yield what decides which counters exist.
+
+    Limited windows, members of shared money, and the names of addresses.
+    """
     policy = rules.policy
     for where, limits in _limited(policy):
         for window in limits.amounts:
             yield "limit", *where, window
+    for agent_id in policy.agents:
+        for key in rules.auto_approved(agent_id, 0):
+            yield "limit", key.scope.kind, agent_id, key.window
+    for name, provider in policy.providers.items():
+        yield "provider", name, provider.address.lower()
     for table in (policy.tasks, policy.sessions):
         for name in table.named if table is not None else ():
             yield "named", type(table).__name__, name
@@ -177,7 +226,8 @@ def _limited(policy: Policy) -> Iterator[tuple[tuple[str, ...], Limits]]:
                 yield ("sessions", name), session
 
 
-def _windows(policy: Policy) -> set[Window]:
-    """Every window that counts somewhere and ends."""
-    limited = {window for _, limits in _limited(policy) for window in limits.amounts}
-    return {Window.HOURLY, *limited} - {Window.PER_PURCHASE, Window.TOTAL}
+def _windows(rules: Rules) -> set[Window]:
+    """Return every window over which the policy or a share of a pool limits something."""
+    limited = {Window(said[-1]) for said in _counted(rules) if said[0] == "limit"}
+    shared = {window for amounts in rules.overlays.allocations.values() for window in amounts}
+    return {Window.HOURLY} | limited | shared
