@@ -108,8 +108,10 @@ class Budgets:
     ) -> Run:
         """Open a task or session; ``limits`` as in the policy file ({"total_limit": "5"}).
 
-        ``categories`` in it, of a task, limit each by itself. InvalidRequest when it was opened
-        before, for keys that are no limits, and when an agent asks for more than the default.
+        ``categories`` in it, of a task, limit each by itself. What an agent opens never gives more
+        than the default in force, even one that is lowered later; what an operator gives stays.
+        InvalidRequest when it was opened before, for keys that are no limits, and when an agent
+        asks for more than the default.
         """
         amounts, categories = _limits(limits or {})
         if categories and kind != TASK:
@@ -120,8 +122,9 @@ class Budgets:
             agent=identifier("agent", agent) if agent is not None else None,
             limits=amounts,
             categories=categories,
+            by_agent=not operator,
         )
-        return self.runs.open(opening, by=identifier("by", by), operator=operator, now=self.clock())
+        return self.runs.open(opening, by=identifier("by", by), now=self.clock())
 
     def close(self, kind: str, name: str, *, by: str) -> Run:
         """Close it; held costs go back, and purchases with nothing signed are cancelled."""

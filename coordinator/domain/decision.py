@@ -207,10 +207,10 @@ def _run_allowed(
     kind: str, name: str, terms: Terms, facts: Facts, limited: bool
 ) -> Iterable[Reason]:
     opened = facts.openings(kind, name)
+    if not limited and (opened is None or opened.by_agent):
+        text = f"no operator opened {kind} {name}, and the policy has no default for it"
+        yield Reason(ReasonCode.NO_LIMIT_CONFIGURED, text)
     if opened is None:
-        if not limited:
-            text = f"{kind} {name} is not open, and the policy has no default for it"
-            yield Reason(ReasonCode.NO_LIMIT_CONFIGURED, text)
         return
     if opened.closed:
         yield Reason(ReasonCode(f"{kind}_closed"), f"{kind} {name} is closed")

@@ -117,8 +117,9 @@ def _source(rules: Rules, limit: Limit, openings: Openings) -> str:
         case ScopeKind.TASK | ScopeKind.SESSION:
             return _run(rules, kind.value, name, limit.window, openings, key)
         case ScopeKind.TASK_CATEGORY:
-            opened = openings(TASK, first)
-            if opened is not None and limit.window in opened.categories.get(second, {}):
+            task, opened = rules.task_limits(first), openings(TASK, first)
+            stated = task.categories.get(second) if task else None
+            if opened and limit.window in opened.own(stated.amounts if stated else {}, second):
                 return f"task {first} as opened"
             return f"tasks.{_listed(rules, TASK, first)}.categories.{second}.{key}"
         case ScopeKind.CATEGORY:
@@ -136,8 +137,9 @@ def _spender(rules: Rules, agent_id: str, key: str) -> str:
 
 
 def _run(rules: Rules, kind: str, name: str, window: Window, openings: Openings, key: str) -> str:
+    stated = rules.task_limits(name) if kind == TASK else rules.session_limits(name)
     opened = openings(kind, name)
-    if opened is not None and window in opened.limits:
+    if opened and window in opened.own(stated.amounts if stated else {}):
         return f"{kind} {name} as opened"
     return f"{kind}s.{_listed(rules, kind, name)}.{key}"
 

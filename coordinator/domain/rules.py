@@ -79,7 +79,8 @@ class Overlays:
 class Opening:
     """A task or session that was opened by name: its own limits over the policy's default.
 
-    ``agent`` is the only one that may use it; None for everybody.
+    ``agent`` is the only one that may use it; None for everybody. ``by_agent`` says that the agent
+    opened it, so that its limits only lower those of the policy in force.
     """
 
     kind: str
@@ -88,6 +89,16 @@ class Opening:
     limits: Mapping[Window, Usdc] = field(default_factory=dict)
     categories: Mapping[str, Mapping[Window, Usdc]] = field(default_factory=dict)
     closed: bool = False
+    by_agent: bool = False
+
+    def own(
+        self, stated: Mapping[Window, Usdc], category: str | None = None
+    ) -> Mapping[Window, Usdc]:
+        """Return its own limits, or those of a category, that hold in place of ``stated``."""
+        limits = self.limits if category is None else self.categories.get(category, {})
+        if not self.by_agent:
+            return limits
+        return {w: own for w, own in limits.items() if w not in stated or own < stated[w]}
 
 
 Openings = Callable[[str, str], Opening | None]
@@ -187,6 +198,13 @@ class Rules:
         """The limit's amount with what is granted beyond it at ``now``."""
         return self._granted(limit, now).amount
 
+    def least_amount(self, limit: Limit, since: int, until: int) -> Usdc:
+        """Return the lowest amount that the limit has, with its grants, in [since, until)."""
+        grants = self._grants.get((limit.scope, limit.window), ())
+        ends = (end for g in grants if (end := g.ends_at) is not None and since < end < until)
+        starts = (g.starts_at for g in grants if since < g.starts_at < until)
+        return min(self.amount(limit, at) for at in (since, *starts, *ends))
+
     def auto_approve(self, agent_id: str, now: int) -> Limit | None:
         """What the agent may buy below its threshold in a day before a human is asked."""
         agent = self.policy.agent(agent_id)
@@ -272,19 +290,23 @@ class Rules:
     ) -> Iterator[tuple[Scope, Mapping[Window, Usdc]]]:
         if task is not None:
             limits, opened = self.task_limits(task), openings(TASK, task)
-            yield Scope(ScopeKind.TASK, task), _over(limits, opened.limits if opened else {})
+            yield Scope(ScopeKind.TASK, task), _over(limits, opened)
             if category is not None:
                 pair = Scope.pair(ScopeKind.TASK_CATEGORY, task, category)
-                own = limits.categories.get(category) if limits else None
-                yield pair, _over(own, opened.categories.get(category, {}) if opened else {})
+                yield (
+                    pair,
+                    _over(limits.categories.get(category) if limits else None, opened, category),
+                )
         if session is not None:
-            stated, opened = self.session_limits(session), openings(SESSION, session)
-            yield Scope(ScopeKind.SESSION, session), _over(stated, opened.limits if opened else {})
+            opened = openings(SESSION, session)
+            yield Scope(ScopeKind.SESSION, session), _over(self.session_limits(session), opened)
 
 
-def _over(limits: Limits | None, opened: Mapping[Window, Usdc]) -> Mapping[Window, Usdc]:
+def _over(
+    limits: Limits | None, opened: Opening | None, category: str | None = None
+) -> Mapping[Window, Usdc]:
     stated = limits.amounts if limits else {}
-    return {**stated, **opened} if opened else stated
+    return {**stated, **opened.own(stated, category)} if opened else stated
 
 
 def _touched(scoped: Iterable[tuple[Scope, Mapping[Window, Usdc]]]) -> Touched:

@@ -105,7 +105,8 @@ def shared(pool: Pool) -> tuple[Window, Usdc]:
 def move_in_pool(batch: Batch, increase: Increase, *, author: str, now: int, ends_at: int) -> Usdc:
     """Take up to the increase's amount from the pool's other agents until it ends; how much.
 
-    What they hold and have spent stays theirs, and so does what the policy guarantees them.
+    What they hold and have spent stays theirs, and so does what the policy guarantees them. They
+    give nothing that they themselves lose before it ends.
     """
     rules = batch.rules
     pool_name = increase.scope.id.rpartition("/")[0]
@@ -121,7 +122,8 @@ def move_in_pool(batch: Batch, increase: Increase, *, author: str, now: int, end
     usage = batch.sheet.usage(keys.values())
     floor = {agent: _sum(usage.get(key, Usage())) for agent, key in keys.items()}
     allocations = {
-        agent: _allocated(rules, pool_name, agent, increase.window, now) for agent in keys
+        agent: _allocated(rules, pair(pool_name, agent), increase.window, now, ends_at)
+        for agent in keys
     }
     members = [_member(rules, pool, agent, 0) for agent in pool.agents]
     moved = emergency(
@@ -211,10 +213,9 @@ def _member(rules: Rules, pool: Pool, agent_id: str, used: int) -> Member:
     )
 
 
-def _allocated(rules: Rules, pool_name: str, agent: str, window: Window, now: int) -> Usdc:
-    scope = pair(pool_name, agent)
+def _allocated(rules: Rules, scope: Scope, window: Window, since: int, until: int) -> Usdc:
     own = rules.overlays.allocations.get(scope, {}).get(window, ZERO)
-    return max(ZERO, rules.amount(Limit(scope, window, own), now))
+    return max(ZERO, rules.least_amount(Limit(scope, window, own), since, until))
 
 
 def _sum(usage: Usage) -> Usdc:

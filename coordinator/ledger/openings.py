@@ -21,7 +21,7 @@ from coordinator.ledger.prepared import Prepared
 _o, _p = t.openings.c, t.purchases.c
 _ANY: Final = Prepared(select(_o.kind).limit(literal_column("1")))
 _OPENING: Final = Prepared(
-    select(_o.agent, _o.limits, _o.status).where(
+    select(_o.agent, _o.limits, _o.status, _o.by_agent).where(
         _o.kind == bindparam("kind_"), _o.id == bindparam("id_")
     )
 )
@@ -60,8 +60,9 @@ def read_opening(connection: Connection, kind: str, name: str) -> Opening | None
     row = _OPENING.one(connection, {"kind_": kind, "id_": name})
     if row is None:
         return None
-    agent, limits, status = row
-    return _opening(kind, name, agent, limits, closed=status == "closed")
+    agent, limits, status, by_agent = row
+    closed = status == "closed"
+    return _opening(kind, name, agent, limits, closed=closed, by_agent=bool(by_agent))
 
 
 def any_opening(connection: Connection) -> bool:
@@ -107,6 +108,7 @@ def insert_opening(connection: Connection, opening: Opening, *, by: str, now: in
             status="open",
             opened_by=by,
             opened_at=now,
+            by_agent=int(opening.by_agent),
         )
     )
 
@@ -155,11 +157,14 @@ def closed_reason(kind: str, name: str, by: str) -> Reason:
 
 
 def _run(row: Row[Any]) -> Run:
-    opening = _opening(row.kind, row.id, row.agent, row.limits, closed=row.status == "closed")
+    closed, by_agent = row.status == "closed", bool(row.by_agent)
+    opening = _opening(row.kind, row.id, row.agent, row.limits, closed=closed, by_agent=by_agent)
     return Run(opening, row.opened_by, row.opened_at, row.closed_by, row.closed_at)
 
 
-def _opening(kind: str, name: str, agent: str | None, limits: str, *, closed: bool) -> Opening:
+def _opening(
+    kind: str, name: str, agent: str | None, limits: str, *, closed: bool, by_agent: bool
+) -> Opening:
     stored = json.loads(limits)
     return Opening(
         kind=kind,
@@ -168,6 +173,7 @@ def _opening(kind: str, name: str, agent: str | None, limits: str, *, closed: bo
         limits=_amounts(stored["limits"]),
         categories={name: _amounts(said) for name, said in stored["categories"].items()},
         closed=closed,
+        by_agent=by_agent,
     )
 
 

@@ -87,6 +87,7 @@ def put_rules(connection: Connection, past: PastBudgets) -> None:
                 opened_at=body["at"],
                 closed_by=body.get("closed_by"),
                 closed_at=body.get("closed_at"),
+                by_agent=int(body.get("by_agent", body["by"] == body["agent"])),
             )
         )
     for row in past.overlays:

@@ -41,13 +41,13 @@ class RunBook:
         self._desk = desk
         self._tx_url = tx_url
 
-    def open(self, opening: Opening, *, by: str, operator: bool, now: int) -> Run:
+    def open(self, opening: Opening, *, by: str, now: int) -> Run:
         """Open it with its limits over the policy's default; an agent may only lower these.
 
         InvalidRequest when it was opened before, is for an agent that the policy does not have,
         or an agent asks for more than the default or for what others have spent in.
         """
-        return self._desk.run(partial(self._open, opening, by, operator, now))
+        return self._desk.run(partial(self._open, opening, by, now))
 
     def close(self, kind: str, name: str, *, by: str, now: int) -> Run:
         """Close it: held costs are voided and purchases with nothing signed cancelled.
@@ -72,14 +72,14 @@ class RunBook:
         with self._database.read() as connection:
             return list_runs(connection, kind, open_only=open_only)
 
-    def _open(self, opening: Opening, by: str, operator: bool, now: int, batch: Batch) -> Run:
+    def _open(self, opening: Opening, by: str, now: int, batch: Batch) -> Run:
         agent = opening.agent
         if agent is not None and batch.rules.policy.agent(agent) is None:
             raise InvalidRequest(f"{agent} is not an agent of the policy")
-        if not operator:
+        if opening.by_agent:
             _only_lower(batch.rules, opening, now)
         batch.flush()
-        if not operator and used_by_others(batch.connection, opening):
+        if opening.by_agent and used_by_others(batch.connection, opening):
             raise InvalidRequest(f"other agents have spent in {opening.kind} {opening.id[:60]!r}")
         insert_opening(batch.connection, opening, by=by, now=now)
         recount_run(batch.connection, batch.rules, opening.kind, opening.id, now)
@@ -90,6 +90,7 @@ class RunBook:
             opening.id,
             agent=opening.agent,
             by=by,
+            by_agent=opening.by_agent,
             **opening_row(opening),
         )
         return Run(opening, by, now, None, None)

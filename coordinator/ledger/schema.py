@@ -223,6 +223,8 @@ openings = Table(
     Column("opened_at", BigInteger, nullable=False),
     Column("closed_by", String(64)),
     Column("closed_at", BigInteger),
+    # 1: by the agent itself, whose limits only lower those of the policy.
+    Column("by_agent", Integer, nullable=False, server_default="0"),
     _one_of("kind", ("task", "session")),
     _one_of("status", ("open", "closed")),
 )

@@ -189,6 +189,24 @@ def test_an_emergency_moves_what_others_have_left_and_gives_it_back(
     assert allowed(coordinator) == before
 
 
+def test_an_emergency_takes_nothing_that_its_giver_has_only_for_a_shorter_time(
+    opener: Opener, clock: Clock
+) -> None:
+    coordinator = opener(CREW)
+    applied(coordinator)
+    own = allowed(coordinator)["bert"]
+    first = coordinator.agent("bert").request_increase(
+        "50.00", scope="pool_agent:crew/bert", lasts="1h", reason="a rush"
+    )
+    assert coordinator.approve_increase(first.id, approver="alice").granted
+    moved = emergency(coordinator, "500.00", "cora")
+    assert moved.amount == own
+    assert allowed(coordinator)["bert"] == Usdc("50")
+    clock.now += HOUR
+    assert allowed(coordinator)["bert"] == Usdc("0")
+    assert sum(allowed(coordinator).values(), start=Usdc("0")) == Usdc("100")
+
+
 def test_an_emergency_never_takes_from_a_higher_priority(opener: Opener) -> None:
     coordinator = opener(CREW)
     applied(coordinator, "by_priority")

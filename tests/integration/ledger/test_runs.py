@@ -12,17 +12,22 @@ from coordinator.domain.errors import UnknownId
 from coordinator.domain.purchase import Purchase
 from coordinator.interfaces.hold import Hold
 from coordinator.interfaces.session import Session
+from coordinator.ledger.audit_import import Rebirth
+from tests.integration.earlier import make_at
 from tests.integration.ledger.chain_feed import ChainFeed
 from tests.integration.ledger.conftest import Opener
 from tests.integration.ledger.deciding import (
+    DAY,
     USDC,
     Clock,
     ask,
     contents,
     counter,
+    edit,
+    policy,
     rows,
 )
-from tests.integration.stores import on_both
+from tests.integration.stores import Store, on_both
 
 pytestmark = [on_both, pytest.mark.usefixtures("whole")]
 RUNS: dict[str, Any] = {
@@ -38,6 +43,18 @@ def codes(answer: Purchase | Hold) -> list[str]:
     if isinstance(answer, Hold):
         return [reason.code.value for reason in answer.cost.reasons]
     return [answer.reason.code.value] if answer.reason else []
+
+
+def apply(coordinator: Coordinator, changes: dict[str, Any]) -> None:
+    """Put the usual policy with changes in force."""
+    wiring = coordinator.wiring
+    assert wiring.policies.activate(
+        policy(changes),
+        treasury=wiring.signer.address,
+        author="olga",
+        reason="a test",
+        now=wiring.clock(),
+    )
 
 
 def limits_of(run: Session) -> dict[str, str]:
@@ -86,6 +103,96 @@ def test_an_agent_opens_its_own_lower_and_never_above_the_default(
     assert ada.open_session("s-3", {"total_limit": "20"}).id == "s-3"
 
 
+@pytest.mark.parametrize("kind", ["task", "session"])
+def test_a_grant_counts_once_in_what_an_agent_opens_and_ends_when_it_ends(
+    opener: Opener, clock: Clock, kind: str
+) -> None:
+    coordinator = opener({f"{kind}s": {"default": {"total_limit": "10"}}})
+    ada = coordinator.agent("ada")
+    opens = ada.open_task if kind == "task" else ada.open_session
+    for number, before in enumerate((True, False)):
+        name = f"r-{number}"
+        if not before:
+            opens(name, {"total_limit": "10"})
+        asked = ada.request_increase(
+            "90", scope=f"{kind}:{name}", window="total", lasts="1h", reason="a rush"
+        )
+        assert coordinator.approve_increase(asked.id, approver="alice").granted
+        if before:
+            opens(name, {"total_limit": "100"})
+        assert ada.hold("50.00", **{kind: name}).ok
+        assert ada.hold("50.00", **{kind: name}).ok
+        assert codes(ada.hold("0.01", **{kind: name})) == [f"{kind}_limit"]
+    opens("r-2", {"total_limit": "10"})
+    clock.now += 30 * DAY
+    assert limits_of(coordinator.task("r-0") if kind == "task" else coordinator.session("r-0")) == {
+        "total": "10.00"
+    }
+    assert ada.hold("10.00", **{kind: "r-2"}).ok
+
+
+def test_what_an_agent_opened_follows_a_lowered_default_and_what_an_operator_gave_stays(
+    opener: Opener,
+) -> None:
+    def runs(total: str, data: str) -> dict[str, Any]:
+        own = {"total_limit": total, "categories": {"data": {"total_limit": data}}}
+        return {"tasks": {"default": own}, "sessions": {"default": {"total_limit": total}}}
+
+    coordinator = opener(runs("50", "20"))
+    ada = coordinator.agent("ada")
+    stated = {"total_limit": "50", "categories": {"data": {"total_limit": "20"}}}
+    ada.open_task("hers", stated)
+    ada.open_task("lower", {"total_limit": "5", "daily_limit": "4"})
+    ada.open_session("hers", {"total_limit": "50"})
+    coordinator.open_task("given", "ada", stated)
+    coordinator.open_session("given", "ada", {"total_limit": "50"})
+    apply(coordinator, runs("10", "3"))
+
+    assert limits_of(coordinator.task("hers")) == {"total": "10.00"}
+    assert limits_of(coordinator.session("hers")) == {"total": "10.00"}
+    assert limits_of(coordinator.task("lower")) == {"total": "5.00", "daily": "4.00"}
+    assert codes(ada.hold("3.01", task="hers", category="data")) == ["task_limit"]
+    assert codes(ada.hold("10.01", task="hers")) == ["task_limit"]
+    assert codes(ada.hold("10.01", session="hers")) == ["session_limit"]
+    assert ada.hold("20.00", task="given", category="data").ok
+    assert ada.hold("30.00", task="given", session="given").ok
+    sources = {
+        str(one.limit.scope): one.source
+        for one in coordinator.wiring.limits.effective("ada", now=0, task="hers", session="given")
+    }
+    assert sources["task:hers"] == "tasks.default.total_limit"
+    assert sources["task_category:hers/data"] == "tasks.default.categories.data.total_limit"
+    assert sources["session:given"] == "session given as opened"
+
+    apply(coordinator, runs("100", "30"))
+    assert limits_of(coordinator.task("hers")) == {"total": "50.00"}
+
+
+def test_what_an_agent_opened_admits_nothing_when_the_default_is_gone(opener: Opener) -> None:
+    coordinator = opener(RUNS)
+    ada = coordinator.agent("ada")
+    ada.open_task("hers", {"total_limit": "10"})
+    coordinator.open_task("given", "ada", {"total_limit": "10"})
+    apply(coordinator, {"tasks": {"big": {"total_limit": "100"}}})
+    assert codes(ada.hold("1.00", task="hers")) == ["no_limit_configured"]
+    assert codes(ask(ada, "1.00", task="hers")) == ["no_limit_configured"]
+    assert ada.hold("1.00", task="given").ok
+
+
+def test_who_opened_it_is_known_after_the_database_was_lost(
+    opener: Opener, store: Store, clock: Clock
+) -> None:
+    old = opener({"tasks": {"default": {"total_limit": "50"}}})
+    old.agent("ada").open_task("hers", {"total_limit": "50"})
+    old.open_task("given", "ada", {"total_limit": "50"}, by="ada")
+    new = opener({"tasks": {"default": {"total_limit": "10"}}}, database=store.url("fresh"))
+    export = new.wiring.audit.read_export(list(old.wiring.audit.export()))
+    at = Rebirth(start_block=0, final_number=0, nonce=0, now=clock())
+    new.wiring.imports.carry_out(export, at)
+    assert limits_of(new.task("hers")) == {"total": "10.00"}
+    assert limits_of(new.task("given")) == {"total": "50.00"}
+
+
 def test_an_operator_opens_above_the_default(opener: Opener) -> None:
     coordinator = opener(RUNS)
     session = coordinator.open_session("s-1", "ada", {"total_limit": "500"})
@@ -93,6 +200,18 @@ def test_an_operator_opens_above_the_default(opener: Opener) -> None:
     assert coordinator.agent("ada").hold("50.00", session="s-1").ok
     task = coordinator.open_task("t-1", None, {"categories": {"data": {"total_limit": "9"}}})
     assert coordinator.agent("bert").hold("9.00", task=task.id, category="data").ok
+
+
+def test_an_upgrade_knows_who_had_opened_it(opener: Opener, database: str, store: Store) -> None:
+    make_at("0004", store.make(database)).close()
+    columns = "kind, id, agent, limits, status, opened_by, opened_at"
+    limits = '{"limits": {"total": 50000000}, "categories": {}}'
+    for name, agent, by in (("hers", "ada", "ada"), ("given", "ada", "olga"), ("all", None, "o")):
+        row = ("task", name, agent, limits, "open", by, 0)
+        edit(database, f"INSERT INTO openings ({columns}) VALUES (?, ?, ?, ?, ?, ?, ?)", *row)
+    coordinator = opener(RUNS)
+    found = {name: limits_of(coordinator.task(name))["total"] for name in ("hers", "given", "all")}
+    assert found == {"hers": "10.00", "given": "50.00", "all": "50.00"}
 
 
 def test_only_its_agent_spends_in_it(opener: Opener) -> None:

@@ -15,3 +15,11 @@ def upgrade() -> None:
     op.create_index(
         "audit_policies", "audit", ["seq"], sqlite_where=policies, postgresql_where=policies
     )
+    _who_opened()
+
+
+def _who_opened() -> None:
+    """Tell what agents opened for themselves from what operators gave."""
+    by_agent = sa.Column("by_agent", sa.Integer(), nullable=False, server_default="0")
+    op.add_column("openings", by_agent)
+    op.execute("UPDATE openings SET by_agent = 1 WHERE opened_by = agent")
