@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from typing import Final
 
 from coordinator.domain.chain_events import Block, EventBatch
-from coordinator.domain.ports import Chain, EscrowOnChain
+from coordinator.domain.ports import Chain, Clock, EscrowOnChain
 from coordinator.domain.reconciliation import Discrepancy, Reconciliation, differing_entries
 from coordinator.domain.usdc import ZERO, Usdc
 from coordinator.follower import Follower, Progress
@@ -20,17 +20,23 @@ from coordinator.ranges import Span
 
 _COMPARED_AT_ONCE: Final = 200
 _COMPARE_TRIES: Final = 5
+_ROW_DIFFERS: Final = "row_differs"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reconciler:
-    """Compares the books with the chain. It never signs anything."""
+    """Compares the books with the chain and the audit log. It never signs anything.
+
+    Spending pauses when a row is not what the log tells.
+    """
 
     chain: Chain
     books: ChainBook
     journal: JournalBook
     operations: OperationsBook
+    row_faults: Callable[[], Iterable[str]]
     follower: Follower
+    clock: Clock
 
     def reconcile(
         self, *, from_block: int | None = None, progress: Progress | None = None
@@ -52,6 +58,9 @@ class Reconciler:
             differences += differing
         explained = self.operations.explained()
         found = tuple(d for d in differences if d.id not in explained)
+        changed = next((d for d in found if d.kind == _ROW_DIFFERS), None)
+        if changed is not None:
+            self.operations.report_tampering("database", changed.detail, now=self.clock())
         return Reconciliation(min(start, cursor.number), cursor.number, events, found)
 
     def _compare_still(self, cursor: Block) -> tuple[Block, list[Discrepancy]]:
@@ -107,6 +116,8 @@ class Reconciler:
 
     def _compare(self, cursor: Block) -> Iterator[Discrepancy]:
         yield from differences_in_books(self.books, self.journal, self.operations)
+        for fault in self.row_faults():
+            yield Discrepancy(_ROW_DIFFERS, fault, "coordinator audit verify", about=fault)
         yield from self._escrow_differences(cursor)
         if (found := self._balance_difference(cursor)) is not None:
             yield found

@@ -8,7 +8,7 @@ import signal
 import tempfile
 import time
 from collections.abc import Callable, Mapping
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -447,7 +447,9 @@ class Wiring:
             books=self.books,
             journal=self.journal,
             operations=self.operations,
+            row_faults=partial(self.evidence.row_faults, self.database),
             follower=self.follower,
+            clock=self.clock,
         )
 
     @cached_property

@@ -58,7 +58,8 @@ class Call:
     ``usdc`` is what the step takes from the treasury and from the allowance (link, dispute) or
     the allowance that it sets (approve). ``escrow_id`` is the escrow it means, predicted for a
     create. ``contested`` tells of a settle that the held bond of a dispute was known and is too
-    late, and ``terms`` of what takes USDC what it was made from; both are not stored.
+    late, ``window_over`` that the chain says that everybody may settle it, and ``terms`` of what
+    takes USDC what it was made from; these three are not stored.
     """
 
     kind: StepKind
@@ -70,6 +71,7 @@ class Call:
     usdc: Usdc | None = None
     reference: str | None = None
     contested: bool = False
+    window_over: bool = False
     terms: PaymentTerms | None = None
 
 

@@ -151,12 +151,21 @@ class Work:
         elif chosen.action is Action.CANCEL:
             self._cancel(purchase, escrow_id, chosen.reason, lane)
         elif chosen.action is Action.SETTLE:
-            call = self._chain.settle(purchase_id=purchase.id, escrow_id=escrow_id)
-            contested = purchase.id in self._bonds.to_dispute()
-            self._try(purchase, replace(call, contested=contested), lane)
+            self._settle(purchase, escrow_id, seen, lane)
         elif chosen.action is Action.RECLAIM:
             call = self._chain.reclaim(purchase_id=purchase.id, escrow_id=escrow_id)
             self._try(purchase, call, lane)
+
+    def _settle(
+        self, purchase: OpenPurchase, escrow_id: str, seen: Observation, lane: Lane
+    ) -> None:
+        window_ends = self._chain.escrow(escrow_id).window_ends
+        call = replace(
+            self._chain.settle(purchase_id=purchase.id, escrow_id=escrow_id),
+            contested=purchase.id in self._bonds.to_dispute(),
+            window_over=window_ends is not None and seen.head.at > window_ends,
+        )
+        self._try(purchase, call, lane)
 
     def _fail(self, purchase: OpenPurchase, status: Status, reason: Reason) -> None:
         if self._funded_unseen(purchase):

@@ -163,6 +163,7 @@ def attribute_to_organisation(
         settle=policy.escrow.settle,
         policy=policy.hash,
         asked_at=escrow.created_at,
+        status=status.value,
     )
     return purchase_id
 

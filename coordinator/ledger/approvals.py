@@ -21,13 +21,14 @@ from coordinator.ledger import schema as t
 from coordinator.ledger.audit import AuditLog
 from coordinator.ledger.counters import move_hold
 from coordinator.ledger.database import Database
-from coordinator.ledger.evidence import Evidence, purchase_differences
+from coordinator.ledger.evidence import Evidence
 from coordinator.ledger.facts import read_facts
 from coordinator.ledger.moves import due, end_unsigned, expire, move
 from coordinator.ledger.notices import write_notices
 from coordinator.ledger.observing import write_and_tell
 from coordinator.ledger.policies import PolicyBook
 from coordinator.ledger.reading import TxUrl, decision_row, load_purchase, load_purchases
+from coordinator.ledger.row_proofs import purchase_differences
 
 _p = t.purchases.c
 

@@ -26,6 +26,7 @@ from coordinator.ledger.database import Database
 from coordinator.ledger.journal_proof import JournalProof
 from coordinator.ledger.prepared import Prepared
 from coordinator.ledger.row_mac import RowMac
+from coordinator.ledger.row_proofs import row_faults
 
 _BEFORE: Final = t.audit.alias("before")
 _HEAD: Final = Prepared(
@@ -121,13 +122,12 @@ class AuditLog:
     def proven(
         self,
         connection: Connection,
-        subject: str | None,
-        *,
+        *subjects: str,
         events: Sequence[str] = (),
         newest: int | None = None,
         skip: bool = False,
     ) -> list[AuditRow]:
-        """Return a subject's rows (all subjects': None), oldest first, each proved by itself.
+        """Return the subjects' rows (without any, all rows), oldest first, each proved by itself.
 
         ``events`` are those that count, all without any; ``newest`` how many of the last ones.
         LedgerTampered when one was changed, moved or made up; with ``skip`` it is left out. That
@@ -137,8 +137,8 @@ class AuditLog:
         query = select(t.audit, _BEFORE.c.hash.label("previous")).outerjoin(
             _BEFORE, _BEFORE.c.seq == c.seq - 1
         )
-        if subject is not None:
-            query = query.where(c.subject == subject)
+        if subjects:
+            query = query.where(c.subject.in_(subjects))
         if events:
             # Literally: an index of some events alone is used only where the text names them.
             query = query.where(or_(*(c.event == literal_column(f"'{e}'") for e in events)))
@@ -184,10 +184,12 @@ class AuditLog:
         return read_export(lines, self._hash, expected)
 
     def verify(self, expected: Head | None = None) -> Verification:
-        """Recompute the whole chain, and the digests of the journal that it holds.
+        """Recompute the whole chain, and compare with it what the other tables hold.
 
-        Finds edited, deleted and reordered rows; a cut-off end only against ``expected``, a head
-        noted earlier.
+        Finds edited, deleted and reordered rows, entries of the journal that are not those of its
+        digests, and purchases, approvals, holds, costs, orders, policies, overlays, tasks and
+        steps that are not what the log tells. A cut-off end is found only against ``expected``, a
+        head noted earlier.
         """
         faults: list[str] = []
         journal = JournalProof()
@@ -208,6 +210,7 @@ class AuditLog:
                 if expected and row.seq == expected.count:
                     at_expected = row.hash
             faults.extend(journal.faults(connection))
+            faults.extend(row_faults(connection, self))
         if expected is not None and at_expected != expected.hash:
             short = previous.count < expected.count
             faults.append(

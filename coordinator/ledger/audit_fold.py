@@ -11,7 +11,7 @@ from coordinator.domain.reasons import ReasonCode
 from coordinator.ledger.audit_export import AuditRow
 from coordinator.ledger.past_budgets import PastBudgets
 
-_MOVES: Final = {f"purchase_{status}": status for status in Status}
+MOVED: Final = {f"purchase_{status}": status for status in Status}
 _WORDS: Final = ("purpose", "service", "category", "task", "session", "provider_name")
 # Rows of the first version do not say these.
 _NEEDED: Final = {"idempotency_key", "terms", "purpose"}
@@ -44,6 +44,7 @@ class PastPurchase:
     escrowed: bool = False
     bond: tuple[int, int] | None = None
     bond_paid: bool = False
+    settle_wanted: bool = False
 
     @property
     def over(self) -> bool:
@@ -79,7 +80,7 @@ class Past:
     def take(self, row: AuditRow) -> None:
         """Fold one row; rows come in their order."""
         fold = _FOLDS.get(row.event)
-        if row.event in _MOVES:
+        if row.event in MOVED:
             _purchase(self, row, row.body)
         elif fold is not None:
             fold(self, row, row.body)
@@ -98,7 +99,7 @@ def _purchase(past: Past, row: AuditRow, body: dict[str, Any]) -> None:
 
 
 def _asked(row: AuditRow, body: dict[str, Any]) -> PastPurchase:
-    status = _MOVES[row.event]
+    status = MOVED[row.event]
     reason: dict[str, str] = next(iter(body["reasons"]), {})
     return PastPurchase(
         id=row.subject,
@@ -123,7 +124,7 @@ def _asked(row: AuditRow, body: dict[str, Any]) -> PastPurchase:
 
 
 def _moved(known: PastPurchase, row: AuditRow, body: dict[str, Any]) -> None:
-    known.status, known.updated_at = _MOVES[row.event], row.at
+    known.status, known.updated_at = MOVED[row.event], row.at
     known.escrowed |= known.status in ESCROWED
     known.reason_message = body.get("why")
     known.reason_code = body.get("code") or _code_of(known.status, body.get("why"))
@@ -152,7 +153,7 @@ def _attributed(past: Past, row: AuditRow, body: dict[str, Any]) -> None:
         amount=body["amount"],
         settle=body["settle"],
         policy=body["policy"],
-        status=Status.FUNDED,
+        status=Status(body.get("status", Status.FUNDED)),
         updated_at=row.at,
         placed_at=body["asked_at"],
         escrow_key=body["escrow_key"],
@@ -183,6 +184,12 @@ def _bond_held(past: Past, row: AuditRow, body: dict[str, Any]) -> None:
     known = past.purchases.get(row.subject)
     if known is not None and known.bond is None:
         known.bond = (body["bond"], row.at)
+
+
+def _settle_wanted(past: Past, row: AuditRow, body: dict[str, Any]) -> None:
+    known = past.purchases.get(row.subject)
+    if known is not None:
+        known.settle_wanted = True
 
 
 def _bond_paid(past: Past, row: AuditRow, body: dict[str, Any]) -> None:
@@ -234,6 +241,7 @@ _FOLDS: Final[dict[str, Callable[[Past, AuditRow, dict[str, Any]], None]]] = {
     "purchase_approved_by": _decided,
     "purchase_rejected_by": _decided,
     "dispute_wanted": _bond_held,
+    "settle_wanted": _settle_wanted,
     "dispute_mined": _bond_paid,
     "dispute_taken_back": _bond_paid,
     "withdraw_ordered": _ordered,

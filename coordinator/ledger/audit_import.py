@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
@@ -23,6 +23,7 @@ from coordinator.ledger.past_budgets import put_costs, put_rules
 from coordinator.ledger.past_purchases import put_purchase
 from coordinator.ledger.pausing import begin_recovery
 from coordinator.ledger.policies import PolicyBook
+from coordinator.ledger.row_proofs import EscrowKey
 
 _AT_ONCE: Final = 1000
 _SUBJECT: Final = "audit"
@@ -32,8 +33,6 @@ _USED: Final[tuple[Table, ...]] = (t.purchases, t.cursors, t.steps, t.orders)
 _LOST_ORDER: Final = (
     "the database was lost before this was known to be carried out: order it again if it was not"
 )
-EscrowKey = Callable[[str, str], str]
-"""The escrow key of (agent, idempotency key)."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,20 +7,15 @@ together with the hash of the row before it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any, Final
 
 from sqlalchemy import Connection
 
 from coordinator.domain.errors import LedgerTampered
 from coordinator.ledger.audit import AuditLog
 from coordinator.ledger.audit_fold import Past, PastOrder, PastPurchase
-
-EscrowKey = Callable[[str, str], str]
-"""The escrow key of (agent, idempotency key)."""
-
-_WORDS: Final = ("provider_name", "service", "category", "task", "session", "purpose")
+from coordinator.ledger.database import Database
+from coordinator.ledger.row_proofs import EscrowKey, row_faults
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,26 +49,13 @@ class Evidence:
         )
         return bool(newest) and newest[-1].event == "paused"
 
+    def row_faults(self, database: Database) -> list[str]:
+        """Name every row that is not what the log tells, escrow keys included."""
+        with database.read() as connection:
+            return list(row_faults(connection, self.audit, self.escrow_key))
+
     def _fold(self, connection: Connection, subject: str) -> Past:
         past = Past()
         for row in self.audit.proven(connection, subject):
             past.take(row)
         return past
-
-
-def purchase_differences(row: Any, past: PastPurchase) -> Iterator[str]:
-    """Name every column of the purchase's row that is not what the log tells."""
-    told = {
-        "status": past.status.value,
-        "agent": past.agent,
-        "idempotency_key": past.idempotency_key,
-        "provider": past.provider,
-        "amount": past.amount,
-        "settle": past.settle,
-        "escrow_key": past.escrow_key,
-    }
-    if past.agent is not None:
-        told |= {word: past.words.get(word) for word in _WORDS}
-    for column, value in told.items():
-        if getattr(row, column) != value:
-            yield f"its {column} is {getattr(row, column)!r}; the audit log says {value!r}"

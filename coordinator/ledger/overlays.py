@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +15,7 @@ from coordinator.domain.rules import Grant, Overlays
 from coordinator.domain.usdc import Usdc
 from coordinator.domain.windows import Window
 from coordinator.ledger import schema as t
+from coordinator.ledger.audit_export import AuditRow
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,23 +105,66 @@ def insert_overlay(
 ) -> str:
     """Lay it over the policy from the next decision on; its id, a new one unless given."""
     overlay_id = overlay_id or "ovl_" + secrets.token_hex(10)
-    connection.execute(
-        insert(t.overlays).values(
-            id=overlay_id,
-            kind=kind,
-            scope_kind=scope.kind.value if scope else None,
-            scope_id=scope.id if scope else None,
-            window=window.value if window else None,
-            amount=amount.base_units if amount is not None else None,
-            starts_at=starts_at,
-            ends_at=ends_at,
-            increase_id=increase_id,
-            withdrawn=withdrawn,
-            author=author,
-            reason=reason,
-        )
-    )
+    values = {
+        "id": overlay_id,
+        "kind": kind,
+        "scope_kind": scope.kind.value if scope else None,
+        "scope_id": scope.id if scope else None,
+        "window": window.value if window else None,
+        "amount": amount.base_units if amount is not None else None,
+        "starts_at": starts_at,
+        "ends_at": ends_at,
+        "increase_id": increase_id,
+        "withdrawn": withdrawn,
+    }
+    put_overlay(connection, values, author=author, reason=reason)
     return overlay_id
+
+
+def put_overlay(
+    connection: Connection, values: Mapping[str, Any], *, author: str, reason: str
+) -> None:
+    """Insert a row; one that has no id gets one."""
+    made = {"id": "ovl_" + secrets.token_hex(10), **values, "author": author, "reason": reason}
+    connection.execute(insert(t.overlays).values(**made))
+
+
+def told_overlays(row: AuditRow) -> Iterator[dict[str, Any]]:
+    """The values of the rows that an audit row of an overlay tells; their ids where it names them.
+
+    Who did it and why stands beside them.
+    """
+    body, at = row.body, {"starts_at": row.at}
+    if row.event == "pool_shared":
+        for agent, share in body["shares"].items():
+            scope = Scope.pair(ScopeKind.POOL_AGENT, row.subject, agent)
+            yield {
+                "id": body["ids"][agent],
+                "kind": "allocation",
+                "scope_kind": scope.kind.value,
+                "scope_id": scope.id,
+                "window": body["window"],
+                "amount": share,
+                **at,
+            }
+    elif row.event == "limit_granted":
+        scope = Scope.of(body["scope"])
+        yield {
+            "id": row.subject,
+            "kind": "grant",
+            "scope_kind": scope.kind.value,
+            "scope_id": scope.id,
+            "window": body["window"],
+            "amount": body["amount"],
+            "ends_at": body["ends_at"],
+            "increase_id": body["of"],
+            **at,
+        }
+    elif row.event == "overlay_withdrawn":
+        yield {"kind": "withdrawn", "withdrawn": row.subject, **at}
+    else:
+        kind, agent = row.event.removeprefix("agent_"), ScopeKind.AGENT.value
+        yield {"kind": kind, "scope_kind": agent, "scope_id": row.subject, **at}
 
 
 def overlay_said(scope: Scope, window: Window, amount: Usdc) -> Mapping[str, Any]:

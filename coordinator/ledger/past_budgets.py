@@ -14,14 +14,12 @@ from sqlalchemy import Connection, insert
 
 from coordinator.domain.cost import CostRequest, cost_counters
 from coordinator.domain.decision import Facts
-from coordinator.domain.limits import Scope, ScopeKind
 from coordinator.domain.rules import SESSION, TASK, Openings, Rules
 from coordinator.domain.usdc import ZERO, Usdc
-from coordinator.domain.windows import Window
 from coordinator.ledger import schema as t
 from coordinator.ledger.audit_export import AuditRow
 from coordinator.ledger.counters import CounterSheet
-from coordinator.ledger.overlays import insert_overlay
+from coordinator.ledger.overlays import put_overlay, told_overlays
 
 _TERMS: Final = ("agent", "category", "provider", "task", "session", "purpose")
 
@@ -48,7 +46,7 @@ class PastBudgets:
     def take(self, row: AuditRow) -> None:
         """Fold one row; rows come in their order."""
         kind, _, done = row.event.partition("_")
-        if row.event in _OVERLAID:
+        if row.event in OVERLAID:
             self.overlays.append(row)
         elif kind == "cost":
             self._cost(row, done)
@@ -67,7 +65,7 @@ class PastBudgets:
             known.status, known.posted, known.ended_at = done, row.body["posted"], row.at
 
 
-_OVERLAID: Final = frozenset(
+OVERLAID: Final = frozenset(
     {"limit_granted", "pool_shared", "agent_disabled", "agent_enabled", "overlay_withdrawn"}
 )
 
@@ -91,7 +89,8 @@ def put_rules(connection: Connection, past: PastBudgets) -> None:
             )
         )
     for row in past.overlays:
-        _put_overlay(connection, row)
+        for one in told_overlays(row):
+            put_overlay(connection, one, author=row.body["by"], reason=row.body["reason"])
 
 
 def put_costs(
@@ -128,36 +127,3 @@ def put_costs(
             )
         )
     sheet.flush()
-
-
-def _put_overlay(connection: Connection, row: AuditRow) -> None:
-    body = row.body
-    common = {"author": body["by"], "reason": body["reason"], "starts_at": row.at}
-    if row.event == "pool_shared":
-        for agent, share in body["shares"].items():
-            insert_overlay(
-                connection,
-                "allocation",
-                scope=Scope.pair(ScopeKind.POOL_AGENT, row.subject, agent),
-                window=Window(body["window"]),
-                amount=Usdc.from_base_units(share),
-                overlay_id=body["ids"][agent],
-                **common,
-            )
-    elif row.event == "limit_granted":
-        insert_overlay(
-            connection,
-            "grant",
-            scope=Scope.of(body["scope"]),
-            window=Window(body["window"]),
-            amount=Usdc.from_base_units(body["amount"]),
-            ends_at=body["ends_at"],
-            increase_id=body["of"],
-            overlay_id=row.subject,
-            **common,
-        )
-    elif row.event == "overlay_withdrawn":
-        insert_overlay(connection, "withdrawn", withdrawn=row.subject, **common)
-    else:
-        kind = row.event.removeprefix("agent_")
-        insert_overlay(connection, kind, scope=Scope(ScopeKind.AGENT, row.subject), **common)

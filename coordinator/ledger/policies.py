@@ -21,6 +21,7 @@ from coordinator.ledger.notices import forget_due, write_notices
 from coordinator.ledger.overlays import list_overlays, read_overlays
 from coordinator.ledger.prepared import Prepared
 from coordinator.ledger.recount import recount
+from coordinator.ledger.row_proofs import overlay_faults
 
 _p, _o = t.policies.c, t.overlays.c
 # Hash and id beside the numbers, which a database that was restored may give a second time.
@@ -88,6 +89,10 @@ class PolicyBook:
         if changed or cached is None or cached[:3] != (version, policy_hash, newest_overlay):
             same = cached is not None and cached[:2] == (version, policy_hash)
             policy = cached[3].policy if cached and same else self._proved(connection, version)
+            # What this very transaction laid over it is not in the log yet.
+            fault = None if changed else next(overlay_faults(connection, self._audit), None)
+            if fault is not None:
+                raise LedgerTampered(fault)
             rules = Rules(policy, read_overlays(connection))
             cached = (version, policy_hash, newest_overlay, rules)
             if not changed:
@@ -158,7 +163,7 @@ class PolicyBook:
         """
         row = connection.execute(select(t.policies).where(_p.version == version)).one()
         document = json.loads(row.document)
-        told = self._audit.proven(connection, None, events=(_ACTIVATED,), newest=1)
+        told = self._audit.proven(connection, events=(_ACTIVATED,), newest=1)
         if sha256(canonical_json(document)).hexdigest() != row.hash:
             raise LedgerTampered(f"the document of policy {row.hash[:12]}…")
         if not told or told[-1].subject != row.hash:

@@ -14,7 +14,8 @@ from coordinator.domain.steps import Call, PaymentTerms, StepKind
 from coordinator.domain.usdc import Usdc
 from coordinator.ledger import schema as t
 from coordinator.ledger.audit_fold import PastPurchase
-from coordinator.ledger.evidence import Evidence, purchase_differences
+from coordinator.ledger.evidence import Evidence
+from coordinator.ledger.row_proofs import purchase_differences
 
 _p = t.purchases.c
 _SPENDING: Final = frozenset({StepKind.CREATE, StepKind.LINK})
@@ -91,7 +92,11 @@ class Signable:
             return waiting and not stopped and not (late and call.kind is StepKind.CREATE)
         if call.kind is StepKind.SETTLE:
             doubted = self._is_paused(("provider", purchase.provider_name))
-            return not (doubted and self._is_early(call)) and self._is_uncontested(call)
+            if doubted and self._is_early(call):
+                return False
+            return self._is_uncontested(call) and self._is_proved(call, purchase)
+        if call.kind is StepKind.DISPUTE:
+            return self._is_proved(call, purchase)
         return True
 
     def _is_early(self, call: Call) -> bool:
@@ -136,6 +141,18 @@ class Signable:
 
 def _differences(call: Call, row: Any, past: PastPurchase) -> Iterator[str]:
     yield from purchase_differences(row, past)
+    if call.kind is StepKind.SETTLE:
+        if not (call.window_over or past.settle_wanted or past.settle == "on_delivery"):
+            yield "the audit log does not tell that anybody settles it early"
+    elif call.kind is StepKind.DISPUTE:
+        bond = past.bond[0] if past.bond is not None else None
+        if call.usdc is None or call.usdc.base_units != bond:
+            yield f"its bond is {call.usdc}; the audit log says {bond} base units"
+    else:
+        yield from _not_decided(call, past)
+
+
+def _not_decided(call: Call, past: PastPurchase) -> Iterator[str]:
     made_from = PaymentTerms(
         past.provider,
         Usdc.from_base_units(past.amount),

@@ -18,6 +18,7 @@ from coordinator.ledger.leases import Lease, fence
 from coordinator.ledger.notices import write_notices
 from coordinator.ledger.pausing import pause_everything, report_tampering
 from coordinator.ledger.policies import PolicyBook
+from coordinator.ledger.row_proofs import STEP
 from coordinator.ledger.signable import Signable
 
 _s = t.steps.c
@@ -227,22 +228,10 @@ class StepBook:
         self, connection: Connection, call: Call, nonce: int, status: StepStatus, now: int
     ) -> int:
         """Give ``call`` the nonce, in the caller's transaction; the step's id."""
+        values = self._values(call, nonce)
         made = connection.execute(
             insert(t.steps).values(
-                chain_id=self._chain_id,
-                signer=self._signer,
-                nonce=nonce,
-                kind=call.kind.value,
-                status=status.value,
-                purchase_id=call.purchase_id,
-                escrow_id=call.escrow_id,
-                recipient=call.to,
-                data=call.data,
-                gas_limit=call.gas_limit,
-                usdc=call.usdc.base_units if call.usdc is not None else None,
-                reference=call.reference,
-                created_at=now,
-                mac=self._audit.mac.make("steps", self._authentic(call, nonce)),
+                **values, status=status.value, created_at=now, mac=self._mac(values)
             )
         )
         assert made.inserted_primary_key is not None
@@ -285,20 +274,9 @@ class StepBook:
 
     def make_fill(self, connection: Connection, step_id: int, nonce: int, fill: Call) -> None:
         """Let the step do nothing but use its nonce, in the caller's transaction."""
+        values = self._values(fill, nonce)
         connection.execute(
-            update(t.steps)
-            .where(_s.id == step_id)
-            .values(
-                kind=fill.kind.value,
-                recipient=fill.to,
-                data=fill.data,
-                gas_limit=fill.gas_limit,
-                usdc=None,
-                escrow_id=None,
-                purchase_id=None,
-                reference=None,
-                mac=self._audit.mac.make("steps", self._authentic(fill, nonce)),
-            )
+            update(t.steps).where(_s.id == step_id).values(**values, mac=self._mac(values))
         )
 
     def _is_ours(self, connection: Connection, step: Step, tampered: dict[str, str]) -> bool:
@@ -307,27 +285,31 @@ class StepBook:
         One that an earlier version allocated can't be told from a forged one: it is only filled.
         """
         code = connection.execute(select(_s.mac).where(_s.id == step.id)).scalar()
-        ours = self._audit.mac.proves(code, "steps", self._authentic(step.call, step.nonce))
+        values = self._values(step.call, step.nonce)
+        ours = self._audit.mac.proves(code, "steps", [values[name] for name in STEP])
         if not ours and code is not None:
             tampered[f"nonce {step.nonce}"] = (
                 f"the call at nonce {step.nonce} ({step.kind}) is not the one that was allocated"
             )
         return ours
 
-    def _authentic(self, call: Call, nonce: int) -> list[Any]:
-        return [
-            self._chain_id,
-            self._signer,
-            nonce,
-            call.kind.value,
-            call.to,
-            call.data,
-            call.gas_limit,
-            call.purchase_id,
-            call.escrow_id,
-            call.usdc.base_units if call.usdc is not None else None,
-            call.reference,
-        ]
+    def _mac(self, values: Mapping[str, Any]) -> str:
+        return self._audit.mac.make("steps", [values[name] for name in STEP])
+
+    def _values(self, call: Call, nonce: int) -> dict[str, Any]:
+        return {
+            "chain_id": self._chain_id,
+            "signer": self._signer,
+            "nonce": nonce,
+            "kind": call.kind.value,
+            "recipient": call.to,
+            "data": call.data,
+            "gas_limit": call.gas_limit,
+            "purchase_id": call.purchase_id,
+            "escrow_id": call.escrow_id,
+            "usdc": call.usdc.base_units if call.usdc is not None else None,
+            "reference": call.reference,
+        }
 
     def _tell_tampering(self, connection: Connection, found: Mapping[str, str], now: int) -> None:
         for subject, what in found.items():
