@@ -82,15 +82,19 @@ class Budgets:
         return self.costs.record(request, now=self.clock())
 
     def post(self, cost_id: str, actual: str | Usdc) -> Cost:
-        """Post what a held cost came to; zero is a void."""
+        """Post what a held cost came to; zero is a void.
+
+        Of one that ended without its owner (its session was closed, its time was over), more than
+        is counted counts still.
+        """
         amount = actual if isinstance(actual, Usdc) else _usdc(actual)
         if not amount:
             return self.void(cost_id)
         return self.costs.post(cost_id, positive_amount(amount), now=self.clock())
 
-    def void(self, cost_id: str) -> Cost:
-        """Give a held cost's amount back."""
-        return self.costs.void(cost_id, now=self.clock())
+    def void(self, cost_id: str, *, by_owner: bool = True) -> Cost:
+        """Give a held cost's amount back; if not ``by_owner``, a later post counts still."""
+        return self.costs.void(cost_id, by_owner=by_owner, now=self.clock())
 
     def check(self, request: CostRequest) -> CostDecision:
         """What ``hold`` would decide; nothing is written."""

@@ -100,7 +100,8 @@ class Cost:
     """A cost as the ledger knows it; times are unix seconds, UTC.
 
     ``amount`` is what was held (or spent, when it was recorded), ``posted`` what it came to. An
-    abandoned hold is posted in full at ``expires_at``. ``limits`` are those that its decision
+    abandoned hold is posted in full at ``expires_at``. ``by_owner`` is False where it ended
+    without the owner, who may still say what it came to. ``limits`` are those that its decision
     touched, before its own hold.
     """
 
@@ -113,6 +114,15 @@ class Cost:
     expires_at: int | None
     reasons: tuple[Reason, ...] = ()
     limits: tuple[LimitState, ...] = ()
+    by_owner: bool = True
+
+    def counts(self, actual: Usdc) -> bool:
+        """Tell whether ``actual``, said at this moment, changes what is counted.
+
+        Yes while it is held; after it ended without its owner, where that is more.
+        """
+        held = self.status is CostStatus.HELD
+        return held or (not self.by_owner and actual > self.posted)
 
     @property
     def ok(self) -> bool:

@@ -49,7 +49,10 @@ class Hold:
     def post(self, actual: str | Usdc | None = None) -> Cost:
         """Say what it came to (the whole amount when nothing is given); it may be more than held.
 
-        A hold that has ended stays as it is: the answer tells how. ``Denied`` for a refused one.
+        A hold that was posted or voided here stays as it is: the answer tells how. One that ended
+        meanwhile, because its task or session was closed, it was voided by an operator or its time
+        was over, counts what it came to all the same, where that is more than is counted.
+        ``Denied`` for a refused one.
         """
         self._check()
         self.cost = self._budgets.post(self.id, self.cost.amount if actual is None else actual)

@@ -46,7 +46,8 @@ class Session:
     def close(self) -> Run:
         """Close it: held costs go back, and purchases with nothing signed are cancelled.
 
-        What is on its way or funded goes on. Closing again changes nothing.
+        What is on its way or funded goes on, and what a cost came to counts when it is posted
+        later. Closing again changes nothing.
         """
         return self._wiring.budgets.close(self.kind, self.id, by=self._by)
 

@@ -7,6 +7,7 @@ waited for people are asked again.
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -33,6 +34,7 @@ class PastCost:
     status: str
     posted: int
     ended_at: int | None
+    by_owner: bool = True
 
 
 @dataclass(slots=True)
@@ -63,11 +65,17 @@ class PastBudgets:
             self.costs[row.subject] = PastCost(row.at, row.body, "posted", spent, row.at)
         elif (known := self.costs.get(row.subject)) is not None:
             known.status, known.posted, known.ended_at = done, row.body["posted"], row.at
+            known.by_owner = row.body.get("by_owner", True)
 
 
 OVERLAID: Final = frozenset(
     {"limit_granted", "pool_shared", "agent_disabled", "agent_enabled", "overlay_withdrawn"}
 )
+
+
+def opened_by_agent(body: Mapping[str, Any]) -> bool:
+    """Tell from the row of an opening whether the agent opened it for itself."""
+    return bool(body.get("by_agent", body["by"] == body["agent"]))
 
 
 def put_rules(connection: Connection, past: PastBudgets) -> None:
@@ -85,7 +93,7 @@ def put_rules(connection: Connection, past: PastBudgets) -> None:
                 opened_at=body["at"],
                 closed_by=body.get("closed_by"),
                 closed_at=body.get("closed_at"),
-                by_agent=int(body.get("by_agent", body["by"] == body["agent"])),
+                by_agent=int(opened_by_agent(body)),
             )
         )
     for row in past.overlays:
@@ -124,6 +132,7 @@ def put_costs(
                 placed_at=cost.at,
                 ended_at=cost.ended_at,
                 charges=json.dumps(charges),
+                by_owner=int(cost.by_owner),
             )
         )
     sheet.flush()

@@ -16,7 +16,7 @@ from coordinator.ledger import schema as t
 from coordinator.ledger.audit_export import AuditRow
 from coordinator.ledger.audit_fold import MOVED, Past, PastPurchase
 from coordinator.ledger.overlays import told_overlays
-from coordinator.ledger.past_budgets import OVERLAID
+from coordinator.ledger.past_budgets import OVERLAID, opened_by_agent
 from coordinator.ledger.row_mac import RowMac
 
 _PAGE: Final = 500
@@ -182,7 +182,12 @@ def _cost_faults(connection: Connection, log: Log) -> Iterator[str]:
             if known is None or hold is None:
                 yield f"cost {row.id}: the audit log does not tell of it, or its hold is gone"
                 continue
-            told = {"amount": known.body["amount"], "status": known.status, "posted": known.posted}
+            told = {
+                "amount": known.body["amount"],
+                "status": known.status,
+                "posted": known.posted,
+                "by_owner": int(known.by_owner),
+            }
             faults = [
                 *_differences(row, {name: known.body[name] for name in _COST}),
                 *_differences(hold, told),
@@ -247,7 +252,11 @@ def _opening_faults(connection: Connection, log: Log) -> Iterator[str]:
             yield f"{row.kind} {row.id}: the audit log does not tell that it was opened"
             continue
         limits = {key: body[key] for key in ("limits", "categories")}
-        told = {"agent": body["agent"], "status": "closed" if "closed_at" in body else "open"}
+        told = {
+            "agent": body["agent"],
+            "status": "closed" if "closed_at" in body else "open",
+            "by_agent": int(opened_by_agent(body)),
+        }
         if json.loads(row.limits) != limits:
             yield f"{row.kind} {row.id}: its limits are not those that the audit log tells"
         yield from (f"{row.kind} {row.id}: {fault}" for fault in _differences(row, told))

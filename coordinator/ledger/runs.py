@@ -13,7 +13,7 @@ from coordinator.domain.usdc import Usdc
 from coordinator.domain.windows import Window
 from coordinator.ledger import schema as t
 from coordinator.ledger.audit import AuditLog
-from coordinator.ledger.costs import void_held
+from coordinator.ledger.cost_ends import void_held
 from coordinator.ledger.database import Database
 from coordinator.ledger.desk import Batch, Desk
 from coordinator.ledger.moves import end_unsigned

@@ -182,6 +182,8 @@ holds = Table(
     Column("ended_at", BigInteger),
     # The ids of the counters that it charged, as JSON: post and void change exactly these.
     Column("charges", Text, nullable=False),
+    # 0: a cost that ended without its owner, who may still say what it came to.
+    Column("by_owner", Integer, nullable=False, server_default="1"),
     _one_of("kind", ("purchase", "bond", "off_chain")),
     _one_of("status", ("held", "posted", "voided")),
     CheckConstraint("(purchase_id IS NULL) <> (cost_id IS NULL)", name="hold_of_one"),

@@ -211,6 +211,10 @@ def test_costs_are_held_posted_voided_and_recorded(shell: Shell) -> None:
     ]
     usage = shell.json("limits", "usage", "--scope", "agent:ada", "--by", "month")
     assert (usage[-1]["spent"], usage[-1]["held"]) == ("5.50", "0.00")
+
+    # A script's void is no last word: its agent may be spending still.
+    late = shell.json("costs", "post", other["cost_id"], "--amount", "0.5")
+    assert (late["status"], late["posted"]) == ("posted", "0.50")
     for told in (shell.text("costs", "list"), shell.text(*hold, "0.25")):
         assert "data" in told
     assert "may spend" in shell.text(*hold, "6", code=3)

@@ -337,3 +337,19 @@ def test_an_approval_keeps_the_host_and_the_user_of_who_decided(
     ((host, user),) = rows(database, 'SELECT host, "user" FROM approval_decisions')
     assert (body["host"], body["user"]) == (host, user)
     assert host and user
+
+
+def test_who_opened_a_task_and_who_ended_a_cost_are_proved_by_the_log(
+    opener: Opener, database: str
+) -> None:
+    coordinator = opener({"tasks": {"default": {"total_limit": "10"}}})
+    ada = coordinator.agent("ada")
+    with ada.open_task("t", {"total_limit": "10"}):
+        hold = ada.hold("1.00", task="t")
+    assert coordinator.wiring.audit.verify().faults == ()
+    edit(database, "UPDATE openings SET by_agent = 0")
+    edit(database, "UPDATE holds SET by_owner = 1")
+    assert coordinator.wiring.audit.verify().faults == (
+        f"cost {hold.id}: its by_owner is 1; the audit log says 0",
+        "task t: its by_agent is 0; the audit log says 1",
+    )

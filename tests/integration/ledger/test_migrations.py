@@ -19,6 +19,7 @@ from coordinator.ledger import migrate as migrations
 from coordinator.ledger.database import Database, open_database
 from coordinator.ledger.migrate import HEAD, migrate
 from coordinator.ledger.schema import metadata
+from tests.integration.earlier import make_at
 from tests.integration.ledger.child import Child
 from tests.integration.ledger.conftest import Opener
 from tests.integration.ledger.deciding import ask, contents, edit, rows, tables
@@ -158,6 +159,24 @@ def test_migrating_is_kept_whole_or_not_at_all(database: str, store: Store) -> N
     edit(database, "DROP TABLE steps")
     assert migrate(opened)
     opened.close()
+
+
+def test_an_upgrade_tells_what_agents_opened_from_what_operators_gave(
+    opener: Opener, database: str, store: Store
+) -> None:
+    make_at("0004", store.make(database)).close()
+    columns = "kind, id, agent, limits, status, opened_by, opened_at"
+    limits = '{"limits": {"total": 50000000}, "categories": {}}'
+    for name, agent, by in (("hers", "ada", "ada"), ("given", "ada", "olga"), ("all", None, "o")):
+        row = ("task", name, agent, limits, "open", by, 0)
+        edit(database, f"INSERT INTO openings ({columns}) VALUES (?, ?, ?, ?, ?, ?, ?)", *row)
+    coordinator = opener({"tasks": {"default": {"total_limit": "10"}}})
+    found = {
+        name: str(state.limit.amount)
+        for name in ("hers", "given", "all")
+        for state in coordinator.task(name).limits()
+    }
+    assert found == {"hers": "10.00", "given": "50.00", "all": "50.00"}
 
 
 def test_every_time_and_amount_keeps_64_bits(migrated: Database, database: str) -> None:

@@ -13,7 +13,6 @@ from coordinator.domain.purchase import Purchase
 from coordinator.interfaces.hold import Hold
 from coordinator.interfaces.session import Session
 from coordinator.ledger.audit_import import Rebirth
-from tests.integration.earlier import make_at
 from tests.integration.ledger.chain_feed import ChainFeed
 from tests.integration.ledger.conftest import Opener
 from tests.integration.ledger.deciding import (
@@ -23,7 +22,6 @@ from tests.integration.ledger.deciding import (
     ask,
     contents,
     counter,
-    edit,
     policy,
     rows,
 )
@@ -200,18 +198,6 @@ def test_an_operator_opens_above_the_default(opener: Opener) -> None:
     assert coordinator.agent("ada").hold("50.00", session="s-1").ok
     task = coordinator.open_task("t-1", None, {"categories": {"data": {"total_limit": "9"}}})
     assert coordinator.agent("bert").hold("9.00", task=task.id, category="data").ok
-
-
-def test_an_upgrade_knows_who_had_opened_it(opener: Opener, database: str, store: Store) -> None:
-    make_at("0004", store.make(database)).close()
-    columns = "kind, id, agent, limits, status, opened_by, opened_at"
-    limits = '{"limits": {"total": 50000000}, "categories": {}}'
-    for name, agent, by in (("hers", "ada", "ada"), ("given", "ada", "olga"), ("all", None, "o")):
-        row = ("task", name, agent, limits, "open", by, 0)
-        edit(database, f"INSERT INTO openings ({columns}) VALUES (?, ?, ?, ?, ?, ?, ?)", *row)
-    coordinator = opener(RUNS)
-    found = {name: limits_of(coordinator.task(name))["total"] for name in ("hers", "given", "all")}
-    assert found == {"hers": "10.00", "given": "50.00", "all": "50.00"}
 
 
 def test_only_its_agent_spends_in_it(opener: Opener) -> None:

@@ -16,6 +16,7 @@ def upgrade() -> None:
         "audit_policies", "audit", ["seq"], sqlite_where=policies, postgresql_where=policies
     )
     _who_opened()
+    _who_ended()
 
 
 def _who_opened() -> None:
@@ -23,3 +24,8 @@ def _who_opened() -> None:
     by_agent = sa.Column("by_agent", sa.Integer(), nullable=False, server_default="0")
     op.add_column("openings", by_agent)
     op.execute("UPDATE openings SET by_agent = 1 WHERE opened_by = agent")
+
+
+def _who_ended() -> None:
+    """Tell costs whose owners said what they came to; of earlier ones nobody asks again."""
+    op.add_column("holds", sa.Column("by_owner", sa.Integer(), nullable=False, server_default="1"))
