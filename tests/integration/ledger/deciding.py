@@ -11,12 +11,16 @@ from typing import Any
 
 from coordinator.config import Settings
 from coordinator.domain.escrow_key import audit_key
+from coordinator.domain.limits import Scope
 from coordinator.domain.policy import Policy
 from coordinator.domain.purchase import Purchase
+from coordinator.domain.usdc import Usdc
+from coordinator.domain.windows import Window
 from coordinator.interfaces.python import Agent, Coordinator
 from coordinator.ledger.audit import AuditLog
 from coordinator.ledger.database import open_database
 from coordinator.ledger.migrate import migrate
+from coordinator.ledger.overlays import insert_overlay
 from coordinator.wiring import Wiring
 from tests.integration.stores import edit, is_postgresql, rows, tables, url_of
 
@@ -108,6 +112,49 @@ def ask(agent: Agent, amount: str = "1.00", **terms: Any) -> Purchase:
     """Ask to buy from the one provider, and take the decision as the answer."""
     asked = {"provider": "paper-api", "purpose": "a paper", "wait": False, **terms}
     return agent.purchase(amount=amount, **asked)
+
+
+def lay_over(
+    coordinator: Coordinator,
+    overlay_id: str,
+    kind: str,
+    scope: str,
+    window: str | None = None,
+    units: int | None = None,
+    *,
+    starts_at: int = NOON,
+    ends_at: int | None = None,
+    reason: str = "a test",
+) -> None:
+    """Lay a grant, a share or a disabled agent over the policy, with what the audit log tells."""
+    whose = Scope.of(scope)
+    values = {
+        "scope": whose,
+        "window": Window(window) if window else None,
+        "amount": Usdc.from_base_units(units) if units is not None else None,
+    }
+    said: dict[str, Any] = {"by": "olga", "reason": reason, "window": window}
+    if kind == "grant":
+        event, subject = "limit_granted", overlay_id
+        said |= {"of": None, "ends_at": ends_at, "scope": scope, "amount": units}
+    elif kind == "allocation":
+        event, (subject, _, agent) = "pool_shared", whose.id.partition("/")
+        said |= {"shares": {agent: units}, "ids": {agent: overlay_id}}
+    else:
+        event, subject = f"agent_{kind}", whose.id
+    wiring = coordinator.wiring
+    with wiring.database.write() as connection:
+        insert_overlay(
+            connection,
+            kind,
+            author="olga",
+            reason=reason,
+            starts_at=starts_at,
+            ends_at=ends_at,
+            overlay_id=overlay_id,
+            **values,
+        )
+        wiring.audit.append(connection, starts_at, event, subject, **said)
 
 
 def contents(database: str | Path) -> dict[str, list[tuple[Any, ...]]]:

@@ -17,12 +17,12 @@ from tests.integration.ledger.deciding import (
     USDC,
     Clock,
     counters,
-    edit,
+    lay_over,
     open_coordinator,
     sums_of_holds,
 )
 from tests.integration.stores import Store
-from tests.limits_model import Entry, Granted, Model, Story, assert_agree, stories
+from tests.limits_model import Entry, Model, Story, assert_agree, stories
 
 
 class Run:
@@ -36,7 +36,16 @@ class Run:
         )
         self.coordinator.wiring.treasury  # noqa: B018 - puts the policy in force
         for number, granted in enumerate(story.grants):
-            insert_grant(url, number, granted)
+            lay_over(
+                self.coordinator,
+                f"ovl_{number}",
+                "grant",
+                granted.scope,
+                granted.window,
+                granted.amount,
+                starts_at=granted.start,
+                ends_at=granted.end,
+            )
         self.model = Model(story.document, story.grants)
         self.ids: list[str] = []
 
@@ -71,15 +80,6 @@ class Run:
         else:
             assert self.coordinator.agent(entry.asked.agent).cancel(purchase_id).done
         entry.held, entry.spent = 0, spent
-
-
-def insert_grant(url: str, number: int, granted: Granted) -> None:
-    kind, _, name = granted.scope.partition(":")
-    columns = 'id, kind, scope_kind, scope_id, "window", amount, starts_at, ends_at, author, reason'
-    row = (f"ovl_{number}", "grant", kind, name, granted.window, granted.amount, granted.start)
-    values = (*row, granted.end, "olga", "a test")
-    marks = ", ".join("?" * len(values))
-    assert edit(url, f"INSERT INTO overlays ({columns}) VALUES ({marks})", *values) == 1
 
 
 @pytest.fixture

@@ -23,20 +23,13 @@ from tests.integration.ledger.deciding import (
     Clock,
     ask,
     contents,
-    edit,
+    lay_over,
     policy,
 )
 from tests.integration.stores import on_both
 
 NOTIFY = ["slack://T1/B2/hunter2"]
 PLAIN = {"agents": {"ada": {"daily_limit": "30"}}, "alerts": {"notify": NOTIFY}}
-
-
-def lay_over(database: str, *row: Any) -> None:
-    columns = 'id, kind, scope_kind, scope_id, "window", amount, ends_at, starts_at, author, reason'
-    values = (*row, NOON, "olga", "a\nbig day")
-    marks = ", ".join("?" * len(values))
-    assert edit(database, f"INSERT INTO overlays ({columns}) VALUES ({marks})", *values)
 
 
 @on_both
@@ -114,7 +107,7 @@ def test_a_replay_takes_a_file_and_refuses_what_is_no_policy(
 
 def test_the_book_tells_an_agent_s_effective_limits(opener: Opener, database: str) -> None:
     coordinator = opener(PLAIN)
-    lay_over(database, "ovl_1", "grant", "agent", "ada", "daily", 5 * USDC, NOON + DAY)
+    lay_over(coordinator, "ovl_1", "grant", "agent:ada", "daily", 5 * USDC, ends_at=NOON + DAY)
     limits = coordinator.wiring.limits.effective("ada", now=NOON)
     (daily,) = [e for e in limits if e.source == "agents.ada.daily_limit"]
     assert (str(daily.limit.amount), daily.grants[0].id) == ("35.00", "ovl_1")
@@ -130,9 +123,11 @@ def terminal(opener: Opener, database: str, tmp_path: Path, monkeypatch: pytest.
     """A folder with the settings of a database in which something is laid over the policy."""
     coordinator = opener(PLAIN)
     ask(coordinator.agent("ada"), "20.00")
-    lay_over(database, "ovl_1", "grant", "agent", "ada", "daily", 5 * USDC, None)
-    lay_over(database, "ovl_2", "grant", "agent", "ada", "daily", 6 * USDC, NOON + DAY)
-    lay_over(database, "ovl_3", "disabled", "agent", "bert", None, None, None)
+    day: dict[str, Any] = {"reason": "a\nbig day"}
+    grant = ("grant", "agent:ada", "daily")
+    lay_over(coordinator, "ovl_1", *grant, 5 * USDC, **day)
+    lay_over(coordinator, "ovl_2", *grant, 6 * USDC, ends_at=NOON + DAY, **day)
+    lay_over(coordinator, "ovl_3", "disabled", "agent:bert", **day)
     monkeypatch.chdir(tmp_path)
     for name, value in {
         "COORDINATOR_NETWORK": "base-sepolia",

@@ -25,7 +25,7 @@ from tests.integration.ledger.deciding import (
     ask,
     assert_books_agree,
     contents,
-    edit,
+    lay_over,
     policy,
 )
 from tests.integration.stores import on_both
@@ -306,12 +306,8 @@ def test_applying_a_version_drops_no_overlay(
 ) -> None:
     apply({"agents": {"ada": {"daily_limit": "10"}}})
     ask(coordinator.agent("ada"), "10.00")
-    columns = 'id, kind, scope_kind, scope_id, "window", amount, starts_at, author, reason'
-    grant = ("ovl_1", "grant", "agent", "ada", "daily", 5 * USDC, NOON, "olga", "more")
-    off = ("ovl_2", "disabled", "agent", "bert", None, None, NOON, "olga", "gone")
-    for row in (grant, off):
-        marks = ", ".join("?" * len(row))
-        assert edit(database, f"INSERT INTO overlays ({columns}) VALUES ({marks})", *row)
+    lay_over(coordinator, "ovl_1", "grant", "agent:ada", "daily", 5 * USDC)
+    lay_over(coordinator, "ovl_2", "disabled", "agent:bert")
     before = contents(database)["overlays"]
     assert ask(coordinator.agent("bert"), "1.00").denied
     apply({"agents": {"ada": {"daily_limit": "11"}}})
@@ -327,10 +323,7 @@ def test_an_allocation_of_a_pool_counts_after_a_version_too(
 ) -> None:
     pool = {"pools": {"p": {"agents": ["ada", "bert"], "daily_limit": "100"}}}
     apply(pool)
-    columns = 'id, kind, scope_kind, scope_id, "window", amount, starts_at, author, reason'
-    row = ("ovl_1", "allocation", "pool_agent", "p/ada", "daily", 5 * USDC, NOON, "olga", "share")
-    marks = ", ".join("?" * len(row))
-    assert edit(database, f"INSERT INTO overlays ({columns}) VALUES ({marks})", *row)
+    lay_over(coordinator, "ovl_1", "allocation", "pool_agent:p/ada", "daily", 5 * USDC)
     ask(coordinator.agent("ada"), "3.00")
     apply({**pool, "agents": {"bert": {"daily_limit": "7"}}})
     assert limit(coordinator, "pool_agent:p/ada", "daily").usage.held == Usdc("3")
