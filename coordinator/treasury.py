@@ -6,7 +6,7 @@ import getpass
 import logging
 import secrets
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from coordinator.domain.address import checksummed
@@ -16,6 +16,7 @@ from coordinator.domain.escrow_key import EscrowKeys
 from coordinator.domain.observed import Emit, decided, nobody_looks
 from coordinator.domain.policy import Policy
 from coordinator.domain.ports import Clock, KillPoint, Reach
+from coordinator.domain.proposal import Proposal, ProposalKind
 from coordinator.domain.purchase import (
     Answer,
     Purchase,
@@ -32,6 +33,7 @@ from coordinator.ledger.approvals import ApprovalBook, Approver
 from coordinator.ledger.bonds import BondBook
 from coordinator.ledger.operations import OperationsBook, Order, Pause
 from coordinator.ledger.policies import PolicyBook
+from coordinator.ledger.proposals import ProposalBook, not_an_approver
 from coordinator.ledger.purchases import PurchaseBook
 from coordinator.ledger.requests import Asked
 
@@ -47,6 +49,7 @@ class Treasury:
     policies: PolicyBook
     operations: OperationsBook
     bonds: BondBook
+    proposals: ProposalBook
     escrow_keys: EscrowKeys
     address: str
     contracts: tuple[str, ...]
@@ -144,23 +147,29 @@ class Treasury:
         refusal = (
             self._agent_may_not_settle(policy, purchase, agent)
             if approver is None
-            else not_an_approver(policy, approver)
+            else not_an_approver(policy, identifier("approver", approver))
         ) or self._provider_paused(purchase)
         if refusal is not None:
             return Answer(False, purchase, refusal)
-        by = approver or agent or ""
-        settled = self.purchases.order_settle(purchase_id, by=by, now=self.clock())
-        self.wake()
-        return Answer(True, settled)
+        if approver is None:
+            settled = self.purchases.order_settle(purchase_id, by=agent or "", now=self.clock())
+            self.wake()
+            return Answer(True, settled)
+        amount = purchase.amount.base_units
+        terms: Mapping[str, str | int] = {"purchase_id": purchase_id, "amount": amount}
+        _, refusal = self._propose(ProposalKind.SETTLE, terms, approver, "settled early")
+        return Answer(refusal is None, self.purchases.get(purchase_id), refusal)
 
     def dispute(self, purchase_id: str, *, approver: str, reason: str, bond: Usdc) -> Answer:
         """Contest a delivered purchase inside its window; ``bond`` is held for the organisation.
 
-        The bond comes back when the provider is found at fault and is lost otherwise.
+        The bond comes back when the provider is found at fault and is lost otherwise. One approver
+        is enough; a bond above the policy's ``dispute_bond_limit`` is refused.
         """
         reason = free_text("reason", reason, 2000)
         purchase = self.purchases.get(purchase_id)
-        refusal = not_an_approver(self.policies.current(), approver)
+        most = self.policies.current().approvals.dispute_bond_limit
+        refusal = not_an_approver(self.policies.current(), identifier("approver", approver))
         if refusal is None and purchase.status is Status.DISPUTED:
             return Answer(True, purchase)
         if refusal is None and purchase.status is not Status.DELIVERED:
@@ -169,6 +178,9 @@ class Treasury:
         now = self.clock()
         if refusal is None and purchase.window_ends is not None and now > purchase.window_ends:
             refusal = Reason(ReasonCode.DISPUTE_WINDOW_CLOSED, "its dispute window is over")
+        if refusal is None and bond > most:
+            text = f"its bond is {bond} USDC, above approvals.dispute_bond_limit, {most}"
+            refusal = Reason(ReasonCode.ORGANISATION_LIMIT, text)
         if refusal is None:
             refusal = self.bonds.hold(purchase_id, bond, by=approver, why=reason, now=now)
         if refusal is not None:
@@ -176,18 +188,72 @@ class Treasury:
         self.wake()
         return Answer(True, self.purchases.get(purchase_id))
 
+    def pause(self, reason: str, *, by: str, scope: str = "organisation", of: str = "") -> bool:
+        """Stop new spending in a scope, for every process at once; False if it is stopped already.
+
+        Funded escrows are followed, settled and reclaimed all the same.
+        """
+        reason, by = free_text("reason", reason, 2000), identifier("by", by)
+        of = self._in_policy(scope, of)
+        paused = self.operations.pause(Pause(scope, of, reason, by, self.clock()))
+        self.wake()
+        return paused
+
     def unpause(
         self, reason: str, *, approver: str, scope: str = "organisation", of: str = ""
     ) -> Reason | None:
-        """Allow spending again; a reason when the person may not, None when it is done."""
+        """Allow spending again, once as many approvers as the policy requires have said so.
+
+        None when it is done; otherwise why not: the person may not, or others have to say so too.
+        """
         reason = free_text("reason", reason, 2000)
-        refusal = not_an_approver(self.policies.current(), approver)
+        refusal = not_an_approver(self.policies.current(), identifier("approver", approver))
         paused = {(p.scope_kind, p.scope_id) for p in self.operations.pauses()}
-        of = of if (scope, of) in paused else named_in_policy(self.policies, scope, of)
-        if refusal is None:
-            self.operations.unpause(scope, of, by=approver, reason=reason, now=self.clock())
-            self.wake()
+        of = of if (scope, of) in paused else self._in_policy(scope, of)
+        if refusal is None and (scope, of) in paused:
+            terms = {"scope_kind": scope, "scope_id": of}
+            _, refusal = self._propose(ProposalKind.UNPAUSE, terms, approver, reason)
         return refusal
+
+    def approve_proposal(
+        self, proposal_id: str, *, approver: str
+    ) -> tuple[Proposal, Reason | None]:
+        """Count the approver's yes; the last one needed carries it out. Why not, otherwise."""
+        decided = self.proposals.approve(proposal_id, _approver(approver), now=self.clock())
+        self.wake()
+        return decided.proposal, decided.refusal
+
+    def reject_proposal(
+        self, proposal_id: str, *, approver: str, reason: str
+    ) -> tuple[Proposal, Reason | None]:
+        """End the proposal by the approver's no."""
+        reason = free_text("reason", reason, 2000)
+        who = _approver(approver)
+        decided = self.proposals.reject(proposal_id, who, reason=reason, now=self.clock())
+        return decided.proposal, decided.refusal
+
+    def _propose(
+        self, kind: ProposalKind, terms: Mapping[str, str | int], approver: str, reason: str
+    ) -> tuple[Proposal, Reason | None]:
+        decided = self.proposals.propose(
+            kind, terms, _approver(approver), reason=reason, now=self.clock()
+        )
+        self.wake()
+        return decided.proposal, decided.refusal
+
+    def _in_policy(self, scope: str, of: str) -> str:
+        """The name by which decisions know the agent or provider; InvalidRequest if they don't."""
+        policy = self.policies.current()
+        if scope == "agent" and of not in policy.agents:
+            raise InvalidRequest(f"{of[:60]!r} is not an agent of the policy")
+        if scope == "pool" and of not in policy.pools:
+            raise InvalidRequest(f"{of[:60]!r} is not a pool of the policy")
+        if scope != "provider":
+            return of
+        name, _ = policy.provider(of)
+        if name is None:
+            raise InvalidRequest(f"{of[:60]!r} is not a provider of the policy")
+        return name
 
     def check_withdrawal(
         self, *, to: str, amount: str | Usdc, approver: str, reason: str
@@ -196,29 +262,27 @@ class Treasury:
         positive_amount(amount)
         free_text("reason", reason, 2000)
         self._recipient(to)
-        return not_an_approver(self.policies.current(), approver)
+        return not_an_approver(self.policies.current(), identifier("approver", approver))
 
     def withdraw(self, *, to: str, amount: str | Usdc, approver: str, reason: str) -> Order:
-        """Order USDC out of the treasury, in an approver's name; the executor sends it."""
+        """Order USDC out of the treasury, in approvers' names; the executor sends it.
+
+        Its status is ``awaiting_approval`` while others have to approve the amount too.
+        """
         if refusal := self.check_withdrawal(to=to, amount=amount, approver=approver, reason=reason):
             raise InvalidRequest(refusal.message, code=refusal.code.value)
-        return self._order("withdraw", self._recipient(to), amount, by=approver, reason=reason)
+        terms: Mapping[str, str | int] = {
+            "recipient": self._recipient(to),
+            "amount": positive_amount(amount).base_units,
+        }
+        proposal, _ = self._propose(ProposalKind.WITHDRAW, terms, approver, reason)
+        return self.operations.order(proposal)
 
     def mint(self, amount: str | Usdc, *, by: str) -> Order:
         """Order test tokens for the treasury, where the token lets everybody mint."""
-        return self._order("mint", self.address, amount, by=by, reason="funded for tests")
-
-    def _order(
-        self, kind: str, recipient: str, amount: str | Usdc, *, by: str, reason: str
-    ) -> Order:
-        order = self.operations.place_order(
-            kind,
-            recipient=recipient,
-            amount=positive_amount(amount),
-            by=identifier("by", by),
-            reason=reason,
-            now=self.clock(),
-        )
+        by, asked = identifier("by", by), positive_amount(amount)
+        now = self.clock()
+        order = self.operations.place_mint(recipient=self.address, amount=asked, by=by, now=now)
         self.wake()
         return order
 
@@ -251,61 +315,6 @@ class Treasury:
             text = f"{purchase.amount} USDC is above the threshold, {threshold}: name an approver"
             return Reason(ReasonCode.APPROVAL_REQUIRED, text)
         return None
-
-
-def pause_spending(
-    operations: OperationsBook,
-    policies: PolicyBook,
-    *,
-    scope: str,
-    of: str,
-    reason: str,
-    by: str,
-    now: int,
-) -> bool:
-    """Stop new spending in a scope, for every process at once; False if it is stopped already.
-
-    Funded escrows are followed, settled and reclaimed all the same. It needs the database alone:
-    stopping everything works before any policy was applied.
-    """
-    reason, by = free_text("reason", reason, 2000), identifier("by", by)
-    return operations.pause(Pause(scope, named_in_policy(policies, scope, of), reason, by, now))
-
-
-def named_in_policy(policies: PolicyBook, scope: str, of: str) -> str:
-    """Return the name by which decisions know an agent, pool or provider of the policy in force.
-
-    InvalidRequest if they know none.
-    """
-    if scope == "organisation":
-        return of
-    policy = policies.current()
-    if not isinstance(of, str):
-        raise InvalidRequest(f"the {scope} must be named by text, not {type(of).__name__}")
-    if scope == "agent" and of not in policy.agents:
-        raise InvalidRequest(f"{of[:60]!r} is not an agent of the policy")
-    if scope == "pool" and of not in policy.pools:
-        raise InvalidRequest(f"{of[:60]!r} is not a pool of the policy")
-    if scope != "provider":
-        return of
-    name, _ = policy.provider(of)
-    if name is None:
-        raise InvalidRequest(f"{of[:60]!r} is not a provider of the policy")
-    return name
-
-
-def not_an_approver(policy: Policy, name: str) -> Reason | None:
-    """The reason why ``name`` may not decide in the treasury's name, or None when it may.
-
-    Who may approve only up to an amount, as agents do, may not.
-    """
-    identifier("approver", name)
-    approvers = policy.approvals.approvers.items()
-    allowed = [one for one, approver in approvers if not approver.agent and approver.up_to is None]
-    if name in allowed:
-        return None
-    text = f"{name} is not an approver; approvers: {', '.join(allowed) or 'none'}"
-    return Reason(ReasonCode.NOT_AN_APPROVER, text)
 
 
 def _approver(name: str) -> Approver:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from coordinator.domain.limits import LimitState
+from coordinator.domain.proposal import Proposal
 from coordinator.domain.reasons import Reason, ReasonCode
 from coordinator.domain.usdc import Usdc
 from coordinator.domain.windows import Window
@@ -106,6 +107,22 @@ def approval_waits(
         message=(
             f"{agent} asks to pay {provider} {amount} USDC; approvals needed: {required}"
             f" (coordinator approvals show {approval_id})"
+        ),
+    )
+
+
+def proposal_waits(proposal: Proposal, now: int) -> Notice:
+    """A proposal that needs more approvers, once for each yes."""
+    done = len(proposal.approved_by)
+    return Notice(
+        key=f"proposal:{proposal.id}:{done}",
+        at=now,
+        kind="approval_waits",
+        severity=Severity.WARNING,
+        subject=proposal.id,
+        message=(
+            f"{proposal.by} proposes to {proposal.kind}; approvals: {done} of {proposal.required}"
+            f" (coordinator approvals show {proposal.id})"
         ),
     )
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING, Final
 
 from coordinator.domain.address import looks_like_address
 from coordinator.domain.policy_faults import Fault
@@ -132,8 +132,33 @@ def _run_faults(policy: Policy) -> Iterator[Fault]:
                 yield from _limit_faults(("sessions", name), session)
 
 
+# What looks the same in most fonts; names have no letters but ASCII's.
+_LOOKS_LIKE: Final = str.maketrans("01i", "oll")
+
+
+def _one_person(names: Iterable[str]) -> Iterator[tuple[str, str]]:
+    """Each name with an earlier one that a person would read as the same."""
+    seen: dict[str, str] = {}
+    for name in names:
+        read = name.casefold().translate(_LOOKS_LIKE)
+        if read in seen:
+            yield seen[read], name
+        seen.setdefault(read, name)
+
+
 def _approval_faults(policy: Policy) -> Iterator[Fault]:
     approvals = policy.approvals
+    for first, second in _one_person(approvals.approvers):
+        yield (
+            ("approvals", "approvers", second),
+            f"looks like {first!r}: each approver counts once, so give people different names",
+        )
+    for first, second in _one_person([*policy.agents, *approvals.approvers]):
+        if first in policy.agents and second in approvals.approvers and first != second:
+            yield (
+                ("approvals", "approvers", second),
+                f"looks like the agent {first!r}: who asks must not be who approves",
+            )
     for name, approver in approvals.approvers.items():
         path = ("approvals", "approvers", name)
         if name in policy.agents and not approver.agent:

@@ -229,6 +229,9 @@ class Tier(Table):
     required: Annotated[int, Field(ge=1, le=20)]
 
 
+_BOND: Final = Usdc("100")
+
+
 class Approvals(Table):
     """Who decides above the threshold, how many of them, and for how long it stays open."""
 
@@ -236,6 +239,8 @@ class Approvals(Table):
     approvers: dict[Name, Approver] = {}
     expires_after: Seconds = 86400
     tiers: list[Tier] = []
+    # One approver may contest a delivery: this is the most that it may cost.
+    dispute_bond_limit: Amount = _BOND
 
     @field_validator("approvers", mode="before")
     @classmethod
@@ -253,6 +258,8 @@ class Approvals(Table):
             plain["approvers"] = list(self.approvers)
         if not self.tiers:
             plain.pop("tiers", None)
+        if self.dispute_bond_limit == _BOND:
+            plain.pop("dispute_bond_limit", None)
         return plain
 
     @property

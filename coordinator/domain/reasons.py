@@ -44,6 +44,7 @@ class ReasonCode(StrEnum):
     PROVIDER_LIMIT = "provider_limit"
     INCREASE_LIMIT = "increase_limit"
     APPROVAL_REQUIRED = "approval_required"
+    MORE_APPROVALS_REQUIRED = "more_approvals_required"
     APPROVAL_EXPIRED = "approval_expired"
     APPROVAL_NOT_FOUND = "approval_not_found"
     NOT_AN_APPROVER = "not_an_approver"

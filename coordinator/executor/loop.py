@@ -103,7 +103,6 @@ class Executor:
             bonds=bonds,
             purchases=purchases,
             operations=operations,
-            checkpoint=checkpoint,
             allowance_limit=allowance_limit,
             clock=clock,
             ticks=ticks,

@@ -101,7 +101,12 @@ class Sender:
             return
         self._reach(KillPoint.BEFORE_ALLOCATE)
         steps = self._steps.allocate(
-            lease, calls, nonce_floor=seen.nonce, chain_time=seen.head.at, now=self._clock()
+            lease,
+            calls,
+            nonce_floor=seen.nonce,
+            chain_time=seen.head.at,
+            signed_before=self._checkpoint.signed,
+            now=self._clock(),
         )
         self._reach(KillPoint.STEPS_ALLOCATED)
         fees = seen.fees

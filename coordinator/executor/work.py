@@ -19,7 +19,6 @@ from coordinator.domain.purchase import Status
 from coordinator.domain.reasons import Reason, ReasonCode
 from coordinator.domain.steps import Call, PaymentTerms, Step, StepKind
 from coordinator.domain.usdc import Usdc
-from coordinator.executor.checkpoint import Checkpoint
 from coordinator.ledger.bonds import BondBook
 from coordinator.ledger.leases import Lease
 from coordinator.ledger.operations import OperationsBook, Order
@@ -42,7 +41,6 @@ class Work:
         bonds: BondBook,
         purchases: PurchaseBook,
         operations: OperationsBook,
-        checkpoint: Checkpoint,
         allowance_limit: Usdc,
         clock: Clock,
         ticks: Ticks,
@@ -52,7 +50,6 @@ class Work:
         self._bonds = bonds
         self._purchases = purchases
         self._operations = operations
-        self._checkpoint = checkpoint
         self._allowance_limit = allowance_limit
         self._clock = clock
         self._retry_at: dict[str, float] = {}
@@ -344,8 +341,6 @@ class Work:
 
     def _done_before(self, order: Order) -> str | None:
         """Say why the order may have been carried out already, in a database since put back."""
-        if order.id in self._checkpoint.signed:
-            return "it was signed before: order it again if it was not carried out"
         if order.kind == "withdraw" and self._operations.may_be_done(order):
             return (
                 "this amount left for this recipient after it was ordered, in a transaction"

@@ -22,12 +22,14 @@ from coordinator.domain.errors import (
 from coordinator.domain.limits import LimitState
 from coordinator.domain.observed import KINDS
 from coordinator.domain.policy import Policy
+from coordinator.domain.proposal import Proposal
 from coordinator.domain.purchase import (
     ESCROWED,
     Answer,
     Purchase,
     Status,
 )
+from coordinator.domain.reasons import Reason
 from coordinator.domain.reconciliation import Reconciliation
 from coordinator.domain.replay import Replay
 from coordinator.domain.rules import Terms
@@ -43,7 +45,6 @@ from coordinator.ledger.notices import KeptNotice
 from coordinator.ledger.operations import Order
 from coordinator.ledger.past import replay_past
 from coordinator.reporting import GasReport, Report
-from coordinator.treasury import pause_spending
 from coordinator.wiring import Wiring, wire
 
 if TYPE_CHECKING:
@@ -207,6 +208,30 @@ class Coordinator(BudgetApi):
         """Reject it; the hold is voided."""
         return self.wiring.treasury.reject(approval_id, approver=approver, reason=reason)
 
+    def proposals(self) -> Sequence[Proposal]:
+        """Withdrawals, early settles and unpauses that wait for more approvers, oldest first."""
+        return self.wiring.proposals.waiting(self.wiring.clock())
+
+    def proposal(self, proposal_id: str) -> Proposal:
+        """The proposal, whatever became of it; UnknownId when there is none."""
+        return self.wiring.proposals.get(proposal_id)
+
+    def approve_proposal(
+        self, proposal_id: str, *, approver: str
+    ) -> tuple[Proposal, Reason | None]:
+        """Say yes in the approver's name; the last one needed carries it out.
+
+        The reason tells why it was not: the person may not, it is too late, or others have to
+        approve it too.
+        """
+        return self.wiring.treasury.approve_proposal(proposal_id, approver=approver)
+
+    def reject_proposal(
+        self, proposal_id: str, *, approver: str, reason: str
+    ) -> tuple[Proposal, Reason | None]:
+        """End it by the approver's no; the reason tells why that was not possible."""
+        return self.wiring.treasury.reject_proposal(proposal_id, approver=approver, reason=reason)
+
     def dispute(self, purchase_id: str, *, approver: str, reason: str) -> Answer:
         """Contest a delivered purchase inside its window; the bond is held meanwhile."""
         self.start()
@@ -225,7 +250,11 @@ class Coordinator(BudgetApi):
         )
 
     def settle(self, purchase_id: str, *, approver: str) -> Answer:
-        """Pay the provider of a delivered purchase early, in an approver's name."""
+        """Pay the provider of a delivered purchase early, in an approver's name.
+
+        It takes as many approvers as a purchase of that amount: until then it is not done, with
+        the reason `more_approvals_required`, and stands in ``proposals()``.
+        """
         self.start()
         return self.wiring.treasury.settle(purchase_id, approver=approver)
 
@@ -246,21 +275,10 @@ class Coordinator(BudgetApi):
 
         It takes effect in every process: nothing is admitted, no create or link is signed, and
         what is created and not funded is cancelled. What is funded goes on, but for settling
-        early to a paused provider. No policy file is read: a faulty one can't prevent it.
+        early to a paused provider.
         """
-        scope, of = _scope(agent=agent, pool=pool, provider=provider)
-        w = self.wiring
-        paused = pause_spending(
-            w.operations,
-            w.policy_in_force,
-            scope=scope,
-            of=of,
-            reason=reason,
-            by=by,
-            now=w.clock(),
-        )
-        w.wake()
-        return paused
+        scope, of = scope_of(agent=agent, pool=pool, provider=provider)
+        return self.wiring.treasury.pause(reason, by=by, scope=scope, of=of)
 
     def unpause(
         self,
@@ -271,8 +289,12 @@ class Coordinator(BudgetApi):
         pool: str | None = None,
         provider: str | None = None,
     ) -> bool:
-        """Allow spending again; False when ``by`` is not an approver, and nothing changed."""
-        scope, of = _scope(agent=agent, pool=pool, provider=provider)
+        """Allow spending again, once as many approvers as the policy requires have said so.
+
+        False when ``by`` is not an approver, and nothing changed, and while others have to approve
+        it too: then it stands in ``proposals()``.
+        """
+        scope, of = scope_of(agent=agent, pool=pool, provider=provider)
         return self.wiring.treasury.unpause(reason, approver=by, scope=scope, of=of) is None
 
     def gas(self) -> GasReport:
@@ -350,6 +372,9 @@ class Coordinator(BudgetApi):
         timeout_seconds: float = 60,
     ) -> Order:
         """Send USDC out of the treasury; the order as it is when done, failed, or timed out.
+
+        It takes as many approvers as a purchase of that amount: until then its status is
+        ``awaiting_approval``, and it stands in ``proposals()``.
 
         InvalidRequest also when ``approver`` is none; ``treasury.check_withdrawal`` tells before.
         """
@@ -463,6 +488,8 @@ class Coordinator(BudgetApi):
     def _wait_for_order(self, order: Order, timeout_seconds: float) -> Order:
         deadline = time.monotonic() + timeout_seconds
         while True:
+            if order.status == "awaiting_approval":
+                return order
             order = next(o for o in self.wiring.operations.orders() if o.id == order.id)
             left = deadline - time.monotonic()
             if order.status != "approved" or left <= 0:
@@ -503,7 +530,8 @@ def _second(at: datetime | int | None) -> int | None:
     return at
 
 
-def _scope(**named: str | None) -> tuple[str, str]:
+def scope_of(**named: str | None) -> tuple[str, str]:
+    """The one scope that is named, as (kind, id); the organisation without any."""
     chosen = [(kind, of) for kind, of in named.items() if of is not None]
     if len(chosen) > 1:
         raise InvalidRequest(f"name one of {', '.join(named)}")

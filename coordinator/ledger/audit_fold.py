@@ -54,7 +54,7 @@ class PastPurchase:
 
 @dataclass(slots=True)
 class PastOrder:
-    """A withdrawal or mint; ``status`` is approved, done or failed."""
+    """A withdrawal or mint; ``status`` is approved, done or failed, ``signed`` once it ever was."""
 
     id: str
     kind: str
@@ -62,6 +62,14 @@ class PastOrder:
     created_at: int
     status: str = "approved"
     message: str | None = None
+    signed: bool = False
+
+    @property
+    def agreed(self) -> bool:
+        """Whether as many have approved it as were required; a mint is nobody's money."""
+        by: list[str] = self.body.get("approved_by", [self.body["by"]])
+        required: int = self.body.get("required", 1)
+        return len(set(by)) >= required
 
 
 @dataclass(slots=True)
@@ -203,6 +211,11 @@ def _ordered(past: Past, row: AuditRow, body: dict[str, Any]) -> None:
     past.orders[row.subject] = PastOrder(row.subject, kind, body, row.at)
 
 
+def _order_signed(past: Past, row: AuditRow, body: dict[str, Any]) -> None:
+    if (known := past.orders.get(row.subject)) is not None:
+        known.signed = True
+
+
 def _order_ended(past: Past, row: AuditRow, body: dict[str, Any]) -> None:
     if (known := past.orders.get(row.subject)) is not None:
         known.status, known.message = row.event.removeprefix("order_"), body.get("why")
@@ -246,6 +259,8 @@ _FOLDS: Final[dict[str, Callable[[Past, AuditRow, dict[str, Any]], None]]] = {
     "dispute_taken_back": _bond_paid,
     "withdraw_ordered": _ordered,
     "mint_ordered": _ordered,
+    "withdraw_signed": _order_signed,
+    "mint_signed": _order_signed,
     "order_done": _order_ended,
     "order_failed": _order_ended,
     "withdraw_taken_back": _order_taken_back,

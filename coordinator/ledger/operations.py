@@ -7,18 +7,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from sqlalchemy import delete, insert, select, update
+from sqlalchemy import Connection, delete, insert, select, update
 
 from coordinator.domain.errors import ConfigurationError
 from coordinator.domain.gas import Fees
 from coordinator.domain.journal import EntryKind
-from coordinator.domain.notices import unpaused
 from coordinator.domain.ports import Observation
+from coordinator.domain.proposal import Proposal
 from coordinator.domain.usdc import Usdc
 from coordinator.ledger import schema as t
 from coordinator.ledger.audit import AuditLog
 from coordinator.ledger.database import Database
-from coordinator.ledger.notices import write_notices
 from coordinator.ledger.pausing import (
     begin_recovery,
     pause_scope,
@@ -208,49 +207,22 @@ class OperationsBook:
                 now=pause.at,
             )
 
-    def unpause(self, scope_kind: str, scope_id: str, *, by: str, reason: str, now: int) -> bool:
-        """Allow spending in the scope again; False when it was not stopped."""
-        where = (t.pauses.c.scope_kind == scope_kind, t.pauses.c.scope_id == scope_id)
+    def place_mint(self, *, recipient: str, amount: Usdc, by: str, now: int) -> Order:
+        """Order the minting of test tokens; the executor sends it in the signer's nonce lane."""
+        order_id, reason = "mnt_" + secrets.token_hex(10), "funded for tests"
         with self._database.write() as connection:
-            gone = connection.execute(delete(t.pauses).where(*where)).rowcount
-            if gone:
-                subject = f"{scope_kind}:{scope_id}" if scope_id else scope_kind
-                self._audit.append(connection, now, "unpaused", subject, by=by, reason=reason)
-                write_notices(connection, [unpaused(subject, by, reason, now)])
-            return bool(gone)
-
-    def place_order(
-        self, kind: str, *, recipient: str, amount: Usdc, by: str, reason: str, now: int
-    ) -> Order:
-        """Order a withdrawal or a mint; the executor sends it in the signer's nonce lane."""
-        prefix = {"withdraw": "wdr_", "mint": "mnt_"}[kind]
-        order = Order(
-            prefix + secrets.token_hex(10), kind, recipient, amount, by, reason, "approved", now
-        )
-        with self._database.write() as connection:
-            connection.execute(
-                insert(t.orders).values(
-                    id=order.id,
-                    kind=kind,
-                    recipient=recipient,
-                    amount=amount.base_units,
-                    by=by,
-                    reason=reason,
-                    status=order.status,
-                    created_at=now,
-                )
-            )
-            self._audit.append(
+            insert_order(
                 connection,
-                now,
-                f"{kind}_ordered",
-                order.id,
+                self._audit,
+                "mint",
+                order_id=order_id,
                 recipient=recipient,
-                amount=amount.base_units,
+                amount=amount,
                 by=by,
                 reason=reason,
+                now=now,
             )
-        return order
+        return Order(order_id, "mint", recipient, amount, by, reason, "approved", now)
 
     def orders(self, *statuses: str) -> Sequence[Order]:
         """Orders in the given statuses (all without any), oldest first."""
@@ -272,6 +244,22 @@ class OperationsBook:
                 )
                 for r in connection.execute(query)
             ]
+
+    def order(self, proposal: Proposal) -> Order:
+        """The withdrawal that was proposed: as it was ordered, or as it waits for approvers."""
+        found = next((order for order in self.orders() if order.id == proposal.id), None)
+        terms = proposal.terms
+        return found or Order(
+            proposal.id,
+            proposal.kind.value,
+            terms["recipient"],
+            Usdc.from_base_units(terms["amount"]),
+            proposal.by,
+            proposal.reason,
+            proposal.status.value,
+            proposal.created_at,
+            proposal.waiting().message if proposal.waits else None,
+        )
 
     def orders_to_send(self) -> Sequence[Order]:
         """Approved orders that own no step yet, oldest first."""
@@ -332,6 +320,27 @@ class OperationsBook:
             return frozenset(
                 row.discrepancy_id for row in connection.execute(select(t.explanations))
             )
+
+
+def insert_order(
+    connection: Connection,
+    audit: AuditLog,
+    kind: str,
+    *,
+    order_id: str,
+    recipient: str,
+    amount: Usdc,
+    by: str,
+    reason: str,
+    now: int,
+    **agreed: Any,
+) -> None:
+    """Order a withdrawal or a mint in the caller's transaction; ``agreed`` is who approved it."""
+    terms = {"recipient": recipient, "amount": amount.base_units, "by": by, "reason": reason}
+    connection.execute(
+        insert(t.orders).values(id=order_id, kind=kind, status="approved", created_at=now, **terms)
+    )
+    audit.append(connection, now, f"{kind}_ordered", order_id, **terms, **agreed)
 
 
 def _identity(row: Any) -> Identity:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Any, Final
 
 from sqlalchemy import Connection, delete, insert, select
 
-from coordinator.domain.notices import paused
+from coordinator.domain.notices import paused, unpaused
 from coordinator.ledger import schema as t
 from coordinator.ledger.audit import AuditLog
 from coordinator.ledger.notices import write_notices
@@ -49,6 +49,27 @@ def pause_everything(
 ) -> bool:
     """Stop all new spending; False when it is stopped already, for whatever reason."""
     return pause_scope(connection, audit, "organisation", "", reason, by=by, now=now)
+
+
+def lift_pause(
+    connection: Connection,
+    audit: AuditLog,
+    scope_kind: str,
+    scope_id: str,
+    reason: str,
+    *,
+    by: str,
+    now: int,
+    **agreed: Any,
+) -> bool:
+    """Allow spending in the scope again; False, and nothing written, when it was not stopped."""
+    where = (_x.scope_kind == scope_kind, _x.scope_id == scope_id)
+    if not connection.execute(delete(t.pauses).where(*where)).rowcount:
+        return False
+    subject = f"{scope_kind}:{scope_id}" if scope_id else scope_kind
+    audit.append(connection, now, "unpaused", subject, by=by, reason=reason, **agreed)
+    write_notices(connection, [unpaused(subject, by, reason, now)])
+    return True
 
 
 def report_tampering(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
+from typing import Any
 
 from sqlalchemy import Connection, case, exists, func, literal_column, select, update
 
@@ -88,14 +89,14 @@ class PurchaseBook:
                 return Answer(True, self._load(connection, purchase_id))
             if purchase.status not in UNFUNDED or self._in_flight(connection, purchase_id):
                 return Answer(False, purchase, _not_cancellable(purchase))
-            self._order(connection, purchase_id, "cancel_wanted", by, now)
+            _want(connection, self._audit, purchase_id, "cancel_wanted", now, by=by)
             return Answer(True, self._load(connection, purchase_id))
 
     def order_settle(self, purchase_id: str, *, by: str, now: int) -> Purchase:
         """Note that the delivered purchase is to be settled early; the executor does it."""
         with self._database.write() as connection:
             self._known(connection, purchase_id)
-            self._order(connection, purchase_id, "settle_wanted", by, now)
+            order_settle(connection, self._audit, purchase_id, by=by, now=now)
             return self._load(connection, purchase_id)
 
     def fail(
@@ -243,14 +244,6 @@ class PurchaseBook:
             raise UnknownId(f"there is no purchase {purchase_id[:60]!r}")
         return purchase
 
-    def _order(
-        self, connection: Connection, purchase_id: str, column: str, by: str, now: int
-    ) -> None:
-        connection.execute(
-            update(t.purchases).where(_p.id == purchase_id).values({column: 1, "updated_at": now})
-        )
-        self._audit.append(connection, now, column, purchase_id, by=by)
-
     def _has_steps(self, connection: Connection, purchase_id: str) -> bool:
         query = select(exists().where(t.steps.c.purchase_id == purchase_id))
         return bool(connection.execute(query).scalar())
@@ -263,6 +256,22 @@ class PurchaseBook:
             )
         )
         return bool(connection.execute(query).scalar())
+
+
+def order_settle(
+    connection: Connection, audit: AuditLog, purchase_id: str, *, by: str, now: int, **agreed: Any
+) -> None:
+    """Note in the caller's transaction that it is to be settled early; ``agreed``: who approved."""
+    _want(connection, audit, purchase_id, "settle_wanted", now, by=by, **agreed)
+
+
+def _want(
+    connection: Connection, audit: AuditLog, purchase_id: str, column: str, now: int, **said: Any
+) -> None:
+    connection.execute(
+        update(t.purchases).where(_p.id == purchase_id).values({column: 1, "updated_at": now})
+    )
+    audit.append(connection, now, column, purchase_id, **said)
 
 
 def _not_cancellable(purchase: Purchase) -> Reason:

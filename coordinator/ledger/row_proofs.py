@@ -14,7 +14,7 @@ from coordinator.domain.canonical import canonical_json
 from coordinator.domain.purchase import FINAL, Status
 from coordinator.ledger import schema as t
 from coordinator.ledger.audit_export import AuditRow
-from coordinator.ledger.audit_fold import MOVED, Past, PastPurchase
+from coordinator.ledger.audit_fold import MOVED, Past, PastOrder, PastPurchase
 from coordinator.ledger.overlays import told_overlays
 from coordinator.ledger.past_budgets import OVERLAID, opened_by_agent
 from coordinator.ledger.row_mac import RowMac
@@ -81,6 +81,12 @@ def purchase_differences(row: Any, past: PastPurchase) -> Iterator[str]:
     if past.agent is not None:
         told |= {word: past.words.get(word) for word in _WORDS}
     yield from _differences(row, told)
+
+
+def order_differences(row: Any, past: PastOrder) -> Iterator[str]:
+    """Name every column of the order's row that is not what the log tells."""
+    told = past.body | {"kind": past.kind, "status": past.status}
+    yield from _differences(row, {name: told[name] for name in _ORDER})
 
 
 def _differences(row: Any, told: Mapping[str, Any]) -> Iterator[str]:
@@ -203,9 +209,7 @@ def _order_faults(connection: Connection, log: Log) -> Iterator[str]:
         if known is None:
             yield f"order {row.id}: the audit log does not tell of it"
             continue
-        told = known.body | {"kind": known.kind, "status": known.status}
-        faults = _differences(row, {name: told[name] for name in _ORDER})
-        yield from (f"order {row.id}: {fault}" for fault in faults)
+        yield from (f"order {row.id}: {fault}" for fault in order_differences(row, known))
 
 
 def overlay_faults(connection: Connection, log: Log, *, whole: bool = False) -> Iterator[str]:

@@ -26,6 +26,7 @@ from sqlalchemy import (
 
 from coordinator.domain.chain_events import EscrowState
 from coordinator.domain.journal import EntryKind
+from coordinator.domain.proposal import ProposalKind, ProposalStatus
 from coordinator.domain.purchase import Status
 from coordinator.domain.steps import StepKind, StepStatus
 
@@ -491,6 +492,22 @@ orders = Table(
     _one_of("kind", ("withdraw", "mint")),
     _one_of("status", ("approved", "done", "failed")),
     Index("orders_status", "status"),
+)
+
+# What one approver proposed and others have to approve too; who did, the audit log tells.
+proposals = Table(
+    "proposals",
+    metadata,
+    Column("id", String(40), primary_key=True),
+    Column("kind", String(10), nullable=False),
+    # JSON with sorted keys: the same terms are the same text.
+    Column("terms", Text, nullable=False),
+    Column("status", String(20), nullable=False),
+    Column("created_at", BigInteger, nullable=False),
+    Column("expires_at", BigInteger, nullable=False),
+    _one_of("kind", ProposalKind),
+    _one_of("status", ProposalStatus),
+    Index("proposals_status", "status"),
 )
 
 # What the database belongs to: it must never be used with another chain or treasury.

@@ -13,9 +13,9 @@ from coordinator.domain.purchase import Status
 from coordinator.domain.steps import Call, PaymentTerms, StepKind
 from coordinator.domain.usdc import Usdc
 from coordinator.ledger import schema as t
-from coordinator.ledger.audit_fold import PastPurchase
+from coordinator.ledger.audit_fold import PastOrder, PastPurchase
 from coordinator.ledger.evidence import Evidence
-from coordinator.ledger.row_proofs import purchase_differences
+from coordinator.ledger.row_proofs import order_differences, purchase_differences
 
 _p = t.purchases.c
 _SPENDING: Final = frozenset({StepKind.CREATE, StepKind.LINK})
@@ -38,12 +38,16 @@ class Signable:
         *,
         chain_time: int,
         now: int,
+        signed_before: frozenset[str] = frozenset(),
     ) -> None:
         self._connection = connection
         self._policy = policy
         self._evidence = evidence
         # By subject, what differs from the audit log: nothing is signed on its word.
         self.tampered: dict[str, str] = {}
+        self._known_signed = signed_before
+        # Orders that a log which was put back does not tell were signed.
+        self.signed_before: list[str] = []
         self._chain_time = chain_time
         self._now = now
         self._paused = {
@@ -73,6 +77,8 @@ class Signable:
     def allows(self, call: Call) -> bool:
         """Whether this call may be signed; never the link of a create that was refused before."""
         allowed = call.purchase_id is None or self._is_due(call, call.purchase_id)
+        if call.reference is not None:
+            allowed = self._is_ordered(call, call.reference)
         if call.kind is StepKind.LINK and call.escrow_id in self._left_out:
             return False
         if call.kind is StepKind.CREATE and not allowed:
@@ -112,6 +118,28 @@ class Signable:
         )
         return call.contested or self._connection.execute(bond).first() is None
 
+    def _is_ordered(self, call: Call, order_id: str) -> bool:
+        """Whether the audit log tells the order as its row and the call do, and it was not signed.
+
+        No chain refuses a second withdrawal: what was signed once is never signed anew.
+        """
+        query = select(t.orders).where(t.orders.c.id == order_id)
+        row = self._connection.execute(query).one_or_none()
+        try:
+            past = self._evidence.order(self._connection, order_id)
+        except LedgerTampered as fault:
+            self.tampered[order_id] = fault.what
+            return False
+        wrong = (
+            "its row is gone" if row is None else next(_order_differences(call, row, past), None)
+        )
+        if wrong is not None:
+            self.tampered[order_id] = f"order {order_id}: {wrong}"
+        elif order_id in self._known_signed:
+            self.signed_before.append(order_id)
+            return False
+        return wrong is None and past.status == "approved"
+
     def _is_paused(self, scope: tuple[str, str]) -> bool:
         """Whether the table or the audit log says so: who writes to one can't unpause."""
         if scope not in self._stopped:
@@ -150,6 +178,17 @@ def _differences(call: Call, row: Any, past: PastPurchase) -> Iterator[str]:
             yield f"its bond is {call.usdc}; the audit log says {bond} base units"
     else:
         yield from _not_decided(call, past)
+
+
+def _order_differences(call: Call, row: Any, past: PastOrder) -> Iterator[str]:
+    yield from order_differences(row, past)
+    made_from = PaymentTerms(past.body["recipient"], Usdc.from_base_units(past.body["amount"]))
+    if call.terms is not None and call.terms != made_from:
+        yield f"its {call.kind} was made from {call.terms}; the audit log says {made_from}"
+    if not past.agreed:
+        yield "the audit log has fewer approvals than it needs"
+    if past.signed:
+        yield "the audit log says that it was signed before"
 
 
 def _not_decided(call: Call, past: PastPurchase) -> Iterator[str]:

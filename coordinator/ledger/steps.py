@@ -23,6 +23,7 @@ from coordinator.ledger.signable import Signable
 
 _s = t.steps.c
 _a = t.attempts.c
+_ORDERS = ("wdr_", "mnt_")
 _IN_FLIGHT = [status.value for status in IN_FLIGHT]
 
 
@@ -55,17 +56,22 @@ class StepBook:
         nonce_floor: int,
         chain_time: int,
         now: int,
+        signed_before: frozenset[str] = frozenset(),
     ) -> list[Step]:
         """Give the calls that may be signed the next nonces, in order.
 
         What was cancelled, paused or contested after it was planned is left out, and what was
         planned upon it; the rest goes on. ``nonce_floor`` is the chain's count, ``chain_time`` its
-        latest block's time. LeaseLost, and nothing written, when another executor has taken over.
+        latest block's time. Orders ``signed_before`` the log tells it have failed. LeaseLost, and
+        nothing written, when another executor has taken over.
         """
         with self._database.write() as connection:
             fence(connection, lease)
-            signable = self._signable(connection, chain_time, now)
+            signable = self._signable(connection, chain_time, now, signed_before)
             calls = signable.of(calls)
+            for order_id in signable.signed_before:
+                why = "it was signed before: order it again if it was not carried out"
+                self._fail_order(connection, order_id, why, now)
             self._tell_tampering(connection, signable.tampered, now)
             highest = self.highest_nonce(connection)
             nonce = nonce_floor if highest is None else max(nonce_floor, highest + 1)
@@ -246,22 +252,44 @@ class StepBook:
             for table in (t.journal, t.escrow_events)
         )
 
-    def _signable(self, connection: Connection, chain_time: int, now: int) -> Signable:
-        policy = self._policies.in_force(connection)
-        return Signable(connection, policy, self._evidence, chain_time=chain_time, now=now)
+    def _signable(
+        self,
+        connection: Connection,
+        chain_time: int,
+        now: int,
+        signed_before: frozenset[str] = frozenset(),
+    ) -> Signable:
+        return Signable(
+            connection,
+            self._policies.in_force(connection),
+            self._evidence,
+            chain_time=chain_time,
+            now=now,
+            signed_before=signed_before,
+        )
 
     def _end_order(
         self, connection: Connection, step: Step, done: bool, why: str | None, now: int
     ) -> None:
         if step.call.reference is None:
             return
-        status = "done" if done else "failed"
+        if not done:
+            self._fail_order(connection, step.call.reference, why, now)
+            return
         connection.execute(
             update(t.orders)
             .where(t.orders.c.id == step.call.reference, t.orders.c.status == "approved")
-            .values(status=status, message=why)
+            .values(status="done", message=why)
         )
-        self._audit.append(connection, now, f"order_{status}", step.call.reference, why=why)
+        self._audit.append(connection, now, "order_done", step.call.reference, why=why)
+
+    def _fail_order(self, connection: Connection, order_id: str, why: str | None, now: int) -> None:
+        connection.execute(
+            update(t.orders)
+            .where(t.orders.c.id == order_id, t.orders.c.status == "approved")
+            .values(status="failed", message=why)
+        )
+        self._audit.append(connection, now, "order_failed", order_id, why=why)
 
     def _load(self, connection: Connection, where: Any) -> list[Step]:
         rows = connection.execute(select(t.steps).where(where, *self.own).order_by(_s.nonce)).all()
@@ -313,6 +341,9 @@ class StepBook:
 
     def _tell_tampering(self, connection: Connection, found: Mapping[str, str], now: int) -> None:
         for subject, what in found.items():
+            if subject.startswith(_ORDERS):
+                # A pause does not stop it: it would be found in every round.
+                self._fail_order(connection, subject, what, now)
             report_tampering(connection, self._audit, subject, what, now=now)
 
 

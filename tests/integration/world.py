@@ -140,7 +140,8 @@ class World:
 
     def apply(self, policy: Policy) -> None:
         """Put another policy in force, in the running coordinator too."""
-        self.policy = policy
+        # A copy of a policy remembers the hash of the first.
+        self.policy = policy = Policy.from_dict(policy.document())
         self.wiring.policies.activate(
             policy, treasury=self.treasury, author="olga", reason="a test", now=self.clock()
         )

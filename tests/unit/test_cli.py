@@ -594,6 +594,7 @@ def reviewed(monkeypatch: pytest.MonkeyPatch, approver: str, *typed: str) -> lis
     coordinator = SimpleNamespace(
         approvals=lambda: [SimpleNamespace(id=f"apr_{i}", purchase=waiting) for i in (1, 2)],
         increases=lambda: [],
+        proposals=lambda: [],
         wiring=SimpleNamespace(policies=SimpleNamespace(current=lambda: policy)),
     )
     answers = iter(typed)

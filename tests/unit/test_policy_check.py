@@ -130,6 +130,19 @@ SENTENCES = {
     '[[approvals.tiers]]\nabove="9"\nrequired=1\n[[approvals.tiers]]\nabove="9"\nrequired=2': (
         "4: approvals.tiers.1: there is a tier above 9.00 already"
     ),
+    "[approvals.approvers.Alice]": (
+        "1: approvals.approvers.Alice: looks like 'alice': each approver counts once, so give people different names"
+    ),
+    "[approvals.approvers.b0b]\n[approvals.approvers.bob]": (
+        "2: approvals.approvers.bob: looks like 'b0b': each approver counts once, so give people different names"
+    ),
+    "[approvals.approvers.CaroI]\n[approvals.approvers.carol]": (
+        "2: approvals.approvers.carol: looks like 'CaroI': each approver counts once, so give people"
+        " different names"
+    ),
+    "[approvals.approvers.Ada]": (
+        "1: approvals.approvers.Ada: looks like the agent 'ada': who asks must not be who approves"
+    ),
     "[approvals.approvers.robot]\nagent = true": (
         "1: approvals.approvers.robot: an agent that approves needs up_to, the largest amount it"
         " may approve"

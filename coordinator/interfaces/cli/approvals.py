@@ -43,18 +43,26 @@ from coordinator.interfaces.cli.output import (
     say,
     usdc,
 )
+from coordinator.interfaces.cli.proposals import PREFIX as PROPOSAL
+from coordinator.interfaces.cli.proposals import approve_one as approve_proposal
+from coordinator.interfaces.cli.proposals import pending_proposal, show_proposal
+from coordinator.interfaces.cli.proposals import question as proposal_question
+from coordinator.interfaces.cli.proposals import reject_one as reject_proposal
 from coordinator.interfaces.cli.purchase_card import named, show_purchase
 from coordinator.interfaces.cli.purchases import drive, tell_worker
 
 if TYPE_CHECKING:
     from coordinator.domain.increase import Increase
+    from coordinator.domain.proposal import Proposal
     from coordinator.domain.purchase import Answer
     from coordinator.interfaces.python import Coordinator
     from coordinator.ledger.approvals import PendingApproval
 
 app = new_app("approvals", "See what waits for people, approve and reject it.")
 
-ApprovalId = Annotated[str, typer.Argument(metavar="ID", help="apr_…, or an increase, inc_…")]
+ApprovalId = Annotated[
+    str, typer.Argument(metavar="ID", help="apr_…, an increase, inc_…, or a proposal")
+]
 Approver = Annotated[str | None, typer.Option(help="Your name in the policy (required).")]
 Wait = Annotated[
     bool, typer.Option("--wait/--no-wait", help="Drive what was approved until it is funded.")
@@ -69,14 +77,16 @@ _ANSWERS: Final = {
 
 @command(app, "list")
 def list_() -> None:
-    """Purchases, and then increases of limits, that wait for people, oldest first."""
+    """Purchases, then increases of limits and proposals, that wait for people, oldest first."""
     with opened(act=False) as coordinator:
         found, increases = coordinator.approvals(), coordinator.increases()
+        proposals = coordinator.proposals()
         if mode.json:
             purchases = [_as_dict(coordinator, item) for item in found]
-            emit([*purchases, *(pending_increase(coordinator, one) for one in increases)])
+            others = [pending_increase(coordinator, one) for one in increases]
+            emit([*purchases, *others, *map(pending_proposal, proposals)])
             return
-        if not found and not increases:
+        if not found and not increases and not proposals:
             say("nothing waits for approval")
             return
         for number, item in enumerate(found):
@@ -87,7 +97,13 @@ def list_() -> None:
             if number:
                 say()
             show_increase(coordinator, asked)
-    ids = [*(item.id for item in found), *(asked.id for asked in increases)]
+        for number, proposal in enumerate(proposals, start=len(found) + len(increases)):
+            if number:
+                say()
+            show_proposal(proposal)
+    ids = [item.id for item in found]
+    ids += [asked.id for asked in increases]
+    ids += [proposal.id for proposal in proposals]
     one = ids[0] if len(ids) == 1 else "ID"
     next_commands(
         f"coordinator approvals approve {one} --approver NAME",
@@ -97,8 +113,15 @@ def list_() -> None:
 
 @command(app, "show")
 def show(approval_id: ApprovalId) -> None:
-    """One approval with its purchase or increase, whatever became of it."""
+    """One approval with its purchase, increase or proposal, whatever became of it."""
     with opened(act=False) as coordinator:
+        if approval_id.startswith(PROPOSAL):
+            proposal = coordinator.proposal(approval_id)
+            if mode.json:
+                emit(pending_proposal(proposal))
+            else:
+                show_proposal(proposal)
+            return
         if approval_id.startswith(PREFIX):
             asked = coordinator.wiring.budgets.increases.get(approval_id)
             if mode.json:
@@ -130,6 +153,8 @@ def approve(
     with opened(act=not (dry_run or increase)) as coordinator:
         if increase:
             return approve_one(coordinator, approval_id, approver, dry_run=dry_run, yes=yes)
+        if approval_id.startswith(PROPOSAL):
+            return approve_proposal(coordinator, approval_id, approver, dry_run=dry_run, yes=yes)
         item = coordinator.wiring.approvals.get(approval_id)
         if dry_run:
             return _would_approve(coordinator, item, approver)
@@ -153,6 +178,9 @@ def reject(
     with opened(act=False) as coordinator:
         if approval_id.startswith(PREFIX):
             return reject_one(coordinator, approval_id, approver, reason, dry_run=dry_run, yes=yes)
+        if approval_id.startswith(PROPOSAL):
+            sure = {"dry_run": dry_run, "yes": yes}
+            return reject_proposal(coordinator, approval_id, approver, reason, **sure)
         item = coordinator.wiring.approvals.get(approval_id)
         if dry_run:
             return _would_approve(coordinator, item, approver)
@@ -169,11 +197,12 @@ def review(approver: Approver = None, wait: Wait = True, timeout_seconds: Timeou
             "a review needs a terminal: use list, approve ID and reject ID",
             ExitCode.INVALID,
         )
-    from coordinator.treasury import not_an_approver
+    from coordinator.ledger.proposals import not_an_approver
 
     with opened() as coordinator:
         found, increases = coordinator.approvals(), coordinator.increases()
-        if not found and not increases:
+        proposals = coordinator.proposals()
+        if not found and not increases and not proposals:
             say("nothing waits for approval")
             return ExitCode.OK
         approver = ask("Your name in the policy", approver, "--approver NAME")
@@ -184,6 +213,7 @@ def review(approver: Approver = None, wait: Wait = True, timeout_seconds: Timeou
         waiting = [
             *(_purchase(coordinator, item, approver, wait, timeout_seconds) for item in found),
             *(_increase(coordinator, asked, approver) for asked in increases),
+            *(_proposal(coordinator, one, approver) for one in proposals),
         ]
         for number, item in enumerate(waiting, start=1):
             say()
@@ -238,6 +268,16 @@ def _increase(coordinator: Coordinator, asked: Increase, approver: str) -> _Wait
         show=lambda: show_increase(coordinator, asked),
         approve=lambda: approve_one(coordinator, asked.id, approver, **sure),
         reject=lambda why: reject_one(coordinator, asked.id, approver, why, **sure),
+    )
+
+
+def _proposal(coordinator: Coordinator, proposal: Proposal, approver: str) -> _Waiting:
+    sure = {"dry_run": False, "yes": True}
+    return _Waiting(
+        question=proposal_question("Approve", proposal, approver),
+        show=lambda: show_proposal(proposal),
+        approve=lambda: approve_proposal(coordinator, proposal.id, approver, **sure),
+        reject=lambda why: reject_proposal(coordinator, proposal.id, approver, why, **sure),
     )
 
 

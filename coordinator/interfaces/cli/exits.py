@@ -77,6 +77,8 @@ def of_refusal(reason: Reason | None) -> ExitCode:
     code = reason.code.value if reason else ""
     if code in _CHAIN_REASONS:
         return ExitCode.CHAIN
+    if code == "more_approvals_required":
+        return ExitCode.AWAITING_APPROVAL
     if code == "approval_not_found":
         return ExitCode.INVALID
     return ExitCode.FAILED if code in _TOO_LATE else ExitCode.DENIED

@@ -148,7 +148,7 @@ def withdraw(
     dry_run: DryRun = False,
     yes: Yes = False,
 ) -> int:
-    """Send USDC out of the treasury, in an approver's name."""
+    """Send USDC out of the treasury; it takes the approvers that a purchase of it would."""
     approver = ask("Your name in the policy", approver, "--approver NAME")
     reason = ask("Reason", reason, "--reason TEXT")
     with opened(act=not dry_run) as coordinator:
@@ -270,6 +270,10 @@ def _tell_order(coordinator: Coordinator, order: Order) -> int:
         card(f"{order.kind.capitalize()} {order.id}", order.status, shown)
         if order.status == "approved":
             next_commands("coordinator recover")
+        elif order.status == "awaiting_approval":
+            next_commands(f"coordinator approvals approve {order.id} --approver NAME")
+    if order.status == "awaiting_approval":
+        return ExitCode.AWAITING_APPROVAL
     return ExitCode.OK if order.status == "done" else ExitCode.CHAIN
 
 

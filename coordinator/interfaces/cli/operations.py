@@ -57,17 +57,18 @@ def unpause(
     pool: OfPool = None,
     provider: OfProvider = None,
 ) -> int:
-    """Allow spending again, in an approver's name."""
+    """Allow spending again, once as many approvers as the policy requires have said so."""
+    from coordinator.interfaces.python import scope_of
+
     by = ask("Your name in the policy", by, "--by NAME")
     reason = ask("Reason", reason, "--reason TEXT")
     with opened(act=False) as coordinator:
-        from coordinator.treasury import not_an_approver
-
-        refusal = not_an_approver(coordinator.wiring.policies.current(), by)
+        before = len(coordinator.wiring.operations.pauses())
+        scope, of = scope_of(agent=agent, pool=pool, provider=provider)
+        treasury = coordinator.wiring.treasury
+        refusal = treasury.unpause(reason, approver=by, scope=scope, of=of)
         if refusal is not None:
             return refuse(refusal, of_refusal(refusal))
-        before = len(coordinator.wiring.operations.pauses())
-        coordinator.unpause(reason, by=by, agent=agent, pool=pool, provider=provider)
         changed = len(coordinator.wiring.operations.pauses()) < before
         _tell_pauses(coordinator, changed, "unpaused", "it was not paused")
     return ExitCode.OK

@@ -276,9 +276,11 @@ ACTIONS: list[tuple[str, Callable[[Coordinator], Any]]] = [
     ("purchase_cancelled", lambda c: c.cancel(c.purchases(limit=1)[0].id, by="ada")),
     ("paused", lambda c: c.pause("a look", by="olga")),
     ("purchase_denied", lambda c: _ask(c)),
-    ("unpaused", lambda c: c.unpause("all is well", by="alice")),
+    ("proposal_made", lambda c: c.unpause("all is well", by="alice")),
+    ("unpaused", lambda c: c.unpause("all is well", by="bob")),
     ("paused", lambda c: c.pause("a look", by="olga", agent="ada")),
-    ("unpaused", lambda c: c.unpause("all is well", by="alice", agent="ada")),
+    ("proposal_approved_by", lambda c: c.unpause("all is well", by="alice", agent="ada")),
+    ("unpaused", lambda c: c.approve_proposal(c.proposals()[0].id, approver="bob")),
 ]
 
 

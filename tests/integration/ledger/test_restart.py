@@ -308,9 +308,8 @@ def test_a_faulty_policy_file_leaves_the_version_in_force_as_it_is(
     before = contents(database)
     file.write_text(toml(daily_limt="5"))
 
-    # On PostgreSQL the file is applied by hand, elsewhere at the start.
     with pytest.raises(ConfigurationError, match=r"policy\.toml:4: organisation\.daily_limt"):
-        opener(file).wiring.check_policy_file()
+        opener(file)
     assert contents(database) == before
 
 

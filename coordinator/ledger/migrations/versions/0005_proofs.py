@@ -15,6 +15,7 @@ def upgrade() -> None:
     op.create_index(
         "audit_policies", "audit", ["seq"], sqlite_where=policies, postgresql_where=policies
     )
+    _proposals()
     _who_opened()
     _who_ended()
 
@@ -29,3 +30,23 @@ def _who_opened() -> None:
 def _who_ended() -> None:
     """Tell costs whose owners said what they came to; of earlier ones nobody asks again."""
     op.add_column("holds", sa.Column("by_owner", sa.Integer(), nullable=False, server_default="1"))
+
+
+def _proposals() -> None:
+    """Keep what one approver proposed and others have to approve too."""
+    op.create_table(
+        "proposals",
+        sa.Column("id", sa.String(length=40), nullable=False),
+        sa.Column("kind", sa.String(length=10), nullable=False),
+        sa.Column("terms", sa.Text(), nullable=False),
+        sa.Column("status", sa.String(length=20), nullable=False),
+        sa.Column("created_at", sa.BigInteger(), nullable=False),
+        sa.Column("expires_at", sa.BigInteger(), nullable=False),
+        sa.CheckConstraint("kind IN ('withdraw', 'settle', 'unpause')", name="kind_known"),
+        sa.CheckConstraint(
+            "status IN ('awaiting_approval', 'approved', 'rejected', 'expired')",
+            name="status_known",
+        ),
+        sa.PrimaryKeyConstraint("id"),
+    )
+    op.create_index("proposals_status", "proposals", ["status"])

@@ -1,0 +1,79 @@
+"""Withdrawals, early settles and unpauses: proposed by one approver, approved by others too."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any, Final
+
+from coordinator.domain.purchase import rfc3339
+from coordinator.domain.reasons import Reason, ReasonCode
+
+
+class ProposalKind(StrEnum):
+    WITHDRAW = "withdraw"
+    SETTLE = "settle"
+    UNPAUSE = "unpause"
+
+
+class ProposalStatus(StrEnum):
+    AWAITING_APPROVAL = "awaiting_approval"
+    APPROVED = "approved"
+    REJECTED = "rejected"
+    EXPIRED = "expired"
+
+
+PREFIXES: Final = {
+    ProposalKind.WITHDRAW: "wdr_",
+    ProposalKind.SETTLE: "set_",
+    ProposalKind.UNPAUSE: "unp_",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Proposal:
+    """One proposal; times are unix seconds, an amount in ``terms`` is in base units.
+
+    ``terms`` of a withdrawal: recipient, amount; of a settle: purchase_id, amount; of an unpause:
+    scope_kind, scope_id.
+    """
+
+    id: str
+    kind: ProposalKind
+    terms: Mapping[str, Any]
+    by: str
+    reason: str
+    status: ProposalStatus
+    required: int
+    approved_by: tuple[str, ...]
+    created_at: int
+    expires_at: int
+
+    @property
+    def waits(self) -> bool:
+        """Whether more approvers have to say yes."""
+        return self.status is ProposalStatus.AWAITING_APPROVAL
+
+    def waiting(self) -> Reason:
+        """Say how many approvals are missing and how they are given."""
+        return Reason(
+            ReasonCode.MORE_APPROVALS_REQUIRED,
+            f"{len(self.approved_by)} of {self.required} approvals: another approver has to run"
+            f" `coordinator approvals approve {self.id}` before {rfc3339(self.expires_at)}",
+        )
+
+    def as_dict(self) -> dict[str, Any]:
+        """As JSON."""
+        return {
+            "approval_id": self.id,
+            "kind": self.kind.value,
+            "status": self.status.value,
+            "terms": dict(self.terms),
+            "by": self.by,
+            "reason": self.reason,
+            "required": self.required,
+            "approved_by": list(self.approved_by),
+            "created_at": rfc3339(self.created_at),
+            "expires_at": rfc3339(self.expires_at),
+        }
