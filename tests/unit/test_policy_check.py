@@ -131,16 +131,16 @@ SENTENCES = {
         "4: approvals.tiers.1: there is a tier above 9.00 already"
     ),
     "[approvals.approvers.Alice]": (
-        "1: approvals.approvers.Alice: looks like 'alice': each approver counts once, so give people"
-        " different names"
+        "1: approvals.approvers.Alice: looks like 'alice': each approver counts once, so give"
+        " people different names"
     ),
     "[approvals.approvers.b0b]\n[approvals.approvers.bob]": (
-        "2: approvals.approvers.bob: looks like 'b0b': each approver counts once, so give people"
-        " different names"
+        "2: approvals.approvers.bob: looks like 'b0b': each approver counts once, so give"
+        " people different names"
     ),
     "[approvals.approvers.CaroI]\n[approvals.approvers.carol]": (
-        "2: approvals.approvers.carol: looks like 'CaroI': each approver counts once, so give people"
-        " different names"
+        "2: approvals.approvers.carol: looks like 'CaroI': each approver counts once, so give"
+        " people different names"
     ),
     "[approvals.approvers.Ada]": (
         "1: approvals.approvers.Ada: looks like the agent 'ada': who asks must not be who approves"
