@@ -38,6 +38,7 @@ def kinds(s: Simulation) -> list[Callable[[], None]]:
         *(partial(_arm, s, name) for name in _ARMED),
         *[partial(_kill_at, s)] * 3,
         *(partial(act, s) for act in ACTS.values()),
+        partial(_tamper, s),
     ]
 
 
@@ -131,6 +132,10 @@ def _deposit(s: Simulation) -> None:
     s._admin(genesis.USDC, token_abi().call("mint", s.treasury, Usdc("50").base_units))
 
 
+def _tamper(s: Simulation) -> None:
+    s.tampering.strike()
+
+
 def _to(address: str, data: str) -> dict[str, str]:
     return {"to": address, "data": data}
 
@@ -148,6 +153,7 @@ ACTS: Final = {
     "kernel": _kernel,
     "blacklist": _blacklist,
     "deposit": _deposit,
+    "tamper": _tamper,
 }
 NAMES: Final = ("kill_at", *sorted(set(_ARMED)), *ACTS)
 

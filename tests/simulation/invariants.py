@@ -9,14 +9,18 @@ from typing import TYPE_CHECKING, Any, Final
 from coordinator.chain.abi import kernel_abi, token_abi, vault_abi
 from coordinator.chain.simulated import genesis
 from coordinator.domain.chain_events import STATUS_OF, EscrowState
+from coordinator.domain.errors import LedgerTampered
 from coordinator.domain.escrow_key import EscrowKeys
 from coordinator.domain.purchase import FINAL, Purchase, Status
 from coordinator.domain.usdc import Usdc
+from tests.simulation.tampering import THIEF
 
 if TYPE_CHECKING:
     from tests.simulation.simulation import Asked, Simulation
 
 _DAY: Final = 86_400
+# Of every agent in the simulation's policy.
+THRESHOLD: Final = Usdc("25")
 # Verifying reads the whole log: every so many steps, and at the end.
 _AUDIT_EVERY: Final = 50
 # In so many blocks a fault is final, and no node lags behind it any more.
@@ -51,6 +55,9 @@ class Invariants:
             simulation.node.deployment.kernel,
         )
         self._bound: dict[tuple[str, str], str] = {}
+        self._nonces_used = 0
+        self.approvals: set[str] = set()
+        """Purchases that people may have approved."""
 
     def close(self) -> None:
         if self._file is not None:
@@ -117,6 +124,11 @@ class Invariants:
         for name, limit in limits.items():
             self._hold(sums[name] <= Usdc(limit).base_units, "no admission exceeds a limit", name)
 
+    def refused(self, fault: Exception) -> None:
+        """Only a database that somebody edited is said to be edited."""
+        said = isinstance(fault, LedgerTampered)
+        self._hold(self._s.tampering.ever or not said, "untouched rows are believed", fault)
+
     def reorganised(self, *, below_final: bool) -> None:
         self._contradictions_allowed |= below_final
 
@@ -126,6 +138,9 @@ class Invariants:
         """Every invariant; Broken names the first that does not hold."""
         self._count += 1
         self._check_treasurys_transactions()
+        self._nonces_used = max(
+            self._nonces_used, self._s.node.machine.nonce(self._s.treasury.lower())
+        )
         self._note_allowance_faults()
         version = self._data_version()
         if version != self._version:
@@ -133,6 +148,8 @@ class Invariants:
             self._check_holds()
             self._check_counters()
             self._check_allowance()
+            self._check_lane()
+            self._check_approvals()
             self._check_books()
         if self._count % _AUDIT_EVERY == 0:
             self._check_audit()
@@ -237,6 +254,29 @@ class Invariants:
         )
         self._hold(not found, "no purchase takes another's allowance", found)
 
+    def _check_lane(self) -> None:
+        """Nonces that the chain has never used are given out one after the other, without holes."""
+        query = "SELECT nonce FROM steps WHERE nonce >= ? ORDER BY nonce"
+        given = [nonce for (nonce,) in self.rows(query, self._nonces_used)]
+        wanted = list(range(self._nonces_used, self._nonces_used + len(given)))
+        self._hold(given == wanted, "no nonce is believed that the chain has not used", given[:3])
+        query = "SELECT nonce FROM steps WHERE nonce >= ? AND status = 'displaced'"
+        taken = self.rows(query, self._nonces_used)
+        self._hold(not taken, "no nonce is believed that the chain has not used", taken[:3])
+
+    def _check_approvals(self) -> None:
+        """No signed step and no order stands on the word of an edited row."""
+        query = (
+            "SELECT DISTINCT p.id, p.amount FROM attempts a JOIN steps s ON s.id = a.step_id"
+            " JOIN purchases p ON p.id = s.purchase_id"
+            " WHERE s.kind IN ('create', 'link') AND p.amount > ?"
+        )
+        for purchase_id, _ in self.rows(query, THRESHOLD.base_units):
+            known = purchase_id in self.approvals
+            self._hold(known, "nothing is signed that nobody approved", purchase_id)
+        found = self.rows("SELECT 1 FROM audit WHERE event = 'tampering_found' LIMIT 1")
+        self._hold(self._s.tampering.ever or not found, "untouched rows are believed")
+
     def _check_books(self) -> None:
         """Where the books stand, journal and escrows are what the chain has in that block."""
         found = self.rows("SELECT number, hash FROM cursors WHERE name = 'books'")
@@ -311,7 +351,9 @@ class Invariants:
         if process is None or "audit" not in process.wiring.__dict__:
             return
         told = process.wiring.audit.verify()
-        self._hold(told.ok, "the audit chain verifies", told.faults)
+        edited = self._s.tampering.stands
+        self._hold(edited or told.ok, "the audit chain verifies", told.faults)
+        self._hold(not edited or not told.ok, "an edited row is told")
 
     # What must hold at the end.
 
@@ -365,14 +407,16 @@ class Invariants:
                 self._hold(amount == wanted, "what is paid is what was asked", terms)
                 paid_out += amount
         transfers = token_abi().topic("Transfer")
-        withdrawn = sum(
-            1
+        paid = [
+            log["topics"][2][-40:]
             for block in self._s.node.machine.chain.span(0, self._s.node.height)
             for log in block.logs
             if log["topics"][0] == transfers
-            and log["topics"][2].endswith(genesis.ACCOUNTS[7][2:].lower())
-        )
+        ]
+        withdrawn = paid.count(genesis.ACCOUNTS[7][2:].lower())
         self._hold(withdrawn <= self._s.withdrawals, "a withdrawal is carried out once", withdrawn)
+        stolen = paid.count(THIEF[2:].lower())
+        self._hold(stolen == 0, "nobody is paid whom nobody named", stolen)
 
     def _check_secrets(self) -> None:
         """Neither the key nor the id secret is in the database, as text or as bytes."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any, Final
@@ -13,12 +14,13 @@ from sqlalchemy import Connection, delete, insert, select, update
 from coordinator.chain import evm
 from coordinator.domain.journal import EntryKind
 from coordinator.domain.limits import CounterKey, Scope, ScopeKind
+from coordinator.domain.policy import Policy
 from coordinator.domain.ports import Sent
 from coordinator.domain.steps import StepKind
 from coordinator.domain.usdc import ZERO
 from coordinator.domain.windows import Calendar, Window
-from coordinator.executor import sender, work
-from coordinator.ledger import chain_book, counters, rollback
+from coordinator.executor import loop, sender, work
+from coordinator.ledger import approvals, audit, chain_book, counters, policies, rollback, signable
 from coordinator.ledger import schema as t
 from coordinator.ledger import steps as step_book
 from coordinator.ledger.agreement import Agreement
@@ -237,6 +239,24 @@ def _read_once(stack: ExitStack) -> None:
     _replace(stack, chain_book, "compare", lambda *_: Agreement(False, frozenset()))
 
 
+def _rows_believed(stack: ExitStack) -> None:
+    """What stands in the database is true, whoever wrote it."""
+    _replace(stack, signable.Signable, "_is_proved", lambda *_: True)
+    _replace(stack, approvals.ApprovalBook, "_check_proved", lambda *_: None)
+    _replace(stack, loop.Executor, "_policy", lambda self: self._policies.current())
+
+    def proved(_: Any, connection: Connection, version: int) -> Policy:
+        query = select(t.policies.c.document).where(t.policies.c.version == version)
+        return Policy.from_dict(json.loads(connection.execute(query).scalar_one()))
+
+    _replace(stack, policies.PolicyBook, "_proved", proved)
+
+
+def _edits_not_told(stack: ExitStack) -> None:
+    """The audit log is compared with itself alone, not with the rows."""
+    _replace(stack, audit, "row_faults", lambda *_: [])
+
+
 BUGS: Final[dict[str, Planted]] = {
     "allowance-raced": _allowance_raced,
     "nonce-from-the-chain": _nonce_from_the_chain,
@@ -252,6 +272,8 @@ BUGS: Final[dict[str, Planted]] = {
     "evidence-not-taken-back": _evidence_not_taken_back,
     "fee-not-booked": _fee_not_booked,
     "read-once": _read_once,
+    "rows-believed": _rows_believed,
+    "edits-not-told": _edits_not_told,
 }
 
 

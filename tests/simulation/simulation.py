@@ -34,6 +34,7 @@ from coordinator.domain.usdc import Usdc
 from tests.simulation.faults import kinds, strike
 from tests.simulation.invariants import Broken, Invariants
 from tests.simulation.parts import Faults, Killed, Process, Time
+from tests.simulation.tampering import Tampering
 
 AGENTS: Final = ("ada", "bert", "cora")
 PROVIDERS: Final = {"papers": genesis.ACCOUNTS[4], "data": genesis.ACCOUNTS[5]}
@@ -108,6 +109,7 @@ class Simulation:
             self._fund_treasury()
             self.node.machine.automine = False
             self.invariants = Invariants(self)
+            self.tampering = Tampering(self)
 
     # Running.
 
@@ -130,6 +132,7 @@ class Simulation:
         """Faults stop; then everything comes to an end within a bound, or is stranded."""
         with self._seeded():
             self.faults.heal()
+            self.tampering.take_back()
             self.time.skew = 0
             self.node.call("anvil_setBalance", self.treasury, hex(10**18))
             self._admin(genesis.USDC, token_abi().call("unpause"))
@@ -177,6 +180,7 @@ class Simulation:
         except Killed:
             self._kill_whoever_acted()
         except _UNAVAILABLE as fault:
+            self.invariants.refused(fault)
             self.trail.append(f"  {type(fault).__name__}: {str(fault)[:80]}")
         except Refused as refused:
             self.trail.append(f"  refused: {refused.message[:60]}")
@@ -286,6 +290,8 @@ class Simulation:
             return
         approval, approver = self.rng.choice(waiting), self.rng.choice(("alice", "bob"))
         if self.rng.random() < 0.75:
+            # It may count although the answer is lost.
+            self.invariants.approvals.add(approval.purchase.id)
             answer = coordinator.approve(approval.id, approver=approver)
             if answer.done:
                 self.invariants.admitted(answer.purchase)
@@ -381,7 +387,9 @@ class Simulation:
         self._any.coordinator.pause("simulated", by="olga", **scope)
 
     def _unpause(self) -> None:
-        """An approver looks, and whoever runs token and kernel too."""
+        """An approver looks, and whoever runs token, kernel and database too."""
+        if self.rng.random() < 0.5:
+            self.tampering.take_back()
         self._admin(genesis.USDC, token_abi().call("unpause"))
         self._admin(genesis.KERNEL, kernel_abi().call("unpause"))
         coordinator = self._any.coordinator

@@ -13,6 +13,9 @@ UNSTORED = "no chain transaction without a stored attempt"
 STOPPED = "an executor or a caller was stopped"
 EVIDENCE = "evidence stands on the chain"
 STATE = "an escrow's state is the chain's"
+OPEN = "no step stays open when faults stop"
+LIMIT = "no admission exceeds a limit"
+UNAPPROVED = "nothing is signed that nobody approved"
 JOURNAL = "the journal equals the chain"
 # A seed that finds it soon, and the invariants by which it may be found. A change of the product
 # changes what a seed does, so the seeds after it are tried as well.
@@ -24,13 +27,15 @@ FOUND_BY = {
     "receipt-trusted-unsealed": (10, {EVIDENCE, STOPPED}),
     "new-nonce-for-an-old-step": (5, {UNSTORED}),
     "posted-in-todays-window": (1, {"a hold stays in the window of its instant"}),
-    "unknown-means-failed": (5, {"a hold ends at most once"}),
+    "unknown-means-failed": (14, {"a hold ends at most once", OPEN}),
     "sent-before-stored": (9, {UNSTORED}),
     "journal-not-rolled-back": (2, {JOURNAL}),
-    "limit-checked-against-spent-alone": (1, {"no admission exceeds a limit"}),
+    "limit-checked-against-spent-alone": (1, {LIMIT}),
     "evidence-not-taken-back": (2, {EVIDENCE, STOPPED}),
     "fee-not-booked": (2, {"an escrow's journal equals the vault"}),
     "read-once": (12, {STATE, JOURNAL, STOPPED}),
+    "rows-believed": (1, {UNAPPROVED, "nobody is paid whom nobody named", LIMIT}),
+    "edits-not-told": (1, {"an edited row is told"}),
 }
 SEEDS = 30
 
