@@ -188,17 +188,6 @@ class Treasury:
         self.wake()
         return Answer(True, self.purchases.get(purchase_id))
 
-    def pause(self, reason: str, *, by: str, scope: str = "organisation", of: str = "") -> bool:
-        """Stop new spending in a scope, for every process at once; False if it is stopped already.
-
-        Funded escrows are followed, settled and reclaimed all the same.
-        """
-        reason, by = free_text("reason", reason, 2000), identifier("by", by)
-        of = self._in_policy(scope, of)
-        paused = self.operations.pause(Pause(scope, of, reason, by, self.clock()))
-        self.wake()
-        return paused
-
     def unpause(
         self, reason: str, *, approver: str, scope: str = "organisation", of: str = ""
     ) -> Reason | None:
@@ -209,7 +198,7 @@ class Treasury:
         reason = free_text("reason", reason, 2000)
         refusal = not_an_approver(self.policies.current(), identifier("approver", approver))
         paused = {(p.scope_kind, p.scope_id) for p in self.operations.pauses()}
-        of = of if (scope, of) in paused else self._in_policy(scope, of)
+        of = of if (scope, of) in paused else named_in_policy(self.policies, scope, of)
         if refusal is None and (scope, of) in paused:
             terms = {"scope_kind": scope, "scope_id": of}
             _, refusal = self._propose(ProposalKind.UNPAUSE, terms, approver, reason)
@@ -240,20 +229,6 @@ class Treasury:
         )
         self.wake()
         return decided.proposal, decided.refusal
-
-    def _in_policy(self, scope: str, of: str) -> str:
-        """The name by which decisions know the agent or provider; InvalidRequest if they don't."""
-        policy = self.policies.current()
-        if scope == "agent" and of not in policy.agents:
-            raise InvalidRequest(f"{of[:60]!r} is not an agent of the policy")
-        if scope == "pool" and of not in policy.pools:
-            raise InvalidRequest(f"{of[:60]!r} is not a pool of the policy")
-        if scope != "provider":
-            return of
-        name, _ = policy.provider(of)
-        if name is None:
-            raise InvalidRequest(f"{of[:60]!r} is not a provider of the policy")
-        return name
 
     def check_withdrawal(
         self, *, to: str, amount: str | Usdc, approver: str, reason: str
@@ -315,6 +290,47 @@ class Treasury:
             text = f"{purchase.amount} USDC is above the threshold, {threshold}: name an approver"
             return Reason(ReasonCode.APPROVAL_REQUIRED, text)
         return None
+
+
+def pause_spending(
+    operations: OperationsBook,
+    policies: PolicyBook,
+    *,
+    scope: str,
+    of: str,
+    reason: str,
+    by: str,
+    now: int,
+) -> bool:
+    """Stop new spending in a scope, for every process at once; False if it is stopped already.
+
+    Funded escrows are followed, settled and reclaimed all the same. It needs the database alone:
+    stopping everything works before any policy was applied.
+    """
+    reason, by = free_text("reason", reason, 2000), identifier("by", by)
+    return operations.pause(Pause(scope, named_in_policy(policies, scope, of), reason, by, now))
+
+
+def named_in_policy(policies: PolicyBook, scope: str, of: str) -> str:
+    """Return the name by which decisions know an agent, pool or provider of the policy in force.
+
+    InvalidRequest if they know none.
+    """
+    if scope == "organisation":
+        return of
+    policy = policies.current()
+    if not isinstance(of, str):
+        raise InvalidRequest(f"the {scope} must be named by text, not {type(of).__name__}")
+    if scope == "agent" and of not in policy.agents:
+        raise InvalidRequest(f"{of[:60]!r} is not an agent of the policy")
+    if scope == "pool" and of not in policy.pools:
+        raise InvalidRequest(f"{of[:60]!r} is not a pool of the policy")
+    if scope != "provider":
+        return of
+    name, _ = policy.provider(of)
+    if name is None:
+        raise InvalidRequest(f"{of[:60]!r} is not a provider of the policy")
+    return name
 
 
 def _approver(name: str) -> Approver:

@@ -124,6 +124,7 @@ class Wiring:
         self._waiters: list[Callable[[], None]] = []
         self._observers: list[Emit] = []
         self._notify_urls: tuple[str, list[str]] = ("", [])
+        self._policy_fault: ConfigurationError | None = None
         if self.network.simulated:
             from coordinator.chain.simulated.simulation import throwaway_secrets
 
@@ -170,7 +171,7 @@ class Wiring:
             return None
         from coordinator.chain.simulated.simulation import Simulation
 
-        return Simulation(self._simulated_rpc, wake=self._wake)
+        return Simulation(self._simulated_rpc, wake=self.wake)
 
     @cached_property
     def signer(self) -> Signer:
@@ -282,17 +283,47 @@ class Wiring:
         return book
 
     @cached_property
+    def policy_in_force(self) -> PolicyBook:
+        """The policies of the database alone: no file is read, so none can stop an emergency."""
+        self.operations  # noqa: B018 - refuses a database of another treasury
+        return PolicyBook(self.database, self.audit)
+
+    @cached_property
     def policies(self) -> PolicyBook:
         """The policies; the file is put in force here, if the database is ours.
 
         On one host whenever it was changed. Where several hosts may have files of their own, only
-        when there is no policy yet: later ones are applied by hand.
+        when there is no policy yet: later ones are applied by hand. While a policy is in force, a
+        faulty file is a warning, and what it refuses is new spending (``check_policy_file``).
         """
-        self.operations  # noqa: B018 - refuses a database of another treasury
-        book = PolicyBook(self.database, self.audit)
+        book = self.policy_in_force
+        try:
+            self._apply_policy_file(book)
+        except ConfigurationError as fault:
+            if not book.any_applied():
+                raise
+            self._policy_fault = fault
+            log.warning(
+                "policy_file_faulty: the policy in force, %s…, still applies; new spending waits"
+                " for a corrected file: %s",
+                book.current().hash[:12],
+                "; ".join(fault.faults),
+            )
+        return book
+
+    def check_policy_file(self) -> None:
+        """Refuse new spending while the file that should decide it is faulty; all faults at once.
+
+        Its limits may be lower than those in force, and nobody can tell.
+        """
+        self.policies  # noqa: B018 - reads the file, once
+        if self._policy_fault is not None:
+            raise self._policy_fault
+
+    def _apply_policy_file(self, book: PolicyBook) -> None:
         only_first = self.database.many_hosts
         if only_first and book.any_applied():
-            return book
+            return
         source = self._policy if self._policy is not None else self.settings.policy_file
         policy = read_policy(source)
         where = "code" if isinstance(source, Policy) else source.name
@@ -306,7 +337,6 @@ class Wiring:
         )
         if changed:
             log.info("policy_activated hash=%s", policy.hash)
-        return book
 
     @cached_property
     def purchases(self) -> PurchaseBook:
@@ -512,7 +542,7 @@ class Wiring:
             minimum=MINIMUM_AMOUNT,
             clock=self.clock,
             reach=self.reach,
-            wake=self._wake,
+            wake=self.wake,
             emit=self.emit,
         )
 
@@ -582,7 +612,8 @@ class Wiring:
         if self._folder is not None:
             self._folder.cleanup()
 
-    def _wake(self) -> None:
+    def wake(self) -> None:
+        """Let the executor of this process, if there is one, look at once."""
         if "executor" in self.__dict__:
             self.executor.wake()
 

@@ -141,7 +141,9 @@ class Agent:
         ``expires_after`` ("15m" or seconds) an abandoned hold is posted in full. InvalidRequest
         for malformed input; no money moves.
         """
-        cost = self._budgets.hold(self._cost(amount, terms), expires_after=expires_after)
+        request = self._cost(amount, terms)
+        self._coordinator.wiring.check_policy_file()
+        cost = self._budgets.hold(request, expires_after=expires_after)
         self._look_at_level()
         return Hold(self._budgets, cost, self._look_at_level)
 
@@ -268,5 +270,7 @@ class Agent:
                 log.exception("service_level_callback_failed agent=%s", self.id)
 
     def _request(self, **terms: Any) -> Request:
-        address = self._coordinator.wiring.signer.address
-        return Request.of(agent=self.id, treasury_address=address, **terms)
+        wiring = self._coordinator.wiring
+        request = Request.of(agent=self.id, treasury_address=wiring.signer.address, **terms)
+        wiring.check_policy_file()
+        return request

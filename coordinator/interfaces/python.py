@@ -45,6 +45,7 @@ from coordinator.ledger.notices import KeptNotice
 from coordinator.ledger.operations import Order
 from coordinator.ledger.past import replay_past
 from coordinator.reporting import GasReport, Report
+from coordinator.treasury import pause_spending
 from coordinator.wiring import Wiring, wire
 
 if TYPE_CHECKING:
@@ -275,10 +276,21 @@ class Coordinator(BudgetApi):
 
         It takes effect in every process: nothing is admitted, no create or link is signed, and
         what is created and not funded is cancelled. What is funded goes on, but for settling
-        early to a paused provider.
+        early to a paused provider. No policy file is read: a faulty one can't prevent it.
         """
         scope, of = scope_of(agent=agent, pool=pool, provider=provider)
-        return self.wiring.treasury.pause(reason, by=by, scope=scope, of=of)
+        w = self.wiring
+        paused = pause_spending(
+            w.operations,
+            w.policy_in_force,
+            scope=scope,
+            of=of,
+            reason=reason,
+            by=by,
+            now=w.clock(),
+        )
+        w.wake()
+        return paused
 
     def unpause(
         self,
