@@ -8,57 +8,110 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from coordinator.domain.cost import Cost, CostDecision, CostStatus
+    from coordinator.domain.decision import Decision
     from coordinator.domain.errors import (
+        ChainUnavailable,
         ConfigurationError,
         CoordinatorError,
         Denied,
         IdempotencyConflict,
         InvalidRequest,
+        LedgerTampered,
         LedgerUnavailable,
+        OutcomeUnknown,
+        TxReverted,
+        UnknownId,
     )
+    from coordinator.domain.increase import Increase
+    from coordinator.domain.limits import LimitState
     from coordinator.domain.observed import Event
     from coordinator.domain.policy import Policy
     from coordinator.domain.purchase import Answer, Purchase, Status
     from coordinator.domain.reasons import Reason, ReasonCode
+    from coordinator.domain.reconciliation import Discrepancy, Reconciliation
     from coordinator.domain.usdc import Usdc
     from coordinator.interfaces.agent import Agent
+    from coordinator.interfaces.hold import Hold
     from coordinator.interfaces.python import Coordinator
+    from coordinator.interfaces.session import Session
+    from coordinator.ledger.approvals import PendingApproval
+    from coordinator.ledger.operations import Order
+    from coordinator.reporting import GasReport, Report
 
 __all__ = [
     "Agent",
     "Answer",
+    "ChainUnavailable",
     "ConfigurationError",
     "Coordinator",
     "CoordinatorError",
+    "Cost",
+    "CostDecision",
+    "CostStatus",
+    "Decision",
     "Denied",
+    "Discrepancy",
     "Event",
+    "GasReport",
+    "Hold",
     "IdempotencyConflict",
+    "Increase",
     "InvalidRequest",
+    "LedgerTampered",
     "LedgerUnavailable",
+    "LimitState",
+    "Order",
+    "OutcomeUnknown",
+    "PendingApproval",
     "Policy",
     "Purchase",
     "Reason",
     "ReasonCode",
+    "Reconciliation",
+    "Report",
+    "Session",
     "Status",
+    "TxReverted",
+    "UnknownId",
     "Usdc",
 ]
 
 _HOMES = {
     "Agent": "interfaces.agent",
     "Answer": "domain.purchase",
+    "ChainUnavailable": "domain.errors",
     "ConfigurationError": "domain.errors",
     "Coordinator": "interfaces.python",
     "CoordinatorError": "domain.errors",
+    "Cost": "domain.cost",
+    "CostDecision": "domain.cost",
+    "CostStatus": "domain.cost",
+    "Decision": "domain.decision",
     "Denied": "domain.errors",
+    "Discrepancy": "domain.reconciliation",
     "Event": "domain.observed",
+    "GasReport": "reporting",
+    "Hold": "interfaces.hold",
     "IdempotencyConflict": "domain.errors",
+    "Increase": "domain.increase",
     "InvalidRequest": "domain.errors",
+    "LedgerTampered": "domain.errors",
     "LedgerUnavailable": "domain.errors",
+    "LimitState": "domain.limits",
+    "Order": "ledger.operations",
+    "OutcomeUnknown": "domain.errors",
+    "PendingApproval": "ledger.approvals",
     "Policy": "domain.policy",
     "Purchase": "domain.purchase",
     "Reason": "domain.reasons",
     "ReasonCode": "domain.reasons",
+    "Reconciliation": "domain.reconciliation",
+    "Report": "reporting",
+    "Session": "interfaces.session",
     "Status": "domain.purchase",
+    "TxReverted": "domain.errors",
+    "UnknownId": "domain.errors",
     "Usdc": "domain.usdc",
 }
 

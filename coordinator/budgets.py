@@ -17,7 +17,8 @@ from coordinator.domain.ports import Clock
 from coordinator.domain.purchase import free_text, identifier, positive_amount
 from coordinator.domain.rules import BY_HOUR, TASK, Opening, Terms
 from coordinator.domain.service import Finding, ServiceLevel, review, service_level
-from coordinator.domain.usdc import Usdc
+from coordinator.domain.shown import Shown
+from coordinator.domain.usdc import Amount, Usdc
 from coordinator.domain.windows import Window
 from coordinator.ledger.allocations import AllocationBook, pair, pool_of, shared
 from coordinator.ledger.costs import CostBook
@@ -33,7 +34,7 @@ _HOLD_SECONDS_MAX: Final = 7 * 86400
 
 
 @dataclass(frozen=True, slots=True)
-class Sharing:
+class Sharing(Shown):
     """How a pool's money would be shared among its agents; nothing is changed by it.
 
     ``before`` holds the shares in force, of those agents that have one.
@@ -81,7 +82,7 @@ class Budgets:
         """Post what was spent already; never refused, even beyond limits."""
         return self.costs.record(request, now=self.clock())
 
-    def post(self, cost_id: str, actual: str | Usdc) -> Cost:
+    def post(self, cost_id: str, actual: Amount) -> Cost:
         """Post what a held cost came to; zero is a void.
 
         Of one that ended without its owner (its session was closed, its time was over), more than
@@ -140,7 +141,7 @@ class Budgets:
         agent: str,
         scope: str,
         window: str,
-        amount: str | Usdc,
+        amount: Amount,
         lasts: str | int,
         reason: str,
         emergency: bool = False,

@@ -13,6 +13,7 @@ from coordinator.domain.ports import Clock
 from coordinator.domain.purchase import Status, rfc3339
 from coordinator.domain.reasons import Reason
 from coordinator.domain.reconciliation import Discrepancy
+from coordinator.domain.shown import Shown
 from coordinator.domain.usdc import ZERO, Usdc
 from coordinator.domain.windows import Window
 from coordinator.ledger.approvals import ApprovalBook
@@ -33,7 +34,7 @@ _STUCK_SECONDS: Final = 300
 
 
 @dataclass(frozen=True, slots=True)
-class GasReport:
+class GasReport(Shown):
     """ETH for gas in wei: balance as last read, what it went for, and how far it reaches.
 
     ``purchases_left`` counts purchases that could be created, funded and ended at the fee
@@ -65,7 +66,7 @@ class GasReport:
 
 
 @dataclass(frozen=True, slots=True)
-class Report:
+class Report(Shown):
     """The books over [since, until) by block time; amounts in USDC.
 
     closing = opening + deposits - paid - fees - penalties - withdrawals - bonds lost - what is

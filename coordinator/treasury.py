@@ -28,7 +28,7 @@ from coordinator.domain.purchase import (
     positive_amount,
 )
 from coordinator.domain.reasons import Reason, ReasonCode
-from coordinator.domain.usdc import Usdc
+from coordinator.domain.usdc import Amount, Usdc
 from coordinator.ledger.approvals import ApprovalBook, Approver
 from coordinator.ledger.bonds import BondBook
 from coordinator.ledger.operations import OperationsBook, Order, Pause
@@ -231,7 +231,7 @@ class Treasury:
         return decided.proposal, decided.refusal
 
     def check_withdrawal(
-        self, *, to: str, amount: str | Usdc, approver: str, reason: str
+        self, *, to: str, amount: Amount, approver: str, reason: str
     ) -> Reason | None:
         """Why this withdrawal may not be ordered, None when it may; InvalidRequest if malformed."""
         positive_amount(amount)
@@ -239,7 +239,7 @@ class Treasury:
         self._recipient(to)
         return not_an_approver(self.policies.current(), identifier("approver", approver))
 
-    def withdraw(self, *, to: str, amount: str | Usdc, approver: str, reason: str) -> Order:
+    def withdraw(self, *, to: str, amount: Amount, approver: str, reason: str) -> Order:
         """Order USDC out of the treasury, in approvers' names; the executor sends it.
 
         Its status is ``awaiting_approval`` while others have to approve the amount too.
@@ -253,7 +253,7 @@ class Treasury:
         proposal, _ = self._propose(ProposalKind.WITHDRAW, terms, approver, reason)
         return self.operations.order(proposal)
 
-    def mint(self, amount: str | Usdc, *, by: str) -> Order:
+    def mint(self, amount: Amount, *, by: str) -> Order:
         """Order test tokens for the treasury, where the token lets everybody mint."""
         by, asked = identifier("by", by), positive_amount(amount)
         now = self.clock()

@@ -29,6 +29,7 @@ from coordinator.domain.policy import Policy
 from coordinator.domain.purchase import free_text, identifier, limit_dict, positive_amount, rfc3339
 from coordinator.domain.reasons import Reason, ReasonCode
 from coordinator.domain.rules import Terms
+from coordinator.domain.shown import Shown
 from coordinator.domain.usdc import ZERO, Usdc
 from coordinator.domain.windows import Window
 
@@ -96,7 +97,7 @@ class CostRequest:
 
 
 @dataclass(frozen=True, slots=True)
-class Cost:
+class Cost(Shown):
     """A cost as the ledger knows it; times are unix seconds, UTC.
 
     ``amount`` is what was held (or spent, when it was recorded), ``posted`` what it came to. An
@@ -164,13 +165,21 @@ class Cost:
 
 
 @dataclass(frozen=True, slots=True)
-class CostDecision:
+class CostDecision(Shown):
     """Why a cost is refused (nothing, when it is not), and the counters that it charges."""
 
     reasons: tuple[Reason, ...]
     limits: tuple[LimitState, ...]
     counters: tuple[CounterKey, ...]
     terms: Terms
+
+    def as_dict(self) -> dict[str, Any]:
+        """As JSON: whether it fits, every reason if not, and the limits that it touches."""
+        return {
+            "ok": not self.reasons,
+            "reasons": [reason.as_dict() for reason in self.reasons],
+            "limits": [limit_dict(state) for state in self.limits],
+        }
 
 
 def judge_cost(request: CostRequest, facts: Facts) -> CostDecision:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
 from coordinator.domain.limits import (
     CounterKey,
@@ -15,6 +16,7 @@ from coordinator.domain.limits import (
 from coordinator.domain.purchase import Request, Status
 from coordinator.domain.reasons import Reason, ReasonCode
 from coordinator.domain.rules import SESSION, TASK, Openings, Rules, Terms, nothing_opened
+from coordinator.domain.shown import Shown
 from coordinator.domain.usdc import Usdc
 
 
@@ -50,7 +52,7 @@ class Facts:
 
 
 @dataclass(frozen=True, slots=True)
-class Decision:
+class Decision(Shown):
     """``outcome`` is DENIED, AWAITING_APPROVAL or APPROVED; ``reasons`` lists every cause.
 
     ``counters`` are the rows that the hold charges; ``limits`` every limit that was touched;
@@ -70,6 +72,20 @@ class Decision:
     @property
     def reason(self) -> Reason | None:
         return self.reasons[0] if self.reasons else None
+
+    def as_dict(self) -> dict[str, Any]:
+        """As JSON, with the names that a purchase has for the same."""
+        return {
+            "outcome": self.outcome.value,
+            "reason": self.reason.as_dict() if self.reason else None,
+            "reasons": [reason.as_dict() for reason in self.reasons],
+            "limits": [state.as_dict() for state in self.limits],
+            "provider": self.provider,
+            "provider_name": self.provider_name,
+            "service": self.service,
+            "category": self.category,
+            "required": self.required,
+        }
 
 
 def decide(request: Request, facts: Facts) -> Decision:

@@ -12,6 +12,7 @@ from coordinator.domain.policy import Policy
 from coordinator.domain.purchase import rfc3339
 from coordinator.domain.reasons import Reason, ReasonCode
 from coordinator.domain.rules import SESSION, TASK, Openings, Rules, Terms
+from coordinator.domain.shown import Shown
 from coordinator.domain.usdc import ZERO, Usdc
 from coordinator.domain.windows import Window
 
@@ -31,7 +32,7 @@ class IncreaseStatus(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Increase:
+class Increase(Shown):
     """What an agent asked beyond a limit, and what became of it; times are unix seconds, UTC.
 
     ``kind`` is "increase", more money for the scope, or "emergency", money of the pool's other

@@ -5,11 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from enum import StrEnum
 from functools import lru_cache
-from typing import Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from coordinator.domain.reasons import Reason, ReasonCode
+from coordinator.domain.shown import schema_of
 from coordinator.domain.usdc import ZERO, Usdc
 from coordinator.domain.windows import Calendar, Frame, Window
+
+if TYPE_CHECKING:
+    from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler
+    from pydantic_core import CoreSchema
 
 # What joins the two names of a pair; no agent, pool or category has it in its name.
 _PAIR: Final = "/"
@@ -119,6 +124,22 @@ class LimitState(NamedTuple):
     usage: Usage
     resets_at: int | None
     broken: bool
+
+    def as_dict(self) -> dict[str, Any]:
+        """The command line's JSON of a limit, key for key."""
+        from coordinator.domain.purchase import limit_dict
+
+        return limit_dict(self)
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        return schema_of(cls)
+
+    @classmethod
+    def __get_pydantic_json_schema__(
+        cls, schema: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> dict[str, Any]:
+        return {"type": "object", "title": cls.__name__}
 
     @property
     def remaining(self) -> Usdc:

@@ -16,6 +16,7 @@ from coordinator.domain.canonical import canonical_json
 from coordinator.domain.errors import ImpossibleState, InvalidRequest
 from coordinator.domain.limits import LimitState
 from coordinator.domain.reasons import Reason
+from coordinator.domain.shown import Shown
 from coordinator.domain.usdc import ZERO, Usdc
 
 
@@ -203,7 +204,7 @@ def _provider(value: object, treasury_address: str | None) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class ApprovalDecision:
+class ApprovalDecision(Shown):
     """One person's word on one purchase; ``decision`` is ``approved`` or ``rejected``."""
 
     approver: str
@@ -223,7 +224,7 @@ class ApprovalDecision:
 
 
 @dataclass(frozen=True, slots=True)
-class PurchaseTransaction:
+class PurchaseTransaction(Shown):
     """One signed transaction of a purchase; ``status`` is the step's word for its evidence."""
 
     step: str
@@ -246,7 +247,7 @@ class PurchaseTransaction:
 
 
 @dataclass(frozen=True, slots=True)
-class Purchase:
+class Purchase(Shown):
     """A purchase as the ledger knows it at one moment; times are unix seconds, UTC.
 
     ``spent`` is what left the treasury for it and did not come back. ``escrow_id`` is the rail's
@@ -353,7 +354,7 @@ class Purchase:
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(Shown):
     """What became of a person's or agent's order about a purchase.
 
     ``done`` tells whether it was carried out (or now will be, for what the chain must do);
@@ -363,6 +364,10 @@ class Answer:
     done: bool
     purchase: Purchase
     reason: Reason | None = None
+
+    def as_dict(self) -> dict[str, Any]:
+        reason = self.reason.as_dict() if self.reason else None
+        return {"done": self.done, "reason": reason, "purchase": self.purchase.as_dict()}
 
 
 def limit_dict(state: LimitState) -> dict[str, Any]:

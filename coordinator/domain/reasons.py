@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
+from coordinator.domain.shown import Shown
+
 
 class ReasonCode(StrEnum):
     """Codes are part of the public face: they are added to, never renamed."""
@@ -64,11 +66,14 @@ class ReasonCode(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Reason:
-    """Why: a stable code for programs and one sentence for people."""
+class Reason(Shown):
+    """Why: a stable code for programs and one sentence for people, which ``str`` gives."""
 
     code: ReasonCode
     message: str
+
+    def __str__(self) -> str:
+        return self.message
 
     def as_dict(self) -> dict[str, str]:
         return {"code": self.code.value, "message": self.message}

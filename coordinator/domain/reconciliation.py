@@ -8,13 +8,14 @@ from hashlib import sha256
 from typing import Any, Final
 
 from coordinator.domain.journal import Entry, EntryKind
+from coordinator.domain.shown import Shown
 from coordinator.domain.usdc import Usdc
 
 FOUND_MAX: Final = 1000
 
 
 @dataclass(frozen=True, slots=True)
-class Discrepancy:
+class Discrepancy(Shown):
     """One difference; ``action`` is the command that deals with it."""
 
     kind: str
@@ -47,7 +48,7 @@ class Discrepancy:
 
 
 @dataclass(frozen=True, slots=True)
-class Reconciliation:
+class Reconciliation(Shown):
     """What was compared, up to which block, and every difference that is not explained."""
 
     from_block: int

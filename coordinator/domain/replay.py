@@ -12,6 +12,7 @@ from coordinator.domain.limits import UNUSED, CounterKey, Scope, Usage
 from coordinator.domain.purchase import Request, Status, rfc3339
 from coordinator.domain.reasons import Reason, ReasonCode
 from coordinator.domain.rules import Openings, Rules, Terms, nothing_opened
+from coordinator.domain.shown import Shown
 from coordinator.domain.usdc import ZERO, Usdc
 from coordinator.domain.windows import Window
 
@@ -90,7 +91,7 @@ class Difference(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Replay:
+class Replay(Shown):
     """What became of the ``judged`` requests of [since, until), unix seconds.
 
     ``left_out`` were denied for what the policy alone does not decide: a pause, an agent disabled,

@@ -8,6 +8,7 @@ from typing import Any
 
 from coordinator.domain.limits import LimitState, ScopeKind
 from coordinator.domain.policy_tables import ServiceLevels
+from coordinator.domain.shown import Shown
 from coordinator.domain.windows import Window
 
 FULL = "full"
@@ -57,7 +58,7 @@ def remaining_percent(state: LimitState) -> int:
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
+class Finding(Shown):
     """One thing that a review found: ``kind`` is "under_used", "nearly_depleted" or "pool_low"."""
 
     kind: str

@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
+from decimal import Decimal
 from functools import total_ordering
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler
+    from pydantic_core import CoreSchema
 
 DECIMALS: Final = 6
 _UNIT: Final = 10**DECIMALS
 # 10^12 USDC keeps every sum of amounts far inside SQL's signed 64-bit integers.
 _MAX_BASE_UNITS: Final = 10**12 * _UNIT
+_LENGTH_MAX: Final = 40
 _TEXT: Final = re.compile(r"[0-9]+(\.[0-9]{1,6})?", re.ASCII)
 
 
@@ -21,15 +28,17 @@ _set: Final = object.__setattr__
 class Usdc:
     """An exact amount of USDC, made from a decimal string such as ``Usdc("25.00")``.
 
-    At most six decimals and 10^12 USDC; no sign, exponent, space or separator. An ``int`` or
-    ``float`` is refused, because 25 could mean 25 USDC or 25 base units. Differences may be
-    negative; ``from_base_units`` takes the integer that SQL and the chain use.
+    At most six decimals and 10^12 USDC; no sign, exponent, space or separator. A ``Decimal`` is
+    taken when it is a whole number of base units. An ``int`` or ``float`` is refused, because 25
+    could mean 25 USDC or 25 base units. Differences may be negative; ``from_base_units`` takes
+    the integer that SQL and the chain use. ``sum`` adds amounts, ``format`` takes what a
+    ``Decimal`` takes (``f"{amount:,.2f}"``), and in pydantic models it is text in JSON.
     """
 
     __slots__ = ("base_units",)
     base_units: int
 
-    def __init__(self, amount: str | Usdc) -> None:
+    def __init__(self, amount: str | Usdc | Decimal) -> None:
         object.__setattr__(self, "base_units", _parse(amount))
 
     @classmethod
@@ -40,6 +49,11 @@ class Usdc:
         made = _new(cls)
         _set(made, "base_units", base_units)
         return made
+
+    @classmethod
+    def sum(cls, amounts: Iterable[Usdc]) -> Usdc:
+        """Return the sum of the amounts; zero USDC of none."""
+        return sum(amounts, start=ZERO)
 
     def __setattr__(self, name: str, value: object) -> None:
         raise AttributeError("Usdc is immutable")
@@ -55,6 +69,10 @@ class Usdc:
         whole, part = divmod(abs(self.base_units), _UNIT)
         decimals = f"{part:06d}".rstrip("0").ljust(2, "0")
         return f"{sign}{whole}.{decimals}"
+
+    def __format__(self, spec: str) -> str:
+        text = str(self)
+        return format(text, spec) if not spec or spec[-1] == "s" else format(Decimal(text), spec)
 
     def __repr__(self) -> str:
         return f"Usdc('{self}')"
@@ -78,11 +96,37 @@ class Usdc:
             return NotImplemented
         return Usdc.from_base_units(self.base_units + other.base_units)
 
+    def __radd__(self, other: int) -> Usdc:
+        # The built-in ``sum`` begins with the int 0; no other number is added to an amount.
+        return self if type(other) is int and other == 0 else NotImplemented
+
     def __sub__(self, other: Usdc) -> Usdc:
         if not isinstance(other, Usdc):
             return NotImplemented
         return Usdc.from_base_units(self.base_units - other.base_units)
 
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        from pydantic_core import core_schema
+
+        return core_schema.no_info_plain_validator_function(
+            cls,
+            serialization=core_schema.plain_serializer_function_ser_schema(
+                str, return_schema=core_schema.str_schema(), when_used="json"
+            ),
+        )
+
+    @classmethod
+    def __get_pydantic_json_schema__(
+        cls, schema: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> dict[str, Any]:
+        sign = "-?" if handler.mode == "serialization" else ""
+        pattern = f"^{sign}{_TEXT.pattern}$"
+        return {"type": "string", "pattern": pattern, "maxLength": _LENGTH_MAX, "title": "USDC"}
+
+
+Amount = str | Decimal | Usdc
+"""What the public face takes for an amount."""
 
 ZERO: Final = Usdc.from_base_units(0)
 
@@ -95,16 +139,35 @@ def _parse(amount: object) -> int:
             f'an amount must be a decimal string such as "25.00": {amount!r} could mean'
             " USDC or base units"
         )
+    if isinstance(amount, Decimal):
+        return _parse_decimal(amount)
     if not isinstance(amount, str):
         raise ValueError(f"an amount must be a decimal string, not {type(amount).__name__}")
-    if len(amount) > 40 or not _TEXT.fullmatch(amount):
-        shown = amount if len(amount) <= 40 else amount[:40] + "…"
+    if len(amount) > _LENGTH_MAX or not _TEXT.fullmatch(amount):
+        shown = amount if len(amount) <= _LENGTH_MAX else amount[:_LENGTH_MAX] + "…"
         raise ValueError(
             f"{shown!r} is not an amount: write USDC as digits with at most six decimals,"
             ' such as "25.00"'
         )
     whole, _, part = amount.partition(".")
     base_units = int(whole) * _UNIT + int(part.ljust(DECIMALS, "0") or "0")
+    if base_units > _MAX_BASE_UNITS:
+        raise ValueError(f"{amount} USDC is above the largest amount, 10^12 USDC")
+    return base_units
+
+
+def _parse_decimal(amount: Decimal) -> int:
+    # By its digits: arithmetic with a Decimal rounds to the precision that the caller has set.
+    sign, digits, exponent = amount.as_tuple()
+    if not isinstance(exponent, int) or sign:
+        raise ValueError(f"{amount} is not an amount: it must be a number that is not negative")
+    if any(digits) and amount.adjusted() > len(str(_MAX_BASE_UNITS)) - DECIMALS:
+        raise ValueError(f"{amount:.0e} USDC is above the largest amount, 10^12 USDC")
+    text = "".join(map(str, digits)).rstrip("0")
+    shift = exponent + len(digits) - len(text) + DECIMALS
+    if text and shift < 0:
+        raise ValueError(f"{str(amount)[:60]} is not an amount: USDC has six decimals")
+    base_units = int(text) * 10**shift if text else 0
     if base_units > _MAX_BASE_UNITS:
         raise ValueError(f"{amount} USDC is above the largest amount, 10^12 USDC")
     return base_units

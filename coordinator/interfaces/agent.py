@@ -6,7 +6,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Unpack
 
 from coordinator.budgets import Budgets, share_scope
 from coordinator.domain.cost import Cost, CostDecision, CostRequest
@@ -16,14 +16,16 @@ from coordinator.domain.increase import Increase
 from coordinator.domain.limits import LimitState
 from coordinator.domain.purchase import Answer, Purchase, Request
 from coordinator.domain.rules import SESSION, TASK
-from coordinator.domain.usdc import Usdc
+from coordinator.domain.usdc import Amount
 from coordinator.interfaces.hold import Hold
 from coordinator.interfaces.session import Session
+from coordinator.interfaces.terms import CostTerms, PurchaseTerms, WaitTerms, check_terms
 
 if TYPE_CHECKING:
     from coordinator.interfaces.python import Coordinator
 
 log = logging.getLogger(__name__)
+_NO_TERMS = ("idempotency_key", "wait", "timeout_seconds")
 
 
 class Agent:
@@ -39,7 +41,7 @@ class Agent:
         self,
         *,
         provider: str,
-        amount: str | Usdc,
+        amount: Amount,
         purpose: str,
         service: str | None = None,
         category: str | None = None,
@@ -72,15 +74,16 @@ class Agent:
             return purchase
         return self._coordinator.wait_for(purchase.id, timeout_seconds=timeout_seconds)
 
-    async def apurchase(self, **terms: Any) -> Purchase:
+    async def apurchase(self, **terms: Unpack[PurchaseTerms]) -> Purchase:
         """``purchase`` off the event loop; cancelling the await does not cancel the purchase."""
+        check_terms(terms, PurchaseTerms)
         return await asyncio.to_thread(self.purchase, **terms)
 
-    def check(self, **terms: Any) -> Decision:
+    def check(self, **terms: Unpack[PurchaseTerms]) -> Decision:
         """What ``purchase`` of the same terms would decide; nothing is written or held."""
-        for ignored in ("idempotency_key", "wait", "timeout_seconds"):
-            terms.pop(ignored, None)
-        return self._coordinator.wiring.treasury.check(self._request(**terms))
+        check_terms(terms, PurchaseTerms)
+        asked = {name: value for name, value in terms.items() if name not in _NO_TERMS}
+        return self._coordinator.wiring.treasury.check(self._request(**asked))
 
     def get(
         self, purchase_id: str | None = None, *, idempotency_key: str | None = None
@@ -118,8 +121,9 @@ class Agent:
         self._coordinator.start()
         return self._coordinator.wait_for(purchase_id, until=until, timeout_seconds=timeout_seconds)
 
-    async def await_for(self, purchase_id: str, **terms: Any) -> Purchase:
+    async def await_for(self, purchase_id: str, **terms: Unpack[WaitTerms]) -> Purchase:
         """``wait_for`` off the event loop."""
+        check_terms(terms, WaitTerms)
         return await asyncio.to_thread(self.wait_for, purchase_id, **terms)
 
     def cancel(self, purchase_id: str) -> Answer:
@@ -133,7 +137,13 @@ class Agent:
         self._coordinator.start()
         return self._coordinator.wiring.treasury.settle(purchase_id, agent=self.id)
 
-    def hold(self, amount: str | Usdc, *, expires_after: str | int = "15m", **terms: Any) -> Hold:
+    def hold(
+        self,
+        amount: Amount,
+        *,
+        expires_after: str | int = "15m",
+        **terms: Unpack[CostTerms],
+    ) -> Hold:
         """Reserve what something without an escrow may cost (a model call, an API's fee).
 
         ``terms``: category, provider, task, session, purpose, ``x402=True`` for a payment of one
@@ -147,7 +157,7 @@ class Agent:
         self._look_at_level()
         return Hold(self._budgets, cost, self._look_at_level)
 
-    def record(self, amount: str | Usdc, **terms: Any) -> Cost:
+    def record(self, amount: Amount, **terms: Unpack[CostTerms]) -> Cost:
         """Post what was spent already, with the terms of ``hold``; never refused.
 
         It counts in every limit, beyond it too, so that nothing else is admitted meanwhile.
@@ -156,7 +166,7 @@ class Agent:
         self._look_at_level()
         return cost
 
-    def check_hold(self, amount: str | Usdc, **terms: Any) -> CostDecision:
+    def check_hold(self, amount: Amount, **terms: Unpack[CostTerms]) -> CostDecision:
         """What ``hold`` of the same terms would decide; nothing is written."""
         return self._budgets.check(self._cost(amount, terms))
 
@@ -183,7 +193,7 @@ class Agent:
 
     def request_increase(
         self,
-        amount: str | Usdc,
+        amount: Amount,
         *,
         reason: str,
         scope: str | None = None,
@@ -206,7 +216,7 @@ class Agent:
 
     def request_emergency(
         self,
-        amount: str | Usdc,
+        amount: Amount,
         *,
         pool: str,
         reason: str,
@@ -246,12 +256,9 @@ class Agent:
     def _budgets(self) -> Budgets:
         return self._coordinator.wiring.budgets
 
-    def _cost(self, amount: str | Usdc, terms: dict[str, Any]) -> CostRequest:
-        try:
-            return CostRequest.of(agent=self.id, amount=amount, **terms)
-        except TypeError:
-            unknown = ", ".join(sorted(set(terms) - set(CostRequest.__dataclass_fields__)))
-            raise InvalidRequest(f"a cost has no {unknown or 'such terms'}") from None
+    def _cost(self, amount: Amount, terms: CostTerms) -> CostRequest:
+        check_terms(terms, CostTerms)
+        return CostRequest.of(agent=self.id, amount=amount, **terms)
 
     def _open(self, kind: str, name: str, limits: Mapping[str, Any] | None) -> Session:
         self._budgets.open(kind, name, agent=self.id, limits=limits, by=self.id, operator=False)

@@ -10,7 +10,7 @@ from coordinator.domain.cost import Cost
 from coordinator.domain.errors import Denied
 from coordinator.domain.limits import LimitState
 from coordinator.domain.reasons import Reason
-from coordinator.domain.usdc import Usdc
+from coordinator.domain.usdc import Amount
 
 
 class Hold:
@@ -46,7 +46,7 @@ class Hold:
     def limits(self) -> Sequence[LimitState]:
         return self.cost.limits
 
-    def post(self, actual: str | Usdc | None = None) -> Cost:
+    def post(self, actual: Amount | None = None) -> Cost:
         """Say what it came to (the whole amount when nothing is given); it may be more than held.
 
         A hold that was posted or voided here stays as it is: the answer tells how. One that ended

@@ -33,7 +33,7 @@ from coordinator.domain.reasons import Reason
 from coordinator.domain.reconciliation import Reconciliation
 from coordinator.domain.replay import Replay
 from coordinator.domain.rules import Terms
-from coordinator.domain.usdc import ZERO, Usdc
+from coordinator.domain.usdc import ZERO, Amount
 from coordinator.follower import Progress
 from coordinator.interfaces.agent import Agent
 from coordinator.interfaces.budget_api import BudgetApi
@@ -98,9 +98,16 @@ class Coordinator(BudgetApi):
         return cls(wire(env, load_settings(env), policy=source), act=act)
 
     @property
-    def simulation(self) -> Simulation | None:
-        """What tests do to the chain of COORDINATOR_NETWORK=simulated; None on other networks."""
-        return self.wiring.simulation
+    def simulation(self) -> Simulation:
+        """What tests do to the chain of COORDINATOR_NETWORK=simulated.
+
+        ConfigurationError on other networks: nobody does that to them.
+        """
+        found = self.wiring.simulation
+        if found is None:
+            name = self.wiring.network.name
+            raise ConfigurationError(f"the network is {name}: only a simulated one can be steered")
+        return found
 
     def __enter__(self) -> Coordinator:
         return self
@@ -378,7 +385,7 @@ class Coordinator(BudgetApi):
         self,
         *,
         to: str,
-        amount: str | Usdc,
+        amount: Amount,
         approver: str,
         reason: str,
         timeout_seconds: float = 60,
@@ -396,7 +403,7 @@ class Coordinator(BudgetApi):
         )
         return self._wait_for_order(order, timeout_seconds)
 
-    def mint(self, amount: str | Usdc, *, by: str, timeout_seconds: float = 60) -> Order:
+    def mint(self, amount: Amount, *, by: str, timeout_seconds: float = 60) -> Order:
         """Mint a test network's token for the treasury; the order when done, failed or timed out.
 
         Only a token that lets everybody mint does it; ConfigurationError on base.

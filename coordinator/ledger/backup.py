@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from coordinator.domain.errors import InvalidRequest, LedgerUnavailable
+from coordinator.domain.shown import Shown
 from coordinator.ledger.audit import AuditLog
 from coordinator.ledger.audit_export import Head
 from coordinator.ledger.database import Database, open_database
@@ -21,7 +22,7 @@ _BESIDE: Final = ("", "-wal", "-shm", "-journal")
 
 
 @dataclass(frozen=True, slots=True)
-class Backup:
+class Backup(Shown):
     """A copy and what was found in it; ``faults`` are those that the audit log shows."""
 
     path: Path

@@ -10,6 +10,7 @@ from sqlalchemy import Connection, select, text, update
 
 from coordinator.domain.notices import OVER, Notice, Severity
 from coordinator.domain.observed import Event
+from coordinator.domain.shown import Shown
 from coordinator.ledger import schema as t
 from coordinator.ledger.database import Database
 from coordinator.ledger.prepared import Prepared
@@ -28,7 +29,7 @@ _ONCE: Final = Prepared(
 
 
 @dataclass(frozen=True, slots=True)
-class KeptNotice:
+class KeptNotice(Shown):
     """A notice as it is kept; ``due_at`` is None when nothing is left to try.
 
     ``delivered_at`` is when the last of the targets had taken it; ``fault`` is why the latest try

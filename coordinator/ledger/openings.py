@@ -13,6 +13,7 @@ from coordinator.domain.errors import InvalidRequest
 from coordinator.domain.purchase import UNFUNDED, Status, rfc3339
 from coordinator.domain.reasons import Reason, ReasonCode
 from coordinator.domain.rules import Opening
+from coordinator.domain.shown import Shown
 from coordinator.domain.usdc import Usdc
 from coordinator.domain.windows import Window
 from coordinator.ledger import schema as t
@@ -28,7 +29,7 @@ _OPENING: Final = Prepared(
 
 
 @dataclass(frozen=True, slots=True)
-class Run:
+class Run(Shown):
     """A task or session as it was opened; times are unix seconds, ``closed_at`` None while open."""
 
     opening: Opening

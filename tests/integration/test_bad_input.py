@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
 import threading
 from collections.abc import Callable, Iterator
@@ -730,3 +731,28 @@ def test_an_endpoint_of_another_chain_is_refused_before_anything_is_held(
 
     assert "secret-path" not in str(told)
     acting.close()
+
+
+# Names that nothing has
+
+
+@pytest.mark.parametrize(
+    ("act", "says"),
+    [
+        (lambda a: a.check(provider="p", amout="1", purpose="x"), "no amout .did you mean amount"),
+        (lambda a: a.hold("1", categroy="data"), "no categroy .did you mean category"),
+        (lambda a: a.record("1", categroy="data"), "no categroy"),
+        (lambda a: a.check_hold("1", provder="p"), "no provder"),
+        (lambda a: a.check(amount="1"), "provider is missing; purpose is missing"),
+        (
+            lambda a: asyncio.run(a.apurchase(provider="p", amuont="1", purpose="x")),
+            "no amuont .did you mean amount.*amount is missing",
+        ),
+        (lambda a: asyncio.run(a.await_for("pur_1", untill="final")), "no untill"),
+    ],
+    ids=["check", "hold", "record", "check_hold", "missing", "apurchase", "await_for"],
+)
+def test_terms_that_nothing_has_are_all_refused_by_name(
+    coordinator: Coordinator, path: Path, act: Callable[[Any], object], says: str
+) -> None:
+    refused(path, InvalidRequest, lambda: act(coordinator.agent("ada")), says=says)

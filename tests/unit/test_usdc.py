@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import copy
 import pickle
-from decimal import Decimal
+import re
+from decimal import Decimal, localcontext
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import BaseModel, ValidationError
 
 from coordinator.domain.usdc import ZERO, Usdc
 
@@ -78,10 +80,111 @@ def test_an_int_or_a_float_is_refused_and_told_why(number: float) -> None:
         Usdc(number)  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("thing", [None, b"25", Decimal("25"), ["25"], object()])
+@pytest.mark.parametrize("thing", [None, b"25", ["25"], object()])
 def test_anything_but_text_is_refused(thing: object) -> None:
     with pytest.raises(ValueError, match="must be a decimal string"):
         Usdc(thing)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("number", "units"),
+    [
+        ("25", 25_000_000),
+        ("0.000001", 1),
+        ("1.50000000", 1_500_000),
+        ("1E+3", 10**9),
+        ("0E-20", 0),
+        ("0", 0),
+        ("1000000000000", 10**18),
+    ],
+)
+def test_a_decimal_is_an_amount_when_it_is_a_whole_number_of_base_units(
+    number: str, units: int
+) -> None:
+    with localcontext(prec=2):
+        assert Usdc(Decimal(number)).base_units == units
+
+
+@pytest.mark.parametrize(
+    ("number", "says"),
+    [
+        ("0.0000001", "six decimals"),
+        ("1.0000005", "six decimals"),
+        ("-1", "not negative"),
+        ("-0", "not negative"),
+        ("NaN", "not negative"),
+        ("sNaN", "not negative"),
+        ("Infinity", "not negative"),
+        ("1000000000000.000001", "largest amount"),
+        ("1E+15", "largest amount"),
+        ("1E+999999", "largest amount"),
+        ("1E-999999", "six decimals"),
+    ],
+)
+def test_a_decimal_that_is_no_exact_amount_is_refused(number: str, says: str) -> None:
+    with pytest.raises(ValueError, match=says) as told:
+        Usdc(Decimal(number))
+    assert len(str(told.value)) < 200
+
+
+@given(st.integers(min_value=0, max_value=10**18))
+def test_an_amount_comes_back_from_its_decimal(units: int) -> None:
+    assert Usdc(Decimal(units).scaleb(-6)) == Usdc.from_base_units(units)
+
+
+@pytest.mark.parametrize(
+    ("spec", "text"),
+    [
+        ("", "1234567.50"),
+        ("s", "1234567.50"),
+        (",", "1,234,567.50"),
+        (",.2f", "1,234,567.50"),
+        (".6f", "1234567.500000"),
+        (">14", "    1234567.50"),
+        ("<12s", "1234567.50  "),
+    ],
+)
+def test_an_amount_is_formatted_as_a_decimal_is(spec: str, text: str) -> None:
+    assert format(Usdc("1234567.50"), spec) == text
+
+
+def test_amounts_are_summed() -> None:
+    amounts = [Usdc("0.10"), Usdc("0.20"), Usdc("0.30")]
+    assert sum(amounts) == Usdc.sum(amounts) == Usdc("0.60")
+    assert Usdc.sum([]) == ZERO
+    for other in (1, 0.0, False, "0"):
+        with pytest.raises(TypeError):
+            other + amounts[0]  # type: ignore[operator]
+
+
+class _Invoice(BaseModel):
+    amount: Usdc
+
+
+def test_an_amount_is_text_in_the_json_of_a_model() -> None:
+    invoice = _Invoice.model_validate_json('{"amount": "25.5"}')
+    assert invoice.amount == Usdc("25.50")
+    assert invoice.model_dump_json() == '{"amount":"25.50"}'
+    assert invoice.model_dump() == {"amount": Usdc("25.50")}
+    assert _Invoice(amount=Decimal("1.5")).amount == Usdc("1.50")  # type: ignore[arg-type]
+    for malformed in ('"-1"', '"1e3"', "25", "25.0", "null", '"0.0000001"'):
+        with pytest.raises(ValidationError):
+            _Invoice.model_validate_json(f'{{"amount": {malformed}}}')
+
+
+def test_the_schema_of_an_amount_takes_what_the_amount_takes() -> None:
+    taken = _Invoice.model_json_schema()["properties"]["amount"]
+    shown = _Invoice.model_json_schema(mode="serialization")["properties"]["amount"]
+    assert taken["type"] == shown["type"] == "string"
+    for text, amount, difference in (
+        ("25.00", True, True),
+        ("-25.00", False, True),
+        ("25.0000000", False, False),
+        ("1e3", False, False),
+        ("25 ", False, False),
+    ):
+        assert bool(re.search(taken["pattern"], text)) is amount, text
+        assert bool(re.search(shown["pattern"], text)) is difference, text
 
 
 def test_an_amount_above_the_largest_is_refused() -> None:
