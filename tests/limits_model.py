@@ -8,12 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, date, datetime
-from random import Random
+from datetime import date, datetime
 from typing import Any, NamedTuple
 from zoneinfo import ZoneInfo
-
-from hypothesis import strategies as st
 
 from coordinator.domain.limits import LimitState
 
@@ -63,12 +60,24 @@ class Granted(NamedTuple):
 
 @dataclass
 class Entry:
-    """What was admitted: held at first, then spent with another amount, or nothing any more."""
+    """What was admitted: held at first, then spent with another amount, or nothing any more.
+
+    ``by_people`` says that people were asked about it.
+    """
 
     at: int
     asked: Asked
     held: int
     spent: int = 0
+    by_people: bool = False
+
+
+class Opened(NamedTuple):
+    """A task or session that was opened by name, for an agent or all; limits as in a policy."""
+
+    agent: str | None
+    limits: Mapping[str, str]
+    by_agent: bool
 
 
 class Check(NamedTuple):
@@ -97,11 +106,15 @@ class Check(NamedTuple):
 
 @dataclass
 class Model:
-    """Recomputes every window by brute force."""
+    """Recomputes every window by brute force.
+
+    ``opened`` is by the scope's text, such as "task:t1".
+    """
 
     document: Mapping[str, Any]
     grants: Iterable[Granted] = ()
     entries: list[Entry] = field(default_factory=list)
+    opened: dict[str, Opened] = field(default_factory=dict)
 
     @property
     def zone(self) -> ZoneInfo:
@@ -110,16 +123,67 @@ class Model:
     def checks(self, asked: Asked, amount: int, at: int) -> list[Check]:
         """Every limit that the request touches, and whether it would be exceeded."""
         return [
-            self._check(scope, window, limit + self._more(scope, window, at), asked, amount, at)
+            self._check(scope, window, limit + self.more(scope, window, at), asked, amount, at)
             for scope, limits in self._scopes(asked)
-            for window, limit in _amounts(limits)
+            for window, limit in amounts_of(limits)
         ]
+
+    def may_spend(self, asked: Asked) -> bool:
+        """Whether the task and session of the request are its agent's, or everybody's."""
+        names = (f"task:{asked.task}", f"session:{asked.session}")
+        owners = (self.opened[name].agent for name in names if name in self.opened)
+        return all(owner in (None, asked.agent) for owner in owners)
+
+    def auto_approved(self, agent: str, at: int) -> Check | None:
+        """What the agent bought today without anybody being asked; None if nothing limits it."""
+        said = self._agent(agent).get("auto_approve_daily_limit")
+        if said is None:
+            return None
+        scope = f"auto_approved:{agent}"
+        used = [
+            e
+            for e in self.entries
+            if e.asked.agent == agent and not e.by_people and self._same("daily", e.at, at)
+        ]
+        held, spent = sum(e.held for e in used), sum(e.spent for e in used)
+        limit = int(said) * USDC + self.more(scope, "daily", at)
+        return Check(scope, "daily", limit, 0, held + spent, held, spent)
+
+    def asks(self, agent: str, amount: int, at: int) -> bool:
+        """Whether a human is asked about what is within every limit."""
+        auto = self.auto_approved(agent, at)
+        return auto is not None and auto.used + amount > auto.limit
+
+    def may_open(self, scope: str, opened: Opened, at: int) -> bool:
+        """Whether it was not opened before, and an agent asks for no more than it has already."""
+        if scope in self.opened:
+            return False
+        if not opened.by_agent:
+            return True
+        most = {w: amount + self.more(scope, w, at) for w, amount in self.amounts(scope)}
+        fits = all(most.get(window, own) >= own for window, own in amounts_of(opened.limits))
+        return fits and all(e.asked.agent == opened.agent for e in self._of(scope))
+
+    def stated(self, scope: str) -> Mapping[str, Any]:
+        """What the policy says of a task or session, whoever opened it."""
+        kind, _, name = scope.partition(":")
+        tables = self.document.get(f"{kind}s", {})
+        found: Mapping[str, Any] = tables.get(name, tables.get("default", {}))
+        return found
+
+    def amounts(self, scope: str) -> list[tuple[str, int]]:
+        """The limits of a task or session by window, whoever opened it."""
+        return list(amounts_of(self.stated(scope)))
+
+    def used_in(self, scope: str) -> bool:
+        """Whether anything was ever admitted that counts there."""
+        return bool(self._of(scope))
 
     def assert_nothing_exceeds(self, new: Entry) -> None:
         """No window and no interval of a rolling one that has ``new`` holds more than its limit."""
         for scope, limits in self._scopes(new.asked):
-            for window, amount in _amounts(limits):
-                limit = amount + self._more(scope, window, new.at)
+            for window, amount in amounts_of(limits):
+                limit = amount + self.more(scope, window, new.at)
                 if window == "per_purchase":
                     assert new.held <= limit
                 elif (hours := _hours(window)) is None:
@@ -157,7 +221,8 @@ class Model:
     def _of(self, scope: str) -> list[Entry]:
         return [e for e in self.entries if scope in {name for name, _ in self._scopes(e.asked)}]
 
-    def _more(self, scope: str, window: str, at: int) -> int:
+    def more(self, scope: str, window: str, at: int) -> int:
+        """What is granted beyond the limit at this instant."""
         return sum(
             g.amount
             for g in self.grants
@@ -171,7 +236,7 @@ class Model:
         agent = document["agents"][asked.agent]
         role = document.get("roles", {}).get(agent.get("role"), {})
         yield "organisation", document["organisation"]
-        yield f"agent:{asked.agent}", {**role, **agent}
+        yield f"agent:{asked.agent}", self._agent(asked.agent)
         for name, pool in document.get("pools", {}).items():
             if asked.agent in pool["agents"]:
                 yield f"pool:{name}", pool
@@ -180,18 +245,32 @@ class Model:
         yield f"agent_category:{asked.agent}/{asked.category}", pair.get(asked.category, {})
         yield f"provider:{asked.provider}", document["providers"][asked.provider]
         if asked.task is not None:
-            tasks = document.get("tasks", {})
-            task = tasks.get(asked.task, tasks.get("default", {}))
-            yield f"task:{asked.task}", task
+            scope = f"task:{asked.task}"
+            task = self.stated(scope)
+            yield scope, self._over(scope, task)
             of = task.get("categories", {}).get(asked.category, {})
             yield f"task_category:{asked.task}/{asked.category}", of
         if asked.session is not None:
-            sessions = document.get("sessions", {})
-            limits = sessions.get(asked.session, sessions.get("default", {}))
-            yield f"session:{asked.session}", limits
+            scope = f"session:{asked.session}"
+            yield scope, self._over(scope, self.stated(scope))
+
+    def _agent(self, name: str) -> Mapping[str, Any]:
+        agent = self.document["agents"][name]
+        return {**self.document.get("roles", {}).get(agent.get("role"), {}), **agent}
+
+    def _over(self, scope: str, stated: Mapping[str, Any]) -> Mapping[str, Any]:
+        """The limits with those of whoever opened it: an operator's anyhow, an agent's if lower."""
+        opened = self.opened.get(scope)
+        if opened is None:
+            return stated
+        found = dict(stated)
+        for key, own in opened.limits.items():
+            if not opened.by_agent or key not in found or int(own) < int(found[key]):
+                found[key] = own
+        return found
 
 
-def _amounts(limits: Mapping[str, Any]) -> Iterator[tuple[str, int]]:
+def amounts_of(limits: Mapping[str, Any]) -> Iterator[tuple[str, int]]:
     for key, said in limits.items():
         if key.endswith("_limit") and said != "unlimited" and "approve" not in key:
             yield key.removesuffix("_limit"), int(said) * USDC
@@ -240,136 +319,3 @@ def assert_agree(states: Iterable[LimitState], checks: Iterable[Check]) -> None:
             assert spent <= check.spent, check
         else:
             assert (held, spent) == (check.held, check.spent), check
-
-
-# --- what Hypothesis draws ---
-
-AMOUNTS = st.integers(1, 12)
-
-
-def limits(chance: Random) -> dict[str, str]:
-    """Some limits, none below the one of a single purchase."""
-    windows = chance.sample((*WINDOWS, *ROLLING), chance.randrange(4))
-    amounts = {window: chance.randint(2, 30) for window in windows}
-    if "per_purchase" in amounts:
-        amounts["per_purchase"] = min(amounts.values())
-    return {f"{window}_limit": str(amount) for window, amount in amounts.items()}
-
-
-def by_category(chance: Random) -> dict[str, Any]:
-    return {name: limits(chance) for name in chance.sample(CATEGORIES, chance.randrange(3))}
-
-
-def document(chance: Random, zone: str) -> dict[str, Any]:
-    """A policy with limits of any scopes and windows."""
-    role = {**limits(chance), "categories": by_category(chance)}
-    made: dict[str, Any] = {
-        "organisation": {"total_limit": "unlimited", **limits(chance), "time_zone": zone},
-        "roles": {"r": role},
-        "agents": {name: agent(chance, role) for name in AGENTS},
-        "pools": {
-            name: {**limits(chance), "agents": chance.sample(AGENTS, chance.randrange(4))}
-            for name in POOLS
-        },
-        "categories": {"default": "other", **{name: limits(chance) for name in CATEGORIES}},
-        "providers": {name: {**limits(chance), "address": a} for name, a in ADDRESSES.items()},
-    }
-    if chance.random() < 0.7:
-        made["tasks"] = {
-            name: {**limits(chance), "categories": by_category(chance)}
-            for name in ("default", "t1")
-        }
-    if chance.random() < 0.7:
-        made["sessions"] = {name: limits(chance) for name in ("default", "s1")}
-    return made
-
-
-def agent(chance: Random, role: Mapping[str, Any]) -> dict[str, Any]:
-    """An agent of the role or of none, with what every agent has to say."""
-    own = {**limits(chance), "categories": by_category(chance)}
-    of_role = chance.random() < 0.5
-    whole = {**(role if of_role else {}), **own}
-    own["per_purchase_limit"] = "2" if "per_purchase_limit" in whole else "unlimited"
-    if not {"daily_limit", "total_limit"} & set(whole):
-        own["total_limit"] = "unlimited"
-    return {**own, "approval_threshold": "unlimited", **({"role": "r"} if of_role else {})}
-
-
-def grants(chance: Random, document: Mapping[str, Any], near: int) -> list[Granted]:
-    """A few grants beyond limits that the document has."""
-    scopes = {
-        "organisation": document["organisation"],
-        **{f"agent:{name}": document["agents"][name] for name in AGENTS},
-        **{f"pool:{name}": document["pools"][name] for name in POOLS},
-        **{f"category:{name}": document["categories"][name] for name in CATEGORIES},
-    }
-    limited = [(scope, w) for scope, found in scopes.items() for w, _ in _amounts(found)]
-    made = []
-    for scope, window in chance.sample(limited, min(len(limited), chance.randrange(4))):
-        start = near + chance.randint(-86_400, 86_400)
-        end = chance.choice((None, start + chance.randint(1, 172_800)))
-        made.append(Granted(scope, window, chance.randint(1, 12) * USDC, start, end))
-    return made
-
-
-ASKED = st.builds(
-    Asked,
-    st.sampled_from(AGENTS),
-    st.sampled_from(CATEGORIES),
-    st.sampled_from(sorted(ADDRESSES)),
-    st.none() | st.sampled_from(("t1", "t2")),
-    st.none() | st.sampled_from(("s1", "s2")),
-)
-FORWARDS = (0, 1, 60, 899, 1800, 3599, 3600, 7200, 43_200, 86_400, 200_000, 604_800, 2_700_000)
-BACKWARDS = (-1, -1800, -3600, -86_400, -300_000)
-MOVES = st.sampled_from((*FORWARDS, *BACKWARDS))
-EDGES = st.sampled_from((-151, -1, 0, 1, 150))
-ASK = st.tuples(st.just("ask"), ASKED, AMOUNTS)
-# To where something stops to count, where a grant ends, where clocks change.
-JUMPS = (
-    st.tuples(st.just("move"), MOVES, st.none())
-    | st.tuples(st.just("leave"), st.integers(0, 15), st.tuples(st.sampled_from(HOURS), EDGES))
-    | st.tuples(st.just("outlive"), st.integers(0, 2), EDGES)
-    | st.tuples(st.just("change"), st.integers(-5400, 5400), st.none())
-)
-ENDS = st.tuples(st.just("post"), st.integers(0, 15), st.integers(1, 15)) | st.tuples(
-    st.just("void"), st.integers(0, 15), st.none()
-)
-ACTIONS = st.lists(
-    st.tuples(ASK, ASK, JUMPS) | st.tuples(ASK, JUMPS, ENDS), min_size=4, max_size=12
-)
-
-
-@dataclass(frozen=True)
-class Story:
-    """A policy with its grants, when it begins, and what happens."""
-
-    document: Mapping[str, Any]
-    grants: list[Granted]
-    start: int
-    change: int
-    actions: list[tuple[Any, ...]]
-
-    def moved(self, now: int, action: tuple[Any, ...], entries: list[Entry]) -> int:
-        """The clock after the action; ``now`` where it does not move it."""
-        match action:
-            case ("move", seconds, _):
-                return now + int(seconds)
-            case ("leave", number, (hours, edge)) if number < len(entries):
-                return int(entries[number].at + hours * 3600 + edge)
-            case ("outlive", number, edge) if number < len(self.grants):
-                return int((self.grants[number].end or self.grants[number].start) + edge)
-            case ("change", seconds, _):
-                return self.change + int(seconds)
-        return now
-
-
-@st.composite
-def stories(draw: st.DrawFn) -> Story:
-    chance = Random(draw(st.integers(0, 2**32)))
-    zone = chance.choice(sorted(CHANGES))
-    change = int(datetime.fromisoformat(CHANGES[zone]).replace(tzinfo=UTC).timestamp())
-    start = change + chance.randint(-100_000, 10_000)
-    policy = document(chance, zone)
-    actions = [action for three in draw(ACTIONS) for action in three]
-    return Story(policy, grants(chance, policy, start), start, change, actions)

@@ -14,7 +14,8 @@ from coordinator.domain.policy_text import parse_policy
 from coordinator.domain.rules import Grant, Opening, Overlays, Rules, Terms
 from coordinator.domain.usdc import Usdc
 from coordinator.domain.windows import Window
-from tests.limits_model import ASKED, Asked, Model, document
+from tests.limits_model import Asked, Model
+from tests.limits_stories import ASKED, document
 
 POLICY = parse_policy("""[organisation]
 total_limit = "1000"

@@ -20,7 +20,8 @@ from coordinator.domain.policy_text import parse_policy
 from coordinator.domain.rules import Grant, Overlays
 from coordinator.domain.usdc import Usdc
 from coordinator.domain.windows import Window
-from tests.limits_model import CHANGES, document
+from tests.limits_model import CHANGES
+from tests.limits_stories import document
 
 WHOLE = """[organisation]
 total_limit = "1000"
