@@ -245,11 +245,16 @@ def test_a_database_that_was_restored_under_a_process_is_not_read_by_what_ids_me
 def test_another_policy_under_the_number_of_the_one_in_force_is_read(
     opener: Opener, database: str
 ) -> None:
-    ada = opener(LIMITED).agent("ada")
+    coordinator = opener(LIMITED)
+    ada = coordinator.agent("ada")
     ask(ada)
     other = policy({"agents": {"ada": {"per_purchase_limit": "1"}}})
-    document = json.dumps(other.document()).replace("'", "''")
-    edit(database, f"UPDATE policies SET hash = '{other.hash}', document = '{document}'")
+    document = json.dumps(other.document())
+    edit(database, "UPDATE policies SET hash = ?, document = ?", other.hash, document)
+    wiring = coordinator.wiring
+    with wiring.database.write() as connection:
+        said = {"author": "olga", "reason": "a test", "before": None}
+        wiring.audit.append(connection, NOON, "policy_activated", other.hash, **said)
 
     assert [r.code.value for r in ask(ada, "1.01").reasons] == ["per_purchase_limit"]
 
