@@ -14,6 +14,7 @@ from coordinator.domain.decision import Decision, decide
 from coordinator.domain.errors import InvalidRequest
 from coordinator.domain.escrow_key import EscrowKeys
 from coordinator.domain.observed import Emit, decided, nobody_looks
+from coordinator.domain.payees import Contracts, not_payable
 from coordinator.domain.policy import Policy
 from coordinator.domain.ports import Clock, KillPoint, Reach
 from coordinator.domain.proposal import Proposal, ProposalKind
@@ -52,7 +53,7 @@ class Treasury:
     proposals: ProposalBook
     escrow_keys: EscrowKeys
     address: str
-    contracts: tuple[str, ...]
+    contracts: Contracts
     minimum: Usdc
     clock: Clock
     reach: Reach
@@ -266,12 +267,8 @@ class Treasury:
             address = checksummed(to)
         except ValueError as fault:
             raise InvalidRequest(str(fault), code="invalid_recipient") from None
-        if address in (self.address, *self.contracts):
-            raise InvalidRequest(
-                f"{address} is the treasury or one of its contracts: USDC sent there is lost or"
-                " goes nowhere",
-                code="invalid_recipient",
-            )
+        if (why := not_payable(address, self.contracts)) is not None:
+            raise InvalidRequest(why, code="invalid_recipient")
         return address
 
     def _provider_paused(self, purchase: Purchase) -> Reason | None:

@@ -29,6 +29,7 @@ from coordinator.domain.errors import ChainUnavailable, ConfigurationError, Inva
 from coordinator.domain.escrow_key import EscrowKeys, audit_key, secret_mark
 from coordinator.domain.notify_urls import whole_urls
 from coordinator.domain.observed import Emit, Event
+from coordinator.domain.payees import Contracts, contracts_of
 from coordinator.domain.policy import Policy
 from coordinator.domain.ports import Chain, Clock, KillPoint, Reach, Ticks
 from coordinator.domain.usdc import Usdc
@@ -228,6 +229,14 @@ class Wiring:
             block=found.block,
         )
 
+    @cached_property
+    def contracts(self) -> Contracts:
+        """The treasury and the rail's contracts, none of which can be paid."""
+        d = self.deployment
+        return contracts_of(
+            treasury=self.signer.address, usdc=d.usdc, vault=d.vault, kernel=d.kernel
+        )
+
     def _deployment_file(self) -> Deployment:
         if self.network.simulated:
             return self._simulated_rpc.node.deployment
@@ -286,7 +295,7 @@ class Wiring:
     def policy_in_force(self) -> PolicyBook:
         """The policies of the database alone: no file is read, so none can stop an emergency."""
         self.operations  # noqa: B018 - refuses a database of another treasury
-        return PolicyBook(self.database, self.audit)
+        return PolicyBook(self.database, self.audit, self.contracts)
 
     @cached_property
     def policies(self) -> PolicyBook:
@@ -538,7 +547,7 @@ class Wiring:
             proposals=self.proposals,
             escrow_keys=self.escrow_keys,
             address=self.signer.address,
-            contracts=(self.deployment.usdc, self.deployment.vault, self.deployment.kernel),
+            contracts=self.contracts,
             minimum=MINIMUM_AMOUNT,
             clock=self.clock,
             reach=self.reach,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import tempfile
+from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -124,6 +125,18 @@ def read_local_deployment(path: Path) -> Deployment:
         raise ConfigurationError(
             "no contracts are known on this local chain: run `coordinator deploy`"
         ) from None
+
+
+def known_deployments(folder: Path) -> Iterator[Deployment]:
+    """Every deployment that can be known without asking a chain: shipped, and in ``folder``."""
+    for network in NETWORKS.values():
+        if not network.local and not network.simulated:
+            yield shipped_deployment(network.chain_ids[0])
+    for path in sorted(folder.glob("*.json")):
+        try:
+            yield Deployment.of(json.loads(path.read_text()))
+        except (OSError, ValueError, KeyError, TypeError):
+            continue
 
 
 def write_deployment(path: Path, document: dict[str, Any]) -> None:

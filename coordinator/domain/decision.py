@@ -13,6 +13,7 @@ from coordinator.domain.limits import (
     Reader,
     check_limits,
 )
+from coordinator.domain.payees import not_payable
 from coordinator.domain.purchase import Request, Status
 from coordinator.domain.reasons import Reason, ReasonCode
 from coordinator.domain.rules import SESSION, TASK, Openings, Rules, Terms, nothing_opened
@@ -265,6 +266,8 @@ def _fit(
             ReasonCode.PROVIDER_NOT_ALLOWED,
             f"{shown} is not on the list of providers that {request.agent} may pay",
         )
+    elif (why := _not_payable(provider_name, facts)) is not None:
+        yield Reason(ReasonCode.INVALID_PROVIDER, why)
     if request.amount < facts.minimum:
         yield Reason(
             ReasonCode.BELOW_MINIMUM,
@@ -272,6 +275,11 @@ def _fit(
             " always give back",
         )
     yield from category_allowed(category, facts)
+
+
+def _not_payable(provider_name: str, facts: Facts) -> str | None:
+    _, provider = facts.rules.policy.provider(provider_name)
+    return not_payable(provider.address, facts.rules.contracts) if provider is not None else None
 
 
 def _funds(request: Request, facts: Facts) -> list[Reason]:

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Final
 
 from coordinator.domain.address import looks_like_address
+from coordinator.domain.payees import not_payable
 from coordinator.domain.policy_faults import Fault
 from coordinator.domain.policy_tables import Limits, Role
 from coordinator.domain.usdc import ZERO, Usdc
@@ -99,6 +100,8 @@ def _provider_faults(policy: Policy) -> Iterator[Fault]:
     for name, provider in policy.providers.items():
         if looks_like_address(name):
             yield ("providers", name), "a name must not look like an address"
+        if (why := not_payable(provider.address, {})) is not None:
+            yield ("providers", name, "address"), why
         other = seen.setdefault(provider.address, name)
         if other != name:
             yield ("providers", name, "address"), f"is the address of {other!r} too"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Final, NamedTuple
 
 from coordinator.domain.limits import (
@@ -18,6 +19,7 @@ from coordinator.domain.limits import (
     limit_states,
     places,
 )
+from coordinator.domain.payees import Contracts
 from coordinator.domain.policy import Policy
 from coordinator.domain.policy_tables import Limits, TaskLimits
 from coordinator.domain.usdc import ZERO, Usdc
@@ -130,11 +132,20 @@ class Touched:
 
 
 class Rules:
-    """The limits in force. Made anew with every version of policy or overlays."""
+    """The limits in force. Made anew with every version of policy or overlays.
 
-    def __init__(self, policy: Policy, overlays: Overlays = Overlays()) -> None:
+    ``contracts`` are addresses that nobody may be paid at.
+    """
+
+    def __init__(
+        self,
+        policy: Policy,
+        overlays: Overlays = Overlays(),
+        contracts: Contracts = MappingProxyType({}),
+    ) -> None:
         self.policy = policy
         self.overlays = overlays
+        self.contracts = contracts
         self.calendar = policy.calendar
         self._grants: dict[tuple[Scope, Window], list[Grant]] = {}
         for grant in overlays.grants:

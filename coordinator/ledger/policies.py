@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from hashlib import sha256
+from types import MappingProxyType
 from typing import Any, Final
 
 from sqlalchemy import Connection, func, insert, literal_column, select
@@ -12,6 +13,7 @@ from sqlalchemy import Connection, func, insert, literal_column, select
 from coordinator.domain.canonical import canonical_json
 from coordinator.domain.errors import ConfigurationError, LedgerTampered
 from coordinator.domain.notices import limits_changed
+from coordinator.domain.payees import Contracts, unpayable_providers
 from coordinator.domain.policy import Policy
 from coordinator.domain.rules import Rules
 from coordinator.ledger import schema as t
@@ -40,9 +42,12 @@ _ACTIVATED: Final = "policy_activated"
 class PolicyBook:
     """Reads and activates versions."""
 
-    def __init__(self, database: Database, audit: AuditLog) -> None:
+    def __init__(
+        self, database: Database, audit: AuditLog, contracts: Contracts = MappingProxyType({})
+    ) -> None:
         self._database = database
         self._audit = audit
+        self._contracts = contracts
         self._cached: tuple[int, str, str | None, Rules] | None = None
 
     def current(self) -> Policy:
@@ -93,7 +98,7 @@ class PolicyBook:
             fault = None if changed else next(overlay_faults(connection, self._audit), None)
             if fault is not None:
                 raise LedgerTampered(fault)
-            rules = Rules(policy, read_overlays(connection))
+            rules = Rules(policy, read_overlays(connection), self._contracts)
             cached = (version, policy_hash, newest_overlay, rules)
             if not changed:
                 self._cached = cached
@@ -115,13 +120,15 @@ class PolicyBook:
 
         A version that adds a limit, a window or a member of a pool, or changes the zone, charges
         what is held and spent in the windows of the present to their counters in the same
-        transaction. ConfigurationError when it would let the treasury pay itself.
+        transaction. ConfigurationError when a provider is an address that can't be paid, such as
+        the treasury's own or a contract of the rail.
         """
-        name, _ = policy.provider(treasury)
-        if name is not None:
-            raise ConfigurationError(
-                f"providers.{name}.address is the treasury's own: it can't pay itself"
-            )
+        own = {**self._contracts, treasury.lower(): "the treasury's own address"}
+        faults = [
+            f"providers.{name}.address: {why}" for name, why in unpayable_providers(policy, own)
+        ]
+        if faults:
+            raise ConfigurationError(*faults)
         with self._database.write() as connection:
             newest = select(t.policies.c.hash).order_by(t.policies.c.version.desc()).limit(1)
             before = connection.execute(newest).scalar()
@@ -138,7 +145,7 @@ class PolicyBook:
                 )
             )
             if old is not None:
-                recount(connection, old, Rules(policy, old.overlays), now)
+                recount(connection, old, Rules(policy, old.overlays, self._contracts), now)
                 if not old.policy.alerts.notify:
                     forget_due(connection)
                 short = policy.hash[:12]

@@ -6,6 +6,7 @@ import contextlib
 import io
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -22,6 +23,9 @@ from coordinator.chain.anvil import Anvil
 from coordinator.chain.rpc import Rpc
 from coordinator.domain.usdc import Usdc
 from coordinator.interfaces.cli import main
+
+# The tests share a treasury and follow each other.
+pytestmark = pytest.mark.xdist_group("test_cli")
 
 COORDINATOR: Final = Path(sys.executable).parent / "coordinator"
 BUY: Final = ("purchase", "request", "--agent", "research-agent", "--provider", "paper-api")
@@ -375,3 +379,21 @@ def test_a_backup_and_a_rebuild_from_the_export_keep_what_was_bought(shell: Shel
     assert recovered["idle"] is True
     assert (recovered["steps_finished"], recovered["nonces_adopted"]) == (0, 0)
     assert [pause["scope"] for pause in recovered["paused"]] == ["organisation"]
+
+
+@pytest.mark.parametrize("contract", ["usdc", "vault", "kernel"])
+def test_a_contract_as_payee_is_told_before_anything_is_paid(shell: Shell, contract: str) -> None:
+    (path,) = (shell.folder / ".local" / "deployments").iterdir()
+    address = json.loads(path.read_text())["contracts"][contract]["address"]
+    text = (shell.folder / "policy.toml").read_text()
+    other = re.sub(r'(?<=\naddress = ")0x\w+', address, text, count=1)
+    assert other != text
+    (shell.folder / "other.toml").write_text(other)
+    told = {"COORDINATOR_POLICY_FILE": "other.toml"}
+
+    refused = shell.json("policy", "check", code=2, **told)
+    found = shell.json("doctor", code=2, **told)
+
+    assert address in refused["error"]["message"]
+    (payees,) = (row for row in found if row["check"] == "payees")
+    assert payees["status"] == "fail" and address in payees["found"]

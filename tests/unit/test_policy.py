@@ -688,7 +688,8 @@ def documents(draw: st.DrawFn) -> dict[str, Any]:
             for agent in agents
         },
         "providers": {
-            name: {"address": f"0x{number:040x}"} for number, name in enumerate(providers, start=1)
+            name: {"address": f"0x{number:040x}"}
+            for number, name in enumerate(providers, start=1 << 16)
         },
         "categories": {name: {"total_limit": draw(maybe)} for name in categories},
         "approvals": {"expires_after": draw(times)},

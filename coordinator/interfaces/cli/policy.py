@@ -40,6 +40,9 @@ File = Annotated[
 def check(file: File = None) -> None:
     """Whether the file is a policy; every fault is told with its line."""
     policy = _read(file)
+    faults = [f"providers.{name}.address: {why}" for name, why in _unpayable(policy)]
+    if faults:
+        raise ConfigurationError(*faults)
     if mode.json:
         emit({"ok": True, "hash": policy.hash, "agents": sorted(policy.agents)})
     else:
@@ -183,7 +186,30 @@ def _book(coordinator: Coordinator) -> Iterator[PolicyBook]:
     from coordinator.ledger.policies import PolicyBook
 
     coordinator.wiring.operations  # noqa: B018 - refuses a database of another treasury
-    yield PolicyBook(coordinator.wiring.database, coordinator.wiring.audit)
+    w = coordinator.wiring
+    yield PolicyBook(w.database, w.audit, w.contracts)
+
+
+def _unpayable(policy: Policy) -> Iterator[tuple[str, str]]:
+    """Providers at contracts that are known here; no chain is asked, and no key is read."""
+    from coordinator.chain.networks import known_deployments
+    from coordinator.config import environment, load_settings
+    from coordinator.domain.payees import contracts_of, unpayable_providers
+
+    try:
+        s = load_settings(environment())
+    except ConfigurationError:
+        return
+    contracts: dict[str, str] = {}
+    for d in known_deployments(s.deployments_folder):
+        contracts |= contracts_of(treasury="", usdc=d.usdc, vault=d.vault, kernel=d.kernel)
+    contracts |= contracts_of(
+        treasury="",
+        usdc=s.usdc_address or "",
+        vault=s.vault_address or "",
+        kernel=s.kernel_address or "",
+    )
+    yield from unpayable_providers(policy, contracts)
 
 
 def _read(file: Path | None) -> Policy:

@@ -14,7 +14,9 @@ from coordinator.chain.networks import (
     shipped_deployment,
 )
 from coordinator.chain.rpc import Rpc
+from coordinator.config import read_policy
 from coordinator.domain.errors import ConfigurationError, CoordinatorError
+from coordinator.domain.payees import contracts_of, unpayable_providers
 from coordinator.domain.usdc import ZERO, Usdc
 from coordinator.interfaces.doctor.check import Check, guarded, skipped, start_anvil
 from coordinator.interfaces.doctor.local import LocalPatient
@@ -26,6 +28,7 @@ _SKEW_SECONDS_MAX: Final = 60
 _TIMEOUT_SECONDS: Final = 5
 _CHECKS: Final = (
     "contracts",
+    "payees",
     "token",
     "USDC balance",
     "gas balance",
@@ -72,6 +75,7 @@ class ChainPatient:
             for name in _CHECKS[1:-1]:
                 yield skipped(name, "no contracts are known", "chain")
         else:
+            yield self._payees(self._deployment)
             yield from self._money(rpc, network, self._deployment)
         yield guarded("clock", "chain", lambda: _clock(rpc, network))
 
@@ -122,6 +126,22 @@ class ChainPatient:
             found = f"the kernel {d.kernel} is paused: nothing can be funded"
             return Check(name, "warn", found, "wait until its admin unpauses it", "chain")
         return Check(name, "ok", f"kernel {d.kernel}, vault {d.vault}")
+
+    def _payees(self, d: Deployment) -> Check:
+        """Whether every provider of the policy file can be paid."""
+        local, name = self._local, "payees"
+        assert local.settings is not None
+        try:
+            policy = read_policy(local.settings.policy_file)
+        except ConfigurationError:
+            return skipped(name, "the policy is wrong")
+        treasury = local.signer.address if local.signer is not None else ""
+        contracts = contracts_of(treasury=treasury, usdc=d.usdc, vault=d.vault, kernel=d.kernel)
+        faults = [f"{one}: {why}" for one, why in unpayable_providers(policy, contracts)]
+        if faults:
+            action = f"edit {local.settings.policy_file}"
+            return Check(name, "fail", "; ".join(faults), action)
+        return Check(name, "ok", f"providers that can be paid: {len(policy.providers)}")
 
     def _money(self, rpc: Rpc, network: Network, d: Deployment) -> Iterator[Check]:
         from coordinator.chain.abi import token_abi
