@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from coordinator.interfaces.hold import Hold
     from coordinator.interfaces.python import Coordinator
     from coordinator.interfaces.session import Session
-    from coordinator.ledger.approvals import PendingApproval
+    from coordinator.ledger.approvals import JudgedApproval, PendingApproval
     from coordinator.ledger.operations import Order
     from coordinator.reporting import GasReport, Report
 
@@ -58,6 +58,7 @@ __all__ = [
     "IdempotencyConflict",
     "Increase",
     "InvalidRequest",
+    "JudgedApproval",
     "LedgerTampered",
     "LedgerUnavailable",
     "LimitState",
@@ -96,6 +97,7 @@ _HOMES = {
     "IdempotencyConflict": "domain.errors",
     "Increase": "domain.increase",
     "InvalidRequest": "domain.errors",
+    "JudgedApproval": "ledger.approvals",
     "LedgerTampered": "domain.errors",
     "LedgerUnavailable": "domain.errors",
     "LimitState": "domain.limits",

@@ -30,7 +30,7 @@ from coordinator.domain.purchase import (
 )
 from coordinator.domain.reasons import Reason, ReasonCode
 from coordinator.domain.usdc import Amount, Usdc
-from coordinator.ledger.approvals import ApprovalBook, Approver
+from coordinator.ledger.approvals import ApprovalBook, Approver, JudgedApproval
 from coordinator.ledger.bonds import BondBook
 from coordinator.ledger.operations import OperationsBook, Order, Pause
 from coordinator.ledger.policies import PolicyBook
@@ -98,6 +98,17 @@ class Treasury:
         )
         self.emit(decided("check", request, decision, now))
         return decision
+
+    def judge_approval(self, approval_id: str, *, approver: str | None = None) -> JudgedApproval:
+        """Return what approving would find at this moment; nothing is written."""
+        return self.approvals.judge(
+            approval_id,
+            None if approver is None else _approver(approver),
+            minimum=self.minimum,
+            treasury=self.address,
+            now=self.clock(),
+            judge=decide,
+        )
 
     def approve(self, approval_id: str, *, approver: str) -> Answer:
         """Count the approver's yes; the last one needed sends the purchase on its way."""

@@ -39,7 +39,7 @@ from coordinator.interfaces.agent import Agent
 from coordinator.interfaces.budget_api import BudgetApi
 from coordinator.interfaces.notify import Delivery
 from coordinator.interfaces.observers import Callback, Observers
-from coordinator.ledger.approvals import PendingApproval
+from coordinator.ledger.approvals import JudgedApproval, PendingApproval
 from coordinator.ledger.backup import Backup
 from coordinator.ledger.notices import KeptNotice
 from coordinator.ledger.operations import Order
@@ -207,6 +207,13 @@ class Coordinator(BudgetApi):
     def approvals(self) -> Sequence[PendingApproval]:
         """Purchases that wait for people, oldest first."""
         return self.wiring.approvals.pending(self.wiring.clock())
+
+    def judge_approval(self, approval_id: str, *, approver: str | None = None) -> JudgedApproval:
+        """What approving would find at this moment: every limit, and why it would be refused.
+
+        With ``approver`` also whether that person may decide it. Nothing is written.
+        """
+        return self.wiring.treasury.judge_approval(approval_id, approver=approver)
 
     def approve(self, approval_id: str, *, approver: str) -> Answer:
         """Approve it in the approver's name; judged anew, and refused when it does not fit."""

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from sqlalchemy import Connection, delete, insert, select, update
 
 from coordinator.domain.decision import Decision, Facts
 from coordinator.domain.errors import LedgerTampered, UnknownId
+from coordinator.domain.limits import LimitState
 from coordinator.domain.notices import crossings
 from coordinator.domain.observed import Emit, nobody_looks
 from coordinator.domain.policy import Policy
-from coordinator.domain.purchase import Answer, Purchase, Request, Status, identifier
+from coordinator.domain.purchase import Answer, Purchase, Request, Status, identifier, rfc3339
 from coordinator.domain.reasons import Reason, ReasonCode
+from coordinator.domain.shown import Shown
 from coordinator.domain.usdc import Usdc
 from coordinator.ledger import schema as t
 from coordinator.ledger.audit import AuditLog
@@ -43,7 +45,7 @@ class Approver:
 
 
 @dataclass(frozen=True, slots=True)
-class PendingApproval:
+class PendingApproval(Shown):
     """A purchase that waits for people; times are unix seconds."""
 
     id: str
@@ -55,6 +57,62 @@ class PendingApproval:
     @property
     def approved_by(self) -> tuple[str, ...]:
         return tuple(d.approver for d in self.purchase.approvals if d.decision == "approved")
+
+    def as_dict(self) -> dict[str, Any]:
+        """The command line's JSON, but for what is judged at the moment of showing."""
+        p = self.purchase
+        return {
+            "approval_id": self.id,
+            "kind": "purchase",
+            "purchase_id": p.id,
+            "status": p.status.value,
+            "agent": p.agent,
+            "provider": p.provider,
+            "provider_name": p.provider_name,
+            "amount": str(p.amount),
+            "purpose": p.purpose,
+            "service": p.service,
+            "category": p.category,
+            "task": p.task,
+            "session": p.session,
+            "reason": p.reason.as_dict() if p.reason else None,
+            "created_at": rfc3339(self.created_at),
+            "expires_at": rfc3339(self.expires_at),
+            "required": self.required,
+            "approved_by": list(self.approved_by),
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class JudgedApproval(Shown):
+    """An approval as approving it at this moment would find it.
+
+    ``limits`` are all that the purchase touches, without its own hold, each marked broken where
+    the purchase does not fit. ``undecidable`` is why nobody (or not the approver who was named)
+    can decide it, ``misfits`` are why the policy refuses it by now.
+    """
+
+    approval: PendingApproval
+    limits: tuple[LimitState, ...]
+    undecidable: Reason | None
+    misfits: tuple[Reason, ...]
+
+    @property
+    def refusals(self) -> tuple[Reason, ...]:
+        """Every reason for which approving it would be refused."""
+        return (*(() if self.undecidable is None else (self.undecidable,)), *self.misfits)
+
+    @property
+    def waits(self) -> bool:
+        """Whether people can still decide it."""
+        return self.approval.purchase.needs_approval
+
+    def as_dict(self) -> dict[str, Any]:
+        return {
+            **self.approval.as_dict(),
+            "refusals": [reason.as_dict() for reason in self.refusals],
+            "limits": [state.as_dict() for state in self.limits],
+        }
 
 
 class ApprovalBook:
@@ -176,6 +234,41 @@ class ApprovalBook:
             row, purchase = self._approval(connection, approval_id)
             return PendingApproval(row.id, purchase, row.required, row.created_at, row.expires_at)
 
+    def judge(
+        self,
+        approval_id: str,
+        approver: Approver | None = None,
+        *,
+        minimum: Usdc,
+        treasury: str,
+        now: int,
+        judge: Callable[[Request, Facts], Decision],
+    ) -> JudgedApproval:
+        """Return what ``approve`` would find at ``now``, in anybody's or one approver's name.
+
+        Nothing is written. UnknownId when there is no such approval.
+        """
+        with self._database.read() as connection:
+            row, purchase = self._approval(connection, approval_id)
+            if purchase.needs_approval and row.expires_at <= now:
+                purchase = replace(purchase, status=Status.EXPIRED)
+            rules = self._policies.rules(connection)
+            misfits: tuple[Reason, ...] = ()
+            limits: tuple[LimitState, ...] = purchase.limits
+            undecidable = waits_no_more(purchase)
+            if approver is not None:
+                undecidable = may_not_decide(rules.policy, purchase, approver)
+            if purchase.needs_approval:
+                facts = read_facts(connection, rules, minimum, treasury, now, own=purchase)
+                decision = judge(_request_of(purchase), facts)
+                limits = decision.limits
+                if decision.outcome is Status.DENIED:
+                    misfits = decision.reasons
+            approval = PendingApproval(
+                row.id, purchase, row.required, row.created_at, row.expires_at
+            )
+            return JudgedApproval(approval, limits, undecidable, misfits)
+
     def _approval(self, connection: Connection, approval_id: str) -> tuple[Any, Purchase]:
         query = select(t.approvals).where(t.approvals.c.id == approval_id)
         row = connection.execute(query).one_or_none()
@@ -259,6 +352,11 @@ def may_not_decide(policy: Policy, purchase: Purchase, approver: Approver) -> Re
             ReasonCode.NOT_AN_APPROVER,
             f"{approver.name} may decide up to {known.up_to} USDC; this is {purchase.amount}",
         )
+    return waits_no_more(purchase)
+
+
+def waits_no_more(purchase: Purchase) -> Reason | None:
+    """Return why nobody can decide the purchase any more, None while people can."""
     if purchase.status is Status.EXPIRED:
         return Reason(ReasonCode.APPROVAL_EXPIRED, "its time to be approved is over")
     if purchase.status is not Status.AWAITING_APPROVAL:

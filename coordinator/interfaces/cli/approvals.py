@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
-from coordinator.domain.errors import CoordinatorError, UnknownId
+from coordinator.domain.errors import CoordinatorError
 from coordinator.interfaces.cli.command import (
     DryRun,
     Timeout,
@@ -82,7 +82,7 @@ def list_() -> None:
         found, increases = coordinator.approvals(), coordinator.increases()
         proposals = coordinator.proposals()
         if mode.json:
-            purchases = [_as_dict(coordinator, item) for item in found]
+            purchases = [coordinator.judge_approval(item.id).as_dict() for item in found]
             others = [pending_increase(coordinator, one) for one in increases]
             emit([*purchases, *others, *map(pending_proposal, proposals)])
             return
@@ -92,7 +92,7 @@ def list_() -> None:
         for number, item in enumerate(found):
             if number:
                 say()
-            show_pending(coordinator, item)
+            show_pending(coordinator, item.id)
         for number, asked in enumerate(increases, start=len(found)):
             if number:
                 say()
@@ -131,9 +131,12 @@ def show(approval_id: ApprovalId) -> None:
             return
         item = coordinator.wiring.approvals.get(approval_id)
         if mode.json:
-            emit(_as_dict(coordinator, item) | {"purchase": item.purchase.as_dict()})
+            emit(
+                coordinator.judge_approval(approval_id).as_dict()
+                | {"purchase": item.purchase.as_dict()}
+            )
         elif item.purchase.needs_approval:
-            show_pending(coordinator, item)
+            show_pending(coordinator, item.id)
         else:
             show_purchase(item.purchase, details=True)
 
@@ -157,9 +160,9 @@ def approve(
             return approve_proposal(coordinator, approval_id, approver, dry_run=dry_run, yes=yes)
         item = coordinator.wiring.approvals.get(approval_id)
         if dry_run:
-            return _would_approve(coordinator, item, approver)
+            return _would_decide(coordinator, item.id, approver, yes=True)
         if at_terminal() and not yes:
-            show_pending(coordinator, item)
+            show_pending(coordinator, item.id)
         confirm(_question("Approve", item, approver), yes=yes)
         return approve_now(coordinator, item, approver, wait=wait, timeout_seconds=timeout_seconds)
 
@@ -183,7 +186,7 @@ def reject(
             return reject_proposal(coordinator, approval_id, approver, reason, **sure)
         item = coordinator.wiring.approvals.get(approval_id)
         if dry_run:
-            return _would_approve(coordinator, item, approver)
+            return _would_decide(coordinator, item.id, approver, yes=False)
         confirm(_question("Reject", item, approver), yes=yes)
         return _tell(coordinator.reject(approval_id, approver=approver, reason=reason))
 
@@ -218,7 +221,9 @@ def review(approver: Approver = None, wait: Wait = True, timeout_seconds: Timeou
         for number, item in enumerate(waiting, start=1):
             say()
             say(f"{number} of {len(waiting)}", style="bold")
-            item.show()
+            if not item.show():
+                note("it was decided or has expired meanwhile; nothing is left to decide")
+                continue
             answer = _choose()
             if answer == "q":
                 break
@@ -238,7 +243,7 @@ class _Waiting:
     """One thing that a review goes through."""
 
     question: str
-    show: Callable[[], None]
+    show: Callable[[], bool]
     approve: Callable[[], int]
     reject: Callable[[str], int]
 
@@ -255,7 +260,7 @@ def _purchase(
 
     return _Waiting(
         question=_question("Approve", item, approver),
-        show=lambda: show_pending(coordinator, item),
+        show=lambda: show_pending(coordinator, item.id),
         approve=approve,
         reject=lambda why: _tell(coordinator.reject(item.id, approver=approver, reason=why)),
     )
@@ -265,7 +270,7 @@ def _increase(coordinator: Coordinator, asked: Increase, approver: str) -> _Wait
     sure = {"dry_run": False, "yes": True}
     return _Waiting(
         question=question("Grant", asked, approver),
-        show=lambda: show_increase(coordinator, asked),
+        show=lambda: _show_increase(coordinator, asked.id),
         approve=lambda: approve_one(coordinator, asked.id, approver, **sure),
         reject=lambda why: reject_one(coordinator, asked.id, approver, why, **sure),
     )
@@ -275,10 +280,22 @@ def _proposal(coordinator: Coordinator, proposal: Proposal, approver: str) -> _W
     sure = {"dry_run": False, "yes": True}
     return _Waiting(
         question=proposal_question("Approve", proposal, approver),
-        show=lambda: show_proposal(proposal),
+        show=lambda: _show_proposal(coordinator, proposal.id),
         approve=lambda: approve_proposal(coordinator, proposal.id, approver, **sure),
         reject=lambda why: reject_proposal(coordinator, proposal.id, approver, why, **sure),
     )
+
+
+def _show_increase(coordinator: Coordinator, increase_id: str) -> bool:
+    asked = coordinator.wiring.budgets.increases.get(increase_id)
+    show_increase(coordinator, asked)
+    return asked.waits and asked.expires_at > coordinator.wiring.clock()
+
+
+def _show_proposal(coordinator: Coordinator, proposal_id: str) -> bool:
+    proposal = coordinator.proposal(proposal_id)
+    show_proposal(proposal)
+    return proposal.waits and proposal.expires_at > coordinator.wiring.clock()
 
 
 def approve_now(
@@ -305,8 +322,13 @@ def approve_now(
     return of_purchase(purchase, until="funded" if wait else None)
 
 
-def show_pending(coordinator: Coordinator, item: PendingApproval) -> None:
-    """Print what the approver has to know: who, what, how much, why, what is left, how old."""
+def show_pending(coordinator: Coordinator, approval_id: str) -> bool:
+    """Print what the approver has to know, as it is at this moment; False if it waits no more.
+
+    Who, what, how much, why, what is left, what it would break, how old.
+    """
+    judged = coordinator.judge_approval(approval_id)
+    item = judged.approval
     p = item.purchase
     by = ", ".join(item.approved_by) or "nobody yet"
     rows: list[tuple[str, Any]] = [
@@ -324,9 +346,12 @@ def show_pending(coordinator: Coordinator, item: PendingApproval) -> None:
         ("approved by", f"{by}; {item.required} needed"),
         ("purchase", p.id),
     ]
+    for why in judged.refusals:
+        rows.append(("can't be approved", why.message))
     card(f"Approval {item.id}", p.status.value, rows)
-    heading("Limits with this purchase held, in USDC")
-    limit_table(coordinator.limits(p.agent, p.category))
+    heading(f"Limits before this purchase of {usdc(p.amount)}, in USDC")
+    limit_table(judged.limits)
+    return judged.waits
 
 
 def _choose() -> str:
@@ -357,42 +382,17 @@ def _tell(answer: Answer) -> int:
     return ExitCode.OK
 
 
-def _would_approve(coordinator: Coordinator, item: PendingApproval, approver: str) -> int:
-    """Whether the approver may decide it now; the limits are judged when it is done."""
-    from coordinator.ledger.approvals import Approver, may_not_decide
-
-    if not item.purchase.needs_approval:
-        raise UnknownId(f"{item.id} does not wait: its purchase is {item.purchase.status}")
-    policy = coordinator.wiring.policies.current()
-    refusal = may_not_decide(policy, item.purchase, Approver(approver, "", ""))
+def _would_decide(coordinator: Coordinator, approval_id: str, approver: str, *, yes: bool) -> int:
+    """Tell what approving (``yes``) or rejecting would come to at this moment."""
+    judged = coordinator.judge_approval(approval_id, approver=approver)
+    # What is rejected need not fit.
+    refusal = next(iter(judged.refusals), None) if yes else judged.undecidable
     if refusal is not None:
-        return refuse(refusal, of_refusal(refusal))
+        return refuse(refusal, of_refusal(refusal), approval=judged.as_dict())
     if mode.json:
-        emit({"dry_run": True, **_as_dict(coordinator, item)})
+        emit({"dry_run": True, **judged.as_dict()})
     else:
-        show_pending(coordinator, item)
+        show_pending(coordinator, approval_id)
         say()
         say(f"dry run: {approver} may decide it; nothing was changed")
     return ExitCode.OK
-
-
-def _as_dict(coordinator: Coordinator, item: PendingApproval) -> dict[str, Any]:
-    from coordinator.domain.purchase import limit_dict, rfc3339
-
-    p = item.purchase
-    return {
-        "approval_id": item.id,
-        "kind": "purchase",
-        "purchase_id": p.id,
-        "status": p.status.value,
-        "agent": p.agent,
-        "provider": p.provider,
-        "provider_name": p.provider_name,
-        "amount": str(p.amount),
-        "purpose": p.purpose,
-        "created_at": rfc3339(item.created_at),
-        "expires_at": rfc3339(item.expires_at),
-        "required": item.required,
-        "approved_by": list(item.approved_by),
-        "limits": [limit_dict(s) for s in coordinator.limits(p.agent, p.category)],
-    }
