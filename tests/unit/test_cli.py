@@ -601,7 +601,7 @@ def reviewed(monkeypatch: pytest.MonkeyPatch, approver: str, *typed: str) -> lis
     prompt: Callable[..., str] = lambda *_, **__: next(answers)  # noqa: E731
     monkeypatch.setattr(approvals, "opened", lambda: nullcontext(coordinator))
     monkeypatch.setattr(approvals, "at_terminal", lambda: True)
-    monkeypatch.setattr(approvals, "show_pending", lambda *_: None)
+    monkeypatch.setattr(approvals, "show_pending", lambda *_: True)
     monkeypatch.setattr(approvals, "approve_now", approve_now)
     monkeypatch.setattr("typer.prompt", prompt)
 
