@@ -105,7 +105,8 @@ class Follower:
 
     def _receipts(self) -> Mapping[str, Receipt]:
         in_flight = [step for step in self.steps.in_flight() if step.kind not in _SILENT]
-        return self.chain.receipts([a.hash for step in in_flight for a in step.attempts])
+        attempts = [a for step in in_flight for a in step.attempts if not a.fills]
+        return self.chain.receipts([attempt.hash for attempt in attempts])
 
     def _back_to_fork(self, cursor: Block) -> Block:
         """The cursor, after taking the books back if its block was lost."""

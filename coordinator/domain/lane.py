@@ -34,7 +34,7 @@ class Lane:
             seen.create_nonce,
         )
         for step in in_flight:
-            if step.nonce >= seen.nonce:
+            if step.nonce >= seen.nonce and not step.given_up:
                 lane._account(step.call)
         return lane
 

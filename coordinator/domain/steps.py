@@ -77,12 +77,16 @@ class Call:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Attempt:
-    """One signed transaction: its hash and raw bytes, kept for ever."""
+    """One signed transaction: its hash and raw bytes, kept for ever.
+
+    ``fills`` tells that it is a self-send of zero which takes the nonce of a step given up.
+    """
 
     hash: str
     raw: str
     max_fee_per_gas: int
     max_priority_fee_per_gas: int
+    fills: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,7 +104,11 @@ class Receipt:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Step:
-    """A step with its evidence. Unique on (chain, signer, nonce)."""
+    """A step with its evidence. Unique on (chain, signer, nonce).
+
+    ``given_up`` tells that its own bytes are never sent again: a self-send of zero takes its nonce.
+    A node may still have the old bytes, so it stays in flight until one of them is mined.
+    """
 
     id: int
     nonce: int
@@ -110,6 +118,13 @@ class Step:
     receipt: Receipt | None = None
     revert_reason: str | None = None
     created_at: int = 0
+    given_up: bool = False
+
+    @property
+    def to_send(self) -> Attempt | None:
+        """The dearest attempt that may be sent; of a step given up only those that fill."""
+        last = [a for a in self.attempts if a.fills or not self.given_up]
+        return last[-1] if last else None
 
     @property
     def kind(self) -> StepKind:

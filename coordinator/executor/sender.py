@@ -194,8 +194,21 @@ class Sender:
         if seen.fees is None:
             return
         fees = seen.fees
-        unsigned = [step for step in self._steps.in_flight() if not step.attempts]
-        self._sign_and_send(lease, [(step, fees) for step in unsigned], seen)
+        unsigned = [step for step in self._steps.in_flight() if step.to_send is None]
+        self._sign_and_send(
+            lease, [(step, self._first_fees(step, fees)) for step in unsigned], seen
+        )
+
+    def _first_fees(self, step: Step, suggested: Fees) -> Fees:
+        """The suggestion; of a step given up, what replaces its bytes where a node has them."""
+        if not step.attempts:
+            return suggested
+        return self._dearer(step.attempts[-1], suggested) or suggested
+
+    def _dearer(self, last: Attempt, suggested: Fees) -> Fees | None:
+        return bumped_fees(
+            last.max_fee_per_gas, last.max_priority_fee_per_gas, suggested, self._max_fee_wei
+        )
 
     def bump(self, lease: Lease, seen: Observation) -> None:
         """Sign dearer attempts, under the same nonces, of what is priced out of the blocks."""
@@ -206,7 +219,7 @@ class Sender:
         self._not_bumped &= {step.id for step in waiting}
         dearer = []
         for step in waiting:
-            last = step.attempts[-1]
+            last = step.to_send or step.attempts[-1]
             state = self._sent.get(last.hash)
             if state is None or state.held_since_block is None:
                 continue
@@ -214,9 +227,7 @@ class Sender:
             priced_out = last.max_fee_per_gas < seen.base_fee_wei
             if not priced_out and not (left_out and step is waiting[0]):
                 continue
-            fees = bumped_fees(
-                last.max_fee_per_gas, last.max_priority_fee_per_gas, seen.fees, self._max_fee_wei
-            )
+            fees = self._dearer(step.attempts[-1], seen.fees)
             if fees is not None:
                 log.info("step_bumped step=%s nonce=%s", step.kind, step.nonce)
                 self._not_bumped.discard(step.id)
@@ -239,7 +250,7 @@ class Sender:
         due = [
             attempt
             for step in self._steps.in_flight()
-            for attempt in step.attempts[-1:]
+            if (attempt := step.to_send) is not None
             if attempt.hash not in self._sent
             or now - self._sent[attempt.hash].sent_at >= _RESEND_SECONDS
         ]
@@ -251,12 +262,17 @@ class Sender:
     ) -> None:
         if not steps:
             return
+        fill = self._chain.fill()
         signed = [
-            (step, self._chain.sign(step.call, nonce=step.nonce, fees=fees)) for step, fees in steps
+            (
+                step,
+                self._chain.sign(fill if step.given_up else step.call, nonce=step.nonce, fees=fees),
+            )
+            for step, fees in steps
         ]
         self._reach(KillPoint.ATTEMPTS_SIGNED)
         kept = self._steps.store_attempts(
-            lease, signed, fill=self._chain.fill(), chain_time=seen.head.at, now=self._clock()
+            lease, signed, fill=fill, chain_time=seen.head.at, now=self._clock()
         )
         self._reach(KillPoint.ATTEMPTS_STORED)
         if any(step.call.reference is not None for step, _ in signed):

@@ -60,8 +60,8 @@ class LaneBook:
     def repair(self, lease: Lease, used: int, fill: Call, *, now: int) -> int:
         """Give every nonce from ``used`` on that stands empty something to send; how many.
 
-        A nonce that no step owns gets a fill. One whose stranger's transaction is not on the
-        chain any more is ours again.
+        A nonce that no step owns gets a fill. So does one whose stranger's transaction is not on
+        the chain any more: what had it ended, was told so, and may have been done again since.
         """
         with self._database.read() as connection:
             if not self._gaps(connection, used):
@@ -74,11 +74,15 @@ class LaneBook:
                     self._steps.insert_step(connection, fill, nonce, StepStatus.ALLOCATED, now)
                     continue
                 signed = select(_a.hash).where(_a.step_id == step_id)
-                again = connection.execute(signed).first() is not None
-                status = StepStatus.SIGNED if again else StepStatus.ALLOCATED
-                connection.execute(
-                    update(t.steps).where(_s.id == step_id).values(status=status.value)
-                )
+                if connection.execute(signed).first() is not None:
+                    self._steps.give_up(connection, step_id)
+                else:
+                    self._steps.make_fill(connection, step_id, nonce, fill)
+                    connection.execute(
+                        update(t.steps)
+                        .where(_s.id == step_id)
+                        .values(status=StepStatus.ALLOCATED.value)
+                    )
             self._audit.append(
                 connection, now, "lane_repaired", "treasury", nonces=[nonce for nonce, _ in gaps]
             )

@@ -10,7 +10,7 @@ from sqlalchemy import Connection, delete, func, select, update
 
 from coordinator.domain.chain_events import Block
 from coordinator.domain.purchase import FINAL, Status
-from coordinator.domain.steps import StepStatus
+from coordinator.domain.steps import StepKind, StepStatus
 from coordinator.ledger import schema as t
 from coordinator.ledger.audit import AuditLog
 from coordinator.ledger.counters import reopen_holds
@@ -41,7 +41,8 @@ def roll_back(connection: Connection, audit: AuditLog, to: Block, now: int) -> R
     """Forget every proof in blocks above ``to``; the cursor is the caller's.
 
     Steps mined there are in flight again under the same bytes, and purchases stand where the
-    remaining events and their own decisions put them. A hold that had ended is held again: then
+    remaining events and their own decisions put them. An order that had failed stays so, and its
+    step is given up: it may have been ordered again. A hold that had ended is held again: then
     the chain contradicts what was final, and spending pauses.
     """
     entries = connection.execute(delete(t.journal).where(t.journal.c.block_number > to.number))
@@ -92,7 +93,8 @@ def _purchases_above(connection: Connection, number: int) -> list[Any]:
 def _take_back_evidence(connection: Connection, audit: AuditLog, number: int, now: int) -> int:
     lost = list(
         connection.execute(
-            select(_a.step_id, _a.hash, _s.kind, _s.purchase_id, _s.reference)
+            select(_a.step_id, _a.hash, _a.fills, _s.kind, _s.purchase_id, _s.reference)
+            .add_columns(_a.succeeded, _s.given_up)
             .join(t.steps, _s.id == _a.step_id)
             .where(_a.block_number > number)
             .order_by(_s.nonce)
@@ -111,11 +113,19 @@ def _take_back_evidence(connection: Connection, audit: AuditLog, number: int, no
                 l1_fee_wei=None,
             )
         )
+        failed = row.reference is not None and not (row.succeeded and not row.fills)
         connection.execute(
             update(t.steps)
             .where(_s.id == row.step_id)
-            .values(status=StepStatus.SIGNED.value, revert_reason=None)
+            .values(
+                status=StepStatus.SIGNED.value,
+                revert_reason=None,
+                given_up=int(failed or bool(row.given_up)),
+            )
         )
+        if row.fills or failed:
+            audit.append(connection, now, "fill_taken_back", "treasury", tx_hash=row.hash)
+            continue
         if row.reference is not None:
             connection.execute(
                 update(t.orders)
@@ -124,7 +134,32 @@ def _take_back_evidence(connection: Connection, audit: AuditLog, number: int, no
             )
         subject = row.purchase_id or row.reference or "treasury"
         audit.append(connection, now, f"{row.kind}_taken_back", subject, tx_hash=row.hash)
+    _reopen_displaced(connection, number)
     return len(lost)
+
+
+def _reopen_displaced(connection: Connection, number: int) -> None:
+    """Look again at steps whose stranger's transaction may have been lost above ``number``.
+
+    Their own bytes may be mined now, and must be seen then; they are not sent again.
+    """
+    lane = (_s.chain_id, _s.signer)
+    on_chain = select(*lane, func.max(_s.nonce)).join(t.attempts, _a.step_id == _s.id)
+    on_chain = on_chain.where(_a.block_number <= number).group_by(*lane)
+    highest = {(chain, signer): nonce for chain, signer, nonce in connection.execute(on_chain)}
+    displaced = (
+        select(_s.id, _s.nonce, *lane)
+        .join(t.attempts, _a.step_id == _s.id)
+        .where(_s.status == StepStatus.DISPLACED.value, _s.kind != StepKind.FILL.value)
+        .distinct()
+    )
+    for row in connection.execute(displaced).all():
+        if row.nonce > highest.get((row.chain_id, row.signer), -1):
+            connection.execute(
+                update(t.steps)
+                .where(_s.id == row.id)
+                .values(status=StepStatus.SIGNED.value, given_up=1)
+            )
 
 
 def _set_back(connection: Connection, audit: AuditLog, purchase: Any, now: int) -> bool:

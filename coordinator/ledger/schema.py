@@ -331,6 +331,8 @@ steps = Table(
     Column("revert_reason", Text),
     # Proves that the executor made this call. Null: made by an earlier version, signed no more.
     Column("mac", String(80)),
+    # Its own bytes are sent no more: a self-send of zero takes the nonce.
+    Column("given_up", Integer, nullable=False, server_default="0"),
     UniqueConstraint("chain_id", "signer", "nonce"),
     _one_of("kind", StepKind),
     _one_of("status", StepStatus),
@@ -354,6 +356,8 @@ attempts = Table(
     Column("gas_used", BigInteger),
     Column("effective_gas_price", BigInteger),
     Column("l1_fee_wei", BigInteger),
+    # A self-send of zero that takes the nonce of a step given up.
+    Column("fills", Integer, nullable=False, server_default="0"),
     Index("attempts_step", "step_id"),
     Index("attempts_block", "block_number"),
 )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import Connection, func, insert, select, update
+from sqlalchemy import Connection, case, func, insert, select, update
 
 from coordinator.domain.notices import foreign_transaction
 from coordinator.domain.steps import IN_FLIGHT, Attempt, Call, Receipt, Step, StepKind, StepStatus
@@ -100,7 +100,8 @@ class StepBook:
         """Keep the signed bytes; those returned may be sent, in nonce order.
 
         The first bytes of a step that may not be signed any more are dropped, and it becomes
-        ``fill`` under its nonce; so are bytes of a call that this program never allocated.
+        ``fill`` under its nonce; so are bytes of a call that this program never allocated, and of
+        one that was given up since. Bytes of a step given up are a fill's.
         LeaseLost when another executor has taken over.
         """
         kept = []
@@ -108,11 +109,7 @@ class StepBook:
             fence(connection, lease)
             signable = self._signable(connection, chain_time, now)
             for step, attempt in signed:
-                proved = self._is_ours(connection, step, signable.tampered)
-                if not step.attempts and not (proved and signable.allows(step.call)):
-                    self.make_fill(connection, step.id, step.nonce, fill)
-                    continue
-                if not proved:
+                if not self._may_be_signed(connection, step, signable, fill):
                     continue
                 connection.execute(
                     insert(t.attempts).values(
@@ -122,6 +119,7 @@ class StepBook:
                         max_fee_per_gas=attempt.max_fee_per_gas,
                         max_priority_fee_per_gas=attempt.max_priority_fee_per_gas,
                         signed_at=now,
+                        fills=int(step.given_up),
                     )
                 )
                 connection.execute(
@@ -130,8 +128,8 @@ class StepBook:
                 self._audit.append(
                     connection,
                     now,
-                    f"{step.kind}_signed",
-                    step.call.purchase_id or step.call.reference or "treasury",
+                    f"{StepKind.FILL if step.given_up else step.kind}_signed",
+                    "treasury" if step.given_up else _subject(step),
                     nonce=step.nonce,
                     tx_hash=attempt.hash,
                 )
@@ -161,7 +159,10 @@ class StepBook:
             return
         with self._database.write() as connection:
             for step, receipt, revert_reason in receipts:
+                filled = any(a.fills and a.hash == receipt.tx_hash for a in step.attempts)
                 status = StepStatus.MINED if receipt.succeeded else StepStatus.REVERTED
+                if filled:
+                    status = StepStatus.DISPLACED
                 connection.execute(
                     update(t.attempts)
                     .where(_a.hash == receipt.tx_hash)
@@ -181,12 +182,13 @@ class StepBook:
                 )
                 if changed.rowcount == 0:
                     continue  # another executor has stored it
-                self._end_order(connection, step, receipt.succeeded, revert_reason, now)
+                done = receipt.succeeded and not filled
+                self._end_order(connection, step, done, revert_reason, now)
                 self._audit.append(
                     connection,
                     now,
-                    f"{step.kind}_{status}",
-                    step.call.purchase_id or step.call.reference or "treasury",
+                    f"{StepKind.FILL}_{StepStatus.MINED}" if filled else f"{step.kind}_{status}",
+                    "treasury" if filled else _subject(step),
                     nonce=step.nonce,
                     tx_hash=receipt.tx_hash,
                     block=receipt.block_number,
@@ -271,17 +273,25 @@ class StepBook:
     def _end_order(
         self, connection: Connection, step: Step, done: bool, why: str | None, now: int
     ) -> None:
-        if step.call.reference is None:
+        order_id, o = step.call.reference, t.orders.c
+        if order_id is None:
+            return
+        before = connection.execute(select(o.status).where(o.id == order_id)).scalar()
+        if before != "approved" and not (done and before == "failed"):
             return
         if not done:
-            self._fail_order(connection, step.call.reference, why, now)
+            self._fail_order(connection, order_id, why, now)
             return
         connection.execute(
-            update(t.orders)
-            .where(t.orders.c.id == step.call.reference, t.orders.c.status == "approved")
-            .values(status="done", message=why)
+            update(t.orders).where(o.id == order_id).values(status="done", message=why)
         )
-        self._audit.append(connection, now, "order_done", step.call.reference, why=why)
+        self._audit.append(connection, now, "order_done", order_id, why=why)
+        if before == "failed":
+            pause = (
+                f"{step.kind} {order_id} was told as failed and was mined after all: if it was"
+                " ordered again it was carried out twice; check it, then unpause"
+            )
+            pause_everything(connection, self._audit, pause, by="executor", now=now)
 
     def _fail_order(self, connection: Connection, order_id: str, why: str | None, now: int) -> None:
         connection.execute(
@@ -300,12 +310,36 @@ class StepBook:
             attempts.setdefault(attempt.step_id, []).append(attempt)
         return [_step(row, attempts.get(row.id, [])) for row in rows]
 
+    def give_up(self, connection: Connection, step_id: int) -> None:
+        """Let a self-send of zero take the nonce of a step that has bytes, dearer than they are."""
+        connection.execute(
+            update(t.steps)
+            .where(_s.id == step_id)
+            .values(
+                status=StepStatus.SIGNED.value,
+                given_up=case((_s.kind == StepKind.FILL.value, 0), else_=1),
+            )
+        )
+
     def make_fill(self, connection: Connection, step_id: int, nonce: int, fill: Call) -> None:
         """Let the step do nothing but use its nonce, in the caller's transaction."""
         values = self._values(fill, nonce)
         connection.execute(
             update(t.steps).where(_s.id == step_id).values(**values, mac=self._mac(values))
         )
+
+    def _may_be_signed(
+        self, connection: Connection, step: Step, signable: Signable, fill: Call
+    ) -> bool:
+        given_up = connection.execute(select(_s.given_up).where(_s.id == step.id)).scalar()
+        if step.given_up or given_up:
+            # A fill takes nothing, so nothing has to prove it.
+            return step.given_up and bool(given_up)
+        proved = self._is_ours(connection, step, signable.tampered)
+        if step.attempts or (proved and signable.allows(step.call)):
+            return proved
+        self.make_fill(connection, step.id, step.nonce, fill)
+        return False
 
     def _is_ours(self, connection: Connection, step: Step, tampered: dict[str, str]) -> bool:
         """Whether the call, as it was signed, is the one that was allocated for its nonce.
@@ -347,6 +381,10 @@ class StepBook:
             report_tampering(connection, self._audit, subject, what, now=now)
 
 
+def _subject(step: Step) -> str:
+    return step.call.purchase_id or step.call.reference or "treasury"
+
+
 def _step(row: Any, attempts: Sequence[Any]) -> Step:
     mined = next((a for a in attempts if a.block_number is not None), None)
     return Step(
@@ -369,6 +407,7 @@ def _step(row: Any, attempts: Sequence[Any]) -> Step:
                 raw=a.raw,
                 max_fee_per_gas=a.max_fee_per_gas,
                 max_priority_fee_per_gas=a.max_priority_fee_per_gas,
+                fills=bool(a.fills),
             )
             for a in attempts
         ),
@@ -385,4 +424,5 @@ def _step(row: Any, attempts: Sequence[Any]) -> Step:
         else None,
         revert_reason=row.revert_reason,
         created_at=row.created_at,
+        given_up=bool(row.given_up),
     )

@@ -18,6 +18,7 @@ def upgrade() -> None:
     _proposals()
     _who_opened()
     _who_ended()
+    _given_up()
 
 
 def _who_opened() -> None:
@@ -50,3 +51,9 @@ def _proposals() -> None:
         sa.PrimaryKeyConstraint("id"),
     )
     op.create_index("proposals_status", "proposals", ["status"])
+
+
+def _given_up() -> None:
+    """Tell steps whose bytes are sent no more, and the transactions that take their nonces."""
+    for table, name in (("steps", "given_up"), ("attempts", "fills")):
+        op.add_column(table, sa.Column(name, sa.Integer(), nullable=False, server_default="0"))
