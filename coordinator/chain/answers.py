@@ -9,7 +9,7 @@ from typing import Any, Concatenate, Final, ParamSpec, Protocol, TypeVar
 
 from eth_abi.exceptions import DecodingError
 
-from coordinator.chain.abi import number, quantity, refused_by_contract, revert_reason, word
+from coordinator.chain.abi import number, refused_by_contract, revert_reason, word
 from coordinator.chain.rpc import Rpc, RpcRefusal
 from coordinator.chain.send_answers import classify
 from coordinator.domain.chain_events import Block
@@ -64,16 +64,16 @@ def block_of(header: dict[str, Any]) -> Block:
 
 
 def receipt_of(tx_hash: str, receipt: dict[str, Any]) -> Receipt:
-    l1_fee = int(receipt.get("l1Fee") or "0x0", 16)
-    operator = int(receipt.get("operatorFee") or "0x0", 16)
+    l1_fee = number(receipt.get("l1Fee") or "0x0")
+    operator = number(receipt.get("operatorFee") or "0x0")
     return Receipt(
         tx_hash=tx_hash,
         block_number=number(receipt["blockNumber"]),
         block_hash=word(receipt["blockHash"]),
         succeeded=number(receipt["status"]) == 1,
         gas_used=number(receipt["gasUsed"]),
-        effective_gas_price=quantity(receipt["effectiveGasPrice"]),
-        l1_fee_wei=l1_fee + operator,
+        effective_gas_price=number(receipt["effectiveGasPrice"]),
+        l1_fee_wei=number(hex(l1_fee + operator)),
     )
 
 

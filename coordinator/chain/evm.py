@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Final
 
-from coordinator.chain.abi import kernel_abi, quantity, token_abi, uint, vault_abi
+from coordinator.chain.abi import kernel_abi, number, quantity, token_abi, uint, vault_abi
 from coordinator.chain.actp import ActpRail
 from coordinator.chain.answers import block_of, decoded, logs_of, receipt_of, refusal_of, sent_of
 from coordinator.chain.checks import check_contracts, check_endpoints
@@ -15,7 +15,7 @@ from coordinator.chain.networks import Deployment, Network
 from coordinator.chain.rpc import Rpc, RpcRefusal
 from coordinator.chain.send_answers import best
 from coordinator.chain.signers import Signer
-from coordinator.chain.used_nonces import mined_at_nonce
+from coordinator.chain.used_nonces import confirm_count, mined_at_nonce
 from coordinator.domain.chain_events import Block, ChainEvent, EscrowState, EventBatch, EventKind
 from coordinator.domain.errors import ChainUnavailable, TxReverted
 from coordinator.domain.gas import GAS_LIMITS, Fees, suggested_fees
@@ -27,6 +27,12 @@ from coordinator.domain.usdc import Usdc
 _TIP_MIN_WEI: Final = 1_000_000
 # An upper bound for the size of any of our transactions, for the L1 data fee.
 _TX_BYTES_MAX: Final = 600
+# Nobody creates so many escrows.
+_CREATES_MAX: Final = 2**63 - 1
+# No block has room for so many logs.
+_INDEX_MAX: Final = 2**31 - 1
+# No L1 data fee of ours comes near it: 0.1 ETH.
+_L1_FEE_MAX_WEI: Final = 10**17
 
 
 class EvmChain:
@@ -121,22 +127,29 @@ class EvmChain:
             # getL1FeeUpperBound(uint256)
             data = "0xf1c7a58b" + _TX_BYTES_MAX.to_bytes(32, "big").hex()
             calls.append((self._network.l1_fee_oracle, data))
-        answers = self._rpc.batch(
+        again, *answers = self._rpc.batch(
             [
+                ("eth_getBlockByNumber", [at, False]),
                 ("eth_getTransactionCount", [me, at]),
                 ("eth_getBalance", [me, at]),
                 *(("eth_call", [{"to": to, "data": data}, at]) for to, data in calls),
             ]
         )
+        self._check_again(again, head, base_fee)
         refused = next((a for a in answers[:7] if isinstance(a, RpcRefusal)), None)
         if refused is not None:
             raise ChainUnavailable(
                 f"the endpoint does not answer for block {head.number}: {refused.message[:200]}"
             )
-        nonce, wei = map(quantity, answers[:2])
+        nonce, wei = number(answers[0]), quantity(answers[1])
         balance, allowance, creates, paused, listed = map(uint, answers[2:7])
         l1_bound = answers[7] if len(answers) > 7 else None
         l1_bound_wei = int(l1_bound, 16) if isinstance(l1_bound, str) and len(l1_bound) == 66 else 0
+        if max(base_fee, l1_bound_wei) > _L1_FEE_MAX_WEI or creates > _CREATES_MAX:
+            raise ChainUnavailable(
+                f"the endpoint tells numbers that can't be: base fee {base_fee}, L1 data fee"
+                f" {l1_bound_wei} wei, {creates} escrows"
+            )
         trouble = "the kernel is paused" if paused else None
         if not listed:
             trouble = "the kernel does not accept the vault"
@@ -153,6 +166,13 @@ class EvmChain:
             fees=suggested_fees(base_fee, tip, l1_bound_wei, self._max_fee_wei),
             rail_trouble=trouble,
         )
+
+    def _check_again(self, header: Any, head: Block, base_fee: int) -> None:
+        """Refuse a head whose time or base fee only one answer tells: both cost money."""
+        if not isinstance(header, dict):
+            raise ChainUnavailable(f"the endpoint does not have block {head.number} yet")
+        if block_of(header) != head or quantity(header.get("baseFeePerGas")) != base_fee:
+            raise ChainUnavailable(f"the endpoint tells two different blocks {head.number}")
 
     @decoded
     def block(self, number: int) -> Block:
@@ -187,7 +207,7 @@ class EvmChain:
         if not isinstance(answers[0], dict):
             raise ChainUnavailable(f"the endpoint does not have block {to} yet")
         logs = logs_of(answers[1:], f"blocks {after + 1} to {to}")
-        return EventBatch(after, after_hash, block_of(answers[0]), self._events_of(logs))
+        return EventBatch(after, after_hash, block_of(answers[0]), self._events_of(logs, after, to))
 
     @decoded
     def tail(self, *, after: int, after_hash: str, to: int) -> EventBatch:
@@ -195,9 +215,9 @@ class EvmChain:
         wanted = range(after + 1, to + 1)
         headers = self._rpc.batch([("eth_getBlockByNumber", [hex(n), False]) for n in wanted])
         parent = after_hash
-        for number, header in zip(wanted, headers, strict=True):
+        for block, header in zip(wanted, headers, strict=True):
             if not isinstance(header, dict) or header["parentHash"] != parent:
-                raise ChainUnavailable(f"block {number} does not follow the one that was read last")
+                raise ChainUnavailable(f"block {block} does not follow the one that was read last")
             parent = header["hash"]
         filters = [*self._rail.filters(), *self._token.filters()]
         answers = self._rpc.batch(
@@ -208,10 +228,15 @@ class EvmChain:
             ]
         )
         logs = logs_of(answers, f"blocks {after + 1} to {to}")
-        return EventBatch(after, after_hash, block_of(headers[-1]), self._events_of(logs))
+        return EventBatch(
+            after, after_hash, block_of(headers[-1]), self._events_of(logs, after, to)
+        )
 
-    def _events_of(self, logs: list[dict[str, Any]]) -> tuple[ChainEvent, ...]:
+    def _events_of(self, logs: list[dict[str, Any]], after: int, to: int) -> tuple[ChainEvent, ...]:
         logs.extend(self._bond_transfers(logs))
+        for log in logs:
+            if not after < number(log["blockNumber"]) <= to or number(log["logIndex"]) > _INDEX_MAX:
+                raise ChainUnavailable(f"the endpoint tells a log outside of {after + 1} to {to}")
         self._add_times(logs)
         unique = {(log["blockHash"], log["logIndex"]): log for log in logs}
         ordered = sorted(
@@ -247,6 +272,10 @@ class EvmChain:
 
     def mined_at_nonce(self, nonce: int, *, by: int) -> str | None:
         return mined_at_nonce(self._rpc, self.treasury, nonce, by=by)
+
+    @decoded
+    def confirm_nonce(self, seen: Observation, *, known: int) -> None:
+        confirm_count(self._rpc, self.treasury, seen.nonce, at=seen.head.number, known=known)
 
     def sign(self, call: Call, *, nonce: int, fees: Fees) -> Attempt:
         self.check()
@@ -370,13 +399,13 @@ class EvmChain:
         unknown = sorted({log["blockNumber"] for log in logs if not log.get("blockTimestamp")})
         headers = self._rpc.batch([("eth_getBlockByNumber", [n, False]) for n in unknown])
         times = {}
-        for number, header in zip(unknown, headers, strict=True):
+        for block, header in zip(unknown, headers, strict=True):
             if not isinstance(header, dict):
-                raise ChainUnavailable(f"the endpoint does not have block {int(number, 16)}")
-            times[number] = int(header["timestamp"], 16)
+                raise ChainUnavailable(f"the endpoint does not have block {int(block, 16)}")
+            times[block] = number(header["timestamp"])
         for log in logs:
             stamp = log.get("blockTimestamp")
-            log["at"] = int(stamp, 16) if stamp else times[log["blockNumber"]]
+            log["at"] = number(stamp) if stamp else times[log["blockNumber"]]
 
     def _with_windows(self, events: Sequence[ChainEvent]) -> list[ChainEvent]:
         delivered = [

@@ -2,9 +2,43 @@
 
 from __future__ import annotations
 
-from coordinator.chain.abi import quantity
+from typing import Final
+
+from coordinator.chain.abi import number, quantity
 from coordinator.chain.rpc import Rpc, RpcRefusal
 from coordinator.domain.errors import ChainUnavailable
+
+_LOOKS: Final = 3
+# So many transactions are believed without seeing the last of them, where a node has forgotten it.
+_UNSEEN_MAX: Final = 1_000
+
+
+def confirm_count(rpc: Rpc, account: str, used: int, *, at: int, known: int) -> None:
+    """Refuse a count of mined transactions that only one answer tells; ``known`` are expected.
+
+    Three readings of block ``at`` by every endpoint that has it must tell ``used``, and the
+    last transaction beyond ``known`` must be found; ChainUnavailable otherwise.
+    """
+    asked = [("eth_getTransactionCount", [account, hex(at)])]
+    told: list[int] = []
+    while len(told) < _LOOKS:
+        answers = [answer for (answer,) in rpc.everywhere(asked)]
+        found = [number(answer) for answer in answers if not isinstance(answer, RpcRefusal)]
+        if not found:
+            raise ChainUnavailable(f"no endpoint tells how many transactions block {at} has")
+        told += found
+    if set(told) != {used}:
+        raise ChainUnavailable(
+            f"the endpoints tell {sorted({used, *told})} transactions of the treasury up to block"
+            f" {at}: none of these is believed"
+        )
+    if used <= known:
+        return
+    if mined_at_nonce(rpc, account, used - 1, by=at) is None and used - known > _UNSEEN_MAX:
+        raise ChainUnavailable(
+            f"the endpoint tells {used - known} transactions of the treasury that are not known"
+            " here, and can't show the last one: use an endpoint that keeps old states"
+        )
 
 
 def mined_at_nonce(rpc: Rpc, account: str, nonce: int, *, by: int) -> str | None:

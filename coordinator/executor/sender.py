@@ -89,7 +89,13 @@ class Sender:
         self._sent.clear()
 
     def adopt_nonces(self, lease: Lease, seen: Observation) -> None:
-        """Notice a chain that is ahead of the database; spending pauses then."""
+        """Notice a chain that is ahead of the database; spending pauses then.
+
+        ChainUnavailable when the count of the chain would change the lane and is not confirmed.
+        """
+        known = self._lane.unexplained(seen.nonce)
+        if known is not None:
+            self._chain.confirm_nonce(seen, known=known)
         found = self._lane.adopt(lease, seen.nonce, self._chain.fill(), now=self._clock())
         if found:
             log.error("chain_ahead_of_database nonces=%s", found)

@@ -27,6 +27,17 @@ class LaneBook:
         self._audit = audit
         self._steps = steps
 
+    def unexplained(self, used: int) -> int | None:
+        """The nonce after the last known one, where ``used`` would change the lane; else None.
+
+        That is when the chain has used more, or when a nonce from ``used`` on stands empty.
+        """
+        with self._database.read() as connection:
+            known = self._known_nonces(connection)
+            if known is None:
+                return used if used else None
+            return known if used > known or self._gaps(connection, used) else None
+
     def adopt(self, lease: Lease, used: int, fill: Call, *, now: int) -> int:
         """Note nonces below ``used`` that the chain has and no step owns: how many there were.
 
@@ -98,7 +109,10 @@ class LaneBook:
         query = select(_s.nonce, _s.id, _s.status).where(*self._steps.own, _s.nonce >= used)
         owned = {row.nonce: row for row in connection.execute(query)}
         gaps: list[tuple[int, int | None]] = []
-        for nonce in range(used, max(owned, default=used - 1) + 1):
+        if not owned:
+            return gaps
+        first = max(used, _lane_opened_at(connection) or 0) if used not in owned else used
+        for nonce in range(first, max(owned) + 1):
             row = owned.get(nonce)
             if row is None or row.status == StepStatus.DISPLACED.value:
                 gaps.append((nonce, row.id if row is not None else None))
