@@ -23,7 +23,7 @@ from coordinator.chain.networks import (
     shipped_deployment,
 )
 from coordinator.chain.rpc import Rpc
-from coordinator.chain.signers import Signer, load_signer
+from coordinator.chain.signers import Signer, load_signer, refuse_development_key
 from coordinator.config import Secrets, Settings, id_secret, read_policy
 from coordinator.domain.errors import ChainUnavailable, ConfigurationError, InvalidRequest
 from coordinator.domain.escrow_key import EscrowKeys, audit_key, secret_mark
@@ -180,7 +180,10 @@ class Wiring:
             raise ConfigurationError(
                 "COORDINATOR_SIGNER=env:… is refused on base: use keystore:PATH"
             )
-        return load_signer(self.settings.signer, self.secrets)
+        signer = load_signer(self.settings.signer, self.secrets)
+        if not (self.network.local or self.network.simulated):
+            refuse_development_key(signer.address, self.network.name)
+        return signer
 
     @cached_property
     def database(self) -> Database:

@@ -26,7 +26,7 @@ from coordinator.chain.networks import (
 )
 from coordinator.chain.rpc import Rpc, RpcRefusal, RpcRefused
 from coordinator.chain.signers import Signer
-from coordinator.domain.address import checksummed
+from coordinator.domain.address import checksummed, keccak256
 from coordinator.domain.errors import ChainUnavailable, ConfigurationError, TxReverted
 from coordinator.domain.gas import suggested_fees
 from coordinator.domain.usdc import Usdc
@@ -42,6 +42,17 @@ _CREATE_GAS: Final = 8_000_000
 _CALL_GAS: Final = 500_000
 _RECEIPT_SECONDS: Final = 60
 _MINTER_ALLOWANCE: Final = 2**256 - 1
+
+
+def _nobody(role: str) -> str:
+    """An address that nobody has the key of, the same for a role on every local chain."""
+    return checksummed("0x" + keccak256(f"coordinator local {role}".encode())[-20:].hex())
+
+
+# No account of the node has a part in the contracts: any of them may be somebody's treasury.
+FEE_RECIPIENT: Final = _nobody("platform fees")
+ARCHIVE: Final = _nobody("archive treasury")
+_PROXY_ADMIN: Final = _nobody("proxy admin")
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,27 +191,23 @@ class _Plan:
 
 def _plan(rpc: Rpc, deployer: Deployer, usdc: str | None, *, archive: bool) -> _Plan:
     admin = deployer.address
-    accounts = _accounts(rpc) if deployer.signer is None else []
-    second, fees, archive_treasury = (
-        accounts[i] if i < len(accounts) else admin for i in (1, 2, 3)
-    )
     plan = _Plan(admin, _nonce(rpc, admin))
     if usdc is not None:
         token = checksummed(usdc)
         if not _has_code(rpc, token):
             raise ConfigurationError(f"there is no contract at the token's address {token}")
-    elif second == admin:
+    elif deployer.signer is not None:
         raise ConfigurationError(
             "Circle's USDC is deployed by a node's unlocked account only: give the token's address"
         )
     else:
-        token = _plan_circle(plan, admin, second)
+        token = _plan_circle(plan, admin, _PROXY_ADMIN)
     kernel_artifact, vault_artifact = _packaged("ACTPKernel"), _packaged("EscrowVault")
-    kernel = plan.create("ACTPKernel", kernel_artifact, admin, admin, fees)
+    kernel = plan.create("ACTPKernel", kernel_artifact, admin, admin, FEE_RECIPIENT)
     vault = plan.create("EscrowVault", vault_artifact, token, kernel)
     plan.call(kernel, kernel_artifact, "approveEscrowVault", vault, True)
     if archive:
-        plan.call(kernel, kernel_artifact, "setArchiveTreasury", archive_treasury)
+        plan.call(kernel, kernel_artifact, "setArchiveTreasury", ARCHIVE)
     plan.addresses |= {"kernel": kernel, "vault": vault, "usdc": token}
     return plan
 

@@ -7,10 +7,8 @@ import os
 import secrets
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
-from coordinator.chain.signers import address_of_key
-from coordinator.domain.address import checksummed
+from coordinator.chain.signers import address_in, address_of_key, read_keystore
 from coordinator.domain.errors import ConfigurationError, InvalidRequest
 
 
@@ -39,7 +37,7 @@ def open_keystore(path: Path, password: str) -> bytes:
     """The private key in a keystore file; ConfigurationError when the password is wrong."""
     from eth_account import Account
 
-    document = _read(path)
+    document = read_keystore(path)
     if document is None:
         raise ConfigurationError(f"{path} is not a readable keystore file")
     try:
@@ -67,18 +65,9 @@ def write_keystore(key: bytes, password: str, folder: Path) -> tuple[str, Path]:
     return address, path
 
 
-def list_keystores(folder: Path) -> Iterator[tuple[str, Path]]:
-    """(address, path) of every keystore file in the folder, by name."""
+def list_keystores(folder: Path) -> Iterator[tuple[str | None, Path]]:
+    """(address, path) of every keystore file in the folder, by name; None: it does not say."""
     for path in sorted(folder.glob("*.json")):
-        document = _read(path)
+        document = read_keystore(path)
         if document is not None:
-            yield checksummed("0x" + str(document["address"]).removeprefix("0x")), path
-
-
-def _read(path: Path) -> dict[str, Any] | None:
-    try:
-        document = json.loads(path.read_text())
-        checksummed("0x" + str(document["address"]).removeprefix("0x"))
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
-    return document if "crypto" in document or "Crypto" in document else None
+            yield address_in(document), path

@@ -16,6 +16,32 @@ from coordinator.domain.steps import Attempt, Call
 _VARIABLE: Final = re.compile(r"[A-Z_][A-Z0-9_]{0,63}", re.ASCII)
 
 
+# The accounts of Anvil's and Hardhat's test mnemonic: everybody has their keys.
+DEVELOPMENT: Final = frozenset(
+    {
+        "0xf39Fd6e51aad88F6F4ce6aB8827279cffFb92266",
+        "0x70997970C51812dc3A010C7d01b50e0d17dc79C8",
+        "0x3C44CdDdB6a900fa2b585dd299e03d12FA4293BC",
+        "0x90F79bf6EB2c4f870365E785982E1f101E93b906",
+        "0x15d34AAf54267DB7D7c367839AAf71A00a2C6A65",
+        "0x9965507D1a55bcC2695C58ba16FB37d819B0A4dc",
+        "0x976EA74026E726554dB657fA54763abd0C3a0aa9",
+        "0x14dC79964da2C08b23698B3D3cc7Ca32193d9955",
+        "0x23618e81E3f5cdF7f54C3d65f7FBc0aBf5B21E8f",
+        "0xa0Ee7A142d267C1f36714E4a8F75612F20a79720",
+    }
+)
+
+
+def refuse_development_key(address: str, network: str) -> None:
+    """ConfigurationError when the key of ``address`` is one that everybody has."""
+    if address in DEVELOPMENT:
+        raise ConfigurationError(
+            f"{address} is a well-known development account: whatever is sent to it on {network} is"
+            " stolen within seconds; make a key with `coordinator wallet new`"
+        )
+
+
 class Signer:
     """One account: its address at once, its key only when something is signed."""
 
@@ -27,6 +53,13 @@ class Signer:
 
     def __repr__(self) -> str:
         return f"Signer({self.address})"
+
+    def open(self) -> None:
+        """Unlock the key and compare it with the address; again, it does nothing.
+
+        ConfigurationError when the password is wrong, or the file holds another account's key.
+        """
+        self._unlocked()
 
     def sign(self, call: Call, *, nonce: int, fees: Fees, chain_id: int) -> Attempt:
         """A signed EIP-1559 transaction of ``call``; sends nothing."""
@@ -65,14 +98,13 @@ class Signer:
 
     def _open_keystore(self) -> bytes:
         assert self._keystore is not None
-        from eth_account import Account
-
-        try:
-            return bytes(Account.decrypt(self._keystore.document, self._keystore.password))
-        except ValueError:
+        key = self._keystore.open()
+        if address_of_key(key) != self.address:
             raise ConfigurationError(
-                f"the password does not open the keystore {self._keystore.path}"
-            ) from None
+                f"the keystore {self._keystore.path} says that it is of {self.address}, and holds"
+                f" the key of {address_of_key(key)}: USDC sent to the first would be nobody's"
+            )
+        return key
 
 
 class _Keystore:
@@ -80,6 +112,17 @@ class _Keystore:
         self.path = path
         self.document = document
         self.password = password
+
+    def open(self) -> bytes:
+        """Return the private key; ConfigurationError when the password is wrong."""
+        from eth_account import Account
+
+        try:
+            return bytes(Account.decrypt(self.document, self.password))
+        except (ValueError, TypeError, KeyError):
+            raise ConfigurationError(
+                f"the password does not open the keystore {self.path}"
+            ) from None
 
 
 def load_signer(spec: str, secrets: Mapping[str, str]) -> Signer:
@@ -108,14 +151,36 @@ def _from_key(name: str, text: str | None) -> Signer:
 
 
 def _from_keystore(path: Path, password: str | None) -> Signer:
-    try:
-        document = json.loads(path.read_text())
-        address = checksummed("0x" + str(document["address"]).removeprefix("0x"))
-    except (OSError, ValueError, KeyError, TypeError):
-        raise ConfigurationError(f"{path} is not a readable keystore file") from None
+    document = read_keystore(path)
+    if document is None:
+        raise ConfigurationError(f"{path} is not a readable keystore file")
     if password is None:
         raise ConfigurationError("COORDINATOR_KEYSTORE_PASSWORD is not set (or its _FILE form)")
-    return Signer(address, None, _Keystore(path, document, password))
+    keystore = _Keystore(path, document, password)
+    address = address_in(document)
+    if address is not None:
+        return Signer(address, None, keystore)
+    # Foundry's keystores do not say whose key they hold.
+    key = keystore.open()
+    return Signer(address_of_key(key), key)
+
+
+def read_keystore(path: Path) -> dict[str, Any] | None:
+    """The file's document; None when it is not a keystore."""
+    try:
+        document = json.loads(path.read_text())
+        address_in(document)
+    except (OSError, ValueError, TypeError, AttributeError):
+        return None
+    return document if "crypto" in document or "Crypto" in document else None
+
+
+def address_in(document: dict[str, Any]) -> str | None:
+    """The address that a keystore claims, None when it says none; ValueError when it is wrong."""
+    claimed = document.get("address")
+    if claimed is None or claimed == "":
+        return None
+    return checksummed("0x" + str(claimed).removeprefix("0x"))
 
 
 def address_of_key(key: bytes) -> str:

@@ -457,7 +457,9 @@ class Coordinator(BudgetApi):
             return
         w = self.wiring
         with self._starting:
-            # An endpoint that is down or wrong is told before anything is held.
+            # A key that can't sign and an endpoint that is wrong are told before anything is held:
+            # a later process would pay for what this one says has failed.
+            w.signer.open()
             w.chain  # noqa: B018
             w.executor.start()
             if self._delivery is None:

@@ -84,7 +84,8 @@ def list_(folder: Folder = KEYSTORE_FOLDER) -> None:
     if not found:
         say(f"no keystore files in {folder}")
     for one in found:
-        say(f"{one['address']}{'  in use' if one['in_use'] else ''}", style="bold")
+        address = one["address"] or "address not in the file"
+        say(f"{address}{'  in use' if one['in_use'] else ''}", style="bold")
         say(f"  {one['path']}")
 
 

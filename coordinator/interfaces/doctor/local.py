@@ -10,7 +10,7 @@ from functools import cached_property
 from pathlib import Path
 
 from coordinator.chain.networks import NETWORKS, Network
-from coordinator.chain.signers import Signer, load_signer
+from coordinator.chain.signers import Signer, load_signer, refuse_development_key
 from coordinator.config import Secrets, Settings, id_secret, load_settings, read_policy
 from coordinator.domain.errors import ConfigurationError, LedgerTampered, LedgerUnavailable
 from coordinator.domain.escrow_key import audit_key
@@ -129,6 +129,9 @@ class LocalPatient:
             return Check("key", "fail", found, "coordinator wallet new")
         try:
             signer = load_signer(spec, self.secrets)
+            signer.open()
+            if self.network is not None and not (self.network.local or self.network.simulated):
+                refuse_development_key(signer.address, self.network.name)
         except ConfigurationError as fault:
             return Check("key", "fail", str(fault), f"{_INIT}, or coordinator wallet new")
         return Check("key", "ok", f"treasury {signer.address} from {spec}")

@@ -1,0 +1,104 @@
+"""Keys are opened and compared with their address; well-known ones are for local chains."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from eth_account import Account
+
+from coordinator.chain.keystores import list_keystores, open_keystore
+from coordinator.chain.signers import DEVELOPMENT, address_of_key, load_signer
+from coordinator.config import Secrets, load_settings
+from coordinator.domain.errors import ConfigurationError
+from coordinator.interfaces.doctor.local import LocalPatient
+from coordinator.wiring import Wiring
+
+KEY = bytes.fromhex("4c0883a69102937d6231471b5dbb6204fe5129617082792ae468d01a3f362318")
+PASSWORD = {"COORDINATOR_KEYSTORE_PASSWORD": "correct horse"}
+MNEMONIC = "test test test test test test test test test test test junk"
+
+
+def keystore(folder: Path, **changes: Any) -> Path:
+    """A keystore file whose password is quick to try; None takes a field out."""
+    document = Account.encrypt(KEY, "correct horse", kdf="pbkdf2", iterations=2) | changes
+    path = folder / "key.json"
+    path.write_text(json.dumps({k: v for k, v in document.items() if v is not None}))
+    return path
+
+
+@pytest.mark.parametrize("claimed", [None, ""], ids=["none", "empty"])
+def test_a_keystore_that_does_not_say_its_address_is_opened(
+    tmp_path: Path, claimed: str | None
+) -> None:
+    path = keystore(tmp_path, address=claimed)
+    signer = load_signer(f"keystore:{path}", PASSWORD)
+    signer.open()
+    assert signer.address == address_of_key(KEY)
+    assert open_keystore(path, "correct horse") == KEY
+    assert list(list_keystores(tmp_path)) == [(None, path)]
+
+
+def test_a_keystore_of_another_key_than_it_says_is_refused_when_it_is_opened(
+    tmp_path: Path,
+) -> None:
+    path = keystore(tmp_path, address="ab" * 20)
+    signer = load_signer(f"keystore:{path}", PASSWORD)
+    with pytest.raises(ConfigurationError, match=f"holds the key of {address_of_key(KEY)}"):
+        signer.open()
+
+
+@pytest.mark.parametrize("claimed", [address_of_key(KEY)[2:], None])
+def test_a_wrong_password_is_told_and_not_repeated(tmp_path: Path, claimed: str | None) -> None:
+    path = keystore(tmp_path, address=claimed)
+    with pytest.raises(ConfigurationError, match="password does not open") as refused:
+        load_signer(f"keystore:{path}", {"COORDINATOR_KEYSTORE_PASSWORD": "secret"}).open()
+    assert "secret" not in str(refused.value)
+
+
+@pytest.mark.parametrize("text", ["{}", "[]", "nothing", '{"address": 7, "crypto": {}}'])
+def test_what_is_no_keystore_is_told(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "key.json"
+    path.write_text(text)
+    with pytest.raises(ConfigurationError, match="is not a readable keystore file"):
+        load_signer(f"keystore:{path}", PASSWORD)
+
+
+def test_the_well_known_accounts_are_those_of_the_test_mnemonic() -> None:
+    Account.enable_unaudited_hdwallet_features()
+    paths = [f"m/44'/60'/0'/0/{number}" for number in range(10)]
+    made = {Account.from_mnemonic(MNEMONIC, account_path=path).address for path in paths}
+    assert made == DEVELOPMENT
+
+
+def environment(network: str, key: bytes) -> dict[str, str]:
+    return {
+        "COORDINATOR_NETWORK": network,
+        "TREASURY_PRIVATE_KEY": "0x" + key.hex(),
+        "COORDINATOR_ID_SECRET": "22" * 32,
+    }
+
+
+@pytest.mark.parametrize("number", range(10))
+@pytest.mark.parametrize("network", ["anvil", "simulated", "base-sepolia"])
+def test_a_key_that_everybody_has_is_for_local_chains_alone(network: str, number: int) -> None:
+    Account.enable_unaudited_hdwallet_features()
+    path = f"m/44'/60'/0'/0/{number}"
+    env = environment(network, bytes(Account.from_mnemonic(MNEMONIC, account_path=path).key))
+    wiring = Wiring(load_settings(env), Secrets(env))
+    if network == "base-sepolia":
+        with pytest.raises(ConfigurationError, match="well-known development account"):
+            wiring.signer  # noqa: B018
+    else:
+        assert wiring.signer.address in DEVELOPMENT
+
+
+def test_the_doctor_opens_the_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = keystore(tmp_path, address="ab" * 20)
+    monkeypatch.chdir(tmp_path)
+    env = {"COORDINATOR_SIGNER": f"keystore:{path}", **PASSWORD}
+    (key,) = (c for c in LocalPatient(env).checks_before_the_chain() if c.name == "key")
+    assert key.status == "fail"
+    assert "holds the key of" in key.found
