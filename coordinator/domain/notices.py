@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 from coordinator.domain.limits import LimitState
@@ -25,7 +25,10 @@ class Severity(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Notice:
-    """One thing that became true at a unix second; of the same key only the first is told."""
+    """One thing that became true at a unix second; of the same key only the first is told.
+
+    ``fields`` are its ids and amounts for programs; amounts are decimal strings of USDC.
+    """
 
     key: str
     at: int
@@ -33,6 +36,7 @@ class Notice:
     severity: Severity
     subject: str
     message: str
+    fields: Mapping[str, str] = field(default_factory=dict)
 
 
 def crossings(
@@ -125,6 +129,57 @@ def proposal_waits(proposal: Proposal, now: int) -> Notice:
             f" (coordinator approvals show {proposal.id})"
         ),
     )
+
+
+def approval_expires_soon(fields: Mapping[str, str], now: int) -> Notice:
+    """A purchase that still waits in the last quarter of its time, once for each approval."""
+    approval_id = fields["approval_id"]
+    return Notice(
+        key=f"approval_expires_soon:{approval_id}",
+        at=now,
+        kind="approval_expires_soon",
+        severity=Severity.WARNING,
+        subject=approval_id,
+        message=(
+            f"{_asked(fields)} still waits for approval and expires at {fields['expires_at']}"
+            f" (coordinator approvals show {approval_id})"
+        ),
+        fields=fields,
+    )
+
+
+def approval_expired(fields: Mapping[str, str], now: int) -> Notice:
+    """A purchase that nobody approved in time; its hold is voided."""
+    approval_id = fields["approval_id"]
+    return Notice(
+        key=f"approval_expired:{approval_id}",
+        at=now,
+        kind="approval_expired",
+        severity=Severity.WARNING,
+        subject=approval_id,
+        message=f"{_asked(fields)} was not approved in time: the agent has to ask again",
+        fields=fields,
+    )
+
+
+def approval_decided(
+    fields: Mapping[str, str], decision: str, approvers: Sequence[str], now: int
+) -> Notice:
+    """People have approved or rejected a purchase; ``decision`` says which."""
+    approval_id, by = fields["approval_id"], ", ".join(approvers)
+    return Notice(
+        key=f"approval_decided:{approval_id}",
+        at=now,
+        kind="approval_decided",
+        severity=Severity.INFO,
+        subject=approval_id,
+        message=f"{_asked(fields)} was {decision} by {by}",
+        fields={**fields, "decision": decision, "approvers": by},
+    )
+
+
+def _asked(fields: Mapping[str, str]) -> str:
+    return f"{fields['agent']}'s purchase of {fields['amount']} USDC from {fields['provider']}"
 
 
 def limits_changed(key: str, subject: str, message: str, now: int) -> Notice:

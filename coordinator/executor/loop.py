@@ -171,6 +171,7 @@ class Executor:
             self._heads.followed(seen)
             self._sender.look_for_receipts(seen, self._books.cursor())
             self._approvals.expire_due(now)
+            self._approvals.tell_expiring(now)
             self._upkeep(now)
             self._look_for_drift()
             if not self._hold_lease():

@@ -47,6 +47,7 @@ class Target:
         self._wanted = wanted
         self._answer = answer
         self._plugin: Any = None
+        self._extras: dict[str, str] | None = None
         self._waiting: SimpleQueue[tuple[int, Notice] | None] = SimpleQueue()
         threading.Thread(target=self._run, name=f"{_THREAD} {shown}", daemon=True).start()
 
@@ -85,6 +86,11 @@ class Target:
                 self._plugin = _plugin(self._url)
             if self._plugin is None:
                 return f"{self._shown}: apprise does not know this URL"
+            if self._extras is None:
+                self._extras = getattr(self._plugin, "payload_extras", None)
+            if self._extras is not None:
+                # A webhook's own document (json, xml, form) has the fields beside the message.
+                self._plugin.payload_extras = {**notice.fields, **self._extras}
             taken = self._plugin.notify(
                 title=_plain(f"{notice.severity}: {notice.kind.replace('_', ' ')}"),
                 body=_plain(notice.message),

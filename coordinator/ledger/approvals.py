@@ -7,12 +7,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from sqlalchemy import Connection, delete, insert, select, update
+from sqlalchemy import Connection, delete, insert, literal, select, update
 
 from coordinator.domain.decision import Decision, Facts
 from coordinator.domain.errors import LedgerTampered, UnknownId
 from coordinator.domain.limits import LimitState
-from coordinator.domain.notices import crossings
+from coordinator.domain.notices import approval_decided, approval_expires_soon, crossings
 from coordinator.domain.observed import Emit, nobody_looks
 from coordinator.domain.policy import Policy
 from coordinator.domain.purchase import Answer, Purchase, Request, Status, identifier, rfc3339
@@ -25,7 +25,7 @@ from coordinator.ledger.counters import move_hold
 from coordinator.ledger.database import Database
 from coordinator.ledger.evidence import Evidence
 from coordinator.ledger.facts import read_facts
-from coordinator.ledger.moves import due, end_unsigned, expire, move
+from coordinator.ledger.moves import approval_fields, due, end_unsigned, expire, move
 from coordinator.ledger.notices import write_notices
 from coordinator.ledger.observing import write_and_tell
 from coordinator.ledger.policies import PolicyBook
@@ -56,7 +56,7 @@ class PendingApproval(Shown):
 
     @property
     def approved_by(self) -> tuple[str, ...]:
-        return tuple(d.approver for d in self.purchase.approvals if d.decision == "approved")
+        return approved_names(self.purchase)
 
     def as_dict(self) -> dict[str, Any]:
         """The command line's JSON, but for what is judged at the moment of showing."""
@@ -185,13 +185,15 @@ class ApprovalBook:
                     said=said,
                     approved_at=now,
                 )
+                names = [*approved_names(self._load(connection, purchase.id))]
+                self._tell_decided(connection, approval, purchase, "approved", names, now)
             return Answer(True, self._load(connection, purchase.id))
 
     def reject(self, approval_id: str, approver: Approver, *, reason: str, now: int) -> Answer:
         """End it by one person's no; the hold is voided."""
         with write_and_tell(self._database, self._emit) as (connection, events):
             events.extend(expire(connection, self._audit, self._tx_url, now))
-            _, purchase = self._approval(connection, approval_id)
+            approval, purchase = self._approval(connection, approval_id)
             refusal = may_not_decide(self._policies.in_force(connection), purchase, approver)
             if refusal is not None:
                 return Answer(False, purchase, refusal)
@@ -199,6 +201,8 @@ class ApprovalBook:
             why = Reason(ReasonCode.REJECTED, f"{approver.name} rejected it: {reason}")
             voided = end_unsigned(connection, self._audit, purchase, Status.REJECTED, why, now)
             events.append(voided)
+            by = [approver.name]
+            self._tell_decided(connection, approval, purchase, "rejected", by, now)
             return Answer(True, self._load(connection, purchase.id))
 
     def expire_due(self, now: int) -> None:
@@ -208,6 +212,43 @@ class ApprovalBook:
         if overdue is not None:
             with write_and_tell(self._database, self._emit) as (connection, events):
                 events.extend(expire(connection, self._audit, self._tx_url, now))
+
+    def tell_expiring(self, now: int) -> None:
+        """Tell once of each approval that is in the last quarter of its time."""
+        a = t.approvals.c
+        told = select(t.notices.c.seq).where(
+            t.notices.c.key == literal("approval_expires_soon:") + a.id
+        )
+        query = (
+            select(a.id, a.purchase_id, a.expires_at)
+            .join(t.purchases, _p.id == a.purchase_id)
+            .where(
+                _p.status == Status.AWAITING_APPROVAL.value,
+                a.expires_at > now,
+                4 * (a.expires_at - now) <= a.expires_at - a.created_at,
+                ~told.exists(),
+            )
+        )
+        with self._database.read() as connection:
+            found = [
+                approval_fields(row.id, self._load(connection, row.purchase_id), row.expires_at)
+                for row in connection.execute(query).all()
+            ]
+        if found:
+            with self._database.write() as connection:
+                write_notices(connection, [approval_expires_soon(one, now) for one in found])
+
+    def _tell_decided(
+        self,
+        connection: Connection,
+        approval: Any,
+        purchase: Purchase,
+        decision: str,
+        approvers: Sequence[str],
+        now: int,
+    ) -> None:
+        fields = approval_fields(approval.id, purchase, approval.expires_at)
+        write_notices(connection, [approval_decided(fields, decision, approvers, now)])
 
     def pending(self, now: int) -> Sequence[PendingApproval]:
         """Every purchase that waits for people and has not expired, oldest first."""
@@ -336,6 +377,11 @@ class ApprovalBook:
         purchase = load_purchase(connection, self._tx_url, purchase_id)
         assert purchase is not None
         return purchase
+
+
+def approved_names(purchase: Purchase) -> tuple[str, ...]:
+    """Return who has said yes to the purchase."""
+    return tuple(d.approver for d in purchase.approvals if d.decision == "approved")
 
 
 def may_not_decide(policy: Policy, purchase: Purchase, approver: Approver) -> Reason | None:

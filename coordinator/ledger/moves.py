@@ -7,13 +7,15 @@ from typing import Any
 
 from sqlalchemy import Connection, Select, select, update
 
+from coordinator.domain.notices import approval_expired
 from coordinator.domain.observed import Event, ended
-from coordinator.domain.purchase import Purchase, Status, check_move
+from coordinator.domain.purchase import Purchase, Status, check_move, rfc3339
 from coordinator.domain.reasons import Reason, ReasonCode
 from coordinator.domain.usdc import ZERO
 from coordinator.ledger import schema as t
 from coordinator.ledger.audit import AuditLog
 from coordinator.ledger.counters import end_hold
+from coordinator.ledger.notices import write_notices
 from coordinator.ledger.reading import TxUrl, load_purchase
 
 _p = t.purchases.c
@@ -81,13 +83,27 @@ def expire(connection: Connection, audit: AuditLog, tx_url: TxUrl, now: int) -> 
         assert purchase is not None
         why = Reason(ReasonCode.EXPIRED, "nobody approved it in time")
         voided.append(end_unsigned(connection, audit, purchase, Status.EXPIRED, why, now))
+        fields = approval_fields(row.id, purchase, row.expires_at)
+        write_notices(connection, [approval_expired(fields, now)])
     return voided
+
+
+def approval_fields(approval_id: str, purchase: Purchase, expires_at: int) -> dict[str, str]:
+    """Return the fields of every notice about an approval."""
+    return {
+        "approval_id": approval_id,
+        "purchase_id": purchase.id,
+        "agent": purchase.agent or "",
+        "provider": purchase.provider_name or purchase.provider,
+        "amount": str(purchase.amount),
+        "expires_at": rfc3339(expires_at) or "",
+    }
 
 
 def due(now: int) -> Select[Any]:
     """Purchases that wait for people and whose time is over."""
     return (
-        select(t.approvals.c.purchase_id)
+        select(t.approvals.c.id, t.approvals.c.purchase_id, t.approvals.c.expires_at)
         .join(t.purchases, _p.id == t.approvals.c.purchase_id)
         .where(_p.status == Status.AWAITING_APPROVAL.value, t.approvals.c.expires_at <= now)
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -21,8 +22,10 @@ _n = t.notices.c
 # SQLAlchemy has no upsert for every dialect; SQLite and PostgreSQL read this one alike.
 _ONCE: Final = Prepared(
     text(
-        "INSERT INTO notices (key, at, kind, severity, subject, message, tries, due_at)"
-        " VALUES (:key, :at, :kind, :severity, :subject, :message, 0, :due_at)"
+        "INSERT INTO notices (key, at, kind, severity, subject, message, fields, tries,"
+        " due_at)"
+        " VALUES (:key, :at, :kind, :severity, :subject, :message, :fields, 0,"
+        " :due_at)"
         " ON CONFLICT (key) DO NOTHING"
     )
 )
@@ -61,6 +64,7 @@ class KeptNotice(Shown):
             "severity": notice.severity.value,
             "subject": notice.subject,
             "message": notice.message,
+            "fields": dict(notice.fields),
             "delivery": self.delivery.partition(":")[0],
             "tries": self.tries,
             "delivered_at": self.delivered_at,
@@ -81,6 +85,7 @@ def write_notices(connection: Connection, notices: Iterable[Notice]) -> None:
                 "severity": notice.severity.value,
                 "subject": notice.subject[:300],
                 "message": notice.message,
+                "fields": json.dumps(dict(notice.fields)),
             }
             for notice in notices
         ],
@@ -175,11 +180,19 @@ def _tried(connection: Connection, seq: int, **values: Any) -> None:
 
 
 def _kept(row: Any) -> KeptNotice:
-    notice = Notice(row.key, row.at, row.kind, Severity(row.severity), row.subject, row.message)
+    notice = Notice(
+        row.key,
+        row.at,
+        row.kind,
+        Severity(row.severity),
+        row.subject,
+        row.message,
+        json.loads(row.fields),
+    )
     return KeptNotice(row.seq, notice, row.tries, row.due_at, row.delivered_at, row.fault)
 
 
 def _event(kept: KeptNotice) -> Event:
     notice = kept.notice
-    ids = {"notice": str(kept.seq), "subject": notice.subject}
+    ids = {**notice.fields, "notice": str(kept.seq), "subject": notice.subject}
     return Event(kind="alert", at=notice.at, outcome=notice.kind, reason=notice.message, ids=ids)

@@ -301,6 +301,8 @@ notices = Table(
     Column("severity", String(10), nullable=False),
     Column("subject", String(300), nullable=False),
     Column("message", Text, nullable=False),
+    # Ids and amounts as JSON.
+    Column("fields", Text, nullable=False, server_default="{}"),
     Column("tries", Integer, nullable=False, default=0),
     # Null: nothing is left to deliver.
     Column("due_at", BigInteger),

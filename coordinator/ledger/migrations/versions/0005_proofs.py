@@ -19,6 +19,7 @@ def upgrade() -> None:
     _who_opened()
     _who_ended()
     _given_up()
+    _notice_fields()
 
 
 def _who_opened() -> None:
@@ -57,3 +58,9 @@ def _given_up() -> None:
     """Tell steps whose bytes are sent no more, and the transactions that take their nonces."""
     for table, name in (("steps", "given_up"), ("attempts", "fills")):
         op.add_column(table, sa.Column(name, sa.Integer(), nullable=False, server_default="0"))
+
+
+def _notice_fields() -> None:
+    """Keep the ids and amounts of a notice for programs."""
+    fields = sa.Column("fields", sa.Text(), nullable=False, server_default="{}")
+    op.add_column("notices", fields)
