@@ -60,6 +60,12 @@ def _lie(s: Simulation) -> None:
     s.faults.struck["nodes_disagree"] += s.faults.fork_lie
 
 
+def _absurd_nonce(s: Simulation) -> None:
+    """One endpoint tells that the treasury has sent more transactions than it has."""
+    s.faults.nonces_too_many = s.rng.choice((1, 3, 500, 2**63))
+    s.faults.armed["absurd_nonce"] = s.rng.choice((1, 1, 2, 6))
+
+
 def _drop(s: Simulation) -> None:
     waiting = s.node.call("txpool_content")
     hashes = [
@@ -143,6 +149,7 @@ def _to(address: str, data: str) -> dict[str, str]:
 ACTS: Final = {
     "lag": _lag,
     "lie": _lie,
+    "absurd_nonce": _absurd_nonce,
     "drop": _drop,
     "spike": _spike,
     "gas": _gas,

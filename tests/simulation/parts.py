@@ -63,6 +63,7 @@ class Faults:
     kill_at: KillPoint | None = None
     lag: int = 0
     fork_lie: int = 0
+    nonces_too_many: int = 0
     forgotten: set[tuple[str, str]] = field(default_factory=set)
 
     def strikes(self, name: str) -> bool:
@@ -167,6 +168,14 @@ class Transport:
             answers = [
                 self._preconfirmed(params[0]) if method == "eth_getTransactionReceipt" else answer
                 for (method, params), answer in zip(calls, answers, strict=True)
+            ]
+        counts = url == NODE_A and "eth_getTransactionCount" in asked
+        if counts and faults.strikes("absurd_nonce"):
+            answers = [
+                hex(int(answer, 16) + faults.nonces_too_many)
+                if method == "eth_getTransactionCount" and isinstance(answer, str)
+                else answer
+                for (method, _), answer in zip(calls, answers, strict=True)
             ]
         if faults.fork_lie and url == NODE_B:
             answers = [

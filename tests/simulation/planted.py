@@ -12,6 +12,7 @@ from zoneinfo import ZoneInfo
 from sqlalchemy import Connection, delete, insert, select, update
 
 from coordinator.chain import evm
+from coordinator.domain.errors import ChainUnavailable
 from coordinator.domain.journal import EntryKind
 from coordinator.domain.limits import CounterKey, Scope, ScopeKind
 from coordinator.domain.policy import Policy
@@ -257,6 +258,17 @@ def _edits_not_told(stack: ExitStack) -> None:
     _replace(stack, audit, "row_faults", lambda *_: [])
 
 
+def _count_of_one_node_believed(stack: ExitStack) -> None:
+    """Nonces that one answer calls used are used."""
+
+    def confirm_nonce(_: Any, seen: Any, *, known: int) -> None:
+        # A row for each of 2**63 nonces would take for ever.
+        if seen.nonce > 10_000:
+            raise ChainUnavailable("that many can't be")
+
+    _replace(stack, evm.EvmChain, "confirm_nonce", confirm_nonce)
+
+
 BUGS: Final[dict[str, Planted]] = {
     "allowance-raced": _allowance_raced,
     "nonce-from-the-chain": _nonce_from_the_chain,
@@ -274,6 +286,7 @@ BUGS: Final[dict[str, Planted]] = {
     "read-once": _read_once,
     "rows-believed": _rows_believed,
     "edits-not-told": _edits_not_told,
+    "count-of-one-node-believed": _count_of_one_node_believed,
 }
 
 

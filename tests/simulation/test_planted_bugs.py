@@ -36,6 +36,7 @@ FOUND_BY = {
     "read-once": (12, {STATE, JOURNAL, STOPPED}),
     "rows-believed": (1, {UNAPPROVED, "nobody is paid whom nobody named", LIMIT}),
     "edits-not-told": (1, {"an edited row is told"}),
+    "count-of-one-node-believed": (1, {"no nonce is believed that the chain has not used"}),
 }
 SEEDS = 30
 
