@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import logging
 import os
+import shutil
 import signal
 import tempfile
+import threading
 import time
+import weakref
 from collections.abc import Callable, Mapping
 from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from coordinator.blocking import Blockers
 from coordinator.budgets import Budgets
 from coordinator.chain.networks import (
     MINIMUM_AMOUNT,
@@ -59,6 +63,7 @@ from coordinator.ledger.notices import NoticeBook
 from coordinator.ledger.operations import Identity, OperationsBook
 from coordinator.ledger.overlay_book import OverlayBook
 from coordinator.ledger.policies import PolicyBook
+from coordinator.ledger.process_bound import Opened
 from coordinator.ledger.proposals import ProposalBook
 from coordinator.ledger.purchases import PurchaseBook
 from coordinator.ledger.runs import RunBook
@@ -121,7 +126,8 @@ class Wiring:
         self._clock = clock
         self._policy = policy
         self._rpc = rpc
-        self._folder: tempfile.TemporaryDirectory[str] | None = None
+        self._opened = Opened("this coordinator")
+        self._folder: weakref.finalize[..., Wiring] | None = None
         self._waiters: list[Callable[[], None]] = []
         self._observers: list[Emit] = []
         self._notify_urls: tuple[str, list[str]] = ("", [])
@@ -202,8 +208,9 @@ class Wiring:
         settings = self.settings
         if not self.network.simulated or "database_url" in settings.model_fields_set:
             return settings.database_url
-        self._folder = tempfile.TemporaryDirectory(prefix="coordinator-")
-        return f"sqlite:///{self._folder.name}/coordinator.db"
+        folder = tempfile.mkdtemp(prefix="coordinator-")
+        self._folder = weakref.finalize(self, _remove, folder, os.getpid())
+        return f"sqlite:///{folder}/coordinator.db"
 
     @cached_property
     def _genesis(self) -> str:
@@ -420,7 +427,20 @@ class Wiring:
     @cached_property
     def leases(self) -> LeaseBook:
         return LeaseBook(
-            self.database, chain_id=self.deployment.chain_id, signer=self.signer.address
+            self.database,
+            chain_id=self.deployment.chain_id,
+            signer=self.signer.address,
+            ticks=self.ticks,
+        )
+
+    @cached_property
+    def blockers(self) -> Blockers:
+        return Blockers(
+            operations=self.operations,
+            policies=self.policies,
+            notices=self.notices,
+            leases=self.leases,
+            trouble=lambda: self.executor.trouble if "executor" in self.__dict__ else None,
         )
 
     @cached_property
@@ -615,14 +635,28 @@ class Wiring:
             observer(event)
 
     def close(self) -> None:
-        """Stop the executor, let others act, and close the database."""
+        """Stop the executor, let others act, and close the database.
+
+        Closing again does nothing, nor does closing what the parent of a forked process uses.
+        """
+        if not self._opened.here():
+            return
+        self._opened.close()
         built = self.__dict__
         if "executor" in built:
             self.executor.stop()
         if "database" in built:
             self.database.close()
         if self._folder is not None:
-            self._folder.cleanup()
+            self._folder()
+
+    def check(self) -> None:
+        """Refuse a forked child (ForkedProcess) and any use after the close (CoordinatorClosed)."""
+        self._opened.check()
+
+    def here(self) -> bool:
+        """Return False in a process that was forked from the one that uses it."""
+        return self._opened.here()
 
     def wake(self) -> None:
         """Let the executor of this process, if there is one, look at once."""
@@ -632,6 +666,22 @@ class Wiring:
     def _tell_waiters(self) -> None:
         for told in self._waiters:
             told()
+
+
+def _remove(folder: str, pid: int) -> None:
+    # A forked child that ends runs this too.
+    if os.getpid() == pid:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _free_builders() -> None:
+    """Let a forked child build parts that a thread of its parent was building (Python 3.11)."""
+    for part in vars(Wiring).values():
+        if hasattr(part, "lock") and isinstance(part, cached_property):
+            setattr(part, "lock", threading.RLock())  # noqa: B010 - unknown to type checkers
+
+
+os.register_at_fork(after_in_child=_free_builders)
 
 
 def wire(

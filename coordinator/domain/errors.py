@@ -64,6 +64,18 @@ class LedgerTampered(LedgerUnavailable):
         )
 
 
+class CoordinatorClosed(LedgerUnavailable):
+    """Something is used after its coordinator was closed; nothing was done."""
+
+    code = "closed"
+
+
+class ForkedProcess(LedgerUnavailable):
+    """What a parent process opened is used in a forked child; nothing was done."""
+
+    code = "forked_process"
+
+
 class CommitUnknown(LedgerUnavailable):
     """The database was cut off while it committed: it may or may not have been written."""
 

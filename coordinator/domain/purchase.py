@@ -12,6 +12,7 @@ from hashlib import sha256
 from typing import Any, Final
 
 from coordinator.domain.address import checksummed, looks_like_address
+from coordinator.domain.blocker import Blocker
 from coordinator.domain.canonical import canonical_json
 from coordinator.domain.errors import ImpossibleState, InvalidRequest
 from coordinator.domain.limits import LimitState
@@ -288,6 +289,8 @@ class Purchase(Shown):
     refunded: Usdc = ZERO
     stranded: Reason | None = None
     rail_state: str | None = field(default=None)
+    #: What kept it from going on when a wait for it ended; None where nothing did.
+    blocker: Blocker | None = field(default=None)
 
     @property
     def ok(self) -> bool:
@@ -350,6 +353,7 @@ class Purchase(Shown):
             "gas_wei": self.gas_wei,
             "transactions": [transaction.as_dict() for transaction in self.transactions],
             "stranded": self.stranded.as_dict() if self.stranded else None,
+            "blocker": self.blocker.as_dict() if self.blocker else None,
         }
 
 

@@ -122,6 +122,8 @@ class Executor:
         self._woken = threading.Event()
         self._stopping = threading.Event()
         self.fault: BaseException | None = None
+        #: Why the last round could not be done, for people; None when it was.
+        self.trouble: str | None = None
 
     def start(self) -> None:
         """Work in a background thread until ``stop``; a second start changes nothing."""
@@ -228,9 +230,10 @@ class Executor:
         while not self._stopping.is_set():
             try:
                 self.run_once()
-                pause = self._poll_seconds
+                pause, self.trouble = self._poll_seconds, None
             except (ChainUnavailable, LedgerUnavailable) as fault:
                 log.warning("executor_waits reason=%s", fault)
+                self.trouble = str(fault)
                 pause = min(pause * 2, 5.0)
             except LeaseLost:
                 log.warning("executor_lease_lost")

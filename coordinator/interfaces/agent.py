@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
@@ -57,7 +56,8 @@ class Agent:
         safely: the same key never pays twice. Denials are returned, not raised. InvalidRequest
         for malformed input and IdempotencyConflict for a key with other terms write nothing.
         """
-        request = self._request(
+        purchase = self._ask(
+            starting=wait,
             provider=provider,
             amount=amount,
             purpose=purpose,
@@ -65,11 +65,8 @@ class Agent:
             category=category,
             task=task,
             session=session,
+            idempotency_key=idempotency_key,
         )
-        if wait:
-            self._coordinator.start()
-        purchase = self._coordinator.wiring.treasury.request(request, key=idempotency_key)
-        self._look_at_level()
         if not wait or purchase.final or purchase.needs_approval:
             return purchase
         return self._coordinator.wait_for(purchase.id, timeout_seconds=timeout_seconds)
@@ -77,7 +74,20 @@ class Agent:
     async def apurchase(self, **terms: Unpack[PurchaseTerms]) -> Purchase:
         """``purchase`` off the event loop; cancelling the await does not cancel the purchase."""
         check_terms(terms, PurchaseTerms)
-        return await asyncio.to_thread(self.purchase, **terms)
+        asked: dict[str, Any] = dict(terms)
+        wait, timeout_seconds = asked.pop("wait", True), asked.pop("timeout_seconds", 60)
+        purchase = await self._coordinator.off_loop(lambda: self._ask(starting=wait, **asked))
+        if not wait or purchase.final or purchase.needs_approval:
+            return purchase
+        return await self._coordinator.await_for(purchase.id, timeout_seconds=timeout_seconds)
+
+    def _ask(self, *, starting: bool, idempotency_key: str | None = None, **terms: Any) -> Purchase:
+        request = self._request(**terms)
+        if starting:
+            self._coordinator.start()
+        purchase = self._coordinator.wiring.treasury.request(request, key=idempotency_key)
+        self._look_at_level()
+        return purchase
 
     def check(self, **terms: Unpack[PurchaseTerms]) -> Decision:
         """What ``purchase`` of the same terms would decide; nothing is written or held."""
@@ -124,7 +134,8 @@ class Agent:
     async def await_for(self, purchase_id: str, **terms: Unpack[WaitTerms]) -> Purchase:
         """``wait_for`` off the event loop."""
         check_terms(terms, WaitTerms)
-        return await asyncio.to_thread(self.wait_for, purchase_id, **terms)
+        await self._coordinator.off_loop(lambda: self.get(purchase_id))
+        return await self._coordinator.await_for(purchase_id, **terms)
 
     def cancel(self, purchase_id: str) -> Answer:
         """Cancel the agent's purchase while nothing is on its way; the hold is voided."""

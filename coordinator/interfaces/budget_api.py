@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
@@ -20,10 +21,13 @@ if TYPE_CHECKING:
     from coordinator.wiring import Wiring
 
 
-class BudgetApi:
+class BudgetApi(ABC):
     """The part of ``Coordinator`` that is about tasks, sessions, shares and grants."""
 
-    wiring: Wiring
+    @property
+    @abstractmethod
+    def wiring(self) -> Wiring:
+        """The parts of the coordinator, while it may be used."""
 
     def open_session(
         self,

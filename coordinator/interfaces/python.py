@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from coordinator.chain.networks import MINIMUM_AMOUNT
 from coordinator.config import environment, load_settings, read_policy
@@ -24,7 +26,6 @@ from coordinator.domain.observed import KINDS
 from coordinator.domain.policy import Policy
 from coordinator.domain.proposal import Proposal
 from coordinator.domain.purchase import (
-    ESCROWED,
     Answer,
     Purchase,
     Status,
@@ -39,6 +40,7 @@ from coordinator.interfaces.agent import Agent
 from coordinator.interfaces.budget_api import BudgetApi
 from coordinator.interfaces.notify import Delivery
 from coordinator.interfaces.observers import Callback, Observers
+from coordinator.interfaces.waiting import Waiting
 from coordinator.ledger.approvals import JudgedApproval, PendingApproval
 from coordinator.ledger.backup import Backup
 from coordinator.ledger.notices import KeptNotice
@@ -51,14 +53,11 @@ from coordinator.wiring import Wiring, wire
 if TYPE_CHECKING:
     from coordinator.chain.simulated.simulation import Simulation
 
-_UNTIL: Final = {
-    "funded": frozenset(ESCROWED),
-    "delivered": frozenset({Status.DELIVERED, Status.DISPUTED, Status.SETTLED}),
-    "final": frozenset[Status](),
-}
 _POLL_SECONDS: Final = 0.1
 _DAYS_MAX: Final = 3650
-_ROUND_SECONDS: Final = 2
+_AT_ONCE: Final = 16
+
+T = TypeVar("T")
 
 
 class Coordinator(BudgetApi):
@@ -69,12 +68,14 @@ class Coordinator(BudgetApi):
     """
 
     def __init__(self, wiring: Wiring, *, act: bool = True) -> None:
-        self.wiring = wiring
-        self._act = act
+        self._wiring = wiring
+        self.acts = act
         self._changed = threading.Condition()
         self._starting = threading.Lock()
         self._delivery: Delivery | None = None
         self._observers: Observers | None = None
+        # The event loop's own threads are left to the loop's owner.
+        self._threads = ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="coordinator-async")
         wiring.on_change(self._tell)
 
     @classmethod
@@ -98,6 +99,16 @@ class Coordinator(BudgetApi):
         return cls(wire(env, load_settings(env), policy=source), act=act)
 
     @property
+    def wiring(self) -> Wiring:
+        """The parts, for whatever this object does.
+
+        CoordinatorClosed after ``close``; ForkedProcess in a process that was forked from the one
+        that used it first.
+        """
+        self._wiring.check()
+        return self._wiring
+
+    @property
     def simulation(self) -> Simulation:
         """What tests do to the chain of COORDINATOR_NETWORK=simulated.
 
@@ -110,6 +121,8 @@ class Coordinator(BudgetApi):
         return found
 
     def __enter__(self) -> Coordinator:
+        if self._wiring.here():
+            self._wiring.check()
         return self
 
     def __exit__(
@@ -121,12 +134,19 @@ class Coordinator(BudgetApi):
         self.close()
 
     def close(self) -> None:
-        """Stop acting and close the database; what is open goes on at the next start."""
+        """Stop acting and close the database; what is open goes on at the next start.
+
+        Whatever is asked afterwards is refused. Closing again does nothing, nor does a close in a
+        forked child.
+        """
+        if not self._wiring.here():
+            return
         if self._observers is not None:
             self._observers.stop()
         if self._delivery is not None:
             self._delivery.stop()
-        self.wiring.close()
+        self._threads.shutdown(wait=True, cancel_futures=True)
+        self._wiring.close()
 
     def agent(self, agent_id: str) -> Agent:
         """The agent's own view; an unregistered one is denied when it asks."""
@@ -453,9 +473,9 @@ class Coordinator(BudgetApi):
 
     def start(self) -> None:
         """Check the endpoint and start the executor, unless this process only decides."""
-        if not self._act:
-            return
         w = self.wiring
+        if not self.acts:
+            return
         with self._starting:
             # A key that can't sign and an endpoint that is wrong are told before anything is held:
             # a later process would pay for what this one says has failed.
@@ -474,7 +494,7 @@ class Coordinator(BudgetApi):
         deadline = time.monotonic() + timeout_seconds
         while True:
             with self._changed:
-                self._raise_fault()
+                self.raise_fault()
                 if self.wiring.executor.acting and self.wiring.executor.idle():
                     return True
                 left = deadline - time.monotonic()
@@ -487,28 +507,32 @@ class Coordinator(BudgetApi):
     ) -> Purchase:
         """The purchase once it is ``funded``, ``delivered`` or ``final``, or at the timeout.
 
-        Returns at once when it can't get there by itself: final, or waiting for people. Never
-        raises for time and never cancels.
+        Returns at once when it can't get there by itself: final, or waiting for people. Starts the
+        executor, unless this process only decides. ``blocker`` of a purchase that is not there at
+        the timeout says who would have to act. Never raises for time and never cancels.
         """
-        if until not in _UNTIL:
-            raise InvalidRequest(f"until is one of {', '.join(_UNTIL)}")
-        deadline = time.monotonic() + timeout_seconds
-        reached = None
-        while True:
-            purchase = self.get(purchase_id)
-            left = deadline - time.monotonic()
-            if purchase.needs_approval or left <= 0:
-                return purchase
-            if purchase.final or purchase.status in _UNTIL[until]:
-                # Its event is in the books; receipts and the hold's end follow in the same round.
-                reached = reached or time.monotonic()
-                if self._told_whole(purchase) or time.monotonic() - reached > _ROUND_SECONDS:
-                    return purchase
-            self._raise_fault()
+        waiting = Waiting(self, purchase_id, until, timeout_seconds)
+        while (purchase := waiting.look()) is None:
             with self._changed:
-                self._changed.wait(min(left, _POLL_SECONDS))
+                self._changed.wait(_POLL_SECONDS)
+        return purchase
 
-    def _told_whole(self, purchase: Purchase) -> bool:
+    async def await_for(
+        self, purchase_id: str, *, until: str = "funded", timeout_seconds: float = 60
+    ) -> Purchase:
+        """``wait_for`` off the event loop; no thread is kept while it waits."""
+        waiting = Waiting(self, purchase_id, until, timeout_seconds)
+        while (purchase := await self.off_loop(waiting.look)) is None:
+            await asyncio.sleep(_POLL_SECONDS)
+        return purchase
+
+    async def off_loop(self, call: Callable[[], T]) -> T:
+        """Run a short call in the coordinator's own threads, never in the event loop's."""
+        self.wiring  # noqa: B018 - closed or forked is told, not waited for
+        return await asyncio.get_running_loop().run_in_executor(self._threads, call)
+
+    def told_whole(self, purchase: Purchase) -> bool:
+        """Whether receipts and the hold's end are in the books too."""
         if any(t.status == "signed" for t in purchase.transactions):
             return False
         return not purchase.final or not self.wiring.purchases.holds(purchase.id)
@@ -522,11 +546,12 @@ class Coordinator(BudgetApi):
             left = deadline - time.monotonic()
             if order.status != "approved" or left <= 0:
                 return order
-            self._raise_fault()
+            self.raise_fault()
             with self._changed:
                 self._changed.wait(min(left, _POLL_SECONDS))
 
-    def _raise_fault(self) -> None:
+    def raise_fault(self) -> None:
+        """Raise what stopped the executor of this process, if anything did."""
         if "executor" in self.wiring.__dict__ and (fault := self.wiring.executor.fault):
             if isinstance(fault, CoordinatorError):
                 raise fault

@@ -53,6 +53,12 @@ class Database(Protocol):
     def exists(self) -> bool:
         """False where the first use would make it."""
 
+    def check(self) -> None:
+        """Refuse a forked child (ForkedProcess) and any use after the close (CoordinatorClosed)."""
+
+    def here(self) -> bool:
+        """Return False in a process that was forked from the one that uses it."""
+
     def write(self) -> AbstractContextManager[Connection]:
         """One write transaction: committed at the end, rolled back on any exception.
 
@@ -75,7 +81,7 @@ class Database(Protocol):
         """The unix second by the same clock, outside any transaction."""
 
     def close(self) -> None:
-        """Give the connections back."""
+        """Give the connections back and refuse every later use; does nothing in a forked child."""
 
 
 def open_database(url: str, *, lock_timeout_seconds: int = LOCK_TIMEOUT_SECONDS) -> Database:

@@ -162,28 +162,32 @@ class Desk:
 
         LedgerUnavailable when the database can't be written, CommitUnknown when it may have been.
         """
+        self._database.check()
         ticket = _Ticket(work)
-        with self._mutex:
-            self._waiting.append(ticket)
-            writes, self._writing = not self._writing, True
-        if not writes:
-            self._wait(ticket)
-        if not ticket.done:
-            self._write_for_all(ticket)
+        try:
+            with self._mutex:
+                self._waiting.append(ticket)
+                ticket.writes, self._writing = not self._writing, True
+            if not ticket.writes:
+                ticket.gate.acquire()
+            if not ticket.done:
+                self._write_for_all(ticket)
+        except BaseException:
+            self._leave(ticket)
+            raise
         if ticket.fault is not None:
             raise ticket.fault
         return ticket.result  # type: ignore[return-value]
 
-    def _wait(self, ticket: _Ticket[Any]) -> None:
-        try:
-            ticket.gate.acquire()
-        except BaseException:
-            with self._mutex:
-                if ticket in self._waiting:
-                    self._waiting.remove(ticket)
-                    if ticket.writes:
-                        self._call_one()
-            raise
+    def _leave(self, ticket: _Ticket[Any]) -> None:
+        """Wait no longer; whoever was to write lets another do it."""
+        if not self._database.here():
+            return
+        with self._mutex:
+            if ticket in self._waiting:
+                self._waiting.remove(ticket)
+                if ticket.writes:
+                    self._call_one()
 
     def _write_for_all(self, own: _Ticket[Any]) -> None:
         tickets: list[_Ticket[Any]] = []
@@ -202,14 +206,19 @@ class Desk:
             own.fault = None
             raise
         finally:
-            with self._mutex:
-                if own in self._waiting:
-                    self._waiting.remove(own)
-                self._call_one()
-            for ticket in tickets:
-                ticket.done = True
-                if ticket is not own:
-                    ticket.gate.release()
+            # In a forked child nobody waits, and who held the mutex is not there to give it back.
+            if self._database.here():
+                self._end(own, tickets)
+
+    def _end(self, own: _Ticket[Any], tickets: list[_Ticket[Any]]) -> None:
+        with self._mutex:
+            if own in self._waiting:
+                self._waiting.remove(own)
+            self._call_one()
+        for ticket in tickets:
+            ticket.done = True
+            if ticket is not own:
+                ticket.gate.release()
 
     def _call_one(self) -> None:
         if self._waiting:

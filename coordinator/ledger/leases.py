@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import secrets
 import socket
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,7 @@ from typing import Any
 from sqlalchemy import Connection, insert, select, update
 
 from coordinator.domain.errors import LeaseLost
+from coordinator.domain.ports import Ticks
 from coordinator.ledger import schema as t
 from coordinator.ledger.database import Database
 
@@ -37,7 +39,11 @@ class LeaseHolder:
 
 
 class LeaseBook:
-    """The lease of one signer on one chain, by the database's clock unless ``now_ms`` is given."""
+    """The lease of one signer on one chain, by the database's clock unless ``now_ms`` is given.
+
+    A lease that is not renewed is believed for its own length at most, counted from the first look
+    at it, however far off a clock that stepped back makes its end.
+    """
 
     def __init__(
         self,
@@ -46,11 +52,15 @@ class LeaseBook:
         chain_id: int,
         signer: str,
         now_ms: Callable[[], int] | None = None,
+        ticks: Ticks = time.monotonic,
     ) -> None:
         self._database = database
         self._given_clock = now_ms
         self._name = f"executor:{chain_id}:{signer}"
         self._host = _host()
+        self._ticks = ticks
+        # The lease of another as it was first seen: what it says, then when by both clocks.
+        self._seen: tuple[Any, float, int] | None = None
 
     def acquire(self, holder: str, *, seconds: int) -> Lease | None:
         """Take or renew the lease for ``seconds``; None while another live holder has it.
@@ -62,7 +72,8 @@ class LeaseBook:
         with self._database.read() as connection:
             # Waiting for another's lease to end must not keep the writers of decisions waiting.
             row = connection.execute(mine).one_or_none()
-            if row is not None and row.holder != holder and self._alive(connection, row):
+            others = row is not None and row.holder != holder
+            if others and self._believed(connection, row, seconds):
                 return None
         with self._database.write() as connection:
             row = connection.execute(mine).one_or_none()
@@ -71,11 +82,12 @@ class LeaseBook:
                 "host": self._host,
                 "pid": os.getpid(),
                 "expires_at_ms": self._now_ms(connection) + seconds * 1000,
+                "seconds": seconds,
             }
             if row is None:
                 connection.execute(insert(t.leases).values(name=name, token=1, **values))
                 return Lease(name, holder, 1)
-            if row.holder != holder and self._alive(connection, row):
+            if row.holder != holder and self._believed(connection, row, seconds):
                 return None
             token = row.token if row.holder == holder else row.token + 1
             connection.execute(
@@ -99,11 +111,25 @@ class LeaseBook:
             row = connection.execute(query).one_or_none()
             if row is None:
                 return None
-            alive = self._alive(connection, row)
+            left_ms = row.expires_at_ms - self._now_ms(connection)
+            # Nothing waits here to see whether a lease with a far-off end is renewed.
+            short = row.seconds is None or left_ms <= row.seconds * 1000
+            alive = short and self._alive(connection, row)
         return LeaseHolder(row.holder, row.host, row.pid, alive)
 
     def _now_ms(self, connection: Connection) -> int:
         return self._given_clock() if self._given_clock else self._database.now_ms(connection)
+
+    def _believed(self, connection: Connection, row: Any, usual_seconds: int) -> bool:
+        """Whether the lease of another holds: alive, and not seen unchanged for its length."""
+        if not self._alive(connection, row):
+            return False
+        says, now_ms = (row.holder, row.token, row.expires_at_ms), self._now_ms(connection)
+        if self._seen is None or self._seen[0] != says:
+            self._seen = (says, self._ticks(), now_ms)
+        _, first_ticks, first_ms = self._seen
+        unchanged = max(self._ticks() - first_ticks, (now_ms - first_ms) / 1000)
+        return bool(unchanged < (row.seconds or usual_seconds))
 
     def _alive(self, connection: Connection, row: Any) -> bool:
         if row.expires_at_ms <= self._now_ms(connection):

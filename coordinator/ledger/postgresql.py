@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import socket
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -18,6 +19,7 @@ from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from coordinator.domain.errors import CommitUnknown, ConfigurationError, LedgerUnavailable
 from coordinator.ledger.database import Stamp
+from coordinator.ledger.process_bound import Connected, Opened
 from coordinator.ledger.turns import Turns
 
 POSTGRESQL_VERSION_MIN: Final = 14
@@ -51,7 +53,7 @@ FROM pg_current_snapshot() AS seen
 _CLOCK: Final = "SELECT floor(extract(epoch FROM clock_timestamp()) * 1000)::bigint"
 
 
-class PostgresqlDatabase:
+class PostgresqlDatabase(Connected):
     """A PostgreSQL database, version 14 or later, shared by any number of hosts.
 
     A write begins by taking the lock that all writers take, so it sees whatever was committed
@@ -63,9 +65,12 @@ class PostgresqlDatabase:
 
     def __init__(self, url: URL, *, lock_timeout_seconds: int) -> None:
         self._name = _name_of(url)
+        self._opened = Opened(f"the database {self._name}")
         self._timeout = lock_timeout_seconds
         self._turns = Turns()
-        self._engine = _engine(url, self._name)
+        self._raw: set[psycopg.Connection[Any]] = set()
+        self._engine = _engine(url, self._name, self._raw)
+        super().__init__()
 
     @property
     def name(self) -> str:
@@ -83,6 +88,12 @@ class PostgresqlDatabase:
     def exists(self) -> bool:
         return True
 
+    def check(self) -> None:
+        self._opened.check()
+
+    def here(self) -> bool:
+        return self._opened.here()
+
     def now_ms(self, connection: Connection) -> int:
         return int(connection.exec_driver_sql(_CLOCK).scalar_one())
 
@@ -91,14 +102,30 @@ class PostgresqlDatabase:
             return int(answer.scalar_one()) // 1000
 
     def close(self) -> None:
+        if self.here():
+            self._opened.close()
+            self._engine.dispose()
+
+    def disconnect(self) -> None:
         self._engine.dispose()
+
+    def disown(self) -> None:
+        self._turns = Turns()
+        # Whatever still speaks to the parent's sessions speaks to nobody.
+        nobody = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
+        for raw in self._raw:
+            with contextlib.suppress(psycopg.Error, OSError):
+                os.dup2(nobody, raw.fileno(), inheritable=False)
+        os.close(nobody)
 
     @contextlib.contextmanager
     def write(self) -> Iterator[Connection]:
+        self.check()
         deadline = time.monotonic() + self._timeout
-        if not self._turns.take(self._timeout):
-            raise LedgerUnavailable(self._locked_by("other threads of this process"))
+        mine = threading.Event()
         try:
+            if not self._turns.take(mine, self._timeout):
+                raise LedgerUnavailable(self._locked_by("other threads of this process"))
             with (
                 self._faults_named(_NOTHING_WRITTEN),
                 self._using(lambda: self._begin(deadline)) as (connection, _),
@@ -107,7 +134,7 @@ class PostgresqlDatabase:
                 yield connection
                 self._commit(connection)
         finally:
-            self._turns.give_back()
+            self._turns.give_back(mine)
 
     def stamp(self, connection: Connection) -> Stamp:
         raw = cast("psycopg.Connection[Any]", connection.connection.dbapi_connection)
@@ -136,7 +163,9 @@ class PostgresqlDatabase:
 
         One that was cut while nobody used it is noticed by that statement and replaced.
         """
+        self.check()
         with ExitStack() as stack:
+            stack.enter_context(self.connected())
             connection = stack.enter_context(self._engine.connect())
             try:
                 answer = connection.exec_driver_sql(first())
@@ -153,6 +182,7 @@ class PostgresqlDatabase:
         return _WRITE.format(lock_timeout_ms=_milliseconds_until(deadline), idle_ms=idle_ms)
 
     def _commit(self, connection: Connection) -> None:
+        self.check()
         raw = cast("psycopg.Connection[Any]", connection.connection.dbapi_connection)
         try:
             answer = raw.execute("COMMIT").statusmessage
@@ -173,6 +203,8 @@ class PostgresqlDatabase:
         try:
             yield
         except (DBAPIError, psycopg.Error) as fault:
+            # A forked child has nobody to speak to.
+            self.check()
             said = fault.orig if isinstance(fault, DBAPIError) else fault
             if _is_ours(said):
                 raise
@@ -209,7 +241,7 @@ def _name_of(url: URL) -> str:
     return f"{host}/{database}"
 
 
-def _engine(url: URL, name: str) -> Engine:
+def _engine(url: URL, name: str, raw: set[psycopg.Connection[Any]]) -> Engine:
     settings = {
         "application_name": f"coordinator {os.getpid()} {socket.gethostname()}"[:63],
         "connect_timeout": str(_CONNECT_SECONDS),
@@ -246,6 +278,11 @@ def _engine(url: URL, name: str) -> Engine:
                 f"the database {name} is PostgreSQL {major}; {POSTGRESQL_VERSION_MIN} is the"
                 " oldest that is supported"
             )
+        raw.add(connection)
+
+    @event.listens_for(engine, "close")
+    def _closed(connection: Any, _: object) -> None:
+        raw.discard(connection)
 
     return engine
 

@@ -470,6 +470,8 @@ leases = Table(
     Column("token", BigInteger, nullable=False),
     # Milliseconds: takeovers happen within seconds.
     Column("expires_at_ms", BigInteger, nullable=False),
+    # For how long it was taken; NULL in rows of versions that did not write it.
+    Column("seconds", Integer),
 )
 
 pauses = Table(

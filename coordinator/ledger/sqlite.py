@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import fcntl
 import itertools
 import os
@@ -16,16 +17,20 @@ from typing import Any, Final, cast
 from sqlalchemy import URL, Connection, Engine, create_engine, event
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
-from coordinator.domain.errors import ConfigurationError, LedgerUnavailable
+from coordinator.domain.errors import ConfigurationError, ForkedProcess, LedgerUnavailable
 from coordinator.ledger.database import Stamp
+from coordinator.ledger.process_bound import Connected, Opened
 from coordinator.ledger.turns import Turns
 
 SQLITE_VERSION_MIN: Final = (3, 35, 0)
 _CACHE_KIB: Final = 16_000
 _numbers: Final = itertools.count()
+# Files, by device and inode, that the parent of this process was writing to when it forked. SQLite
+# would believe that this process holds the parent's locks of them.
+_left_open: Final[set[tuple[int, int]]] = set()
 
 
-class SqliteDatabase:
+class SqliteDatabase(Connected):
     """A SQLite file in WAL mode with synchronous=FULL.
 
     Writers queue on an OS file lock beside the database, because SQLite's own waiting is unfair;
@@ -36,15 +41,18 @@ class SqliteDatabase:
 
     def __init__(self, url: URL, *, lock_timeout_seconds: int) -> None:
         self.path = _file_of(url)
+        self._opened = Opened(f"the database {self.path}")
         self._timeout = lock_timeout_seconds
         self._turns = Turns()
         self._queue = _FileLock(self.path.with_name(self.path.name + ".queue"))
         self._lock = _FileLock(self.path.with_name(self.path.name + ".lock"))
-        self._engine = _engine(url, self.path, lock_timeout_seconds)
+        self._raw: set[sqlite3.Connection] = set()
+        self._engine = _engine(url, self.path, lock_timeout_seconds, self._raw)
         # One connection for all writes: what it has read of the file stays good in its cache, and
         # SQLite tells it whether any other has written.
         self._writer: Connection | None = None
         self._writes = 0
+        super().__init__()
 
     @property
     def name(self) -> str:
@@ -54,8 +62,15 @@ class SqliteDatabase:
     def engine(self) -> Engine:
         return self._engine
 
+    def check(self) -> None:
+        self._opened.check()
+
+    def here(self) -> bool:
+        return self._opened.here()
+
     def copy_to(self, path: Path) -> None:
-        with _faults_named(self.path), self._engine.connect() as connection:
+        self.check()
+        with _faults_named(self.path), self.connected(), self._engine.connect() as connection:
             source = connection.connection.driver_connection
             assert isinstance(source, sqlite3.Connection)
             try:
@@ -76,17 +91,40 @@ class SqliteDatabase:
         return int(time.time())
 
     def close(self) -> None:
-        """Give the connections and the lock files back."""
-        if self._turns.take(self._timeout):
-            self._close_writer()
-            self._turns.give_back()
+        if not self.here():
+            return
+        self._opened.close()
+        mine = threading.Event()
+        try:
+            if self._turns.take(mine, self._timeout):
+                self._close_writer()
+        finally:
+            self._turns.give_back(mine)
         self._engine.dispose()
         self._queue.close()
         self._lock.close()
 
+    def disconnect(self) -> None:
+        self._close_writer()
+        self._engine.dispose()
+
+    def disown(self) -> None:
+        self._turns = Turns()
+        self._queue.disown()
+        self._lock.disown()
+        for raw in self._raw:
+            # Neither used nor closed, not even when Python ends: closing would undo, in the memory
+            # that both share, what the parent is writing.
+            ctypes.pythonapi.Py_IncRef(ctypes.py_object(raw))
+            raw.__class__ = _LeftOpen
+        if self._raw:
+            with contextlib.suppress(OSError):
+                _left_open.add(_identity(self.path))
+
     @contextlib.contextmanager
     def write(self) -> Iterator[Connection]:
-        with _faults_named(self.path), self._exclusive():
+        self.check()
+        with _faults_named(self.path), self._exclusive(), self.connected():
             self._writes += 1
             try:
                 connection = self._open_writer()
@@ -95,6 +133,7 @@ class SqliteDatabase:
                 with connection.begin() as begun:
                     raw.execute("BEGIN IMMEDIATE")
                     yield connection
+                    self.check()
                     raw.execute("COMMIT")
                     begun.close()
             except BaseException:
@@ -126,34 +165,40 @@ class SqliteDatabase:
 
     @contextlib.contextmanager
     def read(self) -> Iterator[Connection]:
-        with _faults_named(self.path), self._engine.connect() as connection:
+        self.check()
+        with _faults_named(self.path), self.connected(), self._engine.connect() as connection:
             connection.exec_driver_sql("BEGIN")
             try:
                 yield connection
             finally:
                 # After some faults SQLite has rolled back by itself: the fault is what to tell.
-                with contextlib.suppress(DBAPIError):
+                with contextlib.suppress(DBAPIError, ForkedProcess):
                     connection.exec_driver_sql("ROLLBACK")
 
     @contextlib.contextmanager
     def _exclusive(self) -> Iterator[None]:
         deadline = time.monotonic() + self._timeout
-        if not self._turns.take(self._timeout):
-            raise self._busy("other threads of this process")
+        mine = threading.Event()
         try:
-            self._get_in_line(deadline)
+            if not self._turns.take(mine, self._timeout):
+                raise self._busy("other threads of this process")
             try:
+                try:
+                    self._get_in_line(deadline)
+                except BaseException:
+                    self._queue.release()
+                    raise
                 yield
             finally:
                 self._lock.release()
         finally:
-            self._turns.give_back()
+            self._turns.give_back(mine)
 
     def _get_in_line(self, deadline: float) -> None:
         """Take the lock through the queue, so that whoever has just written comes last."""
-        if not self._queue.take(deadline):
-            raise self._busy("other processes")
         try:
+            if not self._queue.take(deadline):
+                raise self._busy("other processes")
             if not self._lock.take(deadline):
                 raise self._busy("another process")
         finally:
@@ -172,12 +217,38 @@ def _file_of(url: URL) -> Path:
     return Path(url.database)
 
 
+def _identity(path: Path) -> tuple[int, int]:
+    found = os.stat(path)
+    return found.st_dev, found.st_ino
+
+
+class _Connection(sqlite3.Connection):
+    """A connection of this process; its class can be exchanged."""
+
+
+class _LeftOpen(sqlite3.Connection):
+    """A parent's connection in a forked child: unusable, and giving it back does nothing."""
+
+    def cursor(self, *_: Any, **__: Any) -> Any:
+        raise ForkedProcess(
+            "this connection belongs to the process from which this one was forked: nothing was"
+            " written here"
+        )
+
+    execute = executemany = commit = cursor
+
+    def rollback(self) -> None: ...
+
+    def close(self) -> None: ...
+
+
 class _FileLock:
     """An exclusive lock of one file, of this process against others."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self._file: int | None = None
+        self._duplicates: set[int] = set()
 
     def take(self, deadline: float) -> bool:
         """Wait for the lock; False when it did not come by ``deadline`` (monotonic seconds)."""
@@ -189,16 +260,32 @@ class _FileLock:
         except BlockingIOError:
             pass
         # The kernel serves blocked waiters in turn but knows no timeout: a thread waits instead.
-        file = os.dup(self._file)
-        got = threading.Event()
-        threading.Thread(target=_wait_for, args=(file, got), daemon=True).start()
-        if got.wait(max(0.0, deadline - time.monotonic())):
-            return True
-        # The duplicate shares this lock: it must never be taken after we gave up.
-        self.close()
-        return False
+        got, left = threading.Event(), threading.Event()
+        file, came = os.dup(self._file), False
+        self._duplicates.add(file)
+        try:
+            threading.Thread(target=self._wait, args=(file, got, left), daemon=True).start()
+            came = got.wait(max(0.0, deadline - time.monotonic()))
+        finally:
+            if not came:
+                left.set()
+                self.release()
+                self.close()
+        return came
+
+    def _wait(self, file: int, got: threading.Event, left: threading.Event) -> None:
+        """Get the lock for the caller, through a duplicate of its file that shares it."""
+        with contextlib.suppress(OSError):
+            fcntl.flock(file, fcntl.LOCK_EX)
+        # Whoever has left let the lock go before or lets it go here, whichever came second.
+        if left.is_set():
+            fcntl.flock(file, fcntl.LOCK_UN)
+        got.set()
+        self._duplicates.discard(file)
+        os.close(file)
 
     def release(self) -> None:
+        """Let the lock go; harmless without it."""
         if self._file is not None:
             fcntl.flock(self._file, fcntl.LOCK_UN)
 
@@ -207,21 +294,24 @@ class _FileLock:
             abandoned, self._file = self._file, None
             os.close(abandoned)
 
+    def disown(self) -> None:
+        """Close a forked child's copies, which leaves the parent its lock."""
+        for copy in self._duplicates:
+            with contextlib.suppress(OSError):
+                os.close(copy)
+        self._duplicates.clear()
+        self.close()
 
-def _wait_for(file: int, got: threading.Event) -> None:
-    with contextlib.suppress(OSError):
-        fcntl.flock(file, fcntl.LOCK_EX)
-    got.set()
-    os.close(file)
 
-
-def _engine(url: URL, path: Path, busy_timeout_seconds: int) -> Engine:
+def _engine(
+    url: URL, path: Path, busy_timeout_seconds: int, raw: set[sqlite3.Connection]
+) -> Engine:
     engine = create_engine(
         url,
         pool_size=16,
         max_overflow=256,
         # For programs that write without the lock file, such as a shell on the database.
-        connect_args={"timeout": busy_timeout_seconds},
+        connect_args={"timeout": busy_timeout_seconds, "factory": _Connection},
         pool_timeout=30,
     )
 
@@ -232,6 +322,11 @@ def _engine(url: URL, path: Path, busy_timeout_seconds: int) -> Engine:
         # that SQLite holds on it in this process, and another process would delete the log in use.
         with contextlib.suppress(OSError):
             os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o600))
+        if _left_open and _identity(path) in _left_open:
+            raise ForkedProcess(
+                f"this process was forked while its parent was writing to {path}: SQLite can't use"
+                " that file here; fork again, or start the process without a fork"
+            )
 
     @event.listens_for(engine, "connect")
     def _prepare(connection: Any, record: Any) -> None:
@@ -243,6 +338,11 @@ def _engine(url: URL, path: Path, busy_timeout_seconds: int) -> Engine:
         cursor.execute("PRAGMA synchronous=FULL")
         cursor.execute("PRAGMA foreign_keys=ON")
         cursor.close()
+        raw.add(connection)
+
+    @event.listens_for(engine, "close")
+    def _closed(connection: Any, _: object) -> None:
+        raw.discard(connection)
 
     return engine
 

@@ -7,41 +7,32 @@ from collections import deque
 
 
 class Turns:
-    """A lock that serves threads in the order in which they came; threading's own does not."""
+    """A lock that serves threads in the order in which they came; threading's own does not.
+
+    Whoever asks names its request by an event of its own, and gives back by the same name in a
+    ``finally`` around the asking: an interrupt may come at any point of it.
+    """
 
     def __init__(self) -> None:
         self._inner = threading.Lock()
-        self._taken = False
+        self._holder: threading.Event | None = None
         self._waiting: deque[threading.Event] = deque()
 
-    def take(self, timeout_seconds: float) -> bool:
+    def take(self, mine: threading.Event, timeout_seconds: float) -> bool:
         """Wait for the turn; False when it did not come in time."""
-        mine = threading.Event()
-        try:
-            with self._inner:
-                if not self._taken:
-                    self._taken = True
-                    return True
-                self._waiting.append(mine)
-            came = mine.wait(timeout_seconds)
-        except BaseException:
-            if not self._give_up(mine):
-                self.give_back()
-            raise
-        return came or not self._give_up(mine)
-
-    def give_back(self) -> None:
-        """Hand the turn to whoever waits longest."""
         with self._inner:
-            if self._waiting:
-                self._waiting.popleft().set()
-            else:
-                self._taken = False
+            if self._holder is None:
+                self._holder = mine
+                return True
+            self._waiting.append(mine)
+        return mine.wait(timeout_seconds)
 
-    def _give_up(self, mine: threading.Event) -> bool:
+    def give_back(self, mine: threading.Event) -> None:
+        """Hand the turn to whoever waits longest, or stop waiting for it; harmless without."""
         with self._inner:
-            if mine.is_set():
-                return False
-            if mine in self._waiting:
+            if self._holder is mine:
+                self._holder = self._waiting.popleft() if self._waiting else None
+                if self._holder is not None:
+                    self._holder.set()
+            elif mine in self._waiting:
                 self._waiting.remove(mine)
-            return True

@@ -696,7 +696,7 @@ def test_an_endpoint_that_is_down_is_told_before_anything_is_held(
         taken.bind(("127.0.0.1", 0))
         port = taken.getsockname()[1]
     acting = open_coordinator(path, USUAL, rpc_url=f"http://127.0.0.1:{port}/secret-path")
-    acting._act = True
+    acting.acts = True
 
     told = refused(
         path,
@@ -725,7 +725,7 @@ def test_an_endpoint_of_another_chain_is_refused_before_anything_is_held(
     says: str,
 ) -> None:
     acting = open_coordinator(path, USUAL, rpc_url=endpoint(answers))
-    acting._act = True
+    acting.acts = True
 
     told = refused(path, ConfigurationError, lambda: ask(acting.agent("ada"), wait=True), says=says)
 

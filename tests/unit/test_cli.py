@@ -11,6 +11,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from types import SimpleNamespace
@@ -20,6 +21,7 @@ import pytest
 import typer.main
 
 from coordinator.config import SECRET_NAMES, Settings, read_policy
+from coordinator.domain.blocker import Blocker, BlockerCode
 from coordinator.domain.decision import Facts, decide
 from coordinator.domain.errors import (
     ChainUnavailable,
@@ -571,10 +573,17 @@ def test_ctrl_c_tells_what_goes_on_without_the_person(
 
 
 def test_at_its_timeout_a_wait_says_how_far_it_got(capsys: pytest.CaptureFixture[str]) -> None:
-    purchases._tell_timeout(purchase("funded"), "final", 2)
+    purchases._tell_timeout(replace(purchase("funded"), transactions=()), "final", 2)
     purchases._tell_timeout(purchase("funded"), "funded", 2)
     purchases._tell_timeout(purchase("settled"), "final", 2)
-    assert capsys.readouterr().err == "it is funded, not final, after 2 s; it goes on\n"
+    said = "funded, not final, after 2 s: funded, waiting for the provider to start\n"
+    assert capsys.readouterr().err == said
+
+
+def test_at_its_timeout_a_wait_names_the_blocker(capsys: pytest.CaptureFixture[str]) -> None:
+    blocker = Blocker(BlockerCode.NOBODY_ACTS, "no worker is alive")
+    purchases._tell_timeout(replace(purchase("approved"), blocker=blocker), "funded", 60)
+    assert capsys.readouterr().err == "approved, not funded, after 60 s: no worker is alive\n"
 
 
 def reviewed(monkeypatch: pytest.MonkeyPatch, approver: str, *typed: str) -> list[str]:

@@ -314,7 +314,7 @@ def approve_now(
     if wait:
         purchase = drive(coordinator, purchase, timeout_seconds)
     else:
-        tell_worker(coordinator)
+        tell_worker(coordinator, purchase)
     if mode.json:
         emit(purchase.as_dict())
     else:

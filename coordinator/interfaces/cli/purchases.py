@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
@@ -34,6 +35,7 @@ from coordinator.interfaces.cli.purchase_card import (
     show_purchases,
 )
 from coordinator.interfaces.cli.times import moment
+from coordinator.interfaces.cli.waiting import progress, watched
 
 if TYPE_CHECKING:
     from coordinator.domain.decision import Decision
@@ -97,12 +99,12 @@ def request(
             purchase = asking.purchase(**terms, idempotency_key=idempotency_key, wait=False)
             said = _stopped(purchase)
             if wait and not (purchase.final or purchase.needs_approval):
-                purchase = coordinator.wait_for(purchase.id, timeout_seconds=timeout_seconds)
+                purchase = watched(coordinator, purchase.id, "funded", timeout_seconds)
                 said = _stopped(purchase)
                 purchase = with_receipts(coordinator, purchase)
                 _tell_timeout(purchase, "funded", timeout_seconds)
             elif purchase.status.value == "approved":
-                tell_worker(coordinator)
+                tell_worker(coordinator, purchase)
             return _tell(purchase, until="funded" if wait else None)
     except (KeyboardInterrupt, typer.Abort):
         return fail("aborted", f"stopped by you: {said}", ExitCode.FAILED)
@@ -156,9 +158,7 @@ def wait(
         purchase = coordinator.get(purchase_id)
         if not (purchase.final or purchase.needs_approval):
             coordinator.start()
-            purchase = coordinator.wait_for(
-                purchase_id, until=until, timeout_seconds=timeout_seconds
-            )
+            purchase = watched(coordinator, purchase_id, until, timeout_seconds)
             purchase = with_receipts(coordinator, purchase)
             _tell_timeout(purchase, until, timeout_seconds)
     return _tell(purchase, until=until)
@@ -251,20 +251,22 @@ def receipt(
         show_receipt(purchase, found)
 
 
-def tell_worker(coordinator: Coordinator) -> None:
-    """Say on stderr whether a process is there that goes on with it."""
+def tell_worker(coordinator: Coordinator, purchase: Purchase) -> None:
+    """Say on stderr who goes on with it, or what is in its way."""
     holder = coordinator.wiring.leases.present()
+    blocker = coordinator.wiring.blockers.of(purchase)
     if holder is not None and holder.alive:
-        note(f"a worker is alive (process {holder.pid}): it goes on with it")
-    else:
-        note("no worker is alive: `coordinator worker` or `coordinator recover` goes on with it")
+        note(f"a worker is alive (process {holder.pid})")
+    if blocker is not None:
+        note(blocker.message)
 
 
 def drive(coordinator: Coordinator, purchase: Purchase, timeout_seconds: int) -> Purchase:
     """The purchase once it is funded or final, or as it is at the timeout or without a chain."""
     try:
         coordinator.start()
-        found = coordinator.wait_for(purchase.id, timeout_seconds=timeout_seconds)
+        found = watched(coordinator, purchase.id, "funded", timeout_seconds)
+        _tell_timeout(found, "funded", timeout_seconds)
         return with_receipts(coordinator, found)
     except ChainUnavailable as fault:
         note(f"{fault}; the decision stands, and a worker goes on with it later")
@@ -278,7 +280,7 @@ def with_receipts(coordinator: Coordinator, purchase: Purchase) -> Purchase:
         if purchase.status.value in ("approved", "created"):
             break
         time.sleep(_LOOK_SECONDS / 6)
-        purchase = coordinator.get(purchase.id)
+        purchase = replace(coordinator.get(purchase.id), blocker=purchase.blocker)
     return purchase
 
 
@@ -324,7 +326,8 @@ def _tell_timeout(purchase: Purchase, until: str, timeout_seconds: int) -> None:
     """Say on stderr that the time was over before it got that far."""
     on_its_way = not (purchase.final or purchase.needs_approval)
     if on_its_way and of_purchase(purchase, until=until) != ExitCode.OK:
-        note(f"it is {purchase.status}, not {until}, after {timeout_seconds} s; it goes on")
+        why = purchase.blocker.message if purchase.blocker else progress(purchase)
+        note(f"{purchase.status}, not {until}, after {timeout_seconds} s: {why}")
 
 
 def _tell_decision(decision: Decision, agent: str, amount: str) -> int:

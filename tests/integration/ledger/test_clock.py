@@ -85,6 +85,42 @@ def test_a_holder_that_renews_after_a_jump_is_taken_over_within_its_seconds(
     assert not may_commit(coordinator, renewed)
 
 
+def test_no_lease_of_a_dead_holder_is_believed_longer_than_its_seconds(
+    coordinator: Coordinator, database: str, clock: Clock
+) -> None:
+    ticks = [0.0]
+    first, second = (
+        LeaseBook(
+            coordinator.wiring.database,
+            chain_id=1,
+            signer="0xabc",
+            now_ms=lambda: clock.now * 1000,
+            ticks=lambda: ticks[0],
+        )
+        for _ in range(2)
+    )
+    assert first.acquire("one", seconds=10) is not None
+    edit(database, "UPDATE leases SET host = 'elsewhere'")
+    clock.now -= 6 * 3600
+    assert second.acquire("two", seconds=10) is None
+    assert not second.present().alive  # type: ignore[union-attr]
+
+    # The clock stands still or steps on; the process's own ticks tell how long it was.
+    ticks[0] += 9
+    assert second.acquire("two", seconds=10) is None
+    ticks[0] += 1
+    assert second.acquire("two", seconds=10) is not None
+
+    # A holder that renews is believed from each renewal on.
+    edit(database, "UPDATE leases SET host = 'elsewhere'")
+    for _ in range(5):
+        clock.now -= 60
+        assert second.acquire("two", seconds=10) is not None
+        edit(database, "UPDATE leases SET host = 'elsewhere'")
+        ticks[0] += 6
+        assert first.acquire("one", seconds=10) is None
+
+
 # Approvals
 
 

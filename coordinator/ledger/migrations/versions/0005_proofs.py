@@ -10,6 +10,7 @@ depends_on = None
 
 
 def upgrade() -> None:
+    op.add_column("leases", sa.Column("seconds", sa.Integer(), nullable=True))
     op.add_column("steps", sa.Column("mac", sa.String(length=80), nullable=True))
     policies = sa.text("event = 'policy_activated'")
     op.create_index(

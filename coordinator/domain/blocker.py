@@ -1,0 +1,30 @@
+"""Why an unfinished purchase does not move on, in one sentence that names who can change it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+
+class BlockerCode(StrEnum):
+    """What a purchase waits for that no time alone brings."""
+
+    PAUSED = "paused"
+    NOBODY_ACTS = "nobody_acts"
+    ENDPOINT = "chain_unavailable"
+    FEE_CEILING = "fees_above_ceiling"
+    GAS = "gas_balance_low"
+    RAIL = "rail_trouble"
+    LANE = "lane_stuck"
+
+
+@dataclass(frozen=True, slots=True)
+class Blocker:
+    """The first thing in a purchase's way; ``message`` says what would end it."""
+
+    code: BlockerCode
+    message: str
+
+    def as_dict(self) -> dict[str, Any]:
+        return {"code": self.code.value, "message": self.message}

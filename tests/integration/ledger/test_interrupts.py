@@ -1,0 +1,101 @@
+"""An interrupt at any point of waiting or writing leaves nothing taken that others need."""
+
+from __future__ import annotations
+
+import signal
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import pytest
+
+from coordinator.interfaces.python import Coordinator
+from coordinator.ledger.database import open_database
+from coordinator.ledger.desk import Desk
+from coordinator.ledger.sqlite import SqliteDatabase, _FileLock
+from coordinator.ledger.turns import Turns
+from tests.integration.ledger.deciding import ask
+from tests.integration.stores import on_both, url_of
+
+# What takes a turn or a lock; the cleaning up itself is left alone.
+_TAKING = {
+    code.__code__ for code in (Desk.run, Turns.take, _FileLock.take, SqliteDatabase._get_in_line)
+}
+
+
+def test_an_interrupt_while_waiting_for_another_process_leaves_the_lock(path: Path) -> None:
+    url = url_of(path)
+    holder, waiter, third = (open_database(url, lock_timeout_seconds=5) for _ in range(3))
+    threads = threading.active_count()
+    with holder.write():
+
+        def interrupt() -> None:
+            while threading.active_count() < threads + 2:
+                ended.wait(0.01)
+            signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+
+        ended = threading.Event()
+        interrupter = threading.Thread(target=interrupt)
+        interrupter.start()
+        with pytest.raises(KeyboardInterrupt), waiter.write():
+            pass
+        interrupter.join()
+        # Whoever waited for the interrupted one still waits, and ends with the lock.
+    for _ in range(3):
+        with third.write():
+            pass
+    with waiter.write():
+        pass
+    for database in (holder, waiter, third):
+        database.close()
+
+
+class _InterruptAt:
+    """Raises KeyboardInterrupt at the n-th line of the code that takes turns and locks."""
+
+    def __init__(self, number: int) -> None:
+        self._left = number
+        self._seen: set[tuple[FrameType, int]] = set()
+        self.struck = False
+
+    def __call__(self, frame: FrameType, event: str, arg: Any) -> Callable[..., Any] | None:
+        return self._line if frame.f_code in _TAKING else None
+
+    def _line(self, frame: FrameType, event: str, arg: Any) -> Callable[..., Any]:
+        # A `with` is visited again before it ends, where Python lets no signal in.
+        visit = (frame, frame.f_lineno)
+        if event == "line" and not self.struck and visit not in self._seen:
+            self._seen.add(visit)
+            self._left -= 1
+            if self._left == 0:
+                self.struck = True
+                raise KeyboardInterrupt
+        return self._line
+
+
+@on_both
+def test_an_interrupt_at_any_line_of_deciding_keeps_nobody_from_deciding(
+    coordinator: Coordinator,
+) -> None:
+    ask(coordinator.agent("ada"))
+    number, struck = 0, True
+    while struck:
+        number += 1
+        interrupt = _InterruptAt(number)
+        before = sys.gettrace()
+        sys.settrace(interrupt)
+        try:
+            ask(coordinator.agent("ada"))
+        except KeyboardInterrupt:
+            pass
+        finally:
+            sys.settrace(before)
+        struck = interrupt.struck
+        other = threading.Thread(target=ask, args=(coordinator.agent("bert"),), daemon=True)
+        other.start()
+        other.join(20)
+        assert not other.is_alive(), f"nobody decides after an interrupt at line {number}"
+    assert number > 10
