@@ -69,6 +69,23 @@ def bumped_fees(
     return Fees(most, min(tip, most), suggested.l1_fee_upper_bound_wei) if most <= limit else None
 
 
+# A node that asks for more, where no ceiling is set, is told of and not believed.
+_TIP_ASKED_MAX_WEI: Final = 2 * 10**9
+
+
+def with_tip(suggested: Fees, tip_wei: int, max_fee_wei: int | None) -> Fees:
+    """The suggestion with at least the tip that a node asks for.
+
+    Unchanged when that is above the fee ceiling, or above two gwei where none is set.
+    """
+    more = tip_wei - suggested.max_priority_fee_per_gas
+    most = suggested.max_fee_per_gas + more
+    over = most > max_fee_wei if max_fee_wei is not None else tip_wei > _TIP_ASKED_MAX_WEI
+    if more <= 0 or over:
+        return suggested
+    return Fees(most, tip_wei, suggested.l1_fee_upper_bound_wei)
+
+
 def reserve_wei(fees: Fees, *, unstarted: int, unended: int) -> int:
     """Gas reserved for purchases: ``unstarted`` need create, link and an end, ``unended`` an end.
 

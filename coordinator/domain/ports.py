@@ -45,21 +45,25 @@ class Sent(StrEnum):
 
     accepted: it has the transaction · underpriced: it waits for more than these fees, or holds
     another transaction of the nonce · nonce_used: a mined transaction had the nonce, look at the
-    receipts · insufficient_funds: the signer can't pay, the step waits · unknown: nothing is
-    proved, whatever was said.
+    receipts · insufficient_funds: the signer can't pay, the step waits · too_cheap: it takes
+    nothing for such fees, whatever holds the nonce · unknown: nothing is proved, whatever was said.
     """
 
     ACCEPTED = "accepted"
     UNDERPRICED = "underpriced"
     NONCE_USED = "nonce_used"
     INSUFFICIENT_FUNDS = "insufficient_funds"
+    TOO_CHEAP = "too_cheap"
     UNKNOWN = "unknown"
 
 
 @dataclass(frozen=True, slots=True)
 class SendAnswer:
+    """What a send proved; ``tip_wei`` is the least tip that the node asks for, where it tells."""
+
     sent: Sent
     said: str
+    tip_wei: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -267,7 +267,7 @@ class Executor:
         policy, purchases = self._policy(), self._books.open_purchases()
         self._watch.look(policy, purchases, seen)
         in_flight = self._sender.in_flight()
-        self._watch.look_at_lane(in_flight)
+        self._watch.look_at_lane(in_flight, self._sender.refused(in_flight))
         if seen.fees is not None:
             room = self._sender.room(in_flight)
             final = self._books.final()

@@ -9,8 +9,17 @@ from typing import Final
 
 from coordinator.domain.chain_events import Block
 from coordinator.domain.errors import ChainUnavailable
-from coordinator.domain.gas import Fees, bumped_fees
-from coordinator.domain.ports import Chain, Clock, KillPoint, Observation, Reach, Sent, Ticks
+from coordinator.domain.gas import Fees, bumped_fees, with_tip
+from coordinator.domain.ports import (
+    Chain,
+    Clock,
+    KillPoint,
+    Observation,
+    Reach,
+    SendAnswer,
+    Sent,
+    Ticks,
+)
 from coordinator.domain.steps import Attempt, Call, Receipt, Step
 from coordinator.executor.checkpoint import Checkpoint
 from coordinator.ledger.lane import LaneBook
@@ -25,14 +34,20 @@ _DISPLACED_AFTER_LOOKS: Final = 4
 _STUCK_BLOCKS: Final = 10
 # Nodes keep a limited queue for each sender; what does not fit waits for the next round.
 _IN_FLIGHT_MAX: Final = 240
+_REFUSED_SECONDS: Final = 60
 
 
 @dataclass(slots=True)
 class _SentState:
-    """What this process knows of one attempt: when it was sent, and the block when it was held."""
+    """What this process knows of one attempt: when it was sent, and the block when it was held.
+
+    ``refused_since`` is when nodes began to say ``refused`` to it, None while one has it.
+    """
 
     sent_at: float
     held_since_block: int | None = None
+    refused_since: float | None = None
+    refused: SendAnswer | None = None
 
 
 @dataclass(slots=True)
@@ -227,13 +242,12 @@ class Sender:
         for step in waiting:
             last = step.to_send or step.attempts[-1]
             state = self._sent.get(last.hash)
-            if state is None or state.held_since_block is None:
+            if state is None or not self._is_too_cheap(last, state, seen, first=step is waiting[0]):
                 continue
-            left_out = self._head - state.held_since_block >= _STUCK_BLOCKS
-            priced_out = last.max_fee_per_gas < seen.base_fee_wei
-            if not priced_out and not (left_out and step is waiting[0]):
-                continue
-            fees = self._dearer(step.attempts[-1], seen.fees)
+            suggested, asked = seen.fees, state.refused.tip_wei if state.refused else None
+            if asked is not None:
+                suggested = with_tip(suggested, asked, self._max_fee_wei)
+            fees = self._dearer(step.attempts[-1], suggested)
             if fees is not None:
                 log.info("step_bumped step=%s nonce=%s", step.kind, step.nonce)
                 self._not_bumped.discard(step.id)
@@ -249,6 +263,27 @@ class Sender:
                     seen.fees.max_fee_per_gas,
                 )
         self._sign_and_send(lease, dearer, seen)
+
+    def _is_too_cheap(
+        self, attempt: Attempt, state: _SentState, seen: Observation, *, first: bool
+    ) -> bool:
+        if state.refused is not None and state.refused.sent is Sent.TOO_CHEAP:
+            return True
+        if state.held_since_block is None:
+            return False
+        left_out = self._head - state.held_since_block >= _STUCK_BLOCKS
+        return attempt.max_fee_per_gas < seen.base_fee_wei or (left_out and first)
+
+    def refused(self, in_flight: Sequence[Step]) -> str | None:
+        """What nodes have said for a minute to the transaction that all others wait for."""
+        attempt = in_flight[0].to_send if in_flight else None
+        state = self._sent.get(attempt.hash) if attempt is not None else None
+        if state is None or state.refused is None or state.refused_since is None:
+            return None
+        if self._ticks() - state.refused_since < _REFUSED_SECONDS:
+            return None
+        step = in_flight[0]
+        return f"no node takes step={step.kind} nonce={step.nonce}: {state.refused.said[:200]}"
 
     def send_again(self) -> None:
         """Send the same bytes once more of what is not mined yet, to every endpoint."""
@@ -295,11 +330,20 @@ class Sender:
         for attempt, answer in zip(attempts, answers, strict=True):
             state = self._sent.setdefault(attempt.hash, _SentState(self._ticks()))
             state.sent_at = self._ticks()
+            self._note_refusal(state, answer)
             if answer.sent in (Sent.ACCEPTED, Sent.UNDERPRICED):
                 # Held by a node, or kept out by another attempt of its nonce: both may be bumped.
                 if state.held_since_block is None:
                     state.held_since_block = self._head
             elif answer.sent is Sent.INSUFFICIENT_FUNDS:
                 log.error("gas_exhausted tx_hash=%s said=%s", attempt.hash, answer.said)
-            elif answer.sent is Sent.UNKNOWN:
-                log.warning("send_unknown tx_hash=%s said=%s", attempt.hash, answer.said)
+            elif answer.sent in (Sent.UNKNOWN, Sent.TOO_CHEAP):
+                log.warning("send_%s tx_hash=%s said=%s", answer.sent, attempt.hash, answer.said)
+
+    def _note_refusal(self, state: _SentState, answer: SendAnswer) -> None:
+        if answer.sent in (Sent.ACCEPTED, Sent.NONCE_USED):
+            state.refused = state.refused_since = None
+            return
+        state.refused = answer
+        if state.refused_since is None:
+            state.refused_since = self._ticks()

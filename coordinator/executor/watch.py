@@ -60,8 +60,8 @@ class Watch:
         self._condition("drift", drifts, why, Severity.CRITICAL)
         return drifts
 
-    def look_at_lane(self, in_flight: Sequence[Step]) -> None:
-        """Warn of a step that the others wait for and that no block takes."""
+    def look_at_lane(self, in_flight: Sequence[Step], refused: str | None = None) -> None:
+        """Warn of a step that the others wait for and that no block, or no node, takes."""
         first = in_flight[0] if in_flight else None
         if first is None or first.id != self._lane_first:
             self._lane_first = first.id if first else None
@@ -70,6 +70,7 @@ class Watch:
         what = f"step={first.kind} nonce={first.nonce}" if first else ""
         said = f"{what}: {_STUCK_SECONDS // 60} minutes unmined, and the others wait for it"
         self._condition("lane_stuck", stuck, said)
+        self._condition("sends_refused", refused is not None, refused or "")
 
     def _warn_of(self, purchase: OpenPurchase, policy: Policy, seen: Observation) -> None:
         escrow = next((e for e in purchase.escrows if e.linked), None)

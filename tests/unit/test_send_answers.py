@@ -23,6 +23,18 @@ SAID = {
     "max fee per gas less than block base fee: address 0x1": Sent.UNDERPRICED,
     "insufficient funds for gas * price + value: balance 1": Sent.INSUFFICIENT_FUNDS,
     "Nonce too high": Sent.UNKNOWN,
+    "in-flight transaction limit reached for delegated accounts": Sent.UNKNOWN,
+    "gapped-nonce tx from delegated accounts": Sent.UNKNOWN,
+    # Below a node's own minimum.
+    "transaction gas price below minimum: gas tip cap 1, minimum needed 2": Sent.TOO_CHEAP,
+    "transaction underpriced: gas tip cap 1, minimum needed 2": Sent.TOO_CHEAP,
+    "err: transaction priority fee below minimum required priority fee 7": Sent.TOO_CHEAP,
+    "Gas price below configured minimum gas price": Sent.TOO_CHEAP,
+    "FeeTooLow, EffectivePriorityFeePerGas too low 1 < 2, BaseFee: 3": Sent.TOO_CHEAP,
+    "FeeTooLowToCompete": Sent.TOO_CHEAP,
+    "gas price too low": Sent.TOO_CHEAP,
+    "Gas price below current base fee": Sent.UNDERPRICED,
+    "InsufficientFunds, Balance is 1 less than sending value + gas 2": Sent.INSUFFICIENT_FUNDS,
     # What looks like one of them and is none.
     "Unknown transaction type not supported": Sent.UNKNOWN,
     "unknown transaction": Sent.UNKNOWN,
@@ -47,3 +59,19 @@ def test_of_two_endpoints_the_one_that_has_the_bytes_is_believed() -> None:
     answers = [SendAnswer(sent, sent) for sent in reversed(Sent)]
     assert best(answers).sent is Sent.ACCEPTED
     assert best(answers[:1]).sent is Sent.UNKNOWN
+
+
+@pytest.mark.parametrize(
+    ("said", "tip_wei"),
+    [
+        ("transaction gas price below minimum: gas tip cap 1, minimum needed 2000", 2000),
+        ("transaction priority fee below minimum required priority fee 7", 7),
+        ("Gas price below configured minimum gas price", None),
+        ("insufficient funds: minimum needed 5", None),
+        ("gas tip cap 1, minimum needed " + "9" * 30, None),
+    ],
+)
+def test_the_tip_that_a_node_asks_for_is_read_from_its_words(
+    said: str, tip_wei: int | None
+) -> None:
+    assert classify(said).tip_wei == tip_wei
