@@ -62,7 +62,11 @@ class Settings(BaseSettings):
     @classmethod
     def _urls(cls, value: str | None) -> str | None:
         for url in (value or "").split(","):
+            if "@" in url.strip().partition("@")[2]:
+                raise ValueError("has two @: write one within a password as %40")
             parts = urlsplit(url.strip())
+            if "@" in parts.path + parts.query:
+                raise ValueError("has a raw / or ? in a password: write it as %2F or %3F")
             if url.strip() and (parts.scheme not in ("http", "https") or not parts.hostname):
                 raise ValueError("must be URLs such as http://127.0.0.1:8545, comma separated")
         return value

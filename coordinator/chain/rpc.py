@@ -15,6 +15,7 @@ import requests
 from tenacity import Retrying, retry_if_exception, stop_after_attempt, wait_exponential
 
 from coordinator.chain.endpoints import Endpoint, Endpoints
+from coordinator.chain.redaction import Redaction
 from coordinator.domain.errors import ChainUnavailable, ConfigurationError
 from coordinator.domain.ports import Ticks
 
@@ -67,6 +68,7 @@ class Rpc:
         ticks: Ticks = time.monotonic,
     ) -> None:
         self._endpoints = Endpoints(urls, ticks)
+        self._heard = Redaction(urls)
         self._timeout = timeout_seconds
         self._tries = tries
         self._sleep = sleep
@@ -260,17 +262,36 @@ class Rpc:
             document = [document]
         if isinstance(document, dict):
             said = document.get("error")
-            text = f"the endpoint {where} refused a batch: {str(said or document)[:200]}"
+            text = f"the endpoint {where} refused a batch: {self._heard(said or document)}"
             overloaded = _overloaded(response.status_code, said) or _limits_rate(said)
             raise ChainUnavailable(text) if overloaded else BatchRefused(text)
         if not isinstance(document, list):
-            raise ChainUnavailable(f"the endpoint {where} answered {str(document)[:60]!r}")
+            raise ChainUnavailable(f"the endpoint {where} answered {self._heard(document)[:60]!r}")
         by_id = {
             item["id"]: item
             for item in document
             if isinstance(item, dict) and isinstance(item.get("id"), int)
         }
-        return [_result(where, by_id.get(item["id"])) for item in body]
+        return [self._result(where, by_id.get(item["id"])) for item in body]
+
+    def _result(self, where: str, answer: dict[str, Any] | None) -> Any:
+        error = answer.get("error") if answer is not None else None
+        if answer is None or ("result" not in answer and not error):
+            raise ChainUnavailable(f"the endpoint {where} left out an answer")
+        if error is None:
+            return answer["result"]
+        if not isinstance(error, dict):
+            raise ChainUnavailable(
+                f"the endpoint {where} answered the error {self._heard(error)[:100]!r}"
+            )
+        if _limits_rate(error):
+            raise ChainUnavailable(f"the endpoint {where} limits our rate")
+        code = error.get("code")
+        return RpcRefusal(
+            code if isinstance(code, int) else 0,
+            self._heard(error.get("message", "")),
+            error.get("data"),
+        )
 
     def _session(self) -> requests.Session:
         session: requests.Session | None = getattr(self._local, "session", None)
@@ -284,22 +305,6 @@ class Rpc:
 def _passes(fault: BaseException) -> bool:
     """Whether the same endpoint may answer a moment later."""
     return isinstance(fault, ChainUnavailable) and not isinstance(fault, EndpointOut)
-
-
-def _result(where: str, answer: dict[str, Any] | None) -> Any:
-    error = answer.get("error") if answer is not None else None
-    if answer is None or ("result" not in answer and not error):
-        raise ChainUnavailable(f"the endpoint {where} left out an answer")
-    if error is None:
-        return answer["result"]
-    if not isinstance(error, dict):
-        raise ChainUnavailable(f"the endpoint {where} answered the error {str(error)[:100]!r}")
-    if _limits_rate(error):
-        raise ChainUnavailable(f"the endpoint {where} limits our rate")
-    code = error.get("code")
-    return RpcRefusal(
-        code if isinstance(code, int) else 0, str(error.get("message", "")), error.get("data")
-    )
 
 
 def _overloaded(status: int, said: Any) -> bool:

@@ -101,6 +101,12 @@ def open_database(url: str, *, lock_timeout_seconds: int = LOCK_TIMEOUT_SECONDS)
 
 def _parsed(url: str) -> URL:
     # The text is not repeated in the errors: it may hold a password.
+    kind, _, rest = url.partition("://")
+    login, at, place = rest.partition("@")
+    if kind.startswith("postgres") and at and ("@" in place or "/" in login):
+        raise ConfigurationError(
+            "COORDINATOR_DATABASE_URL has a raw @ or / in its password: write %40 or %2F"
+        )
     try:
         return make_url(url)
     except (ArgumentError, ValueError):

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 import typer
 
 from coordinator.domain.errors import ChainUnavailable, CoordinatorError, InvalidRequest
+from coordinator.domain.plain_text import visible
 from coordinator.interfaces.cli.exits import ExitCode, of_fault
 
 if TYPE_CHECKING:
@@ -139,7 +140,7 @@ def fail(code: str, message: str, exit_code: int, **more: Any) -> int:
         print(json.dumps({"error": {"code": code, "message": message}, **more}, indent=2))
     else:
         for line in message.splitlines() or [code]:
-            print(f"error: {line}", file=sys.stderr)
+            print(f"error: {visible(line)}", file=sys.stderr)
     return exit_code
 
 
@@ -152,7 +153,7 @@ def refuse(reason: Reason | None, exit_code: int, **more: Any) -> int:
 
 def note(message: str) -> None:
     """Tell something beside the answer; on stderr, so that JSON stays alone."""
-    print(message, file=sys.stderr)
+    print(visible(message, lines=True), file=sys.stderr)
 
 
 def at_terminal() -> bool:
@@ -223,7 +224,12 @@ def set_up_logging(level: str) -> None:
 class _EventLine(logging.Formatter):
     default_msec_format = "%s.%03d"
 
+    def formatMessage(self, record: logging.LogRecord) -> str:
+        # One event, one line, whatever a node or an agent put into it.
+        record.message = visible(record.message)
+        return super().formatMessage(record)
+
     def formatException(self, ei: Any) -> str:
         if mode.debug:
             return super().formatException(ei)
-        return f"  {ei[0].__name__}: {ei[1]} (--debug shows where)" if ei[0] else ""
+        return f"  {ei[0].__name__}: {visible(str(ei[1]))} (--debug shows where)" if ei[0] else ""

@@ -8,12 +8,12 @@ import re
 import sys
 import textwrap
 import time
-import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final, Literal
 
+from coordinator.domain.plain_text import visible
 from coordinator.interfaces.cli.command import mode
 
 if TYPE_CHECKING:
@@ -66,7 +66,7 @@ def emit(value: Any) -> None:
 
 def say(text: str = "", *, style: str | None = None) -> None:
     """Print a line for people; long ones are not broken, so that they can be copied."""
-    console().print(visible(text), style=style, soft_wrap=True)
+    console().print(visible(text, lines=True), style=style, soft_wrap=True)
 
 
 def heading(text: str) -> None:
@@ -175,16 +175,6 @@ def _fill(made: Table, rows: Iterable[Sequence[Any]]) -> None:
     for row in rows:
         cells = ["" if cell is None else visible(str(cell)) for cell in row]
         made.add_row(*(Text(cell, style=_STYLES.get(cell, "")) for cell in cells))
-
-
-def visible(text: str) -> str:
-    """The text with invisible characters written out: they could make it look like another."""
-    if text.isascii():
-        return text
-    return "".join(
-        f"\\u{ord(c):04x}" if unicodedata.category(c) in ("Cf", "Co", "Cn", "Zl", "Zp") else c
-        for c in text
-    )
 
 
 def usdc(amount: Any) -> str:
