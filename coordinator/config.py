@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import logging
 import os
 import re
 from collections.abc import Mapping
@@ -11,13 +13,20 @@ from urllib.parse import urlsplit
 
 from dotenv import dotenv_values
 from pydantic import Field, ValidationError, field_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import (
+    BaseSettings,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+)
 
 from coordinator.domain.address import checksummed
 from coordinator.domain.errors import ConfigurationError
+from coordinator.domain.plain_text import decode_file
 from coordinator.domain.policy import Policy
 from coordinator.domain.policy_text import parse_policy
 from coordinator.domain.usdc import Usdc
+
+log = logging.getLogger(__name__)
 
 _PREFIX: Final = "COORDINATOR_"
 _HEX_SECRET: Final = re.compile(r"(0x)?[0-9a-fA-F]{64,}", re.ASCII)
@@ -52,6 +61,18 @@ class Settings(BaseSettings):
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     deployments_folder: Path = Path(".local/deployments")
     state_folder: Path = Path(".local/state")
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Only what is given counts: ``environment`` says where it comes from."""
+        return (init_settings,)
 
     @field_validator("kernel_address", "vault_address", "usdc_address")
     @classmethod
@@ -120,11 +141,11 @@ class Secrets(Mapping[str, str]):
         # The path is not repeated in errors: the secret itself may have been put there.
         if path := self._environment.get(f"{name}_FILE"):
             try:
-                return Path(path).expanduser().read_text().strip()
+                return decode_file(Path(path).expanduser().read_bytes()).strip()
             except OSError as fault:
                 raise ConfigurationError(f"{name}_FILE can't be read: {fault.strerror}") from None
-            except UnicodeDecodeError:
-                raise ConfigurationError(f"{name}_FILE is not a text file") from None
+            except ValueError as fault:
+                raise ConfigurationError(f"the file of {name}_FILE {fault}") from None
         raise KeyError(name)
 
     def __iter__(self):  # type: ignore[no-untyped-def]
@@ -137,8 +158,53 @@ class Secrets(Mapping[str, str]):
 def environment(env_file: Path | None = None) -> dict[str, str]:
     """The process's environment over the values of ``.env`` (or ``env_file``)."""
     path = env_file or Path(".env")
-    values = {k: v for k, v in dotenv_values(path).items() if v} if path.is_file() else {}
-    return {**values, **{k: v for k, v in os.environ.items() if v}}
+    values = _read_env_file(path) if path.is_file() else {}
+    return {**values, **_without_quotes({k: v for k, v in os.environ.items() if v})}
+
+
+def _read_env_file(path: Path) -> dict[str, str]:
+    """Values as they are written: ``${NAME}`` stands for itself, as passwords may hold it.
+
+    ConfigurationError where a setting seems to mean a variable, or the file is not text.
+    """
+    try:
+        text = decode_file(path.read_bytes())
+    except OSError as fault:
+        raise ConfigurationError(f"{path} can't be read: {fault.strerror}") from None
+    except ValueError as fault:
+        raise ConfigurationError(f"{path} {fault}") from None
+    values = dotenv_values(stream=io.StringIO(text), interpolate=False)
+    meant = [
+        f"{name} in {path} holds ${{…}}, and variables are not filled in: write the value out"
+        for name, value in values.items()
+        if value and "${" in value and name.startswith(_PREFIX) and name not in SECRET_NAMES
+    ]
+    if meant:
+        raise ConfigurationError(*meant)
+    return {name: value for name, value in values.items() if value}
+
+
+def _without_quotes(env: dict[str, str]) -> dict[str, str]:
+    """Our settings without the quotes that Docker's --env-file keeps; a password keeps its own."""
+    for name, value in env.items():
+        ours = name.startswith(_PREFIX) or name in SECRET_NAMES
+        quoted = len(value) > 1 and value[0] == value[-1] and value[0] in "'\""
+        if ours and quoted and name != "COORDINATOR_KEYSTORE_PASSWORD":
+            log.warning("quotes_removed name=%s: Docker's --env-file keeps quotes", name)
+            env[name] = value[1:-1]
+    return env
+
+
+def without_environment(env: Mapping[str, str], given: Mapping[str, str]) -> dict[str, str]:
+    """What a simulated network goes by: what was given, and nothing of a real treasury's."""
+    ignored = sorted(
+        name
+        for name in set(env) - set(given)
+        if name in SECRET_NAMES or (name.startswith(_PREFIX) and name != "COORDINATOR_NETWORK")
+    )
+    if ignored:
+        log.warning("settings_ignored network=simulated names=%s", ",".join(ignored))
+    return {"COORDINATOR_NETWORK": env["COORDINATOR_NETWORK"], **given}
 
 
 def load_settings(env: Mapping[str, str]) -> Settings:
@@ -182,11 +248,13 @@ def read_policy(source: Policy | Path) -> Policy:
     if isinstance(source, Policy):
         return Policy.from_dict(source.document())
     try:
-        text = source.read_text()
+        text = decode_file(source.read_bytes())
     except FileNotFoundError:
         raise ConfigurationError(
             f"there is no policy file {source}: `coordinator init` writes one"
         ) from None
-    except (OSError, UnicodeDecodeError) as fault:
+    except OSError as fault:
         raise ConfigurationError(f"the policy file {source} can't be read: {fault}") from None
+    except ValueError as fault:
+        raise ConfigurationError(f"the policy file {source} {fault}") from None
     return parse_policy(text, name=source.name)

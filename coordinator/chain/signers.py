@@ -11,6 +11,7 @@ from typing import Any, Final
 from coordinator.domain.address import checksummed, keccak256
 from coordinator.domain.errors import ConfigurationError
 from coordinator.domain.gas import Fees
+from coordinator.domain.plain_text import decode_file
 from coordinator.domain.steps import Attempt, Call
 
 _VARIABLE: Final = re.compile(r"[A-Z_][A-Z0-9_]{0,63}", re.ASCII)
@@ -120,8 +121,10 @@ class _Keystore:
         try:
             return bytes(Account.decrypt(self.document, self.password))
         except (ValueError, TypeError, KeyError):
+            quoted = self.password[:1] in ("'", '"') and self.password[:1] == self.password[-1:]
+            hint = ", which begins and ends with a quote (Docker's --env-file keeps quotes)"
             raise ConfigurationError(
-                f"the password does not open the keystore {self.path}"
+                f"the password{hint if quoted else ''} does not open the keystore {self.path}"
             ) from None
 
 
@@ -168,7 +171,7 @@ def _from_keystore(path: Path, password: str | None) -> Signer:
 def read_keystore(path: Path) -> dict[str, Any] | None:
     """The file's document; None when it is not a keystore."""
     try:
-        document = json.loads(path.read_text())
+        document = json.loads(decode_file(path.read_bytes()))
         address_in(document)
     except (OSError, ValueError, TypeError, AttributeError):
         return None

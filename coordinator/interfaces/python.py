@@ -12,8 +12,13 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
-from coordinator.chain.networks import MINIMUM_AMOUNT
-from coordinator.config import environment, load_settings, read_policy
+from coordinator.chain.networks import MINIMUM_AMOUNT, SIMULATED
+from coordinator.config import (
+    environment,
+    load_settings,
+    read_policy,
+    without_environment,
+)
 from coordinator.domain.errors import (
     ChainUnavailable,
     ConfigurationError,
@@ -89,12 +94,19 @@ class Coordinator(BudgetApi):
     ) -> Coordinator:
         """The coordinator of the environment and ``.env``.
 
+        On the network ``simulated`` neither counts: what the call does not give is made for this
+        coordinator alone and thrown away with it.
+
         ``policy`` is a path or a Policy built in code; ``settings`` override by field name
         (``rpc_url="…"``); with ``act=False`` this process only decides and leaves the chain to a
         worker. ConfigurationError lists every fault.
         """
-        env = environment(Path(env_file) if env_file else None)
-        env |= {f"COORDINATOR_{name.upper()}": value for name, value in settings.items()}
+        given = {f"COORDINATOR_{name.upper()}": value for name, value in settings.items()}
+        env = given
+        if given.get("COORDINATOR_NETWORK") != SIMULATED:
+            env = environment(Path(env_file) if env_file else None) | given
+        if env.get("COORDINATOR_NETWORK") == SIMULATED:
+            env = without_environment(env, given)
         source = Path(policy) if isinstance(policy, str) else policy
         return cls(wire(env, load_settings(env), policy=source), act=act)
 

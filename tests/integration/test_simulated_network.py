@@ -13,6 +13,7 @@ import pytest
 import pytest_socket
 
 from coordinator import Coordinator, Purchase, Usdc
+from coordinator.chain.signers import address_of_key
 from coordinator.domain.errors import TxReverted
 from coordinator.domain.policy_text import parse_policy
 
@@ -163,3 +164,48 @@ def test_the_documents_lines_run(tmp_path: Path, capsys: pytest.CaptureFixture[s
     (block,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
     exec(compile(block, "docs/testing.md", "exec"), {})
     assert capsys.readouterr().out.strip() == "24.75"
+
+
+ENV = """
+COORDINATOR_NETWORK={network}
+COORDINATOR_START_BLOCK=30000000
+COORDINATOR_CONFIRMATIONS=9
+COORDINATOR_DATABASE_URL=sqlite:///real.db
+COORDINATOR_MAX_FEE_GWEI=0.000000001
+COORDINATOR_ID_SECRET={secret}
+TREASURY_PRIVATE_KEY=0x{key}
+"""
+
+
+@pytest.mark.parametrize("where", ["file", "environment"])
+@pytest.mark.parametrize("called", [True, False], ids=["by the call", "by the settings"])
+def test_nothing_of_a_real_treasury_reaches_a_simulated_network(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str, called: bool
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    network = "base-sepolia" if called else "simulated"
+    text = ENV.format(network=network, secret="22" * 32, key="11" * 32)
+    if where == "file":
+        (tmp_path / ".env").write_text(text)
+    else:
+        for line in text.split():
+            name, _, value = line.partition("=")
+            monkeypatch.setenv(name, value)
+    before = sorted(tmp_path.iterdir())
+    policy = parse_policy(POLICY, name="policy.toml")
+    given = {"network": "simulated"} if called else {}
+
+    with Coordinator.from_env(policy=policy, **given) as coordinator:
+        assert coordinator.wiring.signer.address != address_of_key(bytes.fromhex("11" * 32))
+        assert buy(coordinator).status == "funded"
+
+    assert sorted(tmp_path.iterdir()) == before
+
+
+def test_a_faulty_env_file_is_nothing_to_a_simulated_network(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / ".env").write_bytes(b"COORDINATOR_RPC_URL=\xff\xff")
+    with simulated() as coordinator:
+        assert buy(coordinator).status == "funded"

@@ -10,6 +10,7 @@ from typing import Annotated, Final
 import typer
 
 from coordinator.domain.errors import InvalidRequest
+from coordinator.domain.plain_text import decode_file
 from coordinator.interfaces.cli.command import at_terminal, command, mode, new_app, note
 from coordinator.interfaces.cli.output import card, emit, next_commands, say
 
@@ -43,9 +44,11 @@ def import_(
 
     if file is not None:
         try:
-            text = file.read_text()
-        except (OSError, UnicodeDecodeError) as fault:
-            raise InvalidRequest(f"{file} can't be read: {fault}") from None
+            text = decode_file(file.read_bytes())
+        except OSError as fault:
+            raise InvalidRequest(f"{file} can't be read: {fault.strerror}") from None
+        except ValueError as fault:
+            raise InvalidRequest(f"{file} {fault}") from None
         if text.lstrip().startswith("{"):
             secret = password(new=False)
             key = open_keystore(file, secret)
