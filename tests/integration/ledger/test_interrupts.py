@@ -29,11 +29,11 @@ _TAKING = {
 def test_an_interrupt_while_waiting_for_another_process_leaves_the_lock(path: Path) -> None:
     url = url_of(path)
     holder, waiter, third = (open_database(url, lock_timeout_seconds=5) for _ in range(3))
-    threads = threading.active_count()
+    known = set(threading.enumerate())
     with holder.write():
 
         def interrupt() -> None:
-            while threading.active_count() < threads + 2:
+            while len(set(threading.enumerate()) - known) < 2:
                 ended.wait(0.01)
             signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
 
@@ -43,10 +43,12 @@ def test_an_interrupt_while_waiting_for_another_process_leaves_the_lock(path: Pa
         with pytest.raises(KeyboardInterrupt), waiter.write():
             pass
         interrupter.join()
-        # Whoever waited for the interrupted one still waits, and ends with the lock.
-    for _ in range(3):
-        with third.write():
-            pass
+        helper = next(t for t in threading.enumerate() if t not in known)
+    # It waited on for the interrupted caller and has the lock first: it must not keep it.
+    helper.join(20)
+    assert not helper.is_alive()
+    with third.write():
+        pass
     with waiter.write():
         pass
     for database in (holder, waiter, third):
