@@ -10,6 +10,7 @@ from coordinator.chain.abi import kernel_abi, token_abi
 from coordinator.chain.simulated import genesis
 from coordinator.domain.ports import KillPoint
 from coordinator.domain.usdc import Usdc
+from tests.simulation.process_faults import fork, interrupt
 
 if TYPE_CHECKING:
     from tests.simulation.simulation import Simulation
@@ -38,7 +39,7 @@ def kinds(s: Simulation) -> list[Callable[[], None]]:
         *(partial(_arm, s, name) for name in _ARMED),
         *[partial(_kill_at, s)] * 3,
         *(partial(act, s) for act in ACTS.values()),
-        partial(_tamper, s),
+        *(partial(act, s) for act in (_tamper, fork, interrupt)),
     ]
 
 
@@ -114,6 +115,14 @@ def _clock(s: Simulation) -> None:
     s.faults.struck["clock_jump"] += s.time.skew != 0
 
 
+def _restart_in_the_past(s: Simulation) -> None:
+    """Whoever acts is killed, and then the clock is put right by six hours."""
+    s._survive(s._round)
+    s.end_processes()
+    s.time.skew = -21_600
+    s.faults.struck["clock_jump"] += 1
+
+
 def _token(s: Simulation) -> None:
     paused = int(s.node.call("eth_call", _to(genesis.USDC, token_abi().call("paused"))), 16)
     s._admin(genesis.USDC, token_abi().call("unpause" if paused else "pause"))
@@ -156,11 +165,14 @@ ACTS: Final = {
     "allowance": _allowance,
     "foreign": _foreign,
     "clock": _clock,
+    "restart_in_the_past": _restart_in_the_past,
     "token": _token,
     "kernel": _kernel,
     "blacklist": _blacklist,
     "deposit": _deposit,
     "tamper": _tamper,
+    "fork": fork,
+    "interrupt": interrupt,
 }
 NAMES: Final = ("kill_at", *sorted(set(_ARMED)), *ACTS)
 

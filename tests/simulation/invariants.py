@@ -13,9 +13,11 @@ from coordinator.domain.errors import LedgerTampered
 from coordinator.domain.escrow_key import EscrowKeys
 from coordinator.domain.purchase import FINAL, Purchase, Status
 from coordinator.domain.usdc import Usdc
+from coordinator.executor.loop import LEASE_SECONDS
 from tests.simulation.tampering import THIEF
 
 if TYPE_CHECKING:
+    from tests.simulation.parts import Process
     from tests.simulation.simulation import Asked, Simulation
 
 _DAY: Final = 86_400
@@ -56,12 +58,15 @@ class Invariants:
         )
         self._bound: dict[tuple[str, str], str] = {}
         self._nonces_used = 0
+        self._waits_since: dict[Process, tuple[tuple[Any, ...], float]] = {}
         self.approvals: set[str] = set()
         """Purchases that people may have approved."""
 
     def close(self) -> None:
+        """Let go of the file; the next look opens it again."""
         if self._file is not None:
             self._file.close()
+            self._file = None
 
     def rows(self, query: str, *values: Any) -> list[tuple[Any, ...]]:
         """Rows as they stand in the file; none before it is made."""
@@ -89,6 +94,11 @@ class Invariants:
         self._hold(bound == purchase.id, "a key gives the purchase that it is bound to", key)
         if purchase.status in (Status.APPROVED, Status.AWAITING_APPROVAL):
             self.admitted(purchase)
+
+    def bought(self, purchase_id: str) -> None:
+        """What somebody was told is there."""
+        found = self.rows("SELECT status FROM purchases WHERE id = ?", purchase_id)
+        self._hold(found != [], "no decision is answered before its commit", purchase_id)
 
     def conflicted(self, terms: Asked) -> None:
         key = (terms.agent, terms.key)
@@ -128,6 +138,19 @@ class Invariants:
         """Only a database that somebody edited is said to be edited."""
         said = isinstance(fault, LedgerTampered)
         self._hold(self._s.tampering.ever or not said, "untouched rows are believed", fault)
+
+    def acted(self) -> None:
+        """Somebody holds the lease and does its work."""
+        self._waits_since.clear()
+
+    def had_to_wait(self, process: Process) -> None:
+        """Nobody waits for a lease whose holder does nothing, whatever clocks say."""
+        (lease,) = self.rows("SELECT holder, token, expires_at_ms FROM leases")
+        ticks = self._s.time.ticks
+        seen, first = self._waits_since.get(process, (lease, ticks))
+        first = first if seen == lease else ticks
+        self._waits_since[process] = (lease, first)
+        self._hold(ticks - first <= 3 * LEASE_SECONDS, "a lease ends with its length", ticks)
 
     def reorganised(self, *, below_final: bool) -> None:
         self._contradictions_allowed |= below_final

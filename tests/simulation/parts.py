@@ -79,6 +79,16 @@ class Faults:
         self.armed.clear()
         self.kill_at, self.lag, self.fork_lie = None, 0, 0
 
+    @contextlib.contextmanager
+    def put_off(self) -> Iterator[None]:
+        """Nothing strikes meanwhile; what is armed stays so."""
+        armed, kill_at = self.armed, self.kill_at
+        self.armed, self.kill_at = Counter(), None
+        try:
+            yield
+        finally:
+            self.armed, self.kill_at = armed, kill_at
+
     def reach(self, point: KillPoint) -> None:
         if point is self.kill_at:
             self.kill_at = None
@@ -247,7 +257,8 @@ class SimulatedWiring(Wiring):
             self.database,
             chain_id=self.deployment.chain_id,
             signer=self.signer.address,
-            now_ms=lambda: int(self._time.ticks * 1000),
+            now_ms=lambda: self._time.clock() * 1000,
+            ticks=lambda: self._time.ticks,
         )
 
 

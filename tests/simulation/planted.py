@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
+import os
+import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any, Final
@@ -21,7 +25,18 @@ from coordinator.domain.steps import StepKind
 from coordinator.domain.usdc import ZERO
 from coordinator.domain.windows import Calendar, Window
 from coordinator.executor import loop, sender, work
-from coordinator.ledger import approvals, audit, chain_book, counters, policies, rollback, signable
+from coordinator.ledger import (
+    approvals,
+    audit,
+    chain_book,
+    counters,
+    leases,
+    policies,
+    process_bound,
+    rollback,
+    signable,
+    sqlite,
+)
 from coordinator.ledger import schema as t
 from coordinator.ledger import steps as step_book
 from coordinator.ledger.agreement import Agreement
@@ -269,6 +284,47 @@ def _count_of_one_node_believed(stack: ExitStack) -> None:
     _replace(stack, evm.EvmChain, "confirm_nonce", confirm_nonce)
 
 
+def _lease_believed_to_its_end(stack: ExitStack) -> None:
+    """A lease holds until its end by the clock, however far off that is by now."""
+
+    def believed(self: Any, connection: Connection, row: Any, _: int) -> bool:
+        return bool(self._alive(connection, row))
+
+    _replace(stack, leases.LeaseBook, "_believed", believed)
+
+
+def _lock_left_to_a_thread(stack: ExitStack) -> None:
+    """A thread waits for the lock file, and takes it although its caller has gone."""
+
+    def take(self: Any, deadline: float) -> bool:
+        if self._file is None:
+            self._file = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return True
+        except BlockingIOError:
+            pass
+        file, got = os.dup(self._file), threading.Event()
+
+        def wait() -> None:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            got.set()
+            os.close(file)
+
+        threading.Thread(target=wait, daemon=True).start()
+        return got.wait(max(0.0, deadline - time.monotonic()))
+
+    _replace(stack, sqlite._FileLock, "take", take)
+
+
+def _parents_connections_used_in_a_child(stack: ExitStack) -> None:
+    """A fork copies connections, and nobody asks in which process they are used."""
+    _replace(stack, process_bound.Opened, "check", lambda *_: None)
+    _replace(stack, process_bound.Opened, "here", lambda *_: True)
+    _replace(stack, process_bound.Connected, "before_fork", lambda *_: None)
+    _replace(stack, process_bound.Connected, "in_child", lambda *_: None)
+
+
 BUGS: Final[dict[str, Planted]] = {
     "allowance-raced": _allowance_raced,
     "nonce-from-the-chain": _nonce_from_the_chain,
@@ -287,6 +343,9 @@ BUGS: Final[dict[str, Planted]] = {
     "rows-believed": _rows_believed,
     "edits-not-told": _edits_not_told,
     "count-of-one-node-believed": _count_of_one_node_believed,
+    "lease-believed-to-its-end": _lease_believed_to_its_end,
+    "lock-left-to-a-thread": _lock_left_to_a_thread,
+    "parents-connections-used-in-a-child": _parents_connections_used_in_a_child,
 }
 
 

@@ -217,6 +217,23 @@ class Simulation:
     def _any(self) -> Process:
         return self._process(int(self.rng.random() < 0.15))
 
+    # What faults need.
+
+    def terms(self, agent: str, key: str, provider: str, amount: str) -> Asked:
+        """Note what is about to be asked under a fresh key."""
+        asked = Asked(agent, key, provider, amount)
+        return self.asked.setdefault((agent, key), asked)
+
+    def open_process(self, index: int) -> Process:
+        """One of the two processes, started if need be."""
+        return self._process(index)
+
+    def end_processes(self) -> None:
+        """Both processes are gone; their leases stay as they are."""
+        for process in filter(None, self.processes):
+            process.die()
+        self.processes = [None, None]
+
     # What happens.
 
     def _act(self, name: str) -> None:
@@ -247,7 +264,14 @@ class Simulation:
     }
 
     def _round(self) -> None:
-        self._any.wiring.executor.run_once()
+        process = self._any
+        executor = process.wiring.executor
+        try:
+            if not executor.run_once():
+                self.invariants.had_to_wait(process)
+        finally:
+            if executor.acting:
+                self.invariants.acted()
         self.time.go(1)
 
     def _mine(self) -> None:

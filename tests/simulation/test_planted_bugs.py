@@ -14,6 +14,8 @@ STOPPED = "an executor or a caller was stopped"
 EVIDENCE = "evidence stands on the chain"
 STATE = "an escrow's state is the chain's"
 OPEN = "no step stays open when faults stop"
+COMMITTED = "no decision is answered before its commit"
+UNUSED = "no nonce is believed that the chain has not used"
 LIMIT = "no admission exceeds a limit"
 UNAPPROVED = "nothing is signed that nobody approved"
 JOURNAL = "the journal equals the chain"
@@ -21,11 +23,11 @@ JOURNAL = "the journal equals the chain"
 # changes what a seed does, so the seeds after it are tried as well.
 FOUND_BY = {
     "allowance-raced": (3, {"no purchase takes another's allowance"}),
-    "nonce-from-the-chain": (1, {UNSTORED}),
+    "nonce-from-the-chain": (1, {UNSTORED, UNUSED}),
     "hold-ended-by-clock": (1, {"a hold lasts until its purchase ends"}),
     "hold-ended-when-mined": (26, {"a hold ends at most once"}),
     "receipt-trusted-unsealed": (10, {EVIDENCE, STOPPED}),
-    "new-nonce-for-an-old-step": (5, {UNSTORED}),
+    "new-nonce-for-an-old-step": (5, {UNSTORED, UNUSED}),
     "posted-in-todays-window": (1, {"a hold stays in the window of its instant"}),
     "unknown-means-failed": (14, {"a hold ends at most once", OPEN}),
     "sent-before-stored": (9, {UNSTORED}),
@@ -35,8 +37,14 @@ FOUND_BY = {
     "fee-not-booked": (2, {"an escrow's journal equals the vault"}),
     "read-once": (12, {STATE, JOURNAL, STOPPED}),
     "rows-believed": (1, {UNAPPROVED, "nobody is paid whom nobody named", LIMIT}),
+    "lease-believed-to-its-end": (8, {"a lease ends with its length"}),
+    "lock-left-to-a-thread": (1, {"an interrupted wait leaves no lock behind"}),
+    "parents-connections-used-in-a-child": (
+        1,
+        {COMMITTED, "a forked child is answered or refused"},
+    ),
     "edits-not-told": (1, {"an edited row is told"}),
-    "count-of-one-node-believed": (1, {"no nonce is believed that the chain has not used"}),
+    "count-of-one-node-believed": (1, {UNUSED}),
 }
 SEEDS = 30
 
