@@ -201,6 +201,8 @@ def pending_increase(coordinator: Coordinator, asked: Increase) -> dict[str, Any
         "provider": None,
         "provider_name": None,
         "purpose": asked.why,
+        **dict.fromkeys(("service", "category", "task", "session", "reason")),
+        "refusals": [],
         **{key: told[key] for key in (*kept, "scope", "window", "lasts_seconds")},
         "limits": [limit_dict(state) for state in limits_of(coordinator, asked)],
     }

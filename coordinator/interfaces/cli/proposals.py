@@ -79,7 +79,11 @@ def pending_proposal(proposal: Proposal) -> dict[str, Any]:
 
     told = proposal.as_dict()
     amount = proposal.terms.get("amount")
-    return told | {
+    absent = dict.fromkeys(("provider_name", "service", "category", "task", "session"))
+    return {
+        **absent,
+        "refusals": [],
+        **told,
         "purchase_id": proposal.terms.get("purchase_id"),
         "agent": None,
         "provider": proposal.terms.get("recipient"),
