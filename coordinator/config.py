@@ -156,7 +156,12 @@ class Secrets(Mapping[str, str]):
 
 
 def environment(env_file: Path | None = None) -> dict[str, str]:
-    """The process's environment over the values of ``.env`` (or ``env_file``)."""
+    """The process's environment over the values of ``.env`` (or ``env_file``).
+
+    ConfigurationError when an ``env_file`` was named and there is none.
+    """
+    if env_file is not None and not env_file.is_file():
+        raise ConfigurationError(f"there is no settings file {env_file}")
     path = env_file or Path(".env")
     values = _read_env_file(path) if path.is_file() else {}
     return {**values, **_without_quotes({k: v for k, v in os.environ.items() if v})}
@@ -225,6 +230,31 @@ def load_settings(env: Mapping[str, str]) -> Settings:
             for item in error.errors()
         ]
     if faults:
+        raise ConfigurationError(*faults)
+    return settings
+
+
+def checked_settings(env: Mapping[str, str]) -> Settings:
+    """Return the settings in ``env``; ConfigurationError with their faults and missing secrets.
+
+    The simulated network makes the secrets that it is not given.
+    """
+    faults: list[str] = []
+    settings = None
+    try:
+        settings = load_settings(env)
+    except ConfigurationError as fault:
+        faults += fault.faults
+    if env.get("COORDINATOR_NETWORK") != "simulated":
+        secrets = Secrets(env)
+        try:
+            id_secret(secrets)
+        except ConfigurationError as fault:
+            faults += fault.faults
+        kind, _, name = (settings.signer if settings else "").partition(":")
+        if kind == "env" and name and name not in env and f"{name}_FILE" not in env:
+            faults.append(f"{name} is not set: it is the treasury's key (COORDINATOR_SIGNER)")
+    if faults or settings is None:
         raise ConfigurationError(*faults)
     return settings
 

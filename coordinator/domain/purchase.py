@@ -183,6 +183,13 @@ def positive_amount(amount: object) -> Usdc:
     return parsed
 
 
+def id_text(name: str, value: object) -> str:
+    """An id as it was given; InvalidRequest when it is not text."""
+    if not isinstance(value, str):
+        raise InvalidRequest(f"{name} must be text, not {type(value).__name__}")
+    return value
+
+
 def idempotency_key(value: object) -> str:
     """A key of at most 200 characters, kept as given."""
     return free_text("idempotency key", value, _TEXT_LENGTH)

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from coordinator.chain.networks import MINIMUM_AMOUNT, SIMULATED
 from coordinator.config import (
+    checked_settings,
     environment,
-    load_settings,
     read_policy,
     without_environment,
 )
@@ -99,8 +99,23 @@ class Coordinator(BudgetApi):
 
         ``policy`` is a path or a Policy built in code; ``settings`` override by field name
         (``rpc_url="…"``); with ``act=False`` this process only decides and leaves the chain to a
-        worker. ConfigurationError lists every fault.
+        worker. ConfigurationError lists every fault of the settings and secrets, before anything
+        is opened.
         """
+        if not isinstance(policy, str | Path | Policy | None):
+            raise ConfigurationError(
+                f"policy is a path or a Policy, not {type(policy).__name__}: build one of a dict"
+                " with Policy.from_dict"
+            )
+        if not isinstance(env_file, str | Path | None):
+            raise ConfigurationError(f"env_file is a path, not {type(env_file).__name__}")
+        wrong = [
+            f"{n} must be text, not {type(v).__name__}"
+            for n, v in settings.items()
+            if not isinstance(v, str)
+        ]
+        if wrong:
+            raise ConfigurationError(*wrong)
         given = {f"COORDINATOR_{name.upper()}": value for name, value in settings.items()}
         env = given
         if given.get("COORDINATOR_NETWORK") != SIMULATED:
@@ -108,7 +123,7 @@ class Coordinator(BudgetApi):
         if env.get("COORDINATOR_NETWORK") == SIMULATED:
             env = without_environment(env, given)
         source = Path(policy) if isinstance(policy, str) else policy
-        return cls(wire(env, load_settings(env), policy=source), act=act)
+        return cls(wire(env, checked_settings(env), policy=source), act=act)
 
     @property
     def wiring(self) -> Wiring:

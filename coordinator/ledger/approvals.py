@@ -15,7 +15,15 @@ from coordinator.domain.limits import LimitState
 from coordinator.domain.notices import approval_decided, approval_expires_soon, crossings
 from coordinator.domain.observed import Emit, nobody_looks
 from coordinator.domain.policy import Policy
-from coordinator.domain.purchase import Answer, Purchase, Request, Status, identifier, rfc3339
+from coordinator.domain.purchase import (
+    Answer,
+    Purchase,
+    Request,
+    Status,
+    id_text,
+    identifier,
+    rfc3339,
+)
 from coordinator.domain.reasons import Reason, ReasonCode
 from coordinator.domain.shown import Shown
 from coordinator.domain.usdc import Usdc
@@ -311,6 +319,7 @@ class ApprovalBook:
             return JudgedApproval(approval, limits, undecidable, misfits)
 
     def _approval(self, connection: Connection, approval_id: str) -> tuple[Any, Purchase]:
+        approval_id = id_text("an approval id", approval_id)
         query = select(t.approvals).where(t.approvals.c.id == approval_id)
         row = connection.execute(query).one_or_none()
         if row is None:

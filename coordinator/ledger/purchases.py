@@ -13,7 +13,14 @@ from coordinator.domain.errors import IdempotencyConflict, UnknownId
 from coordinator.domain.limits import Usage
 from coordinator.domain.notices import stranded
 from coordinator.domain.observed import Emit, nobody_looks
-from coordinator.domain.purchase import UNFUNDED, Answer, Purchase, Request, Status
+from coordinator.domain.purchase import (
+    UNFUNDED,
+    Answer,
+    Purchase,
+    Request,
+    Status,
+    id_text,
+)
 from coordinator.domain.reasons import Reason, ReasonCode
 from coordinator.domain.usdc import Usdc
 from coordinator.ledger import schema as t
@@ -162,6 +169,7 @@ class PurchaseBook:
         """The purchase that the agent's key is bound to."""
         k = t.idempotency_keys.c
         with self._database.read() as connection:
+            idempotency_key = id_text("an idempotency key", idempotency_key)
             query = select(k.purchase_id).where(
                 k.agent == agent, k.idempotency_key == idempotency_key
             )
@@ -239,6 +247,7 @@ class PurchaseBook:
         return purchase
 
     def _known(self, connection: Connection, purchase_id: str) -> Purchase:
+        purchase_id = id_text("a purchase id", purchase_id)
         purchase = load_purchase(connection, self._tx_url, purchase_id)
         if purchase is None:
             raise UnknownId(f"there is no purchase {purchase_id[:60]!r}")

@@ -756,3 +756,60 @@ def test_terms_that_nothing_has_are_all_refused_by_name(
     coordinator: Coordinator, path: Path, act: Callable[[Any], object], says: str
 ) -> None:
     refused(path, InvalidRequest, lambda: act(coordinator.agent("ada")), says=says)
+
+
+# A start that can't work
+
+
+def test_a_start_without_settings_tells_all_that_is_missing_and_makes_no_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in (*ENVIRONMENT, "COORDINATOR_DATABASE_URL"):
+        monkeypatch.delenv(name, raising=False)
+
+    with pytest.raises(ConfigurationError) as told:
+        Coordinator.from_env(network="base-sepolia")
+
+    assert [fault.split()[0] for fault in told.value.faults] == [
+        "COORDINATOR_ID_SECRET",
+        "TREASURY_PRIVATE_KEY",
+    ]
+    assert not [*tmp_path.iterdir()]
+
+
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        ({"env_file": "nowhere.env"}, "no settings file nowhere.env"),
+        ({"env_file": 5}, "env_file is a path, not int"),
+        ({"policy": {"agents": {}}}, "policy is a path or a Policy, not dict"),
+        ({"confirmations": 3}, "confirmations must be text, not int"),
+    ],
+    ids=shown,
+)
+def test_an_argument_of_a_start_that_is_of_another_kind_is_named(
+    given: dict[str, Any], says: str
+) -> None:
+    with pytest.raises(ConfigurationError, match=says):
+        Coordinator.from_env(**given)
+
+
+@pytest.mark.parametrize(
+    "act",
+    [
+        lambda c: c.get(None),
+        lambda c: c.agent("ada").get(5),
+        lambda c: c.agent("ada").get(idempotency_key=5),
+        lambda c: c.wait_for(None),
+        lambda c: c.cancel(None, by="olga"),
+        lambda c: c.judge_approval(None),
+        lambda c: c.approve(None, approver="alice"),
+        lambda c: c.reject(5, approver="alice", reason="no"),
+    ],
+    ids=["get", "own", "key", "wait_for", "cancel", "judge_approval", "approve", "reject"],
+)
+def test_an_id_that_is_no_text_is_refused(
+    coordinator: Coordinator, path: Path, act: Callable[[Any], object]
+) -> None:
+    refused(path, InvalidRequest, lambda: act(coordinator), says="must be text")
