@@ -7,10 +7,10 @@ import logging
 import secrets
 import socket
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from coordinator.domain.address import checksummed
-from coordinator.domain.decision import Decision, decide
+from coordinator.domain.decision import OF_FUNDS, Decision, decide
 from coordinator.domain.errors import InvalidRequest
 from coordinator.domain.escrow_key import EscrowKeys
 from coordinator.domain.observed import Emit, decided, nobody_looks
@@ -36,7 +36,7 @@ from coordinator.ledger.operations import OperationsBook, Order, Pause
 from coordinator.ledger.policies import PolicyBook
 from coordinator.ledger.proposals import ProposalBook, not_an_approver
 from coordinator.ledger.purchases import PurchaseBook
-from coordinator.ledger.requests import Asked
+from coordinator.ledger.requests import Asked, ShortOfFunds
 
 log = logging.getLogger(__name__)
 
@@ -58,6 +58,8 @@ class Treasury:
     clock: Clock
     reach: Reach
     wake: Callable[[], None]
+    # Reads the treasury's balances anew; False where this process can't, or not in time.
+    read_balances: Callable[[], bool]
     emit: Emit = nobody_looks
 
     def request(self, request: Request, *, key: str | None = None) -> Purchase:
@@ -68,18 +70,24 @@ class Treasury:
         """
         given = key is not None
         key = idempotency_key(key) if key is not None else self._made_key()
-        purchase = self.purchases.request(
-            Asked(
-                request=request,
-                key=key,
-                key_is_new=not given,
-                escrow_key=self.escrow_keys.key(request.agent, key),
-                minimum=self.minimum,
-                treasury=self.address,
-                now=self.clock(),
-                judge=decide,
-            )
+        asked = Asked(
+            request=request,
+            key=key,
+            key_is_new=not given,
+            escrow_key=self.escrow_keys.key(request.agent, key),
+            minimum=self.minimum,
+            treasury=self.address,
+            now=self.clock(),
+            judge=decide,
         )
+        purchase = self.purchases.request(asked)
+        if isinstance(purchase, ShortOfFunds):
+            # A deposit may be younger than the balances that it was judged by.
+            self.read_balances()
+            purchase = self.purchases.request(
+                replace(asked, now=self.clock(), funds_are_fresh=True)
+            )
+        assert not isinstance(purchase, ShortOfFunds)
         self.reach(KillPoint.REQUEST_COMMITTED)
         log.info("purchase_%s purchase_id=%s", purchase.status, purchase.id)
         if purchase.status is Status.APPROVED:
@@ -92,12 +100,20 @@ class Treasury:
 
     def check(self, request: Request) -> Decision:
         """What ``request`` would decide at this moment; nothing is written or held."""
-        now = self.clock()
-        decision = self.purchases.judge_only(
-            request, minimum=self.minimum, treasury=self.address, now=now, judge=decide
-        )
-        self.emit(decided("check", request, decision, now))
+        decision = self._judge(request)
+        if decision.short_of_funds and self.read_balances():
+            decision = self._judge(request)
+        self.emit(decided("check", request, decision, self.clock()))
         return decision
+
+    def _judge(self, request: Request) -> Decision:
+        return self.purchases.judge_only(
+            request,
+            minimum=self.minimum,
+            treasury=self.address,
+            now=self.clock(),
+            judge=decide,
+        )
 
     def judge_approval(self, approval_id: str, *, approver: str | None = None) -> JudgedApproval:
         """Return what approving would find at this moment; nothing is written."""
@@ -112,7 +128,15 @@ class Treasury:
 
     def approve(self, approval_id: str, *, approver: str) -> Answer:
         """Count the approver's yes; the last one needed sends the purchase on its way."""
-        answer = self.approvals.approve(
+        answer = self._approve(approval_id, approver)
+        if answer.reason is not None and answer.reason.code in OF_FUNDS and self.read_balances():
+            answer = self._approve(approval_id, approver)
+        if answer.done and answer.purchase.status is Status.APPROVED:
+            self.wake()
+        return answer
+
+    def _approve(self, approval_id: str, approver: str) -> Answer:
+        return self.approvals.approve(
             approval_id,
             _approver(approver),
             minimum=self.minimum,
@@ -120,9 +144,6 @@ class Treasury:
             now=self.clock(),
             judge=decide,
         )
-        if answer.done and answer.purchase.status is Status.APPROVED:
-            self.wake()
-        return answer
 
     def reject(self, approval_id: str, *, approver: str, reason: str) -> Answer:
         """End the purchase by the approver's no; its hold is voided."""
@@ -245,11 +266,26 @@ class Treasury:
     def check_withdrawal(
         self, *, to: str, amount: Amount, approver: str, reason: str
     ) -> Reason | None:
-        """Why this withdrawal may not be ordered, None when it may; InvalidRequest if malformed."""
-        positive_amount(amount)
+        """Why this withdrawal may not be ordered, None when it may; InvalidRequest if malformed.
+
+        It may not be of more than the treasury has beside what purchases on their way need.
+        """
+        asked = positive_amount(amount)
         free_text("reason", reason, 2000)
         self._recipient(to)
-        return not_an_approver(self.policies.current(), identifier("approver", approver))
+        refusal = not_an_approver(self.policies.current(), identifier("approver", approver))
+        return refusal or self._more_than_is_free(asked)
+
+    def _more_than_is_free(self, amount: Usdc) -> Reason | None:
+        self.read_balances()
+        funds = self.operations.funds(self.address, self.clock())
+        if funds is None or amount <= funds.usdc_free:
+            return None
+        return Reason(
+            ReasonCode.INSUFFICIENT_USDC,
+            f"the treasury has {funds.usdc_free} USDC that is not promised ({funds.as_of}):"
+            f" {amount} can't be withdrawn",
+        )
 
     def withdraw(self, *, to: str, amount: Amount, approver: str, reason: str) -> Order:
         """Order USDC out of the treasury, in approvers' names; the executor sends it.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import shutil
@@ -29,13 +30,18 @@ from coordinator.chain.networks import (
 from coordinator.chain.rpc import Rpc
 from coordinator.chain.signers import Signer, load_signer, refuse_development_key
 from coordinator.config import Secrets, Settings, id_secret, read_policy
-from coordinator.domain.errors import ChainUnavailable, ConfigurationError, InvalidRequest
+from coordinator.domain.errors import (
+    ChainUnavailable,
+    ConfigurationError,
+    CoordinatorError,
+    InvalidRequest,
+)
 from coordinator.domain.escrow_key import EscrowKeys, audit_key, secret_mark
 from coordinator.domain.notify_urls import whole_urls
 from coordinator.domain.observed import Emit, Event
 from coordinator.domain.payees import Contracts, contracts_of
 from coordinator.domain.policy import Policy
-from coordinator.domain.ports import Chain, Clock, KillPoint, Reach, Ticks
+from coordinator.domain.ports import Chain, Clock, KillPoint, Observation, Reach, Ticks
 from coordinator.domain.usdc import Usdc
 from coordinator.executor import Executor
 from coordinator.executor.checkpoint import Checkpoint
@@ -81,6 +87,8 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _ANY_GENESIS = ""
+# The longest that a decision waits for balances before it denies for want of funds.
+_BALANCES_SECONDS = 2
 
 
 def kill_switch(spec: str | None) -> Reach:
@@ -123,6 +131,8 @@ class Wiring:
         self.secrets = secrets
         self.ticks = ticks
         self.reach = reach
+        # Whether this process may ask the chain; whoever only decides does not.
+        self.acts = True
         self._clock = clock
         self._policy = policy
         self._rpc = rpc
@@ -576,7 +586,32 @@ class Wiring:
             reach=self.reach,
             wake=self.wake,
             emit=self.emit,
+            read_balances=self._read_balances,
         )
+
+    def _read_balances(self) -> bool:
+        """Store the treasury's balances of this moment; False where no chain can be asked in time.
+
+        A process that only decides does not ask: a worker does that for it. Nor is it asked again
+        within two seconds: agents that have nothing may ask often.
+        """
+        seen = self.operations.balances(self.signer.address)
+        if not self.acts or (seen is not None and self.clock() - seen.at < _BALANCES_SECONDS):
+            return False
+        found: list[Observation] = []
+
+        def observe() -> None:
+            with contextlib.suppress(CoordinatorError):
+                found.append(self.chain.observe())
+
+        # A daemon: an endpoint that hangs must neither delay the answer nor the program's end.
+        reading = threading.Thread(target=observe, name="coordinator-balances", daemon=True)
+        reading.start()
+        reading.join(_BALANCES_SECONDS)
+        if not found:
+            return False
+        self.operations.store_balances(self.signer.address, found[0], now=self.clock(), again=True)
+        return True
 
     @cached_property
     def reporter(self) -> Reporter:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from coordinator.domain.limits import (
     CounterKey,
@@ -26,11 +26,18 @@ class Funds:
     """What the treasury could still promise, by the balances last read (at most 60 s old).
 
     ``usdc_free`` is the USDC less what unfinished purchases need; ``gas_is_enough`` tells
-    whether one more purchase could be finished and cancelled.
+    whether one more purchase could be finished and cancelled. The balances are those of a block,
+    read ``age_seconds`` ago.
     """
 
     usdc_free: Usdc
     gas_is_enough: bool
+    block_number: int = 0
+    age_seconds: int = 0
+
+    @property
+    def as_of(self) -> str:
+        return f"as of block {self.block_number}, read {self.age_seconds} s ago"
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +94,15 @@ class Decision(Shown):
             "category": self.category,
             "required": self.required,
         }
+
+    @property
+    def short_of_funds(self) -> bool:
+        """Whether nothing but the treasury's own USDC or gas speaks against it."""
+        denied = self.outcome is Status.DENIED
+        return denied and all(reason.code in OF_FUNDS for reason in self.reasons)
+
+
+OF_FUNDS: Final = frozenset({ReasonCode.INSUFFICIENT_USDC, ReasonCode.INSUFFICIENT_GAS})
 
 
 def decide(request: Request, facts: Facts) -> Decision:
@@ -290,15 +306,16 @@ def _funds(request: Request, facts: Facts) -> list[Reason]:
         reasons.append(
             Reason(
                 ReasonCode.INSUFFICIENT_USDC,
-                f"the treasury has {facts.funds.usdc_free} USDC that is not promised yet;"
-                f" {request.amount} was asked",
+                f"the treasury has {facts.funds.usdc_free} USDC that is not promised yet"
+                f" ({facts.funds.as_of}); {request.amount} was asked",
             )
         )
     if not facts.funds.gas_is_enough:
         reasons.append(
             Reason(
                 ReasonCode.INSUFFICIENT_GAS,
-                "the treasury's ETH would not pay for finishing or cancelling this purchase",
+                "the treasury's ETH would not pay for finishing or cancelling this purchase"
+                f" ({facts.funds.as_of})",
             )
         )
     return reasons

@@ -74,7 +74,7 @@ class Coordinator(BudgetApi):
 
     def __init__(self, wiring: Wiring, *, act: bool = True) -> None:
         self._wiring = wiring
-        self.acts = act
+        self.acts = wiring.acts = act
         self._changed = threading.Condition()
         self._starting = threading.Lock()
         self._delivery: Delivery | None = None

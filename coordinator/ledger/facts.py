@@ -28,6 +28,7 @@ _SEEN: Final = Prepared(
     select(
         _o.treasury,
         _o.at,
+        _o.block_number,
         _o.usdc_balance,
         _o.gas_balance_wei,
         _o.max_fee_per_gas,
@@ -47,7 +48,7 @@ class Standing:
     """
 
     paused: frozenset[tuple[str, str]]
-    seen: Mapping[str, tuple[int, int, int, Fees]]
+    seen: Mapping[str, tuple[int, int, int, int, Fees]]
     unstarted: int
     promised: int
     unended: int
@@ -60,14 +61,19 @@ class Standing:
         seen = self.seen.get(treasury)
         if seen is None or now - seen[0] > _OBSERVATION_SECONDS:
             return None
-        _, usdc, wei, fees = seen
+        at, block, usdc, wei, fees = seen
         count, promised = self.unstarted, self.promised
         if own is not None:
             count, promised = count - 1, promised - own.amount.base_units
         reserved = reserve_wei(fees, unstarted=count, unended=self.unended)
         left = purchases_left(wei, reserved, fees)
         free = Usdc.from_base_units(usdc - promised)
-        return Funds(usdc_free=free, gas_is_enough=left >= 1 or not fees.max_fee_per_gas)
+        return Funds(
+            usdc_free=free,
+            gas_is_enough=left >= 1 or not fees.max_fee_per_gas,
+            block_number=block,
+            age_seconds=max(0, now - at),
+        )
 
     def promise(self, amount: Usdc) -> None:
         """Count a purchase that was just admitted."""
@@ -84,8 +90,8 @@ def read_standing(connection: Connection) -> Standing:
         elif status in _UNFINISHED:
             unended += count
     seen = {
-        treasury: (at, usdc, int(wei), Fees(fee, 0, l1))
-        for treasury, at, usdc, wei, fee, l1 in _SEEN.rows(connection)
+        treasury: (at, block, usdc, int(wei), Fees(fee, 0, l1))
+        for treasury, at, block, usdc, wei, fee, l1 in _SEEN.rows(connection)
     }
     paused = frozenset((kind, of) for kind, of in _PAUSED.rows(connection))
     return Standing(paused, seen, unstarted, promised, unended)

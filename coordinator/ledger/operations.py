@@ -9,6 +9,7 @@ from typing import Any
 
 from sqlalchemy import Connection, delete, insert, select, update
 
+from coordinator.domain.decision import Funds
 from coordinator.domain.errors import ConfigurationError
 from coordinator.domain.gas import Fees
 from coordinator.domain.journal import EntryKind
@@ -18,6 +19,7 @@ from coordinator.domain.usdc import Usdc
 from coordinator.ledger import schema as t
 from coordinator.ledger.audit import AuditLog
 from coordinator.ledger.database import Database
+from coordinator.ledger.facts import read_standing
 from coordinator.ledger.pausing import (
     begin_recovery,
     pause_scope,
@@ -131,11 +133,13 @@ class OperationsBook:
                 f" {known.genesis[:12] or 'any'}); use another COORDINATOR_DATABASE_URL"
             )
 
-    def store_balances(self, treasury: str, seen: Observation, *, now: int) -> None:
-        """Keep balances for decisions, when they changed or the stored ones grow old."""
+    def store_balances(
+        self, treasury: str, seen: Observation, *, now: int, again: bool = False
+    ) -> None:
+        """Keep balances for decisions, when they changed or the stored ones grow old, or again."""
         facts = (seen.usdc_balance, seen.usdc_allowance, seen.gas_balance_wei, seen.rail_trouble)
         last = self._last_seen
-        if last and last[1] == facts and now - last[0] < _REFRESH_SECONDS:
+        if not again and last and last[1] == facts and now - last[0] < _REFRESH_SECONDS:
             return
         values = {
             "at": now,
@@ -171,6 +175,11 @@ class OperationsBook:
             fees=Fees(row.max_fee_per_gas, 0, row.l1_fee_upper_bound_wei),
             note=row.note,
         )
+
+    def funds(self, treasury: str, now: int) -> Funds | None:
+        """What is not promised yet, by the balances last stored; None when they are old."""
+        with self._database.read() as connection:
+            return read_standing(connection).funds(treasury, now)
 
     def pauses(self) -> Sequence[Pause]:
         """Everything that is stopped."""

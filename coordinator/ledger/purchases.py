@@ -34,7 +34,7 @@ from coordinator.ledger.notices import write_notices
 from coordinator.ledger.observing import write_and_tell
 from coordinator.ledger.policies import PolicyBook
 from coordinator.ledger.reading import TxUrl, load_purchase, load_purchases
-from coordinator.ledger.requests import Asked, answer_request
+from coordinator.ledger.requests import Asked, ShortOfFunds, answer_request
 
 _p = t.purchases.c
 
@@ -58,7 +58,7 @@ class PurchaseBook:
         self._tx_url = tx_url
         self._emit = emit
 
-    def request(self, asked: Asked) -> Purchase:
+    def request(self, asked: Asked) -> Purchase | ShortOfFunds:
         """Decide and hold in one transaction; the purchase that the key is bound to if it is.
 
         IdempotencyConflict when the key is bound to other terms.

@@ -66,11 +66,18 @@ class Asked:
     treasury: str
     now: int
     judge: Callable[[Request, Facts], Decision]
+    # Denies for want of funds; otherwise that is told, and nothing is written.
+    funds_are_fresh: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ShortOfFunds:
+    """It would be denied for want of funds alone, by balances that may be older than a deposit."""
 
 
 def answer_request(
     asked: Asked, audit: AuditLog, tx_url: TxUrl, batch: Batch
-) -> Purchase | IdempotencyConflict:
+) -> Purchase | IdempotencyConflict | ShortOfFunds:
     """The purchase: the one that the key is bound to, or one that is judged and held."""
     _expire(batch, audit, tx_url, asked.now)
     bound = None if asked.key_is_new else _bound(batch, asked)
@@ -128,7 +135,7 @@ def _address(policy: Policy, provider: str) -> str:
     return found.address if found else provider
 
 
-def _judged(batch: Batch, asked: Asked) -> Purchase:
+def _judged(batch: Batch, asked: Asked) -> Purchase | ShortOfFunds:
     request, now, rules = asked.request, asked.now, batch.rules
     facts = Facts(
         rules=rules,
@@ -140,6 +147,8 @@ def _judged(batch: Batch, asked: Asked) -> Purchase:
         openings=batch.opening,
     )
     decision = asked.judge(request, facts)
+    if decision.short_of_funds and not asked.funds_are_fresh:
+        return ShortOfFunds()
     # In the order of time, so that a purchase's rows lie beside those of its neighbours.
     purchase_id = f"pur_{now:08x}{secrets.token_hex(6)}"
     terms = request.terms_hash(decision.provider)

@@ -77,7 +77,8 @@ def test_quotes_that_docker_kept_are_taken_off_and_told(
 ) -> None:
     monkeypatch.setenv("COORDINATOR_NETWORK", f"{quote}base-sepolia{quote}")
     monkeypatch.setenv("COORDINATOR_KEYSTORE_PASSWORD", f"{quote}mine{quote}")
-    found = environment(tmp_path / "none")
+    monkeypatch.chdir(tmp_path)
+    found = environment()
     assert found["COORDINATOR_NETWORK"] == "base-sepolia"
     assert found["COORDINATOR_KEYSTORE_PASSWORD"] == f"{quote}mine{quote}"
     assert [r.message for r in caplog.records] == [
