@@ -135,6 +135,33 @@ def test_a_strangers_transaction_that_is_lost_again_pauses_nothing_and_costs_not
     world.check_books()
 
 
+def test_a_nonce_whose_strangers_transaction_is_gone_below_finality_is_used_again(
+    world: World,
+) -> None:
+    world.fund("1.00")
+    world.buy_and_send()
+    held = world.hold_back(lambda step: step.kind is StepKind.LINK)
+    world.chain.mine()
+    stranger = world.chain.stranger
+    world.send_as_treasury(stranger, "0x", nonce=hex(held[0].nonce), gas=hex(30_000))
+    world.chain.mine()
+    for _ in range(4):
+        assert world.rows("SELECT nonce FROM steps WHERE status = 'displaced'") == []
+        rounds(world, 1)
+    assert world.rows("SELECT nonce FROM steps WHERE status = 'displaced'") == [(held[0].nonce,)]
+    world.chain.rpc.call("anvil_dropAllTransactions")
+    world.chain.rpc.call("anvil_reorg", 1, [])
+    world.chain.rpc.call("anvil_dropAllTransactions")
+    rounds(world, 1)
+    assert world.rows("SELECT nonce FROM steps WHERE status = 'displaced'") == []
+    world.unpause()
+    world.go()
+    assert world.in_flight() == []
+    after = world.fund("2.00")
+    assert world.chain.remaining(after.escrow_key) == after.amount
+    world.check_books()
+
+
 # A lease that is lost while its holder works.
 
 

@@ -45,6 +45,7 @@ class Tampering:
             self._redirect,
             self._raise_amount,
             self._raise_limits,
+            self._order,
         )
         if self._s.rng.choice(kinds)():
             self.ever = True
@@ -97,6 +98,18 @@ class Tampering:
             agent |= {name: "100000" for name in agent if name.endswith(("limit", "threshold"))}
         edited = json.dumps(document)
         return self._edit("policies", found[:1], {"document": found[1]}, {"document": edited})
+
+    def _order(self) -> bool:
+        """A withdrawal that nobody ordered."""
+        order_id = f"wdr_{self._s.rng.getrandbits(64):016x}"
+        self._run(
+            "INSERT INTO orders (id, kind, recipient, amount, by, reason, status, created_at)"
+            " VALUES (?, 'withdraw', ?, 5000000, 'alice', 'rent', 'approved', ?)",
+            (order_id, THIEF, self._s.time.clock()),
+        )
+        where = "FROM orders WHERE id = ?"
+        self._edits.append(_Edit(f"SELECT 1 {where}", f"DELETE {where}", (), (order_id,)))
+        return True
 
     def _edit(
         self, table: str, key: tuple[Any, ...], was: dict[str, Any], becomes: dict[str, Any]

@@ -260,6 +260,16 @@ def test_an_agent_without_a_list_may_pay_every_provider_of_the_organisation() ->
     assert judge(provider=STRANGER, policy=policy).outcome is Status.DENIED
 
 
+def test_an_agents_list_names_providers_by_name_or_address() -> None:
+    for listed in ("paper-api", PAPER_API, PAPER_API.lower()):
+        policy = agent_with(providers=[listed])
+        for provider in ("paper-api", PAPER_API):
+            assert judge(provider=provider, policy=policy).outcome is Status.APPROVED
+        assert codes(judge(provider="other-api", policy=policy)) == [
+            ReasonCode.PROVIDER_NOT_ALLOWED
+        ]
+
+
 def test_an_agent_with_an_empty_list_may_pay_nobody() -> None:
     decision = judge(policy=agent_with(providers=[]))
     assert codes(decision) == [ReasonCode.PROVIDER_NOT_ALLOWED]
