@@ -98,6 +98,7 @@ def test_what_was_funded_before_the_start_block_is_not_bought_again(world: World
     chain.mine(3)
     world.coordinator.close()
     world.database = world.store.url("late")
+    world.change_host()
     world.coordinator = world.open(world.database, start_block=str(chain.height))
     again = world.buy("25.00", idempotency_key="papers")
     world.go()

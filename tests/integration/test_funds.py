@@ -62,6 +62,7 @@ def test_what_people_approve_is_judged_by_the_balance_of_the_moment(
     world.send_usdc_away("90")
     world.chain.mine()
     world.round()
+    world.unpause()
     assert not world.coordinator.approve(waiting.approval_id or "", approver="alice").done
     world.pass_time(20)
     deposit(world)
