@@ -385,6 +385,21 @@ def test_counters_and_holds_are_proved_by_recount(world: World) -> None:
     check_named(world, f"purchase {bought.id}: its purchase hold is of 0")
 
 
+@pytest.mark.parametrize(
+    ("edit", "told"),
+    [
+        ("UPDATE counters SET held = 0, spent = 0", "it says 0 held"),
+        ("UPDATE counters SET held = 0, spent = spent + held", "it says 0 held"),
+        ("UPDATE holds SET charges = '[]'", "it counts in no total"),
+    ],
+)
+def test_what_counts_nowhere_is_named(world: World, edit: str, told: str) -> None:
+    world.buy("40.00")
+    world.go()
+    world.edit(edit)
+    check_named(world, told)
+
+
 # A database that was put back.
 
 
