@@ -17,6 +17,7 @@ from coordinator.domain.steps import StepKind
 from coordinator.ledger import schema as t
 from coordinator.ledger.adoption import attribute_to_organisation
 from coordinator.ledger.audit import AuditLog
+from coordinator.ledger.audit_fold import Past
 from coordinator.ledger.counters import reopen_holds
 from coordinator.ledger.pausing import begin_recovery, pause_everything
 
@@ -46,7 +47,7 @@ def apply_event(
     if not created and _escrow(connection, event.escrow_id) is None:
         return None
     _store(connection, event)
-    escrow = fold_escrow(connection, event.escrow_id)
+    escrow = fold_escrow(connection, audit, event.escrow_id)
     if escrow.purchase_id is None:
         if event.kind is EventKind.ESCROW_FUNDED and not _key_known(connection, event):
             why = "USDC left for purchases that this database does not know: check it, then unpause"
@@ -56,7 +57,7 @@ def apply_event(
     return _follow(connection, audit, escrow, event, now)
 
 
-def fold_escrow(connection: Connection, escrow_id: str) -> Any:
+def fold_escrow(connection: Connection, audit: AuditLog, escrow_id: str) -> Any:
     """Make the escrow's row what its stored events say; None, and no row, when none is left."""
     query = select(t.escrow_events).where(_ev.escrow_id == escrow_id)
     events = connection.execute(query.order_by(_ev.block_number, _ev.log_index)).all()
@@ -64,7 +65,7 @@ def fold_escrow(connection: Connection, escrow_id: str) -> Any:
         connection.execute(delete(t.escrows).where(_e.escrow_id == escrow_id))
         return None
     values = _folded(events)
-    values["purchase_id"] = _owner(connection, events[0], values)
+    values["purchase_id"] = _owner(connection, audit, events[0], values)
     known = _escrow(connection, escrow_id)
     if known is None:
         connection.execute(insert(t.escrows).values(escrow_id=escrow_id, **values))
@@ -145,8 +146,13 @@ def _folded(events: Sequence[Any]) -> dict[str, Any]:
     return values
 
 
-def _owner(connection: Connection, created: Any, escrow: dict[str, Any]) -> str | None:
-    """The purchase under whose key it is linked; before that the one whose step created it."""
+def _owner(
+    connection: Connection, audit: AuditLog, created: Any, escrow: dict[str, Any]
+) -> str | None:
+    """The purchase under whose key it is linked; before that the one whose step created it.
+
+    One whose row was changed since owns what was decided: the log tells it.
+    """
     if escrow["escrow_key"] is None:
         creator = (
             select(t.steps.c.purchase_id)
@@ -165,8 +171,22 @@ def _owner(connection: Connection, created: Any, escrow: dict[str, Any]) -> str 
     service = escrow["service_hash"] if owner.agent is None else service_hash(owner.service)
     asked = (owner.provider.lower(), owner.amount, service)
     paid = (escrow["provider"].lower(), escrow["amount"], escrow["service_hash"])
+    if asked == paid or _decided_terms(connection, audit, owner.id) == paid:
+        return str(owner.id)
     # Ours by key but not by terms: nobody asked for this, so no purchase owns it.
-    return str(owner.id) if asked == paid else None
+    return None
+
+
+def _decided_terms(
+    connection: Connection, audit: AuditLog, purchase_id: str
+) -> tuple[str, int, str] | None:
+    past = Past()
+    for row in audit.proven(connection, purchase_id, skip=True):
+        past.take(row)
+    told = past.purchases.get(purchase_id)
+    if told is None:
+        return None
+    return told.provider.lower(), told.amount, service_hash(told.words.get("service"))
 
 
 def _follow(

@@ -52,7 +52,7 @@ def roll_back(connection: Connection, audit: AuditLog, to: Block, now: int) -> R
     )
     events = connection.execute(delete(t.escrow_events).where(_ev.block_number > to.number))
     for escrow_id in sorted(escrow_ids):
-        fold_escrow(connection, escrow_id)
+        fold_escrow(connection, audit, escrow_id)
     steps = _take_back_evidence(connection, audit, to.number, now)
     moved = [_set_back(connection, audit, row, now) for row in purchases]
     done = RolledBack(entries.rowcount, events.rowcount, steps, sum(moved))

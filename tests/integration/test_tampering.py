@@ -177,6 +177,20 @@ def two_needed(world: World):  # type: ignore[no-untyped-def]
     return world.policy.approvals.model_copy(update={"required": 2})
 
 
+@pytest.mark.parametrize(("column", "value"), [("provider", THIEF), ("amount", 900_000_000)])
+def test_terms_that_were_edited_after_they_were_signed_stop_nobody(
+    world: World, column: str, value: str | int
+) -> None:
+    asked = world.buy_and_send("25.00")
+    world.edit(f"UPDATE purchases SET {column} = ? WHERE id = ?", value, asked.id)
+    rounds(world)
+
+    assert world.status(asked) == "funded"
+    assert world.chain.balance(THIEF) == Usdc.from_base_units(0)
+    check_named(world, f"purchase {asked.id}: its {column}")
+    assert "changed outside this program" in paused(world)
+
+
 # Steps: what was allocated, and what is signed.
 
 
