@@ -49,13 +49,13 @@ def watched(
     database = coordinator.wiring.database
     engine = database.engine
     # Closed, so that the connection that writes is opened, and what is known read, within it.
-    database.close()
+    database.disconnect()
     event.listen(engine, "checkout", watching)
     event.listen(engine, "checkin", leaving)
     try:
         yield
     finally:
-        database.close()
+        database.disconnect()
         event.remove(engine, "checkout", watching)
         event.remove(engine, "checkin", leaving)
 

@@ -111,7 +111,7 @@ def test_each_waiting_approval_is_told_and_approving_tells_the_windows_that_it_m
     assert sorted(kinds(coordinator)) == ["approval_waits", "limit_threshold", "limit_threshold"]
     clock.now += 120
     assert coordinator.approve(waits.approval_id, approver="alice").done
-    assert kinds(coordinator)[3:] == ["limit_threshold"] * 2
+    assert kinds(coordinator)[3:] == ["limit_threshold", "limit_threshold", "approval_decided"]
 
 
 def test_a_bond_is_told_like_any_other_amount(opener: Opener) -> None:
