@@ -141,11 +141,14 @@ class Secrets(Mapping[str, str]):
         # The path is not repeated in errors: the secret itself may have been put there.
         if path := self._environment.get(f"{name}_FILE"):
             try:
-                return decode_file(Path(path).expanduser().read_bytes()).strip()
+                text = decode_file(Path(path).expanduser().read_bytes()).strip()
             except OSError as fault:
                 raise ConfigurationError(f"{name}_FILE can't be read: {fault.strerror}") from None
             except ValueError as fault:
                 raise ConfigurationError(f"the file of {name}_FILE {fault}") from None
+            if not text:
+                raise ConfigurationError(f"the file of {name}_FILE is empty")
+            return text
         raise KeyError(name)
 
     def __iter__(self):  # type: ignore[no-untyped-def]

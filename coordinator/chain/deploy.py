@@ -17,7 +17,10 @@ from web3.utils import get_create_address
 
 from coordinator.chain.abi import revert_reason, token_abi
 from coordinator.chain.networks import (
+    ARCHIVE,
+    FEE_RECIPIENT,
     NETWORKS,
+    PROXY_ADMIN,
     Deployment,
     local_deployment_path,
     packaged,
@@ -26,7 +29,7 @@ from coordinator.chain.networks import (
 )
 from coordinator.chain.rpc import Rpc, RpcRefusal, RpcRefused
 from coordinator.chain.signers import Signer
-from coordinator.domain.address import checksummed, keccak256
+from coordinator.domain.address import checksummed
 from coordinator.domain.errors import ChainUnavailable, ConfigurationError, TxReverted
 from coordinator.domain.gas import suggested_fees
 from coordinator.domain.usdc import Usdc
@@ -42,17 +45,6 @@ _CREATE_GAS: Final = 8_000_000
 _CALL_GAS: Final = 500_000
 _RECEIPT_SECONDS: Final = 60
 _MINTER_ALLOWANCE: Final = 2**256 - 1
-
-
-def _nobody(role: str) -> str:
-    """An address that nobody has the key of, the same for a role on every local chain."""
-    return checksummed("0x" + keccak256(f"coordinator local {role}".encode())[-20:].hex())
-
-
-# No account of the node has a part in the contracts: any of them may be somebody's treasury.
-FEE_RECIPIENT: Final = _nobody("platform fees")
-ARCHIVE: Final = _nobody("archive treasury")
-_PROXY_ADMIN: Final = _nobody("proxy admin")
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,7 +193,7 @@ def _plan(rpc: Rpc, deployer: Deployer, usdc: str | None, *, archive: bool) -> _
             "Circle's USDC is deployed by a node's unlocked account only: give the token's address"
         )
     else:
-        token = _plan_circle(plan, admin, _PROXY_ADMIN)
+        token = _plan_circle(plan, admin, PROXY_ADMIN)
     kernel_artifact, vault_artifact = _packaged("ACTPKernel"), _packaged("EscrowVault")
     kernel = plan.create("ACTPKernel", kernel_artifact, admin, admin, FEE_RECIPIENT)
     vault = plan.create("EscrowVault", vault_artifact, token, kernel)

@@ -11,7 +11,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any, Final
 
-from coordinator.domain.address import checksummed
+from coordinator.domain.address import checksummed, keccak256
 from coordinator.domain.errors import ConfigurationError
 from coordinator.domain.usdc import Usdc
 
@@ -72,6 +72,33 @@ NETWORKS: Final = {
         "base", (8453,), "https://mainnet.base.org", "https://basescan.org", "finalized", _ORACLE
     ),
 }
+
+
+# The accounts of the mnemonic that development nodes share ("test test … junk"): everybody has
+# their keys.
+DEVELOPMENT_ACCOUNTS: Final = (
+    "0xf39Fd6e51aad88F6F4ce6aB8827279cffFb92266",
+    "0x70997970C51812dc3A010C7d01b50e0d17dc79C8",
+    "0x3C44CdDdB6a900fa2b585dd299e03d12FA4293BC",
+    "0x90F79bf6EB2c4f870365E785982E1f101E93b906",
+    "0x15d34AAf54267DB7D7c367839AAf71A00a2C6A65",
+    "0x9965507D1a55bcC2695C58ba16FB37d819B0A4dc",
+    "0x976EA74026E726554dB657fA54763abd0C3a0aa9",
+    "0x14dC79964da2C08b23698B3D3cc7Ca32193d9955",
+    "0x23618e81E3f5cdF7f54C3d65f7FBc0aBf5B21E8f",
+    "0xa0Ee7A142d267C1f36714E4a8F75612F20a79720",
+)
+
+
+def _nobody(role: str) -> str:
+    """An address that nobody has the key of, the same for a role on every local chain."""
+    return checksummed("0x" + keccak256(f"coordinator local {role}".encode())[-20:].hex())
+
+
+# No account of a local node has a part in its contracts: any may be somebody's treasury.
+FEE_RECIPIENT: Final = _nobody("platform fees")
+ARCHIVE: Final = _nobody("archive treasury")
+PROXY_ADMIN: Final = _nobody("proxy admin")
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
+from coordinator.chain.networks import DEVELOPMENT_ACCOUNTS
 from coordinator.domain.address import checksummed, keccak256
 from coordinator.domain.errors import ConfigurationError
 from coordinator.domain.gas import Fees
@@ -17,26 +18,9 @@ from coordinator.domain.steps import Attempt, Call
 _VARIABLE: Final = re.compile(r"[A-Z_][A-Z0-9_]{0,63}", re.ASCII)
 
 
-# The accounts of Anvil's and Hardhat's test mnemonic: everybody has their keys.
-DEVELOPMENT: Final = frozenset(
-    {
-        "0xf39Fd6e51aad88F6F4ce6aB8827279cffFb92266",
-        "0x70997970C51812dc3A010C7d01b50e0d17dc79C8",
-        "0x3C44CdDdB6a900fa2b585dd299e03d12FA4293BC",
-        "0x90F79bf6EB2c4f870365E785982E1f101E93b906",
-        "0x15d34AAf54267DB7D7c367839AAf71A00a2C6A65",
-        "0x9965507D1a55bcC2695C58ba16FB37d819B0A4dc",
-        "0x976EA74026E726554dB657fA54763abd0C3a0aa9",
-        "0x14dC79964da2C08b23698B3D3cc7Ca32193d9955",
-        "0x23618e81E3f5cdF7f54C3d65f7FBc0aBf5B21E8f",
-        "0xa0Ee7A142d267C1f36714E4a8F75612F20a79720",
-    }
-)
-
-
 def refuse_development_key(address: str, network: str) -> None:
     """ConfigurationError when the key of ``address`` is one that everybody has."""
-    if address in DEVELOPMENT:
+    if address in DEVELOPMENT_ACCOUNTS:
         raise ConfigurationError(
             f"{address} is a well-known development account: whatever is sent to it on {network} is"
             " stolen within seconds; make a key with `coordinator wallet new`"

@@ -10,13 +10,12 @@ from typing import Any, Final
 from coordinator.chain.abi import Abi, kernel_abi, revert_reason, token_abi, vault_abi
 from coordinator.chain.actp import STATES
 from coordinator.chain.deploy import (
-    ARCHIVE,
-    FEE_RECIPIENT,
     Deployer,
     deploy,
     fund_local,
     unlocked_account,
 )
+from coordinator.chain.networks import ARCHIVE, FEE_RECIPIENT
 from coordinator.chain.rpc import Rpc, RpcRefusal
 from coordinator.chain.simulated import SimulatedRpc
 from coordinator.domain.address import checksummed, keccak256
@@ -46,9 +45,8 @@ class LocalChain:
             deployer = Deployer(unlocked_account(rpc), None)
             self.deployment = deploy(rpc, deployer=deployer, folder=folder).deployment
         accounts = [checksummed(a) for a in self.rpc.call("eth_accounts")]
-        self.admin, _, self.fee_recipient, self.archive, *others = accounts
-        if not isinstance(rpc, SimulatedRpc):
-            self.fee_recipient, self.archive = FEE_RECIPIENT, ARCHIVE
+        self.admin, _, _, _, *others = accounts
+        self.fee_recipient, self.archive = FEE_RECIPIENT, ARCHIVE
         self.provider, self.other_provider, self.stranger, self.payee = others[:4]
         self._snapshot = self.rpc.call("evm_snapshot")
 

@@ -17,14 +17,13 @@ import pytest
 from coordinator.chain.abi import Abi, kernel_abi, token_abi, vault_abi
 from coordinator.chain.anvil import Anvil, find_anvil
 from coordinator.chain.deploy import (
-    ARCHIVE,
     Deployed,
     Deployer,
     deploy,
     fund_local,
     unlocked_account,
 )
-from coordinator.chain.networks import shipped_deployment
+from coordinator.chain.networks import ARCHIVE, shipped_deployment
 from coordinator.chain.rpc import Rpc
 from coordinator.chain.signers import load_signer
 from coordinator.domain.errors import ChainUnavailable, ConfigurationError, TxReverted

@@ -10,7 +10,8 @@ import pytest
 from eth_account import Account
 
 from coordinator.chain.keystores import list_keystores, open_keystore
-from coordinator.chain.signers import DEVELOPMENT, address_of_key, load_signer
+from coordinator.chain.networks import DEVELOPMENT_ACCOUNTS
+from coordinator.chain.signers import address_of_key, load_signer
 from coordinator.config import Secrets, load_settings
 from coordinator.domain.errors import ConfigurationError
 from coordinator.interfaces.doctor.local import LocalPatient
@@ -69,8 +70,8 @@ def test_what_is_no_keystore_is_told(tmp_path: Path, text: str) -> None:
 def test_the_well_known_accounts_are_those_of_the_test_mnemonic() -> None:
     Account.enable_unaudited_hdwallet_features()
     paths = [f"m/44'/60'/0'/0/{number}" for number in range(10)]
-    made = {Account.from_mnemonic(MNEMONIC, account_path=path).address for path in paths}
-    assert made == DEVELOPMENT
+    made = tuple(Account.from_mnemonic(MNEMONIC, account_path=path).address for path in paths)
+    assert made == DEVELOPMENT_ACCOUNTS
 
 
 def environment(network: str, key: bytes) -> dict[str, str]:
@@ -92,7 +93,7 @@ def test_a_key_that_everybody_has_is_for_local_chains_alone(network: str, number
         with pytest.raises(ConfigurationError, match="well-known development account"):
             wiring.signer  # noqa: B018
     else:
-        assert wiring.signer.address in DEVELOPMENT
+        assert wiring.signer.address in DEVELOPMENT_ACCOUNTS
 
 
 def test_the_doctor_opens_the_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
