@@ -237,7 +237,7 @@ def test_an_anvil_remembers_its_first_block_and_leaves_nothing_behind(
 ) -> None:
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     with Anvil.start() as anvil:
-        rpc = Rpc([anvil.url], timeout_seconds=30)
+        rpc = Rpc([anvil.url], timeout_seconds=200)
         rpc.call("anvil_mine", "0x1388")
         assert rpc.call("eth_getBalance", "0x" + "00" * 20, "0x0") == "0x0"
         assert list(tmp_path.iterdir())

@@ -206,13 +206,8 @@ def test_deposits_and_approved_withdrawals_are_no_discrepancies(world: World) ->
         token_abi().call("transfer", world.treasury, Usdc("3").base_units),
     )
     chain.mine()
-    order = world.wiring.operations.place_order(
-        "withdraw",
-        recipient=chain.payee,
-        amount=Usdc("100"),
-        by="alice",
-        reason="back to the bank",
-        now=world.clock(),
+    order = world.wiring.treasury.withdraw(
+        to=chain.payee, amount="100", approver="alice", reason="back to the bank"
     )
     world.go()
     assert world.rows("SELECT status FROM orders WHERE id = ?", order.id) == [("done",)]
