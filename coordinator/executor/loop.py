@@ -121,6 +121,7 @@ class Executor:
         self._round = threading.Lock()
         self._woken = threading.Event()
         self._stopping = threading.Event()
+        self._looked = threading.Event()
         self.fault: BaseException | None = None
         #: Why the last round could not be done, for people; None when it was.
         self.trouble: str | None = None
@@ -133,6 +134,10 @@ class Executor:
                     target=self._run, name="coordinator-executor", daemon=True
                 )
                 self._thread.start()
+
+    def wait_for_look(self, timeout_seconds: float) -> bool:
+        """Wait until it has followed the chain once since ``start``; False at the timeout."""
+        return self._looked.wait(timeout_seconds)
 
     def wake(self) -> None:
         """Look for work at once."""

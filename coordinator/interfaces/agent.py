@@ -145,7 +145,7 @@ class Agent:
     def settle(self, purchase_id: str) -> Answer:
         """Pay the provider of the agent's delivered purchase early, up to its threshold."""
         self.get(purchase_id)
-        self._coordinator.start()
+        self._coordinator.look()
         return self._coordinator.wiring.treasury.settle(purchase_id, agent=self.id)
 
     def hold(

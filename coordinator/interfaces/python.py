@@ -58,6 +58,7 @@ from coordinator.wiring import Wiring, wire
 if TYPE_CHECKING:
     from coordinator.chain.simulated.simulation import Simulation
 
+_LOOK_SECONDS: Final = 10
 _POLL_SECONDS: Final = 0.1
 _DAYS_MAX: Final = 3650
 _AT_ONCE: Final = 16
@@ -296,7 +297,7 @@ class Coordinator(BudgetApi):
 
     def dispute(self, purchase_id: str, *, approver: str, reason: str) -> Answer:
         """Contest a delivered purchase inside its window; the bond is held meanwhile."""
-        self.start()
+        self.look()
         purchase = self.get(purchase_id)
         bond = ZERO
         if purchase.escrow_id is not None:
@@ -317,7 +318,7 @@ class Coordinator(BudgetApi):
         It takes as many approvers as a purchase of that amount: until then it is not done, with
         the reason `more_approvals_required`, and stands in ``proposals()``.
         """
-        self.start()
+        self.look()
         return self.wiring.treasury.settle(purchase_id, approver=approver)
 
     def cancel(self, purchase_id: str, *, by: str) -> Answer:
@@ -451,7 +452,7 @@ class Coordinator(BudgetApi):
 
         InvalidRequest also when ``approver`` is none; ``treasury.check_withdrawal`` tells before.
         """
-        self.start()
+        self.look()
         order = self.wiring.treasury.withdraw(
             to=to, amount=amount, approver=approver, reason=reason
         )
@@ -514,6 +515,15 @@ class Coordinator(BudgetApi):
                     w.notices, w.notify_targets, w.clock, acting=lambda: w.executor.acting
                 )
                 self._delivery.start()
+
+    def look(self) -> None:
+        """Start, and wait at most ten seconds until the books have followed the chain once.
+
+        What a provider has done since the last process ended is known then.
+        """
+        self.start()
+        if self.acts:
+            self.wiring.executor.wait_for_look(_LOOK_SECONDS)
 
     def recover(self, *, timeout_seconds: float = 60) -> bool:
         """Finish what a crash left; True when nothing is in flight or waits any more."""
