@@ -214,8 +214,9 @@ class Executor:
         ticks, last = self._ticks(), self._drift_looked_at
         if last is not None and ticks - last < _DRIFT_SECONDS:
             return
-        self._drift_looked_at = ticks
         drift, allowed = self._drift(), self._policies.current().alerts.drift_above
+        # A look that failed was none.
+        self._drift_looked_at = ticks
         if self._watch.look_at_drift(drift, allowed):
             why = (
                 f"the treasury's balance is {drift} USDC away from the journal, and {allowed} are"

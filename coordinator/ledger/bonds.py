@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 
-from sqlalchemy import Connection, func, select
+from sqlalchemy import Connection, select
 
 from coordinator.domain.journal import EntryKind
 from coordinator.domain.notices import crossings
@@ -21,6 +21,7 @@ from coordinator.ledger.database import Database
 from coordinator.ledger.notices import write_notices
 from coordinator.ledger.observing import write_and_tell
 from coordinator.ledger.policies import PolicyBook
+from coordinator.ledger.sums import exact_sum, read_sum
 
 _p = t.purchases.c
 _e = t.escrows.c
@@ -103,8 +104,8 @@ class BondBook:
 
 def bond_lost(connection: Connection, purchase_id: str) -> Usdc:
     """What of the purchase's bond went to somebody else, by the journal."""
-    query = select(func.coalesce(func.sum(t.journal.c.amount), 0)).where(
+    query = select(exact_sum(t.journal.c.amount)).where(
         t.journal.c.kind == EntryKind.BOND_LOSS.value,
         t.journal.c.credit.in_(select("bond:" + _e.escrow_id).where(_e.purchase_id == purchase_id)),
     )
-    return Usdc.from_base_units(int(connection.execute(query).scalar_one()))
+    return Usdc.from_base_units(read_sum(connection.execute(query).scalar_one()))

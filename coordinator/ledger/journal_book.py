@@ -14,6 +14,7 @@ from coordinator.domain.reconciliation import Discrepancy, Rescan
 from coordinator.domain.usdc import Usdc
 from coordinator.ledger import schema as t
 from coordinator.ledger.database import Database
+from coordinator.ledger.sums import exact_sum, read_sum
 
 _j = t.journal.c
 
@@ -33,13 +34,13 @@ class JournalBook:
         """What each escrow holds by the journal's entries, by escrow key."""
         signed = case((_j.debit == "escrow:" + _j.escrow_key, _j.amount), else_=-_j.amount)
         query = (
-            select(_j.escrow_key, func.sum(signed).label("balance"))
+            select(_j.escrow_key, exact_sum(signed).label("balance"))
             .where(_j.escrow_key.is_not(None))
             .group_by(_j.escrow_key)
         )
         with self._database.read() as connection:
             return {
-                row.escrow_key: Usdc.from_base_units(int(row.balance))
+                row.escrow_key: Usdc.from_base_units(read_sum(row.balance))
                 for row in connection.execute(query)
             }
 
@@ -90,14 +91,14 @@ class JournalBook:
 
     def sums(self, *, since: int | None, until: int | None) -> Mapping[EntryKind, Usdc]:
         """Amounts by kind of entries with a block time in [since, until)."""
-        query = select(_j.kind, func.sum(_j.amount)).group_by(_j.kind)
+        query = select(_j.kind, exact_sum(_j.amount)).group_by(_j.kind)
         if since is not None:
             query = query.where(_j.at >= since)
         if until is not None:
             query = query.where(_j.at < until)
         with self._database.read() as connection:
             return {
-                EntryKind(kind): Usdc.from_base_units(int(amount))
+                EntryKind(kind): Usdc.from_base_units(read_sum(amount))
                 for kind, amount in connection.execute(query)
             }
 
@@ -220,9 +221,7 @@ def _withdrawals_in_log(connection: Connection) -> frozenset[str]:
 
 def _treasury_sum(connection: Connection, before: int | None) -> Usdc:
     signed = case((_j.debit == TREASURY, _j.amount), else_=-_j.amount)
-    query = select(func.coalesce(func.sum(signed), 0)).where(
-        (_j.debit == TREASURY) | (_j.credit == TREASURY)
-    )
+    query = select(exact_sum(signed)).where((_j.debit == TREASURY) | (_j.credit == TREASURY))
     if before is not None:
         query = query.where(_j.at < before)
-    return Usdc.from_base_units(int(connection.execute(query).scalar_one()))
+    return Usdc.from_base_units(read_sum(connection.execute(query).scalar_one()))

@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import Connection, Select, func, select
+from sqlalchemy import Connection, Select, select
 
 from coordinator.domain.cost import Cost
 from coordinator.domain.decision import Decision
@@ -23,6 +23,7 @@ from coordinator.domain.reasons import Reason, ReasonCode
 from coordinator.domain.usdc import ZERO, Usdc
 from coordinator.domain.windows import Window
 from coordinator.ledger import schema as t
+from coordinator.ledger.sums import exact_sum, read_sum
 
 TxUrl = Callable[[str], str]
 
@@ -187,14 +188,14 @@ def sums_of_escrows(
     An escrow under the purchase's key with other terms is not its own: nobody asked for it.
     """
     query = (
-        select(t.escrows.c.purchase_id, t.journal.c.kind, func.sum(t.journal.c.amount))
+        select(t.escrows.c.purchase_id, t.journal.c.kind, exact_sum(t.journal.c.amount))
         .join(t.journal, t.journal.c.escrow_key == t.escrows.c.escrow_key)
         .where(t.escrows.c.purchase_id.in_(list(ids)))
         .group_by(t.escrows.c.purchase_id, t.journal.c.kind)
     )
     found: dict[str, dict[EntryKind, Usdc]] = defaultdict(dict)
     for purchase_id, kind, amount in connection.execute(query):
-        found[purchase_id][EntryKind(kind)] = Usdc.from_base_units(int(amount))
+        found[purchase_id][EntryKind(kind)] = Usdc.from_base_units(read_sum(amount))
     return found
 
 
