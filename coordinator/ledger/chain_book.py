@@ -287,10 +287,14 @@ class ChainBook:
         ]
 
     def escrows(self, *, unknown: bool = False) -> list[KnownEscrowRow]:
-        """Escrows of ours seen on chain, oldest first; ``unknown``: those without a purchase."""
+        """Return our escrows seen on chain, oldest first; ``unknown``: those no agent asked for.
+
+        Such a one has no purchase, or one that is known from the chain alone.
+        """
         query = select(t.escrows).order_by(_e.seq)
         if unknown:
-            query = query.where(_e.purchase_id.is_(None))
+            unasked = select(t.purchases.c.id).where(t.purchases.c.agent.is_(None))
+            query = query.where(_e.purchase_id.is_(None) | _e.purchase_id.in_(unasked))
         with self._database.read() as connection:
             return [
                 KnownEscrowRow(

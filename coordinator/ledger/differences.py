@@ -24,11 +24,16 @@ def _unknown_escrows(books: ChainBook) -> Iterator[Discrepancy]:
     for escrow in books.escrows(unknown=True):
         if escrow.escrow_key is None and escrow.state is EscrowState.CANCELLED:
             continue  # never held anything, and never can
+        # What was explained while the escrow was empty does not explain that it was paid.
+        what = (
+            "opened by this treasury and known to no purchase"
+            if escrow.purchase_id is None
+            else "paid with the treasury's key, and no agent asked for it"
+        )
         yield Discrepancy(
             "unknown_escrow",
-            f"{escrow.amount} USDC for {escrow.provider}: opened by this treasury and known to no"
-            " purchase",
-            "coordinator rebuild, or coordinator reconcile explain",
+            f"{escrow.amount} USDC for {escrow.provider}: {what}",
+            "coordinator rebuild --audit FILE, or coordinator reconcile explain",
             amount=escrow.amount,
             escrow_id=escrow.escrow_id,
         )
