@@ -7,6 +7,8 @@ Where a test says ``strict``, real nodes and the simulated one keep to a rule th
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import pytest
 
 from coordinator.chain.send_answers import classify
@@ -23,6 +25,13 @@ from tests.integration.node_wallet import (
     refusal,
     strict,
 )
+
+
+@pytest.fixture(autouse=True)
+def _base_fee_as_before(chain: LocalChain) -> Iterator[None]:
+    """Taking the chain back does not take its next base fee back."""
+    yield
+    chain.rpc.call("anvil_setNextBlockBaseFeePerGas", hex(1_000_000))
 
 
 @pytest.fixture
