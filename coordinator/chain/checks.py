@@ -6,7 +6,7 @@ from typing import Any
 
 from coordinator.chain.abi import kernel_abi, quantity, token_abi, uint, vault_abi
 from coordinator.chain.networks import Deployment, Network
-from coordinator.chain.rpc import Rpc
+from coordinator.chain.rpc import Rpc, RpcRefusal
 from coordinator.domain.errors import ChainUnavailable, ConfigurationError
 from coordinator.domain.usdc import DECIMALS
 
@@ -64,12 +64,53 @@ def check_contracts(rpc: Rpc, d: Deployment) -> None:
         faults.append(f"the vault {d.vault} does not take the token {d.usdc}")
     if not _is_address(kernel, d.kernel):
         faults.append(f"the vault {d.vault} does not belong to the kernel {d.kernel}")
-    if not isinstance(approved, str) or len(approved) != 66:
+    if not _is_word(approved):
         faults.append(f"{d.kernel} does not answer as an ACTP kernel does")
+    else:
+        faults += version_faults(rpc, d)
     if not isinstance(decimals, str) or decimals == "0x" or uint(decimals) != DECIMALS:
         faults.append(f"the token {d.usdc} does not have {DECIMALS} decimals")
     if faults:
         raise ConfigurationError(*faults)
+
+
+def version_faults(rpc: Rpc, d: Deployment) -> list[str]:
+    """Say what of kernel and vault only another version answers.
+
+    The supported one counts creates by requester, has a bond for disputes, reverts `Tx missing`
+    for an unknown transaction (others return an empty one, or a tuple of another shape), and its
+    vault tells what remains of an escrow.
+    """
+    unknown = "0x" + "00" * 32
+    calls = [
+        (d.kernel, kernel_abi().call("requesterNonces", d.kernel)),
+        (d.kernel, kernel_abi().call("disputeBondBps")),
+        (d.vault, vault_abi().call("remaining", unknown)),
+        (d.kernel, kernel_abi().call("getTransaction", unknown)),
+    ]
+    nonces, bond, remaining, transaction = rpc.batch(
+        [("eth_call", [{"to": to, "data": data}, "latest"]) for to, data in calls]
+    )
+    faults = []
+    missing = isinstance(transaction, RpcRefusal) and "Tx missing" in _said(transaction)
+    if not (_is_word(nonces) and _is_word(bond) and missing):
+        faults.append(f"the kernel {d.kernel} is of a version that is not supported")
+    if not _is_word(remaining):
+        faults.append(f"the vault {d.vault} is of a version that is not supported")
+    return faults
+
+
+def _said(refusal: RpcRefusal) -> str:
+    """The refusal's words; some nodes give a revert's reason only in its data."""
+    data = refusal.data if isinstance(refusal.data, str) else ""
+    try:
+        return refusal.message + bytes.fromhex(data.removeprefix("0x")).decode(errors="ignore")
+    except ValueError:
+        return refusal.message
+
+
+def _is_word(answer: Any) -> bool:
+    return isinstance(answer, str) and len(answer) == 66
 
 
 def _is_address(answer: Any, address: str) -> bool:

@@ -86,7 +86,8 @@ def rebuild(
         if imported is not None:
             note(
                 f"{imported.head.count} rows of the audit log and {imported.purchases} purchases"
-                f" were put back; {imported.unattributed} are known by the chain alone"
+                f" were put back; {len(w.books.escrows(unknown=True))} escrows are known by the"
+                " chain alone"
             )
         code = tell_reconciliation(found)
         if not mode.json:

@@ -101,6 +101,7 @@ class ChainPatient:
 
     def _contracts(self, rpc: Rpc, network: Network) -> Check:
         from coordinator.chain.abi import kernel_abi, vault_abi
+        from coordinator.chain.checks import version_faults
 
         name = "contracts"
         try:
@@ -119,6 +120,7 @@ class ChainPatient:
             faults.append(f"the vault {d.vault} does not belong to the kernel {d.kernel}")
         if not _read(rpc, kernel_abi(), d.kernel, "approvedEscrowVaults", d.vault):
             faults.append(f"the kernel {d.kernel} does not accept the vault {d.vault}")
+        faults += version_faults(rpc, d)
         if faults:
             return Check(name, "fail", "; ".join(faults), check_settings)
         self._deployment = d
