@@ -23,7 +23,9 @@ def test_a_kernel_that_does_not_refuse_an_unknown_transaction_is_of_another_vers
     chain: LocalChain,
 ) -> None:
     chain.rpc.call("anvil_setCode", chain.deployment.kernel, YES)
-    with pytest.raises(ConfigurationError, match=r"kernel .* is of a version that is not supported"):
+    with pytest.raises(
+        ConfigurationError, match=r"kernel .* is of a version that is not supported"
+    ):
         check_contracts(chain.rpc, chain.deployment)
 
 
