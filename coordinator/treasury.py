@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import getpass
 import logging
 import secrets
 import socket
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
 from coordinator.domain.address import checksummed
 from coordinator.domain.decision import OF_FUNDS, Decision, decide
-from coordinator.domain.errors import InvalidRequest
+from coordinator.domain.errors import InvalidRequest, LedgerTampered
 from coordinator.domain.escrow_key import EscrowKeys
 from coordinator.domain.observed import Emit, decided, nobody_looks
 from coordinator.domain.payees import Contracts, not_payable
@@ -136,14 +137,23 @@ class Treasury:
         return answer
 
     def _approve(self, approval_id: str, approver: str) -> Answer:
-        return self.approvals.approve(
-            approval_id,
-            _approver(approver),
-            minimum=self.minimum,
-            treasury=self.address,
-            now=self.clock(),
-            judge=decide,
-        )
+        with self._pausing_if_tampered(approval_id):
+            return self.approvals.approve(
+                approval_id,
+                _approver(approver),
+                minimum=self.minimum,
+                treasury=self.address,
+                now=self.clock(),
+                judge=decide,
+            )
+
+    @contextlib.contextmanager
+    def _pausing_if_tampered(self, subject: str) -> Iterator[None]:
+        try:
+            yield
+        except LedgerTampered as fault:
+            self.operations.report_tampering(subject, fault.what, now=self.clock())
+            raise
 
     def reject(self, approval_id: str, *, approver: str, reason: str) -> Answer:
         """End the purchase by the approver's no; its hold is voided."""
@@ -241,7 +251,8 @@ class Treasury:
         self, proposal_id: str, *, approver: str
     ) -> tuple[Proposal, Reason | None]:
         """Count the approver's yes; the last one needed carries it out. Why not, otherwise."""
-        decided = self.proposals.approve(proposal_id, _approver(approver), now=self.clock())
+        with self._pausing_if_tampered(proposal_id):
+            decided = self.proposals.approve(proposal_id, _approver(approver), now=self.clock())
         self.wake()
         return decided.proposal, decided.refusal
 

@@ -128,6 +128,13 @@ def proposal_waits(proposal: Proposal, now: int) -> Notice:
             f"{proposal.by} proposes to {proposal.kind}; approvals: {done} of {proposal.required}"
             f" (coordinator approvals show {proposal.id})"
         ),
+        fields={
+            "approval_id": proposal.id,
+            "kind": proposal.kind.value,
+            "approvals": str(done),
+            "required": str(proposal.required),
+            **proposal.shown_terms,
+        },
     )
 
 

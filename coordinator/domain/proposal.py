@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from coordinator.domain.purchase import rfc3339
 from coordinator.domain.reasons import Reason, ReasonCode
+from coordinator.domain.usdc import Usdc
 
 
 class ProposalKind(StrEnum):
@@ -55,6 +56,14 @@ class Proposal:
         """Whether more approvers have to say yes."""
         return self.status is ProposalStatus.AWAITING_APPROVAL
 
+    @property
+    def shown_terms(self) -> dict[str, str]:
+        """The terms as text, an amount in USDC."""
+        return {
+            name: str(Usdc.from_base_units(value)) if name == "amount" else str(value)
+            for name, value in self.terms.items()
+        }
+
     def waiting(self) -> Reason:
         """Say how many approvals are missing and how they are given."""
         return Reason(
@@ -69,7 +78,7 @@ class Proposal:
             "approval_id": self.id,
             "kind": self.kind.value,
             "status": self.status.value,
-            "terms": dict(self.terms),
+            "terms": self.shown_terms,
             "by": self.by,
             "reason": self.reason,
             "required": self.required,

@@ -65,6 +65,9 @@ def test_one_approver_of_two_withdraws_nothing(pair: World) -> None:
     assert paid(pair) == before
     (proposal,) = pair.coordinator.proposals()
     assert (proposal.id, proposal.approved_by, proposal.required) == (order.id, ("alice",), 2)
+    told = next(kept.notice for kept in pair.coordinator.alerts(kind="approval_waits"))
+    assert (told.fields["approval_id"], told.fields["amount"]) == (order.id, "10.00")
+    assert told.fields["recipient"] == PAYEE
 
 
 def test_the_last_yes_pays_once(pair: World) -> None:

@@ -141,6 +141,7 @@ def test_terms_that_were_edited_while_they_waited_are_not_approved(world: World)
         world.coordinator.approve(waiting.approval_id or "", approver="alice")
 
     assert world.status(waiting) == "awaiting_approval"
+    assert f"purchase {waiting.id}: its provider" in paused(world)
     check_named(world, f"purchase {waiting.id}: its provider")
 
 
