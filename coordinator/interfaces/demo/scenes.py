@@ -6,6 +6,7 @@ import signal
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Final
 
 from coordinator.domain.chain_events import EscrowState
@@ -162,18 +163,20 @@ def lost_database(stage: Stage) -> Outcome:
     before = stage.treasury_usdc()
     known = stage.coordinator.agent("data-agent").get(idempotency_key="archive-1")
     old = list(stage.coordinator.wiring.journal.entries())
+    log = Path(stage.folder) / "audit.jsonl"
+    log.write_bytes(b"".join(stage.coordinator.wiring.audit.export()))
     stage.close()
     stage.open(COORDINATOR_DATABASE_URL=f"sqlite:///{stage.folder}/rebuilt.db")
-    stage.coordinator.rebuild()
+    stage.coordinator.rebuild(audit=log)
     rebuilt = list(stage.coordinator.wiring.journal.entries())
     again = _buy(stage.coordinator, "data-agent", "150.00", key="archive-1")
     stage.coordinator.unpause("the books match the chain", by="alice")
     unspent = stage.treasury_usdc() == before and stage.fundings(again) == 1
-    adopted = "adopted" if again.escrow_id == known.escrow_id else "bought again"
+    found = "put back" if again.escrow_id == known.escrow_id else "bought again"
     nothing = "nothing spent" if unspent else "spent twice"
     journal = "the same journal" if rebuilt[: len(old)] == old else "another journal"
     evidence = stage.evidence(again) | {"entries": len(rebuilt), "treasury_usdc": str(before)}
-    return Outcome(f"{adopted}, {nothing}, {journal}", evidence)
+    return Outcome(f"{found}, {nothing}, {journal}", evidence)
 
 
 def reconciled(stage: Stage) -> Outcome:
@@ -227,7 +230,7 @@ SCENES: Final = (
     ),
     Scene(
         "the database is lost",
-        "adopted, nothing spent, the same journal",
+        "put back, nothing spent, the same journal",
         lost_database,
     ),
     Scene("reconcile", "0 discrepancies, books equal the token", reconciled),
