@@ -67,6 +67,12 @@ class Twins:
             assert world.in_flight() == []
             funded = world.coordinator.purchases(status="funded")
             assert {p.escrow_key for p in funded} == {p.escrow_key for p in asked}
+            # What was asked there alone is nobody's here until somebody explains it.
+            for item in world.coordinator.reconcile().discrepancies:
+                assert item.kind == "unknown_escrow"
+                world.wiring.operations.explain(
+                    item.id, by="alice", reason="asked there", now=world.clock()
+                )
             world.check_books()
         world.database, world.coordinator = self._here
 
