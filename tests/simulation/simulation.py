@@ -105,7 +105,10 @@ class Simulation:
         }
         self.processes: list[Process | None] = [None, None]
         with self._seeded():
-            self.treasury = self._process(0).wiring.signer.address
+            first = self._process(0).wiring
+            self.treasury = first.signer.address
+            # Faults strike a database that stands, with its policy in force.
+            first.policies  # noqa: B018
             self._fund_treasury()
             self.node.machine.automine = False
             self.invariants = Invariants(self)
