@@ -222,7 +222,9 @@ def _new(
 
 def _insert(batch: Batch, cost: Cost, decision: CostDecision, *, held: Usdc, spent: Usdc) -> None:
     asked, amount = cost.request, cost.request.amount
-    charges = batch.sheet.charge(decision.counters, held=held.base_units, spent=spent.base_units)
+    charges = batch.sheet.charge_request(
+        decision.counters, held=held.base_units, spent=spent.base_units
+    )
     batch.insert(
         _COST,
         {

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from sqlalchemy import Connection, bindparam, insert, select, update
 
-from coordinator.domain.errors import ImpossibleState
+from coordinator.domain.errors import ImpossibleState, InvalidRequest
 from coordinator.domain.limits import CounterKey, Scope, ScopeKind, Usage
 from coordinator.domain.usdc import Usdc
 from coordinator.domain.windows import ROLLING, Window
@@ -50,6 +50,8 @@ _WRITE: Final = (
 )
 # psycopg remembers no text of more than 50 values.
 _CHANGED_MAX: Final = 16
+# Base units: a million times what there is of USDC, and far below what 64 bits hold.
+COUNTED_MAX: Final = 10**18
 
 
 class CounterSheet:
@@ -91,25 +93,36 @@ class CounterSheet:
         """Add to each counter, making those that are missing; their ids."""
         keys = list(keys)
         self._load(keys)
+        return self._add([self._rows[key] or self._make(key) for key in keys], held, spent)
+
+    def charge_request(self, keys: Iterable[CounterKey], *, held: int, spent: int) -> list[int]:
+        """Do as ``charge`` does for what somebody asks, whose sum nothing else may bound.
+
+        InvalidRequest, and no counter is changed, when one would come above ``COUNTED_MAX``.
+        """
+        keys = list(keys)
+        self._load(keys)
+        _require_room((self._rows[key] for key in keys), held + spent)
+        return self.charge(keys, held=held, spent=spent)
+
+    def change(self, ids: Sequence[int], *, held: int, spent: int) -> None:
+        """Add to the counters that a hold charged; InvalidRequest as of ``charge_request``."""
+        unread = [id_ for id_ in ids if id_ not in self._by_id]
+        for found in _by_ids(self.connection, unread) if unread else ():
+            self._known(found)
+        rows = [self._by_id[id_] for id_ in ids]
+        if held + spent > 0:
+            _require_room(rows, held + spent)
+        self._add(rows, held, spent)
+
+    def _add(self, rows: Iterable[list[int]], held: int, spent: int) -> list[int]:
         ids = []
-        for key in keys:
-            row = self._rows[key] or self._make(key)
+        for row in rows:
             row[1] += held
             row[2] += spent
             self._changed[row[0]] = row
             ids.append(row[0])
         return ids
-
-    def change(self, ids: Sequence[int], *, held: int, spent: int) -> None:
-        """Add to the counters that a hold charged."""
-        unread = [id_ for id_ in ids if id_ not in self._by_id]
-        for found in _by_ids(self.connection, unread) if unread else ():
-            self._known(found)
-        for id_ in ids:
-            row = self._by_id[id_]
-            row[1] += held
-            row[2] += spent
-            self._changed[id_] = row
 
     def flush(self) -> None:
         """Write what changed."""
@@ -189,6 +202,17 @@ def _by_ids(connection: Connection, ids: Sequence[int]) -> Sequence[Sequence[Any
     raw: Any = connection.connection.dbapi_connection
     found: Sequence[Sequence[Any]] = raw.execute(text, tuple(ids)).fetchall()
     return found
+
+
+def _require_room(rows: Iterable[list[int] | None], more: int) -> None:
+    for row in rows:
+        counted = row[1] + row[2] if row is not None else 0
+        if counted + more > COUNTED_MAX:
+            most = Usdc.from_base_units(COUNTED_MAX)
+            raise InvalidRequest(
+                f"with this, more than {most} USDC would be counted together",
+                code="invalid_amount",
+            )
 
 
 def _mark(connection: Connection) -> str:

@@ -239,7 +239,7 @@ def _hold(batch: Batch, asked: Asked, decision: Decision, purchase_id: str, term
             "terms_hash": terms,
         },
     )
-    charges = batch.sheet.charge(decision.counters, held=amount, spent=0)
+    charges = batch.sheet.charge_request(decision.counters, held=amount, spent=0)
     batch.insert_dependent(
         INSERT_HOLD,
         {

@@ -570,6 +570,13 @@ audit = Table(
     ),
 )
 
+# Of what is no promise any more only the number counts: sums of it grow without bound.
+_PROMISE: Final = (
+    "CASE WHEN {row}.status IN ('awaiting_approval', 'approved', 'created')"
+    " THEN {row}.amount ELSE 0 END"
+)
+_NEW_PROMISE: Final = _PROMISE.format(row="new")
+_OLD_PROMISE: Final = _PROMISE.format(row="old")
 # What SQL itself has to keep, by dialect: the migration and a database made from this file alike.
 VIEWS_AND_TRIGGERS: Final = {
     "sqlite": (
@@ -578,19 +585,21 @@ VIEWS_AND_TRIGGERS: Final = {
         SELECT h.id AS hold_id, c.scope_kind, c.scope_id, c."window", c.start
         FROM holds h, json_each(h.charges) e JOIN counters c ON c.id = e.value
         """,
-        """
+        f"""
         CREATE TRIGGER purchase_made AFTER INSERT ON purchases BEGIN
-            INSERT INTO purchase_totals (status, count, amount) VALUES (new.status, 1, new.amount)
+            INSERT INTO purchase_totals (status, count, amount)
+            VALUES (new.status, 1, {_NEW_PROMISE})
             ON CONFLICT (status) DO UPDATE
             SET count = count + 1, amount = amount + excluded.amount;
         END
         """,
-        """
+        f"""
         CREATE TRIGGER purchase_moved AFTER UPDATE OF status ON purchases
         WHEN old.status <> new.status BEGIN
-            UPDATE purchase_totals SET count = count - 1, amount = amount - old.amount
+            UPDATE purchase_totals SET count = count - 1, amount = amount - {_OLD_PROMISE}
             WHERE status = old.status;
-            INSERT INTO purchase_totals (status, count, amount) VALUES (new.status, 1, new.amount)
+            INSERT INTO purchase_totals (status, count, amount)
+            VALUES (new.status, 1, {_NEW_PROMISE})
             ON CONFLICT (status) DO UPDATE
             SET count = count + 1, amount = amount + excluded.amount;
         END
@@ -603,16 +612,16 @@ VIEWS_AND_TRIGGERS: Final = {
         FROM holds h CROSS JOIN LATERAL json_array_elements_text(h.charges::json) e (id)
         JOIN counters c ON c.id = e.id::bigint
         """,
-        """
+        f"""
         CREATE FUNCTION count_purchase() RETURNS trigger LANGUAGE plpgsql AS $$
         BEGIN
             IF TG_OP = 'UPDATE' THEN
                 IF old.status = new.status THEN RETURN NULL; END IF;
-                UPDATE purchase_totals SET count = count - 1, amount = amount - old.amount
+                UPDATE purchase_totals SET count = count - 1, amount = amount - {_OLD_PROMISE}
                 WHERE status = old.status;
             END IF;
             INSERT INTO purchase_totals AS p (status, count, amount)
-            VALUES (new.status, 1, new.amount)
+            VALUES (new.status, 1, {_NEW_PROMISE})
             ON CONFLICT (status) DO UPDATE
             SET count = p.count + 1, amount = p.amount + excluded.amount;
             RETURN NULL;

@@ -8,6 +8,56 @@ down_revision = "0004"
 branch_labels = None
 depends_on = None
 
+# Of what is no promise any more only the number counts: sums of it grow without bound.
+_PROMISE = (
+    "CASE WHEN {row}.status IN ('awaiting_approval', 'approved', 'created')"
+    " THEN {row}.amount ELSE 0 END"
+)
+_NEW_PROMISE = _PROMISE.format(row="new")
+_OLD_PROMISE = _PROMISE.format(row="old")
+_COUNTING = {
+    "sqlite": (
+        "DROP TRIGGER purchase_made",
+        "DROP TRIGGER purchase_moved",
+        f"""
+        CREATE TRIGGER purchase_made AFTER INSERT ON purchases BEGIN
+            INSERT INTO purchase_totals (status, count, amount)
+            VALUES (new.status, 1, {_NEW_PROMISE})
+            ON CONFLICT (status) DO UPDATE
+            SET count = count + 1, amount = amount + excluded.amount;
+        END
+        """,
+        f"""
+        CREATE TRIGGER purchase_moved AFTER UPDATE OF status ON purchases
+        WHEN old.status <> new.status BEGIN
+            UPDATE purchase_totals SET count = count - 1, amount = amount - {_OLD_PROMISE}
+            WHERE status = old.status;
+            INSERT INTO purchase_totals (status, count, amount)
+            VALUES (new.status, 1, {_NEW_PROMISE})
+            ON CONFLICT (status) DO UPDATE
+            SET count = count + 1, amount = amount + excluded.amount;
+        END
+        """,
+    ),
+    "postgresql": (
+        f"""
+        CREATE OR REPLACE FUNCTION count_purchase() RETURNS trigger LANGUAGE plpgsql AS $$
+        BEGIN
+            IF TG_OP = 'UPDATE' THEN
+                IF old.status = new.status THEN RETURN NULL; END IF;
+                UPDATE purchase_totals SET count = count - 1, amount = amount - {_OLD_PROMISE}
+                WHERE status = old.status;
+            END IF;
+            INSERT INTO purchase_totals AS p (status, count, amount)
+            VALUES (new.status, 1, {_NEW_PROMISE})
+            ON CONFLICT (status) DO UPDATE
+            SET count = p.count + 1, amount = p.amount + excluded.amount;
+            RETURN NULL;
+        END $$
+        """,
+    ),
+}
+
 
 def upgrade() -> None:
     op.add_column("leases", sa.Column("seconds", sa.Integer(), nullable=True))
@@ -21,6 +71,7 @@ def upgrade() -> None:
     _who_ended()
     _given_up()
     _notice_fields()
+    _promises()
 
 
 def _who_opened() -> None:
@@ -65,3 +116,13 @@ def _notice_fields() -> None:
     """Keep the ids and amounts of a notice for programs."""
     fields = sa.Column("fields", sa.Text(), nullable=False, server_default="{}")
     op.add_column("notices", fields)
+
+
+def _promises() -> None:
+    """Add up only the amounts of what may still be funded."""
+    for statement in _COUNTING[op.get_bind().dialect.name]:
+        op.execute(statement)
+    op.execute(
+        "UPDATE purchase_totals SET amount = 0"
+        " WHERE status NOT IN ('awaiting_approval', 'approved', 'created')"
+    )
