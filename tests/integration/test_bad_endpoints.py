@@ -92,7 +92,10 @@ def test_a_link_proved_mined_and_left_out_of_the_logs_is_put_into_the_books(
     world.check_books()
 
 
-def test_what_was_funded_before_the_start_block_is_not_bought_again(world: World) -> None:
+@pytest.mark.parametrize("created", [True, False])
+def test_what_was_funded_before_the_start_block_is_not_bought_again(
+    world: World, created: bool
+) -> None:
     chain = world.chain
     bought = world.fund("25.00", idempotency_key="papers")
     chain.mine(3)
@@ -101,6 +104,9 @@ def test_what_was_funded_before_the_start_block_is_not_bought_again(world: World
     world.change_host()
     world.coordinator = world.open(world.database, start_block=str(chain.height))
     again = world.buy("25.00", idempotency_key="papers")
+    world.round()
+    if not created:
+        chain.kernel_admin("pause")
     world.go()
     chain.mine()
     world.round()

@@ -22,7 +22,9 @@ pytestmark = on_both
 HOUR = 3600
 
 
-def open_elsewhere(world: World, amount: str, *, fund: bool = True) -> str:
+def open_elsewhere(
+    world: World, amount: str, *, fund: bool = True, key: str = "0x" + "ab" * 32
+) -> str:
     """Create (and fund) an escrow with the treasury's key, as another process would; its id."""
     d, chain = world.chain.deployment, world.chain
     rail = ActpRail(d.kernel, d.vault, world.treasury)
@@ -39,7 +41,7 @@ def open_elsewhere(world: World, amount: str, *, fund: bool = True) -> str:
     link = rail.link(
         purchase_id="",
         escrow_id=create.escrow_id,
-        escrow_key="0x" + "ab" * 32,
+        escrow_key=key,
         amount=Usdc(amount),
     )
     approve = token_abi().call("approve", d.vault, Usdc("100").base_units)
@@ -85,6 +87,22 @@ def test_an_escrow_that_another_process_funded_counts_against_the_organisation(
     operations = world.wiring.operations
     operations.explain(unknown.id, by="alice", reason="paid by hand", now=world.clock())
     world.check_books()
+
+
+def test_an_escrow_funded_elsewhere_under_the_key_of_a_refused_purchase_is_unknown(
+    world: World,
+) -> None:
+    world.fund()
+    refused = world.buy("1001.00")
+    assert refused.denied
+    escrow_id = open_elsewhere(world, "7.00", key=refused.escrow_key)
+    (unknown,) = world.coordinator.reconcile(from_block=0).discrepancies
+    assert (unknown.kind, unknown.amount) == ("unknown_escrow", Usdc("7"))
+    found = next(p for p in world.coordinator.purchases() if p.escrow_id == escrow_id)
+    assert (found.agent, found.status, found.amount) == (None, "funded", Usdc("7"))
+    assert world.usage() == (Usdc("32"), ZERO)
+    assert world.status(refused) == "denied"
+    world.unpause()
 
 
 def test_an_escrow_that_another_process_opened_and_did_not_fund_is_an_unknown_escrow(
@@ -257,6 +275,39 @@ def test_an_escrow_whose_amount_was_changed_with_our_key_elsewhere_is_not_funded
     assert (cancelled.status, cancelled.escrow_id) == ("cancelled", escrow_id)
     assert cancelled.reason is not None and cancelled.reason.code == "paused"
     assert chain.state(escrow_id) is EscrowState.CANCELLED
+    assert chain.balance(world.treasury) == Usdc("1000")
+    world.check_nothing_spent()
+
+
+def test_an_amount_that_changes_before_the_link_is_made_again_is_not_funded(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("coordinator.executor.work._RETRY_SECONDS", 0)
+    chain = world.chain
+    asked = world.buy_and_send()
+    # The link misses its escrow, and is made again in the next round.
+    chain.set_create_nonce(world.treasury, 1)
+    (create,) = (s for s in world.in_flight() if s.kind is StepKind.CREATE)
+    chain.mine()
+    (created,) = chain.receipt(create.attempts[-1].hash)["logs"]
+    escrow_id = created["topics"][1]
+    chain.move(chain.provider, escrow_id, EscrowState.QUOTED)
+    accept = kernel_abi().call("acceptQuote", escrow_id, Usdc("40").base_units)
+    world.send_as_treasury(chain.deployment.kernel, accept)
+    chain.mine()
+    # The foreign transaction pauses spending, and the escrow outlives that pause.
+    chain.kernel_admin("pause")
+    chain.mine()
+    world.round()
+    assert world.status(asked) == "created"
+    chain.kernel_admin("unpause")
+    chain.mine()
+    world.unpause()
+    world.go()
+    cancelled = world.get(asked)
+    assert (cancelled.status, cancelled.escrow_id) == ("cancelled", escrow_id)
+    assert cancelled.reason is not None
+    assert "changed to 40.00 USDC on chain" in cancelled.reason.message
     assert chain.balance(world.treasury) == Usdc("1000")
     world.check_nothing_spent()
 
