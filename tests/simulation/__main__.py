@@ -11,7 +11,7 @@ import time
 import traceback
 from collections import Counter
 from functools import partial
-from typing import Any
+from typing import Any, Final
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -19,6 +19,9 @@ from rich.table import Table
 
 from tests.simulation.planted import BUGS, planted
 from tests.simulation.simulation import Outcome, run
+
+# Of each run SQLAlchemy keeps some megabytes of compiled statements.
+_SEEDS_A_PROCESS: Final = 20
 
 
 def main() -> int:
@@ -31,7 +34,9 @@ def main() -> int:
     work = partial(_one, steps=arguments.steps, bug=arguments.plant)
     console = Console(stderr=True)
     with (
-        multiprocessing.get_context("fork").Pool(arguments.jobs) as pool,
+        multiprocessing.get_context("fork").Pool(
+            arguments.jobs, maxtasksperchild=_SEEDS_A_PROCESS
+        ) as pool,
         Progress(
             TextColumn("simulating"),
             BarColumn(),
