@@ -160,6 +160,20 @@ def test_a_balance_that_no_transfer_explains_differs(world: World) -> None:
     assert world.discrepancies() == [("balance_differs", "-5.00")]
 
 
+def test_an_explained_difference_stays_explained_while_the_chain_goes_on(world: World) -> None:
+    world.fund()
+    world.chain.set_balance(world.treasury, Usdc("980"))
+    (found,) = world.coordinator.reconcile().discrepancies
+    world.wiring.operations.explain(found.id, by="alice", reason="a gift", now=world.clock())
+    world.fund("10.00")
+    assert world.discrepancies() == []
+    assert world.wiring.reconciler.drift() == ZERO
+    # Another difference is not.
+    world.chain.set_balance(world.treasury, Usdc("971"))
+    world.chain.mine()
+    assert world.discrepancies() == [("balance_differs", "6.00")]
+
+
 def test_a_state_behind_the_chains_is_named(world: World) -> None:
     purchase = world.fund()
     assert purchase.escrow_id is not None

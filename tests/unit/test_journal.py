@@ -126,6 +126,16 @@ def test_funding_moves_the_amount_from_the_treasury_to_the_escrow() -> None:
     assert made[0].log_index == 0
 
 
+def test_two_escrows_of_one_amount_that_one_transaction_funds_are_told_apart() -> None:
+    first, second = funded("25"), funded("25", OTHER_KEY, OTHER_ID)
+    pull = transfer(TREASURY, VAULT, "25")
+    made = entries_of(pull, first, pull, second)
+    assert told(made) == [
+        (EntryKind.FUND, ESCROW, "treasury", "25.00"),
+        (EntryKind.FUND, OTHER_ESCROW, "treasury", "25.00"),
+    ]
+
+
 def test_settling_pays_the_provider_and_the_fee_out_of_the_escrow() -> None:
     made = entries_of(
         moved(EscrowState.SETTLED), payout(PROVIDER, "24.75"), payout(FEES, "0.25"), known=FUNDED
@@ -199,6 +209,13 @@ def test_a_bond_comes_back_to_the_treasury_or_is_lost_to_the_provider(end: Escro
     assert told(back) == [(EntryKind.BOND_RETURN, "treasury", f"bond:{ID}", "1.25")]
     lost = entries_of(moved(end), transfer(VAULT, PROVIDER, "1.25"), known=FUNDED, bonds=[ID])
     assert told(lost) == [(EntryKind.BOND_LOSS, at(PROVIDER), f"bond:{ID}", "1.25")]
+
+
+def test_a_bond_comes_back_once_and_what_comes_after_it_is_a_deposit() -> None:
+    back = transfer(VAULT, TREASURY, "5")
+    made = entries_of(moved(EscrowState.SETTLED), back, back, known=FUNDED, bonds=[ID])
+    assert [entry.kind for entry in made] == [EntryKind.BOND_RETURN, EntryKind.DEPOSIT]
+    assert balances(made)[f"bond:{ID}"] == ZERO - Usdc("5")
 
 
 def test_a_split_dispute_pays_both_sides_and_returns_the_bond_apart() -> None:

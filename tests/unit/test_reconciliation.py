@@ -4,7 +4,14 @@ from __future__ import annotations
 
 import tracemalloc
 
-from coordinator.domain.reconciliation import FOUND_MAX, Discrepancy, Rescan
+from coordinator.domain.journal import Entry, EntryKind
+from coordinator.domain.reconciliation import (
+    FOUND_MAX,
+    Discrepancy,
+    Rescan,
+    differing_entries,
+)
+from coordinator.domain.usdc import Usdc
 
 
 def found_in(part: int, count: int) -> list[Discrepancy]:
@@ -32,3 +39,12 @@ def test_what_was_not_kept_is_told_with_its_count() -> None:
     *kept, rest = few.with_part(12, 1, found_in(1, FOUND_MAX)).differences()
     assert len(kept) == FOUND_MAX
     assert rest.detail == "2 more entries from block 7 on differ"
+
+
+def test_only_the_opening_entry_needs_no_event() -> None:
+    opening, deposit = (
+        Entry(7, "0x07", index, "0x77", 1_800_000_000, kind, "treasury", "opening", Usdc("5"))
+        for index, kind in ((-1, EntryKind.OPENING), (0, EntryKind.DEPOSIT))
+    )
+    assert list(differing_entries([], [opening])) == []
+    assert [d.kind for d in differing_entries([], [opening, deposit])] == ["entry_unknown"]
