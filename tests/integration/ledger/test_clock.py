@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 
 from coordinator import Coordinator, Status
@@ -111,7 +113,18 @@ def test_no_lease_of_a_dead_holder_is_believed_longer_than_its_seconds(
     ticks[0] += 1
     assert second.acquire("two", seconds=10) is not None
 
+    # Where the process slept its ticks stood still, and the clock tells.
+    edit(database, "UPDATE leases SET host = 'elsewhere', expires_at_ms = expires_at_ms * 2")
+    assert first.acquire("one", seconds=10) is None
+    clock.now += 9
+    assert first.acquire("one", seconds=10) is None
+    clock.now += 1
+    assert first.acquire("one", seconds=10) is not None
+
     # A holder that renews is believed from each renewal on.
+    assert second.acquire("two", seconds=10) is None
+    ticks[0] += 10
+    assert second.acquire("two", seconds=10) is not None
     edit(database, "UPDATE leases SET host = 'elsewhere'")
     for _ in range(5):
         clock.now -= 60
@@ -119,6 +132,26 @@ def test_no_lease_of_a_dead_holder_is_believed_longer_than_its_seconds(
         edit(database, "UPDATE leases SET host = 'elsewhere'")
         ticks[0] += 6
         assert first.acquire("one", seconds=10) is None
+
+
+def test_a_lease_that_another_takes_between_the_look_and_the_turn_to_write_is_respected(
+    coordinator: Coordinator, database: str, clock: Clock
+) -> None:
+    def leases(now_ms: Callable[[], int]) -> LeaseBook:
+        return LeaseBook(coordinator.wiring.database, chain_id=1, signer="0xabc", now_ms=now_ms)
+
+    def taken_meanwhile() -> int:
+        if not quicker:
+            quicker.append(first.acquire("quicker", seconds=10))
+        return clock.now * 1000
+
+    quicker: list[Lease | None] = []
+    first, second = leases(lambda: clock.now * 1000), leases(taken_meanwhile)
+    assert first.acquire("ended", seconds=10) is not None
+    clock.now += 11
+    assert second.acquire("slower", seconds=10) is None
+    assert quicker != [None]
+    assert rows(database, "SELECT holder FROM leases") == [("quicker",)]
 
 
 # Approvals

@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -26,6 +26,15 @@ _TAKING = {
 }
 
 
+@pytest.fixture
+def interruptible() -> Iterator[None]:
+    """Python leaves interrupts ignored where a shell started it in the background."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("interruptible")
 def test_an_interrupt_while_waiting_for_another_process_leaves_the_lock(path: Path) -> None:
     url = url_of(path)
     holder, waiter, third = (open_database(url, lock_timeout_seconds=5) for _ in range(3))
