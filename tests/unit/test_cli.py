@@ -67,7 +67,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def commands(group: Any = None, path: str = "") -> Iterator[tuple[str, Any]]:
     """Every command with its path, groups that run by themselves too."""
-    group = group or typer.main.get_command(cli._app())
+    group = group or typer.main.get_command(cli.make_app())
     for name, found in group.commands.items():
         if hasattr(found, "commands"):
             yield from commands(found, f"{path}{name} ")

@@ -61,7 +61,7 @@ class _InPanels(TyperGroup):
         return sorted(super().list_commands(ctx), key=panel)
 
 
-def _app() -> typer.Typer:
+def make_app() -> typer.Typer:
     app = new_app(summary="Budgets, approvals and on-chain USDC escrow for teams of agents.")
     app.callback(cls=_InPanels)(_global_options)
     top: dict[str, dict[str, Callable[..., int | None]]] = {
@@ -169,7 +169,7 @@ def main(
     given = list(sys.argv[1:] if arguments is None else arguments)
     mode.json = mode.debug = mode.verbose = False
     try:
-        code = (app or _app())(args=given or ["--help"], prog_name=name, standalone_mode=False)
+        code = (app or make_app())(args=given or ["--help"], prog_name=name, standalone_mode=False)
     except typer.Abort:
         return fail("aborted", "stopped by you", ExitCode.FAILED)
     except _UsageError as fault:
