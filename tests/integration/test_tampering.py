@@ -385,6 +385,8 @@ def test_a_pause_that_was_deleted_still_stops_what_is_signed(world: World) -> No
     assert world.chain.balance(world.treasury) == before
     assert world.status(asked) == "approved"
     assert "nobody unpaused it" in paused(world)
+    # No nonce was given away either, which would cost gas to fill.
+    assert world.rows("SELECT kind FROM steps") == []
 
 
 # Counters and holds.
