@@ -49,8 +49,9 @@ def _described(item: Any) -> Any:
         for name, value in vars(owner).items()
         if not name.startswith("_") and name not in dir(BaseModel)
     }
-    fields = dict.fromkeys(getattr(item, "__annotations__", {}), "field")
-    shown = {name: kind for name, kind in fields.items() if not name.startswith("_")}
+    owners = [owner for owner in item.__mro__ if owner.__module__.startswith("coordinator.")]
+    fields = {name for owner in owners for name in vars(owner).get("__annotations__", {})}
+    shown = {name: "field" for name in fields if not name.startswith("_")}
     return dict(sorted({**shown, **members}.items()))
 
 
