@@ -232,6 +232,9 @@ def test_a_provider_silent_past_the_deadline_is_reported_as_stranded(world: Worl
     stuck = world.get(purchase)
     assert stuck.status == "started"
     assert stuck.stranded is not None and "only the provider can free it" in stuck.stranded.message
+    world.round()
+    told = world.rows("SELECT count(*) FROM audit WHERE event = 'purchase_stranded'")
+    assert told == [(1,)], "told once, however often it is looked at"
     (reported,) = world.coordinator.report().as_dict()["stranded"]
     assert (reported["purchase_id"], reported["amount"]) == (purchase.id, "25.00")
     assert world.usage() == (Usdc("25"), ZERO)
