@@ -7,28 +7,44 @@ import json
 import logging
 import os
 from collections.abc import Iterable
+from copy import deepcopy
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
 from coordinator.domain.errors import LedgerTampered, LedgerUnavailable
+from coordinator.domain.purchase import FINAL
 from coordinator.ledger.audit import AuditLog
 from coordinator.ledger.audit_export import GENESIS, AuditRow, Head
+from coordinator.ledger.audit_fold import MOVED
 from coordinator.ledger.checkpoints import CheckpointBook
+from coordinator.ledger.evidence import Seen
 
 log = logging.getLogger(__name__)
 
 _SIGNED: Final = frozenset({"withdraw_signed", "mint_signed"})
+_BEGUN: Final = frozenset({"withdraw_ordered", "mint_ordered", "escrow_attributed"})
+_TAKEN_BACK: Final = frozenset({"withdraw_taken_back", "mint_taken_back"})
+_ENDED: Final = frozenset(
+    {
+        *("order_done", "order_failed", "proposal_rejected", "proposal_expired"),
+        *(event for event, status in MOVED.items() if status in FINAL),
+    }
+)
 _START: Final = Head(0, GENESIS)
 
 
 @dataclass(slots=True)
 class Known:
-    """What the log has told up to ``head``: the orders that were signed, the policy in force."""
+    """What the log has told up to ``head``; the rest is what ``Seen`` and the policy say of it."""
 
     head: Head = _START
     signed: set[str] = field(default_factory=set)
     policy: str | None = None
+    since: int = 0
+    rows: dict[str, int] = field(default_factory=dict)
+    paused: set[str] = field(default_factory=set)
+    reopened: set[str] = field(default_factory=set)
 
     def take(self, row: AuditRow) -> None:
         self.head = Head(row.seq, row.hash)
@@ -36,6 +52,38 @@ class Known:
             self.signed.add(row.subject)
         elif row.event == "policy_activated":
             self.policy = row.subject
+        elif row.event == "paused":
+            self.paused.add(row.subject)
+        elif row.event == "unpaused":
+            self.paused.discard(row.subject)
+        self._count(row)
+
+    def _count(self, row: AuditRow) -> None:
+        subject, begun = row.subject, row.subject in self.rows
+        moves = row.event in MOVED or row.event in _TAKEN_BACK
+        begins = (
+            row.event in _BEGUN
+            or (row.event in MOVED and "terms" in row.body)
+            or (row.event == "proposal_made" and row.body["kind"] == "withdraw")
+        )
+        if begun or begins:
+            self.rows[subject] = self.rows.get(subject, 0) + 1
+        elif moves and row.event not in _ENDED:
+            # A reorganisation took its end back: how many rows it had is not known any more.
+            self.reopened.add(subject)
+        if row.event in _ENDED:
+            self.rows.pop(subject, None)
+            self.reopened.discard(subject)
+
+    def seen(self) -> Seen:
+        return Seen(
+            count=self.head.count,
+            since=self.since,
+            rows=dict(self.rows),
+            signed=frozenset(self.signed),
+            paused=frozenset(self.paused),
+            reopened=frozenset(self.reopened),
+        )
 
 
 class Checkpoint:
@@ -75,15 +123,16 @@ class Checkpoint:
                 self._book.refuse(known.head, fault.what, now=now)
                 return False
             log.warning("audit_log_accepted expected=%s from=%s", known.head, head)
-            self._known = Known(head, known.signed | self._book.signed_orders(*_SIGNED))
+            signed = known.signed | self._book.signed_orders(*_SIGNED)
+            self._known = Known(head, signed, since=head.count)
             self._take(self._audit.after(head))
         self._write()
         return True
 
     @property
-    def signed(self) -> frozenset[str]:
-        """Ids of the orders that were ever signed: none of them is signed a second time."""
-        return frozenset(self._known.signed) if self._known is not None else frozenset()
+    def seen(self) -> Seen:
+        """What the log has told so far: what is signed must agree with it."""
+        return self._known.seen() if self._known is not None else Seen()
 
     @property
     def policy(self) -> str | None:
@@ -92,7 +141,7 @@ class Checkpoint:
 
     def _take(self, rows: Iterable[AuditRow]) -> None:
         assert self._known is not None
-        known = Known(self._known.head, set(self._known.signed), self._known.policy)
+        known = deepcopy(self._known)
         for row in rows:
             known.take(row)
         self._known = known
@@ -102,7 +151,15 @@ class Checkpoint:
             return Known()
         try:
             found: dict[str, Any] = json.loads(self._path.read_text())
-            known = Known(Head.parse(found["audit_head"]), set(found["signed"]), found["policy"])
+            known = Known(
+                head=Head.parse(found["audit_head"]),
+                signed=set(found["signed"]),
+                policy=found["policy"],
+                since=found["since"],
+                rows=found["rows"],
+                paused=set(found["paused"]),
+                reopened=set(found["reopened"]),
+            )
         except (OSError, KeyError, TypeError, ValueError) as fault:
             raise LedgerUnavailable(
                 f"the worker's audit checkpoint {self._path} can't be read: {fault}"
@@ -119,6 +176,10 @@ class Checkpoint:
                 "audit_head": str(known.head),
                 "policy": known.policy,
                 "signed": sorted(known.signed),
+                "since": known.since,
+                "rows": known.rows,
+                "paused": sorted(known.paused),
+                "reopened": sorted(known.reopened),
             }
         )
         beside = self._path.with_name(f"{self._path.name}.{os.getpid()}")

@@ -126,7 +126,7 @@ class Sender:
             calls,
             nonce_floor=seen.nonce,
             chain_time=seen.head.at,
-            signed_before=self._checkpoint.signed,
+            seen=self._checkpoint.seen,
             now=self._clock(),
         )
         self._reach(KillPoint.STEPS_ALLOCATED)

@@ -7,15 +7,41 @@ together with the hash of the row before it.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 from sqlalchemy import Connection
 
 from coordinator.domain.errors import LedgerTampered
 from coordinator.ledger.audit import AuditLog
+from coordinator.ledger.audit_export import AuditRow
 from coordinator.ledger.audit_fold import Past, PastOrder, PastPurchase
 from coordinator.ledger.database import Database
 from coordinator.ledger.row_proofs import EscrowKey, row_faults
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What an executor has seen of the log, kept outside the database.
+
+    ``rows`` is how many of its first ``count`` rows tell of each purchase and order that has not
+    ended; what ended has no entry. It is not known of what began before row ``since``, or was
+    ``reopened`` by a reorganisation. ``signed`` are the orders that ever were, ``paused`` the
+    scopes that are, each as the log names it.
+    """
+
+    count: int = 0
+    since: int = 0
+    rows: Mapping[str, int] = field(default_factory=dict)
+    signed: frozenset[str] = frozenset()
+    paused: frozenset[str] = frozenset()
+    reopened: frozenset[str] = frozenset()
+
+    def agrees(self, subject: str, rows: Sequence[AuditRow]) -> bool:
+        """Return False when rows of the subject were cut out of the log since they were seen."""
+        if not rows or rows[0].seq <= self.since or subject in self.reopened:
+            return True
+        return sum(row.seq <= self.count for row in rows) == self.rows.get(subject, 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,18 +51,20 @@ class Evidence:
     audit: AuditLog
     escrow_key: EscrowKey
 
-    def purchase(self, connection: Connection, purchase_id: str) -> PastPurchase:
+    def purchase(
+        self, connection: Connection, purchase_id: str, seen: Seen | None = None
+    ) -> PastPurchase:
         """Return the purchase as the log tells it, with its escrow key."""
-        past = self._fold(connection, purchase_id).purchases.get(purchase_id)
+        past = self._fold(connection, purchase_id, seen).purchases.get(purchase_id)
         if past is None:
             raise LedgerTampered(f"purchase {purchase_id} is not in the audit log")
         if past.escrow_key is None and past.agent is not None:
             past.escrow_key = self.escrow_key(past.agent, past.idempotency_key or "")
         return past
 
-    def order(self, connection: Connection, order_id: str) -> PastOrder:
+    def order(self, connection: Connection, order_id: str, seen: Seen | None = None) -> PastOrder:
         """Return the order as the log tells it."""
-        past = self._fold(connection, order_id).orders.get(order_id)
+        past = self._fold(connection, order_id, seen).orders.get(order_id)
         if past is None:
             raise LedgerTampered(f"order {order_id} is not in the audit log")
         return past
@@ -54,8 +82,10 @@ class Evidence:
         with database.read() as connection:
             return list(row_faults(connection, self.audit, self.escrow_key))
 
-    def _fold(self, connection: Connection, subject: str) -> Past:
-        past = Past()
-        for row in self.audit.proven(connection, subject):
+    def _fold(self, connection: Connection, subject: str, seen: Seen | None) -> Past:
+        past, rows = Past(), self.audit.proven(connection, subject)
+        if seen is not None and not seen.agrees(subject, rows):
+            raise LedgerTampered(f"rows of the audit log about {subject} are gone")
+        for row in rows:
             past.take(row)
         return past

@@ -14,7 +14,7 @@ from coordinator.domain.steps import Call, PaymentTerms, StepKind
 from coordinator.domain.usdc import Usdc
 from coordinator.ledger import schema as t
 from coordinator.ledger.audit_fold import PastOrder, PastPurchase
-from coordinator.ledger.evidence import Evidence
+from coordinator.ledger.evidence import Evidence, Seen
 from coordinator.ledger.row_proofs import order_differences, purchase_differences
 
 _p = t.purchases.c
@@ -38,14 +38,14 @@ class Signable:
         *,
         chain_time: int,
         now: int,
-        signed_before: frozenset[str] = frozenset(),
+        seen: Seen | None = None,
     ) -> None:
         self._connection = connection
         self._policy = policy
         self._evidence = evidence
         # By subject, what differs from the audit log: nothing is signed on its word.
         self.tampered: dict[str, str] = {}
-        self._known_signed = signed_before
+        self._seen = seen
         # Orders that a log which was put back does not tell were signed.
         self.signed_before: list[str] = []
         self._chain_time = chain_time
@@ -126,7 +126,7 @@ class Signable:
         query = select(t.orders).where(t.orders.c.id == order_id)
         row = self._connection.execute(query).one_or_none()
         try:
-            past = self._evidence.order(self._connection, order_id)
+            past = self._evidence.order(self._connection, order_id, self._seen)
         except LedgerTampered as fault:
             self.tampered[order_id] = fault.what
             return False
@@ -135,7 +135,7 @@ class Signable:
         )
         if wrong is not None:
             self.tampered[order_id] = f"order {order_id}: {wrong}"
-        elif order_id in self._known_signed:
+        elif self._seen is not None and order_id in self._seen.signed:
             self.signed_before.append(order_id)
             return False
         return wrong is None and past.status == "approved"
@@ -148,6 +148,7 @@ class Signable:
                 told = self._evidence.is_paused(self._connection, scope)
             except LedgerTampered as fault:
                 told, self.tampered[subject] = True, fault.what
+            told |= self._seen is not None and subject in self._seen.paused
             if told and scope not in self._paused:
                 what = f"the pause of {subject} is gone and nobody unpaused it"
                 self.tampered.setdefault(subject, what)
@@ -157,7 +158,7 @@ class Signable:
     def _is_proved(self, call: Call, row: Any) -> bool:
         """Whether the audit log tells the purchase as its row and the call do."""
         try:
-            past = self._evidence.purchase(self._connection, row.id)
+            past = self._evidence.purchase(self._connection, row.id, self._seen)
         except LedgerTampered as fault:
             self.tampered[row.id] = fault.what
             return False

@@ -13,7 +13,7 @@ from coordinator.domain.usdc import Usdc
 from coordinator.ledger import schema as t
 from coordinator.ledger.audit import AuditLog
 from coordinator.ledger.database import Database
-from coordinator.ledger.evidence import Evidence
+from coordinator.ledger.evidence import Evidence, Seen
 from coordinator.ledger.leases import Lease, fence
 from coordinator.ledger.notices import write_notices
 from coordinator.ledger.pausing import pause_everything, report_tampering
@@ -56,18 +56,19 @@ class StepBook:
         nonce_floor: int,
         chain_time: int,
         now: int,
-        signed_before: frozenset[str] = frozenset(),
+        seen: Seen | None = None,
     ) -> list[Step]:
         """Give the calls that may be signed the next nonces, in order.
 
         What was cancelled, paused or contested after it was planned is left out, and what was
         planned upon it; the rest goes on. ``nonce_floor`` is the chain's count, ``chain_time`` its
-        latest block's time. Orders ``signed_before`` the log tells it have failed. LeaseLost, and
-        nothing written, when another executor has taken over.
+        latest block's time. What the log tells must agree with what this executor has ``seen`` of
+        it; orders that it has seen signed have failed. LeaseLost, and nothing written, when another
+        executor has taken over.
         """
         with self._database.write() as connection:
             fence(connection, lease)
-            signable = self._signable(connection, chain_time, now, signed_before)
+            signable = self._signable(connection, chain_time, now, seen)
             calls = signable.of(calls)
             for order_id in signable.signed_before:
                 why = "it was signed before: order it again if it was not carried out"
@@ -259,7 +260,7 @@ class StepBook:
         connection: Connection,
         chain_time: int,
         now: int,
-        signed_before: frozenset[str] = frozenset(),
+        seen: Seen | None = None,
     ) -> Signable:
         return Signable(
             connection,
@@ -267,7 +268,7 @@ class StepBook:
             self._evidence,
             chain_time=chain_time,
             now=now,
-            signed_before=signed_before,
+            seen=seen,
         )
 
     def _end_order(

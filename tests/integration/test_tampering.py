@@ -389,6 +389,88 @@ def test_a_pause_that_was_deleted_still_stops_what_is_signed(world: World) -> No
     assert world.rows("SELECT kind FROM steps") == []
 
 
+# Rows cut out of the log below the head that the worker has seen.
+
+
+def waiting_for_the_kernel(world: World) -> Purchase:
+    """A purchase that is approved, and seen by the worker, and can't be signed yet."""
+    world.round()
+    world.chain.kernel_admin("pause")
+    world.chain.mine()
+    asked = world.buy("40.00")
+    world.round()
+    assert (world.status(asked), world.rows("SELECT id FROM steps")) == ("approved", [])
+    return asked
+
+
+def let_the_kernel_go_on(world: World) -> None:
+    world.chain.kernel_admin("unpause")
+    world.chain.mine()
+
+
+def test_a_purchase_whose_cancelling_is_cut_out_is_not_paid(world: World) -> None:
+    asked = waiting_for_the_kernel(world)
+    before = world.chain.balance(world.treasury)
+    assert world.coordinator.cancel(asked.id, by=AGENT).done
+    assert world.buy("1001.00").denied
+    world.round()
+
+    world.edit("DELETE FROM audit WHERE event = 'purchase_cancelled'")
+    world.edit(
+        "UPDATE purchases SET status = 'approved', cancel_wanted = 0, reason_code = NULL,"
+        " reason_message = NULL, updated_at = created_at WHERE id = ?",
+        asked.id,
+    )
+    world.edit("UPDATE holds SET status = 'held', posted = 0, ended_at = NULL")
+    world.edit("UPDATE counters SET held = 40000000, spent = 0")
+    assert world.status(asked) == "approved"
+    let_the_kernel_go_on(world)
+    rounds(world)
+
+    assert world.chain.balance(world.treasury) == before
+    assert f"rows of the audit log about {asked.id} are gone" in paused(world)
+
+
+def test_a_pause_that_was_cut_out_with_its_row_still_stops(world: World) -> None:
+    asked = waiting_for_the_kernel(world)
+    before = world.chain.balance(world.treasury)
+    assert world.coordinator.pause("stop", by="olga", provider="paper-api")
+    assert world.buy("1001.00").denied
+    world.round()
+    world.edit("DELETE FROM audit WHERE event = 'paused'")
+    world.edit("DELETE FROM pauses")
+    let_the_kernel_go_on(world)
+    rounds(world)
+
+    assert world.chain.balance(world.treasury) == before
+    assert world.status(asked) == "approved"
+    assert "nobody unpaused it" in paused(world)
+
+
+def test_what_is_open_is_known_after_the_worker_restarts(world: World) -> None:
+    asked = waiting_for_the_kernel(world)
+    world.restart()
+    world.round()
+    let_the_kernel_go_on(world)
+    world.go()
+    assert world.status(asked) == "funded"
+
+
+def test_a_purchase_that_a_reorganisation_reopens_is_funded_again(world: World) -> None:
+    """What ended and goes on is nobody's forgery."""
+    world.fund("1.00")
+    snapshot = world.chain.rpc.call("evm_snapshot")
+    asked = world.buy_and_send("25.00")
+    world.chain.set_balance(world.treasury, Usdc("0"))
+    world.go()
+    assert world.status(asked) == "cancelled"
+    world.chain.rpc.call("evm_revert", snapshot)
+    world.chain.mine(3)
+    rounds(world)
+    assert world.status(asked) == "funded"
+    assert "audit log" not in "".join(p.reason for p in world.wiring.operations.pauses())
+
+
 # Counters and holds.
 
 

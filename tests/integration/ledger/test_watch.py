@@ -9,7 +9,8 @@ import pytest
 from coordinator import Coordinator
 from coordinator.domain.chain_events import Block
 from coordinator.domain.gas import Fees
-from coordinator.domain.ports import Observation
+from coordinator.domain.ports import Observation, Ticks
+from coordinator.domain.steps import Call, Step, StepKind, StepStatus
 from coordinator.domain.usdc import ZERO, Usdc
 from coordinator.executor.watch import Watch
 from tests.integration.ledger.deciding import Clock
@@ -32,9 +33,9 @@ CALM = Observation(
 LOW = replace(CALM, gas_balance_wei=LOW_WEI)
 
 
-def watch(coordinator: Coordinator, clock: Clock) -> Watch:
+def watch(coordinator: Coordinator, clock: Clock, ticks: Ticks = lambda: 0.0) -> Watch:
     w = coordinator.wiring
-    return Watch(purchases=w.purchases, notices=w.notices, clock=clock, ticks=lambda: 0.0)
+    return Watch(purchases=w.purchases, notices=w.notices, clock=clock, ticks=ticks)
 
 
 def look(watch: Watch, coordinator: Coordinator, clock: Clock, *seen: Observation) -> None:
@@ -93,3 +94,28 @@ def test_drift_is_critical_and_tells_by_how_much(coordinator: Coordinator, clock
     (kept,) = coordinator.wiring.notices.list()
     assert (kept.notice.kind, kept.notice.severity) == ("drift", "critical")
     assert "1.000001" in kept.notice.message
+
+
+def test_the_first_step_in_flight_is_stuck_after_ten_minutes_of_its_own(
+    coordinator: Coordinator, clock: Clock
+) -> None:
+    ticks = [0.0]
+    watching = watch(coordinator, clock, lambda: ticks[0])
+    fill = Call(kind=StepKind.FILL, to="0x", data="0x", gas_limit=1)
+    first, second = (
+        Step(id=number, nonce=number, call=fill, status=StepStatus.SIGNED) for number in (1, 2)
+    )
+
+    def after(seconds: float, *steps: Step) -> list[str]:
+        ticks[0] += seconds
+        watching.look_at_lane(steps)
+        return [kind for kind in told(coordinator) if kind.startswith("lane")]
+
+    assert after(0, first, second) == []
+    # The second has waited behind the first, and is now first itself.
+    assert after(599, second) == []
+    assert after(599, second) == []
+    assert after(1, second) == ["lane_stuck"]
+    assert after(600, second) == ["lane_stuck"]
+    assert after(1)[0] == "lane_stuck"
+    assert not coordinator.wiring.notices.standing("lane_stuck")
