@@ -486,7 +486,7 @@ class Wiring:
 
     @cached_property
     def journal(self) -> JournalBook:
-        return JournalBook(self.database)
+        return JournalBook(self.database, self.audit.mac)
 
     @cached_property
     def chain(self) -> Chain:

@@ -127,6 +127,8 @@ class ActpRail:
         bond = Usdc.from_base_units(amount.base_units * bond_bps // 10_000)
         return EscrowOnChain(
             state=state,
+            provider=fields[2],
+            escrow_key="0x" + fields[10].hex(),
             amount=amount,
             deadline=deadline,
             window_ends=window if ended else None,

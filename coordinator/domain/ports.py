@@ -96,9 +96,11 @@ class Observation:
 
 @dataclass(frozen=True, slots=True)
 class EscrowOnChain:
-    """An escrow as the rail tells it at one block."""
+    """An escrow as the rail tells it at one block; zeros for ``escrow_key`` until it is linked."""
 
     state: EscrowState
+    provider: str
+    escrow_key: str
     amount: Usdc
     deadline: int
     window_ends: int | None

@@ -156,11 +156,13 @@ class Work:
     def _settle(
         self, purchase: OpenPurchase, escrow_id: str, seen: Observation, lane: Lane
     ) -> None:
-        window_ends = self._chain.escrow(escrow_id).window_ends
+        on_chain = self._chain.escrow(escrow_id)
+        ends = on_chain.window_ends
         call = replace(
             self._chain.settle(purchase_id=purchase.id, escrow_id=escrow_id),
             contested=purchase.id in self._bonds.to_dispute(),
-            window_over=window_ends is not None and seen.head.at > window_ends,
+            window_over=ends is not None and seen.head.at > ends,
+            terms=replace(purchase.terms, escrow_key=on_chain.escrow_key),
         )
         self._try(purchase, call, lane)
 
@@ -225,11 +227,19 @@ class Work:
     def _link(self, purchase: OpenPurchase, escrow_id: str, seen: Observation, lane: Lane) -> None:
         if seen.rail_trouble is not None:
             return
-        wrong = self._shortage(purchase, lane, 0) or self._changed_amount(purchase, escrow_id)
+        try:
+            on_chain = self._chain.escrow(escrow_id)
+        except TxReverted:
+            # Its block was lost: the link would revert, and what the books know follows.
+            return
+        wrong = self._shortage(purchase, lane, 0) or _changed_amount(purchase, on_chain.amount)
         if wrong is not None:
             self._cancel(purchase, escrow_id, wrong, lane)
             return
-        lane.add(self._link_call(purchase, escrow_id))
+        call = self._link_call(purchase, escrow_id)
+        if on_chain.provider.lower() != purchase.provider.lower():
+            call = replace(call, terms=replace(purchase.terms, payee=on_chain.provider))
+        lane.add(call)
 
     def _cancel(
         self, purchase: OpenPurchase, escrow_id: str, reason: Reason | None, lane: Lane
@@ -285,17 +295,6 @@ class Work:
             )
         return None
 
-    def _changed_amount(self, purchase: OpenPurchase, escrow_id: str) -> Reason | None:
-        """Why not to fund it: a quote accepted with the treasury's key elsewhere changed it."""
-        try:
-            amount = self._chain.escrow(escrow_id).amount
-        except TxReverted:
-            return None
-        if amount == purchase.amount:
-            return None
-        text = f"the escrow was changed to {amount} USDC on chain before it was funded"
-        return Reason(ReasonCode.CANCELLED, text)
-
     def _plan_disputes(
         self, purchases: Sequence[OpenPurchase], seen: Observation, lane: Lane
     ) -> None:
@@ -307,15 +306,23 @@ class Work:
                 continue
             if not _can_dispute(purchase, seen.head.at):
                 continue
-            call = self._chain.dispute(
-                purchase_id=purchase.id, escrow_id=linked.escrow_id, bond=bond
-            )
-            if bond <= lane.allowance:
-                with self._waiting_if_unanswered(purchase.id):
-                    self._try(purchase, call, lane)
-            else:
-                # The contract would refuse it before the approval that will stand ahead of it.
-                lane.add(call)
+            with self._waiting_if_unanswered(purchase.id):
+                self._dispute(purchase, linked.escrow_id, bond, lane)
+
+    def _dispute(self, purchase: OpenPurchase, escrow_id: str, bond: Usdc, lane: Lane) -> None:
+        try:
+            key = self._chain.escrow(escrow_id).escrow_key
+        except TxReverted:
+            return
+        call = replace(
+            self._chain.dispute(purchase_id=purchase.id, escrow_id=escrow_id, bond=bond),
+            terms=replace(purchase.terms, escrow_key=key),
+        )
+        if bond <= lane.allowance:
+            self._try(purchase, call, lane)
+        else:
+            # The contract would refuse it before the approval that will stand ahead of it.
+            lane.add(call)
 
     def _plan_orders(self, orders: Sequence[Order], lane: Lane) -> None:
         for order in orders:
@@ -347,6 +354,14 @@ class Work:
                 " that this database does not know: order it again if another one is meant"
             )
         return None
+
+
+def _changed_amount(purchase: OpenPurchase, amount: Usdc) -> Reason | None:
+    """Say why not to fund it: a quote accepted with the treasury's key elsewhere changed it."""
+    if amount == purchase.amount:
+        return None
+    text = f"the escrow was changed to {amount} USDC on chain before it was funded"
+    return Reason(ReasonCode.CANCELLED, text)
 
 
 def _can_dispute(purchase: OpenPurchase, chain_time: int) -> bool:

@@ -33,7 +33,8 @@ def _unknown_escrows(books: ChainBook) -> Iterator[Discrepancy]:
         yield Discrepancy(
             "unknown_escrow",
             f"{escrow.amount} USDC for {escrow.provider}: {what}",
-            "coordinator rebuild --audit FILE, or coordinator reconcile explain",
+            "coordinator reconcile explain; an audit export that tells of it can only be read into"
+            " an empty database, with coordinator rebuild --audit FILE",
             amount=escrow.amount,
             escrow_id=escrow.escrow_id,
         )

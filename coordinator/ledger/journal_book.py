@@ -14,6 +14,7 @@ from coordinator.domain.reconciliation import Discrepancy, Rescan
 from coordinator.domain.usdc import Usdc
 from coordinator.ledger import schema as t
 from coordinator.ledger.database import Database
+from coordinator.ledger.row_mac import RowMac
 from coordinator.ledger.sums import exact_sum, read_sum
 
 _j = t.journal.c
@@ -22,8 +23,9 @@ _j = t.journal.c
 class JournalBook:
     """Answers about entries; writing them is the chain book's."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, mac: RowMac) -> None:
         self._database = database
+        self._mac = mac
 
     def treasury_balance(self) -> Usdc:
         """What the treasury holds by the journal's entries alone."""
@@ -66,13 +68,19 @@ class JournalBook:
         # Other versions keep it in another form: then it begins anew.
         if row is None or not isinstance(told, dict):
             return Rescan(from_block, from_block - 1)
+        values = [row.from_block, row.reached, row.events, told.get("kept"), told.get("more")]
+        if not self._mac.proves(told.get("mac"), "rescans", values):
+            # Somebody else's comparison could hide what it found.
+            return Rescan(from_block, from_block - 1)
         kept = tuple(_discrepancy(item) for item in told["kept"])
         return Rescan(from_block, row.reached, row.events, kept, told["more"])
 
     def store_rescan(self, rescan: Rescan) -> None:
         """Keep how far the comparison has come and what it has found."""
         kept = [_discrepancy_row(item) for item in rescan.found]
-        found = json.dumps({"kept": kept, "more": rescan.more})
+        values = [rescan.from_block, rescan.reached, rescan.events, kept, rescan.more]
+        mac = self._mac.make("rescans", values)
+        found = json.dumps({"kept": kept, "more": rescan.more, "mac": mac})
         with self._database.write() as connection:
             _forget_rescan(connection, rescan)
             connection.execute(

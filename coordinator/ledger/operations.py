@@ -324,11 +324,14 @@ class OperationsBook:
             )
 
     def explained(self) -> frozenset[str]:
-        """Ids of discrepancies that somebody has explained."""
+        """Return the ids of discrepancies that the audit log tells somebody has explained."""
         with self._database.read() as connection:
-            return frozenset(
-                row.discrepancy_id for row in connection.execute(select(t.explanations))
-            )
+            ids = connection.execute(select(t.explanations.c.discrepancy_id)).scalars().all()
+            if not ids:
+                return frozenset()
+            events = ("discrepancy_explained",)
+            proven = self._audit.proven(connection, *ids, events=events, skip=True)
+            return frozenset(row.subject for row in proven)
 
 
 def insert_order(

@@ -20,6 +20,7 @@ from coordinator.ledger.row_proofs import order_differences, purchase_difference
 _p = t.purchases.c
 _SPENDING: Final = frozenset({StepKind.CREATE, StepKind.LINK})
 _PULLS: Final = frozenset({StepKind.LINK, StepKind.DISPUTE})
+_OF_ESCROW: Final = frozenset({StepKind.SETTLE, StepKind.DISPUTE})
 _WAITING: Final = (Status.APPROVED.value, Status.CREATED.value)
 
 
@@ -170,6 +171,8 @@ class Signable:
 
 def _differences(call: Call, row: Any, past: PastPurchase) -> Iterator[str]:
     yield from purchase_differences(row, past)
+    if call.kind in _OF_ESCROW:
+        yield from _another_escrow(call, past)
     if call.kind is StepKind.SETTLE:
         if not (call.window_over or past.settle_wanted or past.settle == "on_delivery"):
             yield "the audit log does not tell that anybody settles it early"
@@ -179,6 +182,13 @@ def _differences(call: Call, row: Any, past: PastPurchase) -> Iterator[str]:
             yield f"its bond is {call.usdc}; the audit log says {bond} base units"
     else:
         yield from _not_decided(call, past)
+
+
+def _another_escrow(call: Call, past: PastPurchase) -> Iterator[str]:
+    """Name an escrow that the chain has under another key than the purchase's."""
+    key = call.terms.escrow_key if call.terms is not None else None
+    if key != past.escrow_key:
+        yield f"its escrow has the escrow_key {key}; the audit log says {past.escrow_key}"
 
 
 def _order_differences(call: Call, row: Any, past: PastOrder) -> Iterator[str]:

@@ -15,6 +15,7 @@ from coordinator.domain.ports import KillPoint
 from coordinator.domain.steps import StepKind
 from coordinator.domain.usdc import ZERO
 from tests.integration.stores import on_both
+from tests.integration.test_reconcile import open_elsewhere
 from tests.integration.world import AGENT, World
 
 pytestmark = on_both
@@ -458,3 +459,33 @@ def test_a_database_is_rebuilt_from_the_log_of_a_rebuilt_one(world: World, tmp_p
     assert world.status(made["funded"]) == "funded"
     assert world.usage("agent", "data-agent") == (Usdc("20"), ZERO)
     world.check_books()
+
+
+def test_a_theft_through_an_escrow_is_named_after_the_thief_was_paid_until_it_is_explained(
+    world: World, tmp_path: Path
+) -> None:
+    chain = world.chain
+    world.fund("25.00")
+    escrow_id = open_elsewhere(world, "7.00")
+    chain.start(escrow_id, chain.other_provider)
+    chain.move(chain.other_provider, escrow_id, EscrowState.DELIVERED)
+    world.go()
+    world.unpause()
+    world.pass_time_until(chain.window_ends(escrow_id) + 1)
+    world.go()
+    assert chain.state(escrow_id) is EscrowState.SETTLED
+    stolen = [("unknown_escrow", "7.00")]
+    assert world.discrepancies() == stolen
+    (found,) = world.coordinator.reconcile(from_block=0).discrepancies
+    assert "paid with the treasury's key" in found.detail
+
+    lose(world, "without a log")
+    assert [(d.kind, str(d.amount)) for d in world.coordinator.rebuild().discrepancies][-1:] == (
+        stolen
+    )
+    world.restart(world.store.url())
+    world.wiring.operations.explain(found.id, by="alice", reason="a theft", now=world.clock())
+    assert world.discrepancies() == []
+    file = export(world, tmp_path / "audit.jsonl")
+    lose(world, "with its log")
+    assert world.coordinator.rebuild(audit=file).discrepancies == ()

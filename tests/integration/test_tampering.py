@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from coordinator import Purchase, Usdc
+from coordinator.domain.chain_events import EscrowState
 from coordinator.domain.errors import LedgerTampered
 from coordinator.domain.ports import KillPoint
 from tests.chaos.test_lane import Killed, dearest, die, spike
@@ -536,3 +537,89 @@ def test_a_withdrawal_is_not_paid_again_by_a_database_put_back_with_its_log(
     assert world.chain.balance(world.chain.payee) == paid
     ended = next(o for o in world.wiring.operations.orders() if o.id == order.id)
     assert ended.status == "failed"
+
+
+# Escrows, explanations.
+
+
+def swap_escrows(world: World, one: Purchase, other: Purchase) -> None:
+    """Each purchase's row of its escrow has the id of the other's."""
+    ids = (one.escrow_id or "", other.escrow_id or "")
+    for after, before in (("x", ids[0]), (ids[0], ids[1]), (ids[1], "x")):
+        world.edit("UPDATE escrows SET escrow_id = ? WHERE escrow_id = ?", after, before)
+
+
+def two_delivered(world: World) -> tuple[Purchase, Purchase]:
+    mine, theirs = world.fund("25.00"), world.fund("40.00")
+    for purchase in (mine, theirs):
+        world.chain.deliver(purchase.escrow_id)
+    world.go()
+    return mine, theirs
+
+
+def test_an_early_settle_pays_the_escrow_of_its_own_purchase(world: World) -> None:
+    mine, theirs = two_delivered(world)
+    swap_escrows(world, mine, theirs)
+    assert world.coordinator.settle(mine.id, approver="alice").done
+    rounds(world)
+
+    assert world.chain.state(theirs.escrow_id) is EscrowState.DELIVERED
+    assert "escrow_key" in paused(world)
+
+
+def test_a_bond_disputes_the_escrow_of_its_own_purchase(world: World) -> None:
+    mine, theirs = two_delivered(world)
+    swap_escrows(world, mine, theirs)
+    asked = world.wiring.treasury.dispute(
+        mine.id, approver="alice", reason="empty", bond=Usdc("1.25")
+    )
+    assert asked.done
+    rounds(world)
+
+    assert world.chain.state(theirs.escrow_id) is EscrowState.DELIVERED
+    assert "escrow_key" in paused(world)
+
+
+def test_a_link_funds_the_escrow_of_its_own_provider(world: World) -> None:
+    """Of two escrows that wait to be linked again, each purchase's row has the other's id."""
+    mine, theirs = world.buy("25.00"), world.buy("25.00", provider="other-api")
+    world.round()
+    # Both links miss their escrows, and are made again in the next round.
+    world.chain.set_create_nonce(world.treasury, 1)
+    world.chain.mine()
+    world.coordinator.wiring.follower.follow(world.coordinator.wiring.chain.observe())
+    swap_escrows(world, world.get(mine), world.get(theirs))
+    rounds(world)
+
+    ids = [world.get(p).escrow_id for p in (mine, theirs)]
+    assert EscrowState.FUNDED not in [world.chain.state(escrow_id) for escrow_id in ids]
+    assert "was made from" in paused(world)
+
+
+def test_an_explanation_that_nobody_gave_hides_nothing(world: World) -> None:
+    world.fund("1.00")
+    world.send_usdc_away("12.50")
+    world.chain.mine()
+    (found,) = world.coordinator.reconcile().discrepancies
+    world.edit(
+        'INSERT INTO explanations (discrepancy_id, "by", reason, at) VALUES (?, ?, ?, 1)',
+        found.id,
+        "alice",
+        "a gift",
+    )
+
+    assert [d.id for d in world.coordinator.reconcile().discrepancies] == [found.id]
+
+
+def test_a_comparison_that_was_edited_hides_nothing(world: World) -> None:
+    purchase = world.fund("25.00")
+    world.chain.mine(3)
+    world.go()
+    world.edit("UPDATE journal SET amount = 1 WHERE escrow_key = ?", purchase.escrow_key)
+    world.edit(
+        "INSERT INTO rescans (from_block, reached, events, found) VALUES (1, ?, 9,"
+        """ '{"kept": [], "more": 0, "mac": "x"}')""",
+        world.chain.height,
+    )
+    found = world.coordinator.reconcile(from_block=1).discrepancies
+    assert "entry_differs" in {d.kind for d in found}
