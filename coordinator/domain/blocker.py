@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
+from coordinator.domain.shown import Shown
+
 
 class BlockerCode(StrEnum):
     """What a purchase waits for that no time alone brings."""
@@ -20,7 +22,7 @@ class BlockerCode(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Blocker:
+class Blocker(Shown):
     """The first thing in a purchase's way; ``message`` says what would end it."""
 
     code: BlockerCode

@@ -36,10 +36,20 @@ class Fees:
         return self.max_fee_per_gas * gas_limit + self.l1_fee_upper_bound_wei * transactions
 
 
+# Where no ceiling is set, what a node says of tips is believed up to here.
+_TIP_MAX_WEI: Final = 2 * 10**9
+
+
 def suggested_fees(
     base_fee_wei: int, tip_wei: int, l1_fee_upper_bound_wei: int, max_fee_wei: int | None
 ) -> Fees | None:
-    """maxFee = 2 x base + tip; None while the base fee and tip alone exceed the ceiling."""
+    """maxFee = 2 x base + tip; None while the base fee and tip alone exceed the ceiling.
+
+    Without a ceiling the tip is at most two gwei: a base fee is burnt at what it is, and a tip is
+    paid as it was signed.
+    """
+    if max_fee_wei is None:
+        tip_wei = min(tip_wei, _TIP_MAX_WEI)
     wanted = 2 * base_fee_wei + tip_wei
     if max_fee_wei is not None:
         if base_fee_wei + tip_wei > max_fee_wei:
@@ -69,10 +79,6 @@ def bumped_fees(
     return Fees(most, min(tip, most), suggested.l1_fee_upper_bound_wei) if most <= limit else None
 
 
-# A node that asks for more, where no ceiling is set, is told of and not believed.
-_TIP_ASKED_MAX_WEI: Final = 2 * 10**9
-
-
 def with_tip(suggested: Fees, tip_wei: int, max_fee_wei: int | None) -> Fees:
     """The suggestion with at least the tip that a node asks for.
 
@@ -80,7 +86,7 @@ def with_tip(suggested: Fees, tip_wei: int, max_fee_wei: int | None) -> Fees:
     """
     more = tip_wei - suggested.max_priority_fee_per_gas
     most = suggested.max_fee_per_gas + more
-    over = most > max_fee_wei if max_fee_wei is not None else tip_wei > _TIP_ASKED_MAX_WEI
+    over = most > max_fee_wei if max_fee_wei is not None else tip_wei > _TIP_MAX_WEI
     if more <= 0 or over:
         return suggested
     return Fees(most, tip_wei, suggested.l1_fee_upper_bound_wei)

@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from coordinator.domain.purchase import rfc3339
 from coordinator.domain.reasons import Reason, ReasonCode
+from coordinator.domain.shown import Shown
 from coordinator.domain.usdc import Usdc
 
 
@@ -33,7 +34,7 @@ PREFIXES: Final = {
 
 
 @dataclass(frozen=True, slots=True)
-class Proposal:
+class Proposal(Shown):
     """One proposal; times are unix seconds, an amount in ``terms`` is in base units.
 
     ``terms`` of a withdrawal: recipient, amount; of a settle: purchase_id, amount; of an unpause:

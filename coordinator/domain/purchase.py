@@ -184,9 +184,11 @@ def positive_amount(amount: object) -> Usdc:
 
 
 def id_text(name: str, value: object) -> str:
-    """An id as it was given; InvalidRequest when it is not text."""
+    """An id as it was given; InvalidRequest when it is not text that an id could be."""
     if not isinstance(value, str):
         raise InvalidRequest(f"{name} must be text, not {type(value).__name__}")
+    if not value.isprintable():
+        raise InvalidRequest(f"{name} must be printable text")
     return value
 
 

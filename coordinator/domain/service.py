@@ -15,7 +15,7 @@ FULL = "full"
 
 
 @dataclass(frozen=True, slots=True)
-class ServiceLevel:
+class ServiceLevel(Shown):
     """The level that an agent is at, what it may afford there, and the share that decides it.
 
     ``remaining_percent`` is the smallest remaining share of its limits, rounded down; None where
@@ -26,6 +26,15 @@ class ServiceLevel:
     features: tuple[str, ...]
     remaining_percent: int | None
     scope: str | None
+
+    def as_dict(self) -> dict[str, Any]:
+        """As JSON."""
+        return {
+            "name": self.name,
+            "features": list(self.features),
+            "remaining_percent": self.remaining_percent,
+            "scope": self.scope,
+        }
 
 
 def service_level(levels: ServiceLevels | None, limits: Iterable[LimitState]) -> ServiceLevel:

@@ -16,6 +16,7 @@ from coordinator.domain.limits import LimitState
 from coordinator.domain.purchase import Answer, Purchase, Request
 from coordinator.domain.rules import SESSION, TASK
 from coordinator.domain.usdc import Amount
+from coordinator.interfaces.arguments import checked
 from coordinator.interfaces.hold import Hold
 from coordinator.interfaces.session import Session
 from coordinator.interfaces.terms import CostTerms, PurchaseTerms, WaitTerms, check_terms
@@ -27,6 +28,7 @@ log = logging.getLogger(__name__)
 _NO_TERMS = ("idempotency_key", "wait", "timeout_seconds")
 
 
+@checked
 class Agent:
     """What one agent may do: ask, look, wait, cancel. It holds no key and sets no policy."""
 

@@ -13,6 +13,7 @@ from coordinator.domain.increase import Increase
 from coordinator.domain.purchase import free_text, identifier
 from coordinator.domain.rules import SESSION, TASK
 from coordinator.domain.service import Finding, ServiceLevel
+from coordinator.interfaces.arguments import checked
 from coordinator.interfaces.session import Session
 from coordinator.ledger.limit_book import Used
 from coordinator.ledger.overlays import Overlay
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from coordinator.wiring import Wiring
 
 
+@checked
 class BudgetApi(ABC):
     """The part of ``Coordinator`` that is about tasks, sessions, shares and grants."""
 

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from types import TracebackType
+from typing import Any
 
 from coordinator.budgets import Budgets
 from coordinator.domain.cost import Cost
 from coordinator.domain.errors import Denied
 from coordinator.domain.limits import LimitState
 from coordinator.domain.reasons import Reason
+from coordinator.domain.shown import Shown
 from coordinator.domain.usdc import Amount
+from coordinator.interfaces.arguments import checked
 
 
-class Hold:
+@checked
+class Hold(Shown):
     """Reserved until it is posted or voided, or refused: look at ``ok`` or ``denied``.
 
     As a context manager: ``post`` what it came to; an exception voids it; leaving without either
@@ -45,6 +49,10 @@ class Hold:
     @property
     def limits(self) -> Sequence[LimitState]:
         return self.cost.limits
+
+    def as_dict(self) -> dict[str, Any]:
+        """As JSON: the cost that it holds, as it is known here."""
+        return self.cost.as_dict()
 
     def post(self, actual: Amount | None = None) -> Cost:
         """Say what it came to (the whole amount when nothing is given); it may be more than held.

@@ -42,6 +42,7 @@ from coordinator.domain.rules import Terms
 from coordinator.domain.usdc import ZERO, Amount
 from coordinator.follower import Progress
 from coordinator.interfaces.agent import Agent
+from coordinator.interfaces.arguments import checked
 from coordinator.interfaces.budget_api import BudgetApi
 from coordinator.interfaces.notify import Delivery
 from coordinator.interfaces.observers import Callback, Observers
@@ -66,6 +67,7 @@ _AT_ONCE: Final = 16
 T = TypeVar("T")
 
 
+@checked
 class Coordinator(BudgetApi):
     """One treasury: its agents, approvals, limits, books and executor.
 

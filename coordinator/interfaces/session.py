@@ -10,7 +10,9 @@ from coordinator.domain.cost import CostStatus
 from coordinator.domain.limits import LimitState
 from coordinator.domain.purchase import ESCROWED, OPEN, limit_dict
 from coordinator.domain.rules import TASK, Terms
+from coordinator.domain.shown import Shown
 from coordinator.domain.usdc import ZERO, Usdc
+from coordinator.interfaces.arguments import checked
 from coordinator.ledger.openings import Run
 
 if TYPE_CHECKING:
@@ -19,7 +21,8 @@ if TYPE_CHECKING:
 _ROWS_MAX = 10_000
 
 
-class Session:
+@checked
+class Session(Shown):
     """One task or session; as a context manager it is closed at the end of the block."""
 
     def __init__(self, wiring: Wiring, kind: str, name: str, *, by: str) -> None:

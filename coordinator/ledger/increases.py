@@ -318,7 +318,19 @@ def _waiting(asked: Increase) -> Notice:
         message=(
             f"{asked.agent} asks for {asked.amount} USDC more {asked.window.words} of {asked.scope}"
         ),
+        fields=_fields(asked, asked.amount),
     )
+
+
+def _fields(increase: Increase, amount: Usdc) -> dict[str, str]:
+    return {
+        "increase_id": increase.id,
+        "agent": increase.agent,
+        "scope": str(increase.scope),
+        "window": increase.window.value,
+        "amount": str(amount),
+        "reason": increase.why,
+    }
 
 
 def _granted(increase: Increase, amount: Usdc, author: str, now: int) -> Notice:

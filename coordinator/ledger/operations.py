@@ -15,6 +15,8 @@ from coordinator.domain.gas import Fees
 from coordinator.domain.journal import EntryKind
 from coordinator.domain.ports import Observation
 from coordinator.domain.proposal import Proposal
+from coordinator.domain.purchase import rfc3339
+from coordinator.domain.shown import Shown
 from coordinator.domain.usdc import Usdc
 from coordinator.ledger import schema as t
 from coordinator.ledger.audit import AuditLog
@@ -74,7 +76,7 @@ class SeenBalances:
 
 
 @dataclass(frozen=True, slots=True)
-class Order:
+class Order(Shown):
     """A withdrawal of USDC, or the minting of test tokens; done only by chain evidence."""
 
     id: str
@@ -86,6 +88,20 @@ class Order:
     status: str
     created_at: int
     message: str | None = None
+
+    def as_dict(self) -> dict[str, Any]:
+        """As JSON; the amount as a decimal string of USDC."""
+        return {
+            "order_id": self.id,
+            "kind": self.kind,
+            "recipient": self.recipient,
+            "amount": str(self.amount),
+            "by": self.by,
+            "reason": self.reason,
+            "status": self.status,
+            "created_at": rfc3339(self.created_at),
+            "message": self.message,
+        }
 
 
 class OperationsBook:

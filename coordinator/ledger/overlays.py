@@ -12,6 +12,7 @@ from sqlalchemy import Connection, insert, select
 from coordinator.domain.limits import Scope, ScopeKind
 from coordinator.domain.purchase import rfc3339
 from coordinator.domain.rules import Grant, Overlays
+from coordinator.domain.shown import Shown
 from coordinator.domain.usdc import Usdc
 from coordinator.domain.windows import Window
 from coordinator.ledger import schema as t
@@ -19,7 +20,7 @@ from coordinator.ledger.audit_export import AuditRow
 
 
 @dataclass(frozen=True, slots=True)
-class Overlay:
+class Overlay(Shown):
     """One thing laid over the policy: what, by whom, why, and until when (unix seconds)."""
 
     id: str
@@ -33,9 +34,9 @@ class Overlay:
     ends_at: int | None = None
     increase_id: str | None = None
 
-    def as_dict(self, *, at: int) -> dict[str, Any]:
-        """As JSON; ``in_force`` says whether it holds at the instant ``at``."""
-        return {
+    def as_dict(self, *, at: int | None = None) -> dict[str, Any]:
+        """As JSON; ``in_force`` says whether it holds at the instant ``at``, where one is given."""
+        shown: dict[str, Any] = {
             "id": self.id,
             "kind": self.kind,
             "scope": str(self.scope),
@@ -45,8 +46,10 @@ class Overlay:
             "reason": self.reason,
             "starts_at": rfc3339(self.starts_at),
             "ends_at": rfc3339(self.ends_at),
-            "in_force": self.starts_at <= at and (self.ends_at is None or at < self.ends_at),
         }
+        if at is not None:
+            shown["in_force"] = self.starts_at <= at and (self.ends_at is None or at < self.ends_at)
+        return shown
 
 
 def list_overlays(connection: Connection) -> Sequence[Overlay]:

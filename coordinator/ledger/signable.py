@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from typing import Any, Final
 
 from sqlalchemy import Connection, select
@@ -75,8 +76,14 @@ class Signable:
             return kept
         return [call for call in kept if call.kind is not StepKind.APPROVE]
 
-    def allows(self, call: Call) -> bool:
-        """Whether this call may be signed; never the link of a create that was refused before."""
+    def allows(self, call: Call, *, stored: bool = False) -> bool:
+        """Whether this call may be signed; never the link of a create that was refused before.
+
+        One that was ``stored`` was compared with the log when it was planned, and does not tell
+        any more what it was made from.
+        """
+        if stored:
+            call = replace(call, terms=None, window_over=True)
         allowed = call.purchase_id is None or self._is_due(call, call.purchase_id)
         if call.reference is not None:
             allowed = self._is_ordered(call, call.reference)
@@ -186,9 +193,11 @@ def _differences(call: Call, row: Any, past: PastPurchase) -> Iterator[str]:
 
 def _another_escrow(call: Call, past: PastPurchase) -> Iterator[str]:
     """Name an escrow that the chain has under another key than the purchase's."""
-    key = call.terms.escrow_key if call.terms is not None else None
-    if key != past.escrow_key:
-        yield f"its escrow has the escrow_key {key}; the audit log says {past.escrow_key}"
+    if call.terms is not None and call.terms.escrow_key != past.escrow_key:
+        yield (
+            f"its escrow has the escrow_key {call.terms.escrow_key};"
+            f" the audit log says {past.escrow_key}"
+        )
 
 
 def _order_differences(call: Call, row: Any, past: PastOrder) -> Iterator[str]:

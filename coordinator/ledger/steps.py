@@ -337,7 +337,7 @@ class StepBook:
             # A fill takes nothing, so nothing has to prove it.
             return step.given_up and bool(given_up)
         proved = self._is_ours(connection, step, signable.tampered)
-        if step.attempts or (proved and signable.allows(step.call)):
+        if step.attempts or (proved and signable.allows(step.call, stored=True)):
             return proved
         self.make_fill(connection, step.id, step.nonce, fill)
         return False

@@ -167,8 +167,8 @@ def test_a_number_is_refused_with_both_things_that_it_could_mean(
         ("paper api", "a provider is"),
         ("papér", "a provider is"),
         ("p" * 65, "a provider is"),
-        (None, "a provider is"),
-        (5, "a provider is"),
+        (None, "provider must be text"),
+        (5, "provider must be text"),
     ],
     ids=shown,
 )

@@ -596,6 +596,27 @@ def test_a_link_funds_the_escrow_of_its_own_provider(world: World) -> None:
     assert "was made from" in paused(world)
 
 
+@pytest.mark.parametrize("early", [False, True])
+def test_a_settle_that_a_crash_left_unsigned_is_signed_and_alarms_nobody(
+    world: World, early: bool
+) -> None:
+    bought = world.fund("25.00")
+    world.chain.deliver(bought.escrow_id)
+    world.go()
+    if early:
+        assert world.coordinator.settle(bought.id, approver="alice").done
+    else:
+        world.pass_time_until(world.chain.window_ends(bought.escrow_id) + 1)
+    world.at(KillPoint.STEPS_ALLOCATED, die)
+    with pytest.raises(Killed):
+        world.round()
+    world.restart()
+    world.go()
+
+    assert world.status(bought) == "settled"
+    assert world.wiring.operations.pauses() == []
+
+
 def test_an_explanation_that_nobody_gave_hides_nothing(world: World) -> None:
     world.fund("1.00")
     world.send_usdc_away("12.50")

@@ -19,6 +19,8 @@ wei = st.integers(min_value=0, max_value=10**13)
 fees = st.builds(Fees, st.integers(1, 10**13), st.integers(0, 10**12), wei)
 counts = st.integers(min_value=0, max_value=1000)
 
+GWEI = 10**9
+
 
 def test_every_kind_of_step_has_a_gas_limit() -> None:
     assert set(GAS_LIMITS) == {kind.value for kind in StepKind}
@@ -56,6 +58,7 @@ def test_a_suggestion_never_exceeds_the_ceiling_and_always_pays_the_present_fee(
         assert ceiling is not None
         assert base_fee + tip > ceiling
         return
+    tip = tip if ceiling is not None else min(tip, 2 * GWEI)
     assert base_fee + tip <= suggested.max_fee_per_gas <= 2 * base_fee + tip
     assert ceiling is None or suggested.max_fee_per_gas <= ceiling
     assert suggested.max_priority_fee_per_gas == tip <= suggested.max_fee_per_gas
@@ -89,3 +92,15 @@ def test_a_balance_below_the_reserve_leaves_no_purchase() -> None:
     assert purchases_left(5, 10**9, at) == 0
     assert purchases_left(reserve_wei(at, unstarted=1, unended=0) - 1, 0, at) == 0
     assert purchases_left(reserve_wei(at, unstarted=1, unended=0), 0, at) == 1
+
+
+def test_without_a_ceiling_a_tip_is_at_most_two_gwei() -> None:
+    """One endpoint that lies about the base fee and the tip can't have us pay its friends."""
+    absurd = 10**15
+    fees = suggested_fees(absurd, absurd, 0, None)
+    assert fees is not None
+    assert fees.max_priority_fee_per_gas == 2 * GWEI
+    assert suggested_fees(absurd, absurd, 0, 40 * GWEI) is None
+    calm = suggested_fees(GWEI, 2 * GWEI, 0, None)
+    assert calm is not None
+    assert (calm.max_fee_per_gas, calm.max_priority_fee_per_gas) == (4 * GWEI, 2 * GWEI)

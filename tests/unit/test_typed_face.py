@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import re
 import subprocess
 import sys
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 from pydantic import TypeAdapter
 
 import coordinator
 from coordinator import Answer, Decision, LimitState, Purchase, Reason, ReasonCode, Status, Usdc
+from coordinator.domain import errors
 from coordinator.domain.limits import ORGANISATION, Limit, Usage
 from coordinator.domain.windows import Window
 
@@ -143,3 +146,53 @@ def test_a_result_is_never_made_of_a_dict_by_pydantic() -> None:
 
 def test_a_reason_reads_as_its_sentence() -> None:
     assert str(REASON) == f"{REASON}" == REASON.message
+
+
+def _named() -> set[str]:
+    """Every type of ours that an annotation of a public method or property names."""
+    found = set()
+    for name in coordinator.__all__:
+        owner = getattr(coordinator, name)
+        for base in owner.__mro__ if inspect.isclass(owner) else ():
+            for member, value in vars(base).items():
+                function = getattr(value, "fget", None) or getattr(value, "__func__", value)
+                if inspect.isfunction(function) and not member.startswith("_"):
+                    shown = " ".join(map(str, function.__annotations__.values()))
+                    found |= {
+                        word
+                        for word in re.findall(r"\b[A-Z]\w+", shown)
+                        if _is_ours(sys.modules[function.__module__], word)
+                    }
+    return found
+
+
+def _is_ours(module: ModuleType, name: str) -> bool:
+    value = getattr(module, name, None)
+    return inspect.isclass(value) and value.__module__.startswith("coordinator.")
+
+
+def _errors() -> set[str]:
+    return {
+        name
+        for name, value in vars(errors).items()
+        if inspect.isclass(value) and issubclass(value, coordinator.CoordinatorError)
+    }
+
+
+# Parts that public methods take or give, and nobody has to name.
+_PARTS = {"Wiring", "Runtime", "Simulation", "Lease", "PurchaseTerms", "CostTerms", "WaitTerms"}
+_PARTS |= {"Run", "Terms", "Calendar", "AgentPolicy", "Provider", "Fault"}
+# Raised inside and never by a public method, or only as the error that it is a kind of.
+_INSIDE = {"CommitUnknown", "LeaseLost", "ImpossibleState"}
+
+
+def test_what_public_methods_name_and_raise_is_imported_from_the_root() -> None:
+    assert _named() - _PARTS <= set(coordinator.__all__)
+    assert _errors() - _INSIDE <= set(coordinator.__all__)
+
+
+@pytest.mark.parametrize("name", coordinator.__all__)
+def test_every_result_is_what_pydantic_and_fastapi_can_return(name: str) -> None:
+    item = getattr(coordinator, name)
+    if hasattr(item, "as_dict") or item is coordinator.Used:
+        assert TypeAdapter(item).json_schema(mode="serialization")["type"] in ("object", "array")

@@ -52,6 +52,15 @@ def test_it_waits_for_people_and_holds_from_their_yes_until_its_end(
     asked = more(coordinator, lasts="2h")
     assert (asked.status, asked.required) == (IncreaseStatus.WAITING, 1)
     assert not fits(coordinator, "10.01")
+    (told,) = coordinator.alerts(kind="approval_waits")
+    assert told.notice.fields == {
+        "increase_id": asked.id,
+        "agent": "ada",
+        "scope": str(asked.scope),
+        "window": "daily",
+        "amount": "15.00",
+        "reason": asked.why,
+    }
     clock.now += 60
 
     granted = coordinator.approve_increase(asked.id, approver="alice")
