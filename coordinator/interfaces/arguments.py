@@ -10,7 +10,9 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
+from coordinator.budgets import Sharing
 from coordinator.domain.errors import InvalidRequest
+from coordinator.domain.policy import Policy
 
 _INTEGER_MAX: Final = 2**62
 
@@ -43,6 +45,9 @@ _KINDS: Final[Mapping[str, tuple[str, Callable[[object], bool]]]] = {
     "bool": ("True or False", lambda value: isinstance(value, bool)),
     "datetime": ("a datetime", lambda value: isinstance(value, datetime)),
     "Path": ("a path", lambda value: isinstance(value, Path) and "\0" not in str(value)),
+    "Mapping[str, Any]": ("a table", lambda value: isinstance(value, Mapping)),
+    "Policy": ("a Policy", lambda value: isinstance(value, Policy)),
+    "Sharing": ("what `share` answered", lambda value: isinstance(value, Sharing)),
     "None": ("None", lambda value: value is None),
 }
 
@@ -50,8 +55,8 @@ _KINDS: Final[Mapping[str, tuple[str, Callable[[object], bool]]]] = {
 def checked(owner: type[T]) -> type[T]:
     """Have every public method of the class refuse arguments of another kind than annotated.
 
-    InvalidRequest, before anything else is done. Of annotations with other types than text,
-    numbers, times and paths the method itself tells what it takes.
+    InvalidRequest, before anything else is done. Where an annotation names other types than those
+    in ``_KINDS`` the method itself tells what it takes.
     """
     for name, method in list(vars(owner).items()):
         if inspect.isfunction(method) and not name.startswith("_"):

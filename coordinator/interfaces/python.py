@@ -604,10 +604,10 @@ class Coordinator(BudgetApi):
 def _statuses(status: str | Iterable[str] | None) -> list[Status]:
     if status is None:
         return []
-    names = [status] if isinstance(status, str) else list(status)
     try:
+        names = [status] if isinstance(status, str) else list(status)
         return [Status(name) for name in names]
-    except ValueError:
+    except (TypeError, ValueError):
         known = ", ".join(Status)
         raise InvalidRequest(f"a status is one of {known}") from None
 

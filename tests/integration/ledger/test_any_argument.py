@@ -10,11 +10,13 @@ from typing import Any, get_args, get_type_hints
 
 import pytest
 
-from coordinator import Agent, Coordinator, CoordinatorError, Hold, Session
+from coordinator import Agent, Coordinator, CoordinatorError, Hold, Session, Sharing, Usdc
+from coordinator.domain.windows import Window
 from tests.integration.ledger.conftest import Opener
 from tests.integration.ledger.deciding import contents
 
 PURCHASE: dict[str, Any] = {"provider": "paper-api", "amount": "1.00", "purpose": "a paper"}
+SHARING = Sharing("shared", Window("daily"), Usdc("1"), {}, {})
 # What a call needs besides the argument that is at fault.
 GOOD: dict[str, Any] = {
     **PURCHASE,
@@ -38,7 +40,7 @@ GOOD: dict[str, Any] = {
     "path": "copy.db",
     "to": "0x5aAeb6053F3E94C9b9A09f33669435E7Ef1BeAed",
     "limits": {"total_limit": "1"},
-    "sharing": None,
+    "sharing": SHARING,
 }
 BAD: tuple[Any, ...] = (
     None,
