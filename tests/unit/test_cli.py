@@ -551,25 +551,40 @@ def interrupted(*_: object, **__: object) -> None:
     raise KeyboardInterrupt
 
 
-@pytest.mark.parametrize("asked", [False, True])
+PAUSED = Blocker(BlockerCode.PAUSED, "spending is paused by olga: stop")
+ALONE = Blocker(BlockerCode.NOBODY_ACTS, "no worker is alive")
+GOES_ON = "goes on with the next command or a worker: coordinator purchase wait pur_1"
+
+
+@pytest.mark.parametrize(
+    ("asked", "blocker", "told"),
+    [
+        (False, None, "nothing was asked"),
+        (True, None, f"pur_1 is approved and {GOES_ON}"),
+        (True, ALONE, f"pur_1 is approved and {GOES_ON}"),
+        (True, PAUSED, "pur_1 is approved, and waits: spending is paused by olga: stop"),
+    ],
+)
 def test_ctrl_c_tells_what_goes_on_without_the_person(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, asked: bool
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    asked: bool,
+    blocker: Blocker | None,
+    told: str,
 ) -> None:
     agent = SimpleNamespace(purchase=lambda **_: purchase("approved"))
     coordinator = SimpleNamespace(
         agent=lambda _: agent,
-        wiring=SimpleNamespace(signer=SimpleNamespace(address="0x" + "22" * 20)),
+        wiring=SimpleNamespace(
+            signer=SimpleNamespace(address="0x" + "22" * 20),
+            blockers=SimpleNamespace(of=lambda _: blocker),
+        ),
         start=(lambda: None) if asked else interrupted,
         wait_for=interrupted,
     )
     monkeypatch.setattr(purchases, "opened", lambda: nullcontext(coordinator))
     code, _, err = said(capsys, *REQUEST, "--amount", "1", "--purpose", "x")
-    assert code == 1
-    if asked:
-        goes_on = "pur_1 is approved and goes on with the next command or a worker"
-        assert err == f"error: stopped by you: {goes_on}: coordinator purchase wait pur_1\n"
-    else:
-        assert err == "error: stopped by you: nothing was asked\n"
+    assert (code, err) == (1, f"error: stopped by you: {told}\n")
 
 
 def test_at_its_timeout_a_wait_says_how_far_it_got(capsys: pytest.CaptureFixture[str]) -> None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
+from coordinator.domain.blocker import BlockerCode
 from coordinator.domain.errors import ChainUnavailable, InvalidRequest
 from coordinator.interfaces.cli.command import (
     DryRun,
@@ -97,10 +98,10 @@ def request(
                 coordinator.start()
             said = f"it may have been asked: coordinator purchase list --agent {agent}"
             purchase = asking.purchase(**terms, idempotency_key=idempotency_key, wait=False)
-            said = _stopped(purchase)
+            said = _stopped(coordinator, purchase)
             if wait and not (purchase.final or purchase.needs_approval):
                 purchase = watched(coordinator, purchase.id, "funded", timeout_seconds)
-                said = _stopped(purchase)
+                said = _stopped(coordinator, purchase)
                 purchase = with_receipts(coordinator, purchase)
                 _tell_timeout(purchase, "funded", timeout_seconds)
             elif purchase.status.value == "approved":
@@ -313,9 +314,13 @@ def _tell(purchase: Purchase, *, until: str | None) -> int:
     return of_purchase(purchase, until=until)
 
 
-def _stopped(purchase: Purchase) -> str:
+def _stopped(coordinator: Coordinator, purchase: Purchase) -> str:
+    """Say what an interrupted command leaves, and what is in its way."""
     if purchase.final or purchase.needs_approval:
         return f"{purchase.id} is {purchase.status}"
+    blocker = coordinator.wiring.blockers.of(purchase)
+    if blocker is not None and blocker.code is not BlockerCode.NOBODY_ACTS:
+        return f"{purchase.id} is {purchase.status}, and waits: {blocker.message}"
     return (
         f"{purchase.id} is {purchase.status} and goes on with the next command or a worker:"
         f" coordinator purchase wait {purchase.id}"

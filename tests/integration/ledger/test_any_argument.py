@@ -89,6 +89,14 @@ def _parameters(function: Callable[..., Any]) -> dict[str, Any]:
     return found
 
 
+def _needed(owner: type, name: str) -> dict[str, Any]:
+    """Arguments of a call that does not wait."""
+    parameters = _parameters(getattr(owner, name))
+    needed = {k: GOOD.get(k, "x") for k, v in parameters.items() if v is inspect.Parameter.empty}
+    quick = {"wait": False, "timeout_seconds": 0.01}
+    return needed | {k: v for k, v in quick.items() if k in parameters}
+
+
 def _call(method: Callable[..., Any], arguments: dict[str, Any]) -> Any:
     """Give the arguments as the signature takes them, and wait for what is awaited."""
     positional, named = [], dict(arguments)
@@ -123,13 +131,7 @@ def test_a_wrong_argument_is_refused_in_a_sentence_and_changes_nothing(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     method = getattr(held[owner], name)
-    needed = {
-        key: GOOD.get(key, "x")
-        for key, default in _parameters(getattr(owner, name)).items()
-        if default is inspect.Parameter.empty
-    }
-    quick = {"wait": False, "timeout_seconds": 0.01}
-    needed |= {k: v for k, v in quick.items() if k in _parameters(getattr(owner, name))}
+    needed = _needed(owner, name)
     before = contents(path)
     wrong = []
     for bad in BAD:
@@ -156,5 +158,5 @@ def test_a_misspelt_argument_is_refused_by_name(
 ) -> None:
     before = contents(path)
     with pytest.raises((TypeError, CoordinatorError), match="amuont"):
-        _call(getattr(held[owner], name), {"amuont": 1})
+        _call(getattr(held[owner], name), {**_needed(owner, name), "amuont": 1})
     assert contents(path) == before
