@@ -28,11 +28,12 @@ if TYPE_CHECKING:
         UnknownId,
     )
     from coordinator.domain.increase import Increase
+    from coordinator.domain.lifecycle import Status
     from coordinator.domain.limits import LimitState
     from coordinator.domain.observed import Event
     from coordinator.domain.policy import Policy
     from coordinator.domain.proposal import Proposal
-    from coordinator.domain.purchase import Answer, Purchase, Status
+    from coordinator.domain.purchase import Answer, Purchase
     from coordinator.domain.reasons import Reason, ReasonCode
     from coordinator.domain.reconciliation import Discrepancy, Reconciliation
     from coordinator.domain.replay import Replay

@@ -6,7 +6,8 @@ from collections.abc import Callable
 from typing import Final
 
 from coordinator.domain.blocker import Blocker, BlockerCode
-from coordinator.domain.purchase import Purchase, Status
+from coordinator.domain.lifecycle import Status
+from coordinator.domain.purchase import Purchase
 from coordinator.ledger.leases import LeaseBook
 from coordinator.ledger.notices import NoticeBook
 from coordinator.ledger.operations import OperationsBook

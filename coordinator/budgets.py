@@ -10,11 +10,11 @@ from coordinator.domain.allocation import by_priority, by_usage, fixed, rebalanc
 from coordinator.domain.cost import Cost, CostDecision, CostRequest
 from coordinator.domain.errors import InvalidRequest
 from coordinator.domain.increase import EMERGENCY, INCREASE, Increase
+from coordinator.domain.inputs import free_text, identifier, positive_amount
 from coordinator.domain.limits import Scope, ScopeKind
 from coordinator.domain.policy_tables import Rebalance
 from coordinator.domain.policy_values import duration
 from coordinator.domain.ports import Clock
-from coordinator.domain.purchase import free_text, identifier, positive_amount
 from coordinator.domain.rules import BY_HOUR, TASK, Opening, Terms
 from coordinator.domain.service import Finding, ServiceLevel, review, service_level
 from coordinator.domain.shown import Shown

@@ -8,12 +8,13 @@ from typing import Any, Final
 
 from coordinator.domain.gas import Fees, purchases_left, reserve_wei
 from coordinator.domain.journal import EntryKind
+from coordinator.domain.lifecycle import Status
 from coordinator.domain.limits import ORGANISATION, UNUSED, CounterKey, Usage
 from coordinator.domain.ports import Clock
-from coordinator.domain.purchase import Status, rfc3339
 from coordinator.domain.reasons import Reason
 from coordinator.domain.reconciliation import Discrepancy
 from coordinator.domain.shown import Shown
+from coordinator.domain.times import rfc3339
 from coordinator.domain.usdc import ZERO, Usdc
 from coordinator.domain.windows import Window
 from coordinator.ledger.approvals import ApprovalBook

@@ -14,22 +14,16 @@ from coordinator.domain.address import checksummed
 from coordinator.domain.decision import OF_FUNDS, Decision, decide
 from coordinator.domain.errors import InvalidRequest, LedgerTampered
 from coordinator.domain.escrow_key import EscrowKeys
+from coordinator.domain.inputs import free_text, idempotency_key, identifier, positive_amount
+from coordinator.domain.lifecycle import Status
 from coordinator.domain.observed import Emit, decided, nobody_looks
 from coordinator.domain.payees import Contracts, not_payable
 from coordinator.domain.policy import Policy
 from coordinator.domain.ports import Clock, KillPoint, Reach
 from coordinator.domain.proposal import Proposal, ProposalKind
-from coordinator.domain.purchase import (
-    Answer,
-    Purchase,
-    Request,
-    Status,
-    free_text,
-    idempotency_key,
-    identifier,
-    positive_amount,
-)
+from coordinator.domain.purchase import Answer, Purchase
 from coordinator.domain.reasons import Reason, ReasonCode
+from coordinator.domain.request import Request
 from coordinator.domain.usdc import Amount, Usdc
 from coordinator.ledger.approvals import ApprovalBook, Approver, JudgedApproval
 from coordinator.ledger.bonds import BondBook

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
-from coordinator.domain.purchase import Status
 from coordinator.domain.usdc import Usdc
 
 
@@ -24,17 +23,6 @@ class EscrowState(StrEnum):
 
 
 EMPTY: Final = frozenset({EscrowState.CREATED, EscrowState.QUOTED})
-
-STATUS_OF: Final = {
-    EscrowState.CREATED: Status.CREATED,
-    EscrowState.QUOTED: Status.CREATED,
-    EscrowState.FUNDED: Status.FUNDED,
-    EscrowState.STARTED: Status.STARTED,
-    EscrowState.DELIVERED: Status.DELIVERED,
-    EscrowState.DISPUTED: Status.DISPUTED,
-    EscrowState.SETTLED: Status.SETTLED,
-    EscrowState.CANCELLED: Status.CANCELLED,
-}
 
 
 class EventKind(StrEnum):

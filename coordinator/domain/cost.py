@@ -18,6 +18,7 @@ from coordinator.domain.decision import (
     runs_allowed,
     standing,
 )
+from coordinator.domain.inputs import free_text, identifier, positive_amount
 from coordinator.domain.limits import (
     CounterKey,
     Limit,
@@ -26,10 +27,10 @@ from coordinator.domain.limits import (
     ScopeKind,
 )
 from coordinator.domain.policy import Policy
-from coordinator.domain.purchase import free_text, identifier, limit_dict, positive_amount, rfc3339
 from coordinator.domain.reasons import Reason, ReasonCode
 from coordinator.domain.rules import Terms
 from coordinator.domain.shown import Shown
+from coordinator.domain.times import rfc3339
 from coordinator.domain.usdc import ZERO, Usdc
 from coordinator.domain.windows import Window
 
@@ -160,7 +161,7 @@ class Cost(Shown):
             "expires_at": rfc3339(self.expires_at),
             "reason": self.reason.as_dict() if self.reason else None,
             "reasons": [reason.as_dict() for reason in self.reasons],
-            "limits": [limit_dict(state) for state in self.limits],
+            "limits": [state.as_dict() for state in self.limits],
         }
 
 
@@ -178,7 +179,7 @@ class CostDecision(Shown):
         return {
             "ok": not self.reasons,
             "reasons": [reason.as_dict() for reason in self.reasons],
-            "limits": [limit_dict(state) for state in self.limits],
+            "limits": [state.as_dict() for state in self.limits],
         }
 
 

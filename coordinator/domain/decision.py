@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Final
 
+from coordinator.domain.lifecycle import Status
 from coordinator.domain.limits import (
     CounterKey,
     Limit,
@@ -14,8 +15,8 @@ from coordinator.domain.limits import (
     check_limits,
 )
 from coordinator.domain.payees import not_payable
-from coordinator.domain.purchase import Request, Status
 from coordinator.domain.reasons import Reason, ReasonCode
+from coordinator.domain.request import Request
 from coordinator.domain.rules import SESSION, TASK, Openings, Rules, Terms, nothing_opened
 from coordinator.domain.shown import Shown
 from coordinator.domain.usdc import Usdc

@@ -9,10 +9,10 @@ from typing import Any, Final
 from coordinator.domain.errors import InvalidRequest
 from coordinator.domain.limits import Limit, Scope, ScopeKind
 from coordinator.domain.policy import Policy
-from coordinator.domain.purchase import rfc3339
 from coordinator.domain.reasons import Reason, ReasonCode
 from coordinator.domain.rules import SESSION, TASK, Openings, Rules, Terms
 from coordinator.domain.shown import Shown
+from coordinator.domain.times import rfc3339
 from coordinator.domain.usdc import ZERO, Usdc
 from coordinator.domain.windows import Window
 

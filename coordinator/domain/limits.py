@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from coordinator.domain.reasons import Reason, ReasonCode
 from coordinator.domain.shown import schema_of
+from coordinator.domain.times import rfc3339
 from coordinator.domain.usdc import ZERO, Usdc
 from coordinator.domain.windows import Calendar, Frame, Window
 
@@ -127,9 +128,16 @@ class LimitState(NamedTuple):
 
     def as_dict(self) -> dict[str, Any]:
         """The command line's JSON of a limit, key for key."""
-        from coordinator.domain.purchase import limit_dict
-
-        return limit_dict(self)
+        return {
+            "scope": str(self.limit.scope),
+            "window": self.limit.window.value,
+            "limit": str(self.limit.amount),
+            "spent": str(self.usage.spent),
+            "held": str(self.usage.held),
+            "remaining": str(self.remaining),
+            "resets_at": rfc3339(self.resets_at),
+            "broken": self.broken,
+        }
 
     @classmethod
     def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:

@@ -9,7 +9,7 @@ from typing import Final
 
 from coordinator.domain.cost import CostDecision, CostRequest
 from coordinator.domain.decision import Decision
-from coordinator.domain.purchase import Request
+from coordinator.domain.request import Request
 from coordinator.domain.usdc import Usdc
 
 KINDS: Final = ("decision", "check", "hold", "post", "void", "alert")

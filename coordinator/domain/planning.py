@@ -7,8 +7,8 @@ from enum import StrEnum
 
 from coordinator.domain.chain_events import EMPTY, EscrowState
 from coordinator.domain.errors import ImpossibleState
+from coordinator.domain.lifecycle import Status
 from coordinator.domain.policy_tables import EscrowTerms
-from coordinator.domain.purchase import Status
 from coordinator.domain.reasons import Reason, ReasonCode
 from coordinator.domain.steps import PaymentTerms, Step, StepKind, StepStatus
 from coordinator.domain.usdc import Usdc

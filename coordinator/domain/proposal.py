@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Final
 
-from coordinator.domain.purchase import rfc3339
 from coordinator.domain.reasons import Reason, ReasonCode
 from coordinator.domain.shown import Shown
+from coordinator.domain.times import rfc3339
 from coordinator.domain.usdc import Usdc
 
 

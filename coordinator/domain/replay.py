@@ -8,11 +8,13 @@ from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
 
 from coordinator.domain.decision import Decision, Facts, decide
+from coordinator.domain.lifecycle import Status
 from coordinator.domain.limits import UNUSED, CounterKey, Scope, Usage
-from coordinator.domain.purchase import Request, Status, rfc3339
 from coordinator.domain.reasons import Reason, ReasonCode
+from coordinator.domain.request import Request
 from coordinator.domain.rules import Openings, Rules, Terms, nothing_opened
 from coordinator.domain.shown import Shown
+from coordinator.domain.times import rfc3339
 from coordinator.domain.usdc import ZERO, Usdc
 from coordinator.domain.windows import Window
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from coordinator.domain.errors import LedgerTampered, LedgerUnavailable
-from coordinator.domain.purchase import FINAL
+from coordinator.domain.lifecycle import FINAL
 from coordinator.ledger.audit import AuditLog
 from coordinator.ledger.audit_export import GENESIS, AuditRow, Head
 from coordinator.ledger.audit_fold import MOVED

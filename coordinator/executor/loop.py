@@ -14,9 +14,9 @@ from coordinator.domain.errors import (
     LedgerTampered,
     LedgerUnavailable,
 )
+from coordinator.domain.lifecycle import Status
 from coordinator.domain.policy import Policy
 from coordinator.domain.ports import Chain, Clock, KillPoint, Observation, Reach, Ticks
-from coordinator.domain.purchase import Status
 from coordinator.domain.usdc import Usdc
 from coordinator.executor.checkpoint import Checkpoint
 from coordinator.executor.heads import Heads

@@ -12,10 +12,10 @@ from coordinator.domain.chain_events import EMPTY
 from coordinator.domain.errors import ChainUnavailable, TxReverted
 from coordinator.domain.gas import reserve_wei
 from coordinator.domain.lane import Lane, reserved_wei
+from coordinator.domain.lifecycle import Status
 from coordinator.domain.planning import Action, OpenPurchase, Plan, plan
 from coordinator.domain.policy import Policy
 from coordinator.domain.ports import Chain, Clock, Observation, Ticks
-from coordinator.domain.purchase import Status
 from coordinator.domain.reasons import Reason, ReasonCode
 from coordinator.domain.steps import Call, PaymentTerms, Step, StepKind
 from coordinator.domain.usdc import Usdc

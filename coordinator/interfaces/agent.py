@@ -13,7 +13,8 @@ from coordinator.domain.decision import Decision
 from coordinator.domain.errors import InvalidRequest, UnknownId
 from coordinator.domain.increase import Increase
 from coordinator.domain.limits import LimitState
-from coordinator.domain.purchase import Answer, Purchase, Request
+from coordinator.domain.purchase import Answer, Purchase
+from coordinator.domain.request import Request
 from coordinator.domain.rules import SESSION, TASK
 from coordinator.domain.usdc import Amount
 from coordinator.interfaces.arguments import checked

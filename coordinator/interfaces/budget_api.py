@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from coordinator.budgets import Sharing
 from coordinator.domain.errors import InvalidRequest
 from coordinator.domain.increase import Increase
-from coordinator.domain.purchase import free_text, identifier
+from coordinator.domain.inputs import free_text, identifier
 from coordinator.domain.rules import SESSION, TASK
 from coordinator.domain.service import Finding, ServiceLevel
 from coordinator.interfaces.arguments import checked

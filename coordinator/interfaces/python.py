@@ -26,15 +26,12 @@ from coordinator.domain.errors import (
     InvalidRequest,
     TxReverted,
 )
+from coordinator.domain.lifecycle import Status
 from coordinator.domain.limits import LimitState
 from coordinator.domain.observed import KINDS
 from coordinator.domain.policy import Policy
 from coordinator.domain.proposal import Proposal
-from coordinator.domain.purchase import (
-    Answer,
-    Purchase,
-    Status,
-)
+from coordinator.domain.purchase import Answer, Purchase
 from coordinator.domain.reasons import Reason
 from coordinator.domain.reconciliation import Reconciliation
 from coordinator.domain.replay import Replay

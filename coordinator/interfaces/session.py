@@ -7,8 +7,8 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from coordinator.domain.cost import CostStatus
+from coordinator.domain.lifecycle import ESCROWED, OPEN
 from coordinator.domain.limits import LimitState
-from coordinator.domain.purchase import ESCROWED, OPEN, limit_dict
 from coordinator.domain.rules import TASK, Terms
 from coordinator.domain.shown import Shown
 from coordinator.domain.usdc import ZERO, Usdc
@@ -83,7 +83,7 @@ class Session(Shown):
         rows = [*bought, *paid]
         return {
             **self.as_dict(),
-            "limits": [limit_dict(state) for state in self.limits()],
+            "limits": [state.as_dict() for state in self.limits()],
             **_sums(rows),
             "by_category": _by(rows, 0),
             f"by_{other}": _by(rows, 1),

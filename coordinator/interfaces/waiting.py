@@ -8,7 +8,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from coordinator.domain.errors import InvalidRequest
-from coordinator.domain.purchase import ESCROWED, Purchase, Status
+from coordinator.domain.lifecycle import ESCROWED, Status
+from coordinator.domain.purchase import Purchase
 
 if TYPE_CHECKING:
     from coordinator.interfaces.python import Coordinator

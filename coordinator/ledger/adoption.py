@@ -9,10 +9,11 @@ from typing import Any
 
 from sqlalchemy import Connection, insert, select, update
 
-from coordinator.domain.chain_events import STATUS_OF, EscrowState
+from coordinator.domain.chain_events import EscrowState
 from coordinator.domain.errors import IdempotencyConflict
 from coordinator.domain.escrow_key import service_hash
-from coordinator.domain.purchase import FINAL, Request
+from coordinator.domain.lifecycle import FINAL, STATUS_OF
+from coordinator.domain.request import Request
 from coordinator.domain.rules import Rules, Terms
 from coordinator.domain.usdc import Usdc
 from coordinator.ledger import schema as t

@@ -11,21 +11,17 @@ from sqlalchemy import Connection, delete, insert, literal, select, update
 
 from coordinator.domain.decision import Decision, Facts
 from coordinator.domain.errors import LedgerTampered, UnknownId
+from coordinator.domain.inputs import id_text, identifier
+from coordinator.domain.lifecycle import Status
 from coordinator.domain.limits import LimitState
 from coordinator.domain.notices import approval_decided, approval_expires_soon, crossings
 from coordinator.domain.observed import Emit, nobody_looks
 from coordinator.domain.policy import Policy
-from coordinator.domain.purchase import (
-    Answer,
-    Purchase,
-    Request,
-    Status,
-    id_text,
-    identifier,
-    rfc3339,
-)
+from coordinator.domain.purchase import Answer, Purchase
 from coordinator.domain.reasons import Reason, ReasonCode
+from coordinator.domain.request import Request
 from coordinator.domain.shown import Shown
+from coordinator.domain.times import rfc3339
 from coordinator.domain.usdc import Usdc
 from coordinator.ledger import schema as t
 from coordinator.ledger.audit import AuditLog

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from coordinator.domain.purchase import ESCROWED, FINAL, Status
+from coordinator.domain.lifecycle import ESCROWED, FINAL, Status
 from coordinator.domain.reasons import ReasonCode
 from coordinator.ledger.audit_export import AuditRow
 from coordinator.ledger.past_budgets import PastBudgets

@@ -7,9 +7,9 @@ from functools import partial
 from sqlalchemy import Connection, select
 
 from coordinator.domain.journal import EntryKind
+from coordinator.domain.lifecycle import Status
 from coordinator.domain.notices import crossings
 from coordinator.domain.observed import Emit, held, nobody_looks
-from coordinator.domain.purchase import Status
 from coordinator.domain.reasons import Reason
 from coordinator.domain.rules import Terms, nothing_opened
 from coordinator.domain.steps import StepKind, StepStatus

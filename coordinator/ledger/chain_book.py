@@ -19,9 +19,9 @@ from coordinator.domain.chain_events import (
 )
 from coordinator.domain.errors import ImpossibleState
 from coordinator.domain.journal import TREASURY, Entry, EntryKind, KnownEscrow, make_entries
+from coordinator.domain.lifecycle import FINAL, Status
 from coordinator.domain.observed import Emit, ended, nobody_looks
 from coordinator.domain.planning import OpenPurchase, OwnEscrow
-from coordinator.domain.purchase import FINAL, Status
 from coordinator.domain.usdc import ZERO, Usdc
 from coordinator.ledger import schema as t
 from coordinator.ledger.agreement import Agreement, compare

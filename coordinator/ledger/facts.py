@@ -10,8 +10,9 @@ from sqlalchemy import Connection, select
 
 from coordinator.domain.decision import Facts, Funds
 from coordinator.domain.gas import Fees, purchases_left, reserve_wei
+from coordinator.domain.lifecycle import UNFUNDED, Status
 from coordinator.domain.limits import CounterKey, Usage
-from coordinator.domain.purchase import UNFUNDED, Purchase, Status
+from coordinator.domain.purchase import Purchase
 from coordinator.domain.rules import Rules
 from coordinator.domain.usdc import Usdc
 from coordinator.ledger import schema as t

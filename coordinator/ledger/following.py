@@ -8,9 +8,9 @@ from typing import Any, Final
 
 from sqlalchemy import Connection, delete, insert, select, update
 
-from coordinator.domain.chain_events import EMPTY, STATUS_OF, ChainEvent, EscrowState, EventKind
+from coordinator.domain.chain_events import EMPTY, ChainEvent, EscrowState, EventKind
 from coordinator.domain.escrow_key import service_hash
-from coordinator.domain.purchase import FINAL, MOVES, Status
+from coordinator.domain.lifecycle import FINAL, MOVES, STATUS_OF, Status
 from coordinator.domain.reasons import ReasonCode
 from coordinator.domain.rules import Rules
 from coordinator.domain.steps import StepKind

@@ -7,8 +7,8 @@ from typing import Final
 
 from sqlalchemy import Connection, exists, func, literal_column, select
 
+from coordinator.domain.lifecycle import Status
 from coordinator.domain.limits import CounterKey
-from coordinator.domain.purchase import Status
 from coordinator.domain.rules import Opening, Rules
 from coordinator.ledger import schema as t
 from coordinator.ledger.audit import read_head

@@ -7,10 +7,12 @@ from typing import Any
 
 from sqlalchemy import Connection, Select, select, update
 
+from coordinator.domain.lifecycle import Status, check_move
 from coordinator.domain.notices import approval_expired
 from coordinator.domain.observed import Event, ended
-from coordinator.domain.purchase import Purchase, Status, check_move, rfc3339
+from coordinator.domain.purchase import Purchase
 from coordinator.domain.reasons import Reason, ReasonCode
+from coordinator.domain.times import rfc3339
 from coordinator.domain.usdc import ZERO
 from coordinator.ledger import schema as t
 from coordinator.ledger.audit import AuditLog

@@ -10,10 +10,11 @@ from typing import Any, Final
 from sqlalchemy import Connection, Row, bindparam, exists, insert, literal_column, select, update
 
 from coordinator.domain.errors import InvalidRequest
-from coordinator.domain.purchase import UNFUNDED, Status, rfc3339
+from coordinator.domain.lifecycle import UNFUNDED, Status
 from coordinator.domain.reasons import Reason, ReasonCode
 from coordinator.domain.rules import Opening
 from coordinator.domain.shown import Shown
+from coordinator.domain.times import rfc3339
 from coordinator.domain.usdc import Usdc
 from coordinator.domain.windows import Window
 from coordinator.ledger import schema as t

@@ -15,8 +15,8 @@ from coordinator.domain.gas import Fees
 from coordinator.domain.journal import EntryKind
 from coordinator.domain.ports import Observation
 from coordinator.domain.proposal import Proposal
-from coordinator.domain.purchase import rfc3339
 from coordinator.domain.shown import Shown
+from coordinator.domain.times import rfc3339
 from coordinator.domain.usdc import Usdc
 from coordinator.ledger import schema as t
 from coordinator.ledger.audit import AuditLog

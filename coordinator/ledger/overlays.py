@@ -10,9 +10,9 @@ from typing import Any
 from sqlalchemy import Connection, insert, select
 
 from coordinator.domain.limits import Scope, ScopeKind
-from coordinator.domain.purchase import rfc3339
 from coordinator.domain.rules import Grant, Overlays
 from coordinator.domain.shown import Shown
+from coordinator.domain.times import rfc3339
 from coordinator.domain.usdc import Usdc
 from coordinator.domain.windows import Window
 from coordinator.ledger import schema as t

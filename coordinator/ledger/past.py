@@ -10,11 +10,12 @@ from typing import Any, Final
 
 from sqlalchemy import Connection, select
 
+from coordinator.domain.lifecycle import Status
 from coordinator.domain.limits import Usage
 from coordinator.domain.policy import Policy
-from coordinator.domain.purchase import Request, Status
 from coordinator.domain.reasons import ReasonCode
 from coordinator.domain.replay import Charged, Judged, Moved, Replay, replay
+from coordinator.domain.request import Request
 from coordinator.domain.rules import Opening, Overlays, Rules
 from coordinator.domain.usdc import Usdc
 from coordinator.ledger import schema as t

@@ -7,7 +7,7 @@ from typing import Final
 
 from sqlalchemy import Connection, insert, select
 
-from coordinator.domain.purchase import Status
+from coordinator.domain.lifecycle import Status
 from coordinator.domain.reasons import Reason, ReasonCode
 from coordinator.domain.rules import Openings, Rules, Terms
 from coordinator.domain.usdc import ZERO, Usdc

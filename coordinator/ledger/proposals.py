@@ -11,10 +11,10 @@ from typing import Any
 from sqlalchemy import Connection, insert, select, update
 
 from coordinator.domain.errors import LedgerTampered, UnknownId
+from coordinator.domain.lifecycle import Status
 from coordinator.domain.notices import proposal_waits
 from coordinator.domain.policy import Policy
 from coordinator.domain.proposal import PREFIXES, Proposal, ProposalKind, ProposalStatus
-from coordinator.domain.purchase import Status
 from coordinator.domain.reasons import Reason, ReasonCode
 from coordinator.domain.usdc import Usdc
 from coordinator.ledger import schema as t

@@ -10,18 +10,14 @@ from sqlalchemy import Connection, case, exists, func, literal_column, select, u
 
 from coordinator.domain.decision import Decision, Facts
 from coordinator.domain.errors import IdempotencyConflict, UnknownId
+from coordinator.domain.inputs import id_text
+from coordinator.domain.lifecycle import UNFUNDED, Status
 from coordinator.domain.limits import Usage
 from coordinator.domain.notices import stranded
 from coordinator.domain.observed import Emit, nobody_looks
-from coordinator.domain.purchase import (
-    UNFUNDED,
-    Answer,
-    Purchase,
-    Request,
-    Status,
-    id_text,
-)
+from coordinator.domain.purchase import Answer, Purchase
 from coordinator.domain.reasons import Reason, ReasonCode
+from coordinator.domain.request import Request
 from coordinator.domain.usdc import Usdc
 from coordinator.ledger import schema as t
 from coordinator.ledger.audit import AuditLog

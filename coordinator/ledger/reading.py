@@ -12,13 +12,9 @@ from sqlalchemy import Connection, Select, select
 from coordinator.domain.cost import Cost
 from coordinator.domain.decision import Decision
 from coordinator.domain.journal import EntryKind
+from coordinator.domain.lifecycle import Status
 from coordinator.domain.limits import Limit, LimitState, Scope, Usage
-from coordinator.domain.purchase import (
-    ApprovalDecision,
-    Purchase,
-    PurchaseTransaction,
-    Status,
-)
+from coordinator.domain.purchase import ApprovalDecision, Purchase, PurchaseTransaction
 from coordinator.domain.reasons import Reason, ReasonCode
 from coordinator.domain.usdc import ZERO, Usdc
 from coordinator.domain.windows import Window

@@ -12,10 +12,12 @@ from sqlalchemy import bindparam, insert, select
 from coordinator.domain.canonical import canonical_json
 from coordinator.domain.decision import Decision, Facts
 from coordinator.domain.errors import IdempotencyConflict
+from coordinator.domain.lifecycle import Status
 from coordinator.domain.notices import approval_waits, denied
 from coordinator.domain.observed import decided, held
 from coordinator.domain.policy import Policy
-from coordinator.domain.purchase import Purchase, Request, Status
+from coordinator.domain.purchase import Purchase
+from coordinator.domain.request import Request
 from coordinator.domain.usdc import ZERO, Usdc
 from coordinator.ledger import schema as t
 from coordinator.ledger.adoption import adopt

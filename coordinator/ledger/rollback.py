@@ -9,7 +9,7 @@ from typing import Any
 from sqlalchemy import Connection, delete, func, select, update
 
 from coordinator.domain.chain_events import Block
-from coordinator.domain.purchase import FINAL, Status
+from coordinator.domain.lifecycle import FINAL, Status
 from coordinator.domain.steps import StepKind, StepStatus
 from coordinator.ledger import schema as t
 from coordinator.ledger.audit import AuditLog

@@ -11,7 +11,7 @@ from typing import Any, Final, Protocol
 from sqlalchemy import Connection, Select, Table, case, func, select
 
 from coordinator.domain.canonical import canonical_json
-from coordinator.domain.purchase import FINAL, Status
+from coordinator.domain.lifecycle import FINAL, Status
 from coordinator.ledger import schema as t
 from coordinator.ledger.audit_export import AuditRow
 from coordinator.ledger.audit_fold import MOVED, Past, PastOrder, PastPurchase

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from functools import partial
 
 from coordinator.domain.errors import InvalidRequest, UnknownId
+from coordinator.domain.lifecycle import Status
 from coordinator.domain.limits import Limit, Scope, ScopeKind
-from coordinator.domain.purchase import Status
 from coordinator.domain.rules import TASK, Opening, Rules
 from coordinator.domain.usdc import Usdc
 from coordinator.domain.windows import Window

@@ -26,8 +26,8 @@ from sqlalchemy import (
 
 from coordinator.domain.chain_events import EscrowState
 from coordinator.domain.journal import EntryKind
+from coordinator.domain.lifecycle import Status
 from coordinator.domain.proposal import ProposalKind, ProposalStatus
-from coordinator.domain.purchase import Status
 from coordinator.domain.steps import StepKind, StepStatus
 
 metadata = MetaData()

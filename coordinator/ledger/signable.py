@@ -9,8 +9,8 @@ from typing import Any, Final
 from sqlalchemy import Connection, select
 
 from coordinator.domain.errors import LedgerTampered
+from coordinator.domain.lifecycle import Status
 from coordinator.domain.policy import Policy
-from coordinator.domain.purchase import Status
 from coordinator.domain.steps import Call, PaymentTerms, StepKind
 from coordinator.domain.usdc import Usdc
 from coordinator.ledger import schema as t

@@ -9,8 +9,9 @@ import pytest
 from coordinator import Usdc
 from coordinator.domain.chain_events import EscrowState
 from coordinator.domain.errors import LeaseLost
+from coordinator.domain.lifecycle import Status
 from coordinator.domain.ports import KillPoint
-from coordinator.domain.purchase import Answer, Purchase, Status
+from coordinator.domain.purchase import Answer, Purchase
 from coordinator.domain.reasons import Reason, ReasonCode
 from coordinator.domain.steps import Step, StepKind
 from coordinator.domain.usdc import ZERO

@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Any, Final
 
 from coordinator.chain.abi import kernel_abi, token_abi, vault_abi
 from coordinator.chain.simulated import genesis
-from coordinator.domain.chain_events import STATUS_OF, EscrowState
+from coordinator.domain.chain_events import EscrowState
 from coordinator.domain.errors import LedgerTampered
 from coordinator.domain.escrow_key import EscrowKeys
-from coordinator.domain.purchase import FINAL, Purchase, Status
+from coordinator.domain.lifecycle import FINAL, STATUS_OF, Status
+from coordinator.domain.purchase import Purchase
 from coordinator.domain.usdc import Usdc
 from coordinator.executor.loop import LEASE_SECONDS
 from tests.simulation.tampering import THIEF

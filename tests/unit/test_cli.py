@@ -35,9 +35,11 @@ from coordinator.domain.errors import (
     TxReverted,
     UnknownId,
 )
+from coordinator.domain.lifecycle import Status
 from coordinator.domain.policy_text import parse_policy
-from coordinator.domain.purchase import Purchase, Request, Status
+from coordinator.domain.purchase import Purchase
 from coordinator.domain.reasons import Reason, ReasonCode
+from coordinator.domain.request import Request
 from coordinator.domain.rules import Rules
 from coordinator.domain.usdc import Usdc
 from coordinator.interfaces import cli, doctor

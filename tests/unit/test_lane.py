@@ -10,9 +10,9 @@ import pytest
 from coordinator.domain.chain_events import Block
 from coordinator.domain.gas import GAS_LIMITS, Fees, reserve_wei
 from coordinator.domain.lane import Lane, reserved_wei
+from coordinator.domain.lifecycle import Status
 from coordinator.domain.planning import OpenPurchase
 from coordinator.domain.ports import Observation
-from coordinator.domain.purchase import Status
 from coordinator.domain.steps import Call, Step, StepKind, StepStatus
 from coordinator.domain.usdc import ZERO, Usdc
 

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 
 from coordinator.domain.chain_events import EMPTY, EscrowState
 from coordinator.domain.errors import ImpossibleState
+from coordinator.domain.lifecycle import OPEN, Status
 from coordinator.domain.planning import Action, OpenPurchase, OwnEscrow, Plan, plan
 from coordinator.domain.policy import EscrowTerms
-from coordinator.domain.purchase import OPEN, Status
 from coordinator.domain.reasons import ReasonCode
 from coordinator.domain.steps import Call, Receipt, Step, StepKind, StepStatus
 from coordinator.domain.usdc import Usdc

@@ -7,23 +7,22 @@ from typing import Any
 
 import pytest
 
-from coordinator.domain.chain_events import EMPTY, STATUS_OF, EscrowState
+from coordinator.domain.chain_events import EMPTY, EscrowState
 from coordinator.domain.errors import ImpossibleState
-from coordinator.domain.limits import Limit, LimitState, Scope, ScopeKind, Usage, Window
-from coordinator.domain.purchase import (
+from coordinator.domain.lifecycle import (
     ESCROWED,
     FINAL,
     MOVES,
     OPEN,
+    STATUS_OF,
     UNFUNDED,
-    ApprovalDecision,
-    Purchase,
-    PurchaseTransaction,
     Status,
     check_move,
-    rfc3339,
 )
+from coordinator.domain.limits import Limit, LimitState, Scope, ScopeKind, Usage, Window
+from coordinator.domain.purchase import ApprovalDecision, Purchase, PurchaseTransaction
 from coordinator.domain.reasons import Reason, ReasonCode
+from coordinator.domain.times import rfc3339
 from coordinator.domain.usdc import ZERO, Usdc
 
 S = Status

@@ -5,11 +5,12 @@ from __future__ import annotations
 from itertools import count
 from typing import Any
 
+from coordinator.domain.lifecycle import Status
 from coordinator.domain.limits import Usage
 from coordinator.domain.policy import Policy
-from coordinator.domain.purchase import Request, Status
 from coordinator.domain.reasons import ReasonCode
 from coordinator.domain.replay import Charged, Judged, Moved, Replay, replay
+from coordinator.domain.request import Request
 from coordinator.domain.rules import Rules, Terms
 from coordinator.domain.usdc import ZERO, Usdc
 

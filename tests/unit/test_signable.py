@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from coordinator.domain.purchase import Status
+from coordinator.domain.lifecycle import Status
 from coordinator.domain.steps import Call, PaymentTerms, StepKind
 from coordinator.domain.usdc import Usdc
 from coordinator.ledger.audit_fold import PastOrder, PastPurchase

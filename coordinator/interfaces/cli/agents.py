@@ -116,9 +116,8 @@ def _set_enabled(agent_id: str, enabled: bool, by: str | None, reason: str | Non
 
 def as_dict(agent: dict[str, Any]) -> dict[str, Any]:
     """The agent with its limits as JSON shows them."""
-    from coordinator.domain.purchase import limit_dict
 
-    return agent | {"limits": [limit_dict(state) for state in agent["limits"]]}
+    return agent | {"limits": [state.as_dict() for state in agent["limits"]]}
 
 
 def _left_today(agent: dict[str, Any]) -> str:

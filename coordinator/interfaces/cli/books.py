@@ -167,7 +167,7 @@ def explain(
     reason: Annotated[str, typer.Option(help="What it is.")],
 ) -> int:
     """Close one discrepancy as a row of the audit log; the books stay as they are."""
-    from coordinator.domain.purchase import free_text, identifier
+    from coordinator.domain.inputs import free_text, identifier
 
     identifier("by", by)
     free_text("reason", reason, 2000)
@@ -209,7 +209,7 @@ def tell_reconciliation(found: Reconciliation) -> int:
 
 def row_dict(row: dict[str, Any]) -> dict[str, Any]:
     """A row of the audit log as JSON shows it."""
-    from coordinator.domain.purchase import rfc3339
+    from coordinator.domain.times import rfc3339
 
     return {**row, "at": rfc3339(row["at"])}
 

@@ -183,7 +183,6 @@ def _tell(cost: Cost) -> None:
 
 
 def _tell_check(decision: CostDecision, amount: str) -> int:
-    from coordinator.domain.purchase import limit_dict
 
     denied = bool(decision.reasons)
     if mode.json:
@@ -192,7 +191,7 @@ def _tell_check(decision: CostDecision, amount: str) -> int:
                 "dry_run": True,
                 "ok": not denied,
                 "reasons": [reason.as_dict() for reason in decision.reasons],
-                "limits": [limit_dict(state) for state in decision.limits],
+                "limits": [state.as_dict() for state in decision.limits],
             }
         )
     else:

@@ -190,7 +190,6 @@ def show_increase(coordinator: Coordinator, asked: Increase) -> None:
 
 def pending_increase(coordinator: Coordinator, asked: Increase) -> dict[str, Any]:
     """The request among approvals, by the keys that those of purchases have."""
-    from coordinator.domain.purchase import limit_dict
 
     told = asked.as_dict()
     kept = ("kind", "agent", "amount", "created_at", "expires_at", "required", "approved_by")
@@ -204,7 +203,7 @@ def pending_increase(coordinator: Coordinator, asked: Increase) -> dict[str, Any
         **dict.fromkeys(("service", "category", "task", "session", "reason")),
         "refusals": [],
         **{key: told[key] for key in (*kept, "scope", "window", "lasts_seconds")},
-        "limits": [limit_dict(state) for state in limits_of(coordinator, asked)],
+        "limits": [state.as_dict() for state in limits_of(coordinator, asked)],
     }
 
 

@@ -142,7 +142,7 @@ def _answers(
 
 def _check(answers: Answers) -> None:
     from coordinator.domain.address import checksummed
-    from coordinator.domain.purchase import identifier
+    from coordinator.domain.inputs import identifier
 
     if answers.key not in _KEYS:
         raise InvalidRequest(f"the key is one of {', '.join(_KEYS)}")

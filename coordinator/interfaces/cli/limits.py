@@ -76,7 +76,6 @@ def _show(
     session: str | None,
     provider: str | None,
 ) -> int:
-    from coordinator.domain.purchase import limit_dict
 
     with opened(act=False) as coordinator:
         policy = coordinator.wiring.policies.current()
@@ -99,7 +98,7 @@ def _show(
             found += _all(coordinator, policy)
     shown = _once(found)
     if mode.json:
-        emit([limit_dict(state) for state in shown])
+        emit([state.as_dict() for state in shown])
     else:
         limit_table(shown)
     return ExitCode.OK
@@ -160,7 +159,7 @@ def usage(
     by: Annotated[str, typer.Option(help="hour, day, week or month.")] = "hour",
 ) -> None:
     """What a scope held and spent, by hour, day, week or month, from its counters."""
-    from coordinator.domain.purchase import rfc3339
+    from coordinator.domain.times import rfc3339
 
     first, last = moment(since), moment(until)
     with opened(act=False) as coordinator:

@@ -109,7 +109,7 @@ def fund(
     yes: Yes = False,
 ) -> int:
     """Give the treasury test USDC, and on a local chain ETH for gas; refused on base."""
-    from coordinator.domain.purchase import positive_amount
+    from coordinator.domain.inputs import positive_amount
 
     asked = positive_amount(amount)
     wei = _wei(eth)
@@ -180,7 +180,7 @@ def _tell_fund_plan(coordinator: Coordinator, amount: str, eth: str) -> int:
 
 
 def _tell_withdrawal_plan(coordinator: Coordinator, terms: dict[str, str]) -> int:
-    from coordinator.domain.purchase import positive_amount
+    from coordinator.domain.inputs import positive_amount
 
     seen = coordinator.wiring.chain.observe()
     if positive_amount(terms["amount"]) > seen.usdc_balance:
@@ -230,7 +230,7 @@ def _tell_balances(coordinator: Coordinator) -> int:
 
 def _tell_order(coordinator: Coordinator, order: Order) -> int:
     """Print the order with its transactions, which the audit log names."""
-    from coordinator.domain.purchase import rfc3339
+    from coordinator.domain.times import rfc3339
 
     rows = list(coordinator.wiring.audit.rows(subject=order.id))
     sent = {row["body"]["tx_hash"]: row["body"] for row in rows if "tx_hash" in row["body"]}

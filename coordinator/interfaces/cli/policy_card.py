@@ -59,7 +59,7 @@ def show_effective(
 
 
 def _effective_dict(one: Effective) -> dict[str, Any]:
-    from coordinator.domain.purchase import rfc3339
+    from coordinator.domain.times import rfc3339
 
     return {
         "scope": str(one.limit.scope),

@@ -72,7 +72,7 @@ def request(
     yes: Yes = False,
 ) -> int:
     """Ask to buy; the policy decides at once, and what it allows is funded on chain."""
-    from coordinator.domain.purchase import Request
+    from coordinator.domain.request import Request
 
     terms: dict[str, Any] = {
         "provider": provider,
@@ -337,8 +337,6 @@ def _tell_timeout(purchase: Purchase, until: str, timeout_seconds: int) -> None:
 
 def _tell_decision(decision: Decision, agent: str, amount: str) -> int:
     if mode.json:
-        from coordinator.domain.purchase import limit_dict
-
         emit(
             {
                 "dry_run": True,
@@ -347,7 +345,7 @@ def _tell_decision(decision: Decision, agent: str, amount: str) -> int:
                 "outcome": decision.outcome.value,
                 "reason": decision.reason.as_dict() if decision.reason else None,
                 "reasons": [reason.as_dict() for reason in decision.reasons],
-                "limits": [limit_dict(state) for state in decision.limits],
+                "limits": [state.as_dict() for state in decision.limits],
                 "provider": decision.provider,
                 "provider_name": decision.provider_name,
                 "service": decision.service,

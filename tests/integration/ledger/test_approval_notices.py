@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from coordinator import Coordinator
-from coordinator.domain.purchase import Purchase, rfc3339
+from coordinator.domain.purchase import Purchase
+from coordinator.domain.times import rfc3339
 from coordinator.interfaces.notify import Delivery
 from tests.integration.ledger.conftest import Opener
 from tests.integration.ledger.deciding import HOUR, NOON, Clock, ask

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import pytest
 
 from coordinator.domain.errors import LeaseLost
-from coordinator.domain.purchase import Status
+from coordinator.domain.lifecycle import Status
 from coordinator.domain.reasons import Reason, ReasonCode
 from coordinator.domain.steps import Attempt, Call, Step, StepKind
 from coordinator.interfaces.python import Coordinator

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from coordinator import Coordinator, InvalidRequest, Usdc
-from coordinator.domain.purchase import Status
+from coordinator.domain.lifecycle import Status
 from coordinator.interfaces.hold import Hold
 from coordinator.ledger.counters import COUNTED_MAX
 from tests.integration.ledger.conftest import Opener

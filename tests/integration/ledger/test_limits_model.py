@@ -11,9 +11,9 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 
 from coordinator.domain.errors import InvalidRequest
+from coordinator.domain.lifecycle import Status
 from coordinator.domain.limits import ScopeKind
 from coordinator.domain.policy import Policy
-from coordinator.domain.purchase import Status
 from coordinator.domain.usdc import Usdc
 from coordinator.ledger.counters import end_hold
 from tests.integration.ledger.deciding import (

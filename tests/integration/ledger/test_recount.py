@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 
 from coordinator.domain.chain_events import EscrowState
+from coordinator.domain.lifecycle import Status
 from coordinator.domain.limits import ORGANISATION, LimitState
-from coordinator.domain.purchase import Purchase, Status
+from coordinator.domain.purchase import Purchase
 from coordinator.domain.usdc import ZERO, Usdc
 from coordinator.domain.windows import Window
 from coordinator.interfaces.python import Coordinator

@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 
 from coordinator import Coordinator
-from coordinator.domain.purchase import limit_dict
 from coordinator.domain.rules import Terms
 from coordinator.ledger.audit_import import Rebirth
 from tests.integration.ledger.conftest import Opener
@@ -65,7 +64,7 @@ def limits(coordinator: Coordinator) -> list[dict[str, Any]]:
     w = coordinator.wiring
     terms = [Terms(agent) for agent in ("ada", "bert")]
     terms += [Terms(session="s-1"), Terms(category="data", task="t-1")]
-    return [limit_dict(s) for t in terms for s in w.limits.states(t, now=w.clock())]
+    return [s.as_dict() for t in terms for s in w.limits.states(t, now=w.clock())]
 
 
 def imported(old: Coordinator, opener: Opener, store: Store, clock: Clock) -> tuple[Any, str]:
