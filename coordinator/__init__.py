@@ -8,10 +8,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from coordinator.budgets import Sharing
-    from coordinator.domain.blocker import Blocker
-    from coordinator.domain.cost import Cost, CostDecision, CostStatus
-    from coordinator.domain.decision import Decision
+    from coordinator.api.agent import Agent
+    from coordinator.api.coordinator import Coordinator
+    from coordinator.api.hold import Hold
+    from coordinator.api.session import Session
+    from coordinator.books.reporting import GasReport, Report
+    from coordinator.budgets.budgets import Sharing
+    from coordinator.domain.chain.reconciliation import Discrepancy, Reconciliation
     from coordinator.domain.errors import (
         ChainUnavailable,
         ConfigurationError,
@@ -27,29 +30,26 @@ if TYPE_CHECKING:
         TxReverted,
         UnknownId,
     )
-    from coordinator.domain.increase import Increase
-    from coordinator.domain.lifecycle import Status
-    from coordinator.domain.limits import LimitState
+    from coordinator.domain.limits.increase import Increase
+    from coordinator.domain.limits.limits import LimitState
+    from coordinator.domain.limits.service import Finding, ServiceLevel
     from coordinator.domain.observed import Event
-    from coordinator.domain.policy import Policy
-    from coordinator.domain.proposal import Proposal
-    from coordinator.domain.purchase import Answer, Purchase
+    from coordinator.domain.policy.policy import Policy
+    from coordinator.domain.purchase.blocker import Blocker
+    from coordinator.domain.purchase.cost import Cost, CostDecision, CostStatus
+    from coordinator.domain.purchase.decision import Decision
+    from coordinator.domain.purchase.lifecycle import Status
+    from coordinator.domain.purchase.proposal import Proposal
+    from coordinator.domain.purchase.purchase import Answer, Purchase
+    from coordinator.domain.purchase.replay import Replay
     from coordinator.domain.reasons import Reason, ReasonCode
-    from coordinator.domain.reconciliation import Discrepancy, Reconciliation
-    from coordinator.domain.replay import Replay
-    from coordinator.domain.service import Finding, ServiceLevel
     from coordinator.domain.usdc import Usdc
-    from coordinator.interfaces.agent import Agent
-    from coordinator.interfaces.hold import Hold
-    from coordinator.interfaces.python import Coordinator
-    from coordinator.interfaces.session import Session
-    from coordinator.ledger.approvals import JudgedApproval, PendingApproval
-    from coordinator.ledger.backup import Backup
-    from coordinator.ledger.limit_book import Used
-    from coordinator.ledger.notices import KeptNotice
-    from coordinator.ledger.operations import Order
-    from coordinator.ledger.overlays import Overlay
-    from coordinator.reporting import GasReport, Report
+    from coordinator.ledger.budgets.limit_book import Used
+    from coordinator.ledger.limits.overlays import Overlay
+    from coordinator.ledger.restore.backup import Backup
+    from coordinator.ledger.spend.approvals import JudgedApproval, PendingApproval
+    from coordinator.ledger.tx.notices import KeptNotice
+    from coordinator.ledger.tx.operations import Order
 
 __all__ = [
     "Agent",
@@ -103,54 +103,54 @@ __all__ = [
 ]
 
 _HOMES = {
-    "Agent": "interfaces.agent",
-    "Answer": "domain.purchase",
-    "Backup": "ledger.backup",
-    "Blocker": "domain.blocker",
+    "Agent": "api.agent",
+    "Answer": "domain.purchase.purchase",
+    "Backup": "ledger.restore.backup",
+    "Blocker": "domain.purchase.blocker",
     "ChainUnavailable": "domain.errors",
     "ConfigurationError": "domain.errors",
-    "Coordinator": "interfaces.python",
+    "Coordinator": "api.coordinator",
     "CoordinatorClosed": "domain.errors",
     "CoordinatorError": "domain.errors",
-    "Cost": "domain.cost",
-    "CostDecision": "domain.cost",
-    "CostStatus": "domain.cost",
-    "Decision": "domain.decision",
+    "Cost": "domain.purchase.cost",
+    "CostDecision": "domain.purchase.cost",
+    "CostStatus": "domain.purchase.cost",
+    "Decision": "domain.purchase.decision",
     "Denied": "domain.errors",
-    "Discrepancy": "domain.reconciliation",
+    "Discrepancy": "domain.chain.reconciliation",
     "Event": "domain.observed",
-    "Finding": "domain.service",
+    "Finding": "domain.limits.service",
     "ForkedProcess": "domain.errors",
-    "GasReport": "reporting",
-    "Hold": "interfaces.hold",
+    "GasReport": "books.reporting",
+    "Hold": "api.hold",
     "IdempotencyConflict": "domain.errors",
-    "Increase": "domain.increase",
+    "Increase": "domain.limits.increase",
     "InvalidRequest": "domain.errors",
-    "JudgedApproval": "ledger.approvals",
-    "KeptNotice": "ledger.notices",
+    "JudgedApproval": "ledger.spend.approvals",
+    "KeptNotice": "ledger.tx.notices",
     "LedgerTampered": "domain.errors",
     "LedgerUnavailable": "domain.errors",
-    "LimitState": "domain.limits",
-    "Order": "ledger.operations",
+    "LimitState": "domain.limits.limits",
+    "Order": "ledger.tx.operations",
     "OutcomeUnknown": "domain.errors",
-    "Overlay": "ledger.overlays",
-    "PendingApproval": "ledger.approvals",
-    "Policy": "domain.policy",
-    "Proposal": "domain.proposal",
-    "Purchase": "domain.purchase",
+    "Overlay": "ledger.limits.overlays",
+    "PendingApproval": "ledger.spend.approvals",
+    "Policy": "domain.policy.policy",
+    "Proposal": "domain.purchase.proposal",
+    "Purchase": "domain.purchase.purchase",
     "Reason": "domain.reasons",
     "ReasonCode": "domain.reasons",
-    "Reconciliation": "domain.reconciliation",
-    "Replay": "domain.replay",
-    "Report": "reporting",
-    "ServiceLevel": "domain.service",
-    "Session": "interfaces.session",
-    "Sharing": "budgets",
-    "Status": "domain.purchase",
+    "Reconciliation": "domain.chain.reconciliation",
+    "Replay": "domain.purchase.replay",
+    "Report": "books.reporting",
+    "ServiceLevel": "domain.limits.service",
+    "Session": "api.session",
+    "Sharing": "budgets.budgets",
+    "Status": "domain.purchase.lifecycle",
     "TxReverted": "domain.errors",
     "UnknownId": "domain.errors",
     "Usdc": "domain.usdc",
-    "Used": "ledger.limit_book",
+    "Used": "ledger.budgets.limit_book",
 }
 
 if not TYPE_CHECKING:

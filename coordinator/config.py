@@ -22,8 +22,8 @@ from pydantic_settings import (
 from coordinator.domain.address import checksummed
 from coordinator.domain.errors import ConfigurationError
 from coordinator.domain.plain_text import decode_file
-from coordinator.domain.policy import Policy
-from coordinator.domain.policy_text import parse_policy
+from coordinator.domain.policy.policy import Policy
+from coordinator.domain.policy.text import parse_policy
 from coordinator.domain.usdc import Usdc
 
 log = logging.getLogger(__name__)

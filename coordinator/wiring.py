@@ -16,8 +16,12 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from coordinator.blocking import Blockers
-from coordinator.budgets import Budgets
+from coordinator.books.follower import Follower
+from coordinator.books.rebuilder import Rebuilder
+from coordinator.books.reconciler import Reconciler
+from coordinator.books.reporting import Reporter
+from coordinator.budgets.budgets import Budgets
+from coordinator.budgets.upkeep import Upkeep
 from coordinator.chain.networks import (
     MINIMUM_AMOUNT,
     NETWORKS,
@@ -27,58 +31,54 @@ from coordinator.chain.networks import (
     read_local_deployment,
     shipped_deployment,
 )
-from coordinator.chain.rpc import Rpc
-from coordinator.chain.signers import Signer, load_signer, refuse_development_key
+from coordinator.chain.rpc.client import Rpc
+from coordinator.chain.signers.signers import Signer, load_signer, refuse_development_key
 from coordinator.config import Secrets, Settings, id_secret, read_policy
+from coordinator.domain.chain.escrow_key import EscrowKeys, audit_key, secret_mark
 from coordinator.domain.errors import (
     ChainUnavailable,
     ConfigurationError,
     CoordinatorError,
     InvalidRequest,
 )
-from coordinator.domain.escrow_key import EscrowKeys, audit_key, secret_mark
-from coordinator.domain.notify_urls import whole_urls
 from coordinator.domain.observed import Emit, Event
-from coordinator.domain.payees import Contracts, contracts_of
-from coordinator.domain.policy import Policy
+from coordinator.domain.policy.notify_urls import whole_urls
+from coordinator.domain.policy.payees import Contracts, contracts_of
+from coordinator.domain.policy.policy import Policy
 from coordinator.domain.ports import Chain, Clock, KillPoint, Observation, Reach, Ticks
 from coordinator.domain.usdc import Usdc
 from coordinator.executor import Executor
+from coordinator.executor.blocking import Blockers
 from coordinator.executor.checkpoint import Checkpoint
-from coordinator.follower import Follower
-from coordinator.ledger.allocations import AllocationBook
-from coordinator.ledger.approvals import ApprovalBook
-from coordinator.ledger.audit import AuditLog
-from coordinator.ledger.audit_import import AuditImport
-from coordinator.ledger.backup import Backup, back_up
-from coordinator.ledger.bonds import BondBook
-from coordinator.ledger.chain_book import ChainBook
-from coordinator.ledger.checkpoints import CheckpointBook
-from coordinator.ledger.costs import CostBook
-from coordinator.ledger.database import Database, open_database
-from coordinator.ledger.desk import Desk
-from coordinator.ledger.evidence import Evidence
-from coordinator.ledger.gas_book import GasBook
-from coordinator.ledger.increases import IncreaseBook
-from coordinator.ledger.journal_book import JournalBook
-from coordinator.ledger.lane import LaneBook
-from coordinator.ledger.leases import LeaseBook
-from coordinator.ledger.limit_book import LimitBook
-from coordinator.ledger.migrate import migrate
-from coordinator.ledger.notices import NoticeBook
-from coordinator.ledger.operations import Identity, OperationsBook
-from coordinator.ledger.overlay_book import OverlayBook
-from coordinator.ledger.policies import PolicyBook
-from coordinator.ledger.process_bound import Opened
-from coordinator.ledger.proposals import ProposalBook
-from coordinator.ledger.purchases import PurchaseBook
-from coordinator.ledger.runs import RunBook
-from coordinator.ledger.steps import StepBook
-from coordinator.rebuilder import Rebuilder
-from coordinator.reconciler import Reconciler
-from coordinator.reporting import Reporter
-from coordinator.treasury import Treasury
-from coordinator.upkeep import Upkeep
+from coordinator.ledger.audit.log import AuditLog
+from coordinator.ledger.budgets.allocations import AllocationBook
+from coordinator.ledger.budgets.increases import IncreaseBook
+from coordinator.ledger.budgets.limit_book import LimitBook
+from coordinator.ledger.budgets.overlay_book import OverlayBook
+from coordinator.ledger.budgets.runs import RunBook
+from coordinator.ledger.chain.chain_book import ChainBook
+from coordinator.ledger.chain.gas_book import GasBook
+from coordinator.ledger.chain.journal_book import JournalBook
+from coordinator.ledger.chain.nonce_lane import LaneBook
+from coordinator.ledger.chain.steps import StepBook
+from coordinator.ledger.proofs.evidence import Evidence
+from coordinator.ledger.restore.audit_import import AuditImport
+from coordinator.ledger.restore.backup import Backup, back_up
+from coordinator.ledger.spend.approvals import ApprovalBook
+from coordinator.ledger.spend.bonds import BondBook
+from coordinator.ledger.spend.costs import CostBook
+from coordinator.ledger.spend.proposals import ProposalBook
+from coordinator.ledger.spend.purchases import PurchaseBook
+from coordinator.ledger.store.database import Database, open_database
+from coordinator.ledger.store.migrate import migrate
+from coordinator.ledger.store.process_bound import Opened
+from coordinator.ledger.tx.checkpoints import CheckpointBook
+from coordinator.ledger.tx.group_commit import Desk
+from coordinator.ledger.tx.leases import LeaseBook
+from coordinator.ledger.tx.notices import NoticeBook
+from coordinator.ledger.tx.operations import Identity, OperationsBook
+from coordinator.ledger.tx.policies import PolicyBook
+from coordinator.treasury.treasury import Treasury
 
 if TYPE_CHECKING:
     from coordinator.chain.simulated import SimulatedRpc
@@ -490,7 +490,7 @@ class Wiring:
 
     @cached_property
     def chain(self) -> Chain:
-        from coordinator.chain.evm import EvmChain
+        from coordinator.chain.evm.chain import EvmChain
 
         s = self.settings
         chain = EvmChain(

@@ -7,8 +7,8 @@ import _venv
 
 _venv.ensure()
 
-from coordinator.interfaces.cli import main
-from coordinator.interfaces.cli.approvals import app
+from coordinator.cli import main
+from coordinator.cli.approvals import app
 
 arguments = sys.argv[1:]
 if not arguments or (arguments[0].startswith("-") and "--help" not in arguments):

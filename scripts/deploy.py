@@ -7,7 +7,7 @@ import _venv
 
 _venv.ensure()
 
-from coordinator.interfaces.cli import main
+from coordinator.cli import main
 
 if __name__ == "__main__":
     sys.exit(main(["deploy", *sys.argv[1:]]))

@@ -13,9 +13,9 @@ import sys
 from rich.console import Console
 
 from coordinator import Coordinator, Purchase
+from coordinator.api.crew import Errand, crew_policy, run_crew, summary
 from coordinator.config import load_settings
-from coordinator.interfaces.crew import Errand, crew_policy, run_crew, summary
-from coordinator.interfaces.demo.stage import open_stage
+from coordinator.demo.stage import open_stage
 from coordinator.wiring import wire
 
 

@@ -17,10 +17,10 @@ from rich.console import Console
 from rich.table import Table
 
 from coordinator import Coordinator, CoordinatorError, Purchase
+from coordinator.api.crew import Errand, crew_policy, planned, run_crew, summary
 from coordinator.config import environment, load_settings
 from coordinator.domain.address import checksummed
 from coordinator.domain.errors import ChainUnavailable
-from coordinator.interfaces.crew import Errand, crew_policy, planned, run_crew, summary
 
 
 def main() -> int:

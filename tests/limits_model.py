@@ -12,7 +12,7 @@ from datetime import date, datetime
 from typing import Any, NamedTuple
 from zoneinfo import ZoneInfo
 
-from coordinator.domain.limits import LimitState
+from coordinator.domain.limits.limits import LimitState
 
 USDC = 10**6
 ADDRESSES = {

@@ -16,11 +16,11 @@ import typer
 from pydantic import BaseModel
 
 import coordinator
+from coordinator.cli import make_app
+from coordinator.cli.exits import ExitCode
 from coordinator.config import Settings
-from coordinator.domain.policy import Policy
+from coordinator.domain.policy.policy import Policy
 from coordinator.domain.reasons import ReasonCode
-from coordinator.interfaces.cli import make_app
-from coordinator.interfaces.cli.exits import ExitCode
 
 FILE: Final = Path(__file__).with_name("public_face.json")
 

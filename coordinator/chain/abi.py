@@ -11,7 +11,7 @@ from eth_utils.abi import event_abi_to_log_topic, function_abi_to_4byte_selector
 from web3 import Web3
 
 from coordinator.chain.networks import packaged
-from coordinator.chain.rpc import RpcRefusal
+from coordinator.chain.rpc.client import RpcRefusal
 from coordinator.domain.errors import ChainUnavailable
 
 _ERROR_STRING = "0x08c379a0"

@@ -6,8 +6,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from coordinator.domain.limits import LimitState
-from coordinator.domain.proposal import Proposal
+from coordinator.domain.limits.limits import LimitState
+from coordinator.domain.purchase.proposal import Proposal
 from coordinator.domain.reasons import Reason, ReasonCode
 from coordinator.domain.usdc import Usdc
 from coordinator.domain.windows import Window

@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Final
 
-from coordinator.domain.cost import CostDecision, CostRequest
-from coordinator.domain.decision import Decision
-from coordinator.domain.request import Request
+from coordinator.domain.purchase.cost import CostDecision, CostRequest
+from coordinator.domain.purchase.decision import Decision
+from coordinator.domain.purchase.request import Request
 from coordinator.domain.usdc import Usdc
 
 KINDS: Final = ("decision", "check", "hold", "post", "void", "alert")

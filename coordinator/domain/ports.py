@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
 
-from coordinator.domain.chain_events import Block, EscrowState, EventBatch
-from coordinator.domain.gas import Fees
-from coordinator.domain.steps import Attempt, Call, Receipt
+from coordinator.domain.chain.events import Block, EscrowState, EventBatch
+from coordinator.domain.chain.gas import Fees
+from coordinator.domain.chain.steps import Attempt, Call, Receipt
 from coordinator.domain.usdc import Usdc
 
 Clock = Callable[[], int]

@@ -13,12 +13,12 @@ from pathlib import Path
 from typing import Any, Final
 
 from coordinator.domain.errors import LedgerTampered, LedgerUnavailable
-from coordinator.domain.lifecycle import FINAL
-from coordinator.ledger.audit import AuditLog
-from coordinator.ledger.audit_export import GENESIS, AuditRow, Head
-from coordinator.ledger.audit_fold import MOVED
-from coordinator.ledger.checkpoints import CheckpointBook
-from coordinator.ledger.evidence import Seen
+from coordinator.domain.purchase.lifecycle import FINAL
+from coordinator.ledger.audit.export import GENESIS, AuditRow, Head
+from coordinator.ledger.audit.log import AuditLog
+from coordinator.ledger.proofs.audit_fold import MOVED
+from coordinator.ledger.proofs.evidence import Seen
+from coordinator.ledger.tx.checkpoints import CheckpointBook
 
 log = logging.getLogger(__name__)
 

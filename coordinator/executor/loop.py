@@ -14,25 +14,25 @@ from coordinator.domain.errors import (
     LedgerTampered,
     LedgerUnavailable,
 )
-from coordinator.domain.lifecycle import Status
-from coordinator.domain.policy import Policy
+from coordinator.domain.policy.policy import Policy
 from coordinator.domain.ports import Chain, Clock, KillPoint, Observation, Reach, Ticks
+from coordinator.domain.purchase.lifecycle import Status
 from coordinator.domain.usdc import Usdc
 from coordinator.executor.checkpoint import Checkpoint
+from coordinator.executor.due import Work
 from coordinator.executor.heads import Heads
 from coordinator.executor.sender import Sender
 from coordinator.executor.watch import Watch
-from coordinator.executor.work import Work
-from coordinator.ledger.approvals import ApprovalBook
-from coordinator.ledger.bonds import BondBook
-from coordinator.ledger.chain_book import ChainBook
-from coordinator.ledger.lane import LaneBook
-from coordinator.ledger.leases import Lease, LeaseBook, new_holder
-from coordinator.ledger.notices import NoticeBook
-from coordinator.ledger.operations import OperationsBook, Pause
-from coordinator.ledger.policies import PolicyBook
-from coordinator.ledger.purchases import PurchaseBook
-from coordinator.ledger.steps import StepBook
+from coordinator.ledger.chain.chain_book import ChainBook
+from coordinator.ledger.chain.nonce_lane import LaneBook
+from coordinator.ledger.chain.steps import StepBook
+from coordinator.ledger.spend.approvals import ApprovalBook
+from coordinator.ledger.spend.bonds import BondBook
+from coordinator.ledger.spend.purchases import PurchaseBook
+from coordinator.ledger.tx.leases import Lease, LeaseBook, new_holder
+from coordinator.ledger.tx.notices import NoticeBook
+from coordinator.ledger.tx.operations import OperationsBook, Pause
+from coordinator.ledger.tx.policies import PolicyBook
 
 log = logging.getLogger(__name__)
 

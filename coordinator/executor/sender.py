@@ -7,9 +7,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from coordinator.domain.chain_events import Block
+from coordinator.domain.chain.events import Block
+from coordinator.domain.chain.gas import Fees, bumped_fees, with_tip
+from coordinator.domain.chain.steps import Attempt, Call, Receipt, Step
 from coordinator.domain.errors import ChainUnavailable
-from coordinator.domain.gas import Fees, bumped_fees, with_tip
 from coordinator.domain.ports import (
     Chain,
     Clock,
@@ -20,11 +21,10 @@ from coordinator.domain.ports import (
     Sent,
     Ticks,
 )
-from coordinator.domain.steps import Attempt, Call, Receipt, Step
 from coordinator.executor.checkpoint import Checkpoint
-from coordinator.ledger.lane import LaneBook
-from coordinator.ledger.leases import Lease
-from coordinator.ledger.steps import StepBook
+from coordinator.ledger.chain.nonce_lane import LaneBook
+from coordinator.ledger.chain.steps import StepBook
+from coordinator.ledger.tx.leases import Lease
 
 log = logging.getLogger(__name__)
 

@@ -6,15 +6,15 @@ import logging
 from collections.abc import Sequence
 from typing import Final
 
-from coordinator.domain.chain_events import EscrowState
+from coordinator.domain.chain.events import EscrowState
+from coordinator.domain.chain.steps import Step
 from coordinator.domain.notices import Notice, Severity, began, passed
-from coordinator.domain.planning import OpenPurchase
-from coordinator.domain.policy import Policy
+from coordinator.domain.policy.policy import Policy
 from coordinator.domain.ports import Clock, Observation, Ticks
-from coordinator.domain.steps import Step
+from coordinator.domain.purchase.planning import OpenPurchase
 from coordinator.domain.usdc import Usdc
-from coordinator.ledger.notices import NoticeBook
-from coordinator.ledger.purchases import PurchaseBook
+from coordinator.ledger.spend.purchases import PurchaseBook
+from coordinator.ledger.tx.notices import NoticeBook
 
 log = logging.getLogger(__name__)
 

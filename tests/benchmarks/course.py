@@ -12,9 +12,9 @@ from time import perf_counter
 from typing import Any, Final
 
 from coordinator import Coordinator, Status
-from coordinator.domain.policy import Policy
-from coordinator.domain.purchase import Purchase
-from coordinator.interfaces.python import Agent
+from coordinator.api.coordinator import Agent
+from coordinator.domain.policy.policy import Policy
+from coordinator.domain.purchase.purchase import Purchase
 from tests.benchmarks.figures import Sample
 from tests.integration.ledger.chain_feed import ChainFeed
 from tests.integration.ledger.deciding import PROVIDER, open_coordinator

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from coordinator.domain.chain_events import EscrowState
+from coordinator.domain.chain.events import EscrowState
 from tests.benchmarks.course import buy, course, prepare
 from tests.integration.ledger.chain_feed import ChainFeed
 from tests.integration.stores import url_of

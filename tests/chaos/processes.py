@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from coordinator.interfaces.demo.stage import Stage
+from coordinator.demo.stage import Stage
 from tests.chaos.leaks import Leaks
 
 _OPEN = """

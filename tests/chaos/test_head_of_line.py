@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from coordinator import Usdc
-from coordinator.domain.steps import StepKind
+from coordinator.domain.chain.steps import StepKind
 from tests.chaos import fault_proxy as faults
 from tests.chaos.evidence import check_lane, fundings
 from tests.chaos.fault_proxy import FaultProxy, Item, mentions

@@ -11,13 +11,13 @@ from eth_account.typed_transactions import TypedTransaction
 from hexbytes import HexBytes
 
 from coordinator import Usdc
-from coordinator.chain.anvil import Anvil
-from coordinator.chain.rpc import Rpc
+from coordinator.chain.local.anvil import Anvil
+from coordinator.chain.rpc.client import Rpc
+from coordinator.domain.chain.gas import Fees
+from coordinator.domain.chain.steps import Step, StepKind
 from coordinator.domain.errors import ChainUnavailable
-from coordinator.domain.gas import Fees
 from coordinator.domain.ports import KillPoint
-from coordinator.domain.purchase import Purchase
-from coordinator.domain.steps import Step, StepKind
+from coordinator.domain.purchase.purchase import Purchase
 from tests.chaos import fault_proxy as faults
 from tests.chaos.evidence import check_lane, fundings, lane
 from tests.chaos.fault_proxy import FaultProxy

@@ -9,8 +9,8 @@ import pytest
 
 from coordinator import Usdc
 from coordinator.chain.abi import kernel_abi, token_abi
-from coordinator.domain.chain_events import EscrowState
-from coordinator.domain.purchase import Purchase
+from coordinator.domain.chain.events import EscrowState
+from coordinator.domain.purchase.purchase import Purchase
 from coordinator.domain.usdc import ZERO
 from tests.chaos import fault_proxy as faults
 from tests.chaos.evidence import check_lane, fundings, lane

@@ -10,9 +10,9 @@ import pytest
 
 from coordinator import Coordinator, Usdc
 from coordinator.chain.abi import vault_abi
-from coordinator.domain.chain_events import EscrowState
+from coordinator.demo.stage import Stage, open_stage
+from coordinator.domain.chain.events import EscrowState
 from coordinator.executor import LEASE_SECONDS
-from coordinator.interfaces.demo.stage import Stage, open_stage
 from tests.chaos.leaks import Leaks
 from tests.chaos.processes import Process, Processes, processes
 from tests.integration.stores import Store, on_both

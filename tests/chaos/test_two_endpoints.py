@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 
 from coordinator import Usdc
-from coordinator.chain.anvil import Anvil
-from coordinator.chain.rpc import Rpc
+from coordinator.chain.local.anvil import Anvil
+from coordinator.chain.rpc.client import Rpc
 from coordinator.domain.address import keccak256
 from coordinator.domain.errors import ChainUnavailable
-from coordinator.domain.purchase import Purchase
+from coordinator.domain.purchase.purchase import Purchase
 from coordinator.domain.usdc import ZERO
 from tests.chaos import fault_proxy as faults
 from tests.chaos.evidence import check_lane, fundings

@@ -11,7 +11,7 @@ import pytest
 
 from coordinator import Coordinator, LedgerUnavailable, Usdc
 from coordinator.domain.errors import ChainUnavailable
-from coordinator.domain.purchase import Purchase
+from coordinator.domain.purchase.purchase import Purchase
 from tests.chaos import fault_proxy as faults
 from tests.chaos.evidence import fundings
 from tests.chaos.fault_proxy import FaultProxy

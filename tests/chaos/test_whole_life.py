@@ -9,7 +9,7 @@ import pytest
 
 from coordinator import ConfigurationError, Usdc
 from coordinator.domain.errors import ChainUnavailable
-from coordinator.domain.purchase import Purchase
+from coordinator.domain.purchase.purchase import Purchase
 from tests.chaos import fault_proxy as faults
 from tests.chaos.evidence import check_lane, fundings, lane
 from tests.chaos.fault_proxy import LOGS, RECEIPT, SEND, Fault, FaultProxy, Wanted, method

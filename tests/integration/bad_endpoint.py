@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from coordinator.chain.rpc import Rpc, RpcRefusal
+from coordinator.chain.rpc.client import Rpc, RpcRefusal
 
 Call = tuple[str, Sequence[Any]]
 Ask = Callable[[str, Sequence[Call]], list[Any]]

@@ -7,8 +7,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
-from coordinator.chain.anvil import Anvil
-from coordinator.chain.rpc import Rpc
+from coordinator.chain.local.anvil import Anvil
+from coordinator.chain.rpc.client import Rpc
 from coordinator.chain.simulated import ETHEREUM, Rules, SimulatedNode, SimulatedRpc
 from tests.integration.local_chain import LocalChain
 

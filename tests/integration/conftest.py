@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from coordinator.chain.anvil import Anvil
-from coordinator.chain.rpc import Rpc
-from coordinator.ledger.database import open_database
-from coordinator.ledger.migrate import migrate
+from coordinator.chain.local.anvil import Anvil
+from coordinator.chain.rpc.client import Rpc
+from coordinator.ledger.store.database import open_database
+from coordinator.ledger.store.migrate import migrate
 from tests.integration.chains import CHAINS, open_chain
 from tests.integration.local_chain import LocalChain
 from tests.integration.stores import (

@@ -11,8 +11,8 @@ from alembic import command
 from alembic.config import Config
 from sqlalchemy import Connection, MetaData, func, select, text
 
-from coordinator.ledger import migrate as migrations
-from coordinator.ledger.database import Database, open_database
+from coordinator.ledger.store import migrate as migrations
+from coordinator.ledger.store.database import Database, open_database
 
 _DAY = 86_400
 

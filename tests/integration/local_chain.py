@@ -8,18 +8,13 @@ from pathlib import Path
 from typing import Any, Final
 
 from coordinator.chain.abi import Abi, kernel_abi, revert_reason, token_abi, vault_abi
-from coordinator.chain.actp import STATES
-from coordinator.chain.deploy import (
-    Deployer,
-    deploy,
-    fund_local,
-    unlocked_account,
-)
+from coordinator.chain.actp.rail import STATES
+from coordinator.chain.local.deploy import Deployer, deploy, fund_local, unlocked_account
 from coordinator.chain.networks import ARCHIVE, FEE_RECIPIENT
-from coordinator.chain.rpc import Rpc, RpcRefusal
+from coordinator.chain.rpc.client import Rpc, RpcRefusal
 from coordinator.chain.simulated import SimulatedRpc
 from coordinator.domain.address import checksummed, keccak256
-from coordinator.domain.chain_events import EscrowState
+from coordinator.domain.chain.events import EscrowState
 from coordinator.domain.usdc import Usdc
 
 # Above what the coordinator ever pays, so that what others send comes first in its block.

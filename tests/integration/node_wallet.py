@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from coordinator.chain.abi import kernel_abi, token_abi
-from coordinator.chain.rpc import RpcRefusal
-from coordinator.chain.send_answers import classify
-from coordinator.chain.signers import Signer, address_of_key
+from coordinator.chain.evm.send_answers import classify
+from coordinator.chain.rpc.client import RpcRefusal
+from coordinator.chain.signers.signers import Signer, address_of_key
 from coordinator.chain.simulated import SimulatedRpc
 from coordinator.domain.address import keccak256
 from tests.integration.local_chain import LocalChain

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from coordinator.chain.rpc import RpcRefusal
+from coordinator.chain.rpc.client import RpcRefusal
 from tests.integration.bad_endpoint import Ask, Call, Tell
 
 

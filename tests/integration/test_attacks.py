@@ -7,13 +7,13 @@ from collections.abc import Callable
 import pytest
 
 from coordinator import Usdc
-from coordinator.domain.chain_events import EscrowState
+from coordinator.domain.chain.events import EscrowState
+from coordinator.domain.chain.steps import Step, StepKind
 from coordinator.domain.errors import LeaseLost
-from coordinator.domain.lifecycle import Status
 from coordinator.domain.ports import KillPoint
-from coordinator.domain.purchase import Answer, Purchase
+from coordinator.domain.purchase.lifecycle import Status
+from coordinator.domain.purchase.purchase import Answer, Purchase
 from coordinator.domain.reasons import Reason, ReasonCode
-from coordinator.domain.steps import Step, StepKind
 from coordinator.domain.usdc import ZERO
 from tests.integration.bad_endpoint import BadEndpoint, while_planning
 from tests.integration.stores import on_both

@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 
 from coordinator import ConfigurationError, Usdc
-from coordinator.chain.anvil import Anvil
-from coordinator.chain.rpc import BatchRefused, RpcRefusal
-from coordinator.domain.chain_events import EscrowState
+from coordinator.chain.local.anvil import Anvil
+from coordinator.chain.rpc.client import BatchRefused, RpcRefusal
+from coordinator.domain.chain.events import EscrowState
 from coordinator.domain.errors import ChainUnavailable
-from coordinator.domain.purchase import Purchase
+from coordinator.domain.purchase.purchase import Purchase
 from coordinator.domain.usdc import ZERO
 from tests.integration.bad_endpoint import (
     HEADER_NOT_FOUND,
@@ -227,7 +227,7 @@ def test_a_dispute_window_is_known_however_late_its_delivery_is_read(
     purchase = world.fund("25.00")
     chain.deliver(purchase.escrow_id, window_seconds=HOUR)
     chain.mine(200)
-    monkeypatch.setattr("coordinator.ranges.RANGE_MAX", 50)
+    monkeypatch.setattr("coordinator.books.ranges.RANGE_MAX", 50)
 
     def pruned(url: str, calls: Sequence[Call], ask: Ask) -> list[Any]:
         oldest = chain.height - 128

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from coordinator.domain.policy_text import parse_policy
-from coordinator.interfaces import cli
+from coordinator import cli
+from coordinator.domain.policy.text import parse_policy
 
 POLICY = """
 [organisation]
@@ -309,7 +309,7 @@ def test_a_review_goes_through_increases_too(shell: Shell, monkeypatch: pytest.M
     ask = ("increases", "ask", "--agent", "bert", "--reason", "x", "--scope", "pool:crew")
     ids = [shell.json(*ask, "--amount", "5", code=4)["increase_id"] for _ in range(3)]
     answers = iter(["a", "r", "not now", "q"])
-    monkeypatch.setattr("coordinator.interfaces.cli.approvals.at_terminal", lambda: True)
+    monkeypatch.setattr("coordinator.cli.approvals.at_terminal", lambda: True)
     monkeypatch.setattr("typer.prompt", lambda *_, **__: next(answers))
     monkeypatch.setattr("typer.confirm", lambda *_, **__: True)
     assert "3 of 3" in shell.text("approvals", "review", "--approver", "alice")

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from coordinator.chain.send_answers import classify
+from coordinator.chain.evm.send_answers import classify
 from coordinator.domain.ports import Sent
 from tests.integration.local_chain import LocalChain
 from tests.integration.node_wallet import (

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from coordinator.chain.abi import kernel_abi, revert_reason, token_abi
-from coordinator.chain.rpc import RpcRefusal
+from coordinator.chain.rpc.client import RpcRefusal
 from tests.integration.local_chain import LocalChain
 from tests.integration.node_wallet import (
     GWEI,

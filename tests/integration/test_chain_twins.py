@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from coordinator.chain.abi import Abi, kernel_abi, token_abi, vault_abi
-from coordinator.chain.rpc import RpcRefusal
+from coordinator.chain.rpc.client import RpcRefusal
 from tests.integration.chains import CHAINS, open_chain
 from tests.integration.local_chain import LocalChain
 from tests.integration.test_kernel_table import EFFECTS, NEVER_CREATED, WHAT, Board, Effect

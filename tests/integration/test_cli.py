@@ -19,10 +19,10 @@ from unittest import mock
 import pytest
 
 from coordinator.chain.abi import kernel_abi, token_abi
-from coordinator.chain.anvil import Anvil
-from coordinator.chain.rpc import Rpc
+from coordinator.chain.local.anvil import Anvil
+from coordinator.chain.rpc.client import Rpc
+from coordinator.cli import main
 from coordinator.domain.usdc import Usdc
-from coordinator.interfaces.cli import main
 
 # The tests share a treasury and follow each other.
 pytestmark = pytest.mark.xdist_group("test_cli")

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 from coordinator import Coordinator
-from coordinator.domain.policy import Policy
+from coordinator.domain.policy.policy import Policy
 from tests.integration.ledger.receiver import receiving
 
 PROVIDER = "0x70997970C51812dc3A010C7d01b50e0d17dc79C8"

@@ -10,10 +10,9 @@ from typing import Any
 
 import pytest
 
-from coordinator import Usdc
-from coordinator.interfaces import demo
-from coordinator.interfaces.demo import stage
-from coordinator.interfaces.demo.scenes import SCENES, Scene, a_days_limit
+from coordinator import Usdc, demo
+from coordinator.demo import stage
+from coordinator.demo.scenes import SCENES, Scene, a_days_limit
 
 
 def test_every_scene_comes_out_as_expected() -> None:

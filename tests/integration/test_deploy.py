@@ -15,17 +15,11 @@ from typing import Any
 import pytest
 
 from coordinator.chain.abi import Abi, kernel_abi, token_abi, vault_abi
-from coordinator.chain.anvil import Anvil, find_anvil
-from coordinator.chain.deploy import (
-    Deployed,
-    Deployer,
-    deploy,
-    fund_local,
-    unlocked_account,
-)
+from coordinator.chain.local.anvil import Anvil, find_anvil
+from coordinator.chain.local.deploy import Deployed, Deployer, deploy, fund_local, unlocked_account
 from coordinator.chain.networks import ARCHIVE, shipped_deployment
-from coordinator.chain.rpc import Rpc
-from coordinator.chain.signers import load_signer
+from coordinator.chain.rpc.client import Rpc
+from coordinator.chain.signers.signers import load_signer
 from coordinator.domain.errors import ChainUnavailable, ConfigurationError, TxReverted
 from coordinator.domain.usdc import Usdc
 
@@ -249,7 +243,7 @@ def test_only_a_detached_anvil_outlives_its_parent(detached: bool, tmp_path: Pat
     if not detached and sys.platform != "linux":
         pytest.skip("only Linux ends a process with its parent")
     program = (
-        "import os; from coordinator.chain.anvil import Anvil;"
+        "import os; from coordinator.chain.local.anvil import Anvil;"
         f"a = Anvil.start(detached={detached}); print(a.url, a.pid, flush=True); os._exit(0)"
     )
     ran = subprocess.run(
@@ -284,6 +278,6 @@ def test_a_launcher_is_not_taken_for_anvil(tmp_path: Path, monkeypatch: pytest.M
     program.chmod(0o755)
     monkeypatch.setattr(sys, "executable", str(tmp_path / "python"))
     monkeypatch.setenv("PATH", str(tmp_path))
-    monkeypatch.setattr("coordinator.chain.anvil._CHECKOUT", tmp_path)
+    monkeypatch.setattr("coordinator.chain.local.anvil._CHECKOUT", tmp_path)
     with pytest.raises(ConfigurationError, match="run scripts/setup"):
         find_anvil()

@@ -7,9 +7,9 @@ from collections.abc import Callable
 import pytest
 
 from coordinator import Usdc
+from coordinator.domain.chain.steps import StepKind
 from coordinator.domain.errors import LeaseLost
 from coordinator.domain.ports import KillPoint
-from coordinator.domain.steps import StepKind
 from coordinator.domain.usdc import ZERO
 from tests.integration.stores import on_both
 from tests.integration.world import World

@@ -8,8 +8,8 @@ import pytest
 
 from coordinator import Usdc
 from coordinator.chain.abi import token_abi
-from coordinator.domain.chain_events import EscrowState
-from coordinator.domain.purchase import Purchase
+from coordinator.domain.chain.events import EscrowState
+from coordinator.domain.purchase.purchase import Purchase
 from coordinator.domain.usdc import ZERO
 from tests.integration.stores import on_both
 from tests.integration.world import AGENT, World
@@ -144,7 +144,7 @@ def test_a_bond_that_the_provider_paid_is_a_deposit_when_we_get_it(
 def test_a_dispute_that_reverted_is_tried_until_it_is_accepted(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("coordinator.executor.work._RETRY_SECONDS", 0)
+    monkeypatch.setattr("coordinator.executor.due._RETRY_SECONDS", 0)
     chain, purchase = world.chain, world.fund("25.00")
     chain.deliver(purchase.escrow_id)
     world.go()

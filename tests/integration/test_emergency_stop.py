@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 
 from coordinator import InvalidRequest, Usdc
-from coordinator.domain.chain_events import EscrowState
-from coordinator.domain.policy import Policy
+from coordinator.domain.chain.events import EscrowState
+from coordinator.domain.chain.steps import StepKind
+from coordinator.domain.policy.policy import Policy
 from coordinator.domain.ports import KillPoint
-from coordinator.domain.steps import StepKind
 from coordinator.domain.usdc import ZERO
 from tests.integration.stores import on_both
 from tests.integration.world import AGENT, World

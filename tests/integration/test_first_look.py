@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from coordinator import Coordinator, Purchase
-from coordinator.domain.purchase import Answer
+from coordinator.domain.purchase.purchase import Answer
 from tests.integration.stores import on_both
 from tests.integration.world import AGENT, World
 

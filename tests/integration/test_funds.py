@@ -8,8 +8,8 @@ from collections.abc import Callable
 import pytest
 
 from coordinator import Coordinator, InvalidRequest
-from coordinator.domain.purchase import Purchase
-from coordinator.domain.request import Request
+from coordinator.domain.purchase.purchase import Purchase
+from coordinator.domain.purchase.request import Request
 from coordinator.domain.usdc import ZERO
 from tests.integration.stores import on_both
 from tests.integration.world import AGENT, World

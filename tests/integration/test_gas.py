@@ -8,7 +8,7 @@ from collections.abc import Callable
 import pytest
 
 from coordinator import Usdc
-from coordinator.domain.chain_events import EscrowState
+from coordinator.domain.chain.events import EscrowState
 from coordinator.domain.usdc import ZERO
 from tests.integration.stores import on_both
 from tests.integration.world import AGENT, World

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from coordinator import Usdc
-from coordinator.domain.steps import Step, StepKind
+from coordinator.domain.chain.steps import Step, StepKind
 from tests.integration.stores import on_both
 from tests.integration.test_attacks import order, orders
 from tests.integration.world import World

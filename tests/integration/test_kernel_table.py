@@ -14,16 +14,16 @@ from typing import Any
 import pytest
 
 from coordinator.chain.abi import kernel_abi, revert_reason, token_abi, vault_abi
-from coordinator.chain.actp import STATES
-from coordinator.chain.evm import EvmChain
+from coordinator.chain.actp.rail import STATES
+from coordinator.chain.evm.chain import EvmChain
 from coordinator.chain.networks import MINIMUM_AMOUNT, NETWORKS
-from coordinator.chain.rpc import RpcRefusal
-from coordinator.chain.signers import Signer
+from coordinator.chain.rpc.client import RpcRefusal
+from coordinator.chain.signers.signers import Signer
 from coordinator.domain.address import checksummed
-from coordinator.domain.chain_events import ChainEvent, EscrowState, EventKind
+from coordinator.domain.chain.escrow_key import service_hash
+from coordinator.domain.chain.events import ChainEvent, EscrowState, EventKind
+from coordinator.domain.chain.journal import Entry, make_entries
 from coordinator.domain.errors import TxReverted
-from coordinator.domain.escrow_key import service_hash
-from coordinator.domain.journal import Entry, make_entries
 from coordinator.domain.usdc import Usdc
 from tests.integration.chains import CHAINS, open_chain
 from tests.integration.local_chain import LocalChain

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from coordinator import Usdc
-from coordinator.chain.fiat_token import AMOUNT_MAX
+from coordinator.chain.evm.fiat_token import AMOUNT_MAX
 from coordinator.domain.usdc import ZERO
 from tests.integration.stores import on_both
 from tests.integration.world import World

@@ -8,8 +8,8 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from coordinator import Usdc
-from coordinator.domain.chain_events import EscrowState
-from coordinator.domain.steps import StepKind
+from coordinator.domain.chain.events import EscrowState
+from coordinator.domain.chain.steps import StepKind
 from coordinator.domain.usdc import ZERO
 from tests.integration.stores import on_both
 from tests.integration.world import AGENT, World

@@ -17,8 +17,8 @@ import pytest
 
 from coordinator import LedgerUnavailable, Purchase, Status, Usdc
 from coordinator.chain.abi import token_abi, vault_abi
-from coordinator.domain.chain_events import EscrowState
-from coordinator.interfaces.demo.stage import Stage, open_stage
+from coordinator.demo.stage import Stage, open_stage
+from coordinator.domain.chain.events import EscrowState
 from tests.integration.stores import Store, on_both, rows
 
 AGENTS = [f"agent-{number}" for number in range(8)]

@@ -11,10 +11,10 @@ import pytest
 
 from coordinator import Usdc
 from coordinator.chain.abi import kernel_abi, token_abi
-from coordinator.chain.actp import ActpRail
-from coordinator.domain.chain_events import EscrowState
-from coordinator.domain.purchase import Purchase
-from coordinator.domain.steps import Step, StepKind
+from coordinator.chain.actp.rail import ActpRail
+from coordinator.domain.chain.events import EscrowState
+from coordinator.domain.chain.steps import Step, StepKind
+from coordinator.domain.purchase.purchase import Purchase
 from coordinator.domain.usdc import ZERO
 from tests.integration.stores import on_both
 from tests.integration.world import World
@@ -26,7 +26,7 @@ HOUR = 3600
 
 @pytest.fixture(autouse=True)
 def _retries_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("coordinator.executor.work._RETRY_SECONDS", 0)
+    monkeypatch.setattr("coordinator.executor.due._RETRY_SECONDS", 0)
 
 
 def is_link(step: Step) -> bool:

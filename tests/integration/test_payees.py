@@ -8,9 +8,9 @@ import pytest
 
 from coordinator import InvalidRequest
 from coordinator.domain.errors import ConfigurationError
-from coordinator.domain.policy import Policy
+from coordinator.domain.policy.policy import Policy
 from coordinator.domain.usdc import ZERO
-from coordinator.ledger.policies import PolicyBook
+from coordinator.ledger.tx.policies import PolicyBook
 from tests.integration.stores import on_both
 from tests.integration.world import World
 

@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from coordinator import Usdc
-from coordinator.chain.signers import load_signer
-from coordinator.domain.chain_events import EscrowState
+from coordinator.chain.signers.signers import load_signer
+from coordinator.domain.chain.events import EscrowState
 from coordinator.domain.usdc import ZERO
 from tests.integration.local_chain import LocalChain
 from tests.integration.world import World

@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from coordinator import Usdc
-from coordinator.domain.chain_events import EscrowState
-from coordinator.domain.purchase import Purchase
-from coordinator.domain.steps import Step, StepKind
+from coordinator.domain.chain.events import EscrowState
+from coordinator.domain.chain.steps import Step, StepKind
+from coordinator.domain.purchase.purchase import Purchase
 from coordinator.domain.usdc import ZERO
 from tests.integration.stores import on_both
 from tests.integration.world import AGENT, World

@@ -6,9 +6,9 @@ import pytest
 
 from coordinator import Usdc
 from coordinator.domain.errors import LedgerTampered
-from coordinator.domain.policy_tables import Approver, Tier
-from coordinator.domain.proposal import ProposalStatus
-from coordinator.domain.purchase import Purchase
+from coordinator.domain.policy.tables import Approver, Tier
+from coordinator.domain.purchase.proposal import ProposalStatus
+from coordinator.domain.purchase.purchase import Purchase
 from tests.integration.stores import on_both
 from tests.integration.world import AGENT, World
 

@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 
 from coordinator import ConfigurationError, Coordinator, InvalidRequest, Purchase, Usdc
-from coordinator.domain.chain_events import EscrowState
+from coordinator.domain.chain.events import EscrowState
+from coordinator.domain.chain.journal import Entry
+from coordinator.domain.chain.steps import StepKind
 from coordinator.domain.errors import IdempotencyConflict
-from coordinator.domain.journal import Entry
 from coordinator.domain.ports import KillPoint
-from coordinator.domain.steps import StepKind
 from coordinator.domain.usdc import ZERO
 from tests.integration.stores import on_both
 from tests.integration.test_reconcile import open_elsewhere

@@ -8,9 +8,9 @@ import pytest
 
 from coordinator import Usdc
 from coordinator.chain.abi import kernel_abi, token_abi
-from coordinator.chain.actp import ActpRail
-from coordinator.domain.chain_events import EscrowState
-from coordinator.domain.steps import StepKind
+from coordinator.chain.actp.rail import ActpRail
+from coordinator.domain.chain.events import EscrowState
+from coordinator.domain.chain.steps import StepKind
 from coordinator.domain.usdc import ZERO
 from tests.integration.bad_endpoint import BadEndpoint
 from tests.integration.range_limit import taking_at_most
@@ -296,7 +296,7 @@ def test_an_escrow_whose_amount_was_changed_with_our_key_elsewhere_is_not_funded
 def test_an_amount_that_changes_before_the_link_is_made_again_is_not_funded(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("coordinator.executor.work._RETRY_SECONDS", 0)
+    monkeypatch.setattr("coordinator.executor.due._RETRY_SECONDS", 0)
     chain = world.chain
     asked = world.buy_and_send()
     # The link misses its escrow, and is made again in the next round.
@@ -333,7 +333,7 @@ def test_an_interrupted_comparison_goes_on_where_it_stopped_and_keeps_what_it_fo
     world.chain.mine(12)
     world.go()
     world.edit("UPDATE journal SET amount = 1 WHERE escrow_key = ?", purchase.escrow_key)
-    monkeypatch.setattr("coordinator.ranges.RANGE_MAX", 3)
+    monkeypatch.setattr("coordinator.books.ranges.RANGE_MAX", 3)
     (first,) = (e.block_number for e in world.entries() if e.escrow_key == purchase.escrow_key)
     reached: list[int] = []
 
@@ -389,8 +389,8 @@ def test_of_many_differences_some_are_kept_and_all_are_counted(
             number,
             world.chain.height - number,
         )
-    monkeypatch.setattr("coordinator.ranges.RANGE_MAX", 2)
-    monkeypatch.setattr("coordinator.domain.reconciliation.FOUND_MAX", 3)
+    monkeypatch.setattr("coordinator.books.ranges.RANGE_MAX", 2)
+    monkeypatch.setattr("coordinator.domain.chain.reconciliation.FOUND_MAX", 3)
     sizes: list[int] = []
 
     def look(_: int, until: int, to: int) -> None:

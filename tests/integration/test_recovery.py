@@ -15,9 +15,9 @@ import pytest
 import coordinator
 from coordinator import Coordinator, Purchase, Usdc
 from coordinator.config import load_settings
-from coordinator.domain.chain_events import EscrowState
+from coordinator.demo.stage import Stage, open_stage
+from coordinator.domain.chain.events import EscrowState
 from coordinator.domain.ports import KillPoint
-from coordinator.interfaces.demo.stage import Stage, open_stage
 from coordinator.wiring import wire
 from tests.chaos.leaks import Leaks, leaks  # noqa: F401
 from tests.integration.stores import PostgresqlStore

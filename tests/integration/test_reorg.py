@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 
 from coordinator import Usdc
-from coordinator.domain.chain_events import EscrowState
+from coordinator.domain.chain.events import EscrowState
 from coordinator.domain.errors import ImpossibleState
 from coordinator.domain.ports import KillPoint
-from coordinator.domain.purchase import Purchase
+from coordinator.domain.purchase.purchase import Purchase
 from coordinator.domain.usdc import ZERO
 from tests.integration.bad_endpoint import Ask, BadEndpoint, Call
 from tests.integration.stores import on_both

@@ -17,7 +17,7 @@ import pytest
 from coordinator import InvalidRequest, Purchase, Usdc
 from coordinator.domain.errors import ConfigurationError, LedgerUnavailable
 from coordinator.domain.usdc import ZERO
-from coordinator.ledger.audit_export import Head
+from coordinator.ledger.audit.export import Head
 from tests.integration.stores import file_of, on_postgresql, url_of
 from tests.integration.world import World
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from coordinator.interfaces.demo.stage import Stage, open_stage
+from coordinator.demo.stage import Stage, open_stage
 
 _SCRIPTS = Path(__file__).resolve().parents[2] / "scripts"
 

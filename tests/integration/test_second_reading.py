@@ -49,7 +49,7 @@ def test_a_second_reading_that_is_interrupted_goes_on_where_it_stopped(
     world.chain.mine(FINALITY + 20)
     world.wiring.follower.follow(world.wiring.chain.observe())
     before = final_number(world)
-    monkeypatch.setattr("coordinator.ranges.RANGE_MAX", 4)
+    monkeypatch.setattr("coordinator.books.ranges.RANGE_MAX", 4)
     told: list[tuple[int, int, int]] = []
 
     def stop(first: int, reached: int, last: int) -> None:

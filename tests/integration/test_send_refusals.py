@@ -9,7 +9,7 @@ import pytest
 from eth_account.typed_transactions import TypedTransaction
 from hexbytes import HexBytes
 
-from coordinator.chain.rpc import RpcRefusal
+from coordinator.chain.rpc.client import RpcRefusal
 from coordinator.executor import sender
 from tests.integration.bad_endpoint import Ask, BadEndpoint, Call, Tell
 from tests.integration.stores import on_both

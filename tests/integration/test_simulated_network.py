@@ -13,9 +13,9 @@ import pytest
 import pytest_socket
 
 from coordinator import Coordinator, Purchase, Usdc
-from coordinator.chain.signers import address_of_key
+from coordinator.chain.signers.signers import address_of_key
 from coordinator.domain.errors import TxReverted
-from coordinator.domain.policy_text import parse_policy
+from coordinator.domain.policy.text import parse_policy
 
 PROVIDER = "0x" + "5a" * 20
 DAY = 86_400

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from coordinator.chain.rpc import BatchRefused, Call, RpcRefused
+from coordinator.chain.rpc.client import BatchRefused, Call, RpcRefused
 from coordinator.chain.simulated import (
     BASE,
     ETHEREUM,

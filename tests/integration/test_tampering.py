@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from coordinator import Purchase, Usdc
-from coordinator.domain.chain_events import EscrowState
+from coordinator.domain.chain.events import EscrowState
 from coordinator.domain.errors import LedgerTampered
 from coordinator.domain.ports import KillPoint
 from tests.chaos.test_lane import Killed, dearest, die, spike

@@ -8,10 +8,10 @@ import pytest
 from sqlalchemy import text
 
 from coordinator import Usdc
-from coordinator.domain.purchase import Purchase
+from coordinator.domain.purchase.purchase import Purchase
 from coordinator.domain.usdc import ZERO
-from coordinator.ledger.database import Database
-from coordinator.ledger.migrate import HEAD, migrate, revision
+from coordinator.ledger.store.database import Database
+from coordinator.ledger.store.migrate import HEAD, migrate, revision
 from tests.integration.earlier import copy_into, in_columns_of, make_at
 from tests.integration.ledger.deciding import assert_books_agree, contents, rows
 from tests.integration.stores import on_both

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from coordinator.chain.rpc import RpcRefusal
+from coordinator.chain.rpc.client import RpcRefusal
+from coordinator.domain.chain.steps import StepKind
 from coordinator.domain.errors import ChainUnavailable
-from coordinator.domain.steps import StepKind
 from tests.integration.bad_endpoint import INTERNAL_ERROR, Ask, BadEndpoint, Call, Tell
 from tests.integration.stores import on_both
 from tests.integration.world import World

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from coordinator.chain.checks import check_contracts, version_faults
+from coordinator.chain.actp.checks import check_contracts, version_faults
 from coordinator.domain.errors import ConfigurationError
 from tests.integration.local_chain import LocalChain
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from coordinator.interfaces.demo.stage import Stage, open_stage
+from coordinator.demo.stage import Stage, open_stage
 
 _ROOT = Path(__file__).resolve().parents[2]
 

@@ -11,16 +11,16 @@ from typing import Any
 from coordinator import Coordinator
 from coordinator.chain.abi import token_abi
 from coordinator.config import Secrets, load_settings
-from coordinator.domain.journal import Entry
-from coordinator.domain.policy import Policy
-from coordinator.domain.policy_text import parse_policy
+from coordinator.domain.chain.journal import Entry
+from coordinator.domain.chain.steps import Step
+from coordinator.domain.policy.policy import Policy
+from coordinator.domain.policy.text import parse_policy
 from coordinator.domain.ports import KillPoint
-from coordinator.domain.purchase import Purchase
-from coordinator.domain.steps import Step
+from coordinator.domain.purchase.purchase import Purchase
 from coordinator.domain.usdc import ZERO, Usdc
 from coordinator.executor import Executor
-from coordinator.ledger.database import open_database
-from coordinator.ledger.migrate import migrate
+from coordinator.ledger.store.database import open_database
+from coordinator.ledger.store.migrate import migrate
 from coordinator.wiring import Wiring
 from tests.integration import stores
 from tests.integration.local_chain import LocalChain

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any, Final
 
 from coordinator.chain.abi import kernel_abi, token_abi, vault_abi
 from coordinator.chain.simulated import genesis
-from coordinator.domain.chain_events import EscrowState
+from coordinator.domain.chain.escrow_key import EscrowKeys
+from coordinator.domain.chain.events import EscrowState
 from coordinator.domain.errors import LedgerTampered
-from coordinator.domain.escrow_key import EscrowKeys
-from coordinator.domain.lifecycle import FINAL, STATUS_OF, Status
-from coordinator.domain.purchase import Purchase
+from coordinator.domain.purchase.lifecycle import FINAL, STATUS_OF, Status
+from coordinator.domain.purchase.purchase import Purchase
 from coordinator.domain.usdc import Usdc
 from coordinator.executor.loop import LEASE_SECONDS
 from tests.simulation.tampering import THIEF
@@ -362,7 +362,7 @@ class Invariants:
                 genesis.KERNEL, kernel_abi().call("getTransaction", escrow_id), number
             )
             self._hold(isinstance(answer, str), "an escrow of the books exists", escrow_id)
-            from coordinator.chain.actp import STATES
+            from coordinator.chain.actp.rail import STATES
 
             told = STATES[int(answer[2 + 64 * 3 : 2 + 64 * 4], 16)]
             self._hold(told == state, "an escrow's state is the chain's", (escrow_id, state, told))

@@ -13,16 +13,16 @@ from typing import Any
 
 from sqlalchemy import Connection, event, make_url
 
-from coordinator.chain.rpc import RpcRefusal
+from coordinator.api.coordinator import Coordinator
+from coordinator.chain.rpc.client import RpcRefusal
 from coordinator.chain.simulated import SimulatedNode, SimulatedRpc
 from coordinator.config import Secrets, load_settings
 from coordinator.domain.errors import ChainUnavailable, LedgerUnavailable
-from coordinator.domain.policy import Policy
+from coordinator.domain.policy.policy import Policy
 from coordinator.domain.ports import KillPoint
-from coordinator.interfaces.python import Coordinator
-from coordinator.ledger.leases import LeaseBook
-from coordinator.ledger.migrate import migrate
-from coordinator.ledger.sqlite import SqliteDatabase
+from coordinator.ledger.store.migrate import migrate
+from coordinator.ledger.store.sqlite import SqliteDatabase
+from coordinator.ledger.tx.leases import LeaseBook
 from coordinator.wiring import Wiring
 
 Call = tuple[str, Sequence[Any]]

@@ -15,31 +15,26 @@ from zoneinfo import ZoneInfo
 
 from sqlalchemy import Connection, delete, insert, select, update
 
-from coordinator.chain import evm
+from coordinator.chain.evm import chain as evm
+from coordinator.domain.chain.journal import EntryKind
+from coordinator.domain.chain.steps import StepKind
 from coordinator.domain.errors import ChainUnavailable
-from coordinator.domain.journal import EntryKind
-from coordinator.domain.limits import CounterKey, Scope, ScopeKind
-from coordinator.domain.policy import Policy
+from coordinator.domain.limits.limits import CounterKey, Scope, ScopeKind
+from coordinator.domain.policy.policy import Policy
 from coordinator.domain.ports import Sent
-from coordinator.domain.steps import StepKind
 from coordinator.domain.usdc import ZERO
 from coordinator.domain.windows import Calendar, Window
-from coordinator.executor import loop, sender, work
-from coordinator.ledger import (
-    approvals,
-    audit,
-    chain_book,
-    counters,
-    leases,
-    policies,
-    process_bound,
-    rollback,
-    signable,
-    sqlite,
-)
-from coordinator.ledger import schema as t
-from coordinator.ledger import steps as step_book
-from coordinator.ledger.agreement import Agreement
+from coordinator.executor import due as work
+from coordinator.executor import loop, sender
+from coordinator.ledger.audit import log as audit
+from coordinator.ledger.chain import chain_book, rollback, signable
+from coordinator.ledger.chain import steps as step_book
+from coordinator.ledger.chain.agreement import Agreement
+from coordinator.ledger.limits import counters
+from coordinator.ledger.spend import approvals
+from coordinator.ledger.store import process_bound, sqlite
+from coordinator.ledger.store import schema as t
+from coordinator.ledger.tx import leases, policies
 
 Planted = Callable[[ExitStack], None]
 

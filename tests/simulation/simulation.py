@@ -15,13 +15,13 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Final
 
-from coordinator import ranges
+from coordinator.books import ranges
 from coordinator.chain.abi import kernel_abi, token_abi
-from coordinator.chain.actp import STATES
+from coordinator.chain.actp.rail import STATES
 from coordinator.chain.simulated import SimulatedNode, genesis
 from coordinator.chain.simulated.machine import Rules
 from coordinator.chain.simulated.pool import Refused
-from coordinator.domain.chain_events import EscrowState
+from coordinator.domain.chain.events import EscrowState
 from coordinator.domain.errors import (
     ChainUnavailable,
     IdempotencyConflict,
@@ -29,7 +29,7 @@ from coordinator.domain.errors import (
     LedgerUnavailable,
     TxReverted,
 )
-from coordinator.domain.policy import Policy
+from coordinator.domain.policy.policy import Policy
 from coordinator.domain.usdc import Usdc
 from tests.simulation.faults import kinds, strike
 from tests.simulation.invariants import Broken, Invariants

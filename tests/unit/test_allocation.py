@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from coordinator.domain.allocation import (
+from coordinator.domain.limits.allocation import (
     Member,
     Moved,
     by_priority,

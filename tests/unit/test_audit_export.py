@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 
 from coordinator.domain.canonical import canonical_json
 from coordinator.domain.errors import InvalidRequest
-from coordinator.ledger.audit import AuditLog
-from coordinator.ledger.audit_export import AuditRow, Head, line_of, read_export
-from coordinator.ledger.database import open_database
-from coordinator.ledger.migrate import migrate
+from coordinator.ledger.audit.export import AuditRow, Head, line_of, read_export
+from coordinator.ledger.audit.log import AuditLog
+from coordinator.ledger.store.database import open_database
+from coordinator.ledger.store.migrate import migrate
 
 KEY = b"k" * 32
 

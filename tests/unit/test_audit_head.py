@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from coordinator.ledger.audit import Head
+from coordinator.ledger.audit.log import Head
 
 
 @pytest.mark.parametrize("text", ["", "7", "7:abc", ":", "x:" + "0" * 64, "-1:" + "0" * 64])

@@ -20,9 +20,12 @@ from typing import Any
 import pytest
 import typer.main
 
+from coordinator import cli, doctor
+from coordinator.cli import approvals, init, output, purchases
+from coordinator.cli.exits import of_fault, of_purchase, of_refusal
+from coordinator.cli.times import moment
 from coordinator.config import SECRET_NAMES, Settings, read_policy
-from coordinator.domain.blocker import Blocker, BlockerCode
-from coordinator.domain.decision import Facts, decide
+from coordinator.doctor.check import START_ANVIL, start_anvil
 from coordinator.domain.errors import (
     ChainUnavailable,
     ConfigurationError,
@@ -35,18 +38,15 @@ from coordinator.domain.errors import (
     TxReverted,
     UnknownId,
 )
-from coordinator.domain.lifecycle import Status
-from coordinator.domain.policy_text import parse_policy
-from coordinator.domain.purchase import Purchase
+from coordinator.domain.limits.rules import Rules
+from coordinator.domain.policy.text import parse_policy
+from coordinator.domain.purchase.blocker import Blocker, BlockerCode
+from coordinator.domain.purchase.decision import Facts, decide
+from coordinator.domain.purchase.lifecycle import Status
+from coordinator.domain.purchase.purchase import Purchase
+from coordinator.domain.purchase.request import Request
 from coordinator.domain.reasons import Reason, ReasonCode
-from coordinator.domain.request import Request
-from coordinator.domain.rules import Rules
 from coordinator.domain.usdc import Usdc
-from coordinator.interfaces import cli, doctor
-from coordinator.interfaces.cli import approvals, init, output, purchases
-from coordinator.interfaces.cli.exits import of_fault, of_purchase, of_refusal
-from coordinator.interfaces.cli.times import moment
-from coordinator.interfaces.doctor.check import START_ANVIL, start_anvil
 
 ROOT = Path(__file__).resolve().parents[2]
 PROVIDER = "0x70997970C51812dc3A010C7d01b50e0d17dc79C8"
@@ -80,7 +80,7 @@ def commands(group: Any = None, path: str = "") -> Iterator[tuple[str, Any]]:
 def test_help_loads_nothing_that_acts() -> None:
     code = (
         "import json, sys\n"
-        "from coordinator.interfaces.cli import main\n"
+        "from coordinator.cli import main\n"
         "status = main(['--help'])\n"
         "print(json.dumps(sorted({name.partition('.')[0] for name in sys.modules})))\n"
         "sys.exit(status)"
@@ -160,7 +160,7 @@ def test_each_fault_has_its_exit_code(fault: CoordinatorError, code: int) -> Non
 
 
 def test_a_refusal_of_the_node_is_the_chains_exit_code() -> None:
-    from coordinator.chain.rpc import RpcRefusal, RpcRefused
+    from coordinator.chain.rpc.client import RpcRefusal, RpcRefused
 
     assert of_fault(RpcRefused(RpcRefusal(-32000, "no"))) == 5
 
@@ -325,7 +325,7 @@ def test_a_traceback_is_shown_only_for_debugging(
     def broken() -> None:
         raise RuntimeError("a bug")
 
-    monkeypatch.setattr("coordinator.interfaces.python.Coordinator.from_env", broken)
+    monkeypatch.setattr("coordinator.api.coordinator.Coordinator.from_env", broken)
     code, _, err = said(capsys, "limits", *(["--debug"] if debug else []))
     assert code == 1
     assert "error: something unforeseen" in err
@@ -338,7 +338,7 @@ def test_ctrl_c_is_the_users_abort(
     def interrupted(**_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("coordinator.interfaces.python.Coordinator.from_env", interrupted)
+    monkeypatch.setattr("coordinator.api.coordinator.Coordinator.from_env", interrupted)
     code, out, _ = said(capsys, "limits", "--json")
     assert code == 1
     assert json.loads(out)["error"]["code"] == "aborted"
@@ -495,7 +495,7 @@ def test_times_are_ago_a_day_or_rfc3339() -> None:
 def test_the_wallets_key_comes_back_and_the_file_is_its_owners(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, folder: Path
 ) -> None:
-    from coordinator.chain.keystores import open_keystore
+    from coordinator.chain.signers.keystores import open_keystore
 
     monkeypatch.setenv("COORDINATOR_KEYSTORE_PASSWORD", "correct horse")
     (folder / "key").write_text(KEY)
@@ -542,7 +542,7 @@ def test_without_a_chain_it_says_what_to_do(
     def down(**_: object) -> None:
         raise ChainUnavailable("the endpoint 127.0.0.1 did not answer")
 
-    monkeypatch.setattr("coordinator.interfaces.python.Coordinator.from_env", down)
+    monkeypatch.setattr("coordinator.api.coordinator.Coordinator.from_env", down)
     code, _, err = said(capsys, "limits")
     assert code == 5
     assert len(err.splitlines()) == 1

@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 
-from coordinator.domain.cost import CostDecision, CostRequest, cost_counters, judge_cost
-from coordinator.domain.decision import Facts
 from coordinator.domain.errors import InvalidRequest
-from coordinator.domain.limits import CounterKey, Scope, ScopeKind, Usage
-from coordinator.domain.policy import Policy
-from coordinator.domain.rules import Opening, Rules
+from coordinator.domain.limits.limits import CounterKey, Scope, ScopeKind, Usage
+from coordinator.domain.limits.rules import Opening, Rules
+from coordinator.domain.policy.policy import Policy
+from coordinator.domain.purchase.cost import CostDecision, CostRequest, cost_counters, judge_cost
+from coordinator.domain.purchase.decision import Facts
 from coordinator.domain.usdc import ZERO, Usdc
 from coordinator.domain.windows import Window
 

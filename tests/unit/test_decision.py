@@ -9,13 +9,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from coordinator.domain.decision import Decision, Facts, Funds, decide
-from coordinator.domain.lifecycle import Status
-from coordinator.domain.limits import CounterKey, Scope, ScopeKind, Usage
-from coordinator.domain.policy import Policy
+from coordinator.domain.limits.limits import CounterKey, Scope, ScopeKind, Usage
+from coordinator.domain.limits.rules import Rules, Terms
+from coordinator.domain.policy.policy import Policy
+from coordinator.domain.purchase.decision import Decision, Facts, Funds, decide
+from coordinator.domain.purchase.lifecycle import Status
+from coordinator.domain.purchase.request import Request
 from coordinator.domain.reasons import ReasonCode
-from coordinator.domain.request import Request
-from coordinator.domain.rules import Rules, Terms
 from coordinator.domain.usdc import ZERO, Usdc
 from coordinator.domain.windows import Window
 

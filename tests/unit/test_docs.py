@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import coordinator
-from coordinator.domain.lifecycle import moves_table
-from coordinator.domain.policy import Role
+from coordinator.domain.policy.policy import Role
 from coordinator.domain.ports import KillPoint
+from coordinator.domain.purchase.lifecycle import moves_table
 from coordinator.domain.reasons import ReasonCode
 
 _ROOT = Path(coordinator.__file__).resolve().parents[1]

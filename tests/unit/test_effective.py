@@ -7,11 +7,11 @@ from random import Random
 from hypothesis import given
 from hypothesis import strategies as st
 
-from coordinator.domain.effective import effective, effective_of_agent
-from coordinator.domain.limits import Scope
-from coordinator.domain.policy import Policy
-from coordinator.domain.policy_text import parse_policy
-from coordinator.domain.rules import Grant, Opening, Overlays, Rules, Terms
+from coordinator.domain.limits.effective import effective, effective_of_agent
+from coordinator.domain.limits.limits import Scope
+from coordinator.domain.limits.rules import Grant, Opening, Overlays, Rules, Terms
+from coordinator.domain.policy.policy import Policy
+from coordinator.domain.policy.text import parse_policy
 from coordinator.domain.usdc import Usdc
 from coordinator.domain.windows import Window
 from tests.limits_model import Asked, Model

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from coordinator.chain.endpoints import Endpoint, Endpoints
 from coordinator.chain.networks import NETWORKS
+from coordinator.chain.rpc.endpoints import Endpoint, Endpoints
 from coordinator.chain.simulated import SimulatedNode, SimulatedRpc
-from coordinator.interfaces.doctor.chain import _chain_id
+from coordinator.doctor.chain import _chain_id
 
 
 class Ticks:

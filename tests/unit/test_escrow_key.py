@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from coordinator.domain.escrow_key import EscrowKeys, audit_key, service_hash
+from coordinator.domain.chain.escrow_key import EscrowKeys, audit_key, service_hash
 
 SECRET = bytes(range(32))
 KERNEL = "0x5aAeb6053F3E94C9b9A09f33669435E7Ef1BeAed"

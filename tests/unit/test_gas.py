@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from coordinator.domain.gas import (
+from coordinator.domain.chain.gas import (
     GAS_LIMITS,
     PURCHASE_GAS,
     Fees,
@@ -13,7 +13,7 @@ from coordinator.domain.gas import (
     reserve_wei,
     suggested_fees,
 )
-from coordinator.domain.steps import StepKind
+from coordinator.domain.chain.steps import StepKind
 
 wei = st.integers(min_value=0, max_value=10**13)
 fees = st.builds(Fees, st.integers(1, 10**13), st.integers(0, 10**12), wei)

@@ -76,7 +76,7 @@ def test_importing_the_whole_domain_loads_neither_web3_nor_sql() -> None:
 
 def test_whoever_has_a_file_does_not_load_the_driver_of_postgresql() -> None:
     loaded = _loaded_after(
-        "coordinator.interfaces.cli", "coordinator.wiring", "coordinator.ledger.sqlite"
+        "coordinator.cli", "coordinator.wiring", "coordinator.ledger.store.sqlite"
     )
     assert "sqlalchemy" in loaded
     assert "psycopg" not in loaded

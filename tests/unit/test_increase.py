@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from coordinator.domain.errors import InvalidRequest
-from coordinator.domain.increase import (
+from coordinator.domain.limits.increase import (
     EMERGENCY,
     INCREASE,
     Increase,
@@ -18,9 +18,9 @@ from coordinator.domain.increase import (
     may_decide,
     raised,
 )
-from coordinator.domain.limits import Scope
-from coordinator.domain.policy import Policy
-from coordinator.domain.rules import Grant, Opening, Overlays, Rules
+from coordinator.domain.limits.limits import Scope
+from coordinator.domain.limits.rules import Grant, Opening, Overlays, Rules
+from coordinator.domain.policy.policy import Policy
 from coordinator.domain.usdc import ZERO, Usdc
 from coordinator.domain.windows import Window
 

@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from coordinator.domain.chain_events import ChainEvent, EscrowState, EventKind
-from coordinator.domain.journal import Entry, EntryKind, KnownEscrow, make_entries
+from coordinator.domain.chain.events import ChainEvent, EscrowState, EventKind
+from coordinator.domain.chain.journal import Entry, EntryKind, KnownEscrow, make_entries
 from coordinator.domain.usdc import ZERO, Usdc
 
 TREASURY = "0x5aAeb6053F3E94C9b9A09f33669435E7Ef1BeAed"

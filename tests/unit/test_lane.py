@@ -7,13 +7,13 @@ from typing import Any
 
 import pytest
 
-from coordinator.domain.chain_events import Block
-from coordinator.domain.gas import GAS_LIMITS, Fees, reserve_wei
-from coordinator.domain.lane import Lane, reserved_wei
-from coordinator.domain.lifecycle import Status
-from coordinator.domain.planning import OpenPurchase
+from coordinator.domain.chain.events import Block
+from coordinator.domain.chain.gas import GAS_LIMITS, Fees, reserve_wei
+from coordinator.domain.chain.steps import Call, Step, StepKind, StepStatus
 from coordinator.domain.ports import Observation
-from coordinator.domain.steps import Call, Step, StepKind, StepStatus
+from coordinator.domain.purchase.forecast import Lane, reserved_wei
+from coordinator.domain.purchase.lifecycle import Status
+from coordinator.domain.purchase.planning import OpenPurchase
 from coordinator.domain.usdc import ZERO, Usdc
 
 K = StepKind

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from coordinator.domain.limits import (
+from coordinator.domain.limits.limits import (
     CounterKey,
     Limit,
     Scope,
@@ -21,9 +21,9 @@ from coordinator.domain.limits import (
     check_limits,
     places,
 )
-from coordinator.domain.policy import Policy
+from coordinator.domain.limits.rules import Rules, Terms
+from coordinator.domain.policy.policy import Policy
 from coordinator.domain.reasons import ReasonCode
-from coordinator.domain.rules import Rules, Terms
 from coordinator.domain.usdc import ZERO, Usdc
 from coordinator.domain.windows import Window, calendar_of
 

@@ -6,11 +6,17 @@ from typing import Any
 
 from hypothesis import event, given, settings
 
-from coordinator.domain.decision import Facts, asks, auto_counters, auto_limit, judge_limits
-from coordinator.domain.limits import CounterKey, Scope, Usage
-from coordinator.domain.policy import Policy
-from coordinator.domain.replay import MemoryCounters
-from coordinator.domain.rules import Grant, Opening, Overlays, Rules, Terms
+from coordinator.domain.limits.limits import CounterKey, Scope, Usage
+from coordinator.domain.limits.rules import Grant, Opening, Overlays, Rules, Terms
+from coordinator.domain.policy.policy import Policy
+from coordinator.domain.purchase.decision import (
+    Facts,
+    asks,
+    auto_counters,
+    auto_limit,
+    judge_limits,
+)
+from coordinator.domain.purchase.replay import MemoryCounters
 from coordinator.domain.usdc import ZERO, Usdc
 from coordinator.domain.windows import Window
 from tests.limits_model import USDC, Entry, Granted, Model, assert_agree

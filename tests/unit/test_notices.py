@@ -6,16 +6,16 @@ import json
 
 import pytest
 
+from coordinator.alerts.delivery import RETRY_SECONDS, RETRY_SECONDS_MAX, next_try
 from coordinator.domain.errors import ConfigurationError
-from coordinator.domain.limits import Limit, LimitState, Scope, ScopeKind, Usage
+from coordinator.domain.limits.limits import Limit, LimitState, Scope, ScopeKind, Usage
 from coordinator.domain.notices import Severity, crossings, denied
-from coordinator.domain.notify_urls import shown, whole_urls
-from coordinator.domain.policy import Policy
+from coordinator.domain.policy.notify_urls import shown, whole_urls
+from coordinator.domain.policy.policy import Policy
 from coordinator.domain.reasons import Reason, ReasonCode
 from coordinator.domain.usdc import ZERO, Usdc
 from coordinator.domain.windows import Window
-from coordinator.interfaces.notify import RETRY_SECONDS, RETRY_SECONDS_MAX, next_try
-from coordinator.ledger.notices import TRIES_MAX
+from coordinator.ledger.tx.notices import TRIES_MAX
 
 MARKS = (80, 90, 100)
 ADA = Scope(ScopeKind.AGENT, "ada")

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from coordinator.domain.errors import ConfigurationError
-from coordinator.domain.payees import contracts_of, not_payable
-from coordinator.domain.policy_text import parse_policy
+from coordinator.domain.policy.payees import contracts_of, not_payable
+from coordinator.domain.policy.text import parse_policy
 
 OWN = {
     "treasury": "0x" + "a1" * 20,

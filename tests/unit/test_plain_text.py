@@ -6,12 +6,12 @@ import logging
 
 import pytest
 
-from coordinator.chain.redaction import Redaction
+from coordinator.chain.rpc.redaction import Redaction
+from coordinator.cli.command import set_up_logging
 from coordinator.config import load_settings
 from coordinator.domain.errors import ConfigurationError
 from coordinator.domain.plain_text import visible
-from coordinator.interfaces.cli.command import set_up_logging
-from coordinator.ledger.database import open_database
+from coordinator.ledger.store.database import open_database
 
 NASTY = {
     "escape": "\x1b]0;owned\x07",

@@ -9,13 +9,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from coordinator.domain.chain_events import EMPTY, EscrowState
+from coordinator.domain.chain.events import EMPTY, EscrowState
+from coordinator.domain.chain.steps import Call, Receipt, Step, StepKind, StepStatus
 from coordinator.domain.errors import ImpossibleState
-from coordinator.domain.lifecycle import OPEN, Status
-from coordinator.domain.planning import Action, OpenPurchase, OwnEscrow, Plan, plan
-from coordinator.domain.policy import EscrowTerms
+from coordinator.domain.policy.policy import EscrowTerms
+from coordinator.domain.purchase.lifecycle import OPEN, Status
+from coordinator.domain.purchase.planning import Action, OpenPurchase, OwnEscrow, Plan, plan
 from coordinator.domain.reasons import ReasonCode
-from coordinator.domain.steps import Call, Receipt, Step, StepKind, StepStatus
 from coordinator.domain.usdc import Usdc
 
 APPROVED_AT = 1_000_000

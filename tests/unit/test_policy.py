@@ -11,15 +11,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from coordinator.config import read_policy
-from coordinator.domain.decision import Facts, decide
 from coordinator.domain.errors import ConfigurationError
-from coordinator.domain.lifecycle import Status
-from coordinator.domain.limits import Limit, Scope, ScopeKind
-from coordinator.domain.policy import Policy
-from coordinator.domain.policy_text import parse_policy
-from coordinator.domain.policy_values import UNLIMITED
-from coordinator.domain.request import Request
-from coordinator.domain.rules import Rules, Terms
+from coordinator.domain.limits.limits import Limit, Scope, ScopeKind
+from coordinator.domain.limits.rules import Rules, Terms
+from coordinator.domain.policy.policy import Policy
+from coordinator.domain.policy.text import parse_policy
+from coordinator.domain.policy.values import UNLIMITED
+from coordinator.domain.purchase.decision import Facts, decide
+from coordinator.domain.purchase.lifecycle import Status
+from coordinator.domain.purchase.request import Request
 from coordinator.domain.usdc import ZERO, Usdc
 from coordinator.domain.windows import Window
 

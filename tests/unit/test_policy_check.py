@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from coordinator.domain.errors import ConfigurationError
-from coordinator.domain.policy import Policy
-from coordinator.domain.policy_text import parse_policy
+from coordinator.domain.policy.policy import Policy
+from coordinator.domain.policy.text import parse_policy
 from coordinator.domain.usdc import Usdc
 from coordinator.domain.windows import Window
 

@@ -8,16 +8,12 @@ from random import Random
 from hypothesis import given
 from hypothesis import strategies as st
 
-from coordinator.domain.limits import Scope
-from coordinator.domain.policy import Policy
-from coordinator.domain.policy_export import (
-    comment,
-    document_to_toml,
-    to_toml,
-)
-from coordinator.domain.policy_merge import merged
-from coordinator.domain.policy_text import parse_policy
-from coordinator.domain.rules import Grant, Overlays
+from coordinator.domain.limits.limits import Scope
+from coordinator.domain.limits.merge import merged
+from coordinator.domain.limits.rules import Grant, Overlays
+from coordinator.domain.policy.export import comment, document_to_toml, to_toml
+from coordinator.domain.policy.policy import Policy
+from coordinator.domain.policy.text import parse_policy
 from coordinator.domain.usdc import Usdc
 from coordinator.domain.windows import Window
 from tests.limits_model import CHANGES

@@ -7,9 +7,10 @@ from typing import Any
 
 import pytest
 
-from coordinator.domain.chain_events import EMPTY, EscrowState
+from coordinator.domain.chain.events import EMPTY, EscrowState
 from coordinator.domain.errors import ImpossibleState
-from coordinator.domain.lifecycle import (
+from coordinator.domain.limits.limits import Limit, LimitState, Scope, ScopeKind, Usage, Window
+from coordinator.domain.purchase.lifecycle import (
     ESCROWED,
     FINAL,
     MOVES,
@@ -19,8 +20,7 @@ from coordinator.domain.lifecycle import (
     Status,
     check_move,
 )
-from coordinator.domain.limits import Limit, LimitState, Scope, ScopeKind, Usage, Window
-from coordinator.domain.purchase import ApprovalDecision, Purchase, PurchaseTransaction
+from coordinator.domain.purchase.purchase import ApprovalDecision, Purchase, PurchaseTransaction
 from coordinator.domain.reasons import Reason, ReasonCode
 from coordinator.domain.times import rfc3339
 from coordinator.domain.usdc import ZERO, Usdc

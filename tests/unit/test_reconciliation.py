@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import tracemalloc
 
-from coordinator.domain.journal import Entry, EntryKind
-from coordinator.domain.reconciliation import (
+from coordinator.domain.chain.journal import Entry, EntryKind
+from coordinator.domain.chain.reconciliation import (
     FOUND_MAX,
     Discrepancy,
     Rescan,

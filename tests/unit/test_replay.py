@@ -5,13 +5,13 @@ from __future__ import annotations
 from itertools import count
 from typing import Any
 
-from coordinator.domain.lifecycle import Status
-from coordinator.domain.limits import Usage
-from coordinator.domain.policy import Policy
+from coordinator.domain.limits.limits import Usage
+from coordinator.domain.limits.rules import Rules, Terms
+from coordinator.domain.policy.policy import Policy
+from coordinator.domain.purchase.lifecycle import Status
+from coordinator.domain.purchase.replay import Charged, Judged, Moved, Replay, replay
+from coordinator.domain.purchase.request import Request
 from coordinator.domain.reasons import ReasonCode
-from coordinator.domain.replay import Charged, Judged, Moved, Replay, replay
-from coordinator.domain.request import Request
-from coordinator.domain.rules import Rules, Terms
 from coordinator.domain.usdc import ZERO, Usdc
 
 ADDRESS = "0x70997970C51812dc3A010C7d01b50e0d17dc79C8"

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from coordinator.domain.errors import CoordinatorError, InvalidRequest
 from coordinator.domain.inputs import idempotency_key, identifier, positive_amount
-from coordinator.domain.request import Request
+from coordinator.domain.purchase.request import Request
 from coordinator.domain.usdc import Usdc
 
 PROVIDER = "0x5aAeb6053F3E94C9b9A09f33669435E7Ef1BeAed"

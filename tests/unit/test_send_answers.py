@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from coordinator.chain.send_answers import MEANINGS, best, classify
+from coordinator.chain.evm.send_answers import MEANINGS, best, classify
 from coordinator.domain.ports import SendAnswer, Sent
 
 SAID = {

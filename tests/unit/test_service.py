@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from coordinator.domain.limits import Limit, LimitState, Scope, Usage
-from coordinator.domain.policy_tables import ServiceLevels
-from coordinator.domain.service import remaining_percent, review, service_level
+from coordinator.domain.limits.limits import Limit, LimitState, Scope, Usage
+from coordinator.domain.limits.service import remaining_percent, review, service_level
+from coordinator.domain.policy.tables import ServiceLevels
 from coordinator.domain.usdc import ZERO, Usdc
 from coordinator.domain.windows import Window
 

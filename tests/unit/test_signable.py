@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from coordinator.domain.lifecycle import Status
-from coordinator.domain.steps import Call, PaymentTerms, StepKind
+from coordinator.domain.chain.steps import Call, PaymentTerms, StepKind
+from coordinator.domain.purchase.lifecycle import Status
 from coordinator.domain.usdc import Usdc
-from coordinator.ledger.audit_fold import PastOrder, PastPurchase
-from coordinator.ledger.signable import _not_decided, _order_differences
+from coordinator.ledger.chain.signable import _not_decided, _order_differences
+from coordinator.ledger.proofs.audit_fold import PastOrder, PastPurchase
 
 PAYEE, THIEF = "0x" + "aa" * 20, "0x" + "bb" * 20
 TERMS = PaymentTerms(PAYEE, Usdc("25"))

@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 from eth_account import Account
 
-from coordinator.chain.keystores import list_keystores, open_keystore
 from coordinator.chain.networks import DEVELOPMENT_ACCOUNTS
-from coordinator.chain.signers import address_of_key, load_signer
+from coordinator.chain.signers.keystores import list_keystores, open_keystore
+from coordinator.chain.signers.signers import address_of_key, load_signer
 from coordinator.config import Secrets, load_settings
+from coordinator.doctor.local import LocalPatient
 from coordinator.domain.errors import ConfigurationError
-from coordinator.interfaces.doctor.local import LocalPatient
 from coordinator.wiring import Wiring
 
 KEY = bytes.fromhex("4c0883a69102937d6231471b5dbb6204fe5129617082792ae468d01a3f362318")

@@ -16,7 +16,7 @@ from pydantic import TypeAdapter
 import coordinator
 from coordinator import Answer, Decision, LimitState, Purchase, Reason, ReasonCode, Status, Usdc
 from coordinator.domain import errors
-from coordinator.domain.limits import ORGANISATION, Limit, Usage
+from coordinator.domain.limits.limits import ORGANISATION, Limit, Usage
 from coordinator.domain.windows import Window
 
 _ROOT = Path(coordinator.__file__).resolve().parents[1]

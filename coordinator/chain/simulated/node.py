@@ -8,7 +8,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, Final
 
 from coordinator.chain.networks import Deployment
-from coordinator.chain.rpc import Call, RpcRefusal
+from coordinator.chain.rpc.client import Call, RpcRefusal
 from coordinator.chain.simulated import genesis
 from coordinator.chain.simulated.machine import Machine, Rules
 from coordinator.chain.simulated.pool import Refused

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from coordinator.chain.rpc import Call, Rpc
+from coordinator.chain.rpc.client import Call, Rpc
 from coordinator.chain.simulated.node import SimulatedNode
 from coordinator.domain.ports import Ticks
 

@@ -7,14 +7,14 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 from coordinator.chain.abi import Abi, kernel_abi, revert_reason, token_abi
-from coordinator.chain.actp import STATES
-from coordinator.chain.rpc import Call, RpcRefusal
+from coordinator.chain.actp.rail import STATES
+from coordinator.chain.rpc.client import Call, RpcRefusal
 from coordinator.chain.simulated import genesis
 from coordinator.chain.simulated.node import SimulatedNode
 from coordinator.chain.simulated.rpc import Ask, SimulatedRpc
-from coordinator.domain.chain_events import EscrowState
+from coordinator.domain.chain.events import EscrowState
 from coordinator.domain.errors import ChainUnavailable, InvalidRequest, TxReverted
-from coordinator.domain.purchase import Purchase
+from coordinator.domain.purchase.purchase import Purchase
 from coordinator.domain.usdc import Usdc
 
 _TREASURY_USDC: Final = Usdc("10000")

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from coordinator.domain.chain_events import Block, ChainEvent, EscrowState, EventBatch, EventKind
-from coordinator.domain.escrow_key import service_hash
-from coordinator.domain.gas import Fees
+from coordinator.api.coordinator import Coordinator
+from coordinator.domain.chain.escrow_key import service_hash
+from coordinator.domain.chain.events import Block, ChainEvent, EscrowState, EventBatch, EventKind
+from coordinator.domain.chain.gas import Fees
 from coordinator.domain.ports import Observation
-from coordinator.domain.purchase import Purchase
+from coordinator.domain.purchase.purchase import Purchase
 from coordinator.domain.usdc import ZERO, Usdc
-from coordinator.interfaces.python import Coordinator
 
 FEE_COLLECTOR = "0x90F79bf6EB2c4f870365E785982E1f101E93b906"
 STRANGER = "0x15d34AAf54267DB7D7c367839AAf71A00a2C6A65"

@@ -23,10 +23,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from coordinator.api.coordinator import Coordinator
 from coordinator.domain.errors import CoordinatorError
-from coordinator.interfaces.python import Coordinator
-from coordinator.ledger.database import Database, open_database
-from coordinator.ledger.migrate import migrate
+from coordinator.ledger.store.database import Database, open_database
+from coordinator.ledger.store.migrate import migrate
 from tests.integration.ledger.deciding import ask, contents, open_coordinator, policy
 
 ROOT = Path(__file__).resolve().parents[3]

@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
+from coordinator.api.coordinator import Coordinator
 from coordinator.config import read_policy
-from coordinator.domain.chain_events import EscrowState
-from coordinator.domain.policy import Policy
-from coordinator.interfaces.python import Coordinator
+from coordinator.domain.chain.events import EscrowState
+from coordinator.domain.policy.policy import Policy
 from tests.integration.ledger.chain_feed import ChainFeed
 from tests.integration.ledger.deciding import (
     Clock,

@@ -9,18 +9,18 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from coordinator.api.coordinator import Agent, Coordinator
 from coordinator.config import Settings
-from coordinator.domain.escrow_key import audit_key
-from coordinator.domain.limits import Scope
-from coordinator.domain.policy import Policy
-from coordinator.domain.purchase import Purchase
+from coordinator.domain.chain.escrow_key import audit_key
+from coordinator.domain.limits.limits import Scope
+from coordinator.domain.policy.policy import Policy
+from coordinator.domain.purchase.purchase import Purchase
 from coordinator.domain.usdc import Usdc
 from coordinator.domain.windows import Window
-from coordinator.interfaces.python import Agent, Coordinator
-from coordinator.ledger.audit import AuditLog
-from coordinator.ledger.database import open_database
-from coordinator.ledger.migrate import migrate
-from coordinator.ledger.overlays import insert_overlay
+from coordinator.ledger.audit.log import AuditLog
+from coordinator.ledger.limits.overlays import insert_overlay
+from coordinator.ledger.store.database import open_database
+from coordinator.ledger.store.migrate import migrate
 from coordinator.wiring import Wiring
 from tests.integration.stores import edit, is_postgresql, rows, tables, url_of
 

@@ -6,8 +6,8 @@ import sqlite3
 from contextlib import closing
 from pathlib import Path
 
-from coordinator.domain.chain_events import EscrowState
-from coordinator.interfaces.python import Coordinator
+from coordinator.api.coordinator import Coordinator
+from coordinator.domain.chain.events import EscrowState
 from tests.integration.ledger.chain_feed import ChainFeed
 from tests.integration.ledger.deciding import ask
 

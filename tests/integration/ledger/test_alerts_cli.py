@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from coordinator.interfaces import doctor
-from coordinator.interfaces.cli import main
-from coordinator.ledger.database import open_database
-from coordinator.ledger.notices import NoticeBook
+from coordinator import doctor
+from coordinator.cli import main
+from coordinator.ledger.store.database import open_database
+from coordinator.ledger.tx.notices import NoticeBook
 from tests.integration.ledger.deciding import ID_SECRET, PROVIDER, SIGNER_KEY
 from tests.integration.ledger.receiver import TOKEN, Receiver, receiving
 

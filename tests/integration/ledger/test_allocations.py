@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from coordinator import Coordinator, InvalidRequest, Usdc
-from coordinator.domain.increase import Increase
-from coordinator.domain.rules import Terms
+from coordinator.domain.limits.increase import Increase
+from coordinator.domain.limits.rules import Terms
 from tests.integration.ledger.conftest import Opener
 from tests.integration.ledger.deciding import (
     DAY,

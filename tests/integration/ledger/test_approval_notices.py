@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from coordinator import Coordinator
-from coordinator.domain.purchase import Purchase
+from coordinator.alerts.delivery import Delivery
+from coordinator.domain.purchase.purchase import Purchase
 from coordinator.domain.times import rfc3339
-from coordinator.interfaces.notify import Delivery
 from tests.integration.ledger.conftest import Opener
 from tests.integration.ledger.deciding import HOUR, NOON, Clock, ask
 from tests.integration.ledger.receiver import receiving

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from coordinator import Coordinator, Status
-from coordinator.domain.purchase import Purchase
+from coordinator.domain.purchase.purchase import Purchase
 from tests.integration.ledger.conftest import Opener
 from tests.integration.ledger.deciding import (
     DAY,

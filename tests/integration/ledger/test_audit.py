@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from coordinator import Coordinator, Status
-from coordinator.ledger.audit import AuditLog, Head
+from coordinator.ledger.audit.log import AuditLog, Head
 from tests.integration.ledger.conftest import Opener
 from tests.integration.ledger.deciding import HOUR, Clock, ask, contents, edit, rows
 from tests.integration.stores import Store, is_postgresql, on_both

@@ -8,7 +8,7 @@ import pytest
 
 from coordinator import Coordinator, Status
 from coordinator.domain.errors import LeaseLost
-from coordinator.ledger.leases import Lease, LeaseBook, fence
+from coordinator.ledger.tx.leases import Lease, LeaseBook, fence
 from tests.integration.ledger.conftest import Opener
 from tests.integration.ledger.deciding import (
     DAY,

@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from coordinator import Coordinator, Denied, InvalidRequest, Status, Usdc
-from coordinator.domain.cost import Cost, CostStatus
+from coordinator.api.hold import Hold
 from coordinator.domain.errors import UnknownId
-from coordinator.interfaces.hold import Hold
+from coordinator.domain.purchase.cost import Cost, CostStatus
 from tests.integration.ledger.chain_feed import ChainFeed
 from tests.integration.ledger.conftest import Opener
 from tests.integration.ledger.deciding import (

@@ -9,10 +9,10 @@ import pytest
 from sqlalchemy import text
 
 from coordinator import Coordinator, Status, Usdc
-from coordinator.domain.limits import LimitState, ScopeKind, Usage
-from coordinator.domain.policy import Policy
-from coordinator.ledger.audit_import import Rebirth
-from coordinator.ledger.recount import charge_missing, holds_with_terms
+from coordinator.domain.limits.limits import LimitState, ScopeKind, Usage
+from coordinator.domain.policy.policy import Policy
+from coordinator.ledger.limits.recount import charge_missing, holds_with_terms
+from coordinator.ledger.restore.audit_import import Rebirth
 from tests.integration.ledger.conftest import Opener
 from tests.integration.ledger.deciding import HOUR, PROVIDER, Clock, ask, policy, rows
 from tests.integration.stores import Store, on_both

@@ -12,8 +12,8 @@ from sqlalchemy import insert, text
 from sqlalchemy.exc import IntegrityError
 
 from coordinator import ConfigurationError, Coordinator, LedgerUnavailable, Status
-from coordinator.ledger import schema as t
-from coordinator.ledger.database import open_database
+from coordinator.ledger.store import schema as t
+from coordinator.ledger.store.database import open_database
 from tests.integration.ledger.child import Child, run
 from tests.integration.ledger.conftest import Opener
 from tests.integration.ledger.deciding import (

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from coordinator import ConfigurationError, Coordinator
-from coordinator.interfaces.cli import main
+from coordinator.cli import main
 from tests.integration.ledger.deciding import ID_SECRET, PROVIDER, SIGNER_KEY
 
 POLICY = f"""

@@ -7,13 +7,13 @@ from dataclasses import dataclass
 
 import pytest
 
+from coordinator.api.coordinator import Coordinator
+from coordinator.domain.chain.steps import Attempt, Call, Step, StepKind
 from coordinator.domain.errors import LeaseLost
-from coordinator.domain.lifecycle import Status
+from coordinator.domain.purchase.lifecycle import Status
 from coordinator.domain.reasons import Reason, ReasonCode
-from coordinator.domain.steps import Attempt, Call, Step, StepKind
-from coordinator.interfaces.python import Coordinator
-from coordinator.ledger.lane import LaneBook
-from coordinator.ledger.leases import Lease
+from coordinator.ledger.chain.nonce_lane import LaneBook
+from coordinator.ledger.tx.leases import Lease
 from tests.integration.ledger.deciding import PROVIDER, ask, contents, edit, rows
 from tests.integration.stores import on_both
 

@@ -13,7 +13,7 @@ import pytest
 from sqlalchemy import text
 
 from coordinator.domain.errors import CoordinatorError, LedgerUnavailable
-from coordinator.ledger.database import open_database
+from coordinator.ledger.store.database import open_database
 from tests.integration.ledger.conftest import Opener
 from tests.integration.ledger.deciding import (
     Clock,
@@ -211,7 +211,7 @@ print(folder.exists())
 
 def test_a_child_that_ends_as_programs_do_leaves_the_parents_folder(tmp_path: Path) -> None:
     root = Path(__file__).resolve().parents[3]
-    run = [sys.executable, "-c", _ENDS, str(root / "coordinator/interfaces/templates/policy.toml")]
+    run = [sys.executable, "-c", _ENDS, str(root / "coordinator/cli/templates/policy.toml")]
     env = {**os.environ, "PYTHONPATH": str(root)}
     said = subprocess.run(run, cwd=tmp_path, env=env, capture_output=True, check=False)
     assert said.stdout.split() == [b"True", b"False"], said.stderr.decode()

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from coordinator import Denied
-from coordinator.domain.cost import CostStatus
+from coordinator.domain.purchase.cost import CostStatus
 from tests.integration.ledger.conftest import Opener
 from tests.integration.ledger.deciding import USDC, counter, counters
 from tests.integration.stores import on_both

@@ -8,7 +8,7 @@ import pytest
 
 from coordinator import Coordinator, InvalidRequest, Status, Usdc
 from coordinator.domain.errors import UnknownId
-from coordinator.domain.increase import Increase, IncreaseStatus
+from coordinator.domain.limits.increase import Increase, IncreaseStatus
 from tests.integration.ledger.conftest import Opener
 from tests.integration.ledger.deciding import HOUR, Clock, ask, contents, rows
 from tests.integration.stores import on_both

@@ -12,11 +12,11 @@ from typing import Any
 
 import pytest
 
-from coordinator.interfaces.python import Coordinator
-from coordinator.ledger.database import open_database
-from coordinator.ledger.desk import Desk
-from coordinator.ledger.sqlite import SqliteDatabase, _FileLock
-from coordinator.ledger.turns import Turns
+from coordinator.api.coordinator import Coordinator
+from coordinator.ledger.store.database import open_database
+from coordinator.ledger.store.sqlite import SqliteDatabase, _FileLock
+from coordinator.ledger.store.turns import Turns
+from coordinator.ledger.tx.group_commit import Desk
 from tests.integration.ledger.deciding import ask
 from tests.integration.stores import on_both, url_of
 

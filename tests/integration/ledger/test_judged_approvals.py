@@ -10,9 +10,9 @@ import pytest
 import typer
 
 from coordinator import Coordinator, UnknownId, Usdc
-from coordinator.domain.purchase import Purchase
-from coordinator.interfaces.cli import approvals as review_command
-from coordinator.interfaces.cli import main
+from coordinator.cli import approvals as review_command
+from coordinator.cli import main
+from coordinator.domain.purchase.purchase import Purchase
 from tests.integration.ledger.conftest import Opener
 from tests.integration.ledger.deciding import (
     HOUR,

@@ -10,13 +10,13 @@ import psycopg
 import pytest
 
 from coordinator import Coordinator, Status
-from coordinator.domain.limits import CounterKey, LimitState, Scope, ScopeKind
+from coordinator.domain.limits.limits import CounterKey, LimitState, Scope, ScopeKind
 from coordinator.domain.usdc import Usdc
 from coordinator.domain.windows import Window
-from coordinator.ledger.counters import CounterSheet
-from coordinator.ledger.database import Database, Stamp, open_database
-from coordinator.ledger.desk import Batch
-from coordinator.ledger.policies import PolicyBook
+from coordinator.ledger.limits.counters import CounterSheet
+from coordinator.ledger.store.database import Database, Stamp, open_database
+from coordinator.ledger.tx.group_commit import Batch
+from coordinator.ledger.tx.policies import PolicyBook
 from tests.integration.ledger.conftest import Opener
 from tests.integration.ledger.deciding import (
     HOUR,

@@ -7,9 +7,9 @@ from collections.abc import Callable
 import pytest
 
 from coordinator import Coordinator, InvalidRequest, Usdc
-from coordinator.domain.lifecycle import Status
-from coordinator.interfaces.hold import Hold
-from coordinator.ledger.counters import COUNTED_MAX
+from coordinator.api.hold import Hold
+from coordinator.domain.purchase.lifecycle import Status
+from coordinator.ledger.limits.counters import COUNTED_MAX
 from tests.integration.ledger.conftest import Opener
 from tests.integration.ledger.deciding import ask, contents, edit, rows
 from tests.integration.stores import on_both

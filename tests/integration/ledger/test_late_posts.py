@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 
 from coordinator import Coordinator, Usdc
-from coordinator.domain.cost import CostStatus
+from coordinator.api.hold import Hold
 from coordinator.domain.observed import Event
-from coordinator.interfaces.hold import Hold
-from coordinator.ledger.audit_import import Rebirth
+from coordinator.domain.purchase.cost import CostStatus
+from coordinator.ledger.restore.audit_import import Rebirth
 from tests.integration.ledger.conftest import Opener
 from tests.integration.ledger.deciding import (
     DAY,

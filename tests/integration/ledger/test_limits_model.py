@@ -11,11 +11,11 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 
 from coordinator.domain.errors import InvalidRequest
-from coordinator.domain.lifecycle import Status
-from coordinator.domain.limits import ScopeKind
-from coordinator.domain.policy import Policy
+from coordinator.domain.limits.limits import ScopeKind
+from coordinator.domain.policy.policy import Policy
+from coordinator.domain.purchase.lifecycle import Status
 from coordinator.domain.usdc import Usdc
-from coordinator.ledger.counters import end_hold
+from coordinator.ledger.limits.counters import end_hold
 from tests.integration.ledger.deciding import (
     USDC,
     Clock,

@@ -15,10 +15,10 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import create_engine, inspect
 
 from coordinator import ConfigurationError
-from coordinator.ledger import migrate as migrations
-from coordinator.ledger.database import Database, open_database
-from coordinator.ledger.migrate import HEAD, migrate
-from coordinator.ledger.schema import metadata
+from coordinator.ledger.store import migrate as migrations
+from coordinator.ledger.store.database import Database, open_database
+from coordinator.ledger.store.migrate import HEAD, migrate
+from coordinator.ledger.store.schema import metadata
 from tests.integration.earlier import make_at
 from tests.integration.ledger.child import Child
 from tests.integration.ledger.conftest import Opener

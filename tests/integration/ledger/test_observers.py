@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 
 from coordinator import Coordinator, Denied, Event, InvalidRequest
-from coordinator.domain.chain_events import EscrowState
+from coordinator.api import observers
+from coordinator.domain.chain.events import EscrowState
 from coordinator.domain.notices import Notice, Severity
 from coordinator.domain.usdc import Usdc
-from coordinator.interfaces import observers
 from tests.integration.ledger.chain_feed import ChainFeed
 from tests.integration.ledger.conftest import Opener
 from tests.integration.ledger.deciding import HOUR, NOON, Clock, ask, contents, rows

@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
+from coordinator import cli
+from coordinator.api.coordinator import Coordinator
 from coordinator.domain.errors import ConfigurationError, InvalidRequest, UnknownId
-from coordinator.domain.policy_export import to_toml
-from coordinator.domain.policy_text import parse_policy
-from coordinator.interfaces import cli
-from coordinator.interfaces.python import Coordinator
+from coordinator.domain.policy.export import to_toml
+from coordinator.domain.policy.text import parse_policy
 from tests.integration.ledger.conftest import Opener
 from tests.integration.ledger.deciding import (
     DAY,

@@ -16,8 +16,8 @@ from sqlalchemy.exc import DBAPIError
 from coordinator import ConfigurationError, Coordinator, LedgerUnavailable, Status
 from coordinator.config import Settings
 from coordinator.domain.errors import CommitUnknown
-from coordinator.ledger import postgresql as ours
-from coordinator.ledger.database import Database, open_database
+from coordinator.ledger.store import postgresql as ours
+from coordinator.ledger.store.database import Database, open_database
 from tests.integration.ledger.deciding import (
     Clock,
     ask,

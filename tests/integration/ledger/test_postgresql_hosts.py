@@ -14,12 +14,11 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from coordinator import Coordinator, LedgerUnavailable, Status
+from coordinator import Coordinator, LedgerUnavailable, Status, doctor
 from coordinator.config import Settings
-from coordinator.interfaces import doctor
-from coordinator.ledger.database import open_database
-from coordinator.ledger.leases import LeaseBook
-from coordinator.ledger.migrate import HEAD, migrate
+from coordinator.ledger.store.database import open_database
+from coordinator.ledger.store.migrate import HEAD, migrate
+from coordinator.ledger.tx.leases import LeaseBook
 from coordinator.wiring import Wiring
 from tests.integration.ledger.child import ROOT
 from tests.integration.ledger.conftest import Opener

@@ -8,13 +8,13 @@ from typing import Any
 
 import pytest
 
-from coordinator.domain.chain_events import EscrowState
-from coordinator.domain.lifecycle import Status
-from coordinator.domain.limits import ORGANISATION, LimitState
-from coordinator.domain.purchase import Purchase
+from coordinator.api.coordinator import Coordinator
+from coordinator.domain.chain.events import EscrowState
+from coordinator.domain.limits.limits import ORGANISATION, LimitState
+from coordinator.domain.purchase.lifecycle import Status
+from coordinator.domain.purchase.purchase import Purchase
 from coordinator.domain.usdc import ZERO, Usdc
 from coordinator.domain.windows import Window
-from coordinator.interfaces.python import Coordinator
 from tests.integration.ledger.chain_feed import ChainFeed
 from tests.integration.ledger.conftest import Opener
 from tests.integration.ledger.deciding import (

@@ -17,8 +17,8 @@ from coordinator import (
     Purchase,
     Status,
 )
-from coordinator.domain.chain_events import EscrowState
-from coordinator.ledger.operations import Identity
+from coordinator.domain.chain.events import EscrowState
+from coordinator.ledger.tx.operations import Identity
 from tests.integration.ledger.chain_feed import ChainFeed
 from tests.integration.ledger.conftest import Opener
 from tests.integration.ledger.deciding import (

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from coordinator import Coordinator
-from coordinator.domain.rules import Terms
-from coordinator.ledger.audit_import import Rebirth
+from coordinator.domain.limits.rules import Terms
+from coordinator.ledger.restore.audit_import import Rebirth
 from tests.integration.ledger.conftest import Opener
 from tests.integration.ledger.deciding import (
     HOUR,

@@ -7,12 +7,12 @@ from typing import Any
 import pytest
 
 from coordinator import Coordinator, InvalidRequest, Status, Usdc
-from coordinator.domain.cost import CostStatus
+from coordinator.api.hold import Hold
+from coordinator.api.session import Session
 from coordinator.domain.errors import UnknownId
-from coordinator.domain.purchase import Purchase
-from coordinator.interfaces.hold import Hold
-from coordinator.interfaces.session import Session
-from coordinator.ledger.audit_import import Rebirth
+from coordinator.domain.purchase.cost import CostStatus
+from coordinator.domain.purchase.purchase import Purchase
+from coordinator.ledger.restore.audit_import import Rebirth
 from tests.integration.ledger.chain_feed import ChainFeed
 from tests.integration.ledger.conftest import Opener
 from tests.integration.ledger.deciding import (

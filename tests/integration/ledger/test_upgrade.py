@@ -9,11 +9,11 @@ import pytest
 
 from coordinator import Coordinator, Usdc
 from coordinator.domain.canonical import canonical_json
-from coordinator.domain.chain_events import EscrowState, EventKind
-from coordinator.domain.escrow_key import service_hash
-from coordinator.domain.purchase import Purchase
-from coordinator.domain.steps import Attempt, Call, StepKind
-from coordinator.ledger.migrate import HEAD, revision
+from coordinator.domain.chain.escrow_key import service_hash
+from coordinator.domain.chain.events import EscrowState, EventKind
+from coordinator.domain.chain.steps import Attempt, Call, StepKind
+from coordinator.domain.purchase.purchase import Purchase
+from coordinator.ledger.store.migrate import HEAD, revision
 from tests.integration.earlier import copy_into, in_columns_of, make_at
 from tests.integration.ledger.chain_feed import ChainFeed
 from tests.integration.ledger.conftest import Opener

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from coordinator import Coordinator
-from coordinator.upkeep import Upkeep
+from coordinator.budgets.upkeep import Upkeep
 from tests.integration.ledger.conftest import Opener
 from tests.integration.ledger.deciding import DAY, HOUR, Clock, rows
 from tests.integration.stores import on_both

@@ -9,8 +9,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from coordinator.api.coordinator import Coordinator
 from coordinator.domain.errors import CoordinatorClosed
-from coordinator.interfaces.python import Coordinator
 from tests.integration.ledger.conftest import Opener
 from tests.integration.ledger.deciding import ask, edit, rows
 from tests.integration.stores import on_both

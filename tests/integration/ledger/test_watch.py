@@ -7,10 +7,10 @@ from dataclasses import replace
 import pytest
 
 from coordinator import Coordinator
-from coordinator.domain.chain_events import Block
-from coordinator.domain.gas import Fees
+from coordinator.domain.chain.events import Block
+from coordinator.domain.chain.gas import Fees
+from coordinator.domain.chain.steps import Call, Step, StepKind, StepStatus
 from coordinator.domain.ports import Observation, Ticks
-from coordinator.domain.steps import Call, Step, StepKind, StepStatus
 from coordinator.domain.usdc import ZERO, Usdc
 from coordinator.executor.watch import Watch
 from tests.integration.ledger.deciding import Clock

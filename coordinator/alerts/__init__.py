@@ -1,0 +1,1 @@
+"""Deliver notices to people: retries, targets and their addresses."""

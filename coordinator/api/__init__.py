@@ -1,0 +1,1 @@
+"""The Python face: the coordinator, its agents, their sessions and holds."""

@@ -1,0 +1,297 @@
+"""What one agent may do, in Python."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, Unpack
+
+from coordinator.api.arguments import checked
+from coordinator.api.hold import Hold
+from coordinator.api.session import Session
+from coordinator.api.terms import CostTerms, PurchaseTerms, WaitTerms, check_terms
+from coordinator.budgets.budgets import Budgets, share_scope
+from coordinator.domain.errors import InvalidRequest, UnknownId
+from coordinator.domain.limits.increase import Increase
+from coordinator.domain.limits.limits import LimitState
+from coordinator.domain.limits.rules import SESSION, TASK
+from coordinator.domain.purchase.cost import Cost, CostDecision, CostRequest
+from coordinator.domain.purchase.decision import Decision
+from coordinator.domain.purchase.purchase import Answer, Purchase
+from coordinator.domain.purchase.request import Request
+from coordinator.domain.usdc import Amount
+
+if TYPE_CHECKING:
+    from coordinator.api.coordinator import Coordinator
+
+log = logging.getLogger(__name__)
+_NO_TERMS = ("idempotency_key", "wait", "timeout_seconds")
+
+
+@checked
+class Agent:
+    """What one agent may do: ask, look, wait, cancel. It holds no key and sets no policy."""
+
+    def __init__(self, coordinator: Coordinator, agent_id: str) -> None:
+        self._coordinator = coordinator
+        self.id = agent_id
+        self._level = ""
+        self._level_told: list[Callable[[str, str], None]] = []
+
+    def purchase(
+        self,
+        *,
+        provider: str,
+        amount: Amount,
+        purpose: str,
+        service: str | None = None,
+        category: str | None = None,
+        task: str | None = None,
+        session: str | None = None,
+        idempotency_key: str | None = None,
+        wait: bool = True,
+        timeout_seconds: float = 60,
+    ) -> Purchase:
+        """Ask to buy; the purchase as it is when funded, final, waiting for people, or timed out.
+
+        ``amount`` is a decimal string of USDC or ``Usdc``. Give a key of your own to ask again
+        safely: the same key never pays twice. Denials are returned, not raised. InvalidRequest
+        for malformed input and IdempotencyConflict for a key with other terms write nothing.
+        """
+        purchase = self._ask(
+            starting=wait,
+            provider=provider,
+            amount=amount,
+            purpose=purpose,
+            service=service,
+            category=category,
+            task=task,
+            session=session,
+            idempotency_key=idempotency_key,
+        )
+        if not wait or purchase.final or purchase.needs_approval:
+            return purchase
+        return self._coordinator.wait_for(purchase.id, timeout_seconds=timeout_seconds)
+
+    async def apurchase(self, **terms: Unpack[PurchaseTerms]) -> Purchase:
+        """``purchase`` off the event loop; cancelling the await does not cancel the purchase."""
+        check_terms(terms, PurchaseTerms)
+        asked: dict[str, Any] = dict(terms)
+        wait, timeout_seconds = asked.pop("wait", True), asked.pop("timeout_seconds", 60)
+        purchase = await self._coordinator.off_loop(lambda: self._ask(starting=wait, **asked))
+        if not wait or purchase.final or purchase.needs_approval:
+            return purchase
+        return await self._coordinator.await_for(purchase.id, timeout_seconds=timeout_seconds)
+
+    def _ask(self, *, starting: bool, idempotency_key: str | None = None, **terms: Any) -> Purchase:
+        request = self._request(**terms)
+        if starting:
+            self._coordinator.start()
+        purchase = self._coordinator.wiring.treasury.request(request, key=idempotency_key)
+        self._look_at_level()
+        return purchase
+
+    def check(self, **terms: Unpack[PurchaseTerms]) -> Decision:
+        """What ``purchase`` of the same terms would decide; nothing is written or held."""
+        check_terms(terms, PurchaseTerms)
+        asked = {name: value for name, value in terms.items() if name not in _NO_TERMS}
+        return self._coordinator.wiring.treasury.check(self._request(**asked))
+
+    def get(
+        self, purchase_id: str | None = None, *, idempotency_key: str | None = None
+    ) -> Purchase:
+        """The agent's purchase by id or by its own key; UnknownId when there is none."""
+        if (purchase_id is None) == (idempotency_key is None):
+            raise InvalidRequest("name a purchase id or an idempotency key")
+        if purchase_id is not None:
+            found: Purchase | None = self._coordinator.get(purchase_id)
+        else:
+            assert idempotency_key is not None
+            found = self._coordinator.wiring.purchases.find(self.id, idempotency_key)
+        if found is None or found.agent != self.id:
+            raise UnknownId(f"{self.id} has no such purchase")
+        return found
+
+    def purchases(
+        self,
+        *,
+        status: str | Iterable[str] | None = None,
+        since: datetime | int | None = None,
+        limit: int = 100,
+        after: str | None = None,
+    ) -> Sequence[Purchase]:
+        """The agent's purchases, newest first."""
+        return self._coordinator.purchases(
+            agent=self.id, status=status, since=since, limit=limit, after=after
+        )
+
+    def wait_for(
+        self, purchase_id: str, *, until: str = "funded", timeout_seconds: float = 60
+    ) -> Purchase:
+        """Like ``Coordinator.wait_for``, for the agent's own purchase."""
+        self.get(purchase_id)
+        self._coordinator.start()
+        return self._coordinator.wait_for(purchase_id, until=until, timeout_seconds=timeout_seconds)
+
+    async def await_for(self, purchase_id: str, **terms: Unpack[WaitTerms]) -> Purchase:
+        """``wait_for`` off the event loop."""
+        check_terms(terms, WaitTerms)
+        await self._coordinator.off_loop(lambda: self.get(purchase_id))
+        return await self._coordinator.await_for(purchase_id, **terms)
+
+    def cancel(self, purchase_id: str) -> Answer:
+        """Cancel the agent's purchase while nothing is on its way; the hold is voided."""
+        self.get(purchase_id)
+        return self._coordinator.cancel(purchase_id, by=self.id)
+
+    def settle(self, purchase_id: str) -> Answer:
+        """Pay the provider of the agent's delivered purchase early, up to its threshold."""
+        self.get(purchase_id)
+        self._coordinator.look()
+        return self._coordinator.wiring.treasury.settle(purchase_id, agent=self.id)
+
+    def hold(
+        self,
+        amount: Amount,
+        *,
+        expires_after: str | int = "15m",
+        **terms: Unpack[CostTerms],
+    ) -> Hold:
+        """Reserve what something without an escrow may cost (a model call, an API's fee).
+
+        ``terms``: category, provider, task, session, purpose, ``x402=True`` for a payment of one
+        HTTP request. Refusals are returned: look at ``ok``. Post the actual, or void it; after
+        ``expires_after`` ("15m" or seconds) an abandoned hold is posted in full. InvalidRequest
+        for malformed input; no money moves.
+        """
+        request = self._cost(amount, terms)
+        self._coordinator.wiring.check_policy_file()
+        cost = self._budgets.hold(request, expires_after=expires_after)
+        self._look_at_level()
+        return Hold(self._budgets, cost, self._look_at_level)
+
+    def record(self, amount: Amount, **terms: Unpack[CostTerms]) -> Cost:
+        """Post what was spent already, with the terms of ``hold``; never refused.
+
+        It counts in every limit, beyond it too, so that nothing else is admitted meanwhile.
+        """
+        cost = self._budgets.record(self._cost(amount, terms))
+        self._look_at_level()
+        return cost
+
+    def check_hold(self, amount: Amount, **terms: Unpack[CostTerms]) -> CostDecision:
+        """What ``hold`` of the same terms would decide; nothing is written."""
+        return self._budgets.check(self._cost(amount, terms))
+
+    def limits(
+        self,
+        *,
+        category: str | None = None,
+        provider: str | None = None,
+        task: str | None = None,
+        session: str | None = None,
+    ) -> Sequence[LimitState]:
+        """Every limit that the agent's spending touches, with what remains of each."""
+        return self._coordinator.limits(
+            self.id, category, provider=provider, task=task, session=session
+        )
+
+    def open_session(self, session: str, limits: Mapping[str, Any] | None = None) -> Session:
+        """Open a session of its own, with the default's limits or lower ones."""
+        return self._open(SESSION, session, limits)
+
+    def open_task(self, task: str, limits: Mapping[str, Any] | None = None) -> Session:
+        """Open a task of its own, with the default's limits or lower ones."""
+        return self._open(TASK, task, limits)
+
+    def request_increase(
+        self,
+        amount: Amount,
+        *,
+        reason: str,
+        scope: str | None = None,
+        window: str = "daily",
+        lasts: str | int = "24h",
+    ) -> Increase:
+        """Ask for ``amount`` more of a limit for a time; granted, refused, or waiting for people.
+
+        ``scope`` is the agent's own unless given ("agent_category:me/data", "session:s-1"). No
+        word of the reason grants anything. InvalidRequest when there is no such limit.
+        """
+        return self._budgets.ask_more(
+            agent=self.id,
+            scope=scope or f"agent:{self.id}",
+            window=window,
+            amount=amount,
+            lasts=lasts,
+            reason=reason,
+        )
+
+    def request_emergency(
+        self,
+        amount: Amount,
+        *,
+        pool: str,
+        reason: str,
+        window: str = "daily",
+        lasts: str | int = "24h",
+    ) -> Increase:
+        """Ask for what other agents of the pool have left, for a time; people decide."""
+        return self._budgets.ask_more(
+            agent=self.id,
+            scope=share_scope(pool, self.id),
+            window=window,
+            amount=amount,
+            lasts=lasts,
+            reason=reason,
+            emergency=True,
+        )
+
+    @property
+    def service_level(self) -> str:
+        """How much it can afford: "full", "standard", "minimal" or "emergency"."""
+        return self._budgets.level(self.id).name
+
+    @property
+    def features(self) -> tuple[str, ...]:
+        """What the policy lets it do at its service level."""
+        return self._budgets.level(self.id).features
+
+    def on_service_level(self, changed: Callable[[str, str], None]) -> None:
+        """Call ``changed(before, after)`` when a purchase or cost of this object changes the level.
+
+        It is called after the decision and can't change it; what it raises is logged.
+        """
+        self._level = self.service_level
+        self._level_told.append(changed)
+
+    @property
+    def _budgets(self) -> Budgets:
+        return self._coordinator.wiring.budgets
+
+    def _cost(self, amount: Amount, terms: CostTerms) -> CostRequest:
+        check_terms(terms, CostTerms)
+        return CostRequest.of(agent=self.id, amount=amount, **terms)
+
+    def _open(self, kind: str, name: str, limits: Mapping[str, Any] | None) -> Session:
+        self._budgets.open(kind, name, agent=self.id, limits=limits, by=self.id, operator=False)
+        return Session(self._coordinator.wiring, kind, name, by=self.id)
+
+    def _look_at_level(self) -> None:
+        if not self._level_told:
+            return
+        before, self._level = self._level, self.service_level
+        if before == self._level:
+            return
+        for changed in self._level_told:
+            try:
+                changed(before, self._level)
+            except Exception:
+                log.exception("service_level_callback_failed agent=%s", self.id)
+
+    def _request(self, **terms: Any) -> Request:
+        wiring = self._coordinator.wiring
+        request = Request.of(agent=self.id, treasury_address=wiring.signer.address, **terms)
+        wiring.check_policy_file()
+        return request

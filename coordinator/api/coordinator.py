@@ -1,0 +1,627 @@
+"""The Python API for agents and operators."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+
+from coordinator.alerts.delivery import Delivery
+from coordinator.api.agent import Agent
+from coordinator.api.arguments import checked
+from coordinator.api.budgets import BudgetApi
+from coordinator.api.observers import Callback, Observers
+from coordinator.api.waiting import Waiting
+from coordinator.books.follower import Progress
+from coordinator.books.reporting import GasReport, Report
+from coordinator.chain.networks import MINIMUM_AMOUNT, SIMULATED
+from coordinator.config import (
+    checked_settings,
+    environment,
+    read_policy,
+    without_environment,
+)
+from coordinator.domain.chain.reconciliation import Reconciliation
+from coordinator.domain.errors import (
+    ChainUnavailable,
+    ConfigurationError,
+    CoordinatorError,
+    InvalidRequest,
+    TxReverted,
+)
+from coordinator.domain.limits.limits import LimitState
+from coordinator.domain.limits.rules import Terms
+from coordinator.domain.observed import KINDS
+from coordinator.domain.policy.policy import Policy
+from coordinator.domain.purchase.lifecycle import Status
+from coordinator.domain.purchase.proposal import Proposal
+from coordinator.domain.purchase.purchase import Answer, Purchase
+from coordinator.domain.purchase.replay import Replay
+from coordinator.domain.reasons import Reason
+from coordinator.domain.usdc import ZERO, Amount
+from coordinator.ledger.restore.backup import Backup
+from coordinator.ledger.restore.past import replay_past
+from coordinator.ledger.spend.approvals import JudgedApproval, PendingApproval
+from coordinator.ledger.tx.notices import KeptNotice
+from coordinator.ledger.tx.operations import Order
+from coordinator.treasury.treasury import pause_spending
+from coordinator.wiring import Wiring, wire
+
+if TYPE_CHECKING:
+    from coordinator.chain.simulated.simulation import Simulation
+
+_LOOK_SECONDS: Final = 10
+_POLL_SECONDS: Final = 0.1
+_DAYS_MAX: Final = 3650
+_AT_ONCE: Final = 16
+
+T = TypeVar("T")
+
+
+@checked
+class Coordinator(BudgetApi):
+    """One treasury: its agents, approvals, limits, books and executor.
+
+    Made by ``from_env``. The first purchase starts the executor in a background thread; leaving
+    the ``with`` block stops it after its present round and loses nothing.
+    """
+
+    def __init__(self, wiring: Wiring, *, act: bool = True) -> None:
+        self._wiring = wiring
+        self.acts = wiring.acts = act
+        self._changed = threading.Condition()
+        self._starting = threading.Lock()
+        self._delivery: Delivery | None = None
+        self._observers: Observers | None = None
+        # The event loop's own threads are left to the loop's owner.
+        self._threads = ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="coordinator-async")
+        wiring.on_change(self._tell)
+
+    @classmethod
+    def from_env(
+        cls,
+        *,
+        policy: str | Path | Policy | None = None,
+        env_file: str | Path | None = None,
+        act: bool = True,
+        **settings: str,
+    ) -> Coordinator:
+        """The coordinator of the environment and ``.env``.
+
+        On the network ``simulated`` neither counts: what the call does not give is made for this
+        coordinator alone and thrown away with it.
+
+        ``policy`` is a path or a Policy built in code; ``settings`` override by field name
+        (``rpc_url="…"``); with ``act=False`` this process only decides and leaves the chain to a
+        worker. ConfigurationError lists every fault of the settings and secrets, before anything
+        is opened.
+        """
+        if not isinstance(policy, str | Path | Policy | None):
+            raise ConfigurationError(
+                f"policy is a path or a Policy, not {type(policy).__name__}: build one of a dict"
+                " with Policy.from_dict"
+            )
+        if not isinstance(env_file, str | Path | None):
+            raise ConfigurationError(f"env_file is a path, not {type(env_file).__name__}")
+        wrong = [
+            f"{n} must be text, not {type(v).__name__}"
+            for n, v in settings.items()
+            if not isinstance(v, str)
+        ]
+        if wrong:
+            raise ConfigurationError(*wrong)
+        given = {f"COORDINATOR_{name.upper()}": value for name, value in settings.items()}
+        env = given
+        if given.get("COORDINATOR_NETWORK") != SIMULATED:
+            env = environment(Path(env_file) if env_file else None) | given
+        if env.get("COORDINATOR_NETWORK") == SIMULATED:
+            env = without_environment(env, given)
+        source = Path(policy) if isinstance(policy, str) else policy
+        return cls(wire(env, checked_settings(env), policy=source), act=act)
+
+    @property
+    def wiring(self) -> Wiring:
+        """The parts, for whatever this object does.
+
+        CoordinatorClosed after ``close``; ForkedProcess in a process that was forked from the one
+        that used it first.
+        """
+        self._wiring.check()
+        return self._wiring
+
+    @property
+    def simulation(self) -> Simulation:
+        """What tests do to the chain of COORDINATOR_NETWORK=simulated.
+
+        ConfigurationError on other networks: nobody does that to them.
+        """
+        found = self.wiring.simulation
+        if found is None:
+            name = self.wiring.network.name
+            raise ConfigurationError(f"the network is {name}: only a simulated one can be steered")
+        return found
+
+    def __enter__(self) -> Coordinator:
+        if self._wiring.here():
+            self._wiring.check()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        value: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Stop acting and close the database; what is open goes on at the next start.
+
+        Whatever is asked afterwards is refused. Closing again does nothing, nor does a close in a
+        forked child.
+        """
+        if not self._wiring.here():
+            return
+        if self._observers is not None:
+            self._observers.stop()
+        if self._delivery is not None:
+            self._delivery.stop()
+        self._threads.shutdown(wait=True, cancel_futures=True)
+        self._wiring.close()
+
+    def agent(self, agent_id: str) -> Agent:
+        """The agent's own view; an unregistered one is denied when it asks."""
+        return Agent(self, agent_id)
+
+    def agents(self) -> Sequence[dict[str, Any]]:
+        """Every registered agent with its limits and what remains of them."""
+        rules = self.wiring.policies.current_rules()
+        policy = rules.policy
+        found = []
+        for agent_id in sorted(policy.agents):
+            agent = policy.agent(agent_id)
+            assert agent is not None
+            found.append(
+                {
+                    "agent": agent_id,
+                    "name": agent.name or agent_id,
+                    "enabled": rules.enabled(agent_id),
+                    "role": agent.role,
+                    "approval_threshold": str(agent.approval_threshold or ZERO),
+                    "limits": self.limits(agent_id),
+                }
+            )
+        return found
+
+    def purchases(
+        self,
+        *,
+        agent: str | None = None,
+        status: str | Iterable[str] | None = None,
+        since: datetime | int | None = None,
+        limit: int = 100,
+        after: str | None = None,
+    ) -> Sequence[Purchase]:
+        """Purchases, newest first; ``after`` is the last id of the page before."""
+        if type(limit) is not int or not 1 <= limit <= 10_000:
+            raise InvalidRequest("limit must be 1 to 10000")
+        return self.wiring.purchases.list(
+            agent=agent, statuses=_statuses(status), since=_second(since), limit=limit, after=after
+        )
+
+    def get(self, purchase_id: str) -> Purchase:
+        """The purchase; UnknownId (an InvalidRequest) when there is none."""
+        return self.wiring.purchases.get(purchase_id)
+
+    def limits(
+        self,
+        agent: str | None = None,
+        category: str | None = None,
+        *,
+        provider: str | None = None,
+        task: str | None = None,
+        session: str | None = None,
+    ) -> Sequence[LimitState]:
+        """The organisation's limits and those of whatever is named, with what remains of each."""
+        w = self.wiring
+        name, _ = w.policies.current().provider(provider or "")
+        terms = Terms(agent, category, name, task, session)
+        return w.limits.states(terms, now=w.clock())
+
+    def replay(self, policy: str | Path | Policy, *, days: int) -> Replay:
+        """What another policy would have said of the last ``days`` days (1 to 3650) of requests.
+
+        ``policy`` is a path or a Policy built in code; it is not applied, and nothing is written.
+        ConfigurationError lists every fault of it.
+        """
+        if type(days) is not int or not 1 <= days <= _DAYS_MAX:
+            raise InvalidRequest(f"days must be 1 to {_DAYS_MAX}")
+        w = self.wiring
+        return replay_past(
+            w.database,
+            read_policy(Path(policy) if isinstance(policy, str) else policy),
+            since=w.clock() - days * 86_400,
+            until=w.clock() + 1,
+            minimum=MINIMUM_AMOUNT,
+        )
+
+    def approvals(self) -> Sequence[PendingApproval]:
+        """Purchases that wait for people, oldest first."""
+        return self.wiring.approvals.pending(self.wiring.clock())
+
+    def judge_approval(self, approval_id: str, *, approver: str | None = None) -> JudgedApproval:
+        """What approving would find at this moment: every limit, and why it would be refused.
+
+        With ``approver`` also whether that person may decide it. Nothing is written.
+        """
+        return self.wiring.treasury.judge_approval(approval_id, approver=approver)
+
+    def approve(self, approval_id: str, *, approver: str) -> Answer:
+        """Approve it in the approver's name; judged anew, and refused when it does not fit."""
+        return self.wiring.treasury.approve(approval_id, approver=approver)
+
+    def reject(self, approval_id: str, *, approver: str, reason: str) -> Answer:
+        """Reject it; the hold is voided."""
+        return self.wiring.treasury.reject(approval_id, approver=approver, reason=reason)
+
+    def proposals(self) -> Sequence[Proposal]:
+        """Withdrawals, early settles and unpauses that wait for more approvers, oldest first."""
+        return self.wiring.proposals.waiting(self.wiring.clock())
+
+    def proposal(self, proposal_id: str) -> Proposal:
+        """The proposal, whatever became of it; UnknownId when there is none."""
+        return self.wiring.proposals.get(proposal_id)
+
+    def approve_proposal(
+        self, proposal_id: str, *, approver: str
+    ) -> tuple[Proposal, Reason | None]:
+        """Say yes in the approver's name; the last one needed carries it out.
+
+        The reason tells why it was not: the person may not, it is too late, or others have to
+        approve it too.
+        """
+        return self.wiring.treasury.approve_proposal(proposal_id, approver=approver)
+
+    def reject_proposal(
+        self, proposal_id: str, *, approver: str, reason: str
+    ) -> tuple[Proposal, Reason | None]:
+        """End it by the approver's no; the reason tells why that was not possible."""
+        return self.wiring.treasury.reject_proposal(proposal_id, approver=approver, reason=reason)
+
+    def dispute(self, purchase_id: str, *, approver: str, reason: str) -> Answer:
+        """Contest a delivered purchase inside its window; the bond is held meanwhile."""
+        self.look()
+        purchase = self.get(purchase_id)
+        bond = ZERO
+        if purchase.escrow_id is not None:
+            try:
+                bond = self.wiring.chain.escrow(purchase.escrow_id).bond
+            except TxReverted as fault:
+                raise ChainUnavailable(
+                    f"the escrow of {purchase_id} is not on the chain at this moment ({fault}); the"
+                    " books will follow: nothing was sent, try again"
+                ) from fault
+        return self.wiring.treasury.dispute(
+            purchase_id, approver=approver, reason=reason, bond=bond
+        )
+
+    def settle(self, purchase_id: str, *, approver: str) -> Answer:
+        """Pay the provider of a delivered purchase early, in an approver's name.
+
+        It takes as many approvers as a purchase of that amount: until then it is not done, with
+        the reason `more_approvals_required`, and stands in ``proposals()``.
+        """
+        self.look()
+        return self.wiring.treasury.settle(purchase_id, approver=approver)
+
+    def cancel(self, purchase_id: str, *, by: str) -> Answer:
+        """Cancel what is not on its way and not funded; the hold is voided."""
+        return self.wiring.treasury.cancel(purchase_id, by=by)
+
+    def pause(
+        self,
+        reason: str,
+        *,
+        by: str,
+        agent: str | None = None,
+        pool: str | None = None,
+        provider: str | None = None,
+    ) -> bool:
+        """Stop new spending: all, an agent's, a pool's, or to a provider; False if it was stopped.
+
+        It takes effect in every process: nothing is admitted, no create or link is signed, and
+        what is created and not funded is cancelled. What is funded goes on, but for settling
+        early to a paused provider. No policy file is read: a faulty one can't prevent it.
+        """
+        scope, of = scope_of(agent=agent, pool=pool, provider=provider)
+        w = self.wiring
+        paused = pause_spending(
+            w.operations,
+            w.policy_in_force,
+            scope=scope,
+            of=of,
+            reason=reason,
+            by=by,
+            now=w.clock(),
+        )
+        w.wake()
+        return paused
+
+    def unpause(
+        self,
+        reason: str,
+        *,
+        by: str,
+        agent: str | None = None,
+        pool: str | None = None,
+        provider: str | None = None,
+    ) -> bool:
+        """Allow spending again, once as many approvers as the policy requires have said so.
+
+        False when ``by`` is not an approver, and nothing changed, and while others have to approve
+        it too: then it stands in ``proposals()``.
+        """
+        scope, of = scope_of(agent=agent, pool=pool, provider=provider)
+        return self.wiring.treasury.unpause(reason, approver=by, scope=scope, of=of) is None
+
+    def gas(self) -> GasReport:
+        """ETH for gas, what it was spent on, and how many purchases are left."""
+        return self.wiring.reporter.gas()
+
+    def report(
+        self, *, since: datetime | int | None = None, until: datetime | int | None = None
+    ) -> Report:
+        """Where the USDC went in [since, until), by the books, and what is open."""
+        return self.wiring.reporter.report(since=_second(since), until=_second(until))
+
+    def receipt(self, purchase_id: str) -> dict[str, Any]:
+        """Everything that proves one purchase: who, why, limits, approvals, transactions."""
+        return self.wiring.reporter.receipt(purchase_id)
+
+    def reconcile(
+        self, *, from_block: int | None = None, progress: Progress | None = None
+    ) -> Reconciliation:
+        """Bring the books to the chain's newest believed block and compare; signs nothing.
+
+        With ``from_block`` the events from that block on are read again and every entry of the
+        journal is compared with what they make.
+        """
+        return self.wiring.reconciler.reconcile(from_block=from_block, progress=progress)
+
+    def rebuild(
+        self,
+        *,
+        audit: str | Path | None = None,
+        head: str | None = None,
+        progress: Progress | None = None,
+    ) -> Reconciliation:
+        """A fresh database from the chain and the id secret; signs nothing.
+
+        With ``audit``, the file that `coordinator audit export` wrote, purchases get back their
+        ids, agents, words, keys and approvals, and the log goes on from its rows; ``head`` is one
+        noted before, which finds a file cut off at its end. What no row tells gets a purchase
+        without an agent, counted against the organisation, until an agent asks with its key again
+        and adopts its own. What the chain does not know has failed and is never created. Spending
+        stays paused until an approver unpauses. One that was interrupted goes on where it stopped.
+        InvalidRequest for a file that is not whole, ConfigurationError when the database has
+        followed the chain already: then nothing is written.
+        """
+        export = Path(audit) if audit is not None else None
+        return self.wiring.rebuilder.rebuild(export, head=head, progress=progress)
+
+    def backup(self, path: str | Path) -> Backup:
+        """A consistent copy of the database in a new file, checked; spending goes on meanwhile.
+
+        Note its audit head elsewhere. Key and id secret are not in it: keep them elsewhere too.
+        InvalidRequest when the file exists or the database has nothing yet.
+        """
+        return self.wiring.back_up(Path(path))
+
+    def refresh(self, *, progress: Progress | None = None) -> None:
+        """Read the chain's present, so that gas and report tell it; signs nothing.
+
+        The books are brought up to date only where they were opened before: opening them is for
+        the first purchase, `reconcile` or `rebuild`.
+        """
+        w = self.wiring
+        seen = w.chain.observe()
+        w.operations.store_balances(w.signer.address, seen, now=w.clock())
+        if w.books.cursor() is not None:
+            w.follower.follow(seen, progress=progress)
+
+    def withdraw(
+        self,
+        *,
+        to: str,
+        amount: Amount,
+        approver: str,
+        reason: str,
+        timeout_seconds: float = 60,
+    ) -> Order:
+        """Send USDC out of the treasury; the order as it is when done, failed, or timed out.
+
+        It takes as many approvers as a purchase of that amount: until then its status is
+        ``awaiting_approval``, and it stands in ``proposals()``.
+
+        InvalidRequest also when ``approver`` is none; ``treasury.check_withdrawal`` tells before.
+        """
+        self.look()
+        order = self.wiring.treasury.withdraw(
+            to=to, amount=amount, approver=approver, reason=reason
+        )
+        return self._wait_for_order(order, timeout_seconds)
+
+    def mint(self, amount: Amount, *, by: str, timeout_seconds: float = 60) -> Order:
+        """Mint a test network's token for the treasury; the order when done, failed or timed out.
+
+        Only a token that lets everybody mint does it; ConfigurationError on base.
+        """
+        if self.wiring.network.name == "base":
+            raise ConfigurationError("on base USDC is real: nobody can mint it")
+        self.start()
+        order = self.wiring.treasury.mint(amount, by=by)
+        return self._wait_for_order(order, timeout_seconds)
+
+    def audit(self, *, after: int = 0) -> Iterable[dict[str, Any]]:
+        """The audit log's rows after a sequence number, oldest first."""
+        return self.wiring.audit.rows(after)
+
+    def alerts(
+        self, *, since: datetime | int | None = None, kind: str | None = None, limit: int = 100
+    ) -> Sequence[KeptNotice]:
+        """What people were told at ``since`` or later, newest first, and how far it got."""
+        return self.wiring.notices.list(since=_second(since), kind=kind, limit=limit)
+
+    def observe(self, callback: Callback, events: Iterable[str] = KINDS) -> None:
+        """Call back with each Event of these kinds from now on, after its commit, in order.
+
+        In a thread of its own: it can neither change nor delay a decision. What it raises is
+        logged once a kind. One that is too slow loses what comes while 10,000 wait; how many, is
+        ``observers_dropped``. Decisions, checks, holds, posts and voids are this process's own,
+        alerts those of every process.
+        """
+        with self._starting:
+            if self._observers is None:
+                notices = self.wiring.notices
+                self._observers = Observers(notices.after, notices.last_seq)
+                self.wiring.on_event(self._observers.put)
+        self._observers.add(callback, events)
+
+    @property
+    def observers_dropped(self) -> int:
+        """How many events observers have not been told because they were too slow."""
+        return self._observers.dropped if self._observers is not None else 0
+
+    def start(self) -> None:
+        """Check the endpoint and start the executor, unless this process only decides."""
+        w = self.wiring
+        if not self.acts:
+            return
+        with self._starting:
+            # A key that can't sign and an endpoint that is wrong are told before anything is held:
+            # a later process would pay for what this one says has failed.
+            w.signer.open()
+            w.chain  # noqa: B018
+            w.executor.start()
+            if self._delivery is None:
+                self._delivery = Delivery(
+                    w.notices, w.notify_targets, w.clock, acting=lambda: w.executor.acting
+                )
+                self._delivery.start()
+
+    def look(self) -> None:
+        """Start, and wait at most ten seconds until the books have followed the chain once.
+
+        What a provider has done since the last process ended is known then.
+        """
+        self.start()
+        if self.acts:
+            self.wiring.executor.wait_for_look(_LOOK_SECONDS)
+
+    def recover(self, *, timeout_seconds: float = 60) -> bool:
+        """Finish what a crash left; True when nothing is in flight or waits any more."""
+        self.start()
+        deadline = time.monotonic() + timeout_seconds
+        while True:
+            with self._changed:
+                self.raise_fault()
+                if self.wiring.executor.acting and self.wiring.executor.idle():
+                    return True
+                left = deadline - time.monotonic()
+                if left <= 0:
+                    return False
+                self._changed.wait(min(left, _POLL_SECONDS))
+
+    def wait_for(
+        self, purchase_id: str, *, until: str = "funded", timeout_seconds: float = 60
+    ) -> Purchase:
+        """The purchase once it is ``funded``, ``delivered`` or ``final``, or at the timeout.
+
+        Returns at once when it can't get there by itself: final, or waiting for people. Starts the
+        executor, unless this process only decides. ``blocker`` of a purchase that is not there at
+        the timeout says who would have to act. Never raises for time and never cancels.
+        """
+        waiting = Waiting(self, purchase_id, until, timeout_seconds)
+        while (purchase := waiting.look()) is None:
+            with self._changed:
+                self._changed.wait(_POLL_SECONDS)
+        return purchase
+
+    async def await_for(
+        self, purchase_id: str, *, until: str = "funded", timeout_seconds: float = 60
+    ) -> Purchase:
+        """``wait_for`` off the event loop; no thread is kept while it waits."""
+        waiting = Waiting(self, purchase_id, until, timeout_seconds)
+        while (purchase := await self.off_loop(waiting.look)) is None:
+            await asyncio.sleep(_POLL_SECONDS)
+        return purchase
+
+    async def off_loop(self, call: Callable[[], T]) -> T:
+        """Run a short call in the coordinator's own threads, never in the event loop's."""
+        self.wiring  # noqa: B018 - closed or forked is told, not waited for
+        return await asyncio.get_running_loop().run_in_executor(self._threads, call)
+
+    def told_whole(self, purchase: Purchase) -> bool:
+        """Whether receipts and the hold's end are in the books too."""
+        if any(t.status == "signed" for t in purchase.transactions):
+            return False
+        return not purchase.final or not self.wiring.purchases.holds(purchase.id)
+
+    def _wait_for_order(self, order: Order, timeout_seconds: float) -> Order:
+        deadline = time.monotonic() + timeout_seconds
+        while True:
+            if order.status == "awaiting_approval":
+                return order
+            order = next(o for o in self.wiring.operations.orders() if o.id == order.id)
+            left = deadline - time.monotonic()
+            if order.status != "approved" or left <= 0:
+                return order
+            self.raise_fault()
+            with self._changed:
+                self._changed.wait(min(left, _POLL_SECONDS))
+
+    def raise_fault(self) -> None:
+        """Raise what stopped the executor of this process, if anything did."""
+        if "executor" in self.wiring.__dict__ and (fault := self.wiring.executor.fault):
+            if isinstance(fault, CoordinatorError):
+                raise fault
+            raise CoordinatorError(f"the executor stopped: {fault}") from fault
+
+    def _tell(self) -> None:
+        with self._changed:
+            self._changed.notify_all()
+
+
+def _statuses(status: str | Iterable[str] | None) -> list[Status]:
+    if status is None:
+        return []
+    try:
+        names = [status] if isinstance(status, str) else list(status)
+        return [Status(name) for name in names]
+    except (TypeError, ValueError):
+        known = ", ".join(Status)
+        raise InvalidRequest(f"a status is one of {known}") from None
+
+
+def _second(at: datetime | int | None) -> int | None:
+    if isinstance(at, datetime):
+        if at.tzinfo is None:
+            raise InvalidRequest("a time needs its zone: datetime(…, tzinfo=UTC)")
+        return int(at.timestamp())
+    if at is not None and type(at) is not int:
+        raise InvalidRequest("a time is a datetime with its zone, or a unix second")
+    return at
+
+
+def scope_of(**named: str | None) -> tuple[str, str]:
+    """The one scope that is named, as (kind, id); the organisation without any."""
+    chosen = [(kind, of) for kind, of in named.items() if of is not None]
+    if len(chosen) > 1:
+        raise InvalidRequest(f"name one of {', '.join(named)}")
+    return chosen[0] if chosen else ("organisation", "")

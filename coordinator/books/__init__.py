@@ -1,0 +1,1 @@
+"""Follow the chain, keep the journal, reconcile, rebuild and report."""

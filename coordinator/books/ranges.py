@@ -1,0 +1,40 @@
+"""Blocks are asked for in spans that the endpoint takes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+from coordinator.domain.chain.events import EventBatch
+from coordinator.domain.errors import ChainUnavailable
+
+RANGE_MAX: Final = 5000
+
+
+@dataclass(slots=True)
+class Span:
+    """How many blocks are asked for at once: half after a refusal, twice as many after an answer.
+
+    It stays between one block and RANGE_MAX.
+    """
+
+    blocks: int | None = None
+
+    def read(self, read: Callable[[int], EventBatch], *, after: int, to: int) -> EventBatch:
+        """What ``read(until)`` gives for the most blocks from ``after`` on that are answered.
+
+        ChainUnavailable when the endpoint refuses a single one.
+        """
+        most = self.blocks or RANGE_MAX
+        while True:
+            until = min(after + most, to)
+            try:
+                batch = read(until)
+            except ChainUnavailable:
+                if until == after + 1:
+                    raise
+                most = (until - after) // 2
+                continue
+            self.blocks = min(2 * most, RANGE_MAX)
+            return batch

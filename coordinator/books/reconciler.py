@@ -1,0 +1,184 @@
+"""Names every difference between the books and the chain."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from typing import Final
+
+from coordinator.books.follower import Follower, Progress
+from coordinator.books.ranges import Span
+from coordinator.domain.chain.events import Block, EventBatch
+from coordinator.domain.chain.reconciliation import Discrepancy, Reconciliation, differing_entries
+from coordinator.domain.ports import Chain, Clock, EscrowOnChain
+from coordinator.domain.usdc import ZERO, Usdc
+from coordinator.ledger.chain.chain_book import ChainBook, KnownEscrowRow
+from coordinator.ledger.chain.differences import differences_in_books
+from coordinator.ledger.chain.journal_book import JournalBook
+from coordinator.ledger.tx.operations import OperationsBook
+
+_COMPARED_AT_ONCE: Final = 200
+_COMPARE_TRIES: Final = 5
+_ROW_DIFFERS: Final = "row_differs"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reconciler:
+    """Compares the books with the chain and the audit log. It never signs anything.
+
+    Spending pauses when a row is not what the log tells.
+    """
+
+    chain: Chain
+    books: ChainBook
+    journal: JournalBook
+    operations: OperationsBook
+    row_faults: Callable[[], Iterable[str]]
+    follower: Follower
+    clock: Clock
+
+    def reconcile(
+        self, *, from_block: int | None = None, progress: Progress | None = None
+    ) -> Reconciliation:
+        """Bring the books up to date and compare them with the chain at one block.
+
+        With ``from_block`` the events from there on are read again, and each journal entry is
+        compared with what they make.
+        """
+        before = self.books.cursor()
+        events = self.follower.follow(self.chain.observe(), progress=progress)
+        cursor = self.books.cursor()
+        assert cursor is not None
+        start = before.number + 1 if before else self.follower.start_block
+        cursor, differences = self._compare_still(cursor)
+        if from_block is not None:
+            start = max(from_block, self.follower.start_block)
+            events, differing = self._read_again(start, cursor, progress)
+            differences += differing
+        explained = self.operations.explained()
+        found = tuple(d for d in differences if d.id not in explained)
+        changed = next((d for d in found if d.kind == _ROW_DIFFERS), None)
+        if changed is not None:
+            self.operations.report_tampering("database", changed.detail, now=self.clock())
+        return Reconciliation(min(start, cursor.number), cursor.number, events, found)
+
+    def _compare_still(self, cursor: Block) -> tuple[Block, list[Discrepancy]]:
+        # An executor beside us moves the books on: what was read in two halves proves nothing.
+        for _ in range(_COMPARE_TRIES):
+            differences = list(self._compare(cursor))
+            after = self.books.cursor() or cursor
+            if after == cursor or not differences:
+                break
+            cursor = after
+        return cursor, differences
+
+    def _read_again(
+        self, start: int, cursor: Block, progress: Progress | None
+    ) -> tuple[int, list[Discrepancy]]:
+        """Compare range by range; an interrupted comparison goes on where it stopped."""
+        rescan, span = self.journal.rescan(start), Span()
+        explained = self.operations.explained()
+        while rescan.reached < cursor.number:
+            at = rescan.reached
+            read = partial(self._read_after, at)
+            batch = span.read(read, after=at, to=cursor.number)
+            until = batch.to.number
+            made = self.books.entries_of(batch)
+            booked = self.journal.entries(from_block=at + 1, to_block=until)
+            found = (d for d in differing_entries(made, booked) if d.id not in explained)
+            rescan = rescan.with_part(until, len(batch.events), found)
+            self.journal.store_rescan(rescan)
+            if progress is not None:
+                progress(start, until, cursor.number)
+        self.journal.end_rescan(rescan)
+        return rescan.events, list(rescan.differences())
+
+    def _read_after(self, at: int, until: int) -> EventBatch:
+        return self.chain.events(after=at, after_hash="", to=until)
+
+    def drift(self) -> Usdc:
+        """How far the treasury's balance is from the journal, unless that was explained.
+
+        Read at the books' last block, in either direction.
+        """
+        for _ in range(_COMPARE_TRIES):
+            cursor = self.books.cursor()
+            if cursor is None:
+                return ZERO
+            found = self._balance_difference(cursor)
+            if found is None or found.id in self.operations.explained():
+                return ZERO
+            if self.books.cursor() == cursor:
+                assert found.amount is not None
+                return max(found.amount, ZERO - found.amount)
+        return ZERO
+
+    def _compare(self, cursor: Block) -> Iterator[Discrepancy]:
+        yield from differences_in_books(self.books, self.journal, self.operations)
+        for fault in self.row_faults():
+            yield Discrepancy(_ROW_DIFFERS, fault, "coordinator audit verify", about=fault)
+        yield from self._escrow_differences(cursor)
+        if (found := self._balance_difference(cursor)) is not None:
+            yield found
+
+    def _balance_difference(self, cursor: Block) -> Discrepancy | None:
+        balance, _ = self.chain.balances([], block_number=cursor.number)
+        booked = self.journal.treasury_balance()
+        if balance == booked:
+            return None
+        return Discrepancy(
+            "balance_differs",
+            f"the treasury holds {balance} USDC in block {cursor.number};"
+            f" the journal says {booked}",
+            "coordinator reconcile explain",
+            amount=balance - booked,
+            about=str(balance - booked),
+        )
+
+    def _escrow_differences(self, cursor: Block) -> Iterator[Discrepancy]:
+        known = self.books.escrows()
+        booked_all = self.journal.escrow_balances()
+        for start in range(0, len(known), _COMPARED_AT_ONCE):
+            part = known[start : start + _COMPARED_AT_ONCE]
+            on_chain = self.chain.escrows_at(
+                [escrow.escrow_id for escrow in part], block_number=cursor.number
+            )
+            keys = [escrow.escrow_key for escrow in part if escrow.escrow_key]
+            _, remaining = self.chain.balances(keys, block_number=cursor.number)
+            for escrow in part:
+                yield from _state_difference(escrow, on_chain.get(escrow.escrow_id))
+                if not escrow.escrow_key:
+                    continue
+                left = remaining[escrow.escrow_key]
+                booked = booked_all.get(escrow.escrow_key, ZERO)
+                if left != booked:
+                    yield Discrepancy(
+                        "escrow_balance_differs",
+                        f"the vault holds {left} USDC for it, the journal says {booked}",
+                        "coordinator reconcile explain",
+                        amount=left - booked,
+                        purchase_id=escrow.purchase_id,
+                        escrow_id=escrow.escrow_id,
+                    )
+
+
+def _state_difference(escrow: KnownEscrowRow, seen: EscrowOnChain | None) -> Iterator[Discrepancy]:
+    if seen is None or seen.state is not escrow.state:
+        said = seen.state if seen else "it does not exist"
+        yield Discrepancy(
+            "state_behind",
+            f"the chain says {said}, the ledger {escrow.state}",
+            "coordinator recover",
+            purchase_id=escrow.purchase_id,
+            escrow_id=escrow.escrow_id,
+        )
+    elif seen.amount != escrow.amount:
+        yield Discrepancy(
+            "amount_differs",
+            f"the chain says {seen.amount} USDC, the ledger {escrow.amount}",
+            "coordinator reconcile explain",
+            amount=seen.amount - escrow.amount,
+            purchase_id=escrow.purchase_id,
+            escrow_id=escrow.escrow_id,
+        )

@@ -1,0 +1,259 @@
+"""What operators and auditors ask: gas, reports, receipts. Reads the ledger alone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from coordinator.domain.chain.gas import Fees, purchases_left, reserve_wei
+from coordinator.domain.chain.journal import EntryKind
+from coordinator.domain.chain.reconciliation import Discrepancy
+from coordinator.domain.limits.limits import ORGANISATION, UNUSED, CounterKey, Usage
+from coordinator.domain.ports import Clock
+from coordinator.domain.purchase.lifecycle import Status
+from coordinator.domain.reasons import Reason
+from coordinator.domain.shown import Shown
+from coordinator.domain.times import rfc3339
+from coordinator.domain.usdc import ZERO, Usdc
+from coordinator.domain.windows import Window
+from coordinator.ledger.audit.log import AuditLog
+from coordinator.ledger.budgets.limit_book import LimitBook
+from coordinator.ledger.chain.chain_book import ChainBook
+from coordinator.ledger.chain.differences import differences_in_books
+from coordinator.ledger.chain.gas_book import GasBook
+from coordinator.ledger.chain.journal_book import JournalBook
+from coordinator.ledger.chain.steps import StepBook
+from coordinator.ledger.spend.approvals import ApprovalBook
+from coordinator.ledger.spend.costs import CostBook
+from coordinator.ledger.spend.purchases import PurchaseBook
+from coordinator.ledger.tx.operations import OperationsBook
+from coordinator.ledger.tx.policies import PolicyBook
+
+# A lane that moves is mined within a few blocks.
+_STUCK_SECONDS: Final = 300
+
+
+@dataclass(frozen=True, slots=True)
+class GasReport(Shown):
+    """ETH for gas in wei: balance as last read, what it went for, and how far it reaches.
+
+    ``purchases_left`` counts purchases that could be created, funded and ended at the fee
+    ceiling of the last block read, None while the fee is not known.
+    """
+
+    address: str
+    balance_wei: int
+    block_number: int | None
+    purchases_left: int | None
+    warning: str | None
+    by_agent_wei: Mapping[str, int]
+    by_step: Mapping[str, tuple[int, int, int]]
+
+    def as_dict(self) -> dict[str, Any]:
+        return {
+            "address": self.address,
+            "balance_wei": self.balance_wei,
+            "balance_eth": eth(self.balance_wei),
+            "as_of_block": self.block_number,
+            "purchases_left": self.purchases_left,
+            "warning": self.warning,
+            "by_agent_wei": {agent or "treasury": wei for agent, wei in self.by_agent_wei.items()},
+            "by_step": {
+                step: {"count": count, "gas_used": gas, "wei": wei}
+                for step, (count, gas, wei) in self.by_step.items()
+            },
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Report(Shown):
+    """The books over [since, until) by block time; amounts in USDC.
+
+    closing = opening + deposits - paid - fees - penalties - withdrawals - bonds lost - what is
+    in escrow and bonds more than before.
+    """
+
+    values: Mapping[str, Any]
+
+    def as_dict(self) -> dict[str, Any]:
+        return dict(self.values)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reporter:
+    """Answers from the ledger; the executor keeps it fresh."""
+
+    purchases: PurchaseBook
+    costs: CostBook
+    limits: LimitBook
+    approvals: ApprovalBook
+    policies: PolicyBook
+    operations: OperationsBook
+    steps: StepBook
+    gas_book: GasBook
+    books: ChainBook
+    journal: JournalBook
+    audit: AuditLog
+    treasury_address: str
+    tx_url: Callable[[str], str]
+    clock: Clock
+
+    def gas(self) -> GasReport:
+        """The gas balance as the executor last read it, and every wei paid so far."""
+        seen = self.operations.balances(self.treasury_address)
+        by_agent, by_step = self.gas_book.by_agent(), self.gas_book.by_step()
+        if seen is None:
+            warning = "the balance was never read: run `coordinator recover` or a worker"
+            return GasReport(self.treasury_address, 0, None, None, warning, by_agent, by_step)
+        started = {Status.APPROVED, Status.CREATED}
+        open_ones = self.books.open_purchases()
+        unstarted = sum(1 for p in open_ones if p.status in started)
+        left = None
+        if seen.fees.max_fee_per_gas:
+            reserved = reserve_wei(
+                seen.fees, unstarted=unstarted, unended=len(open_ones) - unstarted
+            )
+            left = purchases_left(seen.gas_balance_wei, reserved, seen.fees)
+        low = self.policies.current().alerts.gas_balance_below_eth
+        warnings = []
+        if seen.gas_balance_wei < low:
+            warnings.append(f"below {eth(low)} ETH: send ETH to {self.treasury_address}")
+        if (stuck := self._stuck(seen.fees)) is not None:
+            warnings.append(stuck)
+        return GasReport(
+            self.treasury_address,
+            seen.gas_balance_wei,
+            seen.block_number,
+            left,
+            "; ".join(warnings) or None,
+            by_agent,
+            by_step,
+        )
+
+    def _stuck(self, fees: Fees) -> str | None:
+        """What the first transaction of the lane pays when it has waited for long."""
+        signed = (step for step in self.steps.in_flight() if step.attempts)
+        first = next(signed, None)
+        if first is None or self.clock() - first.created_at < _STUCK_SECONDS:
+            return None
+        return (
+            f"the {first.kind} of nonce {first.nonce} waits since {rfc3339(first.created_at)}: it"
+            f" pays at most {first.attempts[-1].max_fee_per_gas} wei per gas, and"
+            f" {fees.max_fee_per_gas or 'more than the ceiling'} is suggested"
+        )
+
+    def discrepancies(self) -> list[Discrepancy]:
+        """Those that the books show by themselves; `reconcile` asks the chain too."""
+        return list(differences_in_books(self.books, self.journal, self.operations))
+
+    def report(self, *, since: int | None = None, until: int | None = None) -> Report:
+        """Where the USDC went in [since, until), what is open, and the audit head.
+
+        Costs without an escrow stand under ``off_chain`` alone: no USDC of the treasury moved.
+        """
+        sums = self.journal.sums(since=since, until=until)
+        withdrawn = sums.get(EntryKind.OUTFLOW, ZERO)
+        opening = sums.get(EntryKind.OPENING, ZERO)
+        if since is not None:
+            opening = self.journal.balance_before(since)
+        closing = (
+            self.journal.balance_before(until)
+            if until is not None
+            else self.journal.treasury_balance()
+        )
+        total, limit = self._organisation_total()
+        cursor = self.books.cursor()
+        values = {
+            "as_of_block": cursor.number if cursor else None,
+            "since": rfc3339(since),
+            "until": rfc3339(until),
+            "opening": str(opening),
+            "deposits": str(sums.get(EntryKind.DEPOSIT, ZERO)),
+            "paid": str(sums.get(EntryKind.PAYOUT, ZERO)),
+            "fees": str(sums.get(EntryKind.FEE, ZERO)),
+            "penalties": str(sums.get(EntryKind.PENALTY, ZERO)),
+            "refunds": str(sums.get(EntryKind.REFUND, ZERO)),
+            "withdrawals": str(withdrawn),
+            "bonds_lost": str(sums.get(EntryKind.BOND_LOSS, ZERO)),
+            "in_escrow": str(_total(self.journal.escrow_balances().values())),
+            "closing": str(closing),
+            "total_limit": str(limit) if limit is not None else None,
+            "spent": str(total.spent),
+            "held": str(total.held),
+            "remaining": str(limit - total.held - total.spent) if limit is not None else None,
+            "off_chain": _sums(self.costs.sum(since=since, until=until)),
+            "by_agent": self._by("agent", since, until),
+            "by_category": self._by("category", since, until),
+            "by_provider": self._by("provider", since, until),
+            "pending_approvals": [
+                pending_dict(item.id, item.purchase.id, item.purchase.amount, item.expires_at)
+                for item in self.approvals.pending(self.clock())
+            ],
+            "stranded": [
+                {"purchase_id": p.id, "amount": str(p.amount), "why": _message(p.stranded)}
+                for p in self.purchases.stranded()
+            ],
+            "discrepancies": [d.as_dict() for d in self.discrepancies()],
+            "gas": self.gas().as_dict(),
+            "paused": [str(pause) for pause in self.operations.pauses()],
+            "audit_head": str(self.audit.head()),
+        }
+        return Report(values)
+
+    def receipt(self, purchase_id: str) -> dict[str, Any]:
+        """One purchase with its audit rows and the audit head; UnknownId when there is none."""
+        purchase = self.purchases.get(purchase_id)
+        rows = [{**row, "at": rfc3339(row["at"])} for row in self.audit.rows(subject=purchase_id)]
+        return {
+            "purchase": purchase.as_dict(),
+            "treasury": self.treasury_address,
+            "audit": rows,
+            "audit_head": str(self.audit.head()),
+        }
+
+    def _organisation_total(self) -> tuple[Usage, Usdc | None]:
+        policy = self.policies.current()
+        key = CounterKey(ORGANISATION, Window.TOTAL, 0)
+        used = self.limits.usage([key]).get(key, Usage())
+        stated = policy.organisation.total_limit
+        return used, stated if isinstance(stated, Usdc) else None
+
+    def _by(self, column: str, since: int | None, until: int | None) -> dict[str, Any]:
+        bought = self.purchases.sums_by(column, since=since, until=until)
+        costs = self.costs.sums_by(column, since=since, until=until)
+        return {
+            name or "unattributed": _sums(bought.get(name, UNUSED))
+            | {"off_chain": _sums(costs.get(name, UNUSED))}
+            for name in sorted({*bought, *costs})
+        }
+
+
+def _sums(used: Usage) -> dict[str, str]:
+    return {"spent": str(used.spent), "held": str(used.held)}
+
+
+def pending_dict(
+    approval_id: str, purchase_id: str, amount: Usdc, expires_at: int
+) -> dict[str, Any]:
+    return {
+        "approval_id": approval_id,
+        "purchase_id": purchase_id,
+        "amount": str(amount),
+        "expires_at": rfc3339(expires_at),
+    }
+
+
+def eth(wei: int) -> str:
+    """Wei as ETH, exactly, without trailing zeros beyond the first decimal."""
+    whole, part = divmod(wei, 10**18)
+    decimals = f"{part:018d}".rstrip("0") or "0"
+    return f"{whole}.{decimals}"
+
+
+def _message(reason: Reason | None) -> str | None:
+    return reason.message if reason else None
+
+
+def _total(amounts: Any) -> Usdc:
+    return Usdc.from_base_units(sum(amount.base_units for amount in amounts))

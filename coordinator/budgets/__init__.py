@@ -1,0 +1,1 @@
+"""Costs, tasks and sessions, shares of pools, and requests for more of a limit."""

@@ -1,0 +1,1 @@
+"""The ACTP rail: calls, events, and checks of the deployed contracts."""

@@ -1,0 +1,1 @@
+"""An EVM chain: accounts, blocks, logs, fees and sends."""

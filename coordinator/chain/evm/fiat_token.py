@@ -1,0 +1,78 @@
+"""USDC: allowance, withdrawals, and the transfers that the journal is made of."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from coordinator.chain.abi import token_abi
+from coordinator.chain.actp.rail import make_event
+from coordinator.domain.chain.events import ChainEvent, EventKind
+from coordinator.domain.chain.gas import GAS_LIMITS
+from coordinator.domain.chain.steps import Call, StepKind
+from coordinator.domain.usdc import Usdc
+
+# 10^12 USDC. Test tokens let anybody mint more than SQL's integers hold; such transfers are left
+# out of the journal, and reconciling tells of the difference.
+AMOUNT_MAX: Final = 10**18
+
+
+@dataclass(frozen=True, slots=True)
+class FiatToken:
+    """Circle's USDC, or a test token with its interface."""
+
+    address: str
+    treasury: str
+
+    def approve(self, spender: str, amount: Usdc) -> Call:
+        """Set the allowance of ``spender`` to ``amount``, whatever it was."""
+        data = token_abi().call("approve", spender, amount.base_units)
+        return self._call(StepKind.APPROVE, data, amount)
+
+    def withdraw(self, *, order_id: str, recipient: str, amount: Usdc) -> Call:
+        data = token_abi().call("transfer", recipient, amount.base_units)
+        return self._call(StepKind.WITHDRAW, data, amount, order_id)
+
+    def mint(self, *, order_id: str, amount: Usdc) -> Call:
+        """Mint a test token that lets everybody mint; reverts for real USDC."""
+        data = token_abi().call("mint", self.treasury, amount.base_units)
+        return self._call(StepKind.MINT, data, None, order_id)
+
+    def filters(self) -> list[dict[str, Any]]:
+        """Log filters, without the range: transfers from and to the treasury."""
+        transfer = token_abi().topic("Transfer")
+        ours = "0x" + self.treasury[2:].lower().rjust(64, "0")
+        return [
+            {"address": self.address, "topics": [transfer, ours]},
+            {"address": self.address, "topics": [transfer, None, ours]},
+        ]
+
+    def transfers(self, logs: Sequence[dict[str, Any]]) -> Iterator[ChainEvent]:
+        """The transfers among ``logs``, which carry their block's time under ``at``."""
+        transfer = token_abi().topic("Transfer")
+        for log in logs:
+            if log["topics"][0] != transfer or log["address"].lower() != self.address.lower():
+                continue
+            values = token_abi().log("Transfer", log)
+            if values["value"] > AMOUNT_MAX:
+                continue
+            yield make_event(
+                EventKind.TRANSFER,
+                log,
+                sender=values["from"],
+                recipient=values["to"],
+                amount=Usdc.from_base_units(values["value"]),
+            )
+
+    def _call(
+        self, kind: StepKind, data: str, usdc: Usdc | None, reference: str | None = None
+    ) -> Call:
+        return Call(
+            kind=kind,
+            to=self.address,
+            data=data,
+            gas_limit=GAS_LIMITS[kind.value],
+            usdc=usdc,
+            reference=reference,
+        )

@@ -1,0 +1,1 @@
+"""A local chain: Anvil and the deployment of the contracts."""

@@ -1,0 +1,1 @@
+"""JSON-RPC over HTTP: endpoints, failover, and secrets kept out of what is shown."""

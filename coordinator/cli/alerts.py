@@ -1,0 +1,75 @@
+"""coordinator alerts: what people were told, and whether it reaches them."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from coordinator.cli.command import command, mode, new_app, opened
+from coordinator.cli.exits import ExitCode
+from coordinator.cli.output import emit, say, short_time, table
+from coordinator.cli.times import moment
+from coordinator.domain.errors import InvalidRequest
+
+app = new_app("alerts", "See what people were told, and try the targets of notices.")
+
+
+@command(app, "list")
+def list_(
+    since: Annotated[
+        str | None, typer.Option(help="24h, 7d, 2026-05-01 or RFC 3339; default: all.")
+    ] = None,
+    kind: Annotated[str | None, typer.Option(help="Only this kind, such as paused.")] = None,
+    limit: Annotated[int, typer.Option(min=1, max=10_000, help="At most so many.")] = 100,
+) -> None:
+    """What was told, newest first, and whether it was delivered."""
+    with opened(act=False) as coordinator:
+        found = coordinator.alerts(since=moment(since), kind=kind, limit=limit)
+    if mode.json:
+        emit([kept.as_dict() for kept in found])
+        return
+    if not found:
+        say("nothing was told")
+        return
+    table(
+        "at (UTC)",
+        "",
+        "kind",
+        "message",
+        "delivery",
+        rows=(
+            (
+                short_time(kept.notice.at),
+                kept.notice.severity.value,
+                kept.notice.kind,
+                kept.notice.message,
+                kept.delivery,
+            )
+            for kept in found
+        ),
+        wrap=("message", "delivery"),
+    )
+
+
+@command(app, "test")
+def test() -> int:
+    """Send one test notice to every target; exit code 1 when one does not take it."""
+    from coordinator.alerts.delivery import send_test
+
+    with opened(act=False) as coordinator:
+        targets, now = coordinator.wiring.notify_targets(), coordinator.wiring.clock()
+    if not targets:
+        raise InvalidRequest("the policy in force names no target: set [alerts] notify")
+    answers = send_test(targets, now)
+    if mode.json:
+        emit([{"target": shown, "ok": fault is None, "fault": fault} for shown, fault in answers])
+    else:
+        table(
+            "target",
+            "",
+            "fault",
+            rows=((shown, "fail" if fault else "ok", fault or "") for shown, fault in answers),
+            wrap=("fault",),
+        )
+    return ExitCode.FAILED if any(fault for _, fault in answers) else ExitCode.OK

@@ -1,0 +1,216 @@
+"""Reports over the books: gas, report, audit, reconcile."""
+
+from __future__ import annotations
+
+import json
+import sys
+from itertools import chain
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Final
+
+import typer
+
+from coordinator.cli.command import command, mode, new_app, note, opened
+from coordinator.cli.exits import ExitCode
+from coordinator.cli.output import block_progress, card, emit, say, table
+from coordinator.cli.report_card import show_gas, show_report
+from coordinator.cli.times import moment
+from coordinator.domain.errors import ChainUnavailable, InvalidRequest, UnknownId
+
+if TYPE_CHECKING:
+    from coordinator.api.coordinator import Coordinator
+    from coordinator.domain.chain.reconciliation import Reconciliation
+
+_WHO: Final = ("by", "approver", "agent", "author")
+_EXPLAIN: Final = "coordinator reconcile explain"
+
+audit_app = new_app("audit", "Read, verify and export the audit log.")
+
+
+def report(
+    since: Annotated[
+        str | None, typer.Option(help="From: 24h, 7d, 2026-05-01 or RFC 3339.")
+    ] = None,
+    until: Annotated[str | None, typer.Option(help="To, not included.")] = None,
+) -> None:
+    """Where the USDC went, what is open, and what needs somebody."""
+    with opened(act=False) as coordinator:
+        _refresh(coordinator)
+        found = coordinator.report(since=moment(since), until=moment(until)).as_dict()
+    if mode.json:
+        emit(found)
+    else:
+        show_report(found)
+
+
+def gas() -> None:
+    """ETH for gas: the balance, what it went for, and how many purchases are left."""
+    with opened(act=False) as coordinator:
+        _refresh(coordinator)
+        found = coordinator.gas().as_dict()
+    if mode.json:
+        emit(found)
+    else:
+        show_gas(found)
+
+
+@command(audit_app, "show")
+def audit_show(
+    after: Annotated[int, typer.Option(min=0, help="Rows after this number.")] = 0,
+    limit: Annotated[int, typer.Option(min=1, max=100_000)] = 100,
+    subject: Annotated[
+        str | None, typer.Option(help="Only rows about this purchase or order.")
+    ] = None,
+) -> None:
+    """The log's rows, oldest first."""
+    with opened(act=False) as coordinator:
+        found: list[dict[str, Any]] = []
+        for row in coordinator.wiring.audit.rows(after, subject=subject):
+            if len(found) == limit:
+                break
+            found.append(row_dict(row))
+    if mode.json:
+        emit(found)
+        return
+    table(
+        "row",
+        "at",
+        "event",
+        "subject",
+        "by",
+        rows=(
+            (
+                row["seq"],
+                row["at"],
+                row["event"],
+                row["subject"],
+                next((row["body"][key] for key in _WHO if row["body"].get(key)), ""),
+            )
+            for row in found
+        ),
+        right=("row",),
+        wrap=("subject",),
+    )
+
+
+@command(audit_app, "head")
+def audit_head() -> None:
+    """The count and hash to keep elsewhere: `audit verify --head` finds what is cut off."""
+    with opened(act=False) as coordinator:
+        head = str(coordinator.wiring.audit.head())
+    emit({"audit_head": head}) if mode.json else say(head)
+
+
+@command(audit_app, "verify")
+def audit_verify(
+    head: Annotated[
+        str | None, typer.Option(metavar="COUNT:HASH", help="A head noted earlier.")
+    ] = None,
+) -> int:
+    """Recompute the whole chain of rows and the journal's digests."""
+    from coordinator.ledger.audit.export import Head
+
+    try:
+        expected = Head.parse(head) if head is not None else None
+    except ValueError as fault:
+        raise InvalidRequest(str(fault)) from None
+    with opened(act=False) as coordinator:
+        found = coordinator.wiring.audit.verify(expected)
+    if mode.json:
+        emit({"ok": found.ok, "audit_head": str(found.head), "faults": list(found.faults)})
+    else:
+        for wrong in found.faults:
+            say(f"fault: {wrong}", style="red")
+        whole = "is whole" if found.ok else f"is not whole: {len(found.faults)} faults"
+        say(f"the audit log {whole}; head {found.head}")
+    return ExitCode.OK if found.ok else ExitCode.DISCREPANCIES
+
+
+@command(audit_app, "export")
+def audit_export(
+    output: Annotated[Path | None, typer.Option(help="A new file; default: stdout.")] = None,
+) -> None:
+    """All rows as JSON lines, the head first; `coordinator rebuild --audit FILE` takes them."""
+    from coordinator.cli.receipts import write_new
+
+    with opened(act=False) as coordinator:
+        lines = coordinator.wiring.audit.export()
+        if output is None:
+            for line in lines:
+                sys.stdout.write(line.decode())
+            return
+        first = next(lines)
+        write_new(output, chain([first], lines))
+    head = json.loads(first)["audit_head"]
+    rows = int(head.partition(":")[0])
+    note(f"{rows} rows written to {output}")
+    if mode.json:
+        emit({"audit_head": head, "rows": rows, "output": str(output)})
+
+
+def reconcile(from_block: int | None) -> int:
+    """Bring the books to the chain's present and name every difference; signs nothing."""
+    with opened(act=False) as coordinator, block_progress("reading blocks") as progress:
+        found = coordinator.reconcile(from_block=from_block, progress=progress)
+    return tell_reconciliation(found)
+
+
+def explain(
+    discrepancy_id: Annotated[str, typer.Argument(metavar="ID", help="dis_…")],
+    by: Annotated[str, typer.Option(help="Who answers for it.")],
+    reason: Annotated[str, typer.Option(help="What it is.")],
+) -> int:
+    """Close one discrepancy as a row of the audit log; the books stay as they are."""
+    from coordinator.domain.inputs import free_text, identifier
+
+    identifier("by", by)
+    free_text("reason", reason, 2000)
+    with opened(act=False) as coordinator:
+        w = coordinator.wiring
+        known = {item.id for item in coordinator.reconcile().discrepancies}
+        if discrepancy_id not in known:
+            raise UnknownId(f"there is no open discrepancy {discrepancy_id[:60]!r}")
+        w.operations.explain(discrepancy_id, by=by, reason=reason, now=w.clock())
+    if mode.json:
+        emit({"id": discrepancy_id, "explained": True, "by": by, "reason": reason})
+    else:
+        say(f"{discrepancy_id} is explained; {len(known) - 1} left")
+    return ExitCode.OK
+
+
+def tell_reconciliation(found: Reconciliation) -> int:
+    """Print what was compared; the code says whether anything differs."""
+    if mode.json:
+        emit(found.as_dict())
+    else:
+        blocks = f"blocks {found.from_block:,} to {found.to_block:,}, {found.events} new events"
+        if not found.discrepancies:
+            say(f"{blocks}: the books match the chain", style="green")
+        else:
+            say(f"{blocks}: {len(found.discrepancies)} discrepancies", style="bold red")
+        for item in found.discrepancies:
+            say()
+            rows = [
+                ("what", item.detail),
+                ("amount", f"{item.amount} USDC" if item.amount is not None else None),
+                ("purchase", item.purchase_id),
+                ("escrow", item.escrow_id),
+                ("next", item.action.replace(_EXPLAIN, f"{_EXPLAIN} {item.id} --by … --reason …")),
+            ]
+            card(f"{item.kind} {item.id}", None, rows)
+    return ExitCode.DISCREPANCIES if found.discrepancies else ExitCode.OK
+
+
+def row_dict(row: dict[str, Any]) -> dict[str, Any]:
+    """A row of the audit log as JSON shows it."""
+    from coordinator.domain.times import rfc3339
+
+    return {**row, "at": rfc3339(row["at"])}
+
+
+def _refresh(coordinator: Coordinator) -> None:
+    try:
+        with block_progress("reading blocks") as progress:
+            coordinator.refresh(progress=progress)
+    except ChainUnavailable as fault:
+        note(f"{fault}: this is what was known before")

@@ -1,0 +1,276 @@
+"""coordinator init: the files of a new treasury."""
+
+from __future__ import annotations
+
+import os
+import re
+import secrets
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import Annotated, Final
+
+import typer
+
+from coordinator.cli.command import ask, at_terminal, mode, note
+from coordinator.cli.output import card, emit, heading, next_commands, say
+from coordinator.cli.wallet import KEYSTORE_FOLDER
+from coordinator.doctor.check import start_anvil
+from coordinator.domain.errors import CoordinatorError, InvalidRequest
+
+_KEYS: Final = ("new-env", "new-keystore", "existing")
+_KEY_NAME: Final = "TREASURY_PRIVATE_KEY"
+_APPROVERS_LINE: Final = re.compile(r"^approvers = .*$", re.MULTILINE)
+_PROVIDER_TABLE: Final = re.compile(r"^\[providers\..*?(?=^\[)", re.MULTILINE | re.DOTALL)
+
+
+@dataclass(frozen=True, slots=True)
+class Answers:
+    """What the person, or the options, said; ``signer`` only for an existing key."""
+
+    network: str
+    rpc_url: str
+    key: str
+    signer: str | None
+    approver: str | None
+    provider_address: str | None
+
+
+def init(
+    network: Annotated[str | None, typer.Option(help="anvil, base-sepolia or base.")] = None,
+    rpc_url: Annotated[
+        str | None, typer.Option(help="The endpoint; several with commas between.")
+    ] = None,
+    key: Annotated[
+        str | None, typer.Option(help="The treasury's key: new-env, new-keystore or existing.")
+    ] = None,
+    signer: Annotated[
+        str | None, typer.Option(help="An existing key: env:NAME or keystore:PATH.")
+    ] = None,
+    approver: Annotated[str | None, typer.Option(help="Who approves large purchases.")] = None,
+    provider_address: Annotated[
+        str | None, typer.Option(help="The first provider's address, for a public network.")
+    ] = None,
+    folder: Annotated[Path, typer.Option(help="Where the files are written.")] = Path("."),
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Take defaults; ask nothing.")] = False,
+) -> None:
+    """Write .env (network, key, id secret) and policy.toml; overwrites nothing."""
+    env_path, policy_path = folder / ".env", folder / "policy.toml"
+    if env_path.exists():
+        raise InvalidRequest(
+            f"{env_path} exists already and init overwrites nothing: its id secret must not be"
+            " lost. Use another --folder, or move it away",
+            code="exists",
+        )
+    asking = at_terminal() and not yes
+    if not asking and not yes:
+        raise InvalidRequest("nobody is there to ask: say --yes, and --network and --key if needed")
+    answers = _answers(network, rpc_url, key, signer, approver, provider_address, asking=asking)
+    _check(answers)
+    lines, address, keystore = _settings(answers, folder)
+    policy_written = not policy_path.exists()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        _write(env_path, "\n".join(lines) + "\n", 0o600)
+        if policy_written:
+            _write(policy_path, policy_text(answers), 0o644)
+    except OSError as fault:
+        raise InvalidRequest(f"{fault.filename} can't be written: {fault.strerror}") from None
+    if mode.json:
+        emit(
+            {
+                "network": answers.network,
+                "address": address,
+                "env": str(env_path),
+                "policy": str(policy_path),
+                "policy_written": policy_written,
+                "keystore": str(keystore) if keystore else None,
+            }
+        )
+        return
+    rows = [
+        ("network", f"{answers.network}, {_host(answers.rpc_url)}"),
+        ("treasury", address or "the key that you have"),
+        ("settings", f"{env_path} (secret: nobody else can read it)"),
+        ("policy", policy_path if policy_written else f"{policy_path} (kept as it was)"),
+        ("keystore", keystore),
+    ]
+    card("Ready", "ok", rows)
+    _advise(answers, address)
+
+
+def _answers(
+    network: str | None,
+    rpc_url: str | None,
+    key: str | None,
+    signer: str | None,
+    approver: str | None,
+    provider_address: str | None,
+    *,
+    asking: bool,
+) -> Answers:
+    from coordinator.chain.networks import NETWORKS
+
+    def answer(question: str, given: str | None, default: str) -> str:
+        if given is not None or not asking:
+            return given if given is not None else default
+        return ask(question, None, question, default=default)
+
+    # A simulated chain ends with its process: there is nothing to write a .env for.
+    offered = [known.name for known in NETWORKS.values() if not known.simulated]
+    network = answer(f"Network ({', '.join(offered)})", network, "anvil")
+    if network not in offered:
+        raise InvalidRequest(f"the network is one of {', '.join(offered)}, not {network[:40]!r}")
+    known = NETWORKS[network]
+    rpc_url = answer("Endpoint", rpc_url, known.rpc_url)
+    if key is None and signer is not None:
+        key = "existing"
+    key = answer(
+        f"Treasury's key ({', '.join(_KEYS)})",
+        key,
+        "new-keystore" if network == "base" else "new-env",
+    )
+    if key == "existing":
+        signer = answer("Signer (env:NAME or keystore:PATH)", signer, f"env:{_KEY_NAME}")
+    if asking and approver is None:
+        approver = ask("Who approves large purchases", None, "--approver NAME", default="alice")
+    if asking and not known.local and provider_address is None:
+        question = "Address of the first provider (empty: none yet)"
+        provider_address = ask(question, None, "--provider-address", default="") or None
+    return Answers(network, rpc_url, key, signer, approver, provider_address)
+
+
+def _check(answers: Answers) -> None:
+    from coordinator.domain.address import checksummed
+    from coordinator.domain.inputs import identifier
+
+    if answers.key not in _KEYS:
+        raise InvalidRequest(f"the key is one of {', '.join(_KEYS)}")
+    by_name = answers.key == "new-env" or (answers.signer or "").startswith("env:")
+    if answers.network == "base" and by_name:
+        raise InvalidRequest("on base the key is kept in a keystore: --key new-keystore")
+    if answers.approver is not None:
+        identifier("approver", answers.approver)
+    if answers.provider_address is not None:
+        try:
+            checksummed(answers.provider_address)
+        except ValueError as fault:
+            raise InvalidRequest(str(fault), code="invalid_provider") from None
+
+
+def _settings(answers: Answers, folder: Path) -> tuple[list[str], str | None, Path | None]:
+    """The lines of ``.env``, the treasury's address where it is known, a new keystore's path."""
+    from coordinator.chain.signers.keystores import new_key, write_keystore
+    from coordinator.chain.signers.signers import address_of_key
+    from coordinator.cli.wallet import password
+
+    lines = [
+        "# Made by `coordinator init`. It holds secrets: keep it out of version control.",
+        f"COORDINATOR_NETWORK={answers.network}",
+        f"COORDINATOR_RPC_URL={answers.rpc_url}",
+    ]
+    address, keystore = None, None
+    if answers.key == "new-env":
+        key = new_key()
+        address = address_of_key(key)
+        lines += [
+            f"COORDINATOR_SIGNER=env:{_KEY_NAME}",
+            f"# The key of {address}.",
+            f"{_KEY_NAME}=0x{key.hex()}",
+        ]
+    elif answers.key == "new-keystore":
+        address, keystore = write_keystore(new_key(), password(new=True), folder / KEYSTORE_FOLDER)
+        lines.append(f"COORDINATOR_SIGNER=keystore:{keystore.resolve()}")
+    else:
+        lines.append(f"COORDINATOR_SIGNER={answers.signer}")
+    lines += [
+        "# Back this up apart from the database: without it nothing proves which escrows are ours.",
+        f"COORDINATOR_ID_SECRET={secrets.token_hex(32)}",
+    ]
+    start = _head(answers)
+    if start is not None:
+        lines.append(f"COORDINATOR_START_BLOCK={start}")
+    return lines, address, keystore
+
+
+def _head(answers: Answers) -> int | None:
+    """The endpoint's latest block: a new treasury has nothing before it on a public network."""
+    from coordinator.chain.networks import NETWORKS
+    from coordinator.chain.rpc.client import Rpc
+
+    network = NETWORKS[answers.network]
+    # What an old key did before belongs into its journal.
+    if network.local or answers.key == "existing":
+        return None
+    urls = [url.strip() for url in answers.rpc_url.split(",") if url.strip()]
+    try:
+        rpc = Rpc(urls, timeout_seconds=5, tries=1)
+        if int(rpc.call("eth_chainId"), 16) not in network.chain_ids:
+            note(f"the endpoint is not one of {network.name}: `coordinator doctor` says more")
+            return None
+        return int(rpc.call("eth_blockNumber"), 16)
+    except CoordinatorError as fault:
+        note(f"{fault}: the journal will start at the contracts' first block")
+        return None
+
+
+def policy_text(answers: Answers) -> str:
+    """The shipped policy with the approver; on a public network only a provider that was named.
+
+    The example's address has a key that everybody knows: whoever reads it could take the USDC.
+    """
+    text = template("policy.toml")
+    if answers.approver is not None:
+        text = _APPROVERS_LINE.sub(f'approvers = ["{answers.approver}"]', text)
+    if answers.network == "anvil":
+        return text
+    example = _PROVIDER_TABLE.search(text)
+    assert example is not None
+    if answers.provider_address is not None:
+        named = f'[providers.paper-api]\naddress = "{answers.provider_address}"\n'
+        named += 'service = "papers"                       # the name that it listens for\n\n'
+        return text.replace(example[0], named)
+    shown = re.sub(r'"0x[0-9a-fA-F]{40}".*', '"0x…"', example[0].rstrip())
+    commented = "".join(f"# {line}\n" for line in shown.splitlines())
+    return text.replace(example[0], commented + "\n")
+
+
+def template(name: str) -> str:
+    """The text of a file that ships with the package."""
+    return (resources.files("coordinator.cli") / "templates" / name).read_text()
+
+
+def _advise(answers: Answers, address: str | None) -> None:
+    heading("Back up, apart from each other")
+    holds = "id secret and key" if answers.key == "new-env" else "id secret"
+    say(f"  .env            {holds}: nobody can restore what it holds")
+    if answers.key == "new-keystore":
+        say("  the keystore    and its password, which nobody can restore")
+    say("  coordinator.db  budgets, approvals, the audit log (keep apart from .env)")
+    if answers.network == "anvil":
+        start = start_anvil(answers.rpc_url)
+        next_commands(
+            *([start] if start else []),
+            "coordinator deploy",
+            "coordinator fund",
+            "coordinator doctor",
+        )
+        return
+    if answers.provider_address is None:
+        heading("Before the first purchase")
+        say("  put your provider's address into policy.toml: no providers, no purchases")
+    to = f" for gas to {address}" if address else " for gas to the treasury"
+    fund = ["coordinator fund"] if answers.network == "base-sepolia" else []
+    next_commands("coordinator doctor", f"send ETH{to}", *fund)
+
+
+def _host(rpc_url: str) -> str:
+    from urllib.parse import urlsplit
+
+    return ", ".join(urlsplit(url.strip()).netloc.rpartition("@")[2] for url in rpc_url.split(","))
+
+
+def _write(path: Path, text: str, permissions: int) -> None:
+    handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, permissions)
+    with os.fdopen(handle, "w", encoding="utf-8") as file:
+        file.write(text)

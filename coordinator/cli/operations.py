@@ -1,0 +1,128 @@
+"""What operators do: pause, migrate, and run the worker."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from coordinator.cli.command import ask, fail, mode, note, opened, refuse, set_up_logging
+from coordinator.cli.exits import ExitCode, of_refusal
+from coordinator.cli.output import emit, say
+from coordinator.cli.recovery import tell_recovered
+from coordinator.domain.errors import CoordinatorError
+
+if TYPE_CHECKING:
+    from coordinator.api.coordinator import Coordinator
+
+By = Annotated[str | None, typer.Option(help="Who does it, for the audit log (required).")]
+ByApprover = Annotated[
+    str | None, typer.Option("--by", help="Your name: only an approver of the policy (required).")
+]
+Reason = Annotated[str | None, typer.Option(help="Why, for the audit log (required).")]
+OfAgent = Annotated[str | None, typer.Option(help="Only this agent's spending.")]
+OfPool = Annotated[str | None, typer.Option(help="Only the spending of this pool's agents.")]
+OfProvider = Annotated[str | None, typer.Option(help="Only spending to this provider.")]
+
+
+def pause(
+    reason: Reason = None,
+    by: By = None,
+    agent: OfAgent = None,
+    pool: OfPool = None,
+    provider: OfProvider = None,
+) -> None:
+    """Stop new spending at once, in every process; funded escrows are followed all the same."""
+    reason = ask("Reason", reason, "--reason TEXT")
+    by = ask("Your name", by, "--by NAME")
+    with opened(act=False) as coordinator:
+        changed = coordinator.pause(reason, by=by, agent=agent, pool=pool, provider=provider)
+        _tell_pauses(coordinator, changed, "paused", "it was paused already")
+
+
+def unpause(
+    reason: Reason = None,
+    by: ByApprover = None,
+    agent: OfAgent = None,
+    pool: OfPool = None,
+    provider: OfProvider = None,
+) -> int:
+    """Allow spending again, once as many approvers as the policy requires have said so."""
+    from coordinator.api.coordinator import scope_of
+
+    by = ask("Your name in the policy", by, "--by NAME")
+    reason = ask("Reason", reason, "--reason TEXT")
+    with opened(act=False) as coordinator:
+        before = len(coordinator.wiring.operations.pauses())
+        scope, of = scope_of(agent=agent, pool=pool, provider=provider)
+        treasury = coordinator.wiring.treasury
+        refusal = treasury.unpause(reason, approver=by, scope=scope, of=of)
+        if refusal is not None:
+            return refuse(refusal, of_refusal(refusal))
+        changed = len(coordinator.wiring.operations.pauses()) < before
+        _tell_pauses(coordinator, changed, "unpaused", "it was not paused")
+    return ExitCode.OK
+
+
+def worker(
+    once: Annotated[bool, typer.Option("--once", help="End when nothing is left to do.")] = False,
+    timeout_seconds: Annotated[
+        int, typer.Option(min=1, help="With --once: the longest it may take.")
+    ] = 600,
+) -> int:
+    """Drive purchases until SIGTERM or Ctrl-C, and log each event to stderr."""
+    with opened() as coordinator:
+        if not (mode.debug or mode.verbose):
+            set_up_logging(coordinator.wiring.settings.log_level)
+        if once:
+            return tell_recovered(coordinator, timeout_seconds)
+        stopped = threading.Event()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: stopped.set())
+        coordinator.start()
+        w = coordinator.wiring
+        note(
+            f"worker for {w.signer.address} on {w.network.name}, chain {w.deployment.chain_id};"
+            " Ctrl-C or SIGTERM ends it"
+        )
+        # Short waits, because only the main thread runs signal handlers.
+        while not stopped.wait(0.2) and w.executor.fault is None:
+            pass
+        fault = w.executor.fault
+    if fault is not None:
+        if isinstance(fault, CoordinatorError):
+            raise fault
+        return fail("executor_stopped", f"the executor stopped: {fault}", ExitCode.FAILED)
+    if mode.json:
+        emit({"stopped": True})
+    note("worker stopped; what is open goes on at the next start")
+    return ExitCode.OK
+
+
+def migrate() -> None:
+    """Bring the database to the schema of this version."""
+    from coordinator.config import environment, load_settings
+    from coordinator.ledger.store.database import open_database
+    from coordinator.ledger.store.migrate import HEAD
+    from coordinator.ledger.store.migrate import migrate as migrate_database
+
+    database = open_database(load_settings(environment()).database_url)
+    try:
+        changed = migrate_database(database)
+    finally:
+        database.close()
+    if mode.json:
+        emit({"database": database.name, "migrated": changed, "revision": HEAD})
+    else:
+        done = "migrated to" if changed else "already has"
+        say(f"{database.name} {done} schema revision {HEAD}")
+
+
+def _tell_pauses(coordinator: Coordinator, changed: bool, done: str, nothing: str) -> None:
+    pauses = [str(found) for found in coordinator.wiring.operations.pauses()]
+    if mode.json:
+        emit({"changed": changed, "paused": pauses})
+    else:
+        say(f"{done if changed else nothing}; paused now: {', '.join(pauses) or 'nothing'}")

@@ -1,0 +1,273 @@
+"""coordinator policy: check the file, see what is in force, apply a change."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from coordinator.cli.command import DryRun, command, mode, new_app, note, opened, operator_name
+from coordinator.cli.exits import ExitCode
+from coordinator.cli.output import card, emit, heading, next_commands, say, table
+from coordinator.cli.policy_card import sentence, show_effective, show_replay
+from coordinator.domain.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from coordinator.api.coordinator import Coordinator
+    from coordinator.domain.policy.policy import Policy
+    from coordinator.ledger.tx.policies import PolicyBook
+
+app = new_app("policy", "Check the policy file, see what is in force, apply a change.")
+
+File = Annotated[
+    Path | None, typer.Argument(metavar="[FILE]", help="Default: COORDINATOR_POLICY_FILE.")
+]
+
+
+@command(app, "check")
+def check(file: File = None) -> None:
+    """Whether the file is a policy; every fault is told with its line."""
+    policy = _read(file)
+    faults = [f"providers.{name}.address: {why}" for name, why in _unpayable(policy)]
+    if faults:
+        raise ConfigurationError(*faults)
+    if mode.json:
+        emit({"ok": True, "hash": policy.hash, "agents": sorted(policy.agents)})
+    else:
+        say(f"the policy is valid: {summary(policy)}", style="green")
+
+
+@command(app, "show")
+def show(
+    agent: Annotated[
+        str | None, typer.Option(metavar="ID", help="The limits in force for one agent.")
+    ] = None,
+    task: Annotated[str | None, typer.Option(help="With --agent: on this task.")] = None,
+    session: Annotated[str | None, typer.Option(help="With --agent: in this session.")] = None,
+) -> None:
+    """The policy in force, or an agent's effective limits and where each comes from."""
+    with opened(act=False) as coordinator, _book(coordinator) as book:
+        if agent is not None:
+            show_effective(coordinator, book, agent, task, session)
+            return
+        policy, overlays = book.current(), book.overlays(at=coordinator.wiring.clock())
+    shown = policy.document()
+    if mode.json:
+        emit({"hash": policy.hash, "policy": shown, "overlays": overlays})
+        return
+    card("Policy in force", None, [("hash", policy.hash), ("holds", summary(policy))])
+    for path, value in flat(shown).items():
+        say(f"  {path} = {value}")
+    if overlays:
+        heading("Laid over it")
+    for overlay in overlays:
+        say(f"  {sentence(overlay)}")
+
+
+@command(app, "diff")
+def diff(file: File = None) -> None:
+    """What applying the file would change."""
+    policy = _read(file)
+    with opened(act=False) as coordinator, _book(coordinator) as book:
+        changes = changed(_current(book), policy)
+    if mode.json:
+        emit([{"key": key, "before": old, "after": new} for key, old, new in changes])
+    else:
+        _show_changes(changes)
+
+
+@command(app, "apply")
+def apply(
+    file: File = None,
+    by: Annotated[str | None, typer.Option(help="Who changes it; default: this user.")] = None,
+    reason: Annotated[str, typer.Option(help="Why, for the audit log.")] = "applied by hand",
+    dry_run: DryRun = False,
+) -> int:
+    """Put the file in force; the decisions of all processes follow it at once."""
+    policy = _read(file)
+    with opened(act=False) as coordinator, _book(coordinator) as book:
+        changes = changed(_current(book), policy)
+        applied = False
+        if not dry_run:
+            applied = book.activate(
+                policy,
+                treasury=coordinator.wiring.signer.address,
+                author=operator_name(by),
+                reason=reason,
+                now=coordinator.wiring.clock(),
+            )
+    if mode.json:
+        emit(
+            {
+                "hash": policy.hash,
+                "applied": applied,
+                "changes": [{"key": k, "before": old, "after": new} for k, old, new in changes],
+            }
+        )
+        return ExitCode.OK
+    _show_changes(changes)
+    if applied:
+        say(f"in force: {policy.hash}", style="green")
+    elif dry_run:
+        next_commands("coordinator policy apply")
+    else:
+        say("it is in force already")
+    return ExitCode.OK
+
+
+@command(app, "export")
+def export(
+    output: Annotated[Path | None, typer.Option(help="A new file; default: stdout.")] = None,
+    merge: Annotated[
+        bool, typer.Option("--merged", help="Write what is laid over the policy into it.")
+    ] = False,
+) -> None:
+    """The policy in force as a file that `policy apply` takes, with what is laid over it.
+
+    Grants, allocations and disabled agents stand below it as comments: they stay in force beside
+    any file, and in the file too they would count twice. With --merged, for another database,
+    disabled agents and grants without an end are in it. A terminal gets no secret of [alerts].
+    """
+    import sys
+
+    from coordinator.cli.receipts import write_new
+    from coordinator.domain.limits.merge import merged
+    from coordinator.domain.policy.export import to_toml
+
+    with opened(act=False) as coordinator, _book(coordinator) as book:
+        rules, overlays = book.current_rules(), book.overlays(at=coordinator.wiring.clock())
+        now = coordinator.wiring.clock()
+    policy, written = rules.policy, frozenset[str]()
+    if merge:
+        policy, written = merged(rules.policy, rules.overlays, now)
+    left = [o for o in overlays if o["id"] not in written and not (merge and o["window"] is None)]
+    if mode.json:
+        text = json.dumps({"policy": policy.document(), "overlays": left}, indent=2) + "\n"
+    else:
+        text = to_toml(policy) + _comments(left)
+    if output is None:
+        sys.stdout.write(text)
+    else:
+        write_new(output, [text.encode()])
+        note(f"the policy in force, {rules.policy.hash}, was written to {output}")
+
+
+@command(app, "replay")
+def replay(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="The policy to try.")],
+    days: Annotated[int, typer.Option(min=1, max=3650, help="How far back.")] = 30,
+) -> None:
+    """What another policy would have said of the last days' requests; nothing is changed.
+
+    Each is decided again in order. What was denied and is allowed, or is newly asked, counts in
+    full from then on. Pauses and balances are left out.
+    """
+    with opened(act=False) as coordinator:
+        coordinator.wiring.operations  # noqa: B018 - refuses a database of another treasury
+        found = coordinator.replay(file, days=days)
+    show_replay(found)
+
+
+@contextmanager
+def _book(coordinator: Coordinator) -> Iterator[PolicyBook]:
+    # Wiring's own would put a changed file in force first.
+    from coordinator.ledger.tx.policies import PolicyBook
+
+    coordinator.wiring.operations  # noqa: B018 - refuses a database of another treasury
+    w = coordinator.wiring
+    yield PolicyBook(w.database, w.audit, w.contracts)
+
+
+def _unpayable(policy: Policy) -> Iterator[tuple[str, str]]:
+    """Providers at contracts that are known here; no chain is asked, and no key is read."""
+    from coordinator.chain.networks import known_deployments
+    from coordinator.config import environment, load_settings
+    from coordinator.domain.policy.payees import contracts_of, unpayable_providers
+
+    try:
+        s = load_settings(environment())
+    except ConfigurationError:
+        return
+    contracts: dict[str, str] = {}
+    for d in known_deployments(s.deployments_folder):
+        contracts |= contracts_of(treasury="", usdc=d.usdc, vault=d.vault, kernel=d.kernel)
+    contracts |= contracts_of(
+        treasury="",
+        usdc=s.usdc_address or "",
+        vault=s.vault_address or "",
+        kernel=s.kernel_address or "",
+    )
+    yield from unpayable_providers(policy, contracts)
+
+
+def _read(file: Path | None) -> Policy:
+    from coordinator.config import environment, load_settings, read_policy
+
+    return read_policy(file or load_settings(environment()).policy_file)
+
+
+def _current(book: PolicyBook) -> Policy | None:
+    try:
+        return book.current()
+    except ConfigurationError:
+        return None
+
+
+def summary(policy: Policy) -> str:
+    """How much the policy holds, in a line."""
+    counts = (
+        (len(policy.agents), "agents"),
+        (len(policy.providers), "providers"),
+        (len(policy.categories.named), "categories"),
+        (len(policy.approvals.approvers), "approvers"),
+    )
+    return ", ".join(f"{name}: {count}" for count, name in counts)
+
+
+def flat(document: dict[str, Any], prefix: str = "") -> dict[str, str]:
+    """Every value under its dotted key."""
+    found: dict[str, str] = {}
+    for key, value in document.items():
+        path = f"{prefix}{key}"
+        if isinstance(value, dict) and value:
+            found |= flat(value, f"{path}.")
+        else:
+            found[path] = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+    return found
+
+
+def changed(old: Policy | None, new: Policy) -> list[tuple[str, str | None, str | None]]:
+    """(key, value in force, value of the file) where they differ."""
+    before = flat(old.document()) if old else {}
+    after = flat(new.document())
+    keys = sorted({*before, *after})
+    return [
+        (key, before.get(key), after.get(key)) for key in keys if before.get(key) != after.get(key)
+    ]
+
+
+def _comments(overlays: list[dict[str, Any]]) -> str:
+    from coordinator.domain.policy.export import comment
+
+    if not overlays:
+        return ""
+    heads = "Laid over this policy, and in force beside any file that is applied:"
+    return "\n" + "".join(map(comment, [heads, *map(sentence, overlays)]))
+
+
+def _show_changes(changes: list[tuple[str, str | None, str | None]]) -> None:
+    if not changes:
+        say("no difference")
+        return
+    heading("Changes")
+    table(
+        "key",
+        "in force",
+        "file",
+        rows=((k, old if old is not None else "–", new or "–") for k, old, new in changes),
+        wrap=("in force", "file"),
+    )

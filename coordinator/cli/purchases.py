@@ -1,0 +1,370 @@
+"""coordinator purchase: ask to buy, look, wait, and end."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Final
+
+import typer
+
+from coordinator.cli.command import (
+    DryRun,
+    Timeout,
+    Yes,
+    ask,
+    at_terminal,
+    command,
+    confirm,
+    fail,
+    mode,
+    new_app,
+    note,
+    opened,
+    operator_name,
+    refuse,
+)
+from coordinator.cli.exits import ExitCode, of_decision, of_purchase, of_refusal
+from coordinator.cli.output import emit, say
+from coordinator.cli.purchase_card import show_decision, show_next, show_purchase, show_purchases
+from coordinator.cli.times import moment
+from coordinator.cli.waiting import progress, watched
+from coordinator.domain.errors import ChainUnavailable, InvalidRequest
+from coordinator.domain.purchase.blocker import BlockerCode
+
+if TYPE_CHECKING:
+    from coordinator.api.coordinator import Coordinator
+    from coordinator.domain.purchase.decision import Decision
+    from coordinator.domain.purchase.purchase import Answer, Purchase
+
+app = new_app("purchase", "Ask to buy, look at purchases, and end them.")
+
+_LOOK_SECONDS: Final = 0.3
+_RECEIPTS_SECONDS: Final = 3
+
+PurchaseId = Annotated[str, typer.Argument(metavar="ID", help="The purchase, pur_…")]
+
+
+@command(app, "request")
+def request(
+    agent: Annotated[str, typer.Option(help="The agent that asks.")],
+    provider: Annotated[str, typer.Option(help="Address, or a name of the policy.")],
+    amount: Annotated[str, typer.Option(help='USDC as digits, such as "25.00".')],
+    purpose: Annotated[str, typer.Option(help="Why, for people.")],
+    service: Annotated[str | None, typer.Option(help="The provider's service name.")] = None,
+    category: Annotated[str | None, typer.Option(help="Default: the policy's.")] = None,
+    task: Annotated[str | None, typer.Option(help="The task it is for.")] = None,
+    session: Annotated[str | None, typer.Option(help="The session that asks.")] = None,
+    idempotency_key: Annotated[
+        str | None, typer.Option(help="The same key never pays twice.")
+    ] = None,
+    wait: Annotated[
+        bool, typer.Option("--wait/--no-wait", help="Drive it until it is funded.")
+    ] = True,
+    timeout_seconds: Timeout = 60,
+    dry_run: DryRun = False,
+    yes: Yes = False,
+) -> int:
+    """Ask to buy; the policy decides at once, and what it allows is funded on chain."""
+    from coordinator.domain.purchase.request import Request
+
+    terms: dict[str, Any] = {
+        "provider": provider,
+        "amount": amount,
+        "purpose": purpose,
+        "service": service,
+        "category": category,
+        "task": task,
+        "session": session,
+    }
+    said = "nothing was asked"
+    try:
+        with opened() as coordinator:
+            asking = coordinator.agent(agent)
+            if dry_run:
+                return _tell_decision(asking.check(**terms), agent, amount)
+            # Software asks without a terminal, and the policy is what it has to pass.
+            if at_terminal() and not yes:
+                confirm(f"{agent} buys from {provider} for {amount} USDC?", yes=False)
+            # What is malformed is told first, then an endpoint that is down; then it is asked.
+            Request.of(agent=agent, treasury_address=coordinator.wiring.signer.address, **terms)
+            if wait:
+                coordinator.start()
+            said = f"it may have been asked: coordinator purchase list --agent {agent}"
+            purchase = asking.purchase(**terms, idempotency_key=idempotency_key, wait=False)
+            said = _stopped(coordinator, purchase)
+            if wait and not (purchase.final or purchase.needs_approval):
+                purchase = watched(coordinator, purchase.id, "funded", timeout_seconds)
+                said = _stopped(coordinator, purchase)
+                purchase = with_receipts(coordinator, purchase)
+                _tell_timeout(purchase, "funded", timeout_seconds)
+            elif purchase.status.value == "approved":
+                tell_worker(coordinator, purchase)
+            return _tell(purchase, until="funded" if wait else None)
+    except (KeyboardInterrupt, typer.Abort):
+        return fail("aborted", f"stopped by you: {said}", ExitCode.FAILED)
+
+
+@command(app, "show")
+def show(purchase_id: PurchaseId) -> None:
+    """Everything about one purchase."""
+    with opened(act=False) as coordinator:
+        purchase = coordinator.get(purchase_id)
+    if mode.json:
+        emit(purchase.as_dict())
+        return
+    show_purchase(purchase, details=True)
+    show_next(purchase)
+
+
+@command(app, "list")
+def list_(
+    agent: Annotated[str | None, typer.Option(help="Only this agent's.")] = None,
+    status: Annotated[
+        list[str] | None, typer.Option(help="Only in this status; may be repeated.")
+    ] = None,
+    since: Annotated[
+        str | None, typer.Option(help="Asked since: 24h, 7d, 2026-05-01 or RFC 3339.")
+    ] = None,
+    limit: Annotated[int, typer.Option(min=1, max=10_000)] = 100,
+    after: Annotated[str | None, typer.Option(help="The last id of the page before.")] = None,
+) -> None:
+    """Purchases, newest first."""
+    with opened(act=False) as coordinator:
+        found = coordinator.purchases(
+            agent=agent, status=status or None, since=moment(since), limit=limit, after=after
+        )
+    if mode.json:
+        emit([purchase.as_dict() for purchase in found])
+        return
+    show_purchases(found)
+
+
+@command(app, "wait")
+def wait(
+    purchase_id: PurchaseId,
+    until: Annotated[str, typer.Option(help="funded, delivered or final.")] = "funded",
+    timeout_seconds: Timeout = 60,
+) -> int:
+    """Drive a purchase, unless a worker does, until it got that far."""
+    if until not in ("funded", "delivered", "final"):
+        raise InvalidRequest("--until is funded, delivered or final")
+    with opened() as coordinator:
+        purchase = coordinator.get(purchase_id)
+        if not (purchase.final or purchase.needs_approval):
+            coordinator.start()
+            purchase = watched(coordinator, purchase_id, until, timeout_seconds)
+            purchase = with_receipts(coordinator, purchase)
+            _tell_timeout(purchase, until, timeout_seconds)
+    return _tell(purchase, until=until)
+
+
+@command(app, "cancel")
+def cancel(
+    purchase_id: PurchaseId,
+    by: Annotated[str | None, typer.Option(help="Who cancels; default: this user.")] = None,
+    timeout_seconds: Timeout = 60,
+    yes: Yes = False,
+) -> int:
+    """Cancel what is neither funded nor on its way; its hold is voided."""
+    with opened() as coordinator:
+        purchase = coordinator.get(purchase_id)
+        confirm(f"Cancel {purchase_id}, {_about(purchase)}?", yes=yes)
+        answer = coordinator.cancel(purchase_id, by=operator_name(by))
+        return _carry_out(coordinator, answer, "cancelled", timeout_seconds)
+
+
+@command(app, "settle")
+def settle(
+    purchase_id: PurchaseId,
+    approver: Annotated[
+        str | None, typer.Option(help="Who decides it (required without --agent).")
+    ] = None,
+    agent: Annotated[
+        str | None, typer.Option(help="The agent whose purchase it is, up to its threshold.")
+    ] = None,
+    timeout_seconds: Timeout = 60,
+    dry_run: DryRun = False,
+    yes: Yes = False,
+) -> int:
+    """Pay the provider of a delivered purchase before its dispute window ends."""
+    if agent is None:
+        approver = ask("Approver", approver, "--approver NAME (or --agent ID)")
+    elif approver is not None:
+        raise InvalidRequest("name an approver or an agent, one of them")
+    with opened(act=not dry_run) as coordinator:
+        purchase = coordinator.get(purchase_id)
+        if dry_run:
+            return _would(purchase, "delivered", "settled", f"pay {purchase.provider}")
+        confirm(f"Pay the provider of {purchase_id}, {_about(purchase)}?", yes=yes)
+        if agent is not None:
+            answer = coordinator.agent(agent).settle(purchase_id)
+        else:
+            assert approver is not None
+            answer = coordinator.settle(purchase_id, approver=approver)
+        return _carry_out(coordinator, answer, "settled", timeout_seconds)
+
+
+@command(app, "dispute")
+def dispute(
+    purchase_id: PurchaseId,
+    approver: Annotated[str | None, typer.Option(help="Who decides it (required).")] = None,
+    reason: Annotated[str | None, typer.Option(help="Why, for the audit log (required).")] = None,
+    timeout_seconds: Timeout = 60,
+    dry_run: DryRun = False,
+    yes: Yes = False,
+) -> int:
+    """Contest a delivered purchase inside its window; a bond is held meanwhile."""
+    approver = ask("Approver", approver, "--approver NAME")
+    reason = ask("Reason", reason, "--reason TEXT")
+    with opened(act=not dry_run) as coordinator:
+        purchase = coordinator.get(purchase_id)
+        if dry_run:
+            return _would(purchase, "delivered", "disputed", "hold and pay the bond")
+        confirm(f"Dispute {purchase_id}, {_about(purchase)}? It costs a bond.", yes=yes)
+        answer = coordinator.dispute(purchase_id, approver=approver, reason=reason)
+        return _carry_out(coordinator, answer, "disputed", timeout_seconds)
+
+
+@command(app, "receipt")
+def receipt(
+    purchase_id: PurchaseId,
+    output: Annotated[Path | None, typer.Option(help="Write the JSON to a new file.")] = None,
+) -> None:
+    """Everything that proves one purchase: who, why, limits, approvals, transactions."""
+    from coordinator.cli.receipts import show_receipt, write_new_json
+
+    with opened(act=False) as coordinator:
+        found = coordinator.receipt(purchase_id)
+        purchase = coordinator.get(purchase_id)
+    if output is not None:
+        write_new_json(output, found)
+        note(f"written to {output}")
+    if mode.json:
+        emit(found)
+    elif output is None:
+        show_receipt(purchase, found)
+
+
+def tell_worker(coordinator: Coordinator, purchase: Purchase) -> None:
+    """Say on stderr who goes on with it, or what is in its way."""
+    holder = coordinator.wiring.leases.present()
+    blocker = coordinator.wiring.blockers.of(purchase)
+    if holder is not None and holder.alive:
+        note(f"a worker is alive (process {holder.pid})")
+    if blocker is not None:
+        note(blocker.message)
+
+
+def drive(coordinator: Coordinator, purchase: Purchase, timeout_seconds: int) -> Purchase:
+    """The purchase once it is funded or final, or as it is at the timeout or without a chain."""
+    try:
+        coordinator.start()
+        found = watched(coordinator, purchase.id, "funded", timeout_seconds)
+        _tell_timeout(found, "funded", timeout_seconds)
+        return with_receipts(coordinator, found)
+    except ChainUnavailable as fault:
+        note(f"{fault}; the decision stands, and a worker goes on with it later")
+        return coordinator.get(purchase.id)
+
+
+def with_receipts(coordinator: Coordinator, purchase: Purchase) -> Purchase:
+    """The purchase with blocks and gas: the event that ends a wait comes before the receipts."""
+    deadline = time.monotonic() + _RECEIPTS_SECONDS
+    while any(t.block is None for t in purchase.transactions) and time.monotonic() < deadline:
+        if purchase.status.value in ("approved", "created"):
+            break
+        time.sleep(_LOOK_SECONDS / 6)
+        purchase = replace(coordinator.get(purchase.id), blocker=purchase.blocker)
+    return purchase
+
+
+def _carry_out(coordinator: Coordinator, answer: Answer, goal: str, timeout_seconds: int) -> int:
+    if not answer.done:
+        return refuse(answer.reason, of_refusal(answer.reason), purchase=answer.purchase.as_dict())
+    purchase = answer.purchase
+    if purchase.status.value != goal:
+        coordinator.start()
+        deadline = time.monotonic() + timeout_seconds
+        while purchase.status.value != goal and not purchase.final:
+            left = deadline - time.monotonic()
+            if left <= 0:
+                break
+            purchase = coordinator.wait_for(
+                purchase.id, until="final", timeout_seconds=min(left, _LOOK_SECONDS)
+            )
+    _tell(with_receipts(coordinator, purchase), until=None)
+    if purchase.status.value == goal:
+        return ExitCode.OK
+    return of_purchase(purchase, until="final")
+
+
+def _tell(purchase: Purchase, *, until: str | None) -> int:
+    if mode.json:
+        emit(purchase.as_dict())
+    else:
+        show_purchase(purchase)
+        show_next(purchase)
+    return of_purchase(purchase, until=until)
+
+
+def _stopped(coordinator: Coordinator, purchase: Purchase) -> str:
+    """Say what an interrupted command leaves, and what is in its way."""
+    if purchase.final or purchase.needs_approval:
+        return f"{purchase.id} is {purchase.status}"
+    blocker = coordinator.wiring.blockers.of(purchase)
+    if blocker is not None and blocker.code is not BlockerCode.NOBODY_ACTS:
+        return f"{purchase.id} is {purchase.status}, and waits: {blocker.message}"
+    return (
+        f"{purchase.id} is {purchase.status} and goes on with the next command or a worker:"
+        f" coordinator purchase wait {purchase.id}"
+    )
+
+
+def _tell_timeout(purchase: Purchase, until: str, timeout_seconds: int) -> None:
+    """Say on stderr that the time was over before it got that far."""
+    on_its_way = not (purchase.final or purchase.needs_approval)
+    if on_its_way and of_purchase(purchase, until=until) != ExitCode.OK:
+        why = purchase.blocker.message if purchase.blocker else progress(purchase)
+        note(f"{purchase.status}, not {until}, after {timeout_seconds} s: {why}")
+
+
+def _tell_decision(decision: Decision, agent: str, amount: str) -> int:
+    if mode.json:
+        emit(
+            {
+                "dry_run": True,
+                "agent": agent,
+                "amount": amount,
+                "outcome": decision.outcome.value,
+                "reason": decision.reason.as_dict() if decision.reason else None,
+                "reasons": [reason.as_dict() for reason in decision.reasons],
+                "limits": [state.as_dict() for state in decision.limits],
+                "provider": decision.provider,
+                "provider_name": decision.provider_name,
+                "service": decision.service,
+                "category": decision.category,
+            }
+        )
+    else:
+        show_decision(decision, agent=agent, amount=amount)
+    return of_decision(decision)
+
+
+def _would(purchase: Purchase, needed: str, goal: str, what: str) -> int:
+    possible = purchase.status.value == needed
+    if mode.json:
+        emit({"dry_run": True, "possible": possible, "purchase": purchase.as_dict()})
+    elif possible:
+        say(f"dry run: would {what} for {purchase.id}, {_about(purchase)}; then it is {goal}")
+    else:
+        say(f"dry run: not possible: it is {purchase.status}, only {needed} ones can be {goal}")
+    return ExitCode.OK if possible else ExitCode.FAILED
+
+
+def _about(purchase: Purchase) -> str:
+    return (
+        f"{purchase.amount} USDC of {purchase.agent or 'nobody known'} to"
+        f" {purchase.provider_name or purchase.provider} ({purchase.status})"
+    )

@@ -1,0 +1,119 @@
+"""coordinator wallet: keystore files for the treasury's key."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Annotated, Final
+
+import typer
+
+from coordinator.cli.command import at_terminal, command, mode, new_app, note
+from coordinator.cli.output import card, emit, next_commands, say
+from coordinator.domain.errors import InvalidRequest
+from coordinator.domain.plain_text import decode_file
+
+app = new_app("wallet", "Make and list keystore files for the treasury's key.")
+
+KEYSTORE_FOLDER: Final = Path(".local/keystores")
+_PASSWORD: Final = "COORDINATOR_KEYSTORE_PASSWORD"
+_PASSWORD_LENGTH_MIN: Final = 8
+
+Folder = Annotated[Path, typer.Option(help="Where the files are.")]
+
+
+@command(app, "new")
+def new(folder: Folder = KEYSTORE_FOLDER) -> None:
+    """A new key in a keystore file."""
+    from coordinator.chain.signers.keystores import new_key, write_keystore
+
+    address, path = write_keystore(new_key(), password(new=True), folder)
+    _tell(address, path)
+
+
+@command(app, "import")
+def import_(
+    file: Annotated[
+        Path | None, typer.Option("--file", help="A file with the key in hex, or a keystore file.")
+    ] = None,
+    folder: Folder = KEYSTORE_FOLDER,
+) -> None:
+    """A key that you have, asked for or read from a file or stdin, in a keystore file."""
+    from coordinator.chain.signers.keystores import open_keystore, parse_key, write_keystore
+
+    if file is not None:
+        try:
+            text = decode_file(file.read_bytes())
+        except OSError as fault:
+            raise InvalidRequest(f"{file} can't be read: {fault.strerror}") from None
+        except ValueError as fault:
+            raise InvalidRequest(f"{file} {fault}") from None
+        if text.lstrip().startswith("{"):
+            secret = password(new=False)
+            key = open_keystore(file, secret)
+        else:
+            key, secret = parse_key(text), password(new=True)
+    else:
+        given = (
+            typer.prompt("Private key", hide_input=True, err=True)
+            if at_terminal()
+            else sys.stdin.readline()
+        )
+        key, secret = parse_key(str(given)), password(new=True)
+    address, path = write_keystore(key, secret, folder)
+    _tell(address, path)
+
+
+@command(app, "list")
+def list_(folder: Folder = KEYSTORE_FOLDER) -> None:
+    """The keystore files of a folder; the one in use is marked."""
+    from coordinator.chain.signers.keystores import list_keystores
+    from coordinator.config import environment, load_settings
+
+    used = load_settings(environment()).signer
+    found = [
+        {
+            "address": address,
+            "path": str(path),
+            "in_use": used.startswith("keystore:")
+            and Path(used.removeprefix("keystore:")).expanduser().resolve() == path.resolve(),
+        }
+        for address, path in list_keystores(folder)
+    ]
+    if mode.json:
+        emit(found)
+        return
+    if not found:
+        say(f"no keystore files in {folder}")
+    for one in found:
+        address = one["address"] or "address not in the file"
+        say(f"{address}{'  in use' if one['in_use'] else ''}", style="bold")
+        say(f"  {one['path']}")
+
+
+def password(*, new: bool) -> str:
+    """The password of the environment (or its file), or what the person types."""
+    from coordinator.config import Secrets, environment
+
+    given = Secrets(environment()).get(_PASSWORD)
+    if given is None:
+        if not sys.stdin.isatty():
+            raise InvalidRequest(f"{_PASSWORD} (or {_PASSWORD}_FILE) is not set")
+        given = str(typer.prompt("Password", hide_input=True, confirmation_prompt=new, err=True))
+    if new and len(given) < _PASSWORD_LENGTH_MIN:
+        raise InvalidRequest(f"a password has at least {_PASSWORD_LENGTH_MIN} characters")
+    return given
+
+
+def _tell(address: str, path: Path) -> None:
+    if mode.json:
+        emit({"address": address, "path": str(path)})
+        return
+    card("Keystore", None, [("address", address), ("file", path)])
+    next_commands(
+        f"put COORDINATOR_SIGNER=keystore:{path} into .env",
+        f"put the password into {_PASSWORD}, or a file and its name into {_PASSWORD}_FILE",
+    )
+    if not os.environ.get(_PASSWORD):
+        note("back up the file and the password apart from each other")

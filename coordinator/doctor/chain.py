@@ -1,0 +1,263 @@
+"""What the doctor finds on the chain: endpoint, contracts, token, balances."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from typing import Any, Final
+
+from coordinator.books.reporting import eth
+from coordinator.chain.networks import (
+    Deployment,
+    Network,
+    local_deployment_path,
+    read_local_deployment,
+    shipped_deployment,
+)
+from coordinator.chain.rpc.client import Rpc
+from coordinator.config import read_policy
+from coordinator.doctor.check import Check, guarded, skipped, start_anvil
+from coordinator.doctor.local import LocalPatient
+from coordinator.domain.errors import ConfigurationError, CoordinatorError
+from coordinator.domain.policy.payees import contracts_of, unpayable_providers
+from coordinator.domain.usdc import ZERO, Usdc
+
+# Circle's own on Base Sepolia: people get it from Circle's faucet and wonder.
+_CIRCLE_BASE_SEPOLIA: Final = "0x036CbD53842c5426634e7929541eC2318f3dCF7e"
+_SKEW_SECONDS_MAX: Final = 60
+_TIMEOUT_SECONDS: Final = 5
+_CHECKS: Final = (
+    "contracts",
+    "payees",
+    "token",
+    "USDC balance",
+    "gas balance",
+    "allowance",
+    "clock",
+)
+
+
+class ChainPatient:
+    """The endpoint and what it tells."""
+
+    def __init__(self, local: LocalPatient) -> None:
+        self._local = local
+        self._deployment: Deployment | None = None
+
+    def checks(self) -> Iterator[Check]:
+        settings, network = self._local.settings, self._local.network
+        if settings is None or network is None:
+            for name in ("endpoint", "chain id", "client", *_CHECKS):
+                yield skipped(name, "the settings are wrong")
+            return
+        if network.simulated:
+            for name in ("endpoint", "chain id", "client", *_CHECKS):
+                yield skipped(name, "every process has a simulated chain of its own", "chain")
+            return
+        urls = settings.rpc_urls or (network.rpc_url,)
+        rpc = Rpc(urls, timeout_seconds=_TIMEOUT_SECONDS, tries=1)
+        start = start_anvil(urls[0]) if network.local else None
+        found = guarded("endpoint", "chain", lambda: _endpoint(rpc, start))
+        yield found
+        if found.status == "fail":
+            for name in ("chain id", "client", *_CHECKS):
+                yield skipped(name, "the endpoint does not answer", "chain")
+            return
+        chain_id = guarded("chain id", "configuration", lambda: _chain_id(rpc, network))
+        yield chain_id
+        yield guarded("client", "configuration", lambda: _client(rpc, network))
+        if chain_id.status == "fail":
+            for name in _CHECKS:
+                yield skipped(name, "the endpoint is on another chain", "chain")
+            return
+        yield guarded("contracts", "configuration", lambda: self._contracts(rpc, network))
+        if self._deployment is None:
+            for name in _CHECKS[1:-1]:
+                yield skipped(name, "no contracts are known", "chain")
+        else:
+            yield self._payees(self._deployment)
+            yield from self._money(rpc, network, self._deployment)
+        yield guarded("clock", "chain", lambda: _clock(rpc, network))
+
+    def _find_deployment(self, rpc: Rpc, network: Network) -> Deployment:
+        s = self._local.settings
+        assert s is not None
+        chain_id = int(rpc.call("eth_chainId"), 16)
+        if s.kernel_address and s.vault_address and s.usdc_address:
+            return Deployment(chain_id, s.kernel_address, s.vault_address, s.usdc_address, 0)
+        if network.local:
+            genesis = str(rpc.call("eth_getBlockByNumber", "0x0", False)["hash"])
+            path = local_deployment_path(s.deployments_folder, chain_id, genesis)
+            found = read_local_deployment(path)
+        else:
+            found = shipped_deployment(network.chain_ids[0])
+        return Deployment(
+            found.chain_id,
+            s.kernel_address or found.kernel,
+            s.vault_address or found.vault,
+            s.usdc_address or found.usdc,
+            found.block,
+        )
+
+    def _contracts(self, rpc: Rpc, network: Network) -> Check:
+        from coordinator.chain.abi import kernel_abi, vault_abi
+        from coordinator.chain.actp.checks import version_faults
+
+        name = "contracts"
+        try:
+            d = self._find_deployment(rpc, network)
+        except ConfigurationError as fault:
+            return Check(name, "fail", str(fault), "coordinator deploy" if network.local else None)
+        check_settings = "check COORDINATOR_KERNEL_ADDRESS, _VAULT_ADDRESS, _USDC_ADDRESS"
+        for what, address in (("kernel", d.kernel), ("vault", d.vault), ("token", d.usdc)):
+            if str(rpc.call("eth_getCode", address, "latest")) == "0x":
+                action = "coordinator deploy" if network.local else check_settings
+                return Check(name, "fail", f"there is no {what} at {address}", action)
+        faults = []
+        if _read(rpc, vault_abi(), d.vault, "token").lower() != d.usdc.lower():
+            faults.append(f"the vault {d.vault} does not take the token {d.usdc}")
+        if _read(rpc, vault_abi(), d.vault, "kernel").lower() != d.kernel.lower():
+            faults.append(f"the vault {d.vault} does not belong to the kernel {d.kernel}")
+        if not _read(rpc, kernel_abi(), d.kernel, "approvedEscrowVaults", d.vault):
+            faults.append(f"the kernel {d.kernel} does not accept the vault {d.vault}")
+        faults += version_faults(rpc, d)
+        if faults:
+            return Check(name, "fail", "; ".join(faults), check_settings)
+        self._deployment = d
+        if _read(rpc, kernel_abi(), d.kernel, "paused"):
+            found = f"the kernel {d.kernel} is paused: nothing can be funded"
+            return Check(name, "warn", found, "wait until its admin unpauses it", "chain")
+        return Check(name, "ok", f"kernel {d.kernel}, vault {d.vault}")
+
+    def _payees(self, d: Deployment) -> Check:
+        """Whether every provider of the policy file can be paid."""
+        local, name = self._local, "payees"
+        assert local.settings is not None
+        try:
+            policy = read_policy(local.settings.policy_file)
+        except ConfigurationError:
+            return skipped(name, "the policy is wrong")
+        treasury = local.signer.address if local.signer is not None else ""
+        contracts = contracts_of(treasury=treasury, usdc=d.usdc, vault=d.vault, kernel=d.kernel)
+        faults = [f"{one}: {why}" for one, why in unpayable_providers(policy, contracts)]
+        if faults:
+            action = f"edit {local.settings.policy_file}"
+            return Check(name, "fail", "; ".join(faults), action)
+        return Check(name, "ok", f"providers that can be paid: {len(policy.providers)}")
+
+    def _money(self, rpc: Rpc, network: Network, d: Deployment) -> Iterator[Check]:
+        from coordinator.chain.abi import token_abi
+
+        signer = self._local.signer
+        symbol = guarded("token", "configuration", lambda: _token(rpc, d))
+        if signer is None:
+            yield symbol
+            for name in ("USDC balance", "gas balance", "allowance"):
+                yield skipped(name, "the treasury's key is not known")
+            return
+        me = signer.address
+
+        def balance(token: str) -> Usdc:
+            return Usdc.from_base_units(int(_read(rpc, token_abi(), token, "balanceOf", me)))
+
+        yield guarded("token", "chain", lambda: _wrong_token(network, d, balance) or symbol)
+        fund = "coordinator fund" if network.name != "base" else f"send USDC to {me}"
+        send = "coordinator fund" if network.local else f"send ETH to {me}"
+
+        def usdc_balance() -> Check:
+            held = balance(d.usdc)
+            if held == ZERO:
+                return Check("USDC balance", "warn", "0.00 USDC", fund, "chain")
+            return Check("USDC balance", "ok", f"{held} USDC", None, "chain")
+
+        def gas_balance() -> Check:
+            wei = int(rpc.call("eth_getBalance", me, "latest"), 16)
+            if wei < 5 * 10**14:
+                found = f"{eth(wei)} ETH: not enough for a purchase and its end"
+                return Check("gas balance", "warn", found, send, "chain")
+            return Check("gas balance", "ok", f"{eth(wei)} ETH", None, "chain")
+
+        def allowance() -> Check:
+            units = int(_read(rpc, token_abi(), d.usdc, "allowance", me, d.vault))
+            allowed = Usdc.from_base_units(min(units, 10**18))
+            found = f"{allowed} USDC for the vault; raised by itself when a purchase needs it"
+            return Check("allowance", "ok", found, None, "chain")
+
+        yield guarded("USDC balance", "chain", usdc_balance)
+        yield guarded("gas balance", "chain", gas_balance)
+        yield guarded("allowance", "chain", allowance)
+
+
+def _endpoint(rpc: Rpc, start: str | None) -> Check:
+    started = time.monotonic()
+    try:
+        number = int(rpc.call("eth_blockNumber"), 16)
+    except CoordinatorError as fault:
+        action = start or "set COORDINATOR_RPC_URL to one that answers"
+        return Check("endpoint", "fail", str(fault), action, "chain")
+    milliseconds = int((time.monotonic() - started) * 1000)
+    found = f"{', '.join(rpc.hosts)}, block {number:,}, {milliseconds} ms"
+    return Check("endpoint", "ok", found, None, "chain")
+
+
+def _chain_id(rpc: Rpc, network: Network) -> Check:
+    """Of every endpoint that answers."""
+    from coordinator.chain.abi import quantity
+
+    surveyed = rpc.survey([("eth_chainId", [])])
+    told = {host: quantity(said[0]) for host, said in surveyed if isinstance(said, list)}
+    wrong = {host: said for host, said in told.items() if said not in network.chain_ids}
+    if told and not wrong:
+        return Check("chain id", "ok", ", ".join(map(str, sorted(set(told.values())))))
+    wanted = " or ".join(map(str, network.chain_ids))
+    found = "; ".join(f"{said} at {host}" for host, said in wrong.items()) or "no answer"
+    found += f", but {network.name} is {wanted}: nothing would be signed"
+    return Check("chain id", "fail", found, "set COORDINATOR_NETWORK or COORDINATOR_RPC_URL")
+
+
+def _client(rpc: Rpc, network: Network) -> Check:
+    said = str(rpc.call("web3_clientVersion"))[:60]
+    if network.local and "anvil" not in said.lower():
+        found = f"{said}: the network anvil needs an Anvil"
+        return Check("client", "fail", found, "set COORDINATOR_NETWORK or COORDINATOR_RPC_URL")
+    return Check("client", "ok", said)
+
+
+def _token(rpc: Rpc, d: Deployment) -> Check:
+    from coordinator.chain.abi import token_abi
+
+    decimals = int(_read(rpc, token_abi(), d.usdc, "decimals"))
+    symbol = str(_read(rpc, token_abi(), d.usdc, "symbol"))[:20]
+    if decimals != 6:
+        return Check("token", "fail", f"{symbol} {d.usdc} has {decimals} decimals, not 6")
+    return Check("token", "ok", f"{symbol} {d.usdc}")
+
+
+def _wrong_token(network: Network, d: Deployment, balance: Callable[[str], Usdc]) -> Check | None:
+    """Circle's USDC in the treasury's hands where the vault takes another token."""
+    if network.name != "base-sepolia" or d.usdc.lower() == _CIRCLE_BASE_SEPOLIA.lower():
+        return None
+    circle = balance(_CIRCLE_BASE_SEPOLIA)
+    if circle == ZERO or balance(d.usdc) != ZERO:
+        return None
+    found = f"you hold {circle} Circle USDC; this vault takes {d.usdc}, which anybody may mint"
+    return Check("token", "warn", found, "coordinator fund", "chain")
+
+
+def _clock(rpc: Rpc, network: Network) -> Check:
+    block_at = int(rpc.call("eth_getBlockByNumber", "latest", False)["timestamp"], 16)
+    ahead = block_at - int(time.time())
+    # A local chain makes blocks only when something happens, so an old one means nothing.
+    behind = 0 if network.local else -ahead
+    if max(ahead, behind) <= _SKEW_SECONDS_MAX:
+        return Check(
+            "clock", "ok", f"within {_SKEW_SECONDS_MAX} s of the latest block", None, "chain"
+        )
+    where = f"{ahead} s ahead of" if ahead > 0 else f"{-ahead} s behind"
+    found = f"the latest block is {where} this machine's clock"
+    return Check("clock", "warn", found, "set the clock, or use an endpoint in sync", "chain")
+
+
+def _read(rpc: Rpc, abi: Any, to: str, function: str, *arguments: Any) -> Any:
+    data = abi.call(function, *arguments)
+    return abi.result(function, rpc.call("eth_call", {"to": to, "data": data}, "latest"))

@@ -1,0 +1,269 @@
+"""What the doctor finds on this machine: settings, key, policy, database, worker."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import time
+from collections.abc import Iterator, Mapping
+from functools import cached_property
+from pathlib import Path
+
+from coordinator.chain.networks import NETWORKS, Network
+from coordinator.chain.signers.signers import Signer, load_signer, refuse_development_key
+from coordinator.config import Secrets, Settings, id_secret, load_settings, read_policy
+from coordinator.doctor.check import Check, guarded, skipped
+from coordinator.domain.chain.escrow_key import audit_key
+from coordinator.domain.errors import ConfigurationError, LedgerTampered, LedgerUnavailable
+from coordinator.ledger.audit.log import AuditLog
+from coordinator.ledger.store.database import Database, open_database
+from coordinator.ledger.store.migrate import HEAD, revision
+from coordinator.ledger.store.sqlite import SQLITE_VERSION_MIN, SqliteDatabase
+from coordinator.ledger.tx.leases import LeaseBook
+from coordinator.ledger.tx.notices import NoticeBook
+from coordinator.ledger.tx.operations import OperationsBook
+from coordinator.ledger.tx.policies import PolicyBook
+
+_INIT = "coordinator init"
+
+
+class LocalPatient:
+    """Settings and what they lead to; a missing part is None."""
+
+    def __init__(self, env: Mapping[str, str]) -> None:
+        self._env = env
+        self.secrets = Secrets(env)
+
+    @cached_property
+    def settings(self) -> Settings | None:
+        try:
+            return load_settings(self._env)
+        except ConfigurationError:
+            return None
+
+    @cached_property
+    def network(self) -> Network | None:
+        return NETWORKS[self.settings.network] if self.settings else None
+
+    @cached_property
+    def signer(self) -> Signer | None:
+        try:
+            return load_signer(self.settings.signer, self.secrets) if self.settings else None
+        except ConfigurationError:
+            return None
+
+    @cached_property
+    def audit_key(self) -> bytes | None:
+        try:
+            return audit_key(id_secret(self.secrets))
+        except ConfigurationError:
+            return None
+
+    @cached_property
+    def database(self) -> Database | None:
+        """The database where there is one; the doctor makes none."""
+        if self.settings is None:
+            return None
+        try:
+            database = open_database(self.settings.database_url)
+            return database if database.exists() else None
+        except (ConfigurationError, OSError):
+            return None
+
+    def checks_before_the_chain(self) -> Iterator[Check]:
+        yield guarded("settings", "configuration", self._settings)
+        yield guarded("id secret", "configuration", self._id_secret)
+        yield guarded("key", "configuration", self._key)
+        yield guarded("policy", "configuration", self._policy)
+
+    def checks_of_the_database(self) -> Iterator[Check]:
+        if self.database is None or not self.database.many_hosts:
+            yield _sqlite_version()
+        try:
+            yield from self._checks_of_its_contents()
+        finally:
+            if self.database is not None:
+                self.database.close()
+
+    def _checks_of_its_contents(self) -> Iterator[Check]:
+        found = guarded("database", "configuration", self._database)
+        yield found
+        names = ("audit log", "worker", "pauses", "alerts")
+        if found.status != "ok":
+            yield from (skipped(name, "see the database's row") for name in names)
+            return
+        if self.database is None:
+            yield from (Check(name, "ok", "nothing yet") for name in names)
+            return
+        yield guarded("audit log", "configuration", self._audit)
+        yield guarded("worker", "configuration", self._worker)
+        yield guarded("pauses", "configuration", self._pauses)
+        yield guarded("alerts", "configuration", self._alerts)
+
+    def _settings(self) -> Check:
+        settings = load_settings(self._env)
+        given = sorted(name for name in self._env if name.startswith("COORDINATOR_"))
+        if not given:
+            found = f"none are set; the defaults mean network {settings.network}"
+            return Check("settings", "warn", found, _INIT)
+        file = Path(".env")
+        source = ".env and the environment" if file.is_file() else "the environment"
+        found = f"network {settings.network}, from {source}"
+        if file.is_file() and file.stat().st_mode & 0o077:
+            return Check("settings", "warn", f"{found}; others can read .env", "chmod 600 .env")
+        return Check("settings", "ok", found)
+
+    def _id_secret(self) -> Check:
+        try:
+            id_secret(self.secrets)
+        except ConfigurationError as fault:
+            return Check("id secret", "fail", str(fault), _INIT)
+        return Check("id secret", "ok", "set")
+
+    def _key(self) -> Check:
+        if self.settings is None:
+            return skipped("key", "the settings are wrong")
+        spec = self.settings.signer
+        if spec.startswith("env:") and self.settings.network == "base":
+            found = "a key in the environment is refused on base"
+            return Check("key", "fail", found, "coordinator wallet new")
+        try:
+            signer = load_signer(spec, self.secrets)
+            signer.open()
+            if self.network is not None and not (self.network.local or self.network.simulated):
+                refuse_development_key(signer.address, self.network.name)
+        except ConfigurationError as fault:
+            return Check("key", "fail", str(fault), f"{_INIT}, or coordinator wallet new")
+        return Check("key", "ok", f"treasury {signer.address} from {spec}")
+
+    def _policy(self) -> Check:
+        if self.settings is None:
+            return skipped("policy", "the settings are wrong")
+        path = self.settings.policy_file
+        try:
+            policy = read_policy(path)
+        except ConfigurationError as fault:
+            action = "coordinator policy check" if path.exists() else _INIT
+            return Check("policy", "fail", str(fault).replace("\n", "; "), action)
+        found = f"agents: {len(policy.agents)}, providers: {len(policy.providers)}"
+        if not policy.providers:
+            return Check("policy", "warn", f"{found}: all purchases are refused", f"edit {path}")
+        if not policy.approvals.approvers:
+            found = f"{found}, no approvers: what asks a human expires"
+            return Check("policy", "warn", found, f"edit {path}")
+        try:
+            in_force = self._in_force()
+        except LedgerTampered as fault:
+            return Check("policy", "fail", str(fault), "coordinator audit verify")
+        if in_force not in (None, policy.hash):
+            by_hand = self.database is not None and self.database.many_hosts
+            what_next = "the next command puts it in force"
+            found += "; it was changed: " + ("apply it by hand" if by_hand else what_next)
+            return Check("policy", "warn", found, "coordinator policy diff")
+        return Check("policy", "ok", f"{found}, hash {policy.hash[:12]}…")
+
+    def _in_force(self) -> str | None:
+        if self.database is None or self.audit_key is None or not revision(self.database):
+            return None
+        try:
+            return PolicyBook(self.database, AuditLog(self.database, self.audit_key)).current().hash
+        except ConfigurationError:
+            return None
+
+    def _database(self) -> Check:
+        if self.settings is None:
+            return skipped("database", "the settings are wrong")
+        database = self.database or open_database(self.settings.database_url)
+        if isinstance(database, SqliteDatabase) and not database.exists():
+            return _file_to_be_made(database.path)
+        try:
+            with database.write():
+                pass
+        except LedgerUnavailable as fault:
+            action = "see who uses it, and the rights of this user"
+            return Check("database", "fail", str(fault), action)
+        known = revision(database)
+        if known != HEAD:
+            found = f"{database.name}, schema revision {known or 'none'}, not {HEAD}"
+            return Check("database", "warn", found, "coordinator migrate")
+        return self._owner(database)
+
+    def _owner(self, database: Database) -> Check:
+        owner = OperationsBook(database, AuditLog(database, b"")).identity()
+        found = f"{database.name}, schema revision {HEAD}"
+        if owner and self.signer and owner.treasury != self.signer.address:
+            found = f"{database.name} belongs to treasury {owner.treasury}"
+            return Check("database", "fail", found, "set COORDINATOR_DATABASE_URL")
+        return Check("database", "ok", found)
+
+    def _audit(self) -> Check:
+        assert self.database is not None
+        if self.audit_key is None:
+            return skipped("audit log", "the id secret is missing")
+        result = AuditLog(self.database, self.audit_key).verify()
+        if result.ok:
+            return Check("audit log", "ok", f"{result.head.count} rows, whole")
+        found = f"{len(result.faults)} faults: {result.faults[0]}"
+        return Check("audit log", "fail", found, "coordinator audit verify")
+
+    def _worker(self) -> Check:
+        assert self.database is not None
+        log = AuditLog(self.database, b"")
+        owner = OperationsBook(self.database, log).identity()
+        holder = None
+        if owner is not None:
+            leases = LeaseBook(self.database, chain_id=owner.chain_id, signer=owner.treasury)
+            holder = leases.present()
+        if holder is not None and holder.alive:
+            return Check("worker", "ok", f"alive, process {holder.pid}")
+        found = "none: each command drives its own purchases, nobody settles in between"
+        return Check("worker", "warn", found, "coordinator worker")
+
+    def _pauses(self) -> Check:
+        assert self.database is not None
+        pauses = OperationsBook(self.database, AuditLog(self.database, b"")).pauses()
+        if not pauses:
+            return Check("pauses", "ok", "spending is not paused")
+        shown = [
+            f"{p} for {int(time.time() - p.at) // 60} min, by {p.by}: {p.reason}" for p in pauses
+        ]
+        return Check("pauses", "warn", "; ".join(shown), "coordinator unpause")
+
+    def _alerts(self) -> Check:
+        assert self.database is not None
+        if self.audit_key is None:
+            return skipped("alerts", "the id secret is missing")
+        try:
+            policy = PolicyBook(self.database, AuditLog(self.database, self.audit_key)).current()
+        except LedgerTampered as fault:
+            return Check("alerts", "fail", str(fault), "coordinator audit verify")
+        except ConfigurationError:
+            return Check("alerts", "ok", "nothing yet")
+        count = len(policy.alerts.notify)
+        if not count:
+            found = "no targets: they are only kept"
+            return Check("alerts", "ok", found, "set [alerts] notify in the policy")
+        found = f"targets: {count}"
+        last = NoticeBook(self.database).last_tried()
+        if last is None:
+            return Check("alerts", "ok", f"{found}; nothing was delivered yet")
+        if last.fault is not None:
+            return Check("alerts", "warn", f"{found}; {last.fault}", "coordinator alerts test")
+        return Check("alerts", "ok", f"{found}; the last was delivered")
+
+
+def _sqlite_version() -> Check:
+    sqlite = sqlite3.sqlite_version
+    least = ".".join(map(str, SQLITE_VERSION_MIN))
+    if sqlite3.sqlite_version_info >= SQLITE_VERSION_MIN:
+        return Check("SQLite", "ok", f"version {sqlite}")
+    action = "use a Python with a newer SQLite"
+    return Check("SQLite", "fail", f"version {sqlite}, older than {least}", action)
+
+
+def _file_to_be_made(path: Path) -> Check:
+    folder = path.absolute().parent
+    if not os.access(folder, os.W_OK):
+        found = f"{folder} can't be written by this user"
+        return Check("database", "fail", found, "set COORDINATOR_DATABASE_URL")
+    return Check("database", "ok", f"{path} is not there yet: the first command makes it")

@@ -1,0 +1,1 @@
+"""What happens on chain, in the project's own words."""

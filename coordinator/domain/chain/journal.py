@@ -1,0 +1,197 @@
+"""Double entries of every USDC movement, made from transfers and payouts alone."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Final
+
+from coordinator.domain.chain.events import ChainEvent, EscrowState, EventKind
+from coordinator.domain.usdc import Usdc
+
+TREASURY: Final = "treasury"
+
+
+class EntryKind(StrEnum):
+    """A label; the amounts and accounts are what balances."""
+
+    OPENING = "opening"
+    DEPOSIT = "deposit"
+    OUTFLOW = "outflow"
+    FUND = "fund"
+    PAYOUT = "payout"
+    FEE = "fee"
+    PENALTY = "penalty"
+    REFUND = "refund"
+    BOND = "bond"
+    BOND_RETURN = "bond_return"
+    BOND_LOSS = "bond_loss"
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """``amount`` moved from account ``credit`` to account ``debit``.
+
+    Accounts: ``treasury``, ``escrow:<key>``, ``bond:<escrow id>``, ``address:<0x…>`` and
+    ``opening``. The same chain gives the same entries: nothing that only the database knows is
+    in them. Unique on (block hash, log index); the opening entry has log index -1.
+    """
+
+    block_number: int
+    block_hash: str
+    log_index: int
+    tx_hash: str
+    at: int
+    kind: EntryKind
+    debit: str
+    credit: str
+    amount: Usdc
+    escrow_key: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class KnownEscrow:
+    """What entries need to know of an escrow of ours that was funded earlier."""
+
+    escrow_id: str
+    escrow_key: str
+    provider: str
+
+
+def make_entries(
+    events: Iterable[ChainEvent],
+    *,
+    treasury: str,
+    vault: str,
+    known: Mapping[str, KnownEscrow],
+    bonds: Iterable[str] = (),
+) -> list[Entry]:
+    """The entries of ``events``, which are in chain order.
+
+    ``known`` maps escrow keys to our funded escrows, ``bonds`` are the ids of the escrows whose
+    dispute bond we have paid and not got back.
+    """
+    by_tx: dict[tuple[int, str], list[ChainEvent]] = defaultdict(list)
+    for event in events:
+        by_tx[(event.block_number, event.tx_hash)].append(event)
+    books = _Books(treasury.lower(), vault.lower(), dict(known), set(bonds))
+    entries = [entry for group in by_tx.values() for entry in books.entries_of_tx(group)]
+    return sorted(entries, key=lambda entry: (entry.block_number, entry.log_index))
+
+
+@dataclass(slots=True)
+class _Books:
+    treasury: str
+    vault: str
+    escrows: dict[str, KnownEscrow]
+    bonds: set[str]
+
+    def entries_of_tx(self, group: list[ChainEvent]) -> Iterator[Entry]:
+        funded = [e for e in group if e.kind is EventKind.ESCROW_FUNDED]
+        for event in funded:
+            assert event.escrow_key and event.escrow_id and event.provider
+            key = event.escrow_key
+            self.escrows[key] = KnownEscrow(event.escrow_id, key, event.provider)
+        cancelled = {e.escrow_id for e in group if e.state is EscrowState.CANCELLED}
+        payouts = [e for e in group if e.kind is EventKind.PAYOUT and e.escrow_key in self.escrows]
+        yield from (self._payout(e, cancelled) for e in payouts)
+        # The kernel moves an escrow before it moves the escrow's money.
+        moved: ChainEvent | None = None
+        for event in group:
+            if event.kind is EventKind.ESCROW_MOVED:
+                moved = event
+            elif event.kind is EventKind.TRANSFER and event.amount:
+                yield from self._transfer(event, funded, payouts, moved or _disputed(group))
+
+    def _transfer(
+        self,
+        transfer: ChainEvent,
+        funded: list[ChainEvent],
+        payouts: list[ChainEvent],
+        moved: ChainEvent | None,
+    ) -> Iterator[Entry]:
+        sender, to = _lower(transfer.sender), _lower(transfer.recipient)
+        if sender == to:
+            return
+        if sender == self.treasury:
+            yield self._out(transfer, to, funded, moved)
+        elif sender == self.vault:
+            if not _take(payouts, transfer):
+                yield from self._bond_end(transfer, to, moved)
+        elif to == self.treasury:
+            yield _entry(transfer, EntryKind.DEPOSIT, TREASURY, f"address:{sender}")
+
+    def _payout(self, payout: ChainEvent, cancelled: set[str | None]) -> Entry:
+        assert payout.escrow_key
+        to, account = _lower(payout.recipient), f"escrow:{payout.escrow_key}"
+        if to == self.treasury:
+            kind, debit = EntryKind.REFUND, TREASURY
+        elif to == _lower(self.escrows[payout.escrow_key].provider):
+            penalty = self.escrows[payout.escrow_key].escrow_id in cancelled
+            kind = EntryKind.PENALTY if penalty else EntryKind.PAYOUT
+            debit = f"address:{to}"
+        else:
+            kind, debit = EntryKind.FEE, f"address:{to}"
+        return _entry(payout, kind, debit, account, payout.escrow_key)
+
+    def _out(
+        self, transfer: ChainEvent, to: str, funded: list[ChainEvent], moved: ChainEvent | None
+    ) -> Entry:
+        if to == self.vault:
+            for event in funded:
+                if event.amount == transfer.amount:
+                    funded.remove(event)
+                    account = f"escrow:{event.escrow_key}"
+                    return _entry(transfer, EntryKind.FUND, account, TREASURY, event.escrow_key)
+            if moved and moved.escrow_id and moved.state is EscrowState.DISPUTED:
+                self.bonds.add(moved.escrow_id)
+                return _entry(transfer, EntryKind.BOND, f"bond:{moved.escrow_id}", TREASURY)
+        return _entry(transfer, EntryKind.OUTFLOW, f"address:{to}", TREASURY)
+
+    def _bond_end(self, transfer: ChainEvent, to: str, moved: ChainEvent | None) -> Iterator[Entry]:
+        over = moved is not None and moved.state in (EscrowState.SETTLED, EscrowState.CANCELLED)
+        if over and moved and moved.escrow_id in self.bonds:
+            self.bonds.discard(moved.escrow_id)
+            account, back = f"bond:{moved.escrow_id}", to == self.treasury
+            kind = EntryKind.BOND_RETURN if back else EntryKind.BOND_LOSS
+            yield _entry(transfer, kind, TREASURY if back else f"address:{to}", account)
+        elif to == self.treasury:
+            yield _entry(transfer, EntryKind.DEPOSIT, TREASURY, f"address:{self.vault}")
+
+
+def _disputed(group: list[ChainEvent]) -> ChainEvent | None:
+    # A dispute pulls its bond before it moves the escrow.
+    return next((e for e in group if e.state is EscrowState.DISPUTED), None)
+
+
+def _take(payouts: list[ChainEvent], transfer: ChainEvent) -> bool:
+    for payout in payouts:
+        same = _lower(payout.recipient) == _lower(transfer.recipient)
+        if same and payout.amount == transfer.amount:
+            payouts.remove(payout)
+            return True
+    return False
+
+
+def _lower(address: str | None) -> str:
+    return (address or "").lower()
+
+
+def _entry(
+    event: ChainEvent, kind: EntryKind, debit: str, credit: str, escrow_key: str | None = None
+) -> Entry:
+    assert event.amount is not None
+    return Entry(
+        block_number=event.block_number,
+        block_hash=event.block_hash,
+        log_index=event.log_index,
+        tx_hash=event.tx_hash,
+        at=event.at,
+        kind=kind,
+        debit=debit,
+        credit=credit,
+        amount=event.amount,
+        escrow_key=escrow_key,
+    )

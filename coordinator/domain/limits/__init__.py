@@ -1,0 +1,1 @@
+"""Limits over scopes and windows, and the rules that say which apply."""

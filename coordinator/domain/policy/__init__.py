@@ -1,0 +1,1 @@
+"""The policy file: its tables, values, faults and text."""

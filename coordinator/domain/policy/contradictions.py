@@ -1,0 +1,214 @@
+"""What of a policy contradicts itself, each as a key path and one sentence."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING, Final
+
+from coordinator.domain.address import looks_like_address
+from coordinator.domain.policy.faults import Fault
+from coordinator.domain.policy.payees import not_payable
+from coordinator.domain.policy.tables import Limits, Role
+from coordinator.domain.usdc import ZERO, Usdc
+from coordinator.domain.windows import Window
+
+if TYPE_CHECKING:
+    from coordinator.domain.policy.policy import Policy
+
+
+def contradictions(policy: Policy) -> list[Fault]:
+    """Every fault of a policy whose tables are each well-formed."""
+    return [
+        *(
+            fault
+            for name, role in policy.roles.items()
+            for fault in _spender_faults(policy, ("roles", name), role)
+        ),
+        *_agent_faults(policy),
+        *_pool_faults(policy),
+        *_provider_faults(policy),
+        *_category_faults(policy),
+        *_run_faults(policy),
+        *_approval_faults(policy),
+        *_other_faults(policy),
+    ]
+
+
+def _agent_faults(policy: Policy) -> Iterator[Fault]:
+    for agent_id, stated in policy.agents.items():
+        path = ("agents", agent_id)
+        if stated.role is not None and stated.role not in policy.roles:
+            yield (*path, "role"), f"there is no role {stated.role!r}"
+            continue
+        agent = policy.agent(agent_id)
+        assert agent is not None
+        if agent.per_purchase_limit is None:
+            yield path, 'has no per_purchase_limit (it may say "unlimited")'
+        if agent.daily_limit is None and agent.total_limit is None:
+            yield path, 'has neither a daily_limit nor a total_limit (one may say "unlimited")'
+        yield from _spender_faults(policy, path, agent)
+
+
+def _spender_faults(policy: Policy, path: tuple[str, ...], spender: Role) -> Iterator[Fault]:
+    yield from _limit_faults(path, spender)
+    for name in spender.providers or []:
+        if policy.provider(name)[0] is None:
+            yield (*path, "providers"), f"there is no provider {name!r}"
+    for name, limits in spender.categories.items():
+        if name not in policy.categories.named:
+            yield (*path, "categories", name), f"there is no category {name!r}"
+        yield from _limit_faults((*path, "categories", name), limits)
+
+
+def _limit_faults(path: tuple[str, ...], limits: Limits) -> Iterator[Fault]:
+    each = limits.per_purchase_limit
+    if not isinstance(each, Usdc):
+        return
+    for window, whole in limits.amounts.items():
+        if window is not Window.PER_PURCHASE and each > whole:
+            key = f"{window}_limit"
+            yield (*path, key), f"{whole} is below the per_purchase_limit, {each}"
+
+
+def _pool_faults(policy: Policy) -> Iterator[Fault]:
+    for name, pool in policy.pools.items():
+        path = ("pools", name)
+        for agent_id in pool.agents:
+            if agent_id not in policy.agents:
+                yield (*path, "agents"), f"there is no agent {agent_id!r}"
+        if len(set(pool.agents)) != len(pool.agents):
+            yield (*path, "agents"), "names an agent twice"
+        yield from _limit_faults(path, pool)
+        for agent_id in pool.minimums:
+            if agent_id not in pool.agents:
+                yield (*path, "minimums", agent_id), "is not an agent of the pool"
+        shared = pool.amounts.get(Window.DAILY, pool.amounts.get(Window.TOTAL))
+        least = sum((amount for amount in pool.minimums.values()), start=ZERO)
+        if shared is not None and least > shared:
+            yield (*path, "minimums"), f"are {least} together, more than the pool's {shared}"
+        plan = pool.rebalance
+        if plan is not None and plan.priority_weight + plan.usage_weight != 100:
+            yield (*path, "rebalance"), "priority_weight and usage_weight must make 100"
+        if plan is not None and not pool.agents:
+            yield (*path, "rebalance"), "the pool has no agents to share among"
+        if (plan is not None or pool.minimums) and shared is None:
+            yield path, "needs a daily_limit or a total_limit to share"
+
+
+def _provider_faults(policy: Policy) -> Iterator[Fault]:
+    seen: dict[str, str] = {}
+    for name, provider in policy.providers.items():
+        if looks_like_address(name):
+            yield ("providers", name), "a name must not look like an address"
+        if (why := not_payable(provider.address, {})) is not None:
+            yield ("providers", name, "address"), why
+        other = seen.setdefault(provider.address, name)
+        if other != name:
+            yield ("providers", name, "address"), f"is the address of {other!r} too"
+        yield from _limit_faults(("providers", name), provider)
+
+
+def _category_faults(policy: Policy) -> Iterator[Fault]:
+    default = policy.categories.default
+    if default is not None and default not in policy.categories.named:
+        yield ("categories", "default"), f"there is no category {default!r}"
+    for name, category in policy.categories.named.items():
+        yield from _limit_faults(("categories", name), category)
+
+
+def _run_faults(policy: Policy) -> Iterator[Fault]:
+    """Of tasks and sessions."""
+    tasks, sessions = policy.tasks, policy.sessions
+    listed = [] if tasks is None else [("default", tasks.default), *tasks.named.items()]
+    for name, task in listed:
+        if task is None:
+            continue
+        yield from _limit_faults(("tasks", name), task)
+        for category, limits in task.categories.items():
+            path = ("tasks", name, "categories", category)
+            if category not in policy.categories.named:
+                yield path, f"there is no category {category!r}"
+            yield from _limit_faults(path, limits)
+    if sessions is not None:
+        for name, session in [("default", sessions.default), *sessions.named.items()]:
+            if session is not None:
+                yield from _limit_faults(("sessions", name), session)
+
+
+# What looks the same in most fonts; names have no letters but ASCII's.
+_LOOKS_LIKE: Final = str.maketrans("01i", "oll")
+
+
+def _one_person(names: Iterable[str]) -> Iterator[tuple[str, str]]:
+    """Each name with an earlier one that a person would read as the same."""
+    seen: dict[str, str] = {}
+    for name in names:
+        read = name.casefold().translate(_LOOKS_LIKE)
+        if read in seen:
+            yield seen[read], name
+        seen.setdefault(read, name)
+
+
+def _approval_faults(policy: Policy) -> Iterator[Fault]:
+    approvals = policy.approvals
+    for first, second in _one_person(approvals.approvers):
+        yield (
+            ("approvals", "approvers", second),
+            f"looks like {first!r}: each approver counts once, so give people different names",
+        )
+    for first, second in _one_person([*policy.agents, *approvals.approvers]):
+        if first in policy.agents and second in approvals.approvers and first != second:
+            yield (
+                ("approvals", "approvers", second),
+                f"looks like the agent {first!r}: who asks must not be who approves",
+            )
+    for name, approver in approvals.approvers.items():
+        path = ("approvals", "approvers", name)
+        if name in policy.agents and not approver.agent:
+            yield (
+                ("agents", name),
+                "an agent can't be an approver as well unless it says agent = true",
+            )
+        if approver.agent and approver.up_to is None:
+            yield path, "an agent that approves needs up_to, the largest amount it may approve"
+    known = max(1, len(approvals.approvers))
+    if approvals.required > known:
+        yield (
+            ("approvals", "required"),
+            f"asks for more than the {len(approvals.approvers)} approvers",
+        )
+    for number, tier in enumerate(approvals.tiers):
+        path = ("approvals", "tiers", str(number))
+        able = [a for a in approvals.approvers.values() if a.up_to is None or a.up_to > tier.above]
+        if tier.required > len(able):
+            asked = f"above {tier.above} asks for {tier.required} approvers"
+            yield path, f"{asked}; {len(able)} may decide such an amount"
+        lower = [other for other in approvals.tiers if other.above < tier.above]
+        if any(other.required > tier.required for other in lower):
+            yield path, f"above {tier.above} asks for fewer approvers than a lower tier"
+        if any(other.above == tier.above for other in approvals.tiers[:number]):
+            yield path, f"there is a tier above {tier.above} already"
+
+
+def _alert_faults(policy: Policy) -> Iterator[Fault]:
+    alerts = policy.alerts
+    if len(set(alerts.thresholds)) != len(alerts.thresholds):
+        yield ("alerts", "thresholds"), "names a share twice"
+
+
+def _other_faults(policy: Policy) -> Iterator[Fault]:
+    yield from _limit_faults(("organisation",), policy.organisation)
+    yield from _alert_faults(policy)
+    if not 3600 <= policy.escrow.dispute_window <= 30 * 86400:
+        yield ("escrow", "dispute_window"), "must be 1h to 30d"
+    if not 600 <= policy.escrow.deadline_after <= 364 * 86400:
+        yield ("escrow", "deadline_after"), "must be 10m to 364d"
+    levels = policy.service_levels
+    if levels is not None:
+        if not levels.of:
+            yield ("service_levels", "of"), "names no window"
+        shares = [level.from_ for _, level in levels.levels()]
+        if shares != sorted(shares, reverse=True) or len(set(shares)) != len(shares):
+            yield ("service_levels",), "each level must begin below the one before"
+        if shares[-1] != 0:
+            yield ("service_levels", "emergency", "from"), "must be 0: it takes what is left"

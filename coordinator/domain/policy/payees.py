@@ -1,0 +1,56 @@
+"""Who must never be paid: USDC sent there is lost, or goes nowhere."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from coordinator.domain.policy.policy import Policy
+
+# Below it stand precompiled contracts; nobody has a key of any such address.
+_RESERVED_MAX: Final = 0xFFFF
+# What people burn tokens to, and the predeployed contracts of the OP stack (namespace 0x4200…).
+_BURN: Final = frozenset(
+    {
+        "0x000000000000000000000000000000000000dead",
+        "0xdead000000000000000042069420694206942069",
+        "0x" + "de" + "ad" * 19,
+        "0x" + "ff" * 20,
+        "0x" + "ee" * 20,
+    }
+)
+_PREDEPLOYED: Final = "0x42000000000000000000000000000000"
+
+Contracts = Mapping[str, str]
+"""What stands at an address in lower case: "the USDC token", "the treasury" and so on."""
+
+
+def contracts_of(*, treasury: str, usdc: str, vault: str, kernel: str) -> Contracts:
+    """The treasury's own address and its contracts, none of which can be a payee."""
+    named = {
+        kernel: "the escrow kernel",
+        vault: "the escrow vault",
+        usdc: "the USDC token",
+        treasury: "the treasury's own address",
+    }
+    return {address.lower(): what for address, what in named.items()}
+
+
+def not_payable(address: str, contracts: Contracts) -> str | None:
+    """Say why ``address`` (0x and 40 hex digits) can't be paid; None when it can."""
+    plain = address.lower()
+    if plain in contracts:
+        return f"{address} is {contracts[plain]}: USDC sent there is lost or goes nowhere"
+    reserved = int(plain, 16) <= _RESERVED_MAX or plain.startswith(_PREDEPLOYED)
+    if reserved or plain in _BURN:
+        return f"{address} is nobody's address: USDC sent there is lost"
+    return None
+
+
+def unpayable_providers(policy: Policy, contracts: Contracts) -> Iterator[tuple[str, str]]:
+    """Each provider of the policy that can't be paid, with why."""
+    for name, provider in policy.providers.items():
+        why = not_payable(provider.address, contracts)
+        if why is not None:
+            yield name, why

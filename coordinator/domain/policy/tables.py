@@ -1,0 +1,342 @@
+"""The tables of a policy file, each a validated value."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from functools import cached_property
+from typing import Annotated, Any, Final, Literal
+
+from pydantic import (
+    AfterValidator,
+    Field,
+    SerializerFunctionWrapHandler,
+    field_validator,
+    model_serializer,
+    model_validator,
+)
+
+from coordinator.domain.policy.values import (
+    Address,
+    Amount,
+    AmountOrUnlimited,
+    Name,
+    NotifyUrl,
+    Percent,
+    Priority,
+    Seconds,
+    Table,
+    Wei,
+    Zone,
+)
+from coordinator.domain.usdc import Usdc
+from coordinator.domain.windows import ROLLING_HOURS_MAX, Window
+
+_CALENDAR: Final = ("per_purchase", "hourly", "daily", "weekly", "monthly", "total")
+LIMIT_SUFFIX: Final = "_limit"
+_ROLLING_KEY: Final = re.compile(rf"rolling_.*{LIMIT_SUFFIX}")
+
+
+def _rolling_name(value: str) -> str:
+    try:
+        if Window(value).rolling_hours is not None:
+            return value
+    except ValueError:
+        pass
+    raise ValueError(f"a rolling window has 1 to {ROLLING_HOURS_MAX} hours: rolling_24h_limit")
+
+
+RollingName = Annotated[str, AfterValidator(_rolling_name)]
+
+
+class Limits(Table):
+    """Any number of limits over one scope; a missing one and "unlimited" do not limit.
+
+    ``rolling`` holds the keys ``rolling_24h_limit`` and the like by the name of their window.
+    """
+
+    per_purchase_limit: AmountOrUnlimited | None = None
+    hourly_limit: AmountOrUnlimited | None = None
+    daily_limit: AmountOrUnlimited | None = None
+    weekly_limit: AmountOrUnlimited | None = None
+    monthly_limit: AmountOrUnlimited | None = None
+    total_limit: AmountOrUnlimited | None = None
+    rolling: dict[RollingName, AmountOrUnlimited] = {}
+
+    @model_validator(mode="before")
+    @classmethod
+    def _collect_rolling(cls, value: Any) -> Any:
+        if not isinstance(value, dict):
+            return value
+        if "rolling" in value:
+            # The collected ones are no key of the file: no table is accepted in their place.
+            return value | {"rolling": None}
+        keys = [key for key in value if isinstance(key, str) and _ROLLING_KEY.fullmatch(key)]
+        rolling = {key.removesuffix(LIMIT_SUFFIX): value[key] for key in keys}
+        rest = {key: said for key, said in value.items() if key not in keys}
+        return rest | {"rolling": rolling} if rolling else rest
+
+    @model_serializer(mode="wrap")
+    def _spread_rolling(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        plain: dict[str, Any] = handler(self)
+        rolling = plain.pop("rolling", {})
+        return plain | {f"{window}{LIMIT_SUFFIX}": amount for window, amount in rolling.items()}
+
+    @cached_property
+    def amounts(self) -> Mapping[Window, Usdc]:
+        """The amount of every window that is limited."""
+        return {window: said for window, said in self.stated().items() if isinstance(said, Usdc)}
+
+    def stated(self) -> dict[Window, Usdc | str]:
+        """What each window that has a key says, "unlimited" included."""
+        found = {Window(name): getattr(self, f"{name}{LIMIT_SUFFIX}") for name in _CALENDAR}
+        found |= {Window(name): said for name, said in self.rolling.items()}
+        return {window: said for window, said in found.items() if said is not None}
+
+
+class Organisation(Limits):
+    """Limits over everything that the treasury pays."""
+
+    total_limit: AmountOrUnlimited
+    time_zone: Zone = "UTC"
+
+
+class Role(Limits):
+    """Values that agents of the role share; an agent overrides each of them.
+
+    ``auto_approve_daily_limit``: what may pass below the threshold in a day; above it a human is
+    asked for every purchase.
+    """
+
+    approval_threshold: AmountOrUnlimited | None = None
+    auto_approve_daily_limit: AmountOrUnlimited | None = None
+    providers: list[str] | None = None
+    priority: Priority | None = None
+    categories: dict[Name, Limits] = {}
+
+
+class AgentPolicy(Role):
+    """One agent's limits; ``approval_threshold`` asks a human above it, missing means always."""
+
+    name: str | None = None
+    role: Name | None = None
+    enabled: bool = True
+    address: Address | None = None
+
+
+class Provider(Limits):
+    """A payee that humans put on the allowlist."""
+
+    address: Address
+    service: str | None = None
+
+
+class Rebalance(Table):
+    """How a pool's money is shared anew: by priority and by recent use, in percent."""
+
+    every: Seconds = 86400
+    priority_weight: Percent = 70
+    usage_weight: Percent = 30
+    usage_window: Seconds = 7 * 86400
+    apply: Literal["ask", "auto"] = "ask"
+
+
+class Pool(Limits):
+    """Agents that share limits and are stopped together; one may be in several pools.
+
+    ``minimums`` are what an allocation leaves to an agent whatever the others' priority.
+    """
+
+    agents: list[Name]
+    priority: Priority = 5
+    minimums: dict[Name, Amount] = {}
+    rebalance: Rebalance | None = None
+
+
+class Category(Limits):
+    """What may be spent on one kind of thing, by all agents together."""
+
+
+class TaskLimits(Limits):
+    """What may be spent on one task, by category too."""
+
+    categories: dict[Name, Limits] = {}
+
+
+def _split_default(value: Any, *settings: str) -> Any:
+    """Tables under a table's own names, beside its settings, as ``named``."""
+    if not isinstance(value, dict):
+        return value
+    own = {key: said for key, said in value.items() if key in settings}
+    return own | {"named": {k: v for k, v in value.items() if k not in settings}}
+
+
+class Categories(Table):
+    """The categories by name; ``default`` takes purchases that name none."""
+
+    default: Name | None = None
+    named: dict[Name, Category] = {}
+
+    @model_validator(mode="before")
+    @classmethod
+    def _collect(cls, value: Any) -> Any:
+        return _split_default(value, "default")
+
+
+class Tasks(Table):
+    """Limits of tasks by name, and of every other task; without a default others are refused."""
+
+    required: bool = False
+    default: TaskLimits | None = None
+    named: dict[str, TaskLimits] = {}
+
+    @model_validator(mode="before")
+    @classmethod
+    def _collect(cls, value: Any) -> Any:
+        return _split_default(value, "default", "required")
+
+
+class Sessions(Table):
+    """Limits of sessions by name, and of every other; without a default others are refused."""
+
+    required: bool = False
+    default: Limits | None = None
+    named: dict[str, Limits] = {}
+
+    @model_validator(mode="before")
+    @classmethod
+    def _collect(cls, value: Any) -> Any:
+        return _split_default(value, "default", "required")
+
+
+class X402(Table):
+    """Limits of payments for single HTTP requests."""
+
+    per_request_limit: AmountOrUnlimited
+
+
+class Approver(Table):
+    """Who decides: a human, or an agent that may approve what others ask, up to an amount."""
+
+    agent: bool = False
+    up_to: Amount | None = None
+
+
+class Tier(Table):
+    """Purchases above an amount need this many approvers, whatever the agent's threshold."""
+
+    above: Amount
+    required: Annotated[int, Field(ge=1, le=20)]
+
+
+_BOND: Final = Usdc("100")
+
+
+class Approvals(Table):
+    """Who decides above the threshold, how many of them, and for how long it stays open."""
+
+    required: Annotated[int, Field(ge=1, le=20)] = 1
+    approvers: dict[Name, Approver] = {}
+    expires_after: Seconds = 86400
+    tiers: list[Tier] = []
+    # One approver may contest a delivery: this is the most that it may cost.
+    dispute_bond_limit: Amount = _BOND
+
+    @field_validator("approvers", mode="before")
+    @classmethod
+    def _by_name(cls, value: Any) -> Any:
+        if not isinstance(value, list):
+            return value
+        if any(value.count(name) > 1 for name in value):
+            raise ValueError("names someone twice")
+        return {name: Approver() for name in value}
+
+    @model_serializer(mode="wrap")
+    def _as_list(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        plain: dict[str, Any] = handler(self)
+        if all(approver == Approver() for approver in self.approvers.values()):
+            plain["approvers"] = list(self.approvers)
+        if not self.tiers:
+            plain.pop("tiers", None)
+        if self.dispute_bond_limit == _BOND:
+            plain.pop("dispute_bond_limit", None)
+        return plain
+
+    @property
+    def lowest_tier(self) -> Usdc | None:
+        """Above this amount people are asked whatever an agent's threshold says."""
+        return min((tier.above for tier in self.tiers), default=None)
+
+    def required_for(self, amount: Usdc) -> int:
+        """How many have to approve this amount; a tier holds above its amount, not at it."""
+        tiers = [tier.required for tier in self.tiers if amount > tier.above]
+        return max([self.required, *tiers])
+
+
+class EscrowTerms(Table):
+    """Times of an escrow and when a delivered one is settled."""
+
+    create_within: Seconds = 3600
+    deadline_after: Seconds = 86400
+    dispute_window: Seconds = 172800
+    settle: Literal["after_window", "on_delivery", "manual"] = "after_window"
+
+
+class ServiceLevel(Table):
+    """A level holds from this share (percent) remaining on; ``features`` are what agents ask."""
+
+    from_: Annotated[Percent, Field(alias="from")]
+    features: list[str] = []
+
+
+class ServiceLevels(Table):
+    """How much an agent should afford itself, by the smallest remaining share of its limits."""
+
+    of: list[str] = ["daily", "total"]
+    full: ServiceLevel
+    standard: ServiceLevel
+    minimal: ServiceLevel
+    emergency: ServiceLevel
+
+    @field_validator("of")
+    @classmethod
+    def _windows(cls, value: list[str]) -> list[str]:
+        for name in value:
+            if Window(name) is Window.PER_PURCHASE:
+                raise ValueError("a single purchase has no remaining share")
+        return value
+
+    def levels(self) -> Iterator[tuple[str, ServiceLevel]]:
+        """The levels by name, best first."""
+        for name in ("full", "standard", "minimal", "emergency"):
+            yield name, getattr(self, name)
+
+
+class Increases(Table):
+    """What an agent may ask for beyond its limits, and which agents get it without a human."""
+
+    maximum: Amount
+    auto_approve_from_priority: Priority | None = None
+
+
+class Reviews(Table):
+    """How often budgets are looked over, and which share (percent) of a pool is low."""
+
+    every: Seconds = 86400
+    pool_remaining_below: Percent = 20
+
+
+class Alerts(Table):
+    """When the operator is warned, and when spending pauses by itself.
+
+    ``drift_above``: USDC that balance and journal may differ by, in either direction.
+    ``thresholds``: shares of a limit, in percent, that are told when they are reached;
+    ``notify``: where to, as URLs of the notification library (apprise), or ``env:NAME`` for one in
+    the environment. They hold tokens: what is shown, hashed and stored has only scheme and host.
+    """
+
+    gas_balance_below_eth: Wei = 5 * 10**14
+    window_closes_within: Seconds = 3600
+    drift_above: Amount = Usdc("1.00")
+    thresholds: list[Annotated[int, Field(ge=1, le=100)]] = [80, 90, 100]
+    notify: Annotated[list[NotifyUrl], Field(repr=False)] = []

@@ -1,0 +1,1 @@
+"""A purchase: request, decision, lifecycle, and the plan of its next step."""

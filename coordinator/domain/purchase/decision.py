@@ -1,0 +1,316 @@
+"""The decision on a request: allowed, asks a human, or denied, with every reason."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, Final
+
+from coordinator.domain.limits.limits import CounterKey, Limit, LimitState, Reader, check_limits
+from coordinator.domain.limits.rules import SESSION, TASK, Openings, Rules, Terms, nothing_opened
+from coordinator.domain.policy.payees import not_payable
+from coordinator.domain.purchase.lifecycle import Status
+from coordinator.domain.purchase.request import Request
+from coordinator.domain.reasons import Reason, ReasonCode
+from coordinator.domain.shown import Shown
+from coordinator.domain.usdc import Usdc
+
+
+@dataclass(frozen=True, slots=True)
+class Funds:
+    """What the treasury could still promise, by the balances last read (at most 60 s old).
+
+    ``usdc_free`` is the USDC less what unfinished purchases need; ``gas_is_enough`` tells
+    whether one more purchase could be finished and cancelled. The balances are those of a block,
+    read ``age_seconds`` ago.
+    """
+
+    usdc_free: Usdc
+    gas_is_enough: bool
+    block_number: int = 0
+    age_seconds: int = 0
+
+    @property
+    def as_of(self) -> str:
+        return f"as of block {self.block_number}, read {self.age_seconds} s ago"
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What a decision is made from, all read in its own transaction.
+
+    ``usage`` reads counters; ``paused`` holds the scopes that are stopped, as (kind, id);
+    ``funds`` is None when the balances are unknown or old, and then refuses nothing.
+    ``by_people`` says that people have approved it: no threshold asks again.
+    """
+
+    rules: Rules
+    now: int
+    minimum: Usdc
+    usage: Reader
+    paused: frozenset[tuple[str, str]] = frozenset()
+    funds: Funds | None = None
+    openings: Openings = nothing_opened
+    by_people: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Decision(Shown):
+    """``outcome`` is DENIED, AWAITING_APPROVAL or APPROVED; ``reasons`` lists every cause.
+
+    ``counters`` are the rows that the hold charges; ``limits`` every limit that was touched;
+    ``required`` how many have to approve it.
+    """
+
+    outcome: Status
+    reasons: tuple[Reason, ...]
+    limits: tuple[LimitState, ...]
+    counters: tuple[CounterKey, ...]
+    provider: str
+    provider_name: str | None
+    service: str | None
+    category: str | None
+    required: int = 0
+
+    @property
+    def reason(self) -> Reason | None:
+        return self.reasons[0] if self.reasons else None
+
+    def as_dict(self) -> dict[str, Any]:
+        """As JSON, with the names that a purchase has for the same."""
+        return {
+            "outcome": self.outcome.value,
+            "reason": self.reason.as_dict() if self.reason else None,
+            "reasons": [reason.as_dict() for reason in self.reasons],
+            "limits": [state.as_dict() for state in self.limits],
+            "provider": self.provider,
+            "provider_name": self.provider_name,
+            "service": self.service,
+            "category": self.category,
+            "required": self.required,
+        }
+
+    @property
+    def short_of_funds(self) -> bool:
+        """Whether nothing but the treasury's own USDC or gas speaks against it."""
+        denied = self.outcome is Status.DENIED
+        return denied and all(reason.code in OF_FUNDS for reason in self.reasons)
+
+
+OF_FUNDS: Final = frozenset({ReasonCode.INSUFFICIENT_USDC, ReasonCode.INSUFFICIENT_GAS})
+
+
+def decide(request: Request, facts: Facts) -> Decision:
+    """Judge the whole policy at once.
+
+    Denials of fact (agent, provider, category, pause) come before limits, limits before funds;
+    of several broken limits the one with least remaining leads. A limit allows equal, the
+    threshold asks above equal.
+    """
+    policy = facts.rules.policy
+    provider_name, provider = policy.provider(request.provider)
+    category = request.category or policy.categories.default
+    terms = Terms(request.agent, category, provider_name, request.task, request.session)
+    limits, counters = judge_limits(terms, request.amount, facts)
+    reasons = [
+        *standing(terms, facts),
+        *_fit(request, facts, provider_name, category),
+        *runs_allowed(terms, facts),
+        *broken(limits, request.amount),
+    ]
+    if not reasons:
+        reasons = _funds(request, facts)
+    outcome, required = Status.DENIED, 0
+    if not reasons:
+        outcome = Status.APPROVED
+        auto = auto_limit(request.agent, facts)
+        why = None if facts.by_people else asks(request.agent, request.amount, facts, auto)
+        if why is not None:
+            outcome = Status.AWAITING_APPROVAL
+            required = policy.approvals.required_for(request.amount)
+            reasons = [Reason(ReasonCode.APPROVAL_REQUIRED, f"{why}; approvals needed: {required}")]
+        elif not facts.by_people:
+            counters = (*counters, *auto_counters(request.agent, facts))
+    return Decision(
+        outcome=outcome,
+        reasons=tuple(reasons),
+        limits=limits,
+        counters=counters,
+        provider=provider.address if provider else request.provider,
+        provider_name=provider_name,
+        service=request.service or (provider.service if provider else None),
+        category=category,
+        required=required,
+    )
+
+
+def judge_limits(
+    terms: Terms, amount: Usdc, facts: Facts, *more: Limit
+) -> tuple[tuple[LimitState, ...], tuple[CounterKey, ...]]:
+    """Every limit that these terms touch with what remains of it, and the counters to charge."""
+    return facts.rules.states(terms, amount, facts.now, facts.usage, facts.openings, *more)
+
+
+def broken(limits: Iterable[LimitState], asked: Usdc) -> Iterable[Reason]:
+    """A reason for every limit that would be exceeded, the one with least remaining first."""
+    exceeded = sorted((state for state in limits if state.broken), key=lambda s: s.remaining)
+    return [state.reason(asked) for state in exceeded]
+
+
+def auto_limit(agent_id: str, facts: Facts) -> Limit | None:
+    """What passes in a day without people; None where nothing is said about it."""
+    return facts.rules.auto_approve(agent_id, facts.now)
+
+
+def auto_counters(agent_id: str, facts: Facts) -> tuple[CounterKey, ...]:
+    """Return where what passes without people is counted; empty where nothing limits that."""
+    return facts.rules.auto_approved(agent_id, facts.now)
+
+
+def asks(agent_id: str, amount: Usdc, facts: Facts, auto: Limit | None) -> str | None:
+    """Why a human is asked; None when nobody is. ``auto`` is what passes in a day without."""
+    policy = facts.rules.policy
+    threshold = policy.threshold(agent_id)
+    if threshold is not None and amount > threshold:
+        return f"{amount} USDC is above {agent_id}'s threshold, {threshold}"
+    tier = policy.approvals.lowest_tier
+    if tier is not None and amount > tier:
+        return f"{amount} USDC is above {tier}"
+    if auto is None:
+        return None
+    calendar = facts.rules.calendar
+    (state,) = check_limits([auto], facts.usage, amount, facts.now, calendar)
+    if not state.broken:
+        return None
+    return (
+        f"{agent_id} may buy {auto.amount} USDC a day without anybody being asked;"
+        f" {state.remaining} remains"
+    )
+
+
+def standing(terms: Terms, facts: Facts) -> Iterable[Reason]:
+    """Why this agent may not spend at all at this moment, or not with this provider."""
+    policy, agent_id = facts.rules.policy, terms.agent or ""
+    if ("organisation", "") in facts.paused:
+        yield Reason(ReasonCode.PAUSED, "spending is paused until an approver unpauses it")
+    if policy.agent(agent_id) is None:
+        known = ", ".join(sorted(policy.agents)) or "none"
+        yield Reason(
+            ReasonCode.AGENT_NOT_REGISTERED,
+            f"{agent_id} is not an agent of the policy; registered: {known}",
+        )
+        return
+    if not facts.rules.enabled(agent_id):
+        yield Reason(ReasonCode.AGENT_DISABLED, f"{agent_id} is disabled")
+    if not facts.paused:
+        return
+    if ("agent", agent_id) in facts.paused:
+        yield Reason(ReasonCode.AGENT_PAUSED, f"{agent_id} is paused")
+    stopped = policy.stops(agent_id, terms.provider) & facts.paused
+    for name in sorted(of for kind, of in stopped if kind == "pool"):
+        yield Reason(ReasonCode.POOL_PAUSED, f"pool {name} of {agent_id} is paused")
+    if terms.provider and ("provider", terms.provider) in facts.paused:
+        yield Reason(ReasonCode.PROVIDER_PAUSED, f"{terms.provider} is paused")
+
+
+def runs_allowed(terms: Terms, facts: Facts) -> Iterable[Reason]:
+    """Why the task or session may not be spent on, or has to be named."""
+    policy = facts.rules.policy
+    tasks, sessions = policy.tasks, policy.sessions
+    if terms.task is None:
+        if tasks is not None and tasks.required:
+            yield Reason(ReasonCode.TASK_REQUIRED, "name a task")
+    else:
+        limited = tasks is None or facts.rules.task_limits(terms.task) is not None
+        yield from _run_allowed(TASK, terms.task, terms, facts, limited)
+    if terms.session is None:
+        if sessions is not None and sessions.required:
+            yield Reason(ReasonCode.SESSION_REQUIRED, "name a session")
+    else:
+        limited = sessions is None or facts.rules.session_limits(terms.session) is not None
+        yield from _run_allowed(SESSION, terms.session, terms, facts, limited)
+
+
+def _run_allowed(
+    kind: str, name: str, terms: Terms, facts: Facts, limited: bool
+) -> Iterable[Reason]:
+    opened = facts.openings(kind, name)
+    if not limited and (opened is None or opened.by_agent):
+        text = f"no operator opened {kind} {name}, and the policy has no default for it"
+        yield Reason(ReasonCode.NO_LIMIT_CONFIGURED, text)
+    if opened is None:
+        return
+    if opened.closed:
+        yield Reason(ReasonCode(f"{kind}_closed"), f"{kind} {name} is closed")
+    if opened.agent is not None and opened.agent != terms.agent:
+        text = f"{kind} {name} belongs to {opened.agent}"
+        yield Reason(ReasonCode(f"{kind}_not_allowed"), text)
+
+
+def category_allowed(category: str | None, facts: Facts) -> Iterable[Reason]:
+    """Why the category may not be spent on, or has to be named."""
+    named = facts.rules.policy.categories.named
+    if category is None:
+        if named:
+            text = f"name a category: {', '.join(sorted(named))}"
+            yield Reason(ReasonCode.CATEGORY_REQUIRED, text)
+        return
+    if category not in named:
+        known = ", ".join(sorted(named)) or "none"
+        yield Reason(
+            ReasonCode.CATEGORY_NOT_ALLOWED, f"{category} is not a category of the policy: {known}"
+        )
+        yield Reason(ReasonCode.NO_LIMIT_CONFIGURED, f"category {category} has no limit")
+
+
+def _fit(
+    request: Request, facts: Facts, provider_name: str | None, category: str | None
+) -> Iterable[Reason]:
+    policy = facts.rules.policy
+    agent = policy.agent(request.agent)
+    subset = agent.providers if agent else None
+    if subset is not None:
+        subset = [name for text in subset if (name := policy.provider(text)[0])]
+    if provider_name is None or (subset is not None and provider_name not in subset):
+        shown = provider_name or request.provider
+        yield Reason(
+            ReasonCode.PROVIDER_NOT_ALLOWED,
+            f"{shown} is not on the list of providers that {request.agent} may pay",
+        )
+    elif (why := _not_payable(provider_name, facts)) is not None:
+        yield Reason(ReasonCode.INVALID_PROVIDER, why)
+    if request.amount < facts.minimum:
+        yield Reason(
+            ReasonCode.BELOW_MINIMUM,
+            f"{request.amount} USDC is below {facts.minimum}, the least that the rail can"
+            " always give back",
+        )
+    yield from category_allowed(category, facts)
+
+
+def _not_payable(provider_name: str, facts: Facts) -> str | None:
+    _, provider = facts.rules.policy.provider(provider_name)
+    return not_payable(provider.address, facts.rules.contracts) if provider is not None else None
+
+
+def _funds(request: Request, facts: Facts) -> list[Reason]:
+    if facts.funds is None:
+        return []
+    reasons = []
+    if request.amount > facts.funds.usdc_free:
+        reasons.append(
+            Reason(
+                ReasonCode.INSUFFICIENT_USDC,
+                f"the treasury has {facts.funds.usdc_free} USDC that is not promised yet"
+                f" ({facts.funds.as_of}); {request.amount} was asked",
+            )
+        )
+    if not facts.funds.gas_is_enough:
+        reasons.append(
+            Reason(
+                ReasonCode.INSUFFICIENT_GAS,
+                "the treasury's ETH would not pay for finishing or cancelling this purchase"
+                f" ({facts.funds.as_of})",
+            )
+        )
+    return reasons

@@ -1,0 +1,73 @@
+"""The treasury's money as it will be when everything in flight has been mined."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+from coordinator.domain.chain.gas import GAS_LIMITS, Fees, reserve_wei
+from coordinator.domain.chain.steps import Call, Step, StepKind
+from coordinator.domain.ports import Observation
+from coordinator.domain.purchase.planning import OpenPurchase
+from coordinator.domain.usdc import ZERO, Usdc
+
+_PULLS: Final = (StepKind.LINK, StepKind.DISPUTE)
+
+
+@dataclass(slots=True)
+class Lane:
+    """The treasury's money as it will be when everything in flight has been mined."""
+
+    usdc: Usdc
+    allowance: Usdc
+    gas_free_wei: int
+    create_nonce: int
+    calls: list[Call] = field(default_factory=list)
+
+    @classmethod
+    def of(cls, seen: Observation, in_flight: Iterable[Step], reserved_wei: int) -> Lane:
+        lane = cls(
+            seen.usdc_balance,
+            seen.usdc_allowance,
+            seen.gas_balance_wei - reserved_wei,
+            seen.create_nonce,
+        )
+        for step in in_flight:
+            if step.nonce >= seen.nonce and not step.given_up:
+                lane._account(step.call)
+        return lane
+
+    def add(self, call: Call) -> None:
+        self._account(call)
+        self.calls.append(call)
+
+    def _account(self, call: Call) -> None:
+        if call.kind is StepKind.APPROVE:
+            self.allowance = call.usdc or ZERO
+        elif call.kind in _PULLS and call.usdc is not None:
+            self.usdc -= call.usdc
+            self.allowance -= call.usdc
+        elif call.kind is StepKind.WITHDRAW and call.usdc is not None:
+            self.usdc -= call.usdc
+        elif call.kind is StepKind.CREATE:
+            self.create_nonce += 1
+
+    def with_allowance(self, standing: Usdc, approve: Callable[[Usdc], Call]) -> list[Call]:
+        """The queued calls, behind an approval when the allowance would not last for them.
+
+        It is raised to ``standing``, or to what they need when that is more. It stands in the
+        same nonce lane: links before it use the old allowance, links after it the new one.
+        """
+        needed = sum(c.usdc.base_units for c in self.calls if c.kind in _PULLS and c.usdc)
+        if not needed or self.allowance >= ZERO:
+            return self.calls
+        return [approve(max(standing, Usdc.from_base_units(needed))), *self.calls]
+
+
+def reserved_wei(purchases: Sequence[OpenPurchase], in_flight: Sequence[Step], fees: Fees) -> int:
+    """Wei that purchases on their way may still cost, at the fee ceiling."""
+    started = [p for p in purchases if p.steps]
+    signed = sum(GAS_LIMITS[step.kind.value] for step in in_flight)
+    ends = reserve_wei(fees, unstarted=0, unended=len(started))
+    return ends + fees.ceiling_wei(signed, len(in_flight))

@@ -1,0 +1,183 @@
+"""What to do next for one purchase: a pure choice from its steps and escrows."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from coordinator.domain.chain.events import EMPTY, EscrowState
+from coordinator.domain.chain.steps import PaymentTerms, Step, StepKind, StepStatus
+from coordinator.domain.errors import ImpossibleState
+from coordinator.domain.policy.tables import EscrowTerms
+from coordinator.domain.purchase.lifecycle import Status
+from coordinator.domain.reasons import Reason, ReasonCode
+from coordinator.domain.usdc import Usdc
+
+_RELINKS_MAX = 5
+
+
+class Action(StrEnum):
+    """What the executor does for a purchase."""
+
+    WAIT = "wait"
+    CREATE = "create"
+    LINK = "link"
+    CANCEL = "cancel"
+    FAIL = "fail"
+    SETTLE = "settle"
+    RECLAIM = "reclaim"
+
+
+@dataclass(frozen=True, slots=True)
+class OwnEscrow:
+    """An escrow that a purchase created, or that is linked under its escrow key (``linked``)."""
+
+    escrow_id: str
+    state: EscrowState
+    linked: bool
+    amount: Usdc
+    deadline: int
+    window_ends: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class OpenPurchase:
+    """A purchase that is approved or further and not final, with all that the choice needs.
+
+    ``key_known`` tells that the books have an escrow under its key with other terms.
+    """
+
+    id: str
+    status: Status
+    agent: str | None
+    provider: str
+    provider_name: str | None
+    amount: Usdc
+    service: str | None
+    escrow_key: str
+    approved_at: int
+    settle: str
+    cancel_wanted: bool
+    settle_wanted: bool
+    stranded: str | None
+    key_known: bool
+    escrows: tuple[OwnEscrow, ...]
+    steps: tuple[Step, ...]
+
+    @property
+    def terms(self) -> PaymentTerms:
+        """What a create or a link of it is made from."""
+        return PaymentTerms(self.provider, self.amount, self.service, self.escrow_key)
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """An action, the escrow it means, and for FAIL and CANCEL why."""
+
+    action: Action
+    escrow_id: str | None = None
+    reason: Reason | None = None
+
+
+_WAIT = Plan(Action.WAIT)
+
+
+def plan(
+    purchase: OpenPurchase,
+    *,
+    paused: bool,
+    early_settle: bool,
+    disputing: bool,
+    now: int,
+    chain_time: int,
+    final_number: int,
+    terms: EscrowTerms,
+) -> Plan:
+    """The next action; WAIT while anything that could change the answer is in flight.
+
+    ``early_settle`` tells that the policy settles it on delivery, ``disputing`` that a bond is
+    held to contest it. ``now`` is the clock's time, ``chain_time`` the latest block's; both unix
+    seconds. Up to block ``final_number`` events were read twice and found whole.
+    """
+    if any(step.in_flight for step in purchase.steps):
+        return _WAIT
+    linked = next((escrow for escrow in purchase.escrows if escrow.linked), None)
+    for escrow in purchase.escrows:
+        if escrow.state in EMPTY and linked is not None:
+            return Plan(Action.CANCEL, escrow.escrow_id)
+    if linked is not None and disputing:
+        return _WAIT
+    if linked is not None:
+        return _plan_funded(purchase, linked, chain_time, early_settle)
+    if purchase.status not in (Status.APPROVED, Status.CREATED):
+        return _WAIT
+    empty = [escrow for escrow in purchase.escrows if escrow.state in EMPTY]
+    if empty:
+        return _plan_empty(purchase, empty[-1], paused, chain_time)
+    if purchase.escrows:
+        return _WAIT
+    links = [s for s in purchase.steps if s.kind is StepKind.LINK and s.status is StepStatus.MINED]
+    if any(s.receipt and s.receipt.block_number > final_number for s in links):
+        # An endpoint left its logs out; they are read again before the block is final.
+        return _WAIT
+    if links:
+        raise ImpossibleState(
+            f"purchase {purchase.id} was funded on chain and the books have no escrow of it: an"
+            " endpoint left out logs; reconcile with --from-block, then rebuild"
+        )
+    return _plan_unstarted(purchase, paused, now, terms)
+
+
+def _plan_funded(
+    purchase: OpenPurchase, escrow: OwnEscrow, chain_time: int, early_settle: bool
+) -> Plan:
+    if escrow.state is EscrowState.FUNDED and chain_time >= escrow.deadline:
+        return Plan(Action.RECLAIM, escrow.escrow_id)
+    if escrow.state is EscrowState.DELIVERED:
+        over = escrow.window_ends is not None and chain_time > escrow.window_ends
+        if purchase.settle_wanted or early_settle:
+            return Plan(Action.SETTLE, escrow.escrow_id)
+        if over and purchase.settle != "manual":
+            return Plan(Action.SETTLE, escrow.escrow_id)
+    return _WAIT
+
+
+def _plan_empty(purchase: OpenPurchase, escrow: OwnEscrow, paused: bool, chain_time: int) -> Plan:
+    links = [step for step in purchase.steps if step.kind is StepKind.LINK]
+    last = links[-1] if links else None
+    if purchase.cancel_wanted:
+        reason = Reason(ReasonCode.CANCELLED, "cancelled before it was funded")
+        return Plan(Action.CANCEL, escrow.escrow_id, reason)
+    if paused:
+        reason = Reason(ReasonCode.PAUSED, "spending was paused before it was funded")
+        return Plan(Action.CANCEL, escrow.escrow_id, reason)
+    if chain_time > escrow.deadline:
+        reason = Reason(ReasonCode.EXPIRED, "the deadline passed before it was funded")
+        return Plan(Action.CANCEL, escrow.escrow_id, reason)
+    aimed_here = last is not None and last.call.escrow_id == escrow.escrow_id
+    if last is not None and last.status is StepStatus.REVERTED and aimed_here:
+        return Plan(Action.CANCEL, escrow.escrow_id, _reverted("funding", last))
+    if len(links) >= _RELINKS_MAX:
+        reason = Reason(ReasonCode.REVERTED, f"{len(links)} links missed the created escrow")
+        return Plan(Action.CANCEL, escrow.escrow_id, reason)
+    return Plan(Action.LINK, escrow.escrow_id)
+
+
+def _plan_unstarted(purchase: OpenPurchase, paused: bool, now: int, terms: EscrowTerms) -> Plan:
+    creates = [step for step in purchase.steps if step.kind is StepKind.CREATE]
+    if purchase.cancel_wanted:
+        return Plan(Action.FAIL, reason=Reason(ReasonCode.CANCELLED, "cancelled before creation"))
+    if creates and creates[-1].status is StepStatus.REVERTED:
+        return Plan(Action.FAIL, reason=_reverted("creating", creates[-1]))
+    if len(creates) >= _RELINKS_MAX:
+        reason = Reason(ReasonCode.REVERTED, f"{len(creates)} creates did not last")
+        return Plan(Action.FAIL, reason=reason)
+    if now > purchase.approved_at + terms.create_within:
+        reason = Reason(ReasonCode.EXPIRED, "no escrow could be created in time")
+        return Plan(Action.FAIL, reason=reason)
+    return _WAIT if paused else Plan(Action.CREATE)
+
+
+def _reverted(what: str, step: Step) -> Reason:
+    said = step.revert_reason or "no reason was given"
+    return Reason(ReasonCode.REVERTED, f"{what} the escrow was refused by the contract: {said}")

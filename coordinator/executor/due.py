@@ -1,0 +1,377 @@
+"""What is due for each purchase, dispute and order, as calls in the treasury's lane."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from typing import Final
+
+from coordinator.domain.chain.events import EMPTY
+from coordinator.domain.chain.gas import reserve_wei
+from coordinator.domain.chain.steps import Call, PaymentTerms, Step, StepKind
+from coordinator.domain.errors import ChainUnavailable, TxReverted
+from coordinator.domain.policy.policy import Policy
+from coordinator.domain.ports import Chain, Clock, Observation, Ticks
+from coordinator.domain.purchase.forecast import Lane, reserved_wei
+from coordinator.domain.purchase.lifecycle import Status
+from coordinator.domain.purchase.planning import Action, OpenPurchase, Plan, plan
+from coordinator.domain.reasons import Reason, ReasonCode
+from coordinator.domain.usdc import Usdc
+from coordinator.ledger.spend.bonds import BondBook
+from coordinator.ledger.spend.purchases import PurchaseBook
+from coordinator.ledger.tx.leases import Lease
+from coordinator.ledger.tx.operations import OperationsBook, Order
+
+log = logging.getLogger(__name__)
+
+_RETRY_SECONDS: Final = 10
+_CREATE_AND_LINK: Final = 2
+_FAULTS_MAX: Final = 3
+
+
+class Work:
+    """Chooses calls; ends what needs none. It signs and sends nothing."""
+
+    def __init__(
+        self,
+        *,
+        chain: Chain,
+        bonds: BondBook,
+        purchases: PurchaseBook,
+        operations: OperationsBook,
+        allowance_limit: Usdc,
+        clock: Clock,
+        ticks: Ticks,
+    ) -> None:
+        self._ticks = ticks
+        self._chain = chain
+        self._bonds = bonds
+        self._purchases = purchases
+        self._operations = operations
+        self._allowance_limit = allowance_limit
+        self._clock = clock
+        self._retry_at: dict[str, float] = {}
+        self._unanswered: set[str] = set()
+        self._faults = 0
+        self._lease: Lease | None = None
+
+    def due(
+        self,
+        lease: Lease,
+        policy: Policy,
+        purchases: Sequence[OpenPurchase],
+        seen: Observation,
+        in_flight: Sequence[Step],
+        room: int,
+        *,
+        final_number: int,
+    ) -> list[Call]:
+        """The calls to make, in order, with what they need of the allowance before them.
+
+        Escrows are created while there is ``room`` for calls; what comes later waits a round.
+        What no node answers a call about waits too, and comes last in the next round. Up to block
+        ``final_number`` the books are whole.
+        """
+        assert seen.fees is not None
+        self._lease = lease
+        self._faults = 0
+        lane = Lane.of(seen, in_flight, reserved_wei(purchases, in_flight, seen.fees))
+        self._plan_purchases(policy, purchases, seen, lane, room, final_number)
+        self._plan_disputes(purchases, seen, lane)
+        self._plan_orders(self._operations.orders_to_send(), lane)
+        return lane.with_allowance(self._allowance_limit, self._chain.approve)
+
+    def _plan_purchases(
+        self,
+        policy: Policy,
+        purchases: Sequence[OpenPurchase],
+        seen: Observation,
+        lane: Lane,
+        room: int,
+        final_number: int,
+    ) -> None:
+        paused = {(p.scope_kind, p.scope_id) for p in self._operations.pauses()}
+        bonds = self._bonds.to_dispute()
+        # Those that no node answers about come last, and only a few of them are asked about again.
+        for purchase in sorted(purchases, key=lambda p: p.id in self._unanswered):
+            doubted = ("provider", purchase.provider_name) in paused
+            chosen = plan(
+                # Whoever ordered it to be paid early did so before there was a doubt.
+                replace(purchase, settle_wanted=False) if doubted else purchase,
+                paused=bool(policy.stops(purchase.agent, purchase.provider_name) & paused),
+                early_settle=_settles_early(policy, purchase, paused),
+                disputing=purchase.id in bonds and _can_dispute(purchase, seen.head.at),
+                now=self._clock(),
+                chain_time=seen.head.at,
+                final_number=final_number,
+                terms=policy.escrow,
+            )
+            if chosen.action is Action.CREATE and len(lane.calls) + _CREATE_AND_LINK > room:
+                continue
+            with self._waiting_if_unanswered(purchase.id):
+                self._carry_out(purchase, chosen, policy, seen, lane)
+            if self._faults == _FAULTS_MAX:
+                return
+
+    @contextlib.contextmanager
+    def _waiting_if_unanswered(self, subject: str) -> Iterator[None]:
+        """One call that no node answers must not hold up whatever else is due."""
+        try:
+            yield
+            self._unanswered.discard(subject)
+        except ChainUnavailable as fault:
+            log.warning("work_waits subject=%s reason=%s", subject, fault)
+            self._unanswered.add(subject)
+            self._faults += 1
+
+    def _carry_out(
+        self,
+        purchase: OpenPurchase,
+        chosen: Plan,
+        policy: Policy,
+        seen: Observation,
+        lane: Lane,
+    ) -> None:
+        escrow_id = chosen.escrow_id or ""
+        if chosen.action is Action.FAIL:
+            assert chosen.reason is not None
+            wanted = chosen.reason.code is ReasonCode.CANCELLED
+            status = Status.CANCELLED if wanted else Status.FAILED
+            self._fail(purchase, status, chosen.reason)
+        elif chosen.action is Action.CREATE:
+            if seen.rail_trouble is None:
+                self._create(purchase, policy, seen, lane)
+        elif chosen.action is Action.LINK:
+            self._link(purchase, escrow_id, seen, lane)
+        elif chosen.action is Action.CANCEL:
+            self._cancel(purchase, escrow_id, chosen.reason, lane)
+        elif chosen.action is Action.SETTLE:
+            self._settle(purchase, escrow_id, seen, lane)
+        elif chosen.action is Action.RECLAIM:
+            call = self._chain.reclaim(purchase_id=purchase.id, escrow_id=escrow_id)
+            self._try(purchase, call, lane)
+
+    def _settle(
+        self, purchase: OpenPurchase, escrow_id: str, seen: Observation, lane: Lane
+    ) -> None:
+        on_chain = self._chain.escrow(escrow_id)
+        ends = on_chain.window_ends
+        call = replace(
+            self._chain.settle(purchase_id=purchase.id, escrow_id=escrow_id),
+            contested=purchase.id in self._bonds.to_dispute(),
+            window_over=ends is not None and seen.head.at > ends,
+            terms=replace(purchase.terms, escrow_key=on_chain.escrow_key),
+        )
+        self._try(purchase, call, lane)
+
+    def _fail(self, purchase: OpenPurchase, status: Status, reason: Reason) -> None:
+        if self._funded_unseen(purchase):
+            return
+        assert self._lease is not None
+        if self._purchases.fail(self._lease, purchase.id, status, reason, now=self._clock()):
+            log.warning("purchase_%s purchase_id=%s why=%s", status, purchase.id, reason.message)
+
+    def _funded_unseen(self, purchase: OpenPurchase) -> bool:
+        """Whether the vault was funded under its key though the books know nothing of it.
+
+        Then the hold must stay, whatever the steps say: the USDC has left for this purchase.
+        """
+        linked = any(step.kind is StepKind.LINK for step in purchase.steps)
+        if (
+            purchase.key_known
+            or not linked
+            or not self._chain.funded_by_treasury(purchase.escrow_key)
+        ):
+            return False
+        message = (
+            f"{purchase.amount} USDC: the vault was funded under this purchase's key in a block"
+            " that the books do not cover; rebuild with an earlier COORDINATOR_START_BLOCK"
+        )
+        self._strand(purchase, message)
+        return True
+
+    def _create(
+        self, purchase: OpenPurchase, policy: Policy, seen: Observation, lane: Lane
+    ) -> None:
+        assert seen.fees is not None
+        needed_wei = reserve_wei(seen.fees, unstarted=1, unended=0)
+        short = self._shortage(purchase, lane, needed_wei)
+        if short is not None:
+            self._fail(purchase, Status.FAILED, short)
+            return
+        create = self._chain.create(
+            purchase_id=purchase.id,
+            provider=purchase.provider,
+            amount=purchase.amount,
+            service=purchase.service,
+            deadline=seen.head.at + policy.escrow.deadline_after,
+            dispute_window=policy.escrow.dispute_window,
+            create_nonce=lane.create_nonce,
+        )
+        assert create.escrow_id is not None
+        lane.gas_free_wei -= needed_wei
+        lane.add(replace(create, terms=purchase.terms))
+        lane.add(self._link_call(purchase, create.escrow_id))
+
+    def _link_call(self, purchase: OpenPurchase, escrow_id: str) -> Call:
+        link = self._chain.link(
+            purchase_id=purchase.id,
+            escrow_id=escrow_id,
+            escrow_key=purchase.escrow_key,
+            amount=purchase.amount,
+        )
+        return replace(link, terms=purchase.terms)
+
+    def _link(self, purchase: OpenPurchase, escrow_id: str, seen: Observation, lane: Lane) -> None:
+        if seen.rail_trouble is not None:
+            return
+        try:
+            on_chain = self._chain.escrow(escrow_id)
+        except TxReverted:
+            # Its block was lost: the link would revert, and what the books know follows.
+            return
+        wrong = self._shortage(purchase, lane, 0) or _changed_amount(purchase, on_chain.amount)
+        if wrong is not None:
+            self._cancel(purchase, escrow_id, wrong, lane)
+            return
+        call = self._link_call(purchase, escrow_id)
+        if on_chain.provider.lower() != purchase.provider.lower():
+            call = replace(call, terms=replace(purchase.terms, payee=on_chain.provider))
+        lane.add(call)
+
+    def _cancel(
+        self, purchase: OpenPurchase, escrow_id: str, reason: Reason | None, lane: Lane
+    ) -> None:
+        try:
+            on_chain = self._chain.escrow(escrow_id)
+        except TxReverted:
+            return
+        if on_chain.state not in EMPTY:
+            return
+        linked = any(escrow.linked for escrow in purchase.escrows)
+        if not linked and self._funded_unseen(purchase):
+            return
+        call = self._chain.cancel(purchase_id=purchase.id, escrow_id=escrow_id)
+        if self._try(purchase, call, lane) and reason is not None:
+            self._purchases.explain_cancel(purchase.id, reason, now=self._clock())
+
+    def _try(self, purchase: OpenPurchase, call: Call, lane: Lane) -> bool:
+        """Queue a call that the contract would accept; else report it as stranded, try later."""
+        key = f"{call.kind}:{call.escrow_id}"
+        if self._ticks() < self._retry_at.get(key, 0.0):
+            return False
+        refusal = self._chain.refusal(call)
+        if refusal is None:
+            self._retry_at.pop(key, None)
+            lane.add(call)
+            return True
+        self._retry_at[key] = self._ticks() + _RETRY_SECONDS
+        message = (
+            f"{purchase.amount} USDC: the contract refuses to {call.kind} it ({refusal});"
+            " tried again until it accepts"
+        )
+        self._strand(purchase, message)
+        return False
+
+    def _strand(self, purchase: OpenPurchase, message: str) -> None:
+        if purchase.stranded != message:
+            log.error("purchase_stranded purchase_id=%s why=%s", purchase.id, message)
+            self._purchases.note_stranded(purchase.id, message, now=self._clock())
+
+    def _shortage(self, purchase: OpenPurchase, lane: Lane, needed_wei: int) -> Reason | None:
+        if purchase.amount > lane.usdc:
+            return Reason(
+                ReasonCode.INSUFFICIENT_USDC,
+                f"the treasury has {lane.usdc} USDC that is not on its way elsewhere;"
+                f" {purchase.amount} are needed",
+            )
+        if needed_wei > lane.gas_free_wei:
+            return Reason(
+                ReasonCode.INSUFFICIENT_GAS,
+                f"finishing or cancelling it may cost {needed_wei} wei and {lane.gas_free_wei}"
+                " wei are not reserved",
+            )
+        return None
+
+    def _plan_disputes(
+        self, purchases: Sequence[OpenPurchase], seen: Observation, lane: Lane
+    ) -> None:
+        bonds = self._bonds.to_dispute()
+        for purchase in purchases:
+            bond = bonds.get(purchase.id)
+            linked = next((e for e in purchase.escrows if e.linked), None)
+            if bond is None or linked is None or any(s.in_flight for s in purchase.steps):
+                continue
+            if not _can_dispute(purchase, seen.head.at):
+                continue
+            with self._waiting_if_unanswered(purchase.id):
+                self._dispute(purchase, linked.escrow_id, bond, lane)
+
+    def _dispute(self, purchase: OpenPurchase, escrow_id: str, bond: Usdc, lane: Lane) -> None:
+        try:
+            key = self._chain.escrow(escrow_id).escrow_key
+        except TxReverted:
+            return
+        call = replace(
+            self._chain.dispute(purchase_id=purchase.id, escrow_id=escrow_id, bond=bond),
+            terms=replace(purchase.terms, escrow_key=key),
+        )
+        if bond <= lane.allowance:
+            self._try(purchase, call, lane)
+        else:
+            # The contract would refuse it before the approval that will stand ahead of it.
+            lane.add(call)
+
+    def _plan_orders(self, orders: Sequence[Order], lane: Lane) -> None:
+        for order in orders:
+            why = self._done_before(order)
+            if why is not None:
+                self._operations.end_order(order.id, "failed", message=why, now=self._clock())
+                continue
+            if order.kind == "mint":
+                call = self._chain.mint(order_id=order.id, amount=order.amount)
+            else:
+                call = self._chain.withdraw(
+                    order_id=order.id, recipient=order.recipient, amount=order.amount
+                )
+                call = replace(call, terms=PaymentTerms(order.recipient, order.amount))
+            with self._waiting_if_unanswered(order.id):
+                refusal = self._chain.refusal(call)
+                short = order.kind == "withdraw" and order.amount > lane.usdc
+                if refusal is not None or short:
+                    why = refusal or "purchases on their way need the USDC"
+                    self._operations.end_order(order.id, "failed", message=why, now=self._clock())
+                    continue
+                lane.add(call)
+
+    def _done_before(self, order: Order) -> str | None:
+        """Say why the order may have been carried out already, in a database since put back."""
+        if order.kind == "withdraw" and self._operations.may_be_done(order):
+            return (
+                "this amount left for this recipient after it was ordered, in a transaction"
+                " that this database does not know: order it again if another one is meant"
+            )
+        return None
+
+
+def _changed_amount(purchase: OpenPurchase, amount: Usdc) -> Reason | None:
+    """Say why not to fund it: a quote accepted with the treasury's key elsewhere changed it."""
+    if amount == purchase.amount:
+        return None
+    text = f"the escrow was changed to {amount} USDC on chain before it was funded"
+    return Reason(ReasonCode.CANCELLED, text)
+
+
+def _can_dispute(purchase: OpenPurchase, chain_time: int) -> bool:
+    """Whether its dispute window is open: up to and including the instant that is stored."""
+    linked = next((e for e in purchase.escrows if e.linked), None)
+    return linked is not None and (linked.window_ends is None or chain_time <= linked.window_ends)
+
+
+def _settles_early(policy: Policy, purchase: OpenPurchase, paused: set[tuple[str, str]]) -> bool:
+    if purchase.settle != "on_delivery" or ("provider", purchase.provider_name) in paused:
+        return False
+    threshold = policy.threshold(purchase.agent or "")
+    return threshold is None or purchase.amount <= threshold

@@ -1,0 +1,239 @@
+"""The audit log: every decision and state change, chained by a key kept outside the database."""
+
+from __future__ import annotations
+
+import hmac
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, NamedTuple
+
+from sqlalchemy import Connection, insert, literal_column, or_, select
+
+from coordinator.domain.canonical import canonical_json
+from coordinator.domain.errors import LedgerTampered
+from coordinator.ledger.audit.export import (
+    GENESIS,
+    AuditRow,
+    ExportFile,
+    Head,
+    first_line,
+    line_of,
+    read_export,
+)
+from coordinator.ledger.audit.journal_proof import JournalProof
+from coordinator.ledger.audit.row_mac import RowMac
+from coordinator.ledger.proofs.row_proofs import row_faults
+from coordinator.ledger.store import schema as t
+from coordinator.ledger.store.database import Database
+from coordinator.ledger.store.prepared import Prepared
+
+_BEFORE: Final = t.audit.alias("before")
+_HEAD: Final = Prepared(
+    select(t.audit.c.seq, t.audit.c.hash).order_by(t.audit.c.seq.desc()).limit(literal_column("1"))
+)
+_APPEND: Final = Prepared(insert(t.audit), "seq", "at", "event", "subject", "body", "hash")
+
+
+class Said(NamedTuple):
+    """One row to append: when (unix seconds), what happened, to whom, and the body as text."""
+
+    at: int
+    event: str
+    subject: str
+    body: str
+
+    @classmethod
+    def of(cls, at: int, event: str, subject: str, body: Mapping[str, Any]) -> Said:
+        return cls(at, event, subject, canonical_json(body).decode())
+
+
+@dataclass(frozen=True, slots=True)
+class Verification:
+    """Whether the log is whole; ``faults`` name each row or range that is not."""
+
+    head: Head
+    faults: tuple[str, ...]
+
+    @property
+    def ok(self) -> bool:
+        return not self.faults
+
+
+class AuditLog:
+    """Appends rows inside the transactions of others; reads and verifies in its own."""
+
+    def __init__(self, database: Database, key: bytes) -> None:
+        self._database = database
+        self._key = key
+        self.mac = RowMac(key)
+
+    def append(
+        self, connection: Connection, at: int, event: str, subject: str, **body: Any
+    ) -> None:
+        """Add one row, chained to the last, in the caller's transaction."""
+        self.append_all(connection, [Said.of(at, event, subject, body)])
+
+    def append_all(
+        self, connection: Connection, said: Sequence[Said], head: Head | None = None
+    ) -> Head:
+        """Add rows, each chained to the one before, in the caller's transaction; the last one.
+
+        ``head`` is the last one before them, where the caller knows it.
+        """
+        head = head or read_head(connection)
+        seq, digest = head.count, head.hash
+        rows = []
+        for at, event, subject, text in said:
+            seq += 1
+            digest = self._hash(digest, seq, at, event, subject, text)
+            rows.append(
+                {
+                    "seq": seq,
+                    "at": at,
+                    "event": event,
+                    "subject": subject,
+                    "body": text,
+                    "hash": digest,
+                }
+            )
+        _APPEND.each(connection, rows)
+        return Head(seq, digest)
+
+    def record(self, at: int, event: str, subject: str, **body: Any) -> None:
+        """Add one row in a transaction of its own."""
+        with self._database.write() as connection:
+            self.append(connection, at, event, subject, **body)
+
+    def head(self) -> Head:
+        """Count and hash of the last row; (0, zeros) of an empty log."""
+        with self._database.read() as connection:
+            return read_head(connection)
+
+    def rows(self, after: int = 0, *, subject: str | None = None) -> Iterator[dict[str, Any]]:
+        """Rows after sequence number ``after``, oldest first, as plain data; all or a subject's."""
+        query = select(t.audit).where(t.audit.c.seq > after).order_by(t.audit.c.seq)
+        if subject is not None:
+            query = query.where(t.audit.c.subject == subject)
+        with self._database.read() as connection:
+            for row in connection.execute(query).mappings():
+                yield {**row, "body": json.loads(row["body"])}
+
+    def proven(
+        self,
+        connection: Connection,
+        *subjects: str,
+        events: Sequence[str] = (),
+        newest: int | None = None,
+        skip: bool = False,
+    ) -> list[AuditRow]:
+        """Return the subjects' rows (without any, all rows), oldest first, each proved by itself.
+
+        ``events`` are those that count, all without any; ``newest`` how many of the last ones.
+        LedgerTampered when one was changed, moved or made up; with ``skip`` it is left out. That
+        none was taken out is not proved here: ``verify`` and the executor's checkpoint do.
+        """
+        c = t.audit.c
+        query = select(t.audit, _BEFORE.c.hash.label("previous")).outerjoin(
+            _BEFORE, _BEFORE.c.seq == c.seq - 1
+        )
+        if subjects:
+            query = query.where(c.subject.in_(subjects))
+        if events:
+            # Literally: an index of some events alone is used only where the text names them.
+            query = query.where(or_(*(c.event == literal_column(f"'{e}'") for e in events)))
+        query = query.order_by(c.seq.desc() if newest else c.seq).limit(newest)
+        found = []
+        for row in connection.execute(query).all():
+            if self._stands(GENESIS if row.seq == 1 else row.previous, row):
+                found.append(AuditRow(row.seq, row.at, row.event, row.subject, row.body, row.hash))
+            elif not skip:
+                raise LedgerTampered(f"audit row {row.seq} ({row.event} {row.subject})")
+        return found[::-1] if newest else found
+
+    def after(self, head: Head) -> Iterator[AuditRow]:
+        """Yield the rows after ``head``, oldest first, each verified with the one before it.
+
+        LedgerTampered when the log has no such head any more, and at the first row that is wrong.
+        """
+        query = select(t.audit).where(t.audit.c.seq > head.count).order_by(t.audit.c.seq)
+        last = select(t.audit.c.hash).where(t.audit.c.seq == head.count)
+        with self._database.read() as connection:
+            if head.count and connection.execute(last).scalar() != head.hash:
+                raise LedgerTampered(f"audit row {head.count} is gone, or is another one")
+            previous = head
+            for row in connection.execute(query):
+                if row.seq != previous.count + 1 or not self._stands(previous.hash, row):
+                    raise LedgerTampered(f"audit row {row.seq} ({row.event} {row.subject})")
+                previous = Head(row.seq, row.hash)
+                yield AuditRow(row.seq, row.at, row.event, row.subject, row.body, row.hash)
+
+    def export(self) -> Iterator[bytes]:
+        """The whole log as lines of an export, of one instant; ``read_export`` takes them."""
+        with self._database.read() as connection:
+            yield first_line(read_head(connection))
+            for row in connection.execute(select(t.audit).order_by(t.audit.c.seq)):
+                yield line_of(AuditRow(*row))
+
+    def read_export(self, lines: Iterable[bytes], expected: Head | None = None) -> ExportFile:
+        """An export of a log with this log's key, verified while it is read.
+
+        InvalidRequest, there and then, for what was changed, moved or left out; what was cut off
+        at the end together with the first line's head is found only by ``expected``.
+        """
+        return read_export(lines, self._hash, expected)
+
+    def verify(self, expected: Head | None = None) -> Verification:
+        """Recompute the whole chain, and compare with it what the other tables hold.
+
+        Finds edited, deleted and reordered rows, entries of the journal that are not those of its
+        digests, and purchases, approvals, holds, costs, orders, policies, overlays, tasks and
+        steps that are not what the log tells. A cut-off end is found only against ``expected``, a
+        head noted earlier.
+        """
+        faults: list[str] = []
+        journal = JournalProof()
+        with self._database.read() as connection:
+            previous = Head(0, GENESIS)
+            at_expected = previous.hash if expected and expected.count == 0 else None
+            query = select(t.audit).order_by(t.audit.c.seq)
+            for row in connection.execute(query):
+                if row.seq != previous.count + 1:
+                    faults.append(f"rows {previous.count + 1} to {row.seq - 1} are missing")
+                if not self._stands(previous.hash, row):
+                    faults.append(f"row {row.seq} ({row.event} {row.subject}) was changed or moved")
+                elif row.event == "journal_written":
+                    journal.written(json.loads(row.body))
+                elif row.event == "journal_rolled_back":
+                    journal.rolled_back(json.loads(row.body))
+                previous = Head(row.seq, row.hash)
+                if expected and row.seq == expected.count:
+                    at_expected = row.hash
+            faults.extend(journal.faults(connection))
+            faults.extend(row_faults(connection, self))
+        if expected is not None and at_expected != expected.hash:
+            short = previous.count < expected.count
+            faults.append(
+                f"the log ends at row {previous.count}, before the head {expected.count} given"
+                if short
+                else f"row {expected.count} is not the one of the head given"
+            )
+        return Verification(previous, tuple(faults))
+
+    def _stands(self, previous: str, row: Any) -> bool:
+        try:
+            digest = self._hash(previous, row.seq, row.at, row.event, row.subject, row.body)
+            return hmac.compare_digest(digest.encode(), row.hash.encode())
+        except (AttributeError, TypeError, ValueError):
+            # SQLite keeps any type in any column: what can't be hashed was not written here.
+            return False
+
+    def _hash(self, previous: str, seq: int, at: int, event: str, subject: str, body: str) -> str:
+        message = canonical_json([previous, seq, at, event, subject, body])
+        return hmac.digest(self._key, message, "sha256").hex()
+
+
+def read_head(connection: Connection) -> Head:
+    """Count and hash of the last row in the caller's transaction; (0, zeros) of an empty log."""
+    row = _HEAD.one(connection)
+    return Head(row[0], row[1]) if row else Head(0, GENESIS)

@@ -1,0 +1,1 @@
+"""Rows of allocations, increases, overlays, tasks and sessions."""

@@ -1,0 +1,338 @@
+"""Requests for more than a limit, and what people make of them."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+from sqlalchemy import Connection, delete, insert, select, update
+
+from coordinator.domain.errors import UnknownId
+from coordinator.domain.limits.increase import (
+    EMERGENCY,
+    Increase,
+    IncreaseStatus,
+    check_asked,
+    judged,
+    may_decide,
+    raised,
+)
+from coordinator.domain.limits.limits import Scope, ScopeKind
+from coordinator.domain.notices import Notice, Severity, limits_changed
+from coordinator.domain.reasons import Reason, ReasonCode
+from coordinator.domain.usdc import Usdc
+from coordinator.domain.windows import Window
+from coordinator.ledger.budgets.allocations import move_in_pool
+from coordinator.ledger.limits.overlays import insert_overlay, overlay_said
+from coordinator.ledger.store import schema as t
+from coordinator.ledger.store.database import Database
+from coordinator.ledger.tx.group_commit import Batch, Desk
+
+_i = t.increases.c
+
+
+class IncreaseBook:
+    """Asks, decides and lists; granted ones are overlays until they end."""
+
+    def __init__(self, database: Database, desk: Desk) -> None:
+        self._database = database
+        self._desk = desk
+
+    def ask(
+        self,
+        *,
+        kind: str,
+        agent: str,
+        scope: Scope,
+        window: Window,
+        amount: Usdc,
+        lasts_seconds: int,
+        why: str,
+        now: int,
+    ) -> Increase:
+        """Granted at once where the policy says so, else refused or waiting for people.
+
+        InvalidRequest when the scope is not the agent's or has no such limit: nothing is written.
+        """
+        asked = Increase(
+            id="inc_" + secrets.token_hex(10),
+            kind=kind,
+            agent=agent,
+            scope=scope,
+            window=window,
+            amount=amount,
+            lasts_seconds=lasts_seconds,
+            why=why,
+            status=IncreaseStatus.WAITING,
+            required=0,
+            created_at=now,
+            expires_at=now,
+        )
+        return self._desk.run(partial(_ask, asked, now))
+
+    def approve(self, increase_id: str, *, approver: str, now: int) -> Increase:
+        """Count the approver's yes, if it is within the policy still; the last needed grants it.
+
+        ``reason`` of the answer says why nothing changed, if nothing did. InvalidRequest when
+        there is no such limit of the agent's any more.
+        """
+        return self._desk.run(partial(_approve, increase_id, approver, now))
+
+    def reject(self, increase_id: str, *, approver: str, reason: str, now: int) -> Increase:
+        """Refuse it in the approver's name."""
+        return self._desk.run(partial(_reject, increase_id, approver, reason, now))
+
+    def get(self, increase_id: str) -> Increase:
+        """The request; UnknownId when there is none."""
+        with self._database.read() as connection:
+            return _get(connection, increase_id)
+
+    def list(self, *, waiting_at: int | None = None) -> Sequence[Increase]:
+        """Every request, oldest first; with ``waiting_at`` those that wait at that instant."""
+        query = select(t.increases).order_by(_i.seq)
+        if waiting_at is not None:
+            query = query.where(_i.status == "waiting", _i.expires_at > waiting_at)
+        with self._database.read() as connection:
+            return [_increase(connection, row) for row in connection.execute(query).all()]
+
+    def expire_due(self, *, now: int) -> None:
+        """Expire what nobody decided in time: at ``expires_at`` it is over."""
+        with self._database.read() as connection:
+            due = connection.execute(_overdue(now).limit(1)).first()
+        if due is not None:
+            self._desk.run(partial(_expire, now))
+
+
+def _ask(asked: Increase, now: int, batch: Batch) -> Increase:
+    rules = batch.rules
+    check_asked(asked.kind, asked.agent, asked.scope, asked.window, rules, batch.opening, now)
+    running = raised(rules, asked.scope, asked.window, now)
+    status, reason = judged(asked.agent, asked.kind, asked.scope, asked.amount, running, rules)
+    approvals = rules.policy.approvals
+    asked = replace(
+        asked,
+        status=status,
+        reason=reason,
+        required=approvals.required_for(asked.amount),
+        expires_at=now + approvals.expires_after,
+    )
+    batch.flush()
+    batch.connection.execute(
+        insert(t.increases).values(
+            id=asked.id,
+            kind=asked.kind,
+            agent=asked.agent,
+            scope_kind=asked.scope.kind.value,
+            scope_id=asked.scope.id,
+            window=asked.window.value,
+            amount=asked.amount.base_units,
+            lasts_seconds=asked.lasts_seconds,
+            reason=asked.why,
+            status=status.value,
+            required=asked.required,
+            created_at=now,
+            expires_at=asked.expires_at,
+        )
+    )
+    batch.say(
+        now,
+        f"increase_{'asked' if asked.waits else status}",
+        asked.id,
+        kind=asked.kind,
+        agent=asked.agent,
+        why=asked.why,
+        lasts_seconds=asked.lasts_seconds,
+        code=reason.code.value if reason else None,
+        **overlay_said(asked.scope, asked.window, asked.amount),
+    )
+    if asked.granted:
+        return _grant(batch, asked, "policy", now)
+    if asked.waits:
+        batch.tell([_waiting(asked)])
+    return asked
+
+
+def _approve(increase_id: str, approver: str, now: int, batch: Batch) -> Increase:
+    batch.flush()
+    _expire(now, batch)
+    increase = _get(batch.connection, increase_id)
+    policy = batch.rules.policy
+    refusal = may_decide(policy, increase, approver) or _refused_by_now(batch, increase, now)
+    if refusal is not None:
+        return replace(increase, reason=refusal)
+    _decide(batch, increase, approver, "approved", None, now)
+    approved = (*increase.approved_by, approver)
+    counted = {name for name in approved if name in policy.approvals.approvers}
+    increase = replace(increase, approved_by=tuple(sorted(counted)))
+    if len(counted) < max(increase.required, policy.approvals.required_for(increase.amount)):
+        return increase
+    return _grant(batch, increase, approver, now)
+
+
+def _refused_by_now(batch: Batch, increase: Increase, now: int) -> Reason | None:
+    """Why the policy and what was granted since it was asked refuse it; None when they don't."""
+    scope, window = increase.scope, increase.window
+    check_asked(increase.kind, increase.agent, scope, window, batch.rules, batch.opening, now)
+    running = raised(batch.rules, scope, window, now)
+    return judged(increase.agent, increase.kind, scope, increase.amount, running, batch.rules)[1]
+
+
+def _reject(increase_id: str, approver: str, reason: str, now: int, batch: Batch) -> Increase:
+    batch.flush()
+    _expire(now, batch)
+    increase = _get(batch.connection, increase_id)
+    refusal = may_decide(batch.rules.policy, increase, approver)
+    if refusal is not None:
+        return replace(increase, reason=refusal)
+    _decide(batch, increase, approver, "rejected", reason, now)
+    _set(batch.connection, increase_id, IncreaseStatus.REJECTED)
+    why = Reason(ReasonCode.REJECTED, f"{approver} rejected it: {reason}")
+    return replace(increase, status=IncreaseStatus.REJECTED, reason=why)
+
+
+def _grant(batch: Batch, increase: Increase, author: str, now: int) -> Increase:
+    """Lay it over the policy from now on, or say that the pool has nothing to move."""
+    ends_at = now + increase.lasts_seconds
+    amount = increase.amount
+    if increase.kind == EMERGENCY:
+        moved = move_in_pool(batch, increase, author=author, now=now, ends_at=ends_at)
+        if not moved:
+            text = "the pool's other agents have nothing left above what they use and must keep"
+            refused = Reason(ReasonCode.POOL_LIMIT, text)
+            _set(batch.connection, increase.id, IncreaseStatus.REJECTED)
+            batch.say(now, "increase_rejected", increase.id, why=text)
+            return replace(increase, status=IncreaseStatus.REJECTED, reason=refused)
+        amount = moved
+    overlay_id = insert_overlay(
+        batch.connection,
+        "grant",
+        scope=increase.scope,
+        window=increase.window,
+        amount=amount,
+        author=author,
+        reason=increase.why,
+        starts_at=now,
+        ends_at=ends_at,
+        increase_id=increase.id,
+    )
+    _set(batch.connection, increase.id, IncreaseStatus.GRANTED, overlay_id)
+    said = overlay_said(increase.scope, increase.window, amount)
+    batch.say(
+        now,
+        "limit_granted",
+        overlay_id,
+        by=author,
+        of=increase.id,
+        reason=increase.why,
+        ends_at=ends_at,
+        **said,
+    )
+    batch.tell([_granted(increase, amount, author, now)])
+    batch.reread_rules()
+    return replace(
+        increase, status=IncreaseStatus.GRANTED, amount=amount, ends_at=ends_at, reason=None
+    )
+
+
+def _decide(
+    batch: Batch, increase: Increase, approver: str, decision: str, reason: str | None, now: int
+) -> None:
+    d = t.increase_decisions
+    batch.connection.execute(
+        delete(d).where(d.c.increase_id == increase.id, d.c.approver == approver)
+    )
+    batch.connection.execute(
+        insert(d).values(
+            increase_id=increase.id, approver=approver, decision=decision, reason=reason, at=now
+        )
+    )
+    batch.say(now, f"increase_{decision}_by", increase.id, approver=approver, reason=reason)
+
+
+def _expire(now: int, batch: Batch) -> None:
+    for (increase_id,) in batch.connection.execute(_overdue(now)).all():
+        _set(batch.connection, increase_id, IncreaseStatus.EXPIRED)
+        batch.say(now, "increase_expired", increase_id)
+
+
+def _overdue(now: int) -> Any:
+    return select(_i.id).where(_i.status == "waiting", _i.expires_at <= now)
+
+
+def _set(
+    connection: Connection,
+    increase_id: str,
+    status: IncreaseStatus,
+    overlay_id: str | None = None,
+) -> None:
+    connection.execute(
+        update(t.increases)
+        .where(_i.id == increase_id)
+        .values(status=status.value, overlay_id=overlay_id)
+    )
+
+
+def _get(connection: Connection, increase_id: str) -> Increase:
+    row = connection.execute(select(t.increases).where(_i.id == increase_id)).one_or_none()
+    if row is None:
+        raise UnknownId(f"there is no request {increase_id[:60]!r}")
+    return _increase(connection, row)
+
+
+def _increase(connection: Connection, row: Any) -> Increase:
+    d, o = t.increase_decisions.c, t.overlays.c
+    approved = select(d.approver).where(d.increase_id == row.id, d.decision == "approved")
+    ends_at = None
+    amount = row.amount
+    if row.overlay_id is not None:
+        overlay = select(o.ends_at, o.amount).where(o.id == row.overlay_id)
+        ends_at, amount = connection.execute(overlay).one()
+    return Increase(
+        id=row.id,
+        kind=row.kind,
+        agent=row.agent,
+        scope=Scope(ScopeKind(row.scope_kind), row.scope_id),
+        window=Window(row.window),
+        amount=Usdc.from_base_units(amount),
+        lasts_seconds=row.lasts_seconds,
+        why=row.reason,
+        status=IncreaseStatus(row.status),
+        required=row.required,
+        created_at=row.created_at,
+        expires_at=row.expires_at,
+        approved_by=tuple(connection.execute(approved.order_by(d.approver)).scalars()),
+        ends_at=ends_at,
+    )
+
+
+def _waiting(asked: Increase) -> Notice:
+    return Notice(
+        key=f"waiting:{asked.id}",
+        at=asked.created_at,
+        kind="approval_waits",
+        severity=Severity.WARNING,
+        subject=asked.id,
+        message=(
+            f"{asked.agent} asks for {asked.amount} USDC more {asked.window.words} of {asked.scope}"
+        ),
+        fields=_fields(asked, asked.amount),
+    )
+
+
+def _fields(increase: Increase, amount: Usdc) -> dict[str, str]:
+    return {
+        "increase_id": increase.id,
+        "agent": increase.agent,
+        "scope": str(increase.scope),
+        "window": increase.window.value,
+        "amount": str(amount),
+        "reason": increase.why,
+    }
+
+
+def _granted(increase: Increase, amount: Usdc, author: str, now: int) -> Notice:
+    text = f"{increase.scope} has {amount} USDC more {increase.window.words}, granted by {author}"
+    return limits_changed(f"granted:{increase.id}", str(increase.scope), text, now)

@@ -1,0 +1,156 @@
+"""Tasks and sessions: opened with limits, closed with what waits in them, each one transaction."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+
+from coordinator.domain.errors import InvalidRequest, UnknownId
+from coordinator.domain.limits.limits import Limit, Scope, ScopeKind
+from coordinator.domain.limits.rules import TASK, Opening, Rules
+from coordinator.domain.purchase.lifecycle import Status
+from coordinator.domain.usdc import Usdc
+from coordinator.domain.windows import Window
+from coordinator.ledger.audit.log import AuditLog
+from coordinator.ledger.limits.openings import (
+    Run,
+    close_opening,
+    closed_reason,
+    insert_opening,
+    list_runs,
+    opening_row,
+    read_run,
+    unsigned_of_run,
+    used_by_others,
+)
+from coordinator.ledger.limits.recount import recount_run
+from coordinator.ledger.spend.cost_ends import void_held
+from coordinator.ledger.spend.moves import end_unsigned
+from coordinator.ledger.spend.reading import TxUrl, load_purchase
+from coordinator.ledger.store import schema as t
+from coordinator.ledger.store.database import Database
+from coordinator.ledger.tx.group_commit import Batch, Desk
+
+
+class RunBook:
+    """Opens and closes tasks and sessions."""
+
+    def __init__(self, database: Database, audit: AuditLog, desk: Desk, tx_url: TxUrl) -> None:
+        self._database = database
+        self._audit = audit
+        self._desk = desk
+        self._tx_url = tx_url
+
+    def open(self, opening: Opening, *, by: str, now: int) -> Run:
+        """Open it with its limits over the policy's default; an agent may only lower these.
+
+        InvalidRequest when it was opened before, is for an agent that the policy does not have,
+        or an agent asks for more than the default or for what others have spent in.
+        """
+        return self._desk.run(partial(self._open, opening, by, now))
+
+    def close(self, kind: str, name: str, *, by: str, now: int) -> Run:
+        """Close it: held costs are voided and purchases with nothing signed cancelled.
+
+        What is on its way or funded goes on. Closing again changes nothing; UnknownId when it was
+        never opened by name.
+        """
+        return self._desk.run(partial(self._close, kind, name, by, now))
+
+    def get(self, kind: str, name: str) -> Run:
+        """The task or session; UnknownId when nobody opened it by name."""
+        with self._database.read() as connection:
+            return _known(read_run(connection, kind, name), kind, name)
+
+    def find(self, kind: str, name: str) -> Run | None:
+        """The task or session; None when nobody opened it by name."""
+        with self._database.read() as connection:
+            return read_run(connection, kind, name)
+
+    def list(self, kind: str, *, open_only: bool = False) -> Sequence[Run]:
+        """Every task or session that was opened by name, oldest first."""
+        with self._database.read() as connection:
+            return list_runs(connection, kind, open_only=open_only)
+
+    def _open(self, opening: Opening, by: str, now: int, batch: Batch) -> Run:
+        agent = opening.agent
+        if agent is not None and batch.rules.policy.agent(agent) is None:
+            raise InvalidRequest(f"{agent} is not an agent of the policy")
+        if opening.by_agent:
+            _only_lower(batch.rules, opening, now)
+        batch.flush()
+        if opening.by_agent and used_by_others(batch.connection, opening):
+            raise InvalidRequest(f"other agents have spent in {opening.kind} {opening.id[:60]!r}")
+        insert_opening(batch.connection, opening, by=by, now=now)
+        recount_run(batch.connection, batch.rules, opening.kind, opening.id, now)
+        batch.forget()
+        batch.say(
+            now,
+            f"{opening.kind}_opened",
+            opening.id,
+            agent=opening.agent,
+            by=by,
+            by_agent=opening.by_agent,
+            **opening_row(opening),
+        )
+        return Run(opening, by, now, None, None)
+
+    def _close(self, kind: str, name: str, by: str, now: int, batch: Batch) -> Run:
+        batch.flush()
+        connection = batch.connection
+        run = _known(read_run(connection, kind, name), kind, name)
+        if run.opening.closed:
+            return run
+        close_opening(connection, kind, name, by=by, now=now)
+        column = t.costs.c.task if kind == TASK else t.costs.c.session
+        voided = void_held(batch, column == name, now)
+        batch.flush()
+        cancelled = unsigned_of_run(connection, kind, name)
+        why = closed_reason(kind, name, by)
+        for purchase_id in cancelled:
+            purchase = load_purchase(connection, self._tx_url, purchase_id)
+            assert purchase is not None
+            voided_one = end_unsigned(connection, self._audit, purchase, Status.CANCELLED, why, now)
+            batch.happened(voided_one)
+        batch.forget()
+        batch.say(now, f"{kind}_closed", name, by=by, voided=len(voided), cancelled=cancelled)
+        closed = read_run(connection, kind, name)
+        assert closed is not None
+        return closed
+
+
+def _known(run: Run | None, kind: str, name: str) -> Run:
+    if run is None:
+        raise UnknownId(f"no {kind} {name[:60]!r} was opened")
+    return run
+
+
+def _only_lower(rules: Rules, opening: Opening, now: int) -> None:
+    """InvalidRequest unless every limit is at most what the policy gives without an opening."""
+    kind, name = opening.kind, opening.id
+    table = rules.policy.tasks if kind == TASK else rules.policy.sessions
+    default = rules.task_limits(name) if kind == TASK else rules.session_limits(name)
+    if table is not None and default is None:
+        raise InvalidRequest(f"only an operator opens a {kind}: the policy has no default for it")
+    stated = [(Scope(ScopeKind(kind), name), default.amounts if default else {}, opening.limits)]
+    for category, amounts in opening.categories.items():
+        own = rules.task_limits(name)
+        known = own.categories.get(category) if own else None
+        pair = Scope.pair(ScopeKind.TASK_CATEGORY, name, category)
+        stated.append((pair, known.amounts if known else {}, amounts))
+    for scope, allowed, asked in stated:
+        for window, amount in asked.items():
+            _not_above(rules, scope, window, allowed.get(window), amount, now)
+
+
+def _not_above(
+    rules: Rules, scope: Scope, window: Window, allowed: Usdc | None, asked: Usdc, now: int
+) -> None:
+    if allowed is None:
+        return
+    most = rules.amount(Limit(scope, window, allowed), now)
+    if asked > most:
+        raise InvalidRequest(
+            f"{asked} USDC {window.words} is above the default, {most}: only an operator opens it"
+            " with more"
+        )

@@ -1,0 +1,1 @@
+"""Rows of what the chain told and of what was signed for it."""

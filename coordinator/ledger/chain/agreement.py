@@ -1,0 +1,68 @@
+"""A second reading of blocks, held against what the books have of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Final
+
+from sqlalchemy import Connection, Table, select
+
+from coordinator.domain.chain.events import ChainEvent, EventBatch, EventKind
+from coordinator.domain.chain.journal import Entry
+from coordinator.ledger.chain.following import FOLLOWED
+from coordinator.ledger.store import schema as t
+
+_ASKED_AT_ONCE: Final = 500
+Place = tuple[int, str, int]
+"""Block number, block hash, log index."""
+
+
+@dataclass(frozen=True, slots=True)
+class Agreement:
+    """Whether a batch has events that the books lack, and the blocks of events that it lacks.
+
+    Blocks are (number, hash) as the books name them.
+    """
+
+    missing: bool
+    surplus: frozenset[tuple[int, str]]
+
+
+def compare(connection: Connection, batch: EventBatch, entries: Iterable[Entry]) -> Agreement:
+    """How the books differ from the batch, which makes ``entries``, in its own blocks alone."""
+    told = {_place(event) for event in _ours(connection, batch)}
+    made = {_place(entry) for entry in entries}
+    followed, booked = (_places(connection, kept, batch) for kept in (t.escrow_events, t.journal))
+    surplus = (followed - told) | (booked - made)
+    return Agreement(
+        missing=bool(told - followed or made - booked),
+        surplus=frozenset((number, block_hash) for number, block_hash, _ in surplus),
+    )
+
+
+def _ours(connection: Connection, batch: EventBatch) -> list[ChainEvent]:
+    """The batch's events of escrows of ours: in the books, or opened in the batch."""
+    followed = [e for e in batch.events if e.kind in FOLLOWED and e.escrow_id is not None]
+    ours = {e.escrow_id for e in followed if e.kind is EventKind.ESCROW_CREATED}
+    # The kernel's moves are those of everybody's escrows.
+    asked = sorted({str(e.escrow_id) for e in followed} - ours)
+    for start in range(0, len(asked), _ASKED_AT_ONCE):
+        escrow_id = t.escrows.c.escrow_id
+        known = select(escrow_id).where(escrow_id.in_(asked[start : start + _ASKED_AT_ONCE]))
+        ours |= set(connection.execute(known).scalars())
+    return [event for event in followed if event.escrow_id in ours]
+
+
+def _places(connection: Connection, kept: Table, batch: EventBatch) -> set[Place]:
+    c = kept.c
+    query = select(c.block_number, c.block_hash, c.log_index).where(
+        c.block_number > batch.after,
+        c.block_number <= batch.to.number,
+        c.block_hash != t.EVENTS_NOT_KEPT,
+    )
+    return {(number, block_hash, index) for number, block_hash, index in connection.execute(query)}
+
+
+def _place(found: ChainEvent | Entry) -> Place:
+    return (found.block_number, found.block_hash, found.log_index)

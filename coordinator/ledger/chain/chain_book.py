@@ -1,0 +1,401 @@
+"""The chain as the ledger follows it: escrows, journal, cursor, and the ends of holds."""
+
+from __future__ import annotations
+
+import logging
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Connection, insert, select, update
+
+from coordinator.domain.chain.events import EMPTY, Block, ChainEvent, EscrowState, EventBatch
+from coordinator.domain.chain.journal import TREASURY, Entry, EntryKind, KnownEscrow, make_entries
+from coordinator.domain.errors import ImpossibleState
+from coordinator.domain.observed import Emit, ended, nobody_looks
+from coordinator.domain.purchase.lifecycle import FINAL, Status
+from coordinator.domain.purchase.planning import OpenPurchase, OwnEscrow
+from coordinator.domain.usdc import ZERO, Usdc
+from coordinator.ledger.audit.journal_proof import block_digests
+from coordinator.ledger.audit.log import AuditLog
+from coordinator.ledger.chain.agreement import Agreement, compare
+from coordinator.ledger.chain.following import apply_event
+from coordinator.ledger.chain.rollback import RolledBack, roll_back
+from coordinator.ledger.chain.steps import StepBook
+from coordinator.ledger.limits.counters import end_hold
+from coordinator.ledger.spend.bonds import bond_lost
+from coordinator.ledger.spend.reading import sums_of_escrows
+from coordinator.ledger.store import schema as t
+from coordinator.ledger.store.database import Database
+from coordinator.ledger.tx.observing import write_and_tell
+from coordinator.ledger.tx.pausing import pause_everything
+from coordinator.ledger.tx.policies import PolicyBook
+
+log = logging.getLogger(__name__)
+
+_p = t.purchases.c
+_e = t.escrows.c
+_j = t.journal.c
+_ev = t.escrow_events.c
+_BOOKS = "books"
+_FINAL = "final"
+
+
+@dataclass(frozen=True, slots=True)
+class KnownEscrowRow:
+    """An escrow of ours as the ledger knows it."""
+
+    escrow_id: str
+    escrow_key: str | None
+    purchase_id: str | None
+    provider: str
+    amount: Usdc
+    state: EscrowState
+
+
+class ChainBook:
+    """Applies events exactly once: entries, states and cursor change in one transaction."""
+
+    def __init__(
+        self,
+        database: Database,
+        audit: AuditLog,
+        policies: PolicyBook,
+        steps: StepBook,
+        *,
+        treasury: str,
+        vault: str,
+        emit: Emit = nobody_looks,
+    ) -> None:
+        self._database = database
+        self._audit = audit
+        self._policies = policies
+        self._steps = steps
+        self._treasury = treasury
+        self._vault = vault
+        self._emit = emit
+
+    def cursor(self) -> Block | None:
+        """The last block whose events are in the books; None before the opening."""
+        with self._database.read() as connection:
+            return _cursor(connection, _BOOKS)
+
+    def final(self) -> Block | None:
+        """The last block that can't be undone and whose events were read twice.
+
+        Before there is one it is the block of the opening; None before that too.
+        """
+        with self._database.read() as connection:
+            found = _cursor(connection, _FINAL)
+            if found is not None:
+                return found
+            opening = select(_j.block_number, _j.block_hash, _j.at).where(
+                _j.kind == EntryKind.OPENING.value
+            )
+            row = connection.execute(opening).one_or_none()
+            return Block(*row) if row is not None else None
+
+    def store_final(self, block: Block) -> None:
+        """Note that everything up to ``block`` is final; an earlier one changes nothing."""
+        with self._database.write() as connection:
+            known, books = _cursor(connection, _FINAL), _cursor(connection, _BOOKS)
+            above = known is None or block.number > known.number
+            if above and books is not None and block.number <= books.number:
+                _set_cursor(connection, _FINAL, block)
+
+    def mark(self, *, below: int) -> tuple[int, str] | None:
+        """Number and hash of the newest block below ``below`` that the books name."""
+        found: list[tuple[int, str]] = []
+        with self._database.read() as connection:
+            for table in (t.journal, t.escrow_events, t.attempts):
+                c = table.c
+                query = select(c.block_number, c.block_hash).where(
+                    c.block_number < below, c.block_hash != t.EVENTS_NOT_KEPT
+                )
+                newest = query.order_by(c.block_number.desc()).limit(1)
+                found += [(number, block_hash) for number, block_hash in connection.execute(newest)]
+            final = _cursor(connection, _FINAL)
+        if final is not None and final.number < below:
+            found.append((final.number, final.hash))
+        return max(found, default=None)
+
+    def roll_back(self, lost: Block, to: Block, *, now: int) -> RolledBack | None:
+        """Take everything above ``to`` out of the books; None if the cursor is not ``lost``.
+
+        Below the final block that is a contradiction, and spending pauses.
+        """
+        with self._database.write() as connection:
+            if _cursor(connection, _BOOKS) != lost:
+                return None
+            final = _cursor(connection, _FINAL)
+            _check_kept(connection, to)
+            if final is not None and to.number < final.number:
+                why = (
+                    f"block {final.number} was final and is not on the chain any more: check the"
+                    " books and the endpoint, then unpause"
+                )
+                pause_everything(connection, self._audit, why, by="executor", now=now)
+                _set_cursor(connection, _FINAL, to)
+            done = roll_back(connection, self._audit, to, now)
+            _set_cursor(connection, _BOOKS, to)
+            return done
+
+    def open(self, block: Block, balance: Usdc, *, now: int) -> None:
+        """Begin the journal after ``block`` with what the treasury held in it."""
+        entry = Entry(
+            block_number=block.number,
+            block_hash=block.hash,
+            log_index=-1,
+            tx_hash="",
+            at=block.at,
+            kind=EntryKind.OPENING,
+            debit=TREASURY,
+            credit="opening",
+            amount=balance,
+        )
+        with self._database.write() as connection:
+            if _cursor(connection, _BOOKS) is not None:
+                return
+            _set_cursor(connection, _BOOKS, block)
+            self._write_entries(connection, [entry], block.number - 1, block, now)
+
+    def apply(self, batch: EventBatch, *, now: int) -> bool:
+        """Put a batch into the books; False, and nothing written, if the cursor has moved on.
+
+        A funded escrow of ours that no purchase knows gets one without an agent, counted against
+        the organisation, and spending pauses: the database was behind the chain.
+        """
+        with self._database.write() as connection:
+            cursor = _cursor(connection, _BOOKS)
+            if cursor is None or (cursor.number, cursor.hash) != (batch.after, batch.after_hash):
+                return False
+            rules = self._policies.rules(connection)
+            moved = [
+                apply_event(connection, self._audit, event, rules, now) for event in batch.events
+            ]
+            entries = self._make_entries(connection, batch)
+            if entries:
+                self._write_entries(connection, entries, batch.after, batch.to, now)
+            _set_cursor(connection, _BOOKS, batch.to)
+        for message in filter(None, moved):
+            log.info(message)
+        return True
+
+    def entries_of(self, batch: EventBatch) -> list[Entry]:
+        """The entries that a batch makes; nothing is written."""
+        with self._database.read() as connection:
+            return self._make_entries(connection, batch)
+
+    def compare(self, batch: EventBatch) -> Agreement:
+        """How the books' events in (batch.after, batch.to] and the batch's differ."""
+        with self._database.read() as connection:
+            return compare(connection, batch, self._make_entries(connection, batch))
+
+    def end_holds(self, final_number: int, *, now: int) -> int:
+        """Post or void the holds of purchases whose ending is at or below ``final_number``."""
+        due = (
+            select(t.holds.c.kind, t.holds.c.purchase_id, t.holds.c.amount, _p.agent)
+            .join(t.purchases, _p.id == t.holds.c.purchase_id)
+            .where(
+                t.holds.c.status == "held",
+                _p.status.in_([status.value for status in FINAL]),
+                _p.ended_at_block.is_not(None),
+                _p.ended_at_block <= final_number,
+            )
+        )
+        with self._database.read() as connection:
+            if connection.execute(due.limit(1)).first() is None:
+                return 0
+        with write_and_tell(self._database, self._emit) as (connection, events):
+            rows = connection.execute(due).all()
+            for row in rows:
+                spent = (
+                    self._spent(connection, row.purchase_id)
+                    if row.kind == "purchase"
+                    else bond_lost(connection, row.purchase_id)
+                )
+                end_hold(connection, row.purchase_id, row.kind, spent=spent, now=now)
+                self._audit.append(
+                    connection,
+                    now,
+                    "hold_posted" if spent else "hold_voided",
+                    row.purchase_id,
+                    kind=row.kind,
+                    amount=spent.base_units,
+                )
+                held = Usdc.from_base_units(row.amount)
+                end = {"held": held, "spent": spent, "agent": row.agent, "now": now}
+                events.append(ended(row.kind, **end, purchase_id=row.purchase_id))
+            return len(rows)
+
+    def open_purchases(self) -> list[OpenPurchase]:
+        """Approved purchases and escrows in progress, with steps and escrows, oldest first."""
+        statuses = [
+            status.value
+            for status in Status
+            if status not in FINAL and status is not Status.AWAITING_APPROVAL
+        ]
+        leftover = select(_e.purchase_id).where(
+            _e.state.in_([state.value for state in EMPTY]), _e.purchase_id.is_not(None)
+        )
+        query = (
+            select(t.purchases)
+            .where(_p.status.in_(statuses) | _p.id.in_(leftover))
+            .order_by(_p.seq)
+        )
+        with self._database.read() as connection:
+            rows = connection.execute(query).all()
+            ids = [row.id for row in rows]
+            escrows = defaultdict(list)
+            own = select(t.escrows).where(_e.purchase_id.in_(ids)).order_by(_e.seq)
+            for escrow in connection.execute(own):
+                escrows[escrow.purchase_id].append(escrow)
+            unowned = select(_e.escrow_key).where(
+                _e.escrow_key.in_([row.escrow_key for row in rows]), _e.purchase_id.is_(None)
+            )
+            foreign = set(connection.execute(unowned).scalars())
+            steps = defaultdict(list)
+            for step in self._steps.of_purchases(connection, ids):
+                steps[step.call.purchase_id].append(step)
+        return [
+            OpenPurchase(
+                id=row.id,
+                status=Status(row.status),
+                agent=row.agent,
+                provider=row.provider,
+                provider_name=row.provider_name,
+                amount=Usdc.from_base_units(row.amount),
+                service=row.service,
+                escrow_key=row.escrow_key,
+                approved_at=row.approved_at or row.created_at,
+                settle=row.settle,
+                cancel_wanted=bool(row.cancel_wanted),
+                settle_wanted=bool(row.settle_wanted),
+                stranded=row.stranded,
+                key_known=row.escrow_key in foreign,
+                escrows=tuple(_own_escrow(e, row.escrow_key) for e in escrows[row.id]),
+                steps=tuple(steps[row.id]),
+            )
+            for row in rows
+        ]
+
+    def escrows(self, *, unknown: bool = False) -> list[KnownEscrowRow]:
+        """Return our escrows seen on chain, oldest first; ``unknown``: those no agent asked for.
+
+        Such a one has no purchase, or one that is known from the chain alone.
+        """
+        query = select(t.escrows).order_by(_e.seq)
+        if unknown:
+            unasked = select(t.purchases.c.id).where(t.purchases.c.agent.is_(None))
+            query = query.where(_e.purchase_id.is_(None) | _e.purchase_id.in_(unasked))
+        with self._database.read() as connection:
+            return [
+                KnownEscrowRow(
+                    row.escrow_id,
+                    row.escrow_key,
+                    row.purchase_id,
+                    row.provider,
+                    Usdc.from_base_units(row.amount),
+                    EscrowState(row.state),
+                )
+                for row in connection.execute(query)
+            ]
+
+    def _make_entries(self, connection: Connection, batch: EventBatch) -> list[Entry]:
+        return make_entries(
+            batch.events,
+            treasury=self._treasury,
+            vault=self._vault,
+            known=self._known(connection, batch.events),
+            bonds=self._open_bonds(connection, batch.after),
+        )
+
+    def _known(
+        self, connection: Connection, events: Sequence[ChainEvent]
+    ) -> Mapping[str, KnownEscrow]:
+        keys = {event.escrow_key for event in events if event.escrow_key}
+        query = select(t.escrows).where(_e.escrow_key.in_(keys))
+        return {
+            row.escrow_key: KnownEscrow(row.escrow_id, row.escrow_key, row.provider)
+            for row in connection.execute(query)
+        }
+
+    def _open_bonds(self, connection: Connection, upto: int) -> Iterable[str]:
+        """Escrow ids whose bond was out at the end of block ``upto``."""
+        placed = select(_j.debit).where(_j.kind == EntryKind.BOND.value, _j.block_number <= upto)
+        ended = select(_j.credit).where(
+            _j.kind.in_([EntryKind.BOND_RETURN.value, EntryKind.BOND_LOSS.value]),
+            _j.block_number <= upto,
+        )
+        accounts = connection.execute(placed.except_(ended)).scalars()
+        return [account.removeprefix("bond:") for account in accounts]
+
+    def _write_entries(
+        self, connection: Connection, entries: list[Entry], after: int, to: Block, now: int
+    ) -> None:
+        for entry in entries:
+            connection.execute(
+                insert(t.journal).values(
+                    block_hash=entry.block_hash,
+                    log_index=entry.log_index,
+                    block_number=entry.block_number,
+                    tx_hash=entry.tx_hash,
+                    at=entry.at,
+                    kind=entry.kind.value,
+                    debit=entry.debit,
+                    credit=entry.credit,
+                    amount=entry.amount.base_units,
+                    escrow_key=entry.escrow_key,
+                )
+            )
+        self._audit.append(
+            connection,
+            now,
+            "journal_written",
+            "journal",
+            after=after,
+            to=to.number,
+            to_hash=to.hash,
+            entries=len(entries),
+            blocks=block_digests(entries),
+        )
+
+    def _spent(self, connection: Connection, purchase_id: str) -> Usdc:
+        sums = sums_of_escrows(connection, [purchase_id]).get(purchase_id, {})
+        return sums.get(EntryKind.FUND, ZERO) - sums.get(EntryKind.REFUND, ZERO)
+
+
+def _own_escrow(row: Any, own_key: str) -> OwnEscrow:
+    return OwnEscrow(
+        escrow_id=row.escrow_id,
+        state=EscrowState(row.state),
+        linked=row.escrow_key == own_key,
+        amount=Usdc.from_base_units(row.amount),
+        deadline=row.deadline,
+        window_ends=row.window_ends,
+    )
+
+
+def _check_kept(connection: Connection, to: Block) -> None:
+    gone = select(_ev.log_index).where(
+        _ev.block_hash == t.EVENTS_NOT_KEPT, _ev.block_number > to.number
+    )
+    if connection.execute(gone.limit(1)).first() is not None:
+        raise ImpossibleState(
+            f"the chain was reorganised back to block {to.number}, and an earlier version kept no"
+            " events of the blocks above it: rebuild into a fresh database"
+        )
+
+
+def _cursor(connection: Connection, name: str) -> Block | None:
+    query = select(t.cursors).where(t.cursors.c.name == name)
+    row = connection.execute(query).one_or_none()
+    return Block(row.number, row.hash, row.at) if row else None
+
+
+def _set_cursor(connection: Connection, name: str, block: Block) -> None:
+    values = {"number": block.number, "hash": block.hash, "at": block.at}
+    changed = connection.execute(update(t.cursors).where(t.cursors.c.name == name).values(**values))
+    if changed.rowcount == 0:
+        connection.execute(insert(t.cursors).values(name=name, **values))

@@ -1,0 +1,144 @@
+"""The signer's nonce lane: what the chain has used without us, and holes in it."""
+
+from __future__ import annotations
+
+import json
+
+from sqlalchemy import Connection, select, update
+
+from coordinator.domain.chain.steps import Call, StepStatus
+from coordinator.ledger.audit.log import AuditLog
+from coordinator.ledger.chain.steps import StepBook
+from coordinator.ledger.store import schema as t
+from coordinator.ledger.store.database import Database
+from coordinator.ledger.tx.leases import Lease, fence
+from coordinator.ledger.tx.pausing import begin_recovery
+
+_s = t.steps.c
+_a = t.attempts.c
+_LANE = "lane"
+
+
+class LaneBook:
+    """Compares the nonces that steps own with those that the chain has used."""
+
+    def __init__(self, database: Database, audit: AuditLog, steps: StepBook) -> None:
+        self._database = database
+        self._audit = audit
+        self._steps = steps
+
+    def unexplained(self, used: int) -> int | None:
+        """The nonce after the last known one, where ``used`` would change the lane; else None.
+
+        That is when the chain has used more, or when a nonce from ``used`` on stands empty.
+        """
+        with self._database.read() as connection:
+            known = self._known_nonces(connection)
+            if known is None:
+                return used if used else None
+            return known if used > known or self._gaps(connection, used) else None
+
+    def adopt(self, lease: Lease, used: int, fill: Call, *, now: int) -> int:
+        """Note nonces below ``used`` that the chain has and no step owns: how many there were.
+
+        The database is behind the chain (it was restored) or somebody else has the key: spending
+        pauses, unknown escrows are adopted, and orders that may have been carried out fail.
+        Nonces that were used before this database first looked are nobody's business.
+        """
+        with self._database.read() as connection:
+            known = self._known_nonces(connection)
+        if known is not None and used <= known:
+            return 0
+        with self._database.write() as connection:
+            fence(connection, lease)
+            known = self._known_nonces(connection)
+            if known is None:
+                open_lane(connection, self._audit, used, now=now)
+                return 0
+            for nonce in range(known, used):
+                self._steps.insert_step(connection, fill, nonce, StepStatus.DISPLACED, now)
+            why = (
+                f"{used - known} transactions of the treasury's key are not in this database:"
+                " it was restored, or somebody else has the key; check it, then unpause"
+            )
+            begin_recovery(connection, self._audit, why, now=now)
+            self._fail_orders(connection, now)
+            self._audit.append(
+                connection, now, "nonces_adopted", "treasury", first=known, last=used - 1
+            )
+            return used - known
+
+    def repair(self, lease: Lease, used: int, fill: Call, *, now: int) -> int:
+        """Give every nonce from ``used`` on that stands empty something to send; how many.
+
+        A nonce that no step owns gets a fill. So does one whose stranger's transaction is not on
+        the chain any more: what had it ended, was told so, and may have been done again since.
+        """
+        with self._database.read() as connection:
+            if not self._gaps(connection, used):
+                return 0
+        with self._database.write() as connection:
+            fence(connection, lease)
+            gaps = self._gaps(connection, used)
+            for nonce, step_id in gaps:
+                if step_id is None:
+                    self._steps.insert_step(connection, fill, nonce, StepStatus.ALLOCATED, now)
+                    continue
+                signed = select(_a.hash).where(_a.step_id == step_id)
+                if connection.execute(signed).first() is not None:
+                    self._steps.give_up(connection, step_id)
+                else:
+                    self._steps.make_fill(connection, step_id, nonce, fill)
+                    connection.execute(
+                        update(t.steps)
+                        .where(_s.id == step_id)
+                        .values(status=StepStatus.ALLOCATED.value)
+                    )
+            self._audit.append(
+                connection, now, "lane_repaired", "treasury", nonces=[nonce for nonce, _ in gaps]
+            )
+            return len(gaps)
+
+    def _known_nonces(self, connection: Connection) -> int | None:
+        """The nonce after the last that this database knows of; None before it ever looked."""
+        highest = self._steps.highest_nonce(connection)
+        return _lane_opened_at(connection) if highest is None else int(highest) + 1
+
+    def _gaps(self, connection: Connection, used: int) -> list[tuple[int, int | None]]:
+        """(nonce, its displaced step or None) of the lane from ``used`` on."""
+        query = select(_s.nonce, _s.id, _s.status).where(*self._steps.own, _s.nonce >= used)
+        owned = {row.nonce: row for row in connection.execute(query)}
+        gaps: list[tuple[int, int | None]] = []
+        if not owned:
+            return gaps
+        first = max(used, _lane_opened_at(connection) or 0) if used not in owned else used
+        for nonce in range(first, max(owned) + 1):
+            row = owned.get(nonce)
+            if row is None or row.status == StepStatus.DISPLACED.value:
+                gaps.append((nonce, row.id if row is not None else None))
+        return gaps
+
+    def _fail_orders(self, connection: Connection, now: int) -> None:
+        """End orders that own no step: nobody knows whether the chain has carried them out."""
+        stepped = select(_s.reference).where(_s.reference.is_not(None))
+        o = t.orders.c
+        waiting = select(o.id).where(o.status == "approved", o.id.not_in(stepped))
+        why = "the database is behind the chain: order it again if it was not carried out"
+        for order_id in connection.execute(waiting).scalars().all():
+            connection.execute(
+                update(t.orders).where(o.id == order_id).values(status="failed", message=why)
+            )
+            self._audit.append(connection, now, "order_failed", order_id, why=why)
+
+
+def open_lane(connection: Connection, audit: AuditLog, first: int, *, now: int) -> None:
+    """Note that the lane begins at nonce ``first``: what was used before is not ours to miss."""
+    audit.append(connection, now, "lane_opened", _LANE, first=first)
+
+
+def _lane_opened_at(connection: Connection) -> int | None:
+    query = select(t.audit.c.body).where(
+        t.audit.c.subject == _LANE, t.audit.c.event == "lane_opened"
+    )
+    body = connection.execute(query.order_by(t.audit.c.seq.desc()).limit(1)).scalar()
+    return int(json.loads(body)["first"]) if body is not None else None

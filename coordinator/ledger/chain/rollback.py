@@ -1,0 +1,198 @@
+"""Taking the books back to a fork: one transaction, everything that a lost block had proved."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Connection, delete, func, select, update
+
+from coordinator.domain.chain.events import Block
+from coordinator.domain.chain.steps import StepKind, StepStatus
+from coordinator.domain.purchase.lifecycle import FINAL, Status
+from coordinator.ledger.audit.log import AuditLog
+from coordinator.ledger.chain.following import fold_escrow, status_by_escrows
+from coordinator.ledger.limits.counters import reopen_holds
+from coordinator.ledger.spend.past_purchases import was_put_back
+from coordinator.ledger.store import schema as t
+from coordinator.ledger.tx.pausing import pause_everything
+
+log = logging.getLogger(__name__)
+
+_p = t.purchases.c
+_e = t.escrows.c
+_ev = t.escrow_events.c
+_a = t.attempts.c
+_s = t.steps.c
+
+
+@dataclass(frozen=True, slots=True)
+class RolledBack:
+    """What a rollback took out of the books: counts of each."""
+
+    entries: int
+    events: int
+    steps: int
+    purchases: int
+
+
+def roll_back(connection: Connection, audit: AuditLog, to: Block, now: int) -> RolledBack:
+    """Forget every proof in blocks above ``to``; the cursor is the caller's.
+
+    Steps mined there are in flight again under the same bytes, and purchases stand where the
+    remaining events and their own decisions put them. An order that had failed stays so, and its
+    step is given up: it may have been ordered again. A hold that had ended is held again: then
+    the chain contradicts what was final, and spending pauses.
+    """
+    entries = connection.execute(delete(t.journal).where(t.journal.c.block_number > to.number))
+    purchases = _purchases_above(connection, to.number)
+    escrow_ids = set(
+        connection.execute(select(_ev.escrow_id).where(_ev.block_number > to.number)).scalars()
+    )
+    events = connection.execute(delete(t.escrow_events).where(_ev.block_number > to.number))
+    for escrow_id in sorted(escrow_ids):
+        fold_escrow(connection, audit, escrow_id)
+    steps = _take_back_evidence(connection, audit, to.number, now)
+    moved = [_set_back(connection, audit, row, now) for row in purchases]
+    done = RolledBack(entries.rowcount, events.rowcount, steps, sum(moved))
+    audit.append(
+        connection,
+        now,
+        "journal_rolled_back",
+        "journal",
+        to=to.number,
+        to_hash=to.hash,
+        entries=done.entries,
+    )
+    return done
+
+
+def _purchases_above(connection: Connection, number: int) -> list[Any]:
+    """Purchases that an escrow's event above ``number`` moved, or whose end stands there."""
+    moved = (
+        select(_e.purchase_id)
+        .join(t.escrow_events, _ev.escrow_id == _e.escrow_id)
+        .where(_ev.block_number > number, _e.purchase_id.is_not(None))
+    )
+    # A link that vanishes gives its escrow back to whoever created it.
+    keyed = (
+        select(_p.id)
+        .join(t.escrow_events, _ev.escrow_key == _p.escrow_key)
+        .where(_ev.block_number > number)
+    )
+    ids = {
+        *connection.execute(moved).scalars(),
+        *connection.execute(keyed).scalars(),
+        *connection.execute(select(_p.id).where(_p.ended_at_block > number)).scalars(),
+    }
+    query = select(t.purchases).where(_p.id.in_(ids), _p.status != Status.DENIED.value)
+    return list(connection.execute(query.order_by(_p.seq)))
+
+
+def _take_back_evidence(connection: Connection, audit: AuditLog, number: int, now: int) -> int:
+    lost = list(
+        connection.execute(
+            select(_a.step_id, _a.hash, _a.fills, _s.kind, _s.purchase_id, _s.reference)
+            .add_columns(_a.succeeded, _s.given_up)
+            .join(t.steps, _s.id == _a.step_id)
+            .where(_a.block_number > number)
+            .order_by(_s.nonce)
+        )
+    )
+    for row in lost:
+        connection.execute(
+            update(t.attempts)
+            .where(_a.hash == row.hash)
+            .values(
+                block_number=None,
+                block_hash=None,
+                succeeded=None,
+                gas_used=None,
+                effective_gas_price=None,
+                l1_fee_wei=None,
+            )
+        )
+        failed = row.reference is not None and not (row.succeeded and not row.fills)
+        connection.execute(
+            update(t.steps)
+            .where(_s.id == row.step_id)
+            .values(
+                status=StepStatus.SIGNED.value,
+                revert_reason=None,
+                given_up=int(failed or bool(row.given_up)),
+            )
+        )
+        if row.fills or failed:
+            audit.append(connection, now, "fill_taken_back", "treasury", tx_hash=row.hash)
+            continue
+        if row.reference is not None:
+            connection.execute(
+                update(t.orders)
+                .where(t.orders.c.id == row.reference)
+                .values(status="approved", message=None)
+            )
+        subject = row.purchase_id or row.reference or "treasury"
+        audit.append(connection, now, f"{row.kind}_taken_back", subject, tx_hash=row.hash)
+    _reopen_displaced(connection, number)
+    return len(lost)
+
+
+def _reopen_displaced(connection: Connection, number: int) -> None:
+    """Look again at steps whose stranger's transaction may have been lost above ``number``.
+
+    Their own bytes may be mined now, and must be seen then; they are not sent again.
+    """
+    lane = (_s.chain_id, _s.signer)
+    on_chain = select(*lane, func.max(_s.nonce)).join(t.attempts, _a.step_id == _s.id)
+    on_chain = on_chain.where(_a.block_number <= number).group_by(*lane)
+    highest = {(chain, signer): nonce for chain, signer, nonce in connection.execute(on_chain)}
+    displaced = (
+        select(_s.id, _s.nonce, *lane)
+        .join(t.attempts, _a.step_id == _s.id)
+        .where(_s.status == StepStatus.DISPLACED.value, _s.kind != StepKind.FILL.value)
+        .distinct()
+    )
+    for row in connection.execute(displaced).all():
+        if row.nonce > highest.get((row.chain_id, row.signer), -1):
+            connection.execute(
+                update(t.steps)
+                .where(_s.id == row.id)
+                .values(status=StepStatus.SIGNED.value, given_up=1)
+            )
+
+
+def _set_back(connection: Connection, audit: AuditLog, purchase: Any, now: int) -> bool:
+    before = Status(purchase.status)
+    after, ended_at_block = status_by_escrows(connection, purchase)
+    if after is None:
+        after, ended_at_block = _without_escrow(connection, purchase)
+    if after is before and ended_at_block == purchase.ended_at_block:
+        return False
+    values: dict[str, Any] = {"status": after.value, "updated_at": now, "stranded": None}
+    values["ended_at_block"] = ended_at_block if after in FINAL else None
+    if after not in FINAL:
+        values.update(reason_code=None, reason_message=None)
+    if reopen_holds(connection, purchase.id):
+        why = f"a final end of {purchase.id} is not on the chain any more: check it, then unpause"
+        pause_everything(connection, audit, why, by="executor", now=now)
+        log.error("contradiction purchase_id=%s before=%s after=%s", purchase.id, before, after)
+        audit.append(connection, now, "contradiction", purchase.id, before=before, after=after)
+    connection.execute(update(t.purchases).where(_p.id == purchase.id).values(values))
+    audit.append(
+        connection, now, f"purchase_{after}", purchase.id, before=before.value, why="reorganisation"
+    )
+    return True
+
+
+def _without_escrow(connection: Connection, purchase: Any) -> tuple[Status, int | None]:
+    """Where a purchase stands when no escrow of it is left on the chain.
+
+    What is known from the chain alone has nothing that could create it again, and what comes from
+    a lost database must not be: it has failed, until its events come back. Every other one was
+    approved before its escrow was created.
+    """
+    if purchase.agent is not None and not was_put_back(connection, purchase.id):
+        return Status.APPROVED, None
+    highest = select(func.max(t.cursors.c.number)).where(t.cursors.c.name == "books")
+    return Status.FAILED, connection.execute(highest).scalar()

@@ -1,0 +1,226 @@
+"""Which calls may still be signed, read in the transaction that commits to them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from typing import Any, Final
+
+from sqlalchemy import Connection, select
+
+from coordinator.domain.chain.steps import Call, PaymentTerms, StepKind
+from coordinator.domain.errors import LedgerTampered
+from coordinator.domain.policy.policy import Policy
+from coordinator.domain.purchase.lifecycle import Status
+from coordinator.domain.usdc import Usdc
+from coordinator.ledger.proofs.audit_fold import PastOrder, PastPurchase
+from coordinator.ledger.proofs.evidence import Evidence, Seen
+from coordinator.ledger.proofs.row_proofs import order_differences, purchase_differences
+from coordinator.ledger.store import schema as t
+
+_p = t.purchases.c
+_SPENDING: Final = frozenset({StepKind.CREATE, StepKind.LINK})
+_PULLS: Final = frozenset({StepKind.LINK, StepKind.DISPUTE})
+_OF_ESCROW: Final = frozenset({StepKind.SETTLE, StepKind.DISPUTE})
+_WAITING: Final = (Status.APPROVED.value, Status.CREATED.value)
+
+
+class Signable:
+    """Judges calls by the rows of one transaction, at one instant of both clocks.
+
+    ``chain_time`` is the latest block's: windows end by it. ``now`` is the ledger's: a purchase
+    waits by it.
+    """
+
+    def __init__(
+        self,
+        connection: Connection,
+        policy: Policy,
+        evidence: Evidence,
+        *,
+        chain_time: int,
+        now: int,
+        seen: Seen | None = None,
+    ) -> None:
+        self._connection = connection
+        self._policy = policy
+        self._evidence = evidence
+        # By subject, what differs from the audit log: nothing is signed on its word.
+        self.tampered: dict[str, str] = {}
+        self._seen = seen
+        # Orders that a log which was put back does not tell were signed.
+        self.signed_before: list[str] = []
+        self._chain_time = chain_time
+        self._now = now
+        self._paused = {
+            (row.scope_kind, row.scope_id) for row in connection.execute(select(t.pauses))
+        }
+        self._stopped: dict[tuple[str, str], bool] = {}
+        self._left_out: set[str | None] = set()
+
+    def of(self, calls: Iterable[Call]) -> list[Call]:
+        """Those of the calls that may be signed, in order; the others are for a later plan.
+
+        A create that is left out takes the creates behind it along, with their links: their
+        escrow ids were predicted with it before them. An approval goes with what needed it.
+        """
+        kept, shifted = [], False
+        for call in calls:
+            if call.kind is StepKind.CREATE and shifted:
+                self._left_out.add(call.escrow_id)
+            elif self.allows(call):
+                kept.append(call)
+            else:
+                shifted |= call.kind is StepKind.CREATE
+        if any(call.kind in _PULLS for call in kept):
+            return kept
+        return [call for call in kept if call.kind is not StepKind.APPROVE]
+
+    def allows(self, call: Call, *, stored: bool = False) -> bool:
+        """Whether this call may be signed; never the link of a create that was refused before.
+
+        One that was ``stored`` was compared with the log when it was planned, and does not tell
+        any more what it was made from.
+        """
+        if stored:
+            call = replace(call, terms=None, window_over=True)
+        allowed = call.purchase_id is None or self._is_due(call, call.purchase_id)
+        if call.reference is not None:
+            allowed = self._is_ordered(call, call.reference)
+        if call.kind is StepKind.LINK and call.escrow_id in self._left_out:
+            return False
+        if call.kind is StepKind.CREATE and not allowed:
+            self._left_out.add(call.escrow_id)
+        return allowed
+
+    def _is_due(self, call: Call, purchase_id: str) -> bool:
+        purchase = self._connection.execute(select(t.purchases).where(_p.id == purchase_id)).one()
+        if call.kind in _SPENDING:
+            if not self._is_proved(call, purchase):
+                return False
+            scopes = self._policy.stops(purchase.agent, purchase.provider_name)
+            stopped = any(self._is_paused(scope) for scope in scopes)
+            waiting = purchase.status in _WAITING and not purchase.cancel_wanted
+            approved_at = purchase.approved_at or purchase.created_at
+            late = self._now > approved_at + self._policy.escrow.create_within
+            return waiting and not stopped and not (late and call.kind is StepKind.CREATE)
+        if call.kind is StepKind.SETTLE:
+            doubted = self._is_paused(("provider", purchase.provider_name))
+            if doubted and self._is_early(call):
+                return False
+            return self._is_uncontested(call) and self._is_proved(call, purchase)
+        if call.kind is StepKind.DISPUTE:
+            return self._is_proved(call, purchase)
+        return True
+
+    def _is_early(self, call: Call) -> bool:
+        e = t.escrows.c
+        query = select(e.window_ends).where(e.escrow_id == call.escrow_id)
+        window_ends = self._connection.execute(query).scalar()
+        return window_ends is None or self._chain_time <= window_ends
+
+    def _is_uncontested(self, call: Call) -> bool:
+        h = t.holds.c
+        bond = select(h.id).where(
+            h.purchase_id == call.purchase_id, h.kind == "bond", h.status == "held"
+        )
+        return call.contested or self._connection.execute(bond).first() is None
+
+    def _is_ordered(self, call: Call, order_id: str) -> bool:
+        """Whether the audit log tells the order as its row and the call do, and it was not signed.
+
+        No chain refuses a second withdrawal: what was signed once is never signed anew.
+        """
+        query = select(t.orders).where(t.orders.c.id == order_id)
+        row = self._connection.execute(query).one_or_none()
+        try:
+            past = self._evidence.order(self._connection, order_id, self._seen)
+        except LedgerTampered as fault:
+            self.tampered[order_id] = fault.what
+            return False
+        wrong = (
+            "its row is gone" if row is None else next(_order_differences(call, row, past), None)
+        )
+        if wrong is not None:
+            self.tampered[order_id] = f"order {order_id}: {wrong}"
+        elif self._seen is not None and order_id in self._seen.signed:
+            self.signed_before.append(order_id)
+            return False
+        return wrong is None and past.status == "approved"
+
+    def _is_paused(self, scope: tuple[str, str]) -> bool:
+        """Whether the table or the audit log says so: who writes to one can't unpause."""
+        if scope not in self._stopped:
+            subject = ":".join(filter(None, scope))
+            try:
+                told = self._evidence.is_paused(self._connection, scope)
+            except LedgerTampered as fault:
+                told, self.tampered[subject] = True, fault.what
+            told |= self._seen is not None and subject in self._seen.paused
+            if told and scope not in self._paused:
+                what = f"the pause of {subject} is gone and nobody unpaused it"
+                self.tampered.setdefault(subject, what)
+            self._stopped[scope] = told or scope in self._paused
+        return self._stopped[scope]
+
+    def _is_proved(self, call: Call, row: Any) -> bool:
+        """Whether the audit log tells the purchase as its row and the call do."""
+        try:
+            past = self._evidence.purchase(self._connection, row.id, self._seen)
+        except LedgerTampered as fault:
+            self.tampered[row.id] = fault.what
+            return False
+        wrong = next(_differences(call, row, past), None)
+        if wrong is not None:
+            self.tampered[row.id] = f"purchase {row.id}: {wrong}"
+        return wrong is None
+
+
+def _differences(call: Call, row: Any, past: PastPurchase) -> Iterator[str]:
+    yield from purchase_differences(row, past)
+    if call.kind in _OF_ESCROW:
+        yield from _another_escrow(call, past)
+    if call.kind is StepKind.SETTLE:
+        if not (call.window_over or past.settle_wanted or past.settle == "on_delivery"):
+            yield "the audit log does not tell that anybody settles it early"
+    elif call.kind is StepKind.DISPUTE:
+        bond = past.bond[0] if past.bond is not None else None
+        if call.usdc is None or call.usdc.base_units != bond:
+            yield f"its bond is {call.usdc}; the audit log says {bond} base units"
+    else:
+        yield from _not_decided(call, past)
+
+
+def _another_escrow(call: Call, past: PastPurchase) -> Iterator[str]:
+    """Name an escrow that the chain has under another key than the purchase's."""
+    if call.terms is not None and call.terms.escrow_key != past.escrow_key:
+        yield (
+            f"its escrow has the escrow_key {call.terms.escrow_key};"
+            f" the audit log says {past.escrow_key}"
+        )
+
+
+def _order_differences(call: Call, row: Any, past: PastOrder) -> Iterator[str]:
+    yield from order_differences(row, past)
+    made_from = PaymentTerms(past.body["recipient"], Usdc.from_base_units(past.body["amount"]))
+    if call.terms is not None and call.terms != made_from:
+        yield f"its {call.kind} was made from {call.terms}; the audit log says {made_from}"
+    if not past.agreed:
+        yield "the audit log has fewer approvals than it needs"
+    if past.signed:
+        yield "the audit log says that it was signed before"
+
+
+def _not_decided(call: Call, past: PastPurchase) -> Iterator[str]:
+    made_from = PaymentTerms(
+        past.provider,
+        Usdc.from_base_units(past.amount),
+        past.words.get("service"),
+        past.escrow_key,
+    )
+    if call.terms is not None and call.terms != made_from:
+        yield f"its {call.kind} was made from {call.terms}; the audit log says {made_from}"
+    if past.approval is not None:
+        agreed = [who for who, said in past.decisions.items() if said["decision"] == "approved"]
+        if len(set(agreed) - {past.agent}) < past.approval["required"]:
+            yield f"the audit log has {len(agreed)} of {past.approval['required']} approvals"

@@ -1,0 +1,437 @@
+"""Steps and attempts: persisted before anything is sent."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from sqlalchemy import Connection, case, func, insert, select, update
+
+from coordinator.domain.chain.steps import (
+    IN_FLIGHT,
+    Attempt,
+    Call,
+    Receipt,
+    Step,
+    StepKind,
+    StepStatus,
+)
+from coordinator.domain.notices import foreign_transaction
+from coordinator.domain.usdc import Usdc
+from coordinator.ledger.audit.log import AuditLog
+from coordinator.ledger.chain.signable import Signable
+from coordinator.ledger.proofs.evidence import Evidence, Seen
+from coordinator.ledger.proofs.row_proofs import STEP
+from coordinator.ledger.store import schema as t
+from coordinator.ledger.store.database import Database
+from coordinator.ledger.tx.leases import Lease, fence
+from coordinator.ledger.tx.notices import write_notices
+from coordinator.ledger.tx.pausing import pause_everything, report_tampering
+from coordinator.ledger.tx.policies import PolicyBook
+
+_s = t.steps.c
+_a = t.attempts.c
+_ORDERS = ("wdr_", "mnt_")
+_IN_FLIGHT = [status.value for status in IN_FLIGHT]
+
+
+class StepBook:
+    """Steps of one signer on one chain."""
+
+    def __init__(
+        self,
+        database: Database,
+        audit: AuditLog,
+        policies: PolicyBook,
+        evidence: Evidence,
+        *,
+        chain_id: int,
+        signer: str,
+    ) -> None:
+        self._database = database
+        self._audit = audit
+        self._policies = policies
+        self._evidence = evidence
+        self._chain_id = chain_id
+        self._signer = signer
+        self.own = (_s.chain_id == chain_id, _s.signer == signer)
+
+    def allocate(
+        self,
+        lease: Lease,
+        calls: Sequence[Call],
+        *,
+        nonce_floor: int,
+        chain_time: int,
+        now: int,
+        seen: Seen | None = None,
+    ) -> list[Step]:
+        """Give the calls that may be signed the next nonces, in order.
+
+        What was cancelled, paused or contested after it was planned is left out, and what was
+        planned upon it; the rest goes on. ``nonce_floor`` is the chain's count, ``chain_time`` its
+        latest block's time. What the log tells must agree with what this executor has ``seen`` of
+        it; orders that it has seen signed have failed. LeaseLost, and nothing written, when another
+        executor has taken over.
+        """
+        with self._database.write() as connection:
+            fence(connection, lease)
+            signable = self._signable(connection, chain_time, now, seen)
+            calls = signable.of(calls)
+            for order_id in signable.signed_before:
+                why = "it was signed before: order it again if it was not carried out"
+                self._fail_order(connection, order_id, why, now)
+            self._tell_tampering(connection, signable.tampered, now)
+            highest = self.highest_nonce(connection)
+            nonce = nonce_floor if highest is None else max(nonce_floor, highest + 1)
+            return [
+                Step(
+                    id=self.insert_step(
+                        connection, call, nonce + offset, StepStatus.ALLOCATED, now
+                    ),
+                    nonce=nonce + offset,
+                    call=call,
+                    status=StepStatus.ALLOCATED,
+                    created_at=now,
+                )
+                for offset, call in enumerate(calls)
+            ]
+
+    def store_attempts(
+        self,
+        lease: Lease,
+        signed: Sequence[tuple[Step, Attempt]],
+        *,
+        fill: Call,
+        chain_time: int,
+        now: int,
+    ) -> list[Attempt]:
+        """Keep the signed bytes; those returned may be sent, in nonce order.
+
+        The first bytes of a step that may not be signed any more are dropped, and it becomes
+        ``fill`` under its nonce; so are bytes of a call that this program never allocated, and of
+        one that was given up since. Bytes of a step given up are a fill's.
+        LeaseLost when another executor has taken over.
+        """
+        kept = []
+        with self._database.write() as connection:
+            fence(connection, lease)
+            signable = self._signable(connection, chain_time, now)
+            for step, attempt in signed:
+                if not self._may_be_signed(connection, step, signable, fill):
+                    continue
+                connection.execute(
+                    insert(t.attempts).values(
+                        hash=attempt.hash,
+                        step_id=step.id,
+                        raw=attempt.raw,
+                        max_fee_per_gas=attempt.max_fee_per_gas,
+                        max_priority_fee_per_gas=attempt.max_priority_fee_per_gas,
+                        signed_at=now,
+                        fills=int(step.given_up),
+                    )
+                )
+                connection.execute(
+                    update(t.steps).where(_s.id == step.id).values(status=StepStatus.SIGNED.value)
+                )
+                self._audit.append(
+                    connection,
+                    now,
+                    f"{StepKind.FILL if step.given_up else step.kind}_signed",
+                    "treasury" if step.given_up else _subject(step),
+                    nonce=step.nonce,
+                    tx_hash=attempt.hash,
+                )
+                kept.append(attempt)
+            self._tell_tampering(connection, signable.tampered, now)
+        return kept
+
+    def in_flight(self) -> list[Step]:
+        """Steps that could still be mined, in nonce order."""
+        with self._database.read() as connection:
+            return self._load(connection, _s.status.in_(_IN_FLIGHT))
+
+    def of_purchase(self, purchase_id: str) -> list[Step]:
+        """Every step of the purchase, in nonce order."""
+        with self._database.read() as connection:
+            return self._load(connection, _s.purchase_id == purchase_id)
+
+    def of_purchases(self, connection: Connection, ids: Iterable[str]) -> list[Step]:
+        """Steps of several purchases in the caller's transaction, in nonce order."""
+        return self._load(connection, _s.purchase_id.in_(list(ids)))
+
+    def store_receipts(
+        self, receipts: Sequence[tuple[Step, Receipt, str | None]], *, now: int
+    ) -> None:
+        """Keep what the chain proved of steps; the text is a revert's reason."""
+        if not receipts:
+            return
+        with self._database.write() as connection:
+            for step, receipt, revert_reason in receipts:
+                filled = any(a.fills and a.hash == receipt.tx_hash for a in step.attempts)
+                status = StepStatus.MINED if receipt.succeeded else StepStatus.REVERTED
+                if filled:
+                    status = StepStatus.DISPLACED
+                connection.execute(
+                    update(t.attempts)
+                    .where(_a.hash == receipt.tx_hash)
+                    .values(
+                        block_number=receipt.block_number,
+                        block_hash=receipt.block_hash,
+                        succeeded=int(receipt.succeeded),
+                        gas_used=receipt.gas_used,
+                        effective_gas_price=receipt.effective_gas_price,
+                        l1_fee_wei=receipt.l1_fee_wei,
+                    )
+                )
+                changed = connection.execute(
+                    update(t.steps)
+                    .where(_s.id == step.id, _s.status.in_(_IN_FLIGHT))
+                    .values(status=status.value, revert_reason=revert_reason)
+                )
+                if changed.rowcount == 0:
+                    continue  # another executor has stored it
+                done = receipt.succeeded and not filled
+                self._end_order(connection, step, done, revert_reason, now)
+                self._audit.append(
+                    connection,
+                    now,
+                    f"{StepKind.FILL}_{StepStatus.MINED}" if filled else f"{step.kind}_{status}",
+                    "treasury" if filled else _subject(step),
+                    nonce=step.nonce,
+                    tx_hash=receipt.tx_hash,
+                    block=receipt.block_number,
+                    why=revert_reason,
+                )
+
+    def displace(self, step: Step, *, now: int) -> bool:
+        """Note that a transaction which is not ours was mined at the step's nonce; pause.
+
+        False, and nothing written, when the books have an event of one of the step's own hashes:
+        then it is the receipt that is missing.
+        """
+        with self._database.write() as connection:
+            if self._has_events(connection, step):
+                return False
+            changed = connection.execute(
+                update(t.steps)
+                .where(_s.id == step.id, _s.status.in_(_IN_FLIGHT))
+                .values(status=StepStatus.DISPLACED.value)
+            )
+            if changed.rowcount == 0:
+                return False
+            self._end_order(connection, step, False, "another transaction took its nonce", now)
+            why = (
+                f"a transaction that is not ours was mined at nonce {step.nonce}: somebody else has"
+                " the treasury's key; check it, then unpause"
+            )
+            pause_everything(connection, self._audit, why, by="executor", now=now)
+            self._audit.append(
+                connection,
+                now,
+                "foreign_transaction",
+                step.call.purchase_id or step.call.reference or "treasury",
+                nonce=step.nonce,
+            )
+            write_notices(connection, [foreign_transaction(step.nonce, now)])
+            return True
+
+    def highest_nonce(self, connection: Connection) -> int | None:
+        """The highest nonce that a step owns; None without any."""
+        query = select(func.max(_s.nonce)).where(*self.own)
+        return connection.execute(query).scalar()
+
+    def insert_step(
+        self, connection: Connection, call: Call, nonce: int, status: StepStatus, now: int
+    ) -> int:
+        """Give ``call`` the nonce, in the caller's transaction; the step's id."""
+        values = self._values(call, nonce)
+        made = connection.execute(
+            insert(t.steps).values(
+                **values, status=status.value, created_at=now, mac=self._mac(values)
+            )
+        )
+        assert made.inserted_primary_key is not None
+        return int(made.inserted_primary_key[0])
+
+    def _has_events(self, connection: Connection, step: Step) -> bool:
+        hashes = [attempt.hash for attempt in step.attempts]
+        return any(
+            connection.execute(
+                select(table.c.tx_hash).where(table.c.tx_hash.in_(hashes)).limit(1)
+            ).first()
+            for table in (t.journal, t.escrow_events)
+        )
+
+    def _signable(
+        self,
+        connection: Connection,
+        chain_time: int,
+        now: int,
+        seen: Seen | None = None,
+    ) -> Signable:
+        return Signable(
+            connection,
+            self._policies.in_force(connection),
+            self._evidence,
+            chain_time=chain_time,
+            now=now,
+            seen=seen,
+        )
+
+    def _end_order(
+        self, connection: Connection, step: Step, done: bool, why: str | None, now: int
+    ) -> None:
+        order_id, o = step.call.reference, t.orders.c
+        if order_id is None:
+            return
+        before = connection.execute(select(o.status).where(o.id == order_id)).scalar()
+        if before != "approved" and not (done and before == "failed"):
+            return
+        if not done:
+            self._fail_order(connection, order_id, why, now)
+            return
+        connection.execute(
+            update(t.orders).where(o.id == order_id).values(status="done", message=why)
+        )
+        self._audit.append(connection, now, "order_done", order_id, why=why)
+        if before == "failed":
+            pause = (
+                f"{step.kind} {order_id} was told as failed and was mined after all: if it was"
+                " ordered again it was carried out twice; check it, then unpause"
+            )
+            pause_everything(connection, self._audit, pause, by="executor", now=now)
+
+    def _fail_order(self, connection: Connection, order_id: str, why: str | None, now: int) -> None:
+        connection.execute(
+            update(t.orders)
+            .where(t.orders.c.id == order_id, t.orders.c.status == "approved")
+            .values(status="failed", message=why)
+        )
+        self._audit.append(connection, now, "order_failed", order_id, why=why)
+
+    def _load(self, connection: Connection, where: Any) -> list[Step]:
+        rows = connection.execute(select(t.steps).where(where, *self.own).order_by(_s.nonce)).all()
+        attempts: dict[int, list[Any]] = {}
+        query = select(t.attempts).where(_a.step_id.in_([row.id for row in rows]))
+        # Each attempt pays more than the one before it, whatever the clock did in between.
+        for attempt in connection.execute(query.order_by(_a.max_fee_per_gas)):
+            attempts.setdefault(attempt.step_id, []).append(attempt)
+        return [_step(row, attempts.get(row.id, [])) for row in rows]
+
+    def give_up(self, connection: Connection, step_id: int) -> None:
+        """Let a self-send of zero take the nonce of a step that has bytes, dearer than they are."""
+        connection.execute(
+            update(t.steps)
+            .where(_s.id == step_id)
+            .values(
+                status=StepStatus.SIGNED.value,
+                given_up=case((_s.kind == StepKind.FILL.value, 0), else_=1),
+            )
+        )
+
+    def make_fill(self, connection: Connection, step_id: int, nonce: int, fill: Call) -> None:
+        """Let the step do nothing but use its nonce, in the caller's transaction."""
+        values = self._values(fill, nonce)
+        connection.execute(
+            update(t.steps).where(_s.id == step_id).values(**values, mac=self._mac(values))
+        )
+
+    def _may_be_signed(
+        self, connection: Connection, step: Step, signable: Signable, fill: Call
+    ) -> bool:
+        given_up = connection.execute(select(_s.given_up).where(_s.id == step.id)).scalar()
+        if step.given_up or given_up:
+            # A fill takes nothing, so nothing has to prove it.
+            return step.given_up and bool(given_up)
+        proved = self._is_ours(connection, step, signable.tampered)
+        if step.attempts or (proved and signable.allows(step.call, stored=True)):
+            return proved
+        self.make_fill(connection, step.id, step.nonce, fill)
+        return False
+
+    def _is_ours(self, connection: Connection, step: Step, tampered: dict[str, str]) -> bool:
+        """Whether the call, as it was signed, is the one that was allocated for its nonce.
+
+        One that an earlier version allocated can't be told from a forged one: it is only filled.
+        """
+        code = connection.execute(select(_s.mac).where(_s.id == step.id)).scalar()
+        values = self._values(step.call, step.nonce)
+        ours = self._audit.mac.proves(code, "steps", [values[name] for name in STEP])
+        if not ours and code is not None:
+            tampered[f"nonce {step.nonce}"] = (
+                f"the call at nonce {step.nonce} ({step.kind}) is not the one that was allocated"
+            )
+        return ours
+
+    def _mac(self, values: Mapping[str, Any]) -> str:
+        return self._audit.mac.make("steps", [values[name] for name in STEP])
+
+    def _values(self, call: Call, nonce: int) -> dict[str, Any]:
+        return {
+            "chain_id": self._chain_id,
+            "signer": self._signer,
+            "nonce": nonce,
+            "kind": call.kind.value,
+            "recipient": call.to,
+            "data": call.data,
+            "gas_limit": call.gas_limit,
+            "purchase_id": call.purchase_id,
+            "escrow_id": call.escrow_id,
+            "usdc": call.usdc.base_units if call.usdc is not None else None,
+            "reference": call.reference,
+        }
+
+    def _tell_tampering(self, connection: Connection, found: Mapping[str, str], now: int) -> None:
+        for subject, what in found.items():
+            if subject.startswith(_ORDERS):
+                # A pause does not stop it: it would be found in every round.
+                self._fail_order(connection, subject, what, now)
+            report_tampering(connection, self._audit, subject, what, now=now)
+
+
+def _subject(step: Step) -> str:
+    return step.call.purchase_id or step.call.reference or "treasury"
+
+
+def _step(row: Any, attempts: Sequence[Any]) -> Step:
+    mined = next((a for a in attempts if a.block_number is not None), None)
+    return Step(
+        id=row.id,
+        nonce=row.nonce,
+        call=Call(
+            kind=StepKind(row.kind),
+            to=row.recipient,
+            data=row.data,
+            gas_limit=row.gas_limit,
+            purchase_id=row.purchase_id,
+            escrow_id=row.escrow_id,
+            usdc=Usdc.from_base_units(row.usdc) if row.usdc is not None else None,
+            reference=row.reference,
+        ),
+        status=StepStatus(row.status),
+        attempts=tuple(
+            Attempt(
+                hash=a.hash,
+                raw=a.raw,
+                max_fee_per_gas=a.max_fee_per_gas,
+                max_priority_fee_per_gas=a.max_priority_fee_per_gas,
+                fills=bool(a.fills),
+            )
+            for a in attempts
+        ),
+        receipt=Receipt(
+            tx_hash=mined.hash,
+            block_number=mined.block_number,
+            block_hash=mined.block_hash,
+            succeeded=bool(mined.succeeded),
+            gas_used=mined.gas_used,
+            effective_gas_price=mined.effective_gas_price,
+            l1_fee_wei=mined.l1_fee_wei,
+        )
+        if mined
+        else None,
+        revert_reason=row.revert_reason,
+        created_at=row.created_at,
+        given_up=bool(row.given_up),
+    )

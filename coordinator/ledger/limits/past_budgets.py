@@ -1,0 +1,138 @@
+"""What the rows of an audit log say of budgets: put back into a database that was lost.
+
+Costs with their counters, tasks and sessions, and what lay over the policy. Requests for more that
+waited for people are asked again.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from sqlalchemy import Connection, insert
+
+from coordinator.domain.limits.rules import SESSION, TASK, Openings, Rules
+from coordinator.domain.purchase.cost import CostRequest, cost_counters
+from coordinator.domain.purchase.decision import Facts
+from coordinator.domain.usdc import ZERO, Usdc
+from coordinator.ledger.audit.export import AuditRow
+from coordinator.ledger.limits.counters import CounterSheet
+from coordinator.ledger.limits.overlays import put_overlay, told_overlays
+from coordinator.ledger.store import schema as t
+
+_TERMS: Final = ("agent", "category", "provider", "task", "session", "purpose")
+
+
+@dataclass(slots=True)
+class PastCost:
+    """A cost as the log tells it; ``posted`` in base units, times in unix seconds."""
+
+    at: int
+    body: dict[str, Any]
+    status: str
+    posted: int
+    ended_at: int | None
+    by_owner: bool = True
+
+
+@dataclass(slots=True)
+class PastBudgets:
+    """Costs, tasks and sessions by their ids; what lay over the policy, oldest first."""
+
+    costs: dict[str, PastCost] = field(default_factory=dict)
+    openings: dict[tuple[str, str], dict[str, Any]] = field(default_factory=dict)
+    overlays: list[AuditRow] = field(default_factory=list)
+
+    def take(self, row: AuditRow) -> None:
+        """Fold one row; rows come in their order."""
+        kind, _, done = row.event.partition("_")
+        if row.event in OVERLAID:
+            self.overlays.append(row)
+        elif kind == "cost":
+            self._cost(row, done)
+        elif kind in (TASK, SESSION) and done == "opened":
+            self.openings[kind, row.subject] = row.body | {"at": row.at}
+        elif kind in (TASK, SESSION) and done == "closed":
+            self.openings[kind, row.subject] |= {"closed_by": row.body["by"], "closed_at": row.at}
+
+    def _cost(self, row: AuditRow, done: str) -> None:
+        if done == "held":
+            self.costs[row.subject] = PastCost(row.at, row.body, "held", 0, None)
+        elif done == "recorded":
+            spent = row.body["amount"]
+            self.costs[row.subject] = PastCost(row.at, row.body, "posted", spent, row.at)
+        elif (known := self.costs.get(row.subject)) is not None:
+            known.status, known.posted, known.ended_at = done, row.body["posted"], row.at
+            known.by_owner = row.body.get("by_owner", True)
+
+
+OVERLAID: Final = frozenset(
+    {"limit_granted", "pool_shared", "agent_disabled", "agent_enabled", "overlay_withdrawn"}
+)
+
+
+def opened_by_agent(body: Mapping[str, Any]) -> bool:
+    """Tell from the row of an opening whether the agent opened it for itself."""
+    return bool(body.get("by_agent", body["by"] == body["agent"]))
+
+
+def put_rules(connection: Connection, past: PastBudgets) -> None:
+    """Open the tasks and sessions again, and lay over the policy what lay over it."""
+    for (kind, name), body in past.openings.items():
+        closed = "closed_at" in body
+        connection.execute(
+            insert(t.openings).values(
+                kind=kind,
+                id=name,
+                agent=body["agent"],
+                limits=json.dumps({key: body[key] for key in ("limits", "categories")}),
+                status="closed" if closed else "open",
+                opened_by=body["by"],
+                opened_at=body["at"],
+                closed_by=body.get("closed_by"),
+                closed_at=body.get("closed_at"),
+                by_agent=int(opened_by_agent(body)),
+            )
+        )
+    for row in past.overlays:
+        for one in told_overlays(row):
+            put_overlay(connection, one, author=row.body["by"], reason=row.body["reason"])
+
+
+def put_costs(
+    connection: Connection, past: PastBudgets, *, rules: Rules, openings: Openings
+) -> None:
+    """Insert every cost with its hold, charged as if it were placed now at its own instant."""
+    sheet = CounterSheet(connection)
+    for cost_id, cost in past.costs.items():
+        body = cost.body
+        amount = Usdc.from_base_units(body["amount"])
+        request = CostRequest(amount=amount, **{term: body[term] for term in _TERMS})
+        facts = Facts(rules, cost.at, ZERO, lambda keys: {}, openings=openings)
+        held = amount.base_units if cost.status == "held" else 0
+        counters = cost_counters(request, facts).counters
+        charges = sheet.charge(counters, held=held, spent=cost.posted)
+        connection.execute(
+            insert(t.costs).values(
+                id=cost_id,
+                created_at=cost.at,
+                expires_at=body["expires_at"],
+                **{term: body[term] for term in _TERMS},
+            )
+        )
+        connection.execute(
+            insert(t.holds).values(
+                kind="off_chain",
+                cost_id=cost_id,
+                amount=amount.base_units,
+                status=cost.status,
+                posted=cost.posted,
+                placed_at=cost.at,
+                ended_at=cost.ended_at,
+                charges=json.dumps(charges),
+                by_owner=int(cost.by_owner),
+            )
+        )
+    sheet.flush()

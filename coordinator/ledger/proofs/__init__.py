@@ -1,0 +1,1 @@
+"""Prove rows of the database from the audit log."""

@@ -1,0 +1,272 @@
+"""What the rows of an audit log say of purchases, orders and pauses, folded row by row."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from coordinator.domain.purchase.lifecycle import ESCROWED, FINAL, Status
+from coordinator.domain.reasons import ReasonCode
+from coordinator.ledger.audit.export import AuditRow
+from coordinator.ledger.limits.past_budgets import PastBudgets
+
+MOVED: Final = {f"purchase_{status}": status for status in Status}
+_WORDS: Final = ("purpose", "service", "category", "task", "session", "provider_name")
+# Rows of the first version do not say these.
+_NEEDED: Final = {"idempotency_key", "terms", "purpose"}
+
+
+@dataclass(slots=True)
+class PastPurchase:
+    """A purchase as the log tells it; times are unix seconds, the amount is in base units."""
+
+    id: str
+    asked_at: int
+    provider: str
+    amount: int
+    settle: str
+    policy: str
+    status: Status
+    updated_at: int
+    placed_at: int
+    agent: str | None = None
+    idempotency_key: str | None = None
+    terms: str | None = None
+    escrow_key: str | None = None
+    words: dict[str, str | None] = field(default_factory=dict)
+    decision: dict[str, Any] = field(default_factory=dict)
+    reason_code: str | None = None
+    reason_message: str | None = None
+    approved_at: int | None = None
+    approval: dict[str, Any] | None = None
+    decisions: dict[str, dict[str, Any]] = field(default_factory=dict)
+    escrowed: bool = False
+    bond: tuple[int, int] | None = None
+    bond_paid: bool = False
+    settle_wanted: bool = False
+
+    @property
+    def over(self) -> bool:
+        """Whether it ended without ever having been funded: nothing on chain can be of it."""
+        return self.status in FINAL and not self.escrowed
+
+
+@dataclass(slots=True)
+class PastOrder:
+    """A withdrawal or mint; ``status`` is approved, done or failed, ``signed`` once it ever was."""
+
+    id: str
+    kind: str
+    body: dict[str, Any]
+    created_at: int
+    status: str = "approved"
+    message: str | None = None
+    signed: bool = False
+
+    @property
+    def agreed(self) -> bool:
+        """Whether as many have approved it as were required; a mint is nobody's money."""
+        by: list[str] = self.body.get("approved_by", [self.body["by"]])
+        required: int = self.body.get("required", 1)
+        return len(set(by)) >= required
+
+
+@dataclass(slots=True)
+class Past:
+    """Everything that the chain can't tell; ``unreadable`` purchases lack what would bind them."""
+
+    purchases: dict[str, PastPurchase] = field(default_factory=dict)
+    orders: dict[str, PastOrder] = field(default_factory=dict)
+    pauses: dict[tuple[str, str], tuple[dict[str, Any], int]] = field(default_factory=dict)
+    explanations: dict[str, tuple[dict[str, Any], int]] = field(default_factory=dict)
+    budgets: PastBudgets = field(default_factory=PastBudgets)
+    unreadable: set[str] = field(default_factory=set)
+    opened_at: int | None = None
+    """The block at whose end the first journal was opened."""
+
+    def take(self, row: AuditRow) -> None:
+        """Fold one row; rows come in their order."""
+        fold = _FOLDS.get(row.event)
+        if row.event in MOVED:
+            _purchase(self, row, row.body)
+        elif fold is not None:
+            fold(self, row, row.body)
+        else:
+            self.budgets.take(row)
+
+
+def _purchase(past: Past, row: AuditRow, body: dict[str, Any]) -> None:
+    known = past.purchases.get(row.subject)
+    if known is not None:
+        _moved(known, row, body)
+    elif "agent" in body and set(body) >= _NEEDED:
+        past.purchases[row.subject] = _asked(row, body)
+    else:
+        past.unreadable.add(row.subject)
+
+
+def _asked(row: AuditRow, body: dict[str, Any]) -> PastPurchase:
+    status = MOVED[row.event]
+    reason: dict[str, str] = next(iter(body["reasons"]), {})
+    return PastPurchase(
+        id=row.subject,
+        asked_at=row.at,
+        provider=body["provider"],
+        amount=body["amount"],
+        settle=body["settle"],
+        policy=body["policy"],
+        status=status,
+        updated_at=row.at,
+        placed_at=row.at,
+        agent=body["agent"],
+        idempotency_key=body["idempotency_key"],
+        terms=body["terms"],
+        words={word: body[word] for word in _WORDS},
+        decision={"reasons": body["reasons"], "limits": body["limits"]},
+        reason_code=reason.get("code"),
+        reason_message=reason.get("message"),
+        approved_at=row.at if status is Status.APPROVED else None,
+        approval=body["approval"],
+    )
+
+
+def _moved(known: PastPurchase, row: AuditRow, body: dict[str, Any]) -> None:
+    known.status, known.updated_at = MOVED[row.event], row.at
+    known.escrowed |= known.status in ESCROWED
+    known.reason_message = body.get("why")
+    known.reason_code = body.get("code") or _code_of(known.status, body.get("why"))
+    if "limits" in body:
+        # An approval: it judged anew and moved the hold to its own instant.
+        known.approved_at = known.placed_at = row.at
+        known.policy = body["policy"]
+        known.decision = {"reasons": body["reasons"], "limits": body["limits"]}
+
+
+def _code_of(status: Status, why: str | None) -> str | None:
+    if status not in FINAL or status is Status.SETTLED or why is None:
+        return None
+    same = {Status.REJECTED: ReasonCode.REJECTED, Status.EXPIRED: ReasonCode.EXPIRED}
+    return same.get(status, ReasonCode.CANCELLED).value
+
+
+def _attributed(past: Past, row: AuditRow, body: dict[str, Any]) -> None:
+    if "escrow_key" not in body:
+        past.unreadable.add(row.subject)
+        return
+    past.purchases[row.subject] = PastPurchase(
+        id=row.subject,
+        asked_at=body["asked_at"],
+        provider=body["provider"],
+        amount=body["amount"],
+        settle=body["settle"],
+        policy=body["policy"],
+        status=Status(body.get("status", Status.FUNDED)),
+        updated_at=row.at,
+        placed_at=body["asked_at"],
+        escrow_key=body["escrow_key"],
+        words={"provider_name": body["provider_name"]},
+        approved_at=body["asked_at"],
+        escrowed=True,
+    )
+
+
+def _adopted(past: Past, row: AuditRow, body: dict[str, Any]) -> None:
+    known = past.purchases.get(row.subject)
+    if known is None or not set(body) >= _NEEDED:
+        past.purchases.pop(row.subject, None)
+        past.unreadable.add(row.subject)
+        return
+    known.agent, known.idempotency_key = body["agent"], body["idempotency_key"]
+    known.terms, known.words = body["terms"], {word: body[word] for word in _WORDS}
+
+
+def _decided(past: Past, row: AuditRow, body: dict[str, Any]) -> None:
+    known = past.purchases.get(row.subject)
+    if known is not None:
+        decision = row.event.removeprefix("purchase_").removesuffix("_by")
+        known.decisions[body["approver"]] = {**body, "decision": decision, "at": row.at}
+
+
+def _bond_held(past: Past, row: AuditRow, body: dict[str, Any]) -> None:
+    known = past.purchases.get(row.subject)
+    if known is not None and known.bond is None:
+        known.bond = (body["bond"], row.at)
+
+
+def _settle_wanted(past: Past, row: AuditRow, body: dict[str, Any]) -> None:
+    known = past.purchases.get(row.subject)
+    if known is not None:
+        known.settle_wanted = True
+
+
+def _bond_paid(past: Past, row: AuditRow, body: dict[str, Any]) -> None:
+    known = past.purchases.get(row.subject)
+    if known is not None:
+        known.bond_paid = row.event == "dispute_mined"
+
+
+def _ordered(past: Past, row: AuditRow, body: dict[str, Any]) -> None:
+    kind = row.event.removesuffix("_ordered")
+    past.orders[row.subject] = PastOrder(row.subject, kind, body, row.at)
+
+
+def _order_signed(past: Past, row: AuditRow, body: dict[str, Any]) -> None:
+    if (known := past.orders.get(row.subject)) is not None:
+        known.signed = True
+
+
+def _order_ended(past: Past, row: AuditRow, body: dict[str, Any]) -> None:
+    if (known := past.orders.get(row.subject)) is not None:
+        known.status, known.message = row.event.removeprefix("order_"), body.get("why")
+
+
+def _order_taken_back(past: Past, row: AuditRow, body: dict[str, Any]) -> None:
+    if (known := past.orders.get(row.subject)) is not None:
+        known.status, known.message = "approved", None
+
+
+def _paused(past: Past, row: AuditRow, body: dict[str, Any]) -> None:
+    past.pauses[_scope(row)] = (body, row.at)
+
+
+def _unpaused(past: Past, row: AuditRow, body: dict[str, Any]) -> None:
+    past.pauses.pop(_scope(row), None)
+
+
+def _scope(row: AuditRow) -> tuple[str, str]:
+    kind, _, of = row.subject.partition(":")
+    return kind, of
+
+
+def _explained(past: Past, row: AuditRow, body: dict[str, Any]) -> None:
+    past.explanations[row.subject] = (body, row.at)
+
+
+def _written(past: Past, row: AuditRow, body: dict[str, Any]) -> None:
+    if past.opened_at is None:
+        past.opened_at = body["to"]
+
+
+_FOLDS: Final[dict[str, Callable[[Past, AuditRow, dict[str, Any]], None]]] = {
+    "escrow_attributed": _attributed,
+    "purchase_adopted": _adopted,
+    "purchase_approved_by": _decided,
+    "purchase_rejected_by": _decided,
+    "dispute_wanted": _bond_held,
+    "settle_wanted": _settle_wanted,
+    "dispute_mined": _bond_paid,
+    "dispute_taken_back": _bond_paid,
+    "withdraw_ordered": _ordered,
+    "mint_ordered": _ordered,
+    "withdraw_signed": _order_signed,
+    "mint_signed": _order_signed,
+    "order_done": _order_ended,
+    "order_failed": _order_ended,
+    "withdraw_taken_back": _order_taken_back,
+    "mint_taken_back": _order_taken_back,
+    "paused": _paused,
+    "unpaused": _unpaused,
+    "discrepancy_explained": _explained,
+    "journal_written": _written,
+}

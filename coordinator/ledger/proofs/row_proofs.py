@@ -1,0 +1,370 @@
+"""Rows compared with what the audit log tells of them, each proved by the log itself."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from hashlib import sha256
+from typing import Any, Final, Protocol
+
+from sqlalchemy import Connection, Select, Table, case, func, select
+
+from coordinator.domain.canonical import canonical_json
+from coordinator.domain.purchase.lifecycle import FINAL, Status
+from coordinator.ledger.audit.export import AuditRow
+from coordinator.ledger.audit.row_mac import RowMac
+from coordinator.ledger.limits.overlays import told_overlays
+from coordinator.ledger.limits.past_budgets import OVERLAID, opened_by_agent
+from coordinator.ledger.proofs.audit_fold import MOVED, Past, PastOrder, PastPurchase
+from coordinator.ledger.store import schema as t
+
+_PAGE: Final = 500
+# What a step's code authenticates: all that its transaction is made from.
+STEP: Final = (
+    *("chain_id", "signer", "nonce", "kind", "recipient", "data", "gas_limit"),
+    *("purchase_id", "escrow_id", "usdc", "reference"),
+)
+_WORDS: Final = ("provider_name", "service", "category", "task", "session", "purpose")
+_ORDER: Final = ("kind", "recipient", "amount", "status")
+_COST: Final = ("agent", "category", "provider", "task", "session", "purpose", "expires_at")
+_OVERLAY: Final = (
+    *("id", "kind", "scope_kind", "scope_id", "window", "amount"),
+    *("starts_at", "ends_at", "withdrawn"),
+)
+
+
+EscrowKey = Callable[[str, str], str]
+"""The escrow key of (agent, idempotency key)."""
+
+
+class Log(Protocol):
+    """What the comparison needs of the audit log."""
+
+    mac: RowMac
+
+    def proven(
+        self, connection: Connection, *subjects: str, events: Sequence[str] = ..., skip: bool = ...
+    ) -> list[AuditRow]: ...
+
+
+def row_faults(
+    connection: Connection, log: Log, escrow_key: EscrowKey | None = None
+) -> Iterator[str]:
+    """Name every row that is not what the log tells, by table and id; a page at a time.
+
+    Escrow keys, which the log keeps secret, are compared where ``escrow_key`` makes them. What the
+    log itself has lost is found by verifying its chain.
+    """
+    yield from _policy_faults(connection, log)
+    yield from _purchase_faults(connection, log, escrow_key)
+    yield from _cost_faults(connection, log)
+    yield from _order_faults(connection, log)
+    yield from overlay_faults(connection, log, whole=True)
+    yield from _opening_faults(connection, log)
+    yield from _pause_faults(connection, log)
+    yield from _step_faults(connection, log)
+    yield from _counter_faults(connection)
+
+
+def purchase_differences(row: Any, past: PastPurchase) -> Iterator[str]:
+    """Name every column of the purchase's row that is not what the log tells."""
+    told = {
+        "status": past.status.value,
+        "agent": past.agent,
+        "idempotency_key": past.idempotency_key,
+        "provider": past.provider,
+        "amount": past.amount,
+        "settle": past.settle,
+    }
+    if past.escrow_key is not None:
+        told["escrow_key"] = past.escrow_key
+    if past.agent is not None:
+        told |= {word: past.words.get(word) for word in _WORDS}
+    yield from _differences(row, told)
+
+
+def order_differences(row: Any, past: PastOrder) -> Iterator[str]:
+    """Name every column of the order's row that is not what the log tells."""
+    told = past.body | {"kind": past.kind, "status": past.status}
+    yield from _differences(row, {name: told[name] for name in _ORDER})
+
+
+def _differences(row: Any, told: Mapping[str, Any]) -> Iterator[str]:
+    for column, value in told.items():
+        found = getattr(row, column)
+        if found != value:
+            yield f"its {column} is {found!r}; the audit log says {value!r}"
+
+
+def _policy_faults(connection: Connection, log: Log) -> Iterator[str]:
+    told = {
+        (r.subject, r.at) for r in log.proven(connection, events=("policy_activated",), skip=True)
+    }
+    for row in connection.execute(select(t.policies).order_by(t.policies.c.version)):
+        name = f"policy {row.hash[:12]}… (version {row.version})"
+        if _digest(row.document) != row.hash:
+            yield f"{name}: its document is not the one with this hash"
+        if (row.hash, row.activated_at) not in told:
+            yield f"{name}: the audit log does not tell that it was put in force"
+
+
+def _digest(document: str) -> str | None:
+    try:
+        return sha256(canonical_json(json.loads(document))).hexdigest()
+    except (TypeError, ValueError):
+        # SQLite keeps any type in any column.
+        return None
+
+
+def _purchase_faults(
+    connection: Connection, log: Log, escrow_key: EscrowKey | None
+) -> Iterator[str]:
+    query = select(t.purchases).order_by(t.purchases.c.seq)
+    for rows in _pages(connection, query, t.purchases.c.seq):
+        ids = [row.id for row in rows]
+        past, ends = _folded(log.proven(connection, *ids, skip=True))
+        holds = _by_purchase(connection, t.holds, ids)
+        approvals = _by_purchase(connection, t.approvals, ids)
+        decisions = _decisions(connection, ids)
+        for row in rows:
+            known = past.purchases.get(row.id)
+            if known is None:
+                if row.id not in past.unreadable:
+                    yield f"purchase {row.id}: the audit log does not tell of it"
+                continue
+            if escrow_key is not None and known.agent is not None:
+                known.escrow_key = escrow_key(known.agent, known.idempotency_key or "")
+            faults = [
+                *purchase_differences(row, known),
+                *_approval_differences(known, approvals[row.id], decisions[row.id]),
+                *_hold_differences(row, known, holds[row.id], ends.get(row.id, {})),
+            ]
+            yield from (f"purchase {row.id}: {fault}" for fault in faults)
+
+
+def _approval_differences(
+    past: PastPurchase, approvals: Sequence[Any], decisions: Sequence[Any]
+) -> Iterator[str]:
+    kept = [
+        {name: getattr(a, name) for name in ("id", "required", "expires_at")} for a in approvals
+    ]
+    if kept != ([past.approval] if past.approval is not None else []):
+        yield f"its approval is {kept}; the audit log says {past.approval}"
+    said = {d.approver: (d.decision, d.at) for d in decisions}
+    told = {name: (one["decision"], one["at"]) for name, one in past.decisions.items()}
+    if said != told:
+        yield f"its approvers' decisions are {said}; the audit log says {told}"
+
+
+def _hold_differences(
+    row: Any, past: PastPurchase, holds: Sequence[Any], ends: Mapping[str, int | None]
+) -> Iterator[str]:
+    kinds = [hold.kind for hold in holds]
+    if past.status is not Status.DENIED and "purchase" not in kinds:
+        yield "its hold is gone"
+    for hold in holds:
+        bond = past.bond[0] if past.bond is not None else None
+        amount = past.amount if hold.kind == "purchase" else bond
+        if hold.amount != amount:
+            yield f"its {hold.kind} hold is of {hold.amount}; the audit log says {amount}"
+        posted = ends.get(hold.kind)
+        if hold.status == "held" and posted is not None:
+            yield f"its {hold.kind} hold is open; the audit log says that it ended"
+        if hold.status != "held" and past.status not in FINAL:
+            yield f"its {hold.kind} hold is {hold.status} before its end"
+        if posted is not None and hold.posted != posted:
+            yield f"its {hold.kind} hold posted {hold.posted}; the audit log says {posted}"
+
+
+def _cost_faults(connection: Connection, log: Log) -> Iterator[str]:
+    query = select(t.costs).order_by(t.costs.c.seq)
+    for rows in _pages(connection, query, t.costs.c.seq):
+        ids = [row.id for row in rows]
+        past, _ = _folded(log.proven(connection, *ids, skip=True))
+        found = connection.execute(select(t.holds).where(t.holds.c.cost_id.in_(ids)))
+        holds = {hold.cost_id: hold for hold in found}
+        for row in rows:
+            known, hold = past.budgets.costs.get(row.id), holds.get(row.id)
+            if known is None or hold is None:
+                yield f"cost {row.id}: the audit log does not tell of it, or its hold is gone"
+                continue
+            told = {
+                "amount": known.body["amount"],
+                "status": known.status,
+                "posted": known.posted,
+                "by_owner": int(known.by_owner),
+            }
+            faults = [
+                *_differences(row, {name: known.body[name] for name in _COST}),
+                *_differences(hold, told),
+            ]
+            yield from (f"cost {row.id}: {fault}" for fault in faults)
+
+
+def _order_faults(connection: Connection, log: Log) -> Iterator[str]:
+    rows = connection.execute(select(t.orders)).all()
+    past, _ = _folded(log.proven(connection, *(row.id for row in rows), skip=True))
+    for row in rows:
+        known = past.orders.get(row.id)
+        if known is None:
+            yield f"order {row.id}: the audit log does not tell of it"
+            continue
+        yield from (f"order {row.id}: {fault}" for fault in order_differences(row, known))
+
+
+def overlay_faults(connection: Connection, log: Log, *, whole: bool = False) -> Iterator[str]:
+    """Name every overlay that is not what the log tells; those that are gone only if ``whole``."""
+    rows = connection.execute(select(t.overlays).order_by(t.overlays.c.seq)).all()
+    subjects = {_overlay_subject(row) for row in rows}
+    if not (subjects or whole):
+        return
+    said = log.proven(connection, *(() if whole else subjects), events=sorted(OVERLAID), skip=True)
+    told = Counter(
+        tuple(one.get(name) for name in _OVERLAY) for row in said for one in told_overlays(row)
+    )
+    for row in rows:
+        # The log names the ids of grants and shares alone.
+        named = row.kind in ("grant", "allocation")
+        found = tuple(getattr(row, name) if name != "id" or named else None for name in _OVERLAY)
+        told.subtract([found])
+        if told[found] < 0:
+            yield f"overlay {row.id}: the audit log does not tell of it as it stands"
+    for values, missing in told.items():
+        if missing > 0:
+            yield f"overlay {values}: the audit log tells of it, and it is gone"
+
+
+def _overlay_subject(row: Any) -> str:
+    if row.kind == "withdrawn":
+        return str(row.withdrawn)
+    if row.kind == "grant":
+        return str(row.id)
+    return str(row.scope_id).partition("/")[0]
+
+
+def _opening_faults(connection: Connection, log: Log) -> Iterator[str]:
+    past = Past()
+    events = tuple(
+        f"{kind}_{done}" for kind in ("task", "session") for done in ("opened", "closed")
+    )
+    for said in log.proven(connection, events=events, skip=True):
+        past.take(said)
+    known = past.budgets.openings
+    for row in connection.execute(select(t.openings)):
+        body = known.pop((row.kind, row.id), None)
+        if body is None:
+            yield f"{row.kind} {row.id}: the audit log does not tell that it was opened"
+            continue
+        limits = {key: body[key] for key in ("limits", "categories")}
+        told = {
+            "agent": body["agent"],
+            "status": "closed" if "closed_at" in body else "open",
+            "by_agent": int(opened_by_agent(body)),
+        }
+        if json.loads(row.limits) != limits:
+            yield f"{row.kind} {row.id}: its limits are not those that the audit log tells"
+        yield from (f"{row.kind} {row.id}: {fault}" for fault in _differences(row, told))
+    for kind, name in known:
+        yield f"{kind} {name}: the audit log tells that it was opened, and it is gone"
+
+
+def _pause_faults(connection: Connection, log: Log) -> Iterator[str]:
+    past = Past()
+    for said in log.proven(connection, events=("paused", "unpaused"), skip=True):
+        past.take(said)
+    known = {scope: body["by"] for scope, (body, _) in past.pauses.items()}
+    for row in connection.execute(select(t.pauses)):
+        scope = (row.scope_kind, row.scope_id)
+        if known.pop(scope, None) != row.by:
+            yield f"pause of {row.scope_kind}:{row.scope_id}: the audit log does not tell of it"
+    for kind, of in known:
+        yield f"pause of {kind}:{of}: the audit log tells of it, and it is gone"
+
+
+def _step_faults(connection: Connection, log: Log) -> Iterator[str]:
+    query = select(t.steps).where(t.steps.c.mac.is_not(None)).order_by(t.steps.c.id)
+    for rows in _pages(connection, query, t.steps.c.id):
+        for row in rows:
+            if not log.mac.proves(row.mac, "steps", [getattr(row, name) for name in STEP]):
+                yield f"step {row.nonce} ({row.kind}): its call is not the one that was allocated"
+
+
+def _folded(said: Iterable[AuditRow]) -> tuple[Past, Mapping[str, dict[str, int | None]]]:
+    """The rows folded, and by purchase and kind of hold what the last end posted."""
+    past = Past()
+    ends: dict[str, dict[str, int | None]] = defaultdict(dict)
+    for row in said:
+        past.take(row)
+        if row.event in ("hold_posted", "hold_voided"):
+            ends[row.subject][row.body["kind"]] = row.body["amount"]
+        elif row.event in MOVED:
+            # What moves after its end was held again: its block was lost, or its database.
+            ends[row.subject].clear()
+    return past, ends
+
+
+def _pages(connection: Connection, query: Select[Any], key: Any) -> Iterator[Sequence[Any]]:
+    last = -1
+    while rows := connection.execute(query.where(key > last).limit(_PAGE)).all():
+        yield rows
+        last = getattr(rows[-1], key.name)
+
+
+def _by_purchase(
+    connection: Connection, table: Table, ids: Sequence[str]
+) -> Mapping[str, list[Any]]:
+    found: dict[str, list[Any]] = defaultdict(list)
+    for row in connection.execute(select(table).where(table.c.purchase_id.in_(ids))):
+        found[row.purchase_id].append(row)
+    return found
+
+
+def _decisions(connection: Connection, ids: Sequence[str]) -> Mapping[str, list[Any]]:
+    found: dict[str, list[Any]] = defaultdict(list)
+    query = (
+        select(t.approval_decisions, t.approvals.c.purchase_id)
+        .join(t.approvals, t.approvals.c.id == t.approval_decisions.c.approval_id)
+        .where(t.approvals.c.purchase_id.in_(ids))
+    )
+    for row in connection.execute(query):
+        found[row.purchase_id].append(row)
+    return found
+
+
+def _counter_faults(connection: Connection) -> Iterator[str]:
+    """Name counters that are not the sum of their holds, and holds that count nowhere."""
+    c, h, k = t.hold_charges.c, t.holds.c, t.counters.c
+    key = (c.scope_kind, c.scope_id, c.window, c.start)
+    sums = (
+        select(
+            *key,
+            func.sum(case((h.status == "held", h.amount), else_=0)).label("held"),
+            func.sum(h.posted).label("spent"),
+        )
+        .join(t.holds, h.id == c.hold_id)
+        .group_by(*key)
+        .subquery()
+    )
+    same = (
+        (k.scope_kind == sums.c.scope_kind)
+        & (k.scope_id == sums.c.scope_id)
+        & (k.window == sums.c.window)
+        & (k.start == sums.c.start)
+    )
+    held, spent = func.coalesce(sums.c.held, 0), func.coalesce(sums.c.spent, 0)
+    query = (
+        select(t.counters, held.label("sum_held"), spent.label("sum_spent"))
+        .outerjoin(sums, same)
+        .where((k.held != held) | (k.spent != spent))
+    )
+    for row in connection.execute(query):
+        yield (
+            f"counter {row.scope_kind}:{row.scope_id} {row.window}: it says {row.held} held and"
+            f" {row.spent} spent; its holds say {row.sum_held} and {row.sum_spent}"
+        )
+    # Whatever is held or spent counts in the organisation's total, whatever the policy says.
+    counted = select(c.hold_id).where(c.scope_kind == "organisation", c.window == "total")
+    alone = select(h.id, h.purchase_id, h.cost_id).where(h.id.not_in(counted))
+    for row in connection.execute(alone):
+        yield f"hold of {row.purchase_id or row.cost_id}: it counts in no total of the organisation"

@@ -1,0 +1,1 @@
+"""Bring the ledger back: from an audit export, from a backup."""

@@ -1,0 +1,226 @@
+"""An audit export into a fresh database: one transaction, before the chain is read."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import partial
+from itertools import islice
+from typing import Any, Final
+
+from sqlalchemy import Connection, Table, delete, func, insert, select
+
+from coordinator.domain.errors import ConfigurationError
+from coordinator.ledger.audit.export import AuditRow, ExportFile, Head
+from coordinator.ledger.audit.log import AuditLog
+from coordinator.ledger.chain.nonce_lane import open_lane
+from coordinator.ledger.limits.openings import read_opening
+from coordinator.ledger.limits.past_budgets import put_costs, put_rules
+from coordinator.ledger.proofs.audit_fold import Past
+from coordinator.ledger.proofs.row_proofs import EscrowKey
+from coordinator.ledger.spend.past_purchases import put_purchase
+from coordinator.ledger.store import schema as t
+from coordinator.ledger.store.database import Database
+from coordinator.ledger.tx.pausing import begin_recovery
+from coordinator.ledger.tx.policies import PolicyBook
+
+_AT_ONCE: Final = 1000
+_SUBJECT: Final = "audit"
+# What a fresh database may say of itself before an export is put in.
+_OWN: Final = frozenset({"policy_activated", "paused", "unpaused", "lane_opened"})
+_USED: Final[tuple[Table, ...]] = (t.purchases, t.cursors, t.steps, t.orders)
+_LOST_ORDER: Final = (
+    "the database was lost before this was known to be carried out: order it again if it was not"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Imported:
+    """What an export gave: ``unattributed`` purchases are known by the chain alone."""
+
+    head: Head
+    purchases: int
+    unattributed: int
+
+    def as_dict(self) -> dict[str, Any]:
+        return {
+            "audit_head": str(self.head),
+            "purchases": self.purchases,
+            "unattributed": self.unattributed,
+        }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rebirth:
+    """What the chain said when the database was rebuilt."""
+
+    start_block: int
+    final_number: int
+    nonce: int
+    now: int
+
+
+class AuditImport:
+    """Puts what only the lost database knew back, as its audit log tells it."""
+
+    def __init__(
+        self, database: Database, audit: AuditLog, policies: PolicyBook, escrow_key: EscrowKey
+    ) -> None:
+        self._database = database
+        self._audit = audit
+        self._policies = policies
+        self._escrow_key = escrow_key
+
+    def done(self) -> Imported | None:
+        """What was imported into this database; None when nothing was."""
+        query = select(t.audit.c.body).where(
+            t.audit.c.subject == _SUBJECT, t.audit.c.event == "audit_imported"
+        )
+        with self._database.read() as connection:
+            newest = query.order_by(t.audit.c.seq.desc()).limit(1)
+            text = connection.execute(newest).scalar()
+        if text is None:
+            return None
+        body = json.loads(text)
+        head = Head.parse(body["audit_head"])
+        return Imported(head, body["purchases"], body["unattributed"])
+
+    def carry_out(self, export: ExportFile, at: Rebirth) -> Imported:
+        """Keep the old rows, go on from them, and put purchases back so that none is created.
+
+        Those that ended unfunded stay as they were. All others have failed, or expired, and hold
+        their amount until everything that is final now was read: what the chain knows of them
+        overrules that. Costs, tasks, sessions and what lay over the policy are as they were.
+        Spending is paused. InvalidRequest when the file is wrong and
+        ConfigurationError when the database is not fresh: then nothing is written.
+        """
+        with self._database.write() as connection:
+            own = _own_rows(connection)
+            connection.execute(delete(t.audit))
+            past = Past()
+            for part in _parts(export.rows):
+                connection.execute(insert(t.audit), [_values(row) for row in part])
+                for row in part:
+                    past.take(row)
+            _check_start(past, at.start_block)
+            for row in own:
+                self._audit.append(connection, row.at, row.event, row.subject, **row.body)
+            found = Imported(export.head, len(past.purchases), len(past.unreadable))
+            self._begin(connection, export, found, at)
+            put_rules(connection, past.budgets)
+            self._put(connection, past, at)
+        return found
+
+    def _begin(
+        self, connection: Connection, export: ExportFile, found: Imported, at: Rebirth
+    ) -> None:
+        self._audit.append(
+            connection,
+            at.now,
+            "audit_imported",
+            _SUBJECT,
+            **found.as_dict(),
+        )
+        # The journal is made anew from the chain: what old rows say of it holds no longer.
+        self._audit.append(
+            connection, at.now, "journal_rolled_back", "journal", to=-1, to_hash="", entries=0
+        )
+        open_lane(connection, self._audit, at.nonce, now=at.now)
+        why = "rebuilt from the chain and an audit export: check it, then unpause"
+        begin_recovery(connection, self._audit, why, now=at.now)
+
+    def _put(self, connection: Connection, past: Past, at: Rebirth) -> None:
+        rules = self._policies.rules(connection, changed=True)
+        openings = partial(read_opening, connection)
+        put_costs(connection, past.budgets, rules=rules, openings=openings)
+        for purchase in past.purchases.values():
+            if purchase.escrow_key is None:
+                assert purchase.agent is not None and purchase.idempotency_key is not None
+                purchase.escrow_key = self._escrow_key(purchase.agent, purchase.idempotency_key)
+            put_purchase(
+                connection,
+                self._audit,
+                purchase,
+                rules=rules,
+                openings=openings,
+                final_number=at.final_number,
+                now=at.now,
+            )
+        self._put_orders(connection, past, at.now)
+        _put_pauses(connection, past)
+        for discrepancy_id, (body, when) in past.explanations.items():
+            connection.execute(
+                insert(t.explanations).values(
+                    discrepancy_id=discrepancy_id, by=body["by"], reason=body["reason"], at=when
+                )
+            )
+
+    def _put_orders(self, connection: Connection, past: Past, now: int) -> None:
+        for order in past.orders.values():
+            lost = order.status == "approved"
+            connection.execute(
+                insert(t.orders).values(
+                    id=order.id,
+                    kind=order.kind,
+                    recipient=order.body["recipient"],
+                    amount=order.body["amount"],
+                    by=order.body["by"],
+                    reason=order.body["reason"],
+                    status="failed" if lost else order.status,
+                    created_at=order.created_at,
+                    message=_LOST_ORDER if lost else order.message,
+                )
+            )
+            if lost:
+                self._audit.append(connection, now, "order_failed", order.id, why=_LOST_ORDER)
+
+
+def _own_rows(connection: Connection) -> list[AuditRow]:
+    """The few rows of a fresh database; ConfigurationError when it has more."""
+    rows = [AuditRow(*row) for row in connection.execute(select(t.audit).order_by(t.audit.c.seq))]
+    used = any(
+        connection.execute(select(func.count()).select_from(table)).scalar() for table in _USED
+    )
+    if used or not {row.event for row in rows} <= _OWN:
+        raise ConfigurationError(
+            "an audit export is put into a fresh database only; this one was used: use another"
+            " COORDINATOR_DATABASE_URL"
+        )
+    return rows
+
+
+def _check_start(past: Past, start_block: int) -> None:
+    begins = max(0, start_block - 1)
+    if past.opened_at is not None and begins > past.opened_at:
+        raise ConfigurationError(
+            f"the export's journal begins after block {past.opened_at}, and this one would after"
+            f" {begins}: set COORDINATOR_START_BLOCK to {past.opened_at + 1}, or what was paid"
+            " between them would be missing"
+        )
+
+
+def _put_pauses(connection: Connection, past: Past) -> None:
+    for (kind, of), (body, when) in past.pauses.items():
+        if kind != "organisation":
+            connection.execute(
+                insert(t.pauses).values(
+                    scope_kind=kind, scope_id=of, reason=body["reason"], by=body["by"], at=when
+                )
+            )
+
+
+def _parts(rows: Iterator[AuditRow]) -> Iterator[list[AuditRow]]:
+    while part := list(islice(rows, _AT_ONCE)):
+        yield part
+
+
+def _values(row: AuditRow) -> dict[str, Any]:
+    return {
+        "seq": row.seq,
+        "at": row.at,
+        "event": row.event,
+        "subject": row.subject,
+        "body": row.text,
+        "hash": row.hash,
+    }

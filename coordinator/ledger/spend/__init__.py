@@ -1,0 +1,1 @@
+"""Rows of purchases, approvals, proposals, costs and bonds."""

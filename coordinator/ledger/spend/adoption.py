@@ -1,0 +1,192 @@
+"""Escrows that the chain has and the ledger does not: after a lost database."""
+
+from __future__ import annotations
+
+import json
+import secrets
+from functools import partial
+from typing import Any
+
+from sqlalchemy import Connection, insert, select, update
+
+from coordinator.domain.chain.escrow_key import service_hash
+from coordinator.domain.chain.events import EscrowState
+from coordinator.domain.errors import IdempotencyConflict
+from coordinator.domain.limits.rules import Rules, Terms
+from coordinator.domain.purchase.lifecycle import FINAL, STATUS_OF
+from coordinator.domain.purchase.request import Request
+from coordinator.domain.usdc import Usdc
+from coordinator.ledger.audit.log import AuditLog
+from coordinator.ledger.limits.counters import charge_hold, charges_of, place_hold
+from coordinator.ledger.limits.openings import read_opening
+from coordinator.ledger.store import schema as t
+
+_p = t.purchases.c
+_e = t.escrows.c
+
+
+def adopt(
+    connection: Connection,
+    audit: AuditLog,
+    request: Request,
+    *,
+    key: str,
+    escrow_key: str,
+    rules: Rules,
+    now: int,
+) -> str | IdempotencyConflict | None:
+    """The id of the purchase whose USDC already left under ``escrow_key``; None if none did.
+
+    It takes the request's agent and words, and its hold counts against the agent and category
+    too, even beyond their limits: the money is spent. For other terms an IdempotencyConflict is
+    the answer.
+    """
+    known = select(_e.escrow_id, _e.purchase_id).where(_e.escrow_key == escrow_key)
+    escrow = connection.execute(known).one_or_none()
+    if escrow is None:
+        return None
+    if escrow.purchase_id is None:
+        attribute_to_organisation(connection, audit, rules, escrow.escrow_id, now=now)
+    row = _unattributed(connection, escrow_key)
+    if row is None:
+        return None
+    policy = rules.policy
+    name, provider = policy.provider(request.provider)
+    service = request.service or (provider.service if provider else None)
+    address = provider.address if provider else request.provider
+    same = (address.lower(), request.amount.base_units, service_hash(service)) == (
+        row.provider.lower(),
+        row.amount,
+        row.service_hash,
+    )
+    if not same:
+        return IdempotencyConflict(
+            f"key {key!r} was used on chain for {Usdc.from_base_units(row.amount)} USDC to"
+            f" {row.provider}; use another key for another purchase"
+        )
+    category = request.category or policy.categories.default
+    connection.execute(
+        update(t.purchases)
+        .where(_p.id == row.id)
+        .values(
+            agent=request.agent,
+            idempotency_key=key,
+            terms_hash=request.terms_hash(address),
+            provider_name=name,
+            purpose=request.purpose,
+            service=service,
+            category=category,
+            task=request.task,
+            session=request.session,
+            updated_at=now,
+        )
+    )
+    bind(connection, request, key, address, row.id)
+    hold = connection.execute(
+        select(t.holds).where(t.holds.c.purchase_id == row.id, t.holds.c.kind == "purchase")
+    ).one()
+    terms = Terms(request.agent, category, name, request.task, request.session)
+    opening = partial(read_opening, connection)
+    wanted = rules.charged(terms, hold.placed_at, opening)
+    missing = sorted(set(wanted) - set(charges_of(connection, row.id, "purchase")))
+    charge_hold(connection, hold.id, missing)
+    audit.append(
+        connection,
+        now,
+        "purchase_adopted",
+        row.id,
+        agent=request.agent,
+        idempotency_key=key,
+        terms=request.terms_hash(address),
+        provider_name=name,
+        purpose=request.purpose,
+        service=service,
+        category=category,
+        task=request.task,
+        session=request.session,
+    )
+    return str(row.id)
+
+
+def attribute_to_organisation(
+    connection: Connection, audit: AuditLog, rules: Rules, escrow_id: str, *, now: int
+) -> str:
+    """Give a funded escrow that no purchase knows one without an agent; the purchase's id.
+
+    Its hold counts against the organisation from the instant at which the escrow was created.
+    """
+    escrow = connection.execute(select(t.escrows).where(_e.escrow_id == escrow_id)).one()
+    policy = rules.policy
+    name, _ = policy.provider(escrow.provider)
+    status = STATUS_OF[EscrowState(escrow.state)]
+    purchase_id = "pur_" + secrets.token_hex(10)
+    connection.execute(
+        insert(t.purchases).values(
+            id=purchase_id,
+            status=status.value,
+            provider=escrow.provider,
+            provider_name=name,
+            amount=escrow.amount,
+            purpose="known from the chain alone; not attributed yet",
+            escrow_key=escrow.escrow_key,
+            settle=policy.escrow.settle,
+            policy_hash=policy.hash,
+            decision=json.dumps({}),
+            created_at=escrow.created_at,
+            updated_at=now,
+            approved_at=escrow.created_at,
+            ended_at_block=escrow.last_block if status in FINAL else None,
+            cancel_wanted=0,
+            settle_wanted=0,
+        )
+    )
+    connection.execute(
+        update(t.escrows).where(_e.escrow_id == escrow_id).values(purchase_id=purchase_id)
+    )
+    place_hold(
+        connection,
+        purchase_id=purchase_id,
+        kind="purchase",
+        amount=Usdc.from_base_units(escrow.amount),
+        counters=rules.charged(Terms(), escrow.created_at),
+        now=escrow.created_at,
+    )
+    audit.append(
+        connection,
+        now,
+        "escrow_attributed",
+        purchase_id,
+        escrow_id=escrow_id,
+        escrow_key=escrow.escrow_key,
+        provider=escrow.provider,
+        provider_name=name,
+        amount=escrow.amount,
+        settle=policy.escrow.settle,
+        policy=policy.hash,
+        asked_at=escrow.created_at,
+        status=status.value,
+    )
+    return purchase_id
+
+
+def bind(
+    connection: Connection, request: Request, key: str, address: str, purchase_id: str
+) -> None:
+    """Bind the agent's key to the purchase, for ever."""
+    connection.execute(
+        insert(t.idempotency_keys).values(
+            agent=request.agent,
+            idempotency_key=key,
+            purchase_id=purchase_id,
+            terms_hash=request.terms_hash(address),
+        )
+    )
+
+
+def _unattributed(connection: Connection, escrow_key: str) -> Any:
+    query = (
+        select(t.purchases, _e.service_hash)
+        .join(t.escrows, _e.purchase_id == _p.id)
+        .where(_p.escrow_key == escrow_key, _p.agent.is_(None))
+    )
+    return connection.execute(query).first()

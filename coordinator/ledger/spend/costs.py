@@ -1,0 +1,256 @@
+"""Costs without an escrow: held and posted in the same counters as purchases."""
+
+from __future__ import annotations
+
+import json
+import secrets
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+from typing import Any, Final
+
+from sqlalchemy import (
+    Select,
+    case,
+    func,
+    insert,
+    literal_column,
+    select,
+)
+
+from coordinator.domain.limits.limits import Usage
+from coordinator.domain.notices import denied
+from coordinator.domain.observed import ended, held, judged_cost
+from coordinator.domain.purchase.cost import (
+    Cost,
+    CostDecision,
+    CostRequest,
+    CostStatus,
+    cost_counters,
+    judge_cost,
+)
+from coordinator.domain.usdc import ZERO, Usdc
+from coordinator.ledger.spend.cost_ends import (
+    ANY_DUE,
+    FOUND,
+    cost_of,
+    facts_of,
+    post,
+    post_abandoned,
+    read_cost,
+    void,
+)
+from coordinator.ledger.spend.reading import decision_row
+from coordinator.ledger.spend.requests import INSERT_HOLD
+from coordinator.ledger.store import schema as t
+from coordinator.ledger.store.database import Database
+from coordinator.ledger.store.prepared import Prepared
+from coordinator.ledger.tx.facts import read_facts
+from coordinator.ledger.tx.group_commit import Batch, Desk
+from coordinator.ledger.tx.policies import PolicyBook
+
+_k, _h = t.costs.c, t.holds.c
+_COST: Final = Prepared(
+    insert(t.costs),
+    *("id", "agent", "category", "provider", "task", "session", "purpose"),
+    *("created_at", "expires_at"),
+)
+
+
+class CostBook:
+    """Holds, posts and voids costs; each is a piece of work at the desk."""
+
+    def __init__(self, database: Database, policies: PolicyBook, desk: Desk) -> None:
+        self._database = database
+        self._policies = policies
+        self._desk = desk
+
+    def hold(self, request: CostRequest, *, lasts_seconds: int, now: int) -> Cost:
+        """Reserve the amount until it is posted or voided, or refuse it with every reason."""
+        return self._desk.run(partial(_hold, request, lasts_seconds, now))
+
+    def record(self, request: CostRequest, *, now: int) -> Cost:
+        """Post what was spent already; never refused, even beyond limits."""
+        return self._desk.run(partial(_record, request, now))
+
+    def post(self, cost_id: str, actual: Usdc, *, now: int) -> Cost:
+        """Post ``actual`` in the counters that were charged; it may be above what was held.
+
+        One that its owner ended stays as it is. Where it ended without the owner, more than is
+        counted counts all the same, and people are told. UnknownId when there is none.
+        """
+        return self._desk.run(partial(post, cost_id, actual, now))
+
+    def void(self, cost_id: str, *, by_owner: bool = True, now: int) -> Cost:
+        """Give the held amount back. A cost that has ended stays as it is.
+
+        Without ``by_owner`` its owner may still post what was spent.
+        """
+        return self._desk.run(partial(void, cost_id, by_owner, now))
+
+    def post_abandoned(self, *, now: int) -> int:
+        """Post in full every hold whose time is over, and have it told; how many there were."""
+        with self._database.read() as connection:
+            if ANY_DUE.one(connection, {"now_": now}) is None:
+                return 0
+        return self._desk.run(partial(post_abandoned, now))
+
+    def check(self, request: CostRequest, *, now: int) -> CostDecision:
+        """What ``hold`` would decide; nothing is written."""
+        with self._database.read() as connection:
+            rules = self._policies.rules(connection)
+            decision = judge_cost(request, read_facts(connection, rules, ZERO, "", now))
+        self._desk.emit(judged_cost("check", request, decision, now))
+        return decision
+
+    def get(self, cost_id: str) -> Cost:
+        """The cost; UnknownId when there is none."""
+        with self._database.read() as connection:
+            return read_cost(connection, cost_id)[0]
+
+    def list(
+        self,
+        *,
+        agent: str | None = None,
+        task: str | None = None,
+        session: str | None = None,
+        status: CostStatus | None = None,
+        limit: int = 1000,
+    ) -> Sequence[Cost]:
+        """Costs that were not refused, newest first, at most ``limit``."""
+        query = FOUND.order_by(None).order_by(_k.seq.desc()).limit(limit)
+        if status is not None:
+            query = query.where(_h.status == status.value)
+        for column, wanted in ((_k.agent, agent), (_k.task, task), (_k.session, session)):
+            if wanted is not None:
+                query = query.where(column == wanted)
+        with self._database.read() as connection:
+            return [cost_of(row) for row in connection.execute(query)]
+
+    def sums_by(self, column: str, *, since: int | None, until: int | None) -> Mapping[str, Usage]:
+        """Held and spent by ``agent``, ``category`` or ``provider`` of costs of [since, until)."""
+        name = func.coalesce(_k[column], literal_column("''"))
+        query = _sums_of(since, until).add_columns(name).group_by(name)
+        with self._database.read() as connection:
+            return {found: _used(held, spent) for held, spent, found in connection.execute(query)}
+
+    def sum(self, *, since: int | None, until: int | None) -> Usage:
+        """Held and spent of all costs of [since, until)."""
+        with self._database.read() as connection:
+            return _used(*connection.execute(_sums_of(since, until)).one())
+
+
+def _sums_of(since: int | None, until: int | None) -> Select[Any]:
+    held = func.sum(case((_h.status == "held", _h.amount), else_=0))
+    query = select(func.coalesce(held, 0), func.coalesce(func.sum(_h.posted), 0))
+    query = query.select_from(t.costs.join(t.holds, _h.cost_id == _k.id))
+    if since is not None:
+        query = query.where(_k.created_at >= since)
+    return query if until is None else query.where(_k.created_at < until)
+
+
+def _used(held: Any, spent: Any) -> Usage:
+    return Usage(int(held), int(spent))
+
+
+def _hold(request: CostRequest, lasts_seconds: int, now: int, batch: Batch) -> Cost:
+    decision = judge_cost(request, facts_of(batch, now))
+    status = CostStatus.DENIED if decision.reasons else CostStatus.HELD
+    expires_at = now + lasts_seconds
+    cost = _new(request, decision, status, now, expires_at)
+    batch.happened(judged_cost("decision", request, decision, now, cost_id=cost.id))
+    agent, amount = request.agent, request.amount
+    if status is CostStatus.HELD:
+        _insert(batch, cost, decision, held=amount, spent=ZERO)
+        batch.happened(held("off_chain", amount=amount, agent=agent, now=now, cost_id=cost.id))
+    else:
+        batch.tell([denied(agent, request.provider, amount, decision.reasons[0], now)])
+    _say(batch, now, f"cost_{status}", cost)
+    return cost
+
+
+def _record(request: CostRequest, now: int, batch: Batch) -> Cost:
+    decision = cost_counters(request, facts_of(batch, now))
+    cost = _new(request, decision, CostStatus.POSTED, now, None)
+    amount = request.amount
+    _insert(batch, cost, decision, held=ZERO, spent=amount)
+    agent = request.agent
+    batch.happened(
+        ended("off_chain", held=ZERO, spent=amount, agent=agent, now=now, cost_id=cost.id)
+    )
+    _say(batch, now, "cost_recorded", cost)
+    return cost
+
+
+def _say(batch: Batch, now: int, event: str, cost: Cost) -> None:
+    asked = cost.request
+    batch.say(
+        now,
+        event,
+        cost.id,
+        agent=asked.agent,
+        amount=asked.amount.base_units,
+        category=cost.category,
+        provider=asked.provider,
+        task=asked.task,
+        session=asked.session,
+        purpose=asked.purpose,
+        expires_at=cost.expires_at,
+        **decision_row(cost),
+    )
+
+
+def _new(
+    request: CostRequest,
+    decision: CostDecision,
+    status: CostStatus,
+    now: int,
+    expires_at: int | None,
+) -> Cost:
+    return Cost(
+        id=f"cst_{now:08x}{secrets.token_hex(6)}",
+        status=status,
+        request=replace(request, provider=decision.terms.provider),
+        category=decision.terms.category,
+        posted=request.amount if status is CostStatus.POSTED else ZERO,
+        created_at=now,
+        expires_at=expires_at,
+        reasons=decision.reasons,
+        limits=decision.limits,
+    )
+
+
+def _insert(batch: Batch, cost: Cost, decision: CostDecision, *, held: Usdc, spent: Usdc) -> None:
+    asked, amount = cost.request, cost.request.amount
+    charges = batch.sheet.charge_request(
+        decision.counters, held=held.base_units, spent=spent.base_units
+    )
+    batch.insert(
+        _COST,
+        {
+            "id": cost.id,
+            "agent": asked.agent,
+            "category": cost.category,
+            "provider": asked.provider,
+            "task": asked.task,
+            "session": asked.session,
+            "purpose": asked.purpose,
+            "created_at": cost.created_at,
+            "expires_at": cost.expires_at,
+        },
+    )
+    batch.insert_dependent(
+        INSERT_HOLD,
+        {
+            "kind": "off_chain",
+            "purchase_id": None,
+            "cost_id": cost.id,
+            "amount": amount.base_units,
+            "status": cost.status.value,
+            "posted": spent.base_units,
+            "placed_at": cost.created_at,
+            "ended_at": cost.created_at if spent else None,
+            "charges": json.dumps(charges),
+        },
+    )
+    batch.tell_crossings(cost.limits, amount, cost.created_at)

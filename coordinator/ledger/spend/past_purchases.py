@@ -1,0 +1,171 @@
+"""A purchase of a lost database, put back so that nothing of it is created again."""
+
+from __future__ import annotations
+
+import json
+from typing import Final
+
+from sqlalchemy import Connection, insert, select
+
+from coordinator.domain.limits.rules import Openings, Rules, Terms
+from coordinator.domain.purchase.lifecycle import Status
+from coordinator.domain.reasons import Reason, ReasonCode
+from coordinator.domain.usdc import ZERO, Usdc
+from coordinator.ledger.audit.log import AuditLog
+from coordinator.ledger.limits.counters import end_hold, place_hold
+from coordinator.ledger.proofs.audit_fold import PastPurchase
+from coordinator.ledger.store import schema as t
+
+_LOST: Final = Reason(
+    ReasonCode.EXPIRED,
+    "the database was lost before the chain had it; nothing was paid: ask again with another key",
+)
+_UNKNOWN: Final = "known from the chain alone; not attributed yet"
+
+
+def put_purchase(
+    connection: Connection,
+    audit: AuditLog,
+    past: PastPurchase,
+    *,
+    rules: Rules,
+    openings: Openings,
+    final_number: int,
+    now: int,
+) -> None:
+    """Insert it with its key, approvals, hold and charges.
+
+    One that ended unfunded is as it was and holds nothing. Any other has failed (expired, when it
+    waited for people) and holds its amount until the books have come to ``final_number``.
+    """
+    before, over = past.status, past.over
+    if not over:
+        waited = before is Status.AWAITING_APPROVAL
+        past.status = Status.EXPIRED if waited else Status.FAILED
+        past.reason_code, past.reason_message = _LOST.code.value, _LOST.message
+        past.updated_at = now
+    _insert(connection, past, None if over else final_number)
+    if past.agent is not None and before is not Status.DENIED:
+        connection.execute(
+            insert(t.idempotency_keys).values(
+                agent=past.agent,
+                idempotency_key=past.idempotency_key,
+                purchase_id=past.id,
+                terms_hash=past.terms,
+            )
+        )
+    _put_approvals(connection, past)
+    if before is not Status.DENIED:
+        _put_holds(connection, past, rules, openings, ended=over)
+    if before is not past.status:
+        audit.append(
+            connection,
+            now,
+            f"purchase_{past.status}",
+            past.id,
+            before=before.value,
+            code=_LOST.code.value,
+            why=_LOST.message,
+        )
+
+
+def was_put_back(connection: Connection, purchase_id: str) -> bool:
+    """Whether the purchase comes from the export of a lost database."""
+    c = t.audit.c
+    imported = select(c.seq).where(c.subject == "audit", c.event == "audit_imported")
+    asked = select(c.seq).where(c.subject == purchase_id).order_by(c.seq).limit(1)
+    newest = connection.execute(imported.order_by(c.seq.desc()).limit(1)).scalar()
+    first = connection.execute(asked).scalar()
+    return newest is not None and first is not None and first < newest
+
+
+def _insert(connection: Connection, past: PastPurchase, ended_at_block: int | None) -> None:
+    words = past.words
+    connection.execute(
+        insert(t.purchases).values(
+            id=past.id,
+            status=past.status.value,
+            agent=past.agent,
+            idempotency_key=past.idempotency_key,
+            terms_hash=past.terms,
+            provider=past.provider,
+            provider_name=words.get("provider_name"),
+            amount=past.amount,
+            purpose=words.get("purpose") or _UNKNOWN,
+            service=words.get("service"),
+            category=words.get("category"),
+            task=words.get("task"),
+            session=words.get("session"),
+            escrow_key=past.escrow_key,
+            settle=past.settle,
+            policy_hash=past.policy,
+            decision=json.dumps(past.decision),
+            reason_code=past.reason_code,
+            reason_message=past.reason_message,
+            created_at=past.asked_at,
+            updated_at=past.updated_at,
+            approved_at=past.approved_at,
+            ended_at_block=ended_at_block,
+            cancel_wanted=0,
+            settle_wanted=0,
+        )
+    )
+
+
+def _put_approvals(connection: Connection, past: PastPurchase) -> None:
+    if past.approval is None:
+        return
+    connection.execute(
+        insert(t.approvals).values(**past.approval, purchase_id=past.id, created_at=past.asked_at)
+    )
+    for approver, said in past.decisions.items():
+        connection.execute(
+            insert(t.approval_decisions).values(
+                approval_id=past.approval["id"],
+                approver=approver,
+                decision=said["decision"],
+                reason=said["reason"],
+                at=said["at"],
+                host=said["host"],
+                user=said["user"],
+            )
+        )
+
+
+def _put_holds(
+    connection: Connection,
+    past: PastPurchase,
+    rules: Rules,
+    openings: Openings,
+    *,
+    ended: bool,
+) -> None:
+    terms = Terms(
+        past.agent,
+        past.words.get("category"),
+        past.words.get("provider_name"),
+        past.words.get("task"),
+        past.words.get("session"),
+    )
+    if past.agent is None:
+        terms = Terms()
+    place_hold(
+        connection,
+        purchase_id=past.id,
+        kind="purchase",
+        amount=Usdc.from_base_units(past.amount),
+        counters=rules.charged(terms, past.placed_at, openings, asked=past.approval is not None),
+        now=past.placed_at,
+    )
+    if ended:
+        end_hold(connection, past.id, "purchase", spent=ZERO, now=past.updated_at)
+    if past.bond is not None and past.bond_paid:
+        bond, held_at = past.bond
+        place_hold(
+            connection,
+            purchase_id=past.id,
+            kind="bond",
+            amount=Usdc.from_base_units(bond),
+            counters=rules.charged(Terms(), held_at),
+            now=held_at,
+        )

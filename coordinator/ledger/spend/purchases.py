@@ -1,0 +1,289 @@
+"""Requests and orders about purchases, each one transaction."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
+from typing import Any
+
+from sqlalchemy import Connection, case, exists, func, literal_column, select, update
+
+from coordinator.domain.errors import IdempotencyConflict, UnknownId
+from coordinator.domain.inputs import id_text
+from coordinator.domain.limits.limits import Usage
+from coordinator.domain.notices import stranded
+from coordinator.domain.observed import Emit, nobody_looks
+from coordinator.domain.purchase.decision import Decision, Facts
+from coordinator.domain.purchase.lifecycle import UNFUNDED, Status
+from coordinator.domain.purchase.purchase import Answer, Purchase
+from coordinator.domain.purchase.request import Request
+from coordinator.domain.reasons import Reason, ReasonCode
+from coordinator.domain.usdc import Usdc
+from coordinator.ledger.audit.log import AuditLog
+from coordinator.ledger.spend.moves import end_unsigned, expire, move
+from coordinator.ledger.spend.reading import TxUrl, load_purchase, load_purchases
+from coordinator.ledger.spend.requests import Asked, ShortOfFunds, answer_request
+from coordinator.ledger.store import schema as t
+from coordinator.ledger.store.database import Database
+from coordinator.ledger.tx.facts import read_facts
+from coordinator.ledger.tx.group_commit import Desk
+from coordinator.ledger.tx.leases import Lease, fence
+from coordinator.ledger.tx.notices import write_notices
+from coordinator.ledger.tx.observing import write_and_tell
+from coordinator.ledger.tx.policies import PolicyBook
+
+_p = t.purchases.c
+
+
+class PurchaseBook:
+    """Purchases with their holds and idempotency keys."""
+
+    def __init__(
+        self,
+        database: Database,
+        audit: AuditLog,
+        policies: PolicyBook,
+        desk: Desk,
+        tx_url: TxUrl,
+        emit: Emit = nobody_looks,
+    ) -> None:
+        self._database = database
+        self._audit = audit
+        self._policies = policies
+        self._desk = desk
+        self._tx_url = tx_url
+        self._emit = emit
+
+    def request(self, asked: Asked) -> Purchase | ShortOfFunds:
+        """Decide and hold in one transaction; the purchase that the key is bound to if it is.
+
+        IdempotencyConflict when the key is bound to other terms.
+        """
+        answer = self._desk.run(partial(answer_request, asked, self._audit, self._tx_url))
+        if isinstance(answer, IdempotencyConflict):
+            raise answer
+        return answer
+
+    def judge_only(
+        self,
+        request: Request,
+        *,
+        minimum: Usdc,
+        treasury: str,
+        now: int,
+        judge: Callable[[Request, Facts], Decision],
+    ) -> Decision:
+        """What ``request`` would decide; nothing is written."""
+        with self._database.read() as connection:
+            rules = self._policies.rules(connection)
+            return judge(request, read_facts(connection, rules, minimum, treasury, now))
+
+    def cancel(self, purchase_id: str, *, by: str, now: int) -> Answer:
+        """End a purchase that nothing was signed for, or order an empty escrow's cancelling."""
+        with write_and_tell(self._database, self._emit) as (connection, events):
+            events.extend(expire(connection, self._audit, self._tx_url, now))
+            purchase = self._known(connection, purchase_id)
+            why = Reason(ReasonCode.CANCELLED, f"cancelled by {by}")
+            if purchase.status is Status.CANCELLED:
+                return Answer(True, purchase)
+            if purchase.status in UNFUNDED and not self._has_steps(connection, purchase_id):
+                voided = end_unsigned(connection, self._audit, purchase, Status.CANCELLED, why, now)
+                events.append(voided)
+                return Answer(True, self._load(connection, purchase_id))
+            if purchase.status not in UNFUNDED or self._in_flight(connection, purchase_id):
+                return Answer(False, purchase, _not_cancellable(purchase))
+            _want(connection, self._audit, purchase_id, "cancel_wanted", now, by=by)
+            return Answer(True, self._load(connection, purchase_id))
+
+    def order_settle(self, purchase_id: str, *, by: str, now: int) -> Purchase:
+        """Note that the delivered purchase is to be settled early; the executor does it."""
+        with self._database.write() as connection:
+            self._known(connection, purchase_id)
+            order_settle(connection, self._audit, purchase_id, by=by, now=now)
+            return self._load(connection, purchase_id)
+
+    def fail(
+        self, lease: Lease, purchase_id: str, status: Status, reason: Reason, *, now: int
+    ) -> bool:
+        """End a purchase that has no escrow: FAILED or CANCELLED; False when it moved meanwhile.
+
+        With nothing signed the hold is voided at once; otherwise when the receipts that prove it
+        are final. LeaseLost when another executor has taken over.
+        """
+        with write_and_tell(self._database, self._emit) as (connection, events):
+            fence(connection, lease)
+            purchase = self._known(connection, purchase_id)
+            waiting = purchase.status in (Status.APPROVED, Status.CREATED)
+            if not waiting or self._in_flight(connection, purchase_id):
+                return False
+            count, last = connection.execute(
+                select(func.count(), func.max(t.attempts.c.block_number))
+                .join(t.steps, t.steps.c.id == t.attempts.c.step_id)
+                .where(t.steps.c.purchase_id == purchase_id)
+            ).one()
+            if count == 0:
+                voided = end_unsigned(connection, self._audit, purchase, status, reason, now)
+                events.append(voided)
+            else:
+                move(
+                    connection,
+                    self._audit,
+                    purchase,
+                    status,
+                    now,
+                    reason=reason,
+                    ended_at_block=last or 0,
+                )
+            return True
+
+    def explain_cancel(self, purchase_id: str, reason: Reason, *, now: int) -> None:
+        """Keep why an empty escrow is being cancelled; the chain's event will end the purchase."""
+        with self._database.write() as connection:
+            connection.execute(
+                update(t.purchases)
+                .where(_p.id == purchase_id)
+                .values(reason_code=reason.code.value, reason_message=reason.message)
+            )
+            self._audit.append(connection, now, "cancel_decided", purchase_id, why=reason.message)
+
+    def note_stranded(self, purchase_id: str, message: str | None, *, now: int) -> None:
+        """Keep, or clear, that nobody here can end the purchase, with who can free it."""
+        with self._database.write() as connection:
+            connection.execute(
+                update(t.purchases).where(_p.id == purchase_id).values(stranded=message)
+            )
+            event = "purchase_stranded" if message else "purchase_unstranded"
+            self._audit.append(connection, now, event, purchase_id, why=message)
+            write_notices(connection, [stranded(purchase_id, message, now)])
+
+    def get(self, purchase_id: str) -> Purchase:
+        """The purchase; UnknownId when there is none."""
+        with self._database.read() as connection:
+            return self._known(connection, purchase_id)
+
+    def find(self, agent: str, idempotency_key: str) -> Purchase | None:
+        """The purchase that the agent's key is bound to."""
+        k = t.idempotency_keys.c
+        with self._database.read() as connection:
+            idempotency_key = id_text("an idempotency key", idempotency_key)
+            query = select(k.purchase_id).where(
+                k.agent == agent, k.idempotency_key == idempotency_key
+            )
+            found = connection.execute(query).scalar()
+            return self._load(connection, found) if found else None
+
+    def list(
+        self,
+        *,
+        agent: str | None = None,
+        task: str | None = None,
+        session: str | None = None,
+        statuses: Iterable[Status] = (),
+        since: int | None = None,
+        limit: int = 100,
+        after: str | None = None,
+    ) -> Sequence[Purchase]:
+        """Purchases, newest first, at most ``limit``; ``after`` is the last id of a page."""
+        query = select(t.purchases).order_by(_p.seq.desc()).limit(limit)
+        for column, given in ((_p.agent, agent), (_p.task, task), (_p.session, session)):
+            if given is not None:
+                query = query.where(column == given)
+        if wanted := [status.value for status in statuses]:
+            query = query.where(_p.status.in_(wanted))
+        if since is not None:
+            query = query.where(_p.created_at >= since)
+        if after is not None:
+            before = select(_p.seq).where(_p.id == after).scalar_subquery()
+            query = query.where(_p.seq < before)
+        with self._database.read() as connection:
+            if after is not None:
+                self._known(connection, after)
+            return load_purchases(connection, self._tx_url, query)
+
+    def sums_by(self, column: str, *, since: int | None, until: int | None) -> Mapping[str, Usage]:
+        """Held and spent by ``agent``, ``category`` or ``provider``, of purchases asked in range.
+
+        The range is [since, until); what has no such value stands under an empty name.
+        """
+        given = func.coalesce(_p.provider_name, _p.provider) if column == "provider" else _p[column]
+        # Literally: PostgreSQL can't know that two bound values are the same expression.
+        name = func.coalesce(given, literal_column("''"))
+        held = func.sum(case((t.holds.c.status == "held", t.holds.c.amount), else_=0))
+        query = (
+            select(name, held, func.sum(t.holds.c.posted))
+            .join(t.holds, t.holds.c.purchase_id == _p.id)
+            .group_by(name)
+        )
+        if since is not None:
+            query = query.where(_p.created_at >= since)
+        if until is not None:
+            query = query.where(_p.created_at < until)
+        with self._database.read() as connection:
+            return {found: Usage(int(h), int(s)) for found, h, s in connection.execute(query)}
+
+    def holds(self, purchase_id: str) -> bool:
+        """Whether the purchase still holds anything: after its end, until that is final."""
+        open_hold = exists().where(
+            t.holds.c.purchase_id == purchase_id,
+            t.holds.c.kind == "purchase",
+            t.holds.c.status == "held",
+        )
+        with self._database.read() as connection:
+            return bool(connection.execute(select(open_hold)).scalar())
+
+    def stranded(self) -> Sequence[Purchase]:
+        """Purchases whose USDC nobody here can free."""
+        query = select(t.purchases).where(_p.stranded.is_not(None)).order_by(_p.seq)
+        with self._database.read() as connection:
+            return load_purchases(connection, self._tx_url, query)
+
+    def _load(self, connection: Connection, purchase_id: str, *, new: bool = False) -> Purchase:
+        purchase = load_purchase(connection, self._tx_url, purchase_id, new=new)
+        assert purchase is not None
+        return purchase
+
+    def _known(self, connection: Connection, purchase_id: str) -> Purchase:
+        purchase_id = id_text("a purchase id", purchase_id)
+        purchase = load_purchase(connection, self._tx_url, purchase_id)
+        if purchase is None:
+            raise UnknownId(f"there is no purchase {purchase_id[:60]!r}")
+        return purchase
+
+    def _has_steps(self, connection: Connection, purchase_id: str) -> bool:
+        query = select(exists().where(t.steps.c.purchase_id == purchase_id))
+        return bool(connection.execute(query).scalar())
+
+    def _in_flight(self, connection: Connection, purchase_id: str) -> bool:
+        query = select(
+            exists().where(
+                t.steps.c.purchase_id == purchase_id,
+                t.steps.c.status.in_(("allocated", "signed")),
+            )
+        )
+        return bool(connection.execute(query).scalar())
+
+
+def order_settle(
+    connection: Connection, audit: AuditLog, purchase_id: str, *, by: str, now: int, **agreed: Any
+) -> None:
+    """Note in the caller's transaction that it is to be settled early; ``agreed``: who approved."""
+    _want(connection, audit, purchase_id, "settle_wanted", now, by=by, **agreed)
+
+
+def _want(
+    connection: Connection, audit: AuditLog, purchase_id: str, column: str, now: int, **said: Any
+) -> None:
+    connection.execute(
+        update(t.purchases).where(_p.id == purchase_id).values({column: 1, "updated_at": now})
+    )
+    audit.append(connection, now, column, purchase_id, **said)
+
+
+def _not_cancellable(purchase: Purchase) -> Reason:
+    if purchase.status in UNFUNDED:
+        text = "its transactions are on their way; it is cancelled by itself if it can't be funded"
+    elif purchase.final:
+        text = f"it is {purchase.status} already"
+    else:
+        text = f"it is {purchase.status}: the USDC comes back only by the provider or the deadline"
+    return Reason(ReasonCode.NOT_CANCELLABLE, text)

@@ -1,0 +1,231 @@
+"""Rows to purchases: whole objects, loaded by sets of ids."""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+from sqlalchemy import Connection, Select, select
+
+from coordinator.domain.chain.journal import EntryKind
+from coordinator.domain.limits.limits import Limit, LimitState, Scope, Usage
+from coordinator.domain.purchase.cost import Cost
+from coordinator.domain.purchase.decision import Decision
+from coordinator.domain.purchase.lifecycle import Status
+from coordinator.domain.purchase.purchase import ApprovalDecision, Purchase, PurchaseTransaction
+from coordinator.domain.reasons import Reason, ReasonCode
+from coordinator.domain.usdc import ZERO, Usdc
+from coordinator.domain.windows import Window
+from coordinator.ledger.store import schema as t
+from coordinator.ledger.store.sums import exact_sum, read_sum
+
+TxUrl = Callable[[str], str]
+
+
+def load_purchase(
+    connection: Connection, tx_url: TxUrl, purchase_id: str, *, new: bool = False
+) -> Purchase | None:
+    """The purchase, or None when there is none; ``new`` as for ``load_purchases``."""
+    query = select(t.purchases).where(t.purchases.c.id == purchase_id)
+    found = load_purchases(connection, tx_url, query, new=new)
+    return found[0] if found else None
+
+
+def load_purchases(
+    connection: Connection, tx_url: TxUrl, query: Select[Any], *, new: bool = False
+) -> list[Purchase]:
+    """Whole purchases of a query over ``purchases``, in its order, in six queries.
+
+    ``new`` ones, made in this transaction, can have no escrow, step or decision yet.
+    """
+    rows = connection.execute(query).all()
+    ids = [row.id for row in rows]
+    approvals = _approvals(connection, ids)
+    escrows = {} if new else _escrows(connection, ids)
+    decisions = {} if new else _decisions(connection, ids)
+    transactions = {} if new else _transactions(connection, tx_url, ids)
+    sums = {} if new else sums_of_escrows(connection, ids)
+    return [
+        _purchase(
+            row,
+            escrow=escrows.get(row.id),
+            approval_id=approvals.get(row.id),
+            decisions=decisions.get(row.id, ()),
+            transactions=transactions.get(row.id, ()),
+            sums=sums.get(row.id, {}),
+        )
+        for row in rows
+    ]
+
+
+def _purchase(
+    row: Any,
+    *,
+    escrow: Any,
+    approval_id: str | None,
+    decisions: Sequence[ApprovalDecision],
+    transactions: Sequence[PurchaseTransaction],
+    sums: Mapping[EntryKind, Usdc],
+) -> Purchase:
+    decision = json.loads(row.decision)
+
+    def total(kind: EntryKind) -> Usdc:
+        return sums.get(kind, ZERO)
+
+    return Purchase(
+        id=row.id,
+        status=Status(row.status),
+        agent=row.agent,
+        provider=row.provider,
+        provider_name=row.provider_name,
+        amount=Usdc.from_base_units(row.amount),
+        purpose=row.purpose,
+        service=row.service,
+        category=row.category,
+        task=row.task,
+        session=row.session,
+        idempotency_key=row.idempotency_key,
+        escrow_key=row.escrow_key,
+        escrow_id=escrow.escrow_id if escrow else None,
+        approval_id=approval_id,
+        created_at=row.created_at,
+        updated_at=row.updated_at,
+        deadline=escrow.deadline if escrow else None,
+        window_ends=escrow.window_ends if escrow else None,
+        settle=row.settle,
+        policy_hash=row.policy_hash,
+        reason=Reason(ReasonCode(row.reason_code), row.reason_message) if row.reason_code else None,
+        reasons=tuple(reason_of(r) for r in decision.get("reasons", ())),
+        limits=tuple(limit_of(state) for state in decision.get("limits", ())),
+        approvals=tuple(decisions),
+        transactions=tuple(transactions),
+        paid_in=total(EntryKind.FUND),
+        provider_received=total(EntryKind.PAYOUT),
+        platform_fee=total(EntryKind.FEE),
+        penalty=total(EntryKind.PENALTY),
+        refunded=total(EntryKind.REFUND),
+        stranded=Reason(ReasonCode.STRANDED, row.stranded) if row.stranded else None,
+        rail_state=escrow.state if escrow else None,
+    )
+
+
+def _escrows(connection: Connection, ids: Iterable[str]) -> dict[str, Any]:
+    query = (
+        select(t.escrows, t.purchases.c.escrow_key.label("own_key"))
+        .join(t.purchases, t.purchases.c.id == t.escrows.c.purchase_id)
+        .where(t.escrows.c.purchase_id.in_(list(ids)))
+        .order_by(t.escrows.c.seq)
+    )
+    found: dict[str, Any] = {}
+    for row in connection.execute(query):
+        linked = row.escrow_key == row.own_key
+        before = found.get(row.purchase_id)
+        if before is None or linked or before.escrow_key != before.own_key:
+            found[row.purchase_id] = row
+    return found
+
+
+def _approvals(connection: Connection, ids: Iterable[str]) -> dict[str, str]:
+    query = select(t.approvals.c.purchase_id, t.approvals.c.id).where(
+        t.approvals.c.purchase_id.in_(list(ids))
+    )
+    return {row.purchase_id: row.id for row in connection.execute(query)}
+
+
+def _decisions(connection: Connection, ids: Iterable[str]) -> dict[str, list[ApprovalDecision]]:
+    query = (
+        select(t.approval_decisions, t.approvals.c.purchase_id)
+        .join(t.approvals, t.approvals.c.id == t.approval_decisions.c.approval_id)
+        .where(t.approvals.c.purchase_id.in_(list(ids)))
+        .order_by(t.approval_decisions.c.at, t.approval_decisions.c.approver)
+    )
+    found: dict[str, list[ApprovalDecision]] = defaultdict(list)
+    for row in connection.execute(query):
+        found[row.purchase_id].append(
+            ApprovalDecision(row.approver, row.decision, row.reason, row.at, row.host, row.user)
+        )
+    return found
+
+
+def _transactions(
+    connection: Connection, tx_url: TxUrl, ids: Iterable[str]
+) -> dict[str, list[PurchaseTransaction]]:
+    query = (
+        select(t.attempts, t.steps.c.purchase_id, t.steps.c.kind, t.steps.c.status)
+        .join(t.steps, t.steps.c.id == t.attempts.c.step_id)
+        .where(t.steps.c.purchase_id.in_(list(ids)))
+        .order_by(t.steps.c.nonce, t.attempts.c.signed_at, t.attempts.c.max_fee_per_gas)
+    )
+    found: dict[str, list[PurchaseTransaction]] = defaultdict(list)
+    for row in connection.execute(query):
+        mined = row.gas_used is not None
+        gas_wei = row.gas_used * row.effective_gas_price + row.l1_fee_wei if mined else 0
+        found[row.purchase_id].append(
+            PurchaseTransaction(
+                step=row.kind,
+                hash=row.hash,
+                block=row.block_number,
+                gas_used=row.gas_used,
+                gas_wei=gas_wei,
+                status=row.status,
+                url=tx_url(row.hash),
+            )
+        )
+    return found
+
+
+def sums_of_escrows(
+    connection: Connection, ids: Iterable[str]
+) -> Mapping[str, Mapping[EntryKind, Usdc]]:
+    """Amounts by kind of the entries of each purchase's own escrow, by purchase id.
+
+    An escrow under the purchase's key with other terms is not its own: nobody asked for it.
+    """
+    query = (
+        select(t.escrows.c.purchase_id, t.journal.c.kind, exact_sum(t.journal.c.amount))
+        .join(t.journal, t.journal.c.escrow_key == t.escrows.c.escrow_key)
+        .where(t.escrows.c.purchase_id.in_(list(ids)))
+        .group_by(t.escrows.c.purchase_id, t.journal.c.kind)
+    )
+    found: dict[str, dict[EntryKind, Usdc]] = defaultdict(dict)
+    for purchase_id, kind, amount in connection.execute(query):
+        found[purchase_id][EntryKind(kind)] = Usdc.from_base_units(read_sum(amount))
+    return found
+
+
+def limit_of(stored: dict[str, Any]) -> LimitState:
+    """A limit state from a stored decision."""
+    limit = Limit(Scope.of(stored["scope"]), Window(stored["window"]), _units(stored["limit"]))
+    usage = Usage(stored["held"], stored["spent"])
+    return LimitState(limit, usage, stored["resets_at"], stored["broken"])
+
+
+def limit_row(state: LimitState) -> dict[str, Any]:
+    """A limit state as a decision stores it: base units and unix seconds."""
+    return {
+        "scope": str(state.limit.scope),
+        "window": state.limit.window.value,
+        "limit": state.limit.amount.base_units,
+        "spent": state.usage.spent_units,
+        "held": state.usage.held_units,
+        "resets_at": state.resets_at,
+        "broken": state.broken,
+    }
+
+
+def decision_row(decision: Decision | Cost) -> dict[str, Any]:
+    """A decision's reasons and limits, as a purchase and the audit log keep them."""
+    return {
+        "reasons": [reason.as_dict() for reason in decision.reasons],
+        "limits": [limit_row(state) for state in decision.limits],
+    }
+
+
+def reason_of(stored: dict[str, str]) -> Reason:
+    return Reason(ReasonCode(stored["code"]), stored["message"])
+
+
+def _units(base_units: int) -> Usdc:
+    return Usdc.from_base_units(base_units)

@@ -1,0 +1,301 @@
+"""A request at the desk: the key, the decision, the hold and the audit row."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Final
+
+from sqlalchemy import bindparam, insert, select
+
+from coordinator.domain.canonical import canonical_json
+from coordinator.domain.errors import IdempotencyConflict
+from coordinator.domain.notices import approval_waits, denied
+from coordinator.domain.observed import decided, held
+from coordinator.domain.policy.policy import Policy
+from coordinator.domain.purchase.decision import Decision, Facts
+from coordinator.domain.purchase.lifecycle import Status
+from coordinator.domain.purchase.purchase import Purchase
+from coordinator.domain.purchase.request import Request
+from coordinator.domain.usdc import ZERO, Usdc
+from coordinator.ledger.audit.log import AuditLog
+from coordinator.ledger.spend.adoption import adopt
+from coordinator.ledger.spend.moves import expire
+from coordinator.ledger.spend.reading import TxUrl, decision_row, load_purchase
+from coordinator.ledger.store import schema as t
+from coordinator.ledger.store.prepared import Prepared
+from coordinator.ledger.tx.group_commit import Batch
+
+_p, _k = t.purchases.c, t.idempotency_keys.c
+_BOUND: Final = Prepared(
+    select(_k.purchase_id, _k.terms_hash, _p.provider, _p.provider_name)
+    .join(t.purchases, _p.id == _k.purchase_id)
+    .where(_k.agent == bindparam("agent_"), _k.idempotency_key == bindparam("key_"))
+)
+_PURCHASE: Final = Prepared(
+    insert(t.purchases),
+    *("id", "status", "agent", "idempotency_key", "terms_hash", "provider", "provider_name"),
+    *("amount", "purpose", "service", "category", "task", "session", "escrow_key", "settle"),
+    *("policy_hash", "decision", "reason_code", "reason_message", "created_at", "updated_at"),
+    *("approved_at", "cancel_wanted", "settle_wanted"),
+)
+_KEY: Final = Prepared(
+    insert(t.idempotency_keys), "agent", "idempotency_key", "purchase_id", "terms_hash"
+)
+INSERT_HOLD: Final = Prepared(
+    insert(t.holds),
+    *("kind", "purchase_id", "cost_id", "amount", "status", "posted", "placed_at", "ended_at"),
+    "charges",
+)
+_APPROVAL: Final = Prepared(
+    insert(t.approvals), "id", "purchase_id", "required", "created_at", "expires_at"
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """A request as it comes to the desk, with what it is judged by.
+
+    ``key_is_new`` says that the key was made for this request: nothing can be bound to it.
+    """
+
+    request: Request
+    key: str
+    key_is_new: bool
+    escrow_key: str
+    minimum: Usdc
+    treasury: str
+    now: int
+    judge: Callable[[Request, Facts], Decision]
+    # Denies for want of funds; otherwise that is told, and nothing is written.
+    funds_are_fresh: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ShortOfFunds:
+    """It would be denied for want of funds alone, by balances that may be older than a deposit."""
+
+
+def answer_request(
+    asked: Asked, audit: AuditLog, tx_url: TxUrl, batch: Batch
+) -> Purchase | IdempotencyConflict | ShortOfFunds:
+    """The purchase: the one that the key is bound to, or one that is judged and held."""
+    _expire(batch, audit, tx_url, asked.now)
+    bound = None if asked.key_is_new else _bound(batch, asked)
+    if bound is None and batch.known.any_unattributed:
+        batch.flush()
+        bound = adopt(
+            batch.connection,
+            audit,
+            asked.request,
+            key=asked.key,
+            escrow_key=asked.escrow_key,
+            rules=batch.rules,
+            now=asked.now,
+        )
+        batch.forget()
+    if isinstance(bound, IdempotencyConflict):
+        return bound
+    if bound is not None:
+        batch.flush()
+        purchase = load_purchase(batch.connection, tx_url, bound)
+        assert purchase is not None
+        return purchase
+    return _judged(batch, asked)
+
+
+def _expire(batch: Batch, audit: AuditLog, tx_url: TxUrl, now: int) -> None:
+    first = batch.known.first_expiry
+    if first is not None and first <= now:
+        batch.flush()
+        batch.happened(*expire(batch.connection, audit, tx_url, now))
+        batch.forget()
+
+
+def _bound(batch: Batch, asked: Asked) -> str | IdempotencyConflict | None:
+    """The id of the purchase that the agent's key is bound to."""
+    request = asked.request
+    row = batch.notes.get((request.agent, asked.key))
+    if row is None:
+        row = _BOUND.one(batch.connection, {"agent_": request.agent, "key_": asked.key})
+    if row is None:
+        return None
+    purchase_id, terms, provider, provider_name = row
+    same_name = request.provider == provider_name
+    address = provider if same_name else _address(batch.rules.policy, request.provider)
+    if terms != request.terms_hash(address):
+        return IdempotencyConflict(
+            f"key {asked.key!r} belongs to purchase {purchase_id} with other terms;"
+            " use another key for another purchase"
+        )
+    return str(purchase_id)
+
+
+def _address(policy: Policy, provider: str) -> str:
+    _, found = policy.provider(provider)
+    return found.address if found else provider
+
+
+def _judged(batch: Batch, asked: Asked) -> Purchase | ShortOfFunds:
+    request, now, rules = asked.request, asked.now, batch.rules
+    facts = Facts(
+        rules=rules,
+        now=now,
+        minimum=asked.minimum,
+        usage=batch.sheet.usage,
+        paused=batch.standing.paused,
+        funds=batch.standing.funds(asked.treasury, now),
+        openings=batch.opening,
+    )
+    decision = asked.judge(request, facts)
+    if decision.short_of_funds and not asked.funds_are_fresh:
+        return ShortOfFunds()
+    # In the order of time, so that a purchase's rows lie beside those of its neighbours.
+    purchase_id = f"pur_{now:08x}{secrets.token_hex(6)}"
+    terms = request.terms_hash(decision.provider)
+    stored = decision_row(decision)
+    approval: dict[str, Any] | None = None
+    shown = decision.provider_name or decision.provider
+    if decision.outcome is not Status.DENIED:
+        _hold(batch, asked, decision, purchase_id, terms)
+    if decision.outcome is Status.AWAITING_APPROVAL:
+        approval = {
+            "id": "apr_" + secrets.token_hex(10),
+            "required": decision.required,
+            "expires_at": now + rules.policy.approvals.expires_after,
+        }
+        batch.known.awaits(approval["expires_at"])
+        batch.insert_dependent(
+            _APPROVAL, approval | {"purchase_id": purchase_id, "created_at": now}
+        )
+        waits = (request.agent, shown, request.amount, decision.required, now)
+        batch.tell([approval_waits(approval["id"], *waits)])
+    said = {
+        "agent": request.agent,
+        "idempotency_key": asked.key,
+        "provider": decision.provider,
+        "provider_name": decision.provider_name,
+        "amount": request.amount.base_units,
+        "purpose": request.purpose,
+        "service": decision.service,
+        "category": decision.category,
+        "task": request.task,
+        "session": request.session,
+        "settle": rules.policy.escrow.settle,
+    }
+    batch.happened(decided("decision", request, decision, now, purchase_id=purchase_id))
+    if decision.outcome is not Status.DENIED:
+        agent, amount = request.agent, request.amount
+        hold = held("purchase", amount=amount, agent=agent, now=now, purchase_id=purchase_id)
+        batch.happened(hold)
+    reason = decision.reason
+    if decision.outcome is Status.DENIED and reason is not None:
+        batch.tell([denied(request.agent, shown, request.amount, reason, now)])
+    batch.insert(
+        _PURCHASE,
+        said
+        | {
+            "id": purchase_id,
+            "status": decision.outcome.value,
+            "terms_hash": terms,
+            "escrow_key": asked.escrow_key,
+            "policy_hash": rules.policy.hash,
+            "decision": canonical_json(stored).decode(),
+            "reason_code": reason.code.value if reason else None,
+            "reason_message": reason.message if reason else None,
+            "created_at": now,
+            "updated_at": now,
+            "approved_at": now if decision.outcome is Status.APPROVED else None,
+            "cancel_wanted": 0,
+            "settle_wanted": 0,
+        },
+    )
+    # Not the escrow key: until it is on the chain a stranger could take it there first.
+    policy_hash = rules.policy.hash
+    event = f"purchase_{decision.outcome}"
+    batch.say(
+        now,
+        event,
+        purchase_id,
+        **said,
+        terms=terms,
+        approval=approval,
+        policy=policy_hash,
+        **stored,
+    )
+    return _made(asked, decision, purchase_id, rules.policy, approval["id"] if approval else None)
+
+
+def _hold(batch: Batch, asked: Asked, decision: Decision, purchase_id: str, terms: str) -> None:
+    request, now = asked.request, asked.now
+    amount = request.amount.base_units
+    bound = (purchase_id, terms, decision.provider, decision.provider_name)
+    batch.notes[request.agent, asked.key] = bound
+    batch.insert_dependent(
+        _KEY,
+        {
+            "agent": request.agent,
+            "idempotency_key": asked.key,
+            "purchase_id": purchase_id,
+            "terms_hash": terms,
+        },
+    )
+    charges = batch.sheet.charge_request(decision.counters, held=amount, spent=0)
+    batch.insert_dependent(
+        INSERT_HOLD,
+        {
+            "kind": "purchase",
+            "purchase_id": purchase_id,
+            "cost_id": None,
+            "amount": amount,
+            "status": "held",
+            "posted": 0,
+            "placed_at": now,
+            "ended_at": None,
+            "charges": canonical_json(charges).decode(),
+        },
+    )
+    batch.standing.promise(request.amount)
+    batch.tell_crossings(decision.limits, request.amount, now)
+
+
+def _made(
+    asked: Asked, decision: Decision, purchase_id: str, policy: Policy, approval_id: str | None
+) -> Purchase:
+    request = asked.request
+    return Purchase(
+        id=purchase_id,
+        status=decision.outcome,
+        agent=request.agent,
+        provider=decision.provider,
+        provider_name=decision.provider_name,
+        amount=request.amount,
+        purpose=request.purpose,
+        service=decision.service,
+        category=decision.category,
+        task=request.task,
+        session=request.session,
+        idempotency_key=asked.key,
+        escrow_key=asked.escrow_key,
+        escrow_id=None,
+        approval_id=approval_id,
+        created_at=asked.now,
+        updated_at=asked.now,
+        deadline=None,
+        window_ends=None,
+        settle=policy.escrow.settle,
+        policy_hash=policy.hash,
+        reason=decision.reason,
+        reasons=decision.reasons,
+        limits=decision.limits,
+        approvals=(),
+        transactions=(),
+        paid_in=ZERO,
+        provider_received=ZERO,
+        platform_fee=ZERO,
+        penalty=ZERO,
+        refunded=ZERO,
+        stranded=None,
+        rail_state=None,
+    )

@@ -1,0 +1,54 @@
+"""Brings a database to the schema of this version."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Final
+
+from sqlalchemy import Connection, inspect, text
+
+from coordinator.domain.errors import ConfigurationError
+from coordinator.ledger.store.database import Database
+
+HEAD: Final = "0005"
+_SCRIPTS: Final = Path(__file__).parent / "migrations"
+
+
+def revision(database: Database) -> str | None:
+    """The schema revision of a database; None before its first migration."""
+    with database.read() as connection:
+        return _revision(connection)
+
+
+def migrate(database: Database) -> bool:
+    """Migrate to this version's schema; False when it already has it.
+
+    Of several processes at once one migrates and the others wait. ConfigurationError when the
+    database was made by a later version.
+    """
+    if revision(database) == HEAD:
+        return False
+    # Seconds of import for nothing in every process but the first.
+    from alembic import command
+    from alembic.config import Config
+    from alembic.util.exc import CommandError
+
+    config = Config()
+    config.set_main_option("script_location", str(_SCRIPTS))
+    with database.write() as connection:
+        if _revision(connection) == HEAD:
+            return False
+        config.attributes["connection"] = connection
+        try:
+            command.upgrade(config, "head")
+        except CommandError as fault:
+            raise ConfigurationError(
+                f"the database {database.name} was made by a later version ({fault})"
+            ) from None
+    return True
+
+
+def _revision(connection: Connection) -> str | None:
+    if not inspect(connection).has_table("alembic_version"):
+        return None
+    return connection.execute(text("SELECT version_num FROM alembic_version")).scalar()

@@ -1,0 +1,1 @@
+"""Transactions: group commit, the cache of decisions, and what every transaction writes."""

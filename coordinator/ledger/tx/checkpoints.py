@@ -1,0 +1,62 @@
+"""A log that lost what a worker had seen: refused until an approver says that it is right."""
+
+from __future__ import annotations
+
+import logging
+from typing import Final
+
+from sqlalchemy import Connection, select
+
+from coordinator.ledger.audit.export import Head
+from coordinator.ledger.audit.log import AuditLog
+from coordinator.ledger.store import schema as t
+from coordinator.ledger.store.database import Database
+from coordinator.ledger.tx.pausing import begin_recovery
+
+log = logging.getLogger(__name__)
+
+_REFUSED: Final = "audit_log_refused"
+_SUBJECT: Final = "audit"
+
+
+class CheckpointBook:
+    """Refusals of the log by its worker, and their end."""
+
+    def __init__(self, database: Database, audit: AuditLog) -> None:
+        self._database = database
+        self._audit = audit
+
+    def refuse(self, expected: Head, why: str, *, now: int) -> None:
+        """Stop all new spending and say which head was expected; once for each head."""
+        with self._database.write() as connection:
+            if self._refusal(connection, expected) is not None:
+                return
+            log.error("audit_log_refused expected=%s why=%s", expected, why)
+            text = (
+                f"the audit log is not the one that the worker has seen ({why}): the database was"
+                " put back, or somebody has changed it; check it, then unpause"
+            )
+            self._audit.append(connection, now, _REFUSED, _SUBJECT, expected=str(expected), why=why)
+            begin_recovery(connection, self._audit, text, now=now)
+
+    def accepted(self, expected: Head) -> Head | None:
+        """Where the log goes on, once somebody has unpaused after it was refused for this head."""
+        with self._database.read() as connection:
+            refused = self._refusal(connection, expected)
+            unpaused = self._audit.proven(
+                connection, "organisation", events=("unpaused",), skip=True
+            )
+        if refused is None or not unpaused or unpaused[-1].seq < refused.count:
+            return None
+        return refused
+
+    def signed_orders(self, *events: str) -> set[str]:
+        """Ids of the orders that the log tells were signed, whether or not that can be proved."""
+        query = select(t.audit.c.subject).where(t.audit.c.event.in_(events))
+        with self._database.read() as connection:
+            return set(connection.execute(query).scalars())
+
+    def _refusal(self, connection: Connection, expected: Head) -> Head | None:
+        rows = self._audit.proven(connection, _SUBJECT, events=(_REFUSED,), skip=True)
+        same = [row for row in rows if row.body["expected"] == str(expected)]
+        return Head(same[-1].seq, same[-1].hash) if same else None

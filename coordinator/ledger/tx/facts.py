@@ -1,0 +1,143 @@
+"""Facts of a decision, read in its own transaction."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from sqlalchemy import Connection, select
+
+from coordinator.domain.chain.gas import Fees, purchases_left, reserve_wei
+from coordinator.domain.limits.limits import CounterKey, Usage
+from coordinator.domain.limits.rules import Rules
+from coordinator.domain.purchase.decision import Facts, Funds
+from coordinator.domain.purchase.lifecycle import UNFUNDED, Status
+from coordinator.domain.purchase.purchase import Purchase
+from coordinator.domain.usdc import Usdc
+from coordinator.ledger.limits.counters import charges_of, read_usage
+from coordinator.ledger.limits.openings import read_opening
+from coordinator.ledger.store import schema as t
+from coordinator.ledger.store.prepared import Prepared
+
+# Older balances refuse nothing: the executor checks again before it signs.
+_OBSERVATION_SECONDS: Final = 60
+_UNFINISHED: Final = (*UNFUNDED, Status.FUNDED, Status.STARTED, Status.DELIVERED)
+_o = t.observations.c
+_PAUSED: Final = Prepared(select(t.pauses.c.scope_kind, t.pauses.c.scope_id))
+_SEEN: Final = Prepared(
+    select(
+        _o.treasury,
+        _o.at,
+        _o.block_number,
+        _o.usdc_balance,
+        _o.gas_balance_wei,
+        _o.max_fee_per_gas,
+        _o.l1_fee_upper_bound_wei,
+    )
+)
+_PROMISED: Final = Prepared(
+    select(t.purchase_totals.c.status, t.purchase_totals.c.count, t.purchase_totals.c.amount)
+)
+
+
+@dataclass(slots=True)
+class Standing:
+    """What is paused, the balances last seen by treasury, and what unfinished purchases need.
+
+    ``unstarted`` purchases, of ``promised`` USDC in all, have no funded escrow; ``unended`` have.
+    """
+
+    paused: frozenset[tuple[str, str]]
+    seen: Mapping[str, tuple[int, int, int, int, Fees]]
+    unstarted: int
+    promised: int
+    unended: int
+
+    def funds(self, treasury: str, now: int, own: Purchase | None = None) -> Funds | None:
+        """What could still be promised by the balances last read; None when they are old.
+
+        ``own`` is left out of what is promised already.
+        """
+        seen = self.seen.get(treasury)
+        if seen is None or now - seen[0] > _OBSERVATION_SECONDS:
+            return None
+        at, block, usdc, wei, fees = seen
+        count, promised = self.unstarted, self.promised
+        if own is not None:
+            count, promised = count - 1, promised - own.amount.base_units
+        reserved = reserve_wei(fees, unstarted=count, unended=self.unended)
+        left = purchases_left(wei, reserved, fees)
+        free = Usdc.from_base_units(usdc - promised)
+        return Funds(
+            usdc_free=free,
+            gas_is_enough=left >= 1 or not fees.max_fee_per_gas,
+            block_number=block,
+            age_seconds=max(0, now - at),
+        )
+
+    def promise(self, amount: Usdc) -> None:
+        """Count a purchase that was just admitted."""
+        self.unstarted += 1
+        self.promised += amount.base_units
+
+
+def read_standing(connection: Connection) -> Standing:
+    """The standing of the caller's transaction."""
+    unstarted = promised = unended = 0
+    for status, count, amount in _PROMISED.rows(connection):
+        if status in UNFUNDED:
+            unstarted, promised = unstarted + count, promised + amount
+        elif status in _UNFINISHED:
+            unended += count
+    seen = {
+        treasury: (at, block, usdc, int(wei), Fees(fee, 0, l1))
+        for treasury, at, block, usdc, wei, fee, l1 in _SEEN.rows(connection)
+    }
+    paused = frozenset((kind, of) for kind, of in _PAUSED.rows(connection))
+    return Standing(paused, seen, unstarted, promised, unended)
+
+
+def read_facts(
+    connection: Connection,
+    rules: Rules,
+    minimum: Usdc,
+    treasury: str,
+    now: int,
+    own: Purchase | None = None,
+) -> Facts:
+    """What a decision is made from, in the caller's transaction.
+
+    ``own``, which people approve, is left out of usage and of what is promised.
+    """
+    own_charges = frozenset(charges_of(connection, own.id, "purchase")) if own else frozenset()
+
+    def usage(keys: Iterable[CounterKey]) -> Mapping[CounterKey, Usage]:
+        read = read_usage(connection, keys)
+        if own is None:
+            return read
+        return {
+            key: Usage.of(used.held - own.amount, used.spent) if _counts(key, own_charges) else used
+            for key, used in read.items()
+        }
+
+    standing = read_standing(connection)
+    return Facts(
+        rules=rules,
+        now=now,
+        minimum=minimum,
+        usage=usage,
+        paused=standing.paused,
+        funds=standing.funds(treasury, now, own),
+        openings=lambda kind, name: read_opening(connection, kind, name),
+        by_people=own is not None,
+    )
+
+
+def _counts(key: CounterKey, charges: Iterable[CounterKey]) -> bool:
+    """Whether one of the charges is in what the key's usage sums up."""
+    if key.window.rolling_hours is None:
+        return key in charges
+    return any(
+        c.scope == key.scope and c.window == key.window and c.start >= key.start for c in charges
+    )

@@ -1,0 +1,276 @@
+"""The desk: small pieces of work that wait at the same time share one transaction and one sync."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections import deque
+from collections.abc import Callable, Hashable, Iterable, Mapping
+from typing import Any, Final, Generic, TypeVar
+
+from sqlalchemy import Connection
+
+from coordinator.domain.errors import CommitUnknown, LedgerUnavailable
+from coordinator.domain.limits.limits import CounterKey, LimitState
+from coordinator.domain.limits.rules import Opening, Rules
+from coordinator.domain.notices import Notice, crossings
+from coordinator.domain.observed import Emit, Event, nobody_looks
+from coordinator.domain.usdc import Usdc
+from coordinator.ledger.audit.log import AuditLog, Said
+from coordinator.ledger.limits.counters import CounterSheet
+from coordinator.ledger.store.database import Database
+from coordinator.ledger.store.prepared import Prepared
+from coordinator.ledger.tx.cache import Known
+from coordinator.ledger.tx.facts import Standing
+from coordinator.ledger.tx.notices import write_notices
+from coordinator.ledger.tx.policies import PolicyBook
+
+log = logging.getLogger(__name__)
+
+BATCH_MAX: Final = 128
+_IDS_MAX: Final = 50_000
+_INTERRUPTED: Final = (
+    "the caller that wrote for several was interrupted: this may or may not have been written; ask"
+    " again with the same idempotency key"
+)
+
+T = TypeVar("T")
+
+
+class Batch:
+    """One write transaction of several pieces of work, which see what those before them did.
+
+    Rows, counters and audit rows are gathered and written by ``flush``, each table at once.
+    """
+
+    def __init__(self, connection: Connection, audit: AuditLog, known: Known) -> None:
+        self.connection = connection
+        # What pieces of work leave for those after them, by a key of their own.
+        self.notes: dict[Any, Any] = {}
+        self.known = known
+        self.sheet = known.sheet
+        self._audit = audit
+        self._rows: dict[Prepared, list[Mapping[str, Any]]] = {}
+        self._dependent: dict[Prepared, list[Mapping[str, Any]]] = {}
+        self._said: list[Said] = []
+        self._notices: list[Notice] = []
+        self.events: list[Event] = []
+        self.wrote = False
+        known.use(connection)
+
+    @property
+    def rules(self) -> Rules:
+        return self.known.rules
+
+    @property
+    def standing(self) -> Standing:
+        """Pauses, balances and what is promised, with what was promised in this transaction."""
+        return self.known.standing
+
+    def opening(self, kind: str, name: str) -> Opening | None:
+        """The task or session if it was opened by name."""
+        return self.known.opening(kind, name)
+
+    def insert(self, statement: Prepared, values: Mapping[str, Any]) -> None:
+        """Write the row with the others of its statement."""
+        self._rows.setdefault(statement, []).append(values)
+
+    def insert_dependent(self, statement: Prepared, values: Mapping[str, Any]) -> None:
+        """Write a row that refers to others, after them."""
+        self._dependent.setdefault(statement, []).append(values)
+
+    def say(self, at: int, event: str, subject: str, **body: Any) -> None:
+        """Append to the audit log."""
+        self._said.append(Said.of(at, event, subject, body))
+
+    def tell(self, notices: Iterable[Notice]) -> None:
+        """Have people told, after the commit."""
+        self._notices += notices
+
+    def tell_crossings(self, limits: Iterable[LimitState], amount: Usdc, now: int) -> None:
+        """Have people told of each threshold of ``limits`` that ``amount`` more reaches."""
+        self.tell(crossings(limits, amount, self.rules.policy.alerts.thresholds, now))
+
+    def happened(self, *events: Event) -> None:
+        """Have observers told, after the commit."""
+        self.events += events
+
+    def flush(self) -> None:
+        """Write what was gathered; what is read afterwards sees it."""
+        self.sheet.flush()
+        for gathered in (self._rows, self._dependent):
+            for statement, values in gathered.items():
+                statement.each(self.connection, values)
+            gathered.clear()
+        if self._said:
+            self.known.head = self._audit.append_all(self.connection, self._said, self.known.head)
+            self._said.clear()
+            self.wrote = True
+        notices, self._notices = self._notices, []
+        write_notices(self.connection, notices)
+
+    def forget(self) -> None:
+        """Write, and read again what others in this transaction change."""
+        self.flush()
+        self.known.forget()
+
+    def reread_rules(self) -> None:
+        """See the overlays that were written in this transaction."""
+        self.known.reread_rules()
+
+
+class _Ticket(Generic[T]):
+    def __init__(self, work: Callable[[Batch], T]) -> None:
+        self.work = work
+        # Held until its owner is called: to write for all that wait, or because it is done.
+        # A lock, for an event takes several times as long to wait for.
+        self.gate = threading.Lock()
+        self.gate.acquire()
+        self.writes = False
+        self.done = False
+        self.result: T | None = None
+        self.fault: BaseException | None = None
+
+
+class Desk:
+    """Runs work in the order in which it came; whoever comes first writes for all that wait.
+
+    Work changes nothing before it knows that it will not raise; if it does all the same, the
+    transaction is undone and every piece of it runs alone.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        audit: AuditLog,
+        policies: PolicyBook,
+        emit: Emit = nobody_looks,
+    ) -> None:
+        self._database = database
+        self._audit = audit
+        self._policies = policies
+        self.emit = emit
+        self._ids: dict[CounterKey, int] = {}
+        # What was true when the last batch had committed, with the stamp that it left.
+        self._kept: tuple[Hashable, Known] | None = None
+        self._mutex = threading.Lock()
+        self._waiting: deque[_Ticket[Any]] = deque()
+        self._writing = False
+
+    def run(self, work: Callable[[Batch], T]) -> T:
+        """What ``work`` returns, after its commit; what it raises, with nothing of it written.
+
+        LedgerUnavailable when the database can't be written, CommitUnknown when it may have been.
+        """
+        self._database.check()
+        ticket = _Ticket(work)
+        try:
+            with self._mutex:
+                self._waiting.append(ticket)
+                ticket.writes, self._writing = not self._writing, True
+            if not ticket.writes:
+                ticket.gate.acquire()
+            if not ticket.done:
+                self._write_for_all(ticket)
+        except BaseException:
+            self._leave(ticket)
+            raise
+        if ticket.fault is not None:
+            raise ticket.fault
+        return ticket.result  # type: ignore[return-value]
+
+    def _leave(self, ticket: _Ticket[Any]) -> None:
+        """Wait no longer; whoever was to write lets another do it."""
+        if not self._database.here():
+            return
+        with self._mutex:
+            if ticket in self._waiting:
+                self._waiting.remove(ticket)
+                if ticket.writes:
+                    self._call_one()
+
+    def _write_for_all(self, own: _Ticket[Any]) -> None:
+        tickets: list[_Ticket[Any]] = []
+        try:
+            with self._mutex:
+                while self._waiting and len(tickets) < BATCH_MAX:
+                    tickets.append(self._waiting.popleft())
+            self._write(tickets)
+        except Exception as fault:
+            for ticket in tickets:
+                ticket.fault = ticket.fault or fault
+        except BaseException:
+            # This thread is stopped; the others only learn that their writer is gone.
+            for ticket in tickets:
+                ticket.fault = CommitUnknown(_INTERRUPTED)
+            own.fault = None
+            raise
+        finally:
+            # In a forked child nobody waits, and who held the mutex is not there to give it back.
+            if self._database.here():
+                self._end(own, tickets)
+
+    def _end(self, own: _Ticket[Any], tickets: list[_Ticket[Any]]) -> None:
+        with self._mutex:
+            if own in self._waiting:
+                self._waiting.remove(own)
+            self._call_one()
+        for ticket in tickets:
+            ticket.done = True
+            if ticket is not own:
+                ticket.gate.release()
+
+    def _call_one(self) -> None:
+        if self._waiting:
+            first = self._waiting[0]
+            first.writes = True
+            first.gate.release()
+        else:
+            self._writing = False
+
+    def _write(self, tickets: list[_Ticket[Any]]) -> None:
+        try:
+            self._commit(tickets)
+        except LedgerUnavailable:
+            raise
+        except Exception:
+            if len(tickets) == 1:
+                raise
+            for ticket in tickets:
+                try:
+                    self._commit([ticket])
+                except Exception as fault:
+                    ticket.fault = fault
+
+    def _commit(self, tickets: list[_Ticket[Any]]) -> None:
+        kept, self._kept = self._kept, None
+        with self._database.write() as connection:
+            stamp = self._database.stamp(connection)
+            if kept is not None and kept[0] == stamp.before:
+                known = kept[1]
+            else:
+                known = Known(connection, self._policies, self._ids)
+            batch = Batch(connection, self._audit, known)
+            for ticket in tickets:
+                ticket.result = ticket.work(batch)
+            with self._database.in_one_go(connection):
+                batch.flush()
+        # What wrote nothing was not synced either: a server that crashes may give its number again.
+        if stamp.after is not None and batch.wrote:
+            self._kept = stamp.after, known
+        self._remember(known.sheet)
+        self._emit(batch.events)
+
+    def _remember(self, sheet: CounterSheet) -> None:
+        if len(self._ids) > _IDS_MAX:
+            self._ids.clear()
+        self._ids.update(sheet.made)
+        sheet.made.clear()
+
+    def _emit(self, events: Iterable[Event]) -> None:
+        """What was committed is done: a fault from here on must not look like one of the work."""
+        try:
+            for event in events:
+                self.emit(event)
+        except Exception:
+            log.exception("events_not_told")

@@ -1,0 +1,372 @@
+"""What operators and the executor keep beside purchases: pauses, balances seen, orders."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from sqlalchemy import Connection, delete, insert, select, update
+
+from coordinator.domain.chain.gas import Fees
+from coordinator.domain.chain.journal import EntryKind
+from coordinator.domain.errors import ConfigurationError
+from coordinator.domain.ports import Observation
+from coordinator.domain.purchase.decision import Funds
+from coordinator.domain.purchase.proposal import Proposal
+from coordinator.domain.shown import Shown
+from coordinator.domain.times import rfc3339
+from coordinator.domain.usdc import Usdc
+from coordinator.ledger.audit.log import AuditLog
+from coordinator.ledger.store import schema as t
+from coordinator.ledger.store.database import Database
+from coordinator.ledger.tx.facts import read_standing
+from coordinator.ledger.tx.pausing import begin_recovery, pause_scope, recovering, report_tampering
+
+# An unchanged balance is written again only this often.
+_REFRESH_SECONDS = 15
+# How far the chain's clock may be behind ours.
+_CLOCKS_APART_SECONDS = 300
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """Which chain, kernel, treasury and id secret a database belongs to."""
+
+    chain_id: int
+    genesis: str
+    kernel: str
+    vault: str
+    usdc: str
+    treasury: str
+    secret_mark: str
+
+
+@dataclass(frozen=True, slots=True)
+class Pause:
+    """Spending stopped for a scope: organisation, agent or provider."""
+
+    scope_kind: str
+    scope_id: str
+    reason: str
+    by: str
+    at: int
+
+    def __str__(self) -> str:
+        return f"{self.scope_kind}:{self.scope_id}" if self.scope_id else self.scope_kind
+
+
+@dataclass(frozen=True, slots=True)
+class SeenBalances:
+    """The treasury's balances as the executor last stored them."""
+
+    at: int
+    block_number: int
+    usdc_balance: Usdc
+    usdc_allowance: Usdc
+    gas_balance_wei: int
+    fees: Fees
+    note: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Order(Shown):
+    """A withdrawal of USDC, or the minting of test tokens; done only by chain evidence."""
+
+    id: str
+    kind: str
+    recipient: str
+    amount: Usdc
+    by: str
+    reason: str
+    status: str
+    created_at: int
+    message: str | None = None
+
+    def as_dict(self) -> dict[str, Any]:
+        """As JSON; the amount as a decimal string of USDC."""
+        return {
+            "order_id": self.id,
+            "kind": self.kind,
+            "recipient": self.recipient,
+            "amount": str(self.amount),
+            "by": self.by,
+            "reason": self.reason,
+            "status": self.status,
+            "created_at": rfc3339(self.created_at),
+            "message": self.message,
+        }
+
+
+class OperationsBook:
+    """Small facts, each written with its audit row."""
+
+    def __init__(self, database: Database, audit: AuditLog) -> None:
+        self._database = database
+        self._audit = audit
+        self._last_seen: tuple[int, object] | None = None
+
+    def identity(self) -> Identity | None:
+        """What the database belongs to; None while it is fresh."""
+        with self._database.read() as connection:
+            row = connection.execute(select(t.identity)).one_or_none()
+        return _identity(row) if row else None
+
+    def claim(self, identity: Identity) -> None:
+        """Bind a fresh database; ConfigurationError when it belongs to something else."""
+        known = self.identity()
+        if known is None:
+            with self._database.write() as connection:
+                if connection.execute(select(t.identity)).first() is None:
+                    connection.execute(
+                        insert(t.identity).values(
+                            chain_id=identity.chain_id,
+                            genesis=identity.genesis,
+                            kernel=identity.kernel,
+                            vault=identity.vault,
+                            usdc=identity.usdc,
+                            treasury=identity.treasury,
+                            secret_mark=identity.secret_mark,
+                        )
+                    )
+            known = self.identity()
+        assert known is not None
+        if replace(known, secret_mark=identity.secret_mark) == identity != known:
+            raise ConfigurationError(
+                "COORDINATOR_ID_SECRET is not the one that this database was made with; with"
+                " another one a purchase could be paid twice"
+            )
+        if known != identity:
+            raise ConfigurationError(
+                f"this database belongs to treasury {known.treasury}, kernel {known.kernel}, vault"
+                f" {known.vault} and token {known.usdc} on chain {known.chain_id} (genesis"
+                f" {known.genesis[:12] or 'any'}); use another COORDINATOR_DATABASE_URL"
+            )
+
+    def store_balances(
+        self, treasury: str, seen: Observation, *, now: int, again: bool = False
+    ) -> None:
+        """Keep balances for decisions, when they changed or the stored ones grow old, or again."""
+        facts = (seen.usdc_balance, seen.usdc_allowance, seen.gas_balance_wei, seen.rail_trouble)
+        last = self._last_seen
+        if not again and last and last[1] == facts and now - last[0] < _REFRESH_SECONDS:
+            return
+        values = {
+            "at": now,
+            "block_number": seen.head.number,
+            "usdc_balance": seen.usdc_balance.base_units,
+            "usdc_allowance": seen.usdc_allowance.base_units,
+            "gas_balance_wei": str(seen.gas_balance_wei),
+            "max_fee_per_gas": seen.fees.max_fee_per_gas if seen.fees else 0,
+            "l1_fee_upper_bound_wei": seen.fees.l1_fee_upper_bound_wei if seen.fees else 0,
+            "note": seen.rail_trouble,
+        }
+        with self._database.write() as connection:
+            changed = connection.execute(
+                update(t.observations).where(t.observations.c.treasury == treasury).values(values)
+            )
+            if changed.rowcount == 0:
+                connection.execute(insert(t.observations).values(treasury=treasury, **values))
+        self._last_seen = (now, facts)
+
+    def balances(self, treasury: str) -> SeenBalances | None:
+        """The balances last stored; None when no executor ever ran."""
+        query = select(t.observations).where(t.observations.c.treasury == treasury)
+        with self._database.read() as connection:
+            row = connection.execute(query).one_or_none()
+        if row is None:
+            return None
+        return SeenBalances(
+            at=row.at,
+            block_number=row.block_number,
+            usdc_balance=Usdc.from_base_units(row.usdc_balance),
+            usdc_allowance=Usdc.from_base_units(row.usdc_allowance),
+            gas_balance_wei=int(row.gas_balance_wei),
+            fees=Fees(row.max_fee_per_gas, 0, row.l1_fee_upper_bound_wei),
+            note=row.note,
+        )
+
+    def funds(self, treasury: str, now: int) -> Funds | None:
+        """What is not promised yet, by the balances last stored; None when they are old."""
+        with self._database.read() as connection:
+            return read_standing(connection).funds(treasury, now)
+
+    def pauses(self) -> Sequence[Pause]:
+        """Everything that is stopped."""
+        with self._database.read() as connection:
+            order = (t.pauses.c.at, t.pauses.c.scope_kind, t.pauses.c.scope_id)
+            rows = connection.execute(select(t.pauses).order_by(*order)).all()
+        return [Pause(r.scope_kind, r.scope_id, r.reason, r.by, r.at) for r in rows]
+
+    def recovering(self) -> bool:
+        """Whether the books were found behind the chain, and no approver has looked yet."""
+        with self._database.read() as connection:
+            return recovering(connection)
+
+    def begin_recovery(self, reason: str, *, now: int) -> None:
+        """Stop all new spending because the books are behind the chain, whoever had stopped it."""
+        with self._database.write() as connection:
+            begin_recovery(connection, self._audit, reason, now=now)
+
+    def report_tampering(self, subject: str, what: str, *, now: int) -> None:
+        """Stop all new spending and tell that somebody else writes to the database."""
+        with self._database.write() as connection:
+            report_tampering(connection, self._audit, subject, what, now=now)
+
+    def pause(self, pause: Pause) -> bool:
+        """Stop new spending in the scope; False when it is stopped already."""
+        with self._database.write() as connection:
+            return pause_scope(
+                connection,
+                self._audit,
+                pause.scope_kind,
+                pause.scope_id,
+                pause.reason,
+                by=pause.by,
+                now=pause.at,
+            )
+
+    def place_mint(self, *, recipient: str, amount: Usdc, by: str, now: int) -> Order:
+        """Order the minting of test tokens; the executor sends it in the signer's nonce lane."""
+        order_id, reason = "mnt_" + secrets.token_hex(10), "funded for tests"
+        with self._database.write() as connection:
+            insert_order(
+                connection,
+                self._audit,
+                "mint",
+                order_id=order_id,
+                recipient=recipient,
+                amount=amount,
+                by=by,
+                reason=reason,
+                now=now,
+            )
+        return Order(order_id, "mint", recipient, amount, by, reason, "approved", now)
+
+    def orders(self, *statuses: str) -> Sequence[Order]:
+        """Orders in the given statuses (all without any), oldest first."""
+        query = select(t.orders).order_by(t.orders.c.created_at, t.orders.c.id)
+        if statuses:
+            query = query.where(t.orders.c.status.in_(statuses))
+        with self._database.read() as connection:
+            return [
+                Order(
+                    r.id,
+                    r.kind,
+                    r.recipient,
+                    Usdc.from_base_units(r.amount),
+                    r.by,
+                    r.reason,
+                    r.status,
+                    r.created_at,
+                    r.message,
+                )
+                for r in connection.execute(query)
+            ]
+
+    def order(self, proposal: Proposal) -> Order:
+        """The withdrawal that was proposed: as it was ordered, or as it waits for approvers."""
+        found = next((order for order in self.orders() if order.id == proposal.id), None)
+        terms = proposal.terms
+        return found or Order(
+            proposal.id,
+            proposal.kind.value,
+            terms["recipient"],
+            Usdc.from_base_units(terms["amount"]),
+            proposal.by,
+            proposal.reason,
+            proposal.status.value,
+            proposal.created_at,
+            proposal.waiting().message if proposal.waits else None,
+        )
+
+    def orders_to_send(self) -> Sequence[Order]:
+        """Approved orders that own no step yet, oldest first."""
+        waiting = self.orders("approved")
+        if not waiting:
+            return []
+        stepped = select(t.steps.c.reference).where(
+            t.steps.c.reference.in_([order.id for order in waiting])
+        )
+        with self._database.read() as connection:
+            taken = set(connection.execute(stepped).scalars())
+        return [order for order in waiting if order.id not in taken]
+
+    def may_be_done(self, order: Order) -> bool:
+        """Whether the same amount went to the same recipient since, in no transaction of ours.
+
+        So it is in a database that was put back from before the order was signed.
+        """
+        ours = select(t.attempts.c.hash)
+        same = select(t.journal.c.log_index).where(
+            t.journal.c.kind == EntryKind.OUTFLOW.value,
+            t.journal.c.debit == f"address:{order.recipient.lower()}",
+            t.journal.c.amount == order.amount.base_units,
+            t.journal.c.at >= order.created_at - _CLOCKS_APART_SECONDS,
+            t.journal.c.tx_hash.not_in(ours),
+        )
+        with self._database.read() as connection:
+            return connection.execute(same.limit(1)).first() is not None
+
+    def end_order(self, order_id: str, status: str, *, message: str | None, now: int) -> None:
+        """Note what became of an order: done or failed."""
+        with self._database.write() as connection:
+            connection.execute(
+                update(t.orders)
+                .where(t.orders.c.id == order_id, t.orders.c.status == "approved")
+                .values(status=status, message=message)
+            )
+            self._audit.append(connection, now, f"order_{status}", order_id, why=message)
+
+    def explain(self, discrepancy_id: str, *, by: str, reason: str, now: int) -> None:
+        """Close a discrepancy as an audit row; the books stay as they are."""
+        with self._database.write() as connection:
+            connection.execute(
+                delete(t.explanations).where(t.explanations.c.discrepancy_id == discrepancy_id)
+            )
+            connection.execute(
+                insert(t.explanations).values(
+                    discrepancy_id=discrepancy_id, by=by, reason=reason, at=now
+                )
+            )
+            self._audit.append(
+                connection, now, "discrepancy_explained", discrepancy_id, by=by, reason=reason
+            )
+
+    def explained(self) -> frozenset[str]:
+        """Return the ids of discrepancies that the audit log tells somebody has explained."""
+        with self._database.read() as connection:
+            ids = connection.execute(select(t.explanations.c.discrepancy_id)).scalars().all()
+            if not ids:
+                return frozenset()
+            events = ("discrepancy_explained",)
+            proven = self._audit.proven(connection, *ids, events=events, skip=True)
+            return frozenset(row.subject for row in proven)
+
+
+def insert_order(
+    connection: Connection,
+    audit: AuditLog,
+    kind: str,
+    *,
+    order_id: str,
+    recipient: str,
+    amount: Usdc,
+    by: str,
+    reason: str,
+    now: int,
+    **agreed: Any,
+) -> None:
+    """Order a withdrawal or a mint in the caller's transaction; ``agreed`` is who approved it."""
+    terms = {"recipient": recipient, "amount": amount.base_units, "by": by, "reason": reason}
+    connection.execute(
+        insert(t.orders).values(id=order_id, kind=kind, status="approved", created_at=now, **terms)
+    )
+    audit.append(connection, now, f"{kind}_ordered", order_id, **terms, **agreed)
+
+
+def _identity(row: Any) -> Identity:
+    return Identity(
+        row.chain_id, row.genesis, row.kernel, row.vault, row.usdc, row.treasury, row.secret_mark
+    )

@@ -1,0 +1,178 @@
+"""Policy versions and what is laid over them: the newest of both is in force."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from hashlib import sha256
+from types import MappingProxyType
+from typing import Any, Final
+
+from sqlalchemy import Connection, func, insert, literal_column, select
+
+from coordinator.domain.canonical import canonical_json
+from coordinator.domain.errors import ConfigurationError, LedgerTampered
+from coordinator.domain.limits.rules import Rules
+from coordinator.domain.notices import limits_changed
+from coordinator.domain.policy.payees import Contracts, unpayable_providers
+from coordinator.domain.policy.policy import Policy
+from coordinator.ledger.audit.log import AuditLog
+from coordinator.ledger.limits.overlays import list_overlays, read_overlays
+from coordinator.ledger.limits.recount import recount
+from coordinator.ledger.proofs.row_proofs import overlay_faults
+from coordinator.ledger.store import schema as t
+from coordinator.ledger.store.database import Database
+from coordinator.ledger.store.prepared import Prepared
+from coordinator.ledger.tx.notices import forget_due, write_notices
+
+_p, _o = t.policies.c, t.overlays.c
+# Hash and id beside the numbers, which a database that was restored may give a second time.
+_VERSION: Final = Prepared(
+    select(
+        select(func.max(_p.version)).scalar_subquery(),
+        select(_p.hash).order_by(_p.version.desc()).limit(literal_column("1")).scalar_subquery(),
+        select(_o.id).order_by(_o.seq.desc()).limit(literal_column("1")).scalar_subquery(),
+    )
+)
+
+
+_ACTIVATED: Final = "policy_activated"
+
+
+class PolicyBook:
+    """Reads and activates versions."""
+
+    def __init__(
+        self, database: Database, audit: AuditLog, contracts: Contracts = MappingProxyType({})
+    ) -> None:
+        self._database = database
+        self._audit = audit
+        self._contracts = contracts
+        self._cached: tuple[int, str, str | None, Rules] | None = None
+
+    def current(self) -> Policy:
+        """The policy in force; ConfigurationError when none was ever applied."""
+        return self.current_rules().policy
+
+    def current_rules(self) -> Rules:
+        """The policy in force with its overlays; ConfigurationError when none was ever applied."""
+        with self._database.read() as connection:
+            return self.rules(connection)
+
+    def overlays(self, *, at: int) -> list[dict[str, Any]]:
+        """What is laid over the policy, each with author and reason, as JSON shows it at ``at``."""
+        with self._database.read() as connection:
+            return [overlay.as_dict(at=at) for overlay in list_overlays(connection)]
+
+    def any_applied(self) -> bool:
+        """Whether any version was ever put in force."""
+        with self._database.read() as connection:
+            return connection.execute(select(t.policies.c.version).limit(1)).first() is not None
+
+    def versions(self) -> list[Mapping[str, Any]]:
+        """Every version that was in force, oldest first; times are unix seconds."""
+        query = select(t.policies).order_by(t.policies.c.version)
+        with self._database.read() as connection:
+            return [dict(row._mapping) for row in connection.execute(query)]
+
+    def in_force(self, connection: Connection) -> Policy:
+        """The policy in force, read in the caller's transaction."""
+        return self.rules(connection).policy
+
+    def rules(self, connection: Connection, *, changed: bool = False) -> Rules:
+        """The rules in force, read in the caller's transaction.
+
+        With ``changed``, by that very transaction, they are read anew and not remembered.
+        """
+        found = _VERSION.one(connection)
+        assert found is not None
+        version, policy_hash, newest_overlay = found
+        if version is None:
+            raise ConfigurationError("no policy was applied yet: run `coordinator policy apply`")
+        # A local name: another thread with an older snapshot may change the attribute.
+        cached = self._cached
+        if changed or cached is None or cached[:3] != (version, policy_hash, newest_overlay):
+            same = cached is not None and cached[:2] == (version, policy_hash)
+            policy = cached[3].policy if cached and same else self._proved(connection, version)
+            # What this very transaction laid over it is not in the log yet.
+            fault = None if changed else next(overlay_faults(connection, self._audit), None)
+            if fault is not None:
+                raise LedgerTampered(fault)
+            rules = Rules(policy, read_overlays(connection), self._contracts)
+            cached = (version, policy_hash, newest_overlay, rules)
+            if not changed:
+                self._cached = cached
+        return cached[3]
+
+    def activate(
+        self,
+        policy: Policy,
+        *,
+        treasury: str,
+        author: str,
+        reason: str,
+        now: int,
+        only_first: bool = False,
+    ) -> bool:
+        """Make ``policy`` the one in force; False, and nothing written, when it already is.
+
+        With ``only_first`` False too when any other was ever in force. Overlays stay.
+
+        A version that adds a limit, a window or a member of a pool, or changes the zone, charges
+        what is held and spent in the windows of the present to their counters in the same
+        transaction. ConfigurationError when a provider is an address that can't be paid, such as
+        the treasury's own or a contract of the rail.
+        """
+        own = {**self._contracts, treasury.lower(): "the treasury's own address"}
+        faults = [
+            f"providers.{name}.address: {why}" for name, why in unpayable_providers(policy, own)
+        ]
+        if faults:
+            raise ConfigurationError(*faults)
+        with self._database.write() as connection:
+            newest = select(t.policies.c.hash).order_by(t.policies.c.version.desc()).limit(1)
+            before = connection.execute(newest).scalar()
+            if before == policy.hash or (only_first and before is not None):
+                return False
+            old = self.rules(connection) if before else None
+            connection.execute(
+                insert(t.policies).values(
+                    hash=policy.hash,
+                    author=author,
+                    reason=reason,
+                    activated_at=now,
+                    document=json.dumps(policy.document(), sort_keys=True),
+                )
+            )
+            if old is not None:
+                recount(connection, old, Rules(policy, old.overlays, self._contracts), now)
+                if not old.policy.alerts.notify:
+                    forget_due(connection)
+                short = policy.hash[:12]
+                text = f"{author} put policy {short}… in force: {reason}"
+                changed = limits_changed(f"policy:{short}:{now}", "policy", text, now)
+                write_notices(connection, [changed])
+            self._audit.append(
+                connection,
+                now,
+                _ACTIVATED,
+                policy.hash,
+                author=author,
+                reason=reason,
+                before=before,
+            )
+        return True
+
+    def _proved(self, connection: Connection, version: int) -> Policy:
+        """Return a version's policy; LedgerTampered unless the audit log tells that it is newest.
+
+        The document is what its hash says, and the hash is what was last put in force.
+        """
+        row = connection.execute(select(t.policies).where(_p.version == version)).one()
+        document = json.loads(row.document)
+        told = self._audit.proven(connection, events=(_ACTIVATED,), newest=1)
+        if sha256(canonical_json(document)).hexdigest() != row.hash:
+            raise LedgerTampered(f"the document of policy {row.hash[:12]}…")
+        if not told or told[-1].subject != row.hash:
+            raise LedgerTampered(f"policy {row.hash[:12]}… is not the one last put in force")
+        return Policy.from_dict(document)
