@@ -50,6 +50,7 @@ from coordinator.domain.usdc import Usdc
 from coordinator.executor import Executor
 from coordinator.executor.blocking import Blockers
 from coordinator.executor.checkpoint import Checkpoint
+from coordinator.ledger.audit.export import Head
 from coordinator.ledger.audit.log import AuditLog
 from coordinator.ledger.budgets.allocations import AllocationBook
 from coordinator.ledger.budgets.increases import IncreaseBook
@@ -62,6 +63,7 @@ from coordinator.ledger.chain.journal_book import JournalBook
 from coordinator.ledger.chain.nonce_lane import LaneBook
 from coordinator.ledger.chain.steps import StepBook
 from coordinator.ledger.proofs.evidence import Evidence
+from coordinator.ledger.proofs.verification import Verification, verify
 from coordinator.ledger.restore.audit_import import AuditImport
 from coordinator.ledger.restore.backup import Backup, back_up
 from coordinator.ledger.spend.approvals import ApprovalBook
@@ -69,8 +71,9 @@ from coordinator.ledger.spend.bonds import BondBook
 from coordinator.ledger.spend.costs import CostBook
 from coordinator.ledger.spend.proposals import ProposalBook
 from coordinator.ledger.spend.purchases import PurchaseBook
-from coordinator.ledger.store.database import Database, open_database
+from coordinator.ledger.store.database import Database
 from coordinator.ledger.store.migrate import migrate
+from coordinator.ledger.store.opening import open_database
 from coordinator.ledger.store.process_bound import Opened
 from coordinator.ledger.tx.checkpoints import CheckpointBook
 from coordinator.ledger.tx.group_commit import Desk
@@ -294,6 +297,10 @@ class Wiring:
     @cached_property
     def audit(self) -> AuditLog:
         return AuditLog(self.database, audit_key(self._id_secret))
+
+    def verify_audit(self, expected: Head | None = None) -> Verification:
+        """Recompute the audit log, and compare with it what the other tables hold."""
+        return verify(self.audit, expected)
 
     @cached_property
     def operations(self) -> OperationsBook:

@@ -115,7 +115,7 @@ def audit_verify(
     except ValueError as fault:
         raise InvalidRequest(str(fault)) from None
     with opened(act=False) as coordinator:
-        found = coordinator.wiring.audit.verify(expected)
+        found = coordinator.wiring.verify_audit(expected)
     if mode.json:
         emit({"ok": found.ok, "audit_head": str(found.head), "faults": list(found.faults)})
     else:

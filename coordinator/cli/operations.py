@@ -104,9 +104,9 @@ def worker(
 def migrate() -> None:
     """Bring the database to the schema of this version."""
     from coordinator.config import environment, load_settings
-    from coordinator.ledger.store.database import open_database
     from coordinator.ledger.store.migrate import HEAD
     from coordinator.ledger.store.migrate import migrate as migrate_database
+    from coordinator.ledger.store.opening import open_database
 
     database = open_database(load_settings(environment()).database_url)
     try:

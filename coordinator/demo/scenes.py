@@ -191,7 +191,7 @@ def reconciled(stage: Stage) -> Outcome:
 
 def reported(stage: Stage) -> Outcome:
     report = stage.coordinator.report().as_dict()
-    audit = stage.coordinator.wiring.audit.verify()
+    audit = stage.coordinator.wiring.verify_audit()
     log = "audit log whole" if audit.ok else "audit log broken"
     closing = "closes" if report["closing"] == str(stage.treasury_usdc()) else "does not close"
     return Outcome(f"{closing} with the token's balance, {log}", report)

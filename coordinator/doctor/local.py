@@ -16,8 +16,10 @@ from coordinator.doctor.check import Check, guarded, skipped
 from coordinator.domain.chain.escrow_key import audit_key
 from coordinator.domain.errors import ConfigurationError, LedgerTampered, LedgerUnavailable
 from coordinator.ledger.audit.log import AuditLog
-from coordinator.ledger.store.database import Database, open_database
+from coordinator.ledger.proofs.verification import verify
+from coordinator.ledger.store.database import Database
 from coordinator.ledger.store.migrate import HEAD, revision
+from coordinator.ledger.store.opening import open_database
 from coordinator.ledger.store.sqlite import SQLITE_VERSION_MIN, SqliteDatabase
 from coordinator.ledger.tx.leases import LeaseBook
 from coordinator.ledger.tx.notices import NoticeBook
@@ -200,7 +202,7 @@ class LocalPatient:
         assert self.database is not None
         if self.audit_key is None:
             return skipped("audit log", "the id secret is missing")
-        result = AuditLog(self.database, self.audit_key).verify()
+        result = verify(AuditLog(self.database, self.audit_key))
         if result.ok:
             return Check("audit log", "ok", f"{result.head.count} rows, whole")
         found = f"{len(result.faults)} faults: {result.faults[0]}"

@@ -18,6 +18,7 @@ from coordinator.domain.chain.steps import Step, StepKind
 from coordinator.domain.errors import ChainUnavailable
 from coordinator.domain.ports import KillPoint
 from coordinator.domain.purchase.purchase import Purchase
+from coordinator.ledger.proofs.verification import verify
 from tests.chaos import fault_proxy as faults
 from tests.chaos.evidence import check_lane, fundings, lane
 from tests.chaos.fault_proxy import FaultProxy
@@ -357,4 +358,4 @@ def test_a_copy_from_before_the_purchases_pauses_adopts_and_pays_nothing_twice(
     # The copy knows nothing of who ordered the withdrawal: reconciling tells it until explained.
     assert world.discrepancies() == [("unexplained_outflow", "10.00")]
     assert world.wiring.journal.treasury_balance() == chain.balance(world.treasury)
-    assert world.wiring.audit.verify().ok
+    assert verify(world.wiring.audit).ok

@@ -13,6 +13,7 @@ from coordinator.chain.abi import vault_abi
 from coordinator.demo.stage import Stage, open_stage
 from coordinator.domain.chain.events import EscrowState
 from coordinator.executor import LEASE_SECONDS
+from coordinator.ledger.proofs.verification import verify
 from tests.chaos.leaks import Leaks
 from tests.chaos.processes import Process, Processes, processes
 from tests.integration.stores import Store, on_both
@@ -122,7 +123,7 @@ def check_all_funded_once(stage: Stage, watcher: Coordinator, live: list[Process
     assert watcher.recover(timeout_seconds=30)
     assert watcher.reconcile().discrepancies == ()
     assert watcher.wiring.journal.treasury_balance() == stage.treasury_usdc()
-    assert watcher.wiring.audit.verify().ok
+    assert verify(watcher.wiring.audit).ok
 
 
 def _told(buyer: Process) -> list[tuple[str, str, str]]:

@@ -10,8 +10,8 @@ import pytest
 
 from coordinator.chain.local.anvil import Anvil
 from coordinator.chain.rpc.client import Rpc
-from coordinator.ledger.store.database import open_database
 from coordinator.ledger.store.migrate import migrate
+from coordinator.ledger.store.opening import open_database
 from tests.integration.chains import CHAINS, open_chain
 from tests.integration.local_chain import LocalChain
 from tests.integration.stores import (

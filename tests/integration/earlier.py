@@ -12,7 +12,8 @@ from alembic.config import Config
 from sqlalchemy import Connection, MetaData, func, select, text
 
 from coordinator.ledger.store import migrate as migrations
-from coordinator.ledger.store.database import Database, open_database
+from coordinator.ledger.store.database import Database
+from coordinator.ledger.store.opening import open_database
 
 _DAY = 86_400
 

@@ -18,8 +18,8 @@ from typing import Any, Protocol
 import psycopg
 import pytest
 
-from coordinator.ledger.store.database import open_database
 from coordinator.ledger.store.migrate import migrate
+from coordinator.ledger.store.opening import open_database
 
 on_both = pytest.mark.on_both
 on_postgresql = pytest.mark.on_postgresql

@@ -9,6 +9,7 @@ from coordinator.domain.errors import LedgerTampered
 from coordinator.domain.policy.tables import Approver, Tier
 from coordinator.domain.purchase.proposal import ProposalStatus
 from coordinator.domain.purchase.purchase import Purchase
+from coordinator.ledger.proofs.verification import verify
 from tests.integration.stores import on_both
 from tests.integration.world import AGENT, World
 
@@ -228,7 +229,7 @@ def check_not_paid(world: World, before: Usdc) -> None:
     assert world.chain.balance(PAYEE) == before
     (pause,) = world.wiring.operations.pauses()
     assert "changed outside this program" in pause.reason
-    assert world.wiring.audit.verify().faults
+    assert verify(world.wiring.audit).faults
     assert all(order.status != "approved" for order in world.wiring.operations.orders())
 
 

@@ -14,6 +14,7 @@ from coordinator.domain.chain.steps import StepKind
 from coordinator.domain.errors import IdempotencyConflict
 from coordinator.domain.ports import KillPoint
 from coordinator.domain.usdc import ZERO
+from coordinator.ledger.proofs.verification import verify
 from tests.integration.stores import on_both
 from tests.integration.test_reconcile import open_elsewhere
 from tests.integration.world import AGENT, World
@@ -341,7 +342,7 @@ def test_an_export_gives_back_who_asked_why_and_who_allowed_it(
     for agent, (held, spent) in agents.items():
         assert world.usage("agent", agent) == (held - freed[agent], spent)
     assert len(counters) == len(world.rows("SELECT 1 FROM counters WHERE scope_kind = 'agent'"))
-    assert world.wiring.audit.verify(head).ok
+    assert verify(world.wiring.audit, head).ok
     assert {str(p) for p in world.wiring.operations.pauses()} == {
         "organisation",
         "agent:data-agent",
@@ -426,7 +427,7 @@ def test_an_interrupted_rebuild_goes_on_with_the_same_export_only(
     assert world.status(funded) == "failed"
     assert world.hold(funded)[0] == "held"
     # What the old rows say of a journal that is not read yet holds no longer.
-    assert world.wiring.audit.verify().ok
+    assert verify(world.wiring.audit).ok
     world.restart(world.database)
     with pytest.raises(ConfigurationError, match="another"):
         world.coordinator.rebuild(audit=other)

@@ -12,6 +12,7 @@ from coordinator.chain.actp.rail import ActpRail
 from coordinator.domain.chain.events import EscrowState
 from coordinator.domain.chain.steps import StepKind
 from coordinator.domain.usdc import ZERO
+from coordinator.ledger.proofs.verification import verify
 from tests.integration.bad_endpoint import BadEndpoint
 from tests.integration.range_limit import taking_at_most
 from tests.integration.stores import on_both
@@ -199,7 +200,7 @@ def test_an_amount_unlike_the_chains_is_named(world: World) -> None:
         ("balance_differs", "-1.00"),
         ("escrow_balance_differs", "1.00"),
     ]
-    assert not world.wiring.audit.verify().ok
+    assert not verify(world.wiring.audit).ok
     assert world.get(purchase).status == "funded"
 
 
@@ -230,7 +231,7 @@ def test_explaining_closes_one_discrepancy_and_is_audited(world: World) -> None:
     assert told == [(first.id,)]
     # The books are as they were.
     assert world.moves()[-2:] == [("outflow", "1.00"), ("outflow", "2.00")]
-    assert world.wiring.audit.verify().ok
+    assert verify(world.wiring.audit).ok
 
 
 def test_deposits_and_approved_withdrawals_are_no_discrepancies(world: World) -> None:

@@ -18,6 +18,7 @@ from coordinator.config import load_settings
 from coordinator.demo.stage import Stage, open_stage
 from coordinator.domain.chain.events import EscrowState
 from coordinator.domain.ports import KillPoint
+from coordinator.ledger.proofs.verification import verify
 from coordinator.wiring import wire
 from tests.chaos.leaks import Leaks, leaks  # noqa: F401
 from tests.integration.stores import PostgresqlStore
@@ -123,7 +124,7 @@ def _assert_books_equal_the_chain(stage: Stage, coordinator: Coordinator) -> Non
     assert coordinator.recover(timeout_seconds=30)
     assert coordinator.reconcile().discrepancies == ()
     assert coordinator.wiring.journal.treasury_balance() == stage.treasury_usdc()
-    assert coordinator.wiring.audit.verify().ok
+    assert verify(coordinator.wiring.audit).ok
 
 
 def _assert_it_is_cancelled(stage: Stage, key: str, *, spent: str) -> None:

@@ -18,6 +18,7 @@ from coordinator import InvalidRequest, Purchase, Usdc
 from coordinator.domain.errors import ConfigurationError, LedgerUnavailable
 from coordinator.domain.usdc import ZERO
 from coordinator.ledger.audit.export import Head
+from coordinator.ledger.proofs.verification import verify
 from tests.integration.stores import file_of, on_postgresql, url_of
 from tests.integration.world import World
 
@@ -82,7 +83,7 @@ def test_a_copy_is_whole_private_and_tells_the_audit_head(world: World, tmp_path
     assert [p.name for p in tmp_path.iterdir() if "copy" in p.name] == ["copy.db"]
     opened = world.open(url_of(copy))
     assert [p.status for p in opened.purchases()] == ["funded"]
-    assert opened.wiring.audit.verify(made.head).ok
+    assert verify(opened.wiring.audit, made.head).ok
 
 
 def test_no_file_is_ever_replaced_by_a_copy(world: World, tmp_path: Path) -> None:
@@ -170,7 +171,7 @@ def test_copies_made_while_purchases_are_asked_for_are_consistent(
 
 def assert_consistent(world: World, copy: Path, head: Head) -> None:
     opened = world.open(url_of(copy))
-    assert opened.wiring.audit.verify(head).ok
+    assert verify(opened.wiring.audit, head).ok
     held = world.rows("SELECT sum(amount) FROM holds", database=copy)
     total = "SELECT held FROM counters WHERE scope_kind = 'organisation' AND window = 'total'"
     assert world.rows(total, database=copy) == held

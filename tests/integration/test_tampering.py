@@ -11,6 +11,7 @@ from coordinator import Purchase, Usdc
 from coordinator.domain.chain.events import EscrowState
 from coordinator.domain.errors import LedgerTampered
 from coordinator.domain.ports import KillPoint
+from coordinator.ledger.proofs.verification import verify
 from tests.chaos.test_lane import Killed, dearest, die, spike
 from tests.integration.local_chain import LocalChain
 from tests.integration.stores import on_both
@@ -57,7 +58,7 @@ def check_named(world: World, told: str) -> None:
     The log keeps escrow keys secret, so that only reconciling, which makes them, compares them.
     """
     if "escrow_key" not in told:
-        assert any(told in fault for fault in world.wiring.audit.verify().faults)
+        assert any(told in fault for fault in verify(world.wiring.audit).faults)
     found = world.coordinator.reconcile().discrepancies
     assert any(d.kind == "row_differs" and told in d.detail for d in found)
 
@@ -109,7 +110,7 @@ def test_a_purchase_that_was_set_to_approved_is_not_signed(
 
     assert world.chain.balance(world.treasury) == before
     assert "check it, then unpause" in paused(world)
-    assert world.wiring.audit.verify().faults
+    assert verify(world.wiring.audit).faults
 
 
 @pytest.mark.parametrize(
@@ -242,7 +243,7 @@ def test_a_call_that_was_edited_is_not_signed_at_a_higher_fee(world: World) -> N
 
     ((attempts,),) = world.rows("SELECT count(*) FROM attempts WHERE step_id = ?", edited.id)
     assert attempts == 1
-    assert any("its call is not" in fault for fault in world.wiring.audit.verify().faults)
+    assert any("its call is not" in fault for fault in verify(world.wiring.audit).faults)
 
 
 # What is paid early, and bonds.
@@ -306,7 +307,7 @@ def test_a_policy_that_was_edited_decides_nothing(world: World) -> None:
     with pytest.raises(LedgerTampered):
         world.round()
     assert "the document of policy" in paused(world)
-    assert any("its document" in fault for fault in world.wiring.audit.verify().faults)
+    assert any("its document" in fault for fault in verify(world.wiring.audit).faults)
 
 
 def older_in_force_again(world: World) -> None:
@@ -373,7 +374,7 @@ def test_a_grant_that_nobody_made_raises_no_limit(world: World) -> None:
     with pytest.raises(LedgerTampered, match="overlay ovl_x"):
         world.buy("1.00")
 
-    assert any("overlay ovl_x" in fault for fault in world.wiring.audit.verify().faults)
+    assert any("overlay ovl_x" in fault for fault in verify(world.wiring.audit).faults)
 
 
 def test_a_pause_that_was_deleted_still_stops_what_is_signed(world: World) -> None:

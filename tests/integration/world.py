@@ -19,8 +19,9 @@ from coordinator.domain.ports import KillPoint
 from coordinator.domain.purchase.purchase import Purchase
 from coordinator.domain.usdc import ZERO, Usdc
 from coordinator.executor import Executor
-from coordinator.ledger.store.database import open_database
+from coordinator.ledger.proofs.verification import verify
 from coordinator.ledger.store.migrate import migrate
+from coordinator.ledger.store.opening import open_database
 from coordinator.wiring import Wiring
 from tests.integration import stores
 from tests.integration.local_chain import LocalChain
@@ -345,7 +346,7 @@ class World:
         for scope in {row for row in self.rows("SELECT scope_kind, scope_id FROM counters")}:
             held, spent = self._charged(*scope)
             assert self.usage(*scope) == (held, spent), scope
-        assert self.wiring.audit.verify().ok
+        assert verify(self.wiring.audit).ok
 
     def check_nothing_spent(self, agent: str = AGENT) -> None:
         """Every counter is back where it started."""

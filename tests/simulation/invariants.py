@@ -15,6 +15,7 @@ from coordinator.domain.purchase.lifecycle import FINAL, STATUS_OF, Status
 from coordinator.domain.purchase.purchase import Purchase
 from coordinator.domain.usdc import Usdc
 from coordinator.executor.loop import LEASE_SECONDS
+from coordinator.ledger.proofs.verification import verify
 from tests.simulation.tampering import THIEF
 
 if TYPE_CHECKING:
@@ -374,7 +375,7 @@ class Invariants:
         process = next((p for p in self._s.processes if p is not None), None)
         if process is None or "audit" not in process.wiring.__dict__:
             return
-        told = process.wiring.audit.verify()
+        told = verify(process.wiring.audit)
         edited = self._s.tampering.stands
         self._hold(edited or told.ok, "the audit chain verifies", told.faults)
         self._hold(not edited or not told.ok, "an edited row is told")

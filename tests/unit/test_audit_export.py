@@ -12,8 +12,8 @@ from coordinator.domain.canonical import canonical_json
 from coordinator.domain.errors import InvalidRequest
 from coordinator.ledger.audit.export import AuditRow, Head, line_of, read_export
 from coordinator.ledger.audit.log import AuditLog
-from coordinator.ledger.store.database import open_database
 from coordinator.ledger.store.migrate import migrate
+from coordinator.ledger.store.opening import open_database
 
 KEY = b"k" * 32
 
@@ -107,7 +107,7 @@ def test_a_log_that_does_not_begin_at_row_1_is_refused(log: AuditLog, lines: lis
 
 
 def test_another_secrets_log_is_refused(log: AuditLog, lines: list[bytes]) -> None:
-    other = AuditLog(log._database, b"x" * 32)
+    other = AuditLog(log.database, b"x" * 32)
     with pytest.raises(InvalidRequest, match="another id secret"):
         taken(other, lines)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import coordinator
-from coordinator.domain.policy.policy import Role
+from coordinator.domain.policy.tables import Role
 from coordinator.domain.ports import KillPoint
 from coordinator.domain.purchase.lifecycle import moves_table
 from coordinator.domain.reasons import ReasonCode

@@ -11,7 +11,7 @@ from coordinator.cli.command import set_up_logging
 from coordinator.config import load_settings
 from coordinator.domain.errors import ConfigurationError
 from coordinator.domain.plain_text import visible
-from coordinator.ledger.store.database import open_database
+from coordinator.ledger.store.opening import open_database
 
 NASTY = {
     "escape": "\x1b]0;owned\x07",

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from coordinator.domain.chain.events import EMPTY, EscrowState
 from coordinator.domain.chain.steps import Call, Receipt, Step, StepKind, StepStatus
 from coordinator.domain.errors import ImpossibleState
-from coordinator.domain.policy.policy import EscrowTerms
+from coordinator.domain.policy.tables import EscrowTerms
 from coordinator.domain.purchase.lifecycle import OPEN, Status
 from coordinator.domain.purchase.planning import Action, OpenPurchase, OwnEscrow, Plan, plan
 from coordinator.domain.reasons import ReasonCode

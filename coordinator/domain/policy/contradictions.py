@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from coordinator.domain.address import looks_like_address
 from coordinator.domain.policy.faults import Fault
+from coordinator.domain.policy.model import PolicyModel
 from coordinator.domain.policy.payees import not_payable
 from coordinator.domain.policy.tables import Limits, Role
 from coordinator.domain.usdc import ZERO, Usdc
 from coordinator.domain.windows import Window
 
-if TYPE_CHECKING:
-    from coordinator.domain.policy.policy import Policy
 
-
-def contradictions(policy: Policy) -> list[Fault]:
+def contradictions(policy: PolicyModel) -> list[Fault]:
     """Every fault of a policy whose tables are each well-formed."""
     return [
         *(
@@ -34,7 +32,7 @@ def contradictions(policy: Policy) -> list[Fault]:
     ]
 
 
-def _agent_faults(policy: Policy) -> Iterator[Fault]:
+def _agent_faults(policy: PolicyModel) -> Iterator[Fault]:
     for agent_id, stated in policy.agents.items():
         path = ("agents", agent_id)
         if stated.role is not None and stated.role not in policy.roles:
@@ -49,7 +47,7 @@ def _agent_faults(policy: Policy) -> Iterator[Fault]:
         yield from _spender_faults(policy, path, agent)
 
 
-def _spender_faults(policy: Policy, path: tuple[str, ...], spender: Role) -> Iterator[Fault]:
+def _spender_faults(policy: PolicyModel, path: tuple[str, ...], spender: Role) -> Iterator[Fault]:
     yield from _limit_faults(path, spender)
     for name in spender.providers or []:
         if policy.provider(name)[0] is None:
@@ -70,7 +68,7 @@ def _limit_faults(path: tuple[str, ...], limits: Limits) -> Iterator[Fault]:
             yield (*path, key), f"{whole} is below the per_purchase_limit, {each}"
 
 
-def _pool_faults(policy: Policy) -> Iterator[Fault]:
+def _pool_faults(policy: PolicyModel) -> Iterator[Fault]:
     for name, pool in policy.pools.items():
         path = ("pools", name)
         for agent_id in pool.agents:
@@ -95,7 +93,7 @@ def _pool_faults(policy: Policy) -> Iterator[Fault]:
             yield path, "needs a daily_limit or a total_limit to share"
 
 
-def _provider_faults(policy: Policy) -> Iterator[Fault]:
+def _provider_faults(policy: PolicyModel) -> Iterator[Fault]:
     seen: dict[str, str] = {}
     for name, provider in policy.providers.items():
         if looks_like_address(name):
@@ -108,7 +106,7 @@ def _provider_faults(policy: Policy) -> Iterator[Fault]:
         yield from _limit_faults(("providers", name), provider)
 
 
-def _category_faults(policy: Policy) -> Iterator[Fault]:
+def _category_faults(policy: PolicyModel) -> Iterator[Fault]:
     default = policy.categories.default
     if default is not None and default not in policy.categories.named:
         yield ("categories", "default"), f"there is no category {default!r}"
@@ -116,7 +114,7 @@ def _category_faults(policy: Policy) -> Iterator[Fault]:
         yield from _limit_faults(("categories", name), category)
 
 
-def _run_faults(policy: Policy) -> Iterator[Fault]:
+def _run_faults(policy: PolicyModel) -> Iterator[Fault]:
     """Of tasks and sessions."""
     tasks, sessions = policy.tasks, policy.sessions
     listed = [] if tasks is None else [("default", tasks.default), *tasks.named.items()]
@@ -149,7 +147,7 @@ def _one_person(names: Iterable[str]) -> Iterator[tuple[str, str]]:
         seen.setdefault(read, name)
 
 
-def _approval_faults(policy: Policy) -> Iterator[Fault]:
+def _approval_faults(policy: PolicyModel) -> Iterator[Fault]:
     approvals = policy.approvals
     for first, second in _one_person(approvals.approvers):
         yield (
@@ -190,13 +188,13 @@ def _approval_faults(policy: Policy) -> Iterator[Fault]:
             yield path, f"there is a tier above {tier.above} already"
 
 
-def _alert_faults(policy: Policy) -> Iterator[Fault]:
+def _alert_faults(policy: PolicyModel) -> Iterator[Fault]:
     alerts = policy.alerts
     if len(set(alerts.thresholds)) != len(alerts.thresholds):
         yield ("alerts", "thresholds"), "names a share twice"
 
 
-def _other_faults(policy: Policy) -> Iterator[Fault]:
+def _other_faults(policy: PolicyModel) -> Iterator[Fault]:
     yield from _limit_faults(("organisation",), policy.organisation)
     yield from _alert_faults(policy)
     if not 3600 <= policy.escrow.dispute_window <= 30 * 86400:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from copy import deepcopy
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from pydantic_core import ErrorDetails
 
-if TYPE_CHECKING:
-    from coordinator.domain.policy.policy import Policy
+from coordinator.domain.policy.model import PolicyModel
 
 Fault = tuple[tuple[str, ...], str]
 """A key path and one sentence."""
@@ -56,7 +55,7 @@ def _each_once(said: Any) -> list[str] | None:
     return once if len(once) < len(said) else None
 
 
-def besides(faults: list[Fault], found: list[Fault], policy: Policy) -> list[Fault]:
+def besides(faults: list[Fault], found: list[Fault], policy: PolicyModel) -> list[Fault]:
     """Those of the contradictions ``found`` that none of ``faults`` may have made.
 
     ``policy`` is what was left of the document without what is at fault.

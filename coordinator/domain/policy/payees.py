@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
-    from coordinator.domain.policy.policy import Policy
+    from coordinator.domain.policy.model import PolicyModel
 
 # Below it stand precompiled contracts; nobody has a key of any such address.
 _RESERVED_MAX: Final = 0xFFFF
@@ -48,7 +48,7 @@ def not_payable(address: str, contracts: Contracts) -> str | None:
     return None
 
 
-def unpayable_providers(policy: Policy, contracts: Contracts) -> Iterator[tuple[str, str]]:
+def unpayable_providers(policy: PolicyModel, contracts: Contracts) -> Iterator[tuple[str, str]]:
     """Each provider of the policy that can't be paid, with why."""
     for name, provider in policy.providers.items():
         why = not_payable(provider.address, contracts)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hmac
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
 from sqlalchemy import Connection, insert, literal_column, or_, select
@@ -21,9 +20,7 @@ from coordinator.ledger.audit.export import (
     line_of,
     read_export,
 )
-from coordinator.ledger.audit.journal_proof import JournalProof
 from coordinator.ledger.audit.row_mac import RowMac
-from coordinator.ledger.proofs.row_proofs import row_faults
 from coordinator.ledger.store import schema as t
 from coordinator.ledger.store.database import Database
 from coordinator.ledger.store.prepared import Prepared
@@ -48,23 +45,11 @@ class Said(NamedTuple):
         return cls(at, event, subject, canonical_json(body).decode())
 
 
-@dataclass(frozen=True, slots=True)
-class Verification:
-    """Whether the log is whole; ``faults`` name each row or range that is not."""
-
-    head: Head
-    faults: tuple[str, ...]
-
-    @property
-    def ok(self) -> bool:
-        return not self.faults
-
-
 class AuditLog:
     """Appends rows inside the transactions of others; reads and verifies in its own."""
 
     def __init__(self, database: Database, key: bytes) -> None:
-        self._database = database
+        self.database = database
         self._key = key
         self.mac = RowMac(key)
 
@@ -102,12 +87,12 @@ class AuditLog:
 
     def record(self, at: int, event: str, subject: str, **body: Any) -> None:
         """Add one row in a transaction of its own."""
-        with self._database.write() as connection:
+        with self.database.write() as connection:
             self.append(connection, at, event, subject, **body)
 
     def head(self) -> Head:
         """Count and hash of the last row; (0, zeros) of an empty log."""
-        with self._database.read() as connection:
+        with self.database.read() as connection:
             return read_head(connection)
 
     def rows(self, after: int = 0, *, subject: str | None = None) -> Iterator[dict[str, Any]]:
@@ -115,7 +100,7 @@ class AuditLog:
         query = select(t.audit).where(t.audit.c.seq > after).order_by(t.audit.c.seq)
         if subject is not None:
             query = query.where(t.audit.c.subject == subject)
-        with self._database.read() as connection:
+        with self.database.read() as connection:
             for row in connection.execute(query).mappings():
                 yield {**row, "body": json.loads(row["body"])}
 
@@ -145,7 +130,7 @@ class AuditLog:
         query = query.order_by(c.seq.desc() if newest else c.seq).limit(newest)
         found = []
         for row in connection.execute(query).all():
-            if self._stands(GENESIS if row.seq == 1 else row.previous, row):
+            if self.stands(GENESIS if row.seq == 1 else row.previous, row):
                 found.append(AuditRow(row.seq, row.at, row.event, row.subject, row.body, row.hash))
             elif not skip:
                 raise LedgerTampered(f"audit row {row.seq} ({row.event} {row.subject})")
@@ -158,19 +143,19 @@ class AuditLog:
         """
         query = select(t.audit).where(t.audit.c.seq > head.count).order_by(t.audit.c.seq)
         last = select(t.audit.c.hash).where(t.audit.c.seq == head.count)
-        with self._database.read() as connection:
+        with self.database.read() as connection:
             if head.count and connection.execute(last).scalar() != head.hash:
                 raise LedgerTampered(f"audit row {head.count} is gone, or is another one")
             previous = head
             for row in connection.execute(query):
-                if row.seq != previous.count + 1 or not self._stands(previous.hash, row):
+                if row.seq != previous.count + 1 or not self.stands(previous.hash, row):
                     raise LedgerTampered(f"audit row {row.seq} ({row.event} {row.subject})")
                 previous = Head(row.seq, row.hash)
                 yield AuditRow(row.seq, row.at, row.event, row.subject, row.body, row.hash)
 
     def export(self) -> Iterator[bytes]:
         """The whole log as lines of an export, of one instant; ``read_export`` takes them."""
-        with self._database.read() as connection:
+        with self.database.read() as connection:
             yield first_line(read_head(connection))
             for row in connection.execute(select(t.audit).order_by(t.audit.c.seq)):
                 yield line_of(AuditRow(*row))
@@ -183,44 +168,8 @@ class AuditLog:
         """
         return read_export(lines, self._hash, expected)
 
-    def verify(self, expected: Head | None = None) -> Verification:
-        """Recompute the whole chain, and compare with it what the other tables hold.
-
-        Finds edited, deleted and reordered rows, entries of the journal that are not those of its
-        digests, and purchases, approvals, holds, costs, orders, policies, overlays, tasks and
-        steps that are not what the log tells. A cut-off end is found only against ``expected``, a
-        head noted earlier.
-        """
-        faults: list[str] = []
-        journal = JournalProof()
-        with self._database.read() as connection:
-            previous = Head(0, GENESIS)
-            at_expected = previous.hash if expected and expected.count == 0 else None
-            query = select(t.audit).order_by(t.audit.c.seq)
-            for row in connection.execute(query):
-                if row.seq != previous.count + 1:
-                    faults.append(f"rows {previous.count + 1} to {row.seq - 1} are missing")
-                if not self._stands(previous.hash, row):
-                    faults.append(f"row {row.seq} ({row.event} {row.subject}) was changed or moved")
-                elif row.event == "journal_written":
-                    journal.written(json.loads(row.body))
-                elif row.event == "journal_rolled_back":
-                    journal.rolled_back(json.loads(row.body))
-                previous = Head(row.seq, row.hash)
-                if expected and row.seq == expected.count:
-                    at_expected = row.hash
-            faults.extend(journal.faults(connection))
-            faults.extend(row_faults(connection, self))
-        if expected is not None and at_expected != expected.hash:
-            short = previous.count < expected.count
-            faults.append(
-                f"the log ends at row {previous.count}, before the head {expected.count} given"
-                if short
-                else f"row {expected.count} is not the one of the head given"
-            )
-        return Verification(previous, tuple(faults))
-
-    def _stands(self, previous: str, row: Any) -> bool:
+    def stands(self, previous: str, row: Any) -> bool:
+        """Return whether the row follows ``previous`` and was written with this log's key."""
         try:
             digest = self._hash(previous, row.seq, row.at, row.event, row.subject, row.body)
             return hmac.compare_digest(digest.encode(), row.hash.encode())

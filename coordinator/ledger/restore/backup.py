@@ -16,7 +16,9 @@ from coordinator.domain.errors import InvalidRequest, LedgerUnavailable
 from coordinator.domain.shown import Shown
 from coordinator.ledger.audit.export import Head
 from coordinator.ledger.audit.log import AuditLog
-from coordinator.ledger.store.database import Database, open_database
+from coordinator.ledger.proofs.verification import verify
+from coordinator.ledger.store.database import Database
+from coordinator.ledger.store.opening import open_database
 
 _BESIDE: Final = ("", "-wal", "-shm", "-journal")
 
@@ -57,7 +59,7 @@ def back_up(database: Database, path: Path, *, audit_key: bytes) -> Backup:
         database.copy_to(copy)
         _check_integrity(copy)
         with closing(open_database(f"sqlite:///{copy}")) as opened:
-            found = AuditLog(opened, audit_key).verify()
+            found = verify(AuditLog(opened, audit_key))
         _make_one_file(copy)
         _publish(copy, path)
         return Backup(path, path.stat().st_size, found.head, found.faults)

@@ -25,8 +25,10 @@ from typing import Any
 
 from coordinator.api.coordinator import Coordinator
 from coordinator.domain.errors import CoordinatorError
-from coordinator.ledger.store.database import Database, open_database
+from coordinator.ledger.proofs.verification import verify
+from coordinator.ledger.store.database import Database
 from coordinator.ledger.store.migrate import migrate
+from coordinator.ledger.store.opening import open_database
 from tests.integration.ledger.deciding import ask, contents, open_coordinator, policy
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -306,7 +308,7 @@ def ask_on_small_disk(folder: str, size_kib: int) -> None:
     ballast.unlink()
     again = _opened(database)
     after = _told(lambda: ask(again.agent("ada")).status)
-    faults = again.wiring.audit.verify().faults
+    faults = verify(again.wiring.audit).faults
     _say({**answers, "after": after, "faults": faults, "rows": contents(database)})
 
 

@@ -19,8 +19,9 @@ from coordinator.domain.usdc import Usdc
 from coordinator.domain.windows import Window
 from coordinator.ledger.audit.log import AuditLog
 from coordinator.ledger.limits.overlays import insert_overlay
-from coordinator.ledger.store.database import open_database
+from coordinator.ledger.proofs.verification import verify
 from coordinator.ledger.store.migrate import migrate
+from coordinator.ledger.store.opening import open_database
 from coordinator.wiring import Wiring
 from tests.integration.stores import edit, is_postgresql, rows, tables, url_of
 
@@ -217,7 +218,7 @@ def assert_log_is_whole(database: str | Path) -> None:
     """The audit log's chain stands, read as any process could."""
     opened = open_database(url_of(database))
     try:
-        found = AuditLog(opened, audit_key(bytes.fromhex(ID_SECRET))).verify()
+        found = verify(AuditLog(opened, audit_key(bytes.fromhex(ID_SECRET))))
     finally:
         opened.close()
     assert found.faults == ()

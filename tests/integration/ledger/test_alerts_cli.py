@@ -11,7 +11,7 @@ import pytest
 
 from coordinator import doctor
 from coordinator.cli import main
-from coordinator.ledger.store.database import open_database
+from coordinator.ledger.store.opening import open_database
 from coordinator.ledger.tx.notices import NoticeBook
 from tests.integration.ledger.deciding import ID_SECRET, PROVIDER, SIGNER_KEY
 from tests.integration.ledger.receiver import TOKEN, Receiver, receiving

@@ -10,6 +10,7 @@ import pytest
 
 from coordinator import Coordinator, Status
 from coordinator.ledger.audit.log import AuditLog, Head
+from coordinator.ledger.proofs.verification import verify
 from tests.integration.ledger.conftest import Opener
 from tests.integration.ledger.deciding import HOUR, Clock, ask, contents, edit, rows
 from tests.integration.stores import Store, is_postgresql, on_both
@@ -18,7 +19,7 @@ pytestmark = on_both
 
 
 def faults(coordinator: Coordinator, head: Head | None = None) -> tuple[str, ...]:
-    return coordinator.wiring.audit.verify(head).faults
+    return verify(coordinator.wiring.audit, head).faults
 
 
 def test_an_intact_log_has_no_faults_and_ends_at_its_head(
@@ -26,7 +27,7 @@ def test_an_intact_log_has_no_faults_and_ends_at_its_head(
 ) -> None:
     head = lived.wiring.audit.head()
 
-    found = lived.wiring.audit.verify(head)
+    found = verify(lived.wiring.audit, head)
 
     assert found.ok
     assert found.faults == ()
@@ -161,7 +162,7 @@ def test_an_emptied_log_is_found(lived: Coordinator, database: str) -> None:
 def test_another_key_verifies_no_row(lived: Coordinator) -> None:
     other = AuditLog(lived.wiring.database, b"k" * 32)
 
-    changed = [fault for fault in other.verify().faults if fault.startswith("row ")]
+    changed = [fault for fault in verify(other).faults if fault.startswith("row ")]
     assert len(changed) == lived.wiring.audit.head().count
 
 
@@ -192,7 +193,7 @@ def test_a_row_of_another_history_in_the_same_place_is_found(
         *row,
     )
 
-    assert other.wiring.audit.verify().ok
+    assert verify(other.wiring.audit).ok
     assert any(fault.startswith("row 3 ") for fault in faults(coordinator))
 
 
@@ -348,10 +349,10 @@ def test_who_opened_a_task_and_who_ended_a_cost_are_proved_by_the_log(
     ada = coordinator.agent("ada")
     with ada.open_task("t", {"total_limit": "10"}):
         hold = ada.hold("1.00", task="t")
-    assert coordinator.wiring.audit.verify().faults == ()
+    assert verify(coordinator.wiring.audit).faults == ()
     edit(database, "UPDATE openings SET by_agent = 0")
     edit(database, "UPDATE holds SET by_owner = 1")
-    assert coordinator.wiring.audit.verify().faults == (
+    assert verify(coordinator.wiring.audit).faults == (
         f"cost {hold.id}: its by_owner is 1; the audit log says 0",
         "task t: its by_agent is 0; the audit log says 1",
     )

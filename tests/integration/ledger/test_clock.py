@@ -8,6 +8,7 @@ import pytest
 
 from coordinator import Coordinator, Status
 from coordinator.domain.errors import LeaseLost
+from coordinator.ledger.proofs.verification import verify
 from coordinator.ledger.tx.leases import Lease, LeaseBook, fence
 from tests.integration.ledger.conftest import Opener
 from tests.integration.ledger.deciding import (
@@ -213,7 +214,7 @@ def test_a_clock_that_goes_back_over_midnight_finds_the_day_as_it_was_left(
     assert counter(database, "agent", "ada", "daily", TODAY) == (10 * USDC, 0)
     assert counter(database, "agent", "ada", "daily", TODAY + DAY) == (10 * USDC, 0)
     assert_books_agree(database)
-    assert coordinator.wiring.audit.verify().ok
+    assert verify(coordinator.wiring.audit).ok
 
 
 def test_a_key_is_the_same_purchase_whatever_day_the_clock_says(

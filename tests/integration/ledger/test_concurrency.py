@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 import pytest
 
 from coordinator import Coordinator, IdempotencyConflict, InvalidRequest, Status
+from coordinator.ledger.proofs.verification import verify
 from tests.integration.ledger.child import Child
 from tests.integration.ledger.conftest import Opener
 from tests.integration.ledger.deciding import (
@@ -73,7 +74,7 @@ def test_agent_and_category_limits_are_exact_for_200_threads_of_5_requests(
         "category_limit": 250,
     }
     assert_books_agree(database)
-    assert coordinator.wiring.audit.verify().ok
+    assert verify(coordinator.wiring.audit).ok
 
 
 def test_the_organisations_limit_is_exact_for_200_threads_of_5_requests(
@@ -91,7 +92,7 @@ def test_the_organisations_limit_is_exact_for_200_threads_of_5_requests(
     assert counter(database, "organisation", "", "total") == (500 * USDC, 0)
     assert rows(database, "SELECT count(*), sum(amount) FROM holds") == [(500, 500 * USDC)]
     assert_books_agree(database)
-    assert coordinator.wiring.audit.verify().ok
+    assert verify(coordinator.wiring.audit).ok
 
 
 def test_limits_are_exact_for_eight_processes_that_start_on_a_fresh_database(
@@ -147,7 +148,7 @@ def test_limits_are_exact_for_eight_processes_that_start_on_a_fresh_database(
         assert_books_agree(file)
         assert rows(file, "SELECT count(*) FROM policies") == [(1,)]
         assert rows(file, "SELECT count(*) FROM identity") == [(1,)]
-        assert opener(phase["changes"], database=file).wiring.audit.verify().ok
+        assert verify(opener(phase["changes"], database=file).wiring.audit).ok
 
 
 def test_one_budget_is_exact_for_16_threads_and_8_processes_at_once(
@@ -177,7 +178,7 @@ def test_one_budget_is_exact_for_16_threads_and_8_processes_at_once(
     assert (approved, denied) == (100, 180)
     assert counter(database, "agent", "ada", "daily", TODAY) == (100 * USDC, 0)
     assert_books_agree(database)
-    assert coordinator.wiring.audit.verify().ok
+    assert verify(coordinator.wiring.audit).ok
 
 
 Turn = tuple[float, float, float]

@@ -12,8 +12,9 @@ from sqlalchemy import insert, text
 from sqlalchemy.exc import IntegrityError
 
 from coordinator import ConfigurationError, Coordinator, LedgerUnavailable, Status
+from coordinator.ledger.proofs.verification import verify
 from coordinator.ledger.store import schema as t
-from coordinator.ledger.store.database import open_database
+from coordinator.ledger.store.opening import open_database
 from tests.integration.ledger.child import Child, run
 from tests.integration.ledger.conftest import Opener
 from tests.integration.ledger.deciding import (
@@ -284,7 +285,7 @@ def test_a_file_that_may_not_grow_is_unavailable_and_whole(path: Path, opener: O
     assert told["after"] == {"done": "approved"}
     ids = [found for (found,) in rows(path, "SELECT id FROM purchases ORDER BY seq")]
     assert ids[:-1] == told["ids"]
-    assert opener().wiring.audit.verify().ok
+    assert verify(opener().wiring.audit).ok
     assert_books_agree(path)
 
 
@@ -298,7 +299,7 @@ def test_a_disk_that_is_full_at_the_first_start_leaves_a_file_that_the_next_star
     assert told["first"]["error"] == "LedgerUnavailable", told
     assert_one_sentence(told["first"]["message"], path)
     assert told["after"] == {"done": "approved"}
-    assert opener().wiring.audit.verify().ok
+    assert verify(opener().wiring.audit).ok
     assert_books_agree(path)
 
 
@@ -353,7 +354,7 @@ def test_a_sync_that_fails_answers_nothing_and_the_same_key_is_one_purchase(
     assert again.status is Status.APPROVED
     assert ask(agent, "2.00", idempotency_key="lost").id == again.id
     assert rows(path, "SELECT count(*) FROM purchases") == [(2,)]
-    assert opener().wiring.audit.verify().ok
+    assert verify(opener().wiring.audit).ok
     assert_books_agree(path)
 
 
@@ -373,7 +374,7 @@ def test_killed_again_and_again_nothing_answered_is_lost_and_nothing_is_half_wri
         answered |= {line["id"]: line["status"] for line in told}
 
         coordinator = opener()
-        assert coordinator.wiring.audit.verify().faults == ()
+        assert verify(coordinator.wiring.audit).faults == ()
         assert_books_agree(path)
         coordinator.close()
 

@@ -13,7 +13,7 @@ import pytest
 from sqlalchemy import text
 
 from coordinator.domain.errors import CoordinatorError, LedgerUnavailable
-from coordinator.ledger.store.database import open_database
+from coordinator.ledger.store.opening import open_database
 from tests.integration.ledger.conftest import Opener
 from tests.integration.ledger.deciding import (
     Clock,

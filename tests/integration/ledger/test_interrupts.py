@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from coordinator.api.coordinator import Coordinator
-from coordinator.ledger.store.database import open_database
+from coordinator.ledger.store.opening import open_database
 from coordinator.ledger.store.sqlite import SqliteDatabase, _FileLock
 from coordinator.ledger.store.turns import Turns
 from coordinator.ledger.tx.group_commit import Desk

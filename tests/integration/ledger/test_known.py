@@ -14,7 +14,8 @@ from coordinator.domain.limits.limits import CounterKey, LimitState, Scope, Scop
 from coordinator.domain.usdc import Usdc
 from coordinator.domain.windows import Window
 from coordinator.ledger.limits.counters import CounterSheet
-from coordinator.ledger.store.database import Database, Stamp, open_database
+from coordinator.ledger.store.database import Database, Stamp
+from coordinator.ledger.store.opening import open_database
 from coordinator.ledger.tx.group_commit import Batch
 from coordinator.ledger.tx.policies import PolicyBook
 from tests.integration.ledger.conftest import Opener

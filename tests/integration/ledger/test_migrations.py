@@ -16,8 +16,9 @@ from sqlalchemy import create_engine, inspect
 
 from coordinator import ConfigurationError
 from coordinator.ledger.store import migrate as migrations
-from coordinator.ledger.store.database import Database, open_database
+from coordinator.ledger.store.database import Database
 from coordinator.ledger.store.migrate import HEAD, migrate
+from coordinator.ledger.store.opening import open_database
 from coordinator.ledger.store.schema import metadata
 from tests.integration.earlier import make_at
 from tests.integration.ledger.child import Child

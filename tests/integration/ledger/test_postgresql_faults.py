@@ -16,8 +16,10 @@ from sqlalchemy.exc import DBAPIError
 from coordinator import ConfigurationError, Coordinator, LedgerUnavailable, Status
 from coordinator.config import Settings
 from coordinator.domain.errors import CommitUnknown
+from coordinator.ledger.proofs.verification import verify
 from coordinator.ledger.store import postgresql as ours
-from coordinator.ledger.store.database import Database, open_database
+from coordinator.ledger.store.database import Database
+from coordinator.ledger.store.opening import open_database
 from tests.integration.ledger.deciding import (
     Clock,
     ask,
@@ -76,7 +78,7 @@ def test_a_server_that_was_restarted_is_used_again_at_once(
     assert told.value.money_moved is None
     assert coordinator.get(bought.id).status is Status.APPROVED
     assert ask(coordinator.agent("ada")).status is Status.APPROVED
-    assert coordinator.wiring.audit.verify().ok
+    assert verify(coordinator.wiring.audit).ok
     assert rows(database, "SELECT count(*) FROM audit WHERE event = 'paused'") == [(0,)]
     assert_books_agree(database)
 
@@ -187,7 +189,7 @@ def test_a_server_that_can_not_write_its_log_panics_and_keeps_what_was_answered(
     assert found.status is Status.APPROVED
     assert coordinator.get(answered.id).status is Status.APPROVED
     assert rows(database, "SELECT count(*) FROM purchases") == [(2,)]
-    assert coordinator.wiring.audit.verify().ok
+    assert verify(coordinator.wiring.audit).ok
     assert_books_agree(database)
 
 
@@ -221,7 +223,7 @@ def test_a_commit_without_an_answer_is_unknown_and_the_same_key_finds_out(
     again = ask(agent, "5.00", idempotency_key="lost")
     assert again.status is Status.APPROVED
     assert rows(database, "SELECT count(*) FROM purchases") == [(2,)]
-    assert through.wiring.audit.verify().ok
+    assert verify(through.wiring.audit).ok
     assert_books_agree(database)
 
 

@@ -16,8 +16,9 @@ import pytest
 
 from coordinator import Coordinator, LedgerUnavailable, Status, doctor
 from coordinator.config import Settings
-from coordinator.ledger.store.database import open_database
+from coordinator.ledger.proofs.verification import verify
 from coordinator.ledger.store.migrate import HEAD, migrate
+from coordinator.ledger.store.opening import open_database
 from coordinator.ledger.tx.leases import LeaseBook
 from coordinator.wiring import Wiring
 from tests.integration.ledger.child import ROOT
@@ -180,7 +181,7 @@ def test_the_documented_roles_may_do_what_they_are_for_and_no_more(
 
     reading = open_coordinator(roles("coordinator_reader"), policy(), clock=clock)
     assert reading.get(settled).status is Status.SETTLED
-    assert reading.wiring.audit.verify().ok
+    assert verify(reading.wiring.audit).ok
     with pytest.raises(LedgerUnavailable) as told:
         ask(reading.agent("ada"))
     assert_one_sentence(told.value, "permission denied for table", "; nothing was written")

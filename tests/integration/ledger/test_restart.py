@@ -18,6 +18,7 @@ from coordinator import (
     Status,
 )
 from coordinator.domain.chain.events import EscrowState
+from coordinator.ledger.proofs.verification import verify
 from coordinator.ledger.tx.operations import Identity
 from tests.integration.ledger.chain_feed import ChainFeed
 from tests.integration.ledger.conftest import Opener
@@ -86,7 +87,7 @@ def test_everything_is_the_same_after_a_restart(
     assert len(purchases) == 4
     assert again.approvals() == waiting
     assert again.limits("ada") == limits
-    assert again.wiring.audit.verify(head).ok
+    assert verify(again.wiring.audit, head).ok
     assert reason(ask(again.agent("ada"))) == "provider_paused"
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from coordinator import Coordinator
+from coordinator.ledger.proofs.verification import verify
 from tests.integration.ledger.deciding import edit
 
 
@@ -19,7 +20,7 @@ def test_a_row_edited_to_another_type_is_a_fault_and_not_a_crash(
     where = "seq = (SELECT min(seq) FROM audit WHERE event = ?)"
     assert edit(database, f"UPDATE audit SET {column} = ? WHERE {where}", value, event) == 1
 
-    assert lived.wiring.audit.verify().faults
+    assert verify(lived.wiring.audit).faults
 
 
 def test_an_amount_of_another_type_in_the_journal_is_found(
@@ -27,4 +28,4 @@ def test_an_amount_of_another_type_in_the_journal_is_found(
 ) -> None:
     assert edit(database, "UPDATE journal SET amount = x'00' WHERE kind = 'deposit'") == 1
 
-    assert any("journal" in fault for fault in lived.wiring.audit.verify().faults)
+    assert any("journal" in fault for fault in verify(lived.wiring.audit).faults)

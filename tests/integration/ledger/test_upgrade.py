@@ -13,6 +13,7 @@ from coordinator.domain.chain.escrow_key import service_hash
 from coordinator.domain.chain.events import EscrowState, EventKind
 from coordinator.domain.chain.steps import Attempt, Call, StepKind
 from coordinator.domain.purchase.purchase import Purchase
+from coordinator.ledger.proofs.verification import verify
 from coordinator.ledger.store.migrate import HEAD, revision
 from tests.integration.earlier import copy_into, in_columns_of, make_at
 from tests.integration.ledger.chain_feed import ChainFeed
@@ -195,7 +196,7 @@ def test_an_upgrade_keeps_purchases_in_flight(
     totals = {key: value for key, value in counters(database).items() if key[2] == "total"}
     assert totals == {key: value for key, value in known.items() if key[2] == "total"}
     assert_books_agree(database)
-    assert wiring.audit.verify().faults == ()
+    assert verify(wiring.audit).faults == ()
     assert len(wiring.steps.in_flight()) == 2
     assert not rows(
         database,
@@ -221,7 +222,7 @@ def test_an_upgrade_keeps_purchases_in_flight(
     assert rows(
         database, "SELECT status, posted FROM holds WHERE purchase_id = ?", delivered.id
     ) == [("posted", Usdc("12").base_units)]
-    assert wiring.audit.verify().faults == ()
+    assert verify(wiring.audit).faults == ()
     assert_books_agree(database)
     # An id that the upgrade gave out is not given out again.
     assert ask(coordinator.agent("bert"), task="t-9").status == "approved"

@@ -1,0 +1,64 @@
+"""Verify the audit log, and everything that the other tables hold against it."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+
+from sqlalchemy import select
+
+from coordinator.ledger.audit.export import GENESIS, Head
+from coordinator.ledger.audit.journal_proof import JournalProof
+from coordinator.ledger.audit.log import AuditLog
+from coordinator.ledger.proofs.row_proofs import row_faults
+from coordinator.ledger.store import schema as t
+
+
+@dataclass(frozen=True, slots=True)
+class Verification:
+    """Whether the log is whole; ``faults`` name each row or range that is not."""
+
+    head: Head
+    faults: tuple[str, ...]
+
+    @property
+    def ok(self) -> bool:
+        return not self.faults
+
+
+def verify(log: AuditLog, expected: Head | None = None) -> Verification:
+    """Recompute the whole chain, and compare with it what the other tables hold.
+
+    Finds edited, deleted and reordered rows, entries of the journal that are not those of its
+    digests, and purchases, approvals, holds, costs, orders, policies, overlays, tasks and
+    steps that are not what the log tells. A cut-off end is found only against ``expected``, a
+    head noted earlier.
+    """
+    faults: list[str] = []
+    journal = JournalProof()
+    with log.database.read() as connection:
+        previous = Head(0, GENESIS)
+        at_expected = previous.hash if expected and expected.count == 0 else None
+        query = select(t.audit).order_by(t.audit.c.seq)
+        for row in connection.execute(query):
+            if row.seq != previous.count + 1:
+                faults.append(f"rows {previous.count + 1} to {row.seq - 1} are missing")
+            if not log.stands(previous.hash, row):
+                faults.append(f"row {row.seq} ({row.event} {row.subject}) was changed or moved")
+            elif row.event == "journal_written":
+                journal.written(json.loads(row.body))
+            elif row.event == "journal_rolled_back":
+                journal.rolled_back(json.loads(row.body))
+            previous = Head(row.seq, row.hash)
+            if expected and row.seq == expected.count:
+                at_expected = row.hash
+        faults.extend(journal.faults(connection))
+        faults.extend(row_faults(connection, log))
+    if expected is not None and at_expected != expected.hash:
+        short = previous.count < expected.count
+        faults.append(
+            f"the log ends at row {previous.count}, before the head {expected.count} given"
+            if short
+            else f"row {expected.count} is not the one of the head given"
+        )
+    return Verification(previous, tuple(faults))
