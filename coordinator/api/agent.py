@@ -5,10 +5,12 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, Unpack
+from typing import Any, Unpack
 
 from coordinator.api.arguments import checked
 from coordinator.api.hold import Hold
+from coordinator.api.queries import limit_states, list_purchases
+from coordinator.api.runtime import Runtime
 from coordinator.api.session import Session
 from coordinator.api.terms import CostTerms, PurchaseTerms, WaitTerms, check_terms
 from coordinator.budgets.budgets import Budgets, share_scope
@@ -22,9 +24,6 @@ from coordinator.domain.purchase.purchase import Answer, Purchase
 from coordinator.domain.purchase.request import Request
 from coordinator.domain.usdc import Amount
 
-if TYPE_CHECKING:
-    from coordinator.api.coordinator import Coordinator
-
 log = logging.getLogger(__name__)
 _NO_TERMS = ("idempotency_key", "wait", "timeout_seconds")
 
@@ -33,8 +32,8 @@ _NO_TERMS = ("idempotency_key", "wait", "timeout_seconds")
 class Agent:
     """What one agent may do: ask, look, wait, cancel. It holds no key and sets no policy."""
 
-    def __init__(self, coordinator: Coordinator, agent_id: str) -> None:
-        self._coordinator = coordinator
+    def __init__(self, runtime: Runtime, agent_id: str) -> None:
+        self._runtime = runtime
         self.id = agent_id
         self._level = ""
         self._level_told: list[Callable[[str, str], None]] = []
@@ -72,23 +71,23 @@ class Agent:
         )
         if not wait or purchase.final or purchase.needs_approval:
             return purchase
-        return self._coordinator.wait_for(purchase.id, timeout_seconds=timeout_seconds)
+        return self._runtime.wait_for(purchase.id, timeout_seconds=timeout_seconds)
 
     async def apurchase(self, **terms: Unpack[PurchaseTerms]) -> Purchase:
         """``purchase`` off the event loop; cancelling the await does not cancel the purchase."""
         check_terms(terms, PurchaseTerms)
         asked: dict[str, Any] = dict(terms)
         wait, timeout_seconds = asked.pop("wait", True), asked.pop("timeout_seconds", 60)
-        purchase = await self._coordinator.off_loop(lambda: self._ask(starting=wait, **asked))
+        purchase = await self._runtime.off_loop(lambda: self._ask(starting=wait, **asked))
         if not wait or purchase.final or purchase.needs_approval:
             return purchase
-        return await self._coordinator.await_for(purchase.id, timeout_seconds=timeout_seconds)
+        return await self._runtime.await_for(purchase.id, timeout_seconds=timeout_seconds)
 
     def _ask(self, *, starting: bool, idempotency_key: str | None = None, **terms: Any) -> Purchase:
         request = self._request(**terms)
         if starting:
-            self._coordinator.start()
-        purchase = self._coordinator.wiring.treasury.request(request, key=idempotency_key)
+            self._runtime.start()
+        purchase = self._runtime.wiring.treasury.request(request, key=idempotency_key)
         self._look_at_level()
         return purchase
 
@@ -96,7 +95,7 @@ class Agent:
         """What ``purchase`` of the same terms would decide; nothing is written or held."""
         check_terms(terms, PurchaseTerms)
         asked = {name: value for name, value in terms.items() if name not in _NO_TERMS}
-        return self._coordinator.wiring.treasury.check(self._request(**asked))
+        return self._runtime.wiring.treasury.check(self._request(**asked))
 
     def get(
         self, purchase_id: str | None = None, *, idempotency_key: str | None = None
@@ -105,10 +104,10 @@ class Agent:
         if (purchase_id is None) == (idempotency_key is None):
             raise InvalidRequest("name a purchase id or an idempotency key")
         if purchase_id is not None:
-            found: Purchase | None = self._coordinator.get(purchase_id)
+            found: Purchase | None = self._runtime.wiring.purchases.get(purchase_id)
         else:
             assert idempotency_key is not None
-            found = self._coordinator.wiring.purchases.find(self.id, idempotency_key)
+            found = self._runtime.wiring.purchases.find(self.id, idempotency_key)
         if found is None or found.agent != self.id:
             raise UnknownId(f"{self.id} has no such purchase")
         return found
@@ -122,8 +121,13 @@ class Agent:
         after: str | None = None,
     ) -> Sequence[Purchase]:
         """The agent's purchases, newest first."""
-        return self._coordinator.purchases(
-            agent=self.id, status=status, since=since, limit=limit, after=after
+        return list_purchases(
+            self._runtime.wiring,
+            agent=self.id,
+            status=status,
+            since=since,
+            limit=limit,
+            after=after,
         )
 
     def wait_for(
@@ -131,25 +135,25 @@ class Agent:
     ) -> Purchase:
         """Like ``Coordinator.wait_for``, for the agent's own purchase."""
         self.get(purchase_id)
-        self._coordinator.start()
-        return self._coordinator.wait_for(purchase_id, until=until, timeout_seconds=timeout_seconds)
+        self._runtime.start()
+        return self._runtime.wait_for(purchase_id, until=until, timeout_seconds=timeout_seconds)
 
     async def await_for(self, purchase_id: str, **terms: Unpack[WaitTerms]) -> Purchase:
         """``wait_for`` off the event loop."""
         check_terms(terms, WaitTerms)
-        await self._coordinator.off_loop(lambda: self.get(purchase_id))
-        return await self._coordinator.await_for(purchase_id, **terms)
+        await self._runtime.off_loop(lambda: self.get(purchase_id))
+        return await self._runtime.await_for(purchase_id, **terms)
 
     def cancel(self, purchase_id: str) -> Answer:
         """Cancel the agent's purchase while nothing is on its way; the hold is voided."""
         self.get(purchase_id)
-        return self._coordinator.cancel(purchase_id, by=self.id)
+        return self._runtime.wiring.treasury.cancel(purchase_id, by=self.id)
 
     def settle(self, purchase_id: str) -> Answer:
         """Pay the provider of the agent's delivered purchase early, up to its threshold."""
         self.get(purchase_id)
-        self._coordinator.look()
-        return self._coordinator.wiring.treasury.settle(purchase_id, agent=self.id)
+        self._runtime.look()
+        return self._runtime.wiring.treasury.settle(purchase_id, agent=self.id)
 
     def hold(
         self,
@@ -166,7 +170,7 @@ class Agent:
         for malformed input; no money moves.
         """
         request = self._cost(amount, terms)
-        self._coordinator.wiring.check_policy_file()
+        self._runtime.wiring.check_policy_file()
         cost = self._budgets.hold(request, expires_after=expires_after)
         self._look_at_level()
         return Hold(self._budgets, cost, self._look_at_level)
@@ -193,8 +197,8 @@ class Agent:
         session: str | None = None,
     ) -> Sequence[LimitState]:
         """Every limit that the agent's spending touches, with what remains of each."""
-        return self._coordinator.limits(
-            self.id, category, provider=provider, task=task, session=session
+        return limit_states(
+            self._runtime.wiring, self.id, category, provider=provider, task=task, session=session
         )
 
     def open_session(self, session: str, limits: Mapping[str, Any] | None = None) -> Session:
@@ -268,7 +272,7 @@ class Agent:
 
     @property
     def _budgets(self) -> Budgets:
-        return self._coordinator.wiring.budgets
+        return self._runtime.wiring.budgets
 
     def _cost(self, amount: Amount, terms: CostTerms) -> CostRequest:
         check_terms(terms, CostTerms)
@@ -276,7 +280,7 @@ class Agent:
 
     def _open(self, kind: str, name: str, limits: Mapping[str, Any] | None) -> Session:
         self._budgets.open(kind, name, agent=self.id, limits=limits, by=self.id, operator=False)
-        return Session(self._coordinator.wiring, kind, name, by=self.id)
+        return Session(self._runtime.wiring, kind, name, by=self.id)
 
     def _look_at_level(self) -> None:
         if not self._level_told:
@@ -291,7 +295,7 @@ class Agent:
                 log.exception("service_level_callback_failed agent=%s", self.id)
 
     def _request(self, **terms: Any) -> Request:
-        wiring = self._coordinator.wiring
+        wiring = self._runtime.wiring
         request = Request.of(agent=self.id, treasury_address=wiring.signer.address, **terms)
         wiring.check_policy_file()
         return request

@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-import asyncio
-import threading
-import time
-from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
-from coordinator.alerts.delivery import Delivery
 from coordinator.api.agent import Agent
 from coordinator.api.arguments import checked
 from coordinator.api.budgets import BudgetApi
-from coordinator.api.observers import Callback, Observers
-from coordinator.api.waiting import Waiting
+from coordinator.api.queries import limit_states, list_purchases, unix_second
+from coordinator.api.runtime import Runtime
 from coordinator.books.follower import Progress
 from coordinator.books.reporting import GasReport, Report
 from coordinator.chain.networks import MINIMUM_AMOUNT, SIMULATED
@@ -31,15 +26,11 @@ from coordinator.domain.chain.reconciliation import Reconciliation
 from coordinator.domain.errors import (
     ChainUnavailable,
     ConfigurationError,
-    CoordinatorError,
     InvalidRequest,
     TxReverted,
 )
 from coordinator.domain.limits.limits import LimitState
-from coordinator.domain.limits.rules import Terms
-from coordinator.domain.observed import KINDS
 from coordinator.domain.policy.policy import Policy
-from coordinator.domain.purchase.lifecycle import Status
 from coordinator.domain.purchase.proposal import Proposal
 from coordinator.domain.purchase.purchase import Answer, Purchase
 from coordinator.domain.purchase.replay import Replay
@@ -65,7 +56,7 @@ T = TypeVar("T")
 
 
 @checked
-class Coordinator(BudgetApi):
+class Coordinator(Runtime, BudgetApi):
     """One treasury: its agents, approvals, limits, books and executor.
 
     Made by ``from_env``. The first purchase starts the executor in a background thread; leaving
@@ -73,15 +64,7 @@ class Coordinator(BudgetApi):
     """
 
     def __init__(self, wiring: Wiring, *, act: bool = True) -> None:
-        self._wiring = wiring
-        self.acts = wiring.acts = act
-        self._changed = threading.Condition()
-        self._starting = threading.Lock()
-        self._delivery: Delivery | None = None
-        self._observers: Observers | None = None
-        # The event loop's own threads are left to the loop's owner.
-        self._threads = ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="coordinator-async")
-        wiring.on_change(self._tell)
+        super().__init__(wiring, act=act)
 
     @classmethod
     def from_env(
@@ -126,16 +109,6 @@ class Coordinator(BudgetApi):
         return cls(wire(env, checked_settings(env), policy=source), act=act)
 
     @property
-    def wiring(self) -> Wiring:
-        """The parts, for whatever this object does.
-
-        CoordinatorClosed after ``close``; ForkedProcess in a process that was forked from the one
-        that used it first.
-        """
-        self._wiring.check()
-        return self._wiring
-
-    @property
     def simulation(self) -> Simulation:
         """What tests do to the chain of COORDINATOR_NETWORK=simulated.
 
@@ -159,21 +132,6 @@ class Coordinator(BudgetApi):
         trace: TracebackType | None,
     ) -> None:
         self.close()
-
-    def close(self) -> None:
-        """Stop acting and close the database; what is open goes on at the next start.
-
-        Whatever is asked afterwards is refused. Closing again does nothing, nor does a close in a
-        forked child.
-        """
-        if not self._wiring.here():
-            return
-        if self._observers is not None:
-            self._observers.stop()
-        if self._delivery is not None:
-            self._delivery.stop()
-        self._threads.shutdown(wait=True, cancel_futures=True)
-        self._wiring.close()
 
     def agent(self, agent_id: str) -> Agent:
         """The agent's own view; an unregistered one is denied when it asks."""
@@ -209,10 +167,8 @@ class Coordinator(BudgetApi):
         after: str | None = None,
     ) -> Sequence[Purchase]:
         """Purchases, newest first; ``after`` is the last id of the page before."""
-        if type(limit) is not int or not 1 <= limit <= 10_000:
-            raise InvalidRequest("limit must be 1 to 10000")
-        return self.wiring.purchases.list(
-            agent=agent, statuses=_statuses(status), since=_second(since), limit=limit, after=after
+        return list_purchases(
+            self.wiring, agent=agent, status=status, since=since, limit=limit, after=after
         )
 
     def get(self, purchase_id: str) -> Purchase:
@@ -229,10 +185,9 @@ class Coordinator(BudgetApi):
         session: str | None = None,
     ) -> Sequence[LimitState]:
         """The organisation's limits and those of whatever is named, with what remains of each."""
-        w = self.wiring
-        name, _ = w.policies.current().provider(provider or "")
-        terms = Terms(agent, category, name, task, session)
-        return w.limits.states(terms, now=w.clock())
+        return limit_states(
+            self.wiring, agent, category, provider=provider, task=task, session=session
+        )
 
     def replay(self, policy: str | Path | Policy, *, days: int) -> Replay:
         """What another policy would have said of the last ``days`` days (1 to 3650) of requests.
@@ -378,7 +333,7 @@ class Coordinator(BudgetApi):
         self, *, since: datetime | int | None = None, until: datetime | int | None = None
     ) -> Report:
         """Where the USDC went in [since, until), by the books, and what is open."""
-        return self.wiring.reporter.report(since=_second(since), until=_second(until))
+        return self.wiring.reporter.report(since=unix_second(since), until=unix_second(until))
 
     def receipt(self, purchase_id: str) -> dict[str, Any]:
         """Everything that proves one purchase: who, why, limits, approvals, transactions."""
@@ -476,147 +431,7 @@ class Coordinator(BudgetApi):
         self, *, since: datetime | int | None = None, kind: str | None = None, limit: int = 100
     ) -> Sequence[KeptNotice]:
         """What people were told at ``since`` or later, newest first, and how far it got."""
-        return self.wiring.notices.list(since=_second(since), kind=kind, limit=limit)
-
-    def observe(self, callback: Callback, events: Iterable[str] = KINDS) -> None:
-        """Call back with each Event of these kinds from now on, after its commit, in order.
-
-        In a thread of its own: it can neither change nor delay a decision. What it raises is
-        logged once a kind. One that is too slow loses what comes while 10,000 wait; how many, is
-        ``observers_dropped``. Decisions, checks, holds, posts and voids are this process's own,
-        alerts those of every process.
-        """
-        with self._starting:
-            if self._observers is None:
-                notices = self.wiring.notices
-                self._observers = Observers(notices.after, notices.last_seq)
-                self.wiring.on_event(self._observers.put)
-        self._observers.add(callback, events)
-
-    @property
-    def observers_dropped(self) -> int:
-        """How many events observers have not been told because they were too slow."""
-        return self._observers.dropped if self._observers is not None else 0
-
-    def start(self) -> None:
-        """Check the endpoint and start the executor, unless this process only decides."""
-        w = self.wiring
-        if not self.acts:
-            return
-        with self._starting:
-            # A key that can't sign and an endpoint that is wrong are told before anything is held:
-            # a later process would pay for what this one says has failed.
-            w.signer.open()
-            w.chain  # noqa: B018
-            w.executor.start()
-            if self._delivery is None:
-                self._delivery = Delivery(
-                    w.notices, w.notify_targets, w.clock, acting=lambda: w.executor.acting
-                )
-                self._delivery.start()
-
-    def look(self) -> None:
-        """Start, and wait at most ten seconds until the books have followed the chain once.
-
-        What a provider has done since the last process ended is known then.
-        """
-        self.start()
-        if self.acts:
-            self.wiring.executor.wait_for_look(_LOOK_SECONDS)
-
-    def recover(self, *, timeout_seconds: float = 60) -> bool:
-        """Finish what a crash left; True when nothing is in flight or waits any more."""
-        self.start()
-        deadline = time.monotonic() + timeout_seconds
-        while True:
-            with self._changed:
-                self.raise_fault()
-                if self.wiring.executor.acting and self.wiring.executor.idle():
-                    return True
-                left = deadline - time.monotonic()
-                if left <= 0:
-                    return False
-                self._changed.wait(min(left, _POLL_SECONDS))
-
-    def wait_for(
-        self, purchase_id: str, *, until: str = "funded", timeout_seconds: float = 60
-    ) -> Purchase:
-        """The purchase once it is ``funded``, ``delivered`` or ``final``, or at the timeout.
-
-        Returns at once when it can't get there by itself: final, or waiting for people. Starts the
-        executor, unless this process only decides. ``blocker`` of a purchase that is not there at
-        the timeout says who would have to act. Never raises for time and never cancels.
-        """
-        waiting = Waiting(self, purchase_id, until, timeout_seconds)
-        while (purchase := waiting.look()) is None:
-            with self._changed:
-                self._changed.wait(_POLL_SECONDS)
-        return purchase
-
-    async def await_for(
-        self, purchase_id: str, *, until: str = "funded", timeout_seconds: float = 60
-    ) -> Purchase:
-        """``wait_for`` off the event loop; no thread is kept while it waits."""
-        waiting = Waiting(self, purchase_id, until, timeout_seconds)
-        while (purchase := await self.off_loop(waiting.look)) is None:
-            await asyncio.sleep(_POLL_SECONDS)
-        return purchase
-
-    async def off_loop(self, call: Callable[[], T]) -> T:
-        """Run a short call in the coordinator's own threads, never in the event loop's."""
-        self.wiring  # noqa: B018 - closed or forked is told, not waited for
-        return await asyncio.get_running_loop().run_in_executor(self._threads, call)
-
-    def told_whole(self, purchase: Purchase) -> bool:
-        """Whether receipts and the hold's end are in the books too."""
-        if any(t.status == "signed" for t in purchase.transactions):
-            return False
-        return not purchase.final or not self.wiring.purchases.holds(purchase.id)
-
-    def _wait_for_order(self, order: Order, timeout_seconds: float) -> Order:
-        deadline = time.monotonic() + timeout_seconds
-        while True:
-            if order.status == "awaiting_approval":
-                return order
-            order = next(o for o in self.wiring.operations.orders() if o.id == order.id)
-            left = deadline - time.monotonic()
-            if order.status != "approved" or left <= 0:
-                return order
-            self.raise_fault()
-            with self._changed:
-                self._changed.wait(min(left, _POLL_SECONDS))
-
-    def raise_fault(self) -> None:
-        """Raise what stopped the executor of this process, if anything did."""
-        if "executor" in self.wiring.__dict__ and (fault := self.wiring.executor.fault):
-            if isinstance(fault, CoordinatorError):
-                raise fault
-            raise CoordinatorError(f"the executor stopped: {fault}") from fault
-
-    def _tell(self) -> None:
-        with self._changed:
-            self._changed.notify_all()
-
-
-def _statuses(status: str | Iterable[str] | None) -> list[Status]:
-    if status is None:
-        return []
-    try:
-        names = [status] if isinstance(status, str) else list(status)
-        return [Status(name) for name in names]
-    except (TypeError, ValueError):
-        known = ", ".join(Status)
-        raise InvalidRequest(f"a status is one of {known}") from None
-
-
-def _second(at: datetime | int | None) -> int | None:
-    if isinstance(at, datetime):
-        if at.tzinfo is None:
-            raise InvalidRequest("a time needs its zone: datetime(…, tzinfo=UTC)")
-        return int(at.timestamp())
-    if at is not None and type(at) is not int:
-        raise InvalidRequest("a time is a datetime with its zone, or a unix second")
-    return at
+        return self.wiring.notices.list(since=unix_second(since), kind=kind, limit=limit)
 
 
 def scope_of(**named: str | None) -> tuple[str, str]:

@@ -1,0 +1,67 @@
+"""Questions that the coordinator and its agents both answer."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+
+from coordinator.domain.errors import InvalidRequest
+from coordinator.domain.limits.limits import LimitState
+from coordinator.domain.limits.rules import Terms
+from coordinator.domain.purchase.lifecycle import Status
+from coordinator.domain.purchase.purchase import Purchase
+from coordinator.wiring import Wiring
+
+
+def list_purchases(
+    wiring: Wiring,
+    *,
+    agent: str | None,
+    status: str | Iterable[str] | None,
+    since: datetime | int | None,
+    limit: int,
+    after: str | None,
+) -> Sequence[Purchase]:
+    """Return purchases, newest first; ``after`` is the last id of the page before."""
+    if type(limit) is not int or not 1 <= limit <= 10_000:
+        raise InvalidRequest("limit must be 1 to 10000")
+    return wiring.purchases.list(
+        agent=agent, statuses=_statuses(status), since=unix_second(since), limit=limit, after=after
+    )
+
+
+def limit_states(
+    wiring: Wiring,
+    agent: str | None,
+    category: str | None,
+    *,
+    provider: str | None,
+    task: str | None,
+    session: str | None,
+) -> Sequence[LimitState]:
+    """Return the organisation's limits and those of whatever is named."""
+    name, _ = wiring.policies.current().provider(provider or "")
+    terms = Terms(agent, category, name, task, session)
+    return wiring.limits.states(terms, now=wiring.clock())
+
+
+def _statuses(status: str | Iterable[str] | None) -> list[Status]:
+    if status is None:
+        return []
+    try:
+        names = [status] if isinstance(status, str) else list(status)
+        return [Status(name) for name in names]
+    except (TypeError, ValueError):
+        known = ", ".join(Status)
+        raise InvalidRequest(f"a status is one of {known}") from None
+
+
+def unix_second(at: datetime | int | None) -> int | None:
+    """Return the unix second; InvalidRequest for a time without its zone."""
+    if isinstance(at, datetime):
+        if at.tzinfo is None:
+            raise InvalidRequest("a time needs its zone: datetime(…, tzinfo=UTC)")
+        return int(at.timestamp())
+    if at is not None and type(at) is not int:
+        raise InvalidRequest("a time is a datetime with its zone, or a unix second")
+    return at
