@@ -76,7 +76,7 @@ from coordinator.ledger.store.migrate import migrate
 from coordinator.ledger.store.opening import open_database
 from coordinator.ledger.store.process_bound import Opened
 from coordinator.ledger.tx.checkpoints import CheckpointBook
-from coordinator.ledger.tx.group_commit import Desk
+from coordinator.ledger.tx.group_commit import GroupCommit
 from coordinator.ledger.tx.leases import LeaseBook
 from coordinator.ledger.tx.notices import NoticeBook
 from coordinator.ledger.tx.operations import Identity, OperationsBook
@@ -377,7 +377,12 @@ class Wiring:
     @cached_property
     def purchases(self) -> PurchaseBook:
         return PurchaseBook(
-            self.database, self.audit, self.policies, self.desk, self.network.tx_url, self.emit
+            self.database,
+            self.audit,
+            self.policies,
+            self.group_commit,
+            self.network.tx_url,
+            self.emit,
         )
 
     @cached_property
@@ -386,24 +391,24 @@ class Wiring:
 
     @cached_property
     def costs(self) -> CostBook:
-        return CostBook(self.database, self.policies, self.desk)
+        return CostBook(self.database, self.policies, self.group_commit)
 
     @cached_property
     def budgets(self) -> Budgets:
         return Budgets(
             costs=self.costs,
-            runs=RunBook(self.database, self.audit, self.desk, self.network.tx_url),
-            increases=IncreaseBook(self.database, self.desk),
-            allocations=AllocationBook(self.database, self.policies, self.desk),
-            overlays=OverlayBook(self.database, self.desk),
+            runs=RunBook(self.database, self.audit, self.group_commit, self.network.tx_url),
+            increases=IncreaseBook(self.database, self.group_commit),
+            allocations=AllocationBook(self.database, self.policies, self.group_commit),
+            overlays=OverlayBook(self.database, self.group_commit),
             limits=self.limits,
             policies=self.policies,
             clock=self.clock,
         )
 
     @cached_property
-    def desk(self) -> Desk:
-        return Desk(self.database, self.audit, self.policies, self.emit)
+    def group_commit(self) -> GroupCommit:
+        return GroupCommit(self.database, self.audit, self.policies, self.emit)
 
     @cached_property
     def approvals(self) -> ApprovalBook:

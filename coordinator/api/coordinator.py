@@ -37,7 +37,7 @@ from coordinator.domain.purchase.replay import Replay
 from coordinator.domain.reasons import Reason
 from coordinator.domain.usdc import ZERO, Amount
 from coordinator.ledger.restore.backup import Backup
-from coordinator.ledger.restore.past import replay_past
+from coordinator.ledger.restore.history import replay_history
 from coordinator.ledger.spend.approvals import JudgedApproval, PendingApproval
 from coordinator.ledger.tx.notices import KeptNotice
 from coordinator.ledger.tx.operations import Order
@@ -198,7 +198,7 @@ class Coordinator(Runtime, BudgetApi):
         if type(days) is not int or not 1 <= days <= _DAYS_MAX:
             raise InvalidRequest(f"days must be 1 to {_DAYS_MAX}")
         w = self.wiring
-        return replay_past(
+        return replay_history(
             w.database,
             read_policy(Path(policy) if isinstance(policy, str) else policy),
             since=w.clock() - days * 86_400,

@@ -13,7 +13,7 @@ from coordinator.domain.chain.events import Block, EventBatch
 from coordinator.domain.chain.reconciliation import Discrepancy, Reconciliation, differing_entries
 from coordinator.domain.ports import Chain, Clock, EscrowOnChain
 from coordinator.domain.usdc import ZERO, Usdc
-from coordinator.ledger.chain.chain_book import ChainBook, KnownEscrowRow
+from coordinator.ledger.chain.chain_book import ChainBook, EscrowRow
 from coordinator.ledger.chain.differences import differences_in_books
 from coordinator.ledger.chain.journal_book import JournalBook
 from coordinator.ledger.tx.operations import OperationsBook
@@ -163,7 +163,7 @@ class Reconciler:
                     )
 
 
-def _state_difference(escrow: KnownEscrowRow, seen: EscrowOnChain | None) -> Iterator[Discrepancy]:
+def _state_difference(escrow: EscrowRow, seen: EscrowOnChain | None) -> Iterator[Discrepancy]:
     if seen is None or seen.state is not escrow.state:
         said = seen.state if seen else "it does not exist"
         yield Discrepancy(

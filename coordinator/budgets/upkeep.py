@@ -68,7 +68,7 @@ class Upkeep:
         )
 
     def _review(self, every: int, now: int) -> None:
-        if self.notices.known(f"review:{now // every}"):
+        if self.notices.was_written(f"review:{now // every}"):
             return
         found = self.budgets.review()
         self.notices.tell(

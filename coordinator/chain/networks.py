@@ -154,7 +154,7 @@ def read_local_deployment(path: Path) -> Deployment:
         ) from None
 
 
-def known_deployments(folder: Path) -> Iterator[Deployment]:
+def list_deployments(folder: Path) -> Iterator[Deployment]:
     """Every deployment that can be known without asking a chain: shipped, and in ``folder``."""
     for network in NETWORKS.values():
         if not network.local and not network.simulated:

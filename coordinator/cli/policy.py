@@ -184,7 +184,7 @@ def _book(coordinator: Coordinator) -> Iterator[PolicyBook]:
 
 def _unpayable(policy: Policy) -> Iterator[tuple[str, str]]:
     """Providers at contracts that are known here; no chain is asked, and no key is read."""
-    from coordinator.chain.networks import known_deployments
+    from coordinator.chain.networks import list_deployments
     from coordinator.config import environment, load_settings
     from coordinator.domain.policy.payees import contracts_of, unpayable_providers
 
@@ -193,7 +193,7 @@ def _unpayable(policy: Policy) -> Iterator[tuple[str, str]]:
     except ConfigurationError:
         return
     contracts: dict[str, str] = {}
-    for d in known_deployments(s.deployments_folder):
+    for d in list_deployments(s.deployments_folder):
         contracts |= contracts_of(treasury="", usdc=d.usdc, vault=d.vault, kernel=d.kernel)
     contracts |= contracts_of(
         treasury="",

@@ -37,7 +37,7 @@ class Scene:
 
 def auto_approved(stage: Stage) -> Outcome:
     purchase = _buy(stage.coordinator, "research-agent", "25.00", key="papers-1")
-    return Outcome(_told(stage, purchase), stage.evidence(purchase))
+    return Outcome(_describe(stage, purchase), stage.evidence(purchase))
 
 
 def approved_by_a_human(stage: Stage) -> Outcome:
@@ -49,7 +49,7 @@ def approved_by_a_human(stage: Stage) -> Outcome:
         "approvals": [d.as_dict() for d in purchase.approvals],
         "answer": answer.done,
     }
-    return Outcome(f"{before}, then {_told(stage, purchase)}", evidence)
+    return Outcome(f"{before}, then {_describe(stage, purchase)}", evidence)
 
 
 def above_the_purchase_limit(stage: Stage) -> Outcome:
@@ -133,7 +133,7 @@ def delivered_and_settled(stage: Stage) -> Outcome:
         "platform_fee": str(settled.platform_fee),
     }
     paid = f"provider got {settled.provider_received}"
-    return Outcome(f"{delivered.status}, then {_told(stage, settled)}, {paid}", evidence)
+    return Outcome(f"{delivered.status}, then {_describe(stage, settled)}, {paid}", evidence)
 
 
 def killed_between_create_and_fund(stage: Stage) -> Outcome:
@@ -156,7 +156,7 @@ def killed_between_create_and_fund(stage: Stage) -> Outcome:
     again = next((t.hash for t in funded.transactions if t.step == "link"), None)
     same = "with the same bytes" if again == link else "with other bytes"
     evidence = stage.evidence(funded) | {"fundings": stage.fundings(funded)}
-    return Outcome(f"{death}, then {_told(stage, funded)} {same}", evidence)
+    return Outcome(f"{death}, then {_describe(stage, funded)} {same}", evidence)
 
 
 def lost_database(stage: Stage) -> Outcome:
@@ -254,7 +254,7 @@ def _buy(
     )
 
 
-def _told(stage: Stage, purchase: Purchase) -> str:
+def _describe(stage: Stage, purchase: Purchase) -> str:
     if purchase.escrow_id is None:
         return str(purchase.status)
     return f"{purchase.status}, kernel says {stage.escrow(purchase).state}"

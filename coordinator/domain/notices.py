@@ -148,7 +148,7 @@ def approval_expires_soon(fields: Mapping[str, str], now: int) -> Notice:
         severity=Severity.WARNING,
         subject=approval_id,
         message=(
-            f"{_asked(fields)} still waits for approval and expires at {fields['expires_at']}"
+            f"{_described(fields)} still waits for approval and expires at {fields['expires_at']}"
             f" (coordinator approvals show {approval_id})"
         ),
         fields=fields,
@@ -164,7 +164,7 @@ def approval_expired(fields: Mapping[str, str], now: int) -> Notice:
         kind="approval_expired",
         severity=Severity.WARNING,
         subject=approval_id,
-        message=f"{_asked(fields)} was not approved in time: the agent has to ask again",
+        message=f"{_described(fields)} was not approved in time: the agent has to ask again",
         fields=fields,
     )
 
@@ -180,12 +180,12 @@ def approval_decided(
         kind="approval_decided",
         severity=Severity.INFO,
         subject=approval_id,
-        message=f"{_asked(fields)} was {decision} by {by}",
+        message=f"{_described(fields)} was {decision} by {by}",
         fields={**fields, "decision": decision, "approvers": by},
     )
 
 
-def _asked(fields: Mapping[str, str]) -> str:
+def _described(fields: Mapping[str, str]) -> str:
     return f"{fields['agent']}'s purchase of {fields['amount']} USDC from {fields['provider']}"
 
 

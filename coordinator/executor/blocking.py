@@ -70,7 +70,7 @@ class Blockers:
             return Blocker(BlockerCode.NOBODY_ACTS, text)
         if unfunded:
             for kind, (code, text) in _CONDITIONS.items():
-                if self._notices.standing(kind):
+                if self._notices.is_active(kind):
                     return Blocker(code, text)
         return None
 

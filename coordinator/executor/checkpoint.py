@@ -35,7 +35,7 @@ _START: Final = Head(0, GENESIS)
 
 
 @dataclass(slots=True)
-class Known:
+class CheckpointState:
     """What the log has told up to ``head``; the rest is what ``Seen`` and the policy say of it."""
 
     head: Head = _START
@@ -98,7 +98,7 @@ class Checkpoint:
         self._path = path
         self._audit = audit
         self._book = book
-        self._known: Known | None = None
+        self._known: CheckpointState | None = None
         self._written: Head | None = None
 
     def take_over(self) -> None:
@@ -124,7 +124,7 @@ class Checkpoint:
                 return False
             log.warning("audit_log_accepted expected=%s from=%s", known.head, head)
             signed = known.signed | self._book.signed_orders(*_SIGNED)
-            self._known = Known(head, signed, since=head.count)
+            self._known = CheckpointState(head, signed, since=head.count)
             self._take(self._audit.after(head))
         self._write()
         return True
@@ -146,12 +146,12 @@ class Checkpoint:
             known.take(row)
         self._known = known
 
-    def _read(self) -> Known:
+    def _read(self) -> CheckpointState:
         if self._path is None or not self._path.exists():
-            return Known()
+            return CheckpointState()
         try:
             found: dict[str, Any] = json.loads(self._path.read_text())
-            known = Known(
+            known = CheckpointState(
                 head=Head.parse(found["audit_head"]),
                 signed=set(found["signed"]),
                 policy=found["policy"],

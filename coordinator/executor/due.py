@@ -1,4 +1,4 @@
-"""What is due for each purchase, dispute and order, as calls in the treasury's lane."""
+"""What is due for each purchase, dispute and order, as calls in the treasury's forecast."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from coordinator.domain.chain.steps import Call, PaymentTerms, Step, StepKind
 from coordinator.domain.errors import ChainUnavailable, TxReverted
 from coordinator.domain.policy.policy import Policy
 from coordinator.domain.ports import Chain, Clock, Observation, Ticks
-from coordinator.domain.purchase.forecast import Lane, reserved_wei
+from coordinator.domain.purchase.forecast import Forecast, reserved_wei
 from coordinator.domain.purchase.lifecycle import Status
 from coordinator.domain.purchase.planning import Action, OpenPurchase, Plan, plan
 from coordinator.domain.reasons import Reason, ReasonCode
@@ -77,18 +77,18 @@ class Work:
         assert seen.fees is not None
         self._lease = lease
         self._faults = 0
-        lane = Lane.of(seen, in_flight, reserved_wei(purchases, in_flight, seen.fees))
-        self._plan_purchases(policy, purchases, seen, lane, room, final_number)
-        self._plan_disputes(purchases, seen, lane)
-        self._plan_orders(self._operations.orders_to_send(), lane)
-        return lane.with_allowance(self._allowance_limit, self._chain.approve)
+        forecast = Forecast.of(seen, in_flight, reserved_wei(purchases, in_flight, seen.fees))
+        self._plan_purchases(policy, purchases, seen, forecast, room, final_number)
+        self._plan_disputes(purchases, seen, forecast)
+        self._plan_orders(self._operations.orders_to_send(), forecast)
+        return forecast.with_allowance(self._allowance_limit, self._chain.approve)
 
     def _plan_purchases(
         self,
         policy: Policy,
         purchases: Sequence[OpenPurchase],
         seen: Observation,
-        lane: Lane,
+        forecast: Forecast,
         room: int,
         final_number: int,
     ) -> None:
@@ -108,10 +108,10 @@ class Work:
                 final_number=final_number,
                 terms=policy.escrow,
             )
-            if chosen.action is Action.CREATE and len(lane.calls) + _CREATE_AND_LINK > room:
+            if chosen.action is Action.CREATE and len(forecast.calls) + _CREATE_AND_LINK > room:
                 continue
             with self._waiting_if_unanswered(purchase.id):
-                self._carry_out(purchase, chosen, policy, seen, lane)
+                self._carry_out(purchase, chosen, policy, seen, forecast)
             if self._faults == _FAULTS_MAX:
                 return
 
@@ -132,7 +132,7 @@ class Work:
         chosen: Plan,
         policy: Policy,
         seen: Observation,
-        lane: Lane,
+        forecast: Forecast,
     ) -> None:
         escrow_id = chosen.escrow_id or ""
         if chosen.action is Action.FAIL:
@@ -142,19 +142,19 @@ class Work:
             self._fail(purchase, status, chosen.reason)
         elif chosen.action is Action.CREATE:
             if seen.rail_trouble is None:
-                self._create(purchase, policy, seen, lane)
+                self._create(purchase, policy, seen, forecast)
         elif chosen.action is Action.LINK:
-            self._link(purchase, escrow_id, seen, lane)
+            self._link(purchase, escrow_id, seen, forecast)
         elif chosen.action is Action.CANCEL:
-            self._cancel(purchase, escrow_id, chosen.reason, lane)
+            self._cancel(purchase, escrow_id, chosen.reason, forecast)
         elif chosen.action is Action.SETTLE:
-            self._settle(purchase, escrow_id, seen, lane)
+            self._settle(purchase, escrow_id, seen, forecast)
         elif chosen.action is Action.RECLAIM:
             call = self._chain.reclaim(purchase_id=purchase.id, escrow_id=escrow_id)
-            self._try(purchase, call, lane)
+            self._try(purchase, call, forecast)
 
     def _settle(
-        self, purchase: OpenPurchase, escrow_id: str, seen: Observation, lane: Lane
+        self, purchase: OpenPurchase, escrow_id: str, seen: Observation, forecast: Forecast
     ) -> None:
         on_chain = self._chain.escrow(escrow_id)
         ends = on_chain.window_ends
@@ -164,7 +164,7 @@ class Work:
             window_over=ends is not None and seen.head.at > ends,
             terms=replace(purchase.terms, escrow_key=on_chain.escrow_key),
         )
-        self._try(purchase, call, lane)
+        self._try(purchase, call, forecast)
 
     def _fail(self, purchase: OpenPurchase, status: Status, reason: Reason) -> None:
         if self._funded_unseen(purchase):
@@ -193,11 +193,11 @@ class Work:
         return True
 
     def _create(
-        self, purchase: OpenPurchase, policy: Policy, seen: Observation, lane: Lane
+        self, purchase: OpenPurchase, policy: Policy, seen: Observation, forecast: Forecast
     ) -> None:
         assert seen.fees is not None
         needed_wei = reserve_wei(seen.fees, unstarted=1, unended=0)
-        short = self._shortage(purchase, lane, needed_wei)
+        short = self._shortage(purchase, forecast, needed_wei)
         if short is not None:
             self._fail(purchase, Status.FAILED, short)
             return
@@ -208,12 +208,12 @@ class Work:
             service=purchase.service,
             deadline=seen.head.at + policy.escrow.deadline_after,
             dispute_window=policy.escrow.dispute_window,
-            create_nonce=lane.create_nonce,
+            create_nonce=forecast.create_nonce,
         )
         assert create.escrow_id is not None
-        lane.gas_free_wei -= needed_wei
-        lane.add(replace(create, terms=purchase.terms))
-        lane.add(self._link_call(purchase, create.escrow_id))
+        forecast.gas_free_wei -= needed_wei
+        forecast.add(replace(create, terms=purchase.terms))
+        forecast.add(self._link_call(purchase, create.escrow_id))
 
     def _link_call(self, purchase: OpenPurchase, escrow_id: str) -> Call:
         link = self._chain.link(
@@ -224,7 +224,9 @@ class Work:
         )
         return replace(link, terms=purchase.terms)
 
-    def _link(self, purchase: OpenPurchase, escrow_id: str, seen: Observation, lane: Lane) -> None:
+    def _link(
+        self, purchase: OpenPurchase, escrow_id: str, seen: Observation, forecast: Forecast
+    ) -> None:
         if seen.rail_trouble is not None:
             return
         try:
@@ -232,17 +234,17 @@ class Work:
         except TxReverted:
             # Its block was lost: the link would revert, and what the books know follows.
             return
-        wrong = self._shortage(purchase, lane, 0) or _changed_amount(purchase, on_chain.amount)
+        wrong = self._shortage(purchase, forecast, 0) or _changed_amount(purchase, on_chain.amount)
         if wrong is not None:
-            self._cancel(purchase, escrow_id, wrong, lane)
+            self._cancel(purchase, escrow_id, wrong, forecast)
             return
         call = self._link_call(purchase, escrow_id)
         if on_chain.provider.lower() != purchase.provider.lower():
             call = replace(call, terms=replace(purchase.terms, payee=on_chain.provider))
-        lane.add(call)
+        forecast.add(call)
 
     def _cancel(
-        self, purchase: OpenPurchase, escrow_id: str, reason: Reason | None, lane: Lane
+        self, purchase: OpenPurchase, escrow_id: str, reason: Reason | None, forecast: Forecast
     ) -> None:
         try:
             on_chain = self._chain.escrow(escrow_id)
@@ -254,10 +256,10 @@ class Work:
         if not linked and self._funded_unseen(purchase):
             return
         call = self._chain.cancel(purchase_id=purchase.id, escrow_id=escrow_id)
-        if self._try(purchase, call, lane) and reason is not None:
+        if self._try(purchase, call, forecast) and reason is not None:
             self._purchases.explain_cancel(purchase.id, reason, now=self._clock())
 
-    def _try(self, purchase: OpenPurchase, call: Call, lane: Lane) -> bool:
+    def _try(self, purchase: OpenPurchase, call: Call, forecast: Forecast) -> bool:
         """Queue a call that the contract would accept; else report it as stranded, try later."""
         key = f"{call.kind}:{call.escrow_id}"
         if self._ticks() < self._retry_at.get(key, 0.0):
@@ -265,7 +267,7 @@ class Work:
         refusal = self._chain.refusal(call)
         if refusal is None:
             self._retry_at.pop(key, None)
-            lane.add(call)
+            forecast.add(call)
             return True
         self._retry_at[key] = self._ticks() + _RETRY_SECONDS
         message = (
@@ -280,23 +282,25 @@ class Work:
             log.error("purchase_stranded purchase_id=%s why=%s", purchase.id, message)
             self._purchases.note_stranded(purchase.id, message, now=self._clock())
 
-    def _shortage(self, purchase: OpenPurchase, lane: Lane, needed_wei: int) -> Reason | None:
-        if purchase.amount > lane.usdc:
+    def _shortage(
+        self, purchase: OpenPurchase, forecast: Forecast, needed_wei: int
+    ) -> Reason | None:
+        if purchase.amount > forecast.usdc:
             return Reason(
                 ReasonCode.INSUFFICIENT_USDC,
-                f"the treasury has {lane.usdc} USDC that is not on its way elsewhere;"
+                f"the treasury has {forecast.usdc} USDC that is not on its way elsewhere;"
                 f" {purchase.amount} are needed",
             )
-        if needed_wei > lane.gas_free_wei:
+        if needed_wei > forecast.gas_free_wei:
             return Reason(
                 ReasonCode.INSUFFICIENT_GAS,
-                f"finishing or cancelling it may cost {needed_wei} wei and {lane.gas_free_wei}"
+                f"finishing or cancelling it may cost {needed_wei} wei and {forecast.gas_free_wei}"
                 " wei are not reserved",
             )
         return None
 
     def _plan_disputes(
-        self, purchases: Sequence[OpenPurchase], seen: Observation, lane: Lane
+        self, purchases: Sequence[OpenPurchase], seen: Observation, forecast: Forecast
     ) -> None:
         bonds = self._bonds.to_dispute()
         for purchase in purchases:
@@ -307,9 +311,11 @@ class Work:
             if not _can_dispute(purchase, seen.head.at):
                 continue
             with self._waiting_if_unanswered(purchase.id):
-                self._dispute(purchase, linked.escrow_id, bond, lane)
+                self._dispute(purchase, linked.escrow_id, bond, forecast)
 
-    def _dispute(self, purchase: OpenPurchase, escrow_id: str, bond: Usdc, lane: Lane) -> None:
+    def _dispute(
+        self, purchase: OpenPurchase, escrow_id: str, bond: Usdc, forecast: Forecast
+    ) -> None:
         try:
             key = self._chain.escrow(escrow_id).escrow_key
         except TxReverted:
@@ -318,13 +324,13 @@ class Work:
             self._chain.dispute(purchase_id=purchase.id, escrow_id=escrow_id, bond=bond),
             terms=replace(purchase.terms, escrow_key=key),
         )
-        if bond <= lane.allowance:
-            self._try(purchase, call, lane)
+        if bond <= forecast.allowance:
+            self._try(purchase, call, forecast)
         else:
             # The contract would refuse it before the approval that will stand ahead of it.
-            lane.add(call)
+            forecast.add(call)
 
-    def _plan_orders(self, orders: Sequence[Order], lane: Lane) -> None:
+    def _plan_orders(self, orders: Sequence[Order], forecast: Forecast) -> None:
         for order in orders:
             why = self._done_before(order)
             if why is not None:
@@ -339,12 +345,12 @@ class Work:
                 call = replace(call, terms=PaymentTerms(order.recipient, order.amount))
             with self._waiting_if_unanswered(order.id):
                 refusal = self._chain.refusal(call)
-                short = order.kind == "withdraw" and order.amount > lane.usdc
+                short = order.kind == "withdraw" and order.amount > forecast.usdc
                 if refusal is not None or short:
                     why = refusal or "purchases on their way need the USDC"
                     self._operations.end_order(order.id, "failed", message=why, now=self._clock())
                     continue
-                lane.add(call)
+                forecast.add(call)
 
     def _done_before(self, order: Order) -> str | None:
         """Say why the order may have been carried out already, in a database since put back."""

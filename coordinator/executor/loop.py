@@ -20,7 +20,7 @@ from coordinator.domain.purchase.lifecycle import Status
 from coordinator.domain.usdc import Usdc
 from coordinator.executor.checkpoint import Checkpoint
 from coordinator.executor.due import Work
-from coordinator.executor.heads import Heads
+from coordinator.executor.failover import EndpointFailover
 from coordinator.executor.sender import Sender
 from coordinator.executor.watch import Watch
 from coordinator.ledger.chain.chain_book import ChainBook
@@ -108,7 +108,7 @@ class Executor:
             ticks=ticks,
         )
         self._watch = Watch(purchases=purchases, notices=notices, clock=clock, ticks=ticks)
-        self._heads = Heads(
+        self._failover = EndpointFailover(
             chain=chain, ticks=ticks, waiting=lambda: bool(self._sender.in_flight())
         )
         self._changed = changed
@@ -165,17 +165,17 @@ class Executor:
 
         LedgerTampered, and spending pauses, when the database tells what its log does not.
         """
-        with self._round, self._heads.round(), self._pausing_if_tampered():
+        with self._round, self._failover.round(), self._pausing_if_tampered():
             if not self._hold_lease():
                 return False
             assert self._lease is not None
             cursor = self._books.cursor()
-            seen = self._heads.observe(cursor.number if cursor else 0)
+            seen = self._failover.observe(cursor.number if cursor else 0)
             now = self._clock()
             self._operations.store_balances(self._chain.treasury, seen, now=now)
             self._sender.adopt_nonces(self._lease, seen)
             self._follow(seen)
-            self._heads.followed(seen)
+            self._failover.followed(seen)
             self._sender.look_for_receipts(seen, self._books.cursor())
             self._approvals.expire_due(now)
             self._approvals.tell_expiring(now)

@@ -155,12 +155,12 @@ class Sender:
             elif receipt.block_number <= cursor.number:
                 # Should the block be lost, the bytes are sent again at once.
                 self._sent.pop(receipt.tx_hash, None)
-                proved.append((step, receipt, self._told_revert(step, receipt)))
+                proved.append((step, receipt, self._revert_reason(step, receipt)))
         self._steps.store_receipts(proved, now=self._clock())
         if proved:
             self._reach(KillPoint.RECEIPTS_STORED)
 
-    def _told_revert(self, step: Step, receipt: Receipt) -> str | None:
+    def _revert_reason(self, step: Step, receipt: Receipt) -> str | None:
         if receipt.succeeded:
             return None
         try:

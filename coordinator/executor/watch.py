@@ -109,7 +109,7 @@ class Watch:
     ) -> None:
         if self._standing.get(kind) is stands:
             return
-        if self._notices.standing(kind) is not stands:
+        if self._notices.is_active(kind) is not stands:
             now = self._clock()
             if stands:
                 log.warning("%s: %s", kind, message)

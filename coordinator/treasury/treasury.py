@@ -29,7 +29,7 @@ from coordinator.ledger.spend.approvals import ApprovalBook, Approver, JudgedApp
 from coordinator.ledger.spend.bonds import BondBook
 from coordinator.ledger.spend.proposals import ProposalBook, not_an_approver
 from coordinator.ledger.spend.purchases import PurchaseBook
-from coordinator.ledger.spend.requests import Asked, ShortOfFunds
+from coordinator.ledger.spend.requests import NewRequest, ShortOfFunds
 from coordinator.ledger.tx.operations import OperationsBook, Order, Pause
 from coordinator.ledger.tx.policies import PolicyBook
 
@@ -65,7 +65,7 @@ class Treasury:
         """
         given = key is not None
         key = idempotency_key(key) if key is not None else self._made_key()
-        asked = Asked(
+        asked = NewRequest(
             request=request,
             key=key,
             key_is_new=not given,

@@ -41,7 +41,7 @@ def world(
     monkeypatch: pytest.MonkeyPatch,
 ) -> World:
     """Behind two endpoints, with one purchase funded; a head that stands still is seen at once."""
-    monkeypatch.setattr("coordinator.executor.heads._STILL_SECONDS", 0)
+    monkeypatch.setattr("coordinator.executor.failover._STILL_SECONDS", 0)
     world = make_world(rpc_url=f"{proxy.url},{second.url}", finality=str(FINALITY))
     world.fund("1.00")
     return world
@@ -196,7 +196,7 @@ def test_final_blocks_are_not_given_up_on_the_word_of_one_node_while_the_other_i
 def test_a_chain_that_stands_still_and_a_stuck_lane_are_told_once(
     world: World, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr("coordinator.executor.heads._STALLED_SECONDS", 0)
+    monkeypatch.setattr("coordinator.executor.failover._STALLED_SECONDS", 0)
     monkeypatch.setattr("coordinator.executor.watch._STUCK_SECONDS", 0)
 
     def told() -> list[str]:

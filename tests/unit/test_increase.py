@@ -13,7 +13,7 @@ from coordinator.domain.limits.increase import (
     INCREASE,
     Increase,
     IncreaseStatus,
-    check_asked,
+    check_requested,
     judged,
     may_decide,
     raised,
@@ -59,7 +59,7 @@ def check(scope: str, window: str, *, agent: str = "ada", kind: str = INCREASE) 
     def openings(kind: str, name: str) -> Opening | None:
         return Opening(kind, name, "bert") if name == "berts" else None
 
-    check_asked(kind, agent, Scope.of(scope), Window(window), rules(), openings, NOW)
+    check_requested(kind, agent, Scope.of(scope), Window(window), rules(), openings, NOW)
 
 
 def status(

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from coordinator.domain.chain.events import ChainEvent, EscrowState, EventKind
-from coordinator.domain.chain.journal import Entry, EntryKind, KnownEscrow, make_entries
+from coordinator.domain.chain.journal import Entry, EntryKind, FundedEscrow, make_entries
 from coordinator.domain.usdc import ZERO, Usdc
 
 TREASURY = "0x5aAeb6053F3E94C9b9A09f33669435E7Ef1BeAed"
@@ -25,8 +25,8 @@ STRANGER = "0x8617E340B3D01FA5F11F306F4090FD50E238070D"
 ID, OTHER_ID = "0x" + "1d" * 32, "0x" + "2d" * 32
 KEY, OTHER_KEY = "0x" + "1e" * 32, "0x" + "2e" * 32
 ESCROW, OTHER_ESCROW = f"escrow:{KEY}", f"escrow:{OTHER_KEY}"
-FUNDED = {KEY: KnownEscrow(ID, KEY, PROVIDER)}
-BOTH = {**FUNDED, OTHER_KEY: KnownEscrow(OTHER_ID, OTHER_KEY, PROVIDER)}
+FUNDED = {KEY: FundedEscrow(ID, KEY, PROVIDER)}
+BOTH = {**FUNDED, OTHER_KEY: FundedEscrow(OTHER_ID, OTHER_KEY, PROVIDER)}
 
 
 def at(address: str) -> str:
@@ -96,7 +96,7 @@ def moved(state: EscrowState, escrow_id: str = ID) -> dict[str, Any]:
 
 def entries_of(
     *logs: dict[str, Any],
-    known: dict[str, KnownEscrow] | None = None,
+    known: dict[str, FundedEscrow] | None = None,
     bonds: Iterable[str] = (),
     treasury: str = TREASURY,
 ) -> list[Entry]:
@@ -523,7 +523,7 @@ class Books(RuleBasedStateMachine):
         for number in range(1, len(self.remaining) + 1):
             escrow_id, key = self._names(number)
             if key in before:
-                known[key] = KnownEscrow(escrow_id, key, PROVIDER)
+                known[key] = FundedEscrow(escrow_id, key, PROVIDER)
         placed = {e.debit for e in self.journal if e.kind is EntryKind.BOND}
         ended = {
             e.credit for e in self.journal if e.kind in (EntryKind.BOND_RETURN, EntryKind.BOND_LOSS)

@@ -11,7 +11,7 @@ from coordinator.domain.chain.steps import Call, PaymentTerms, StepKind
 from coordinator.domain.purchase.lifecycle import Status
 from coordinator.domain.usdc import Usdc
 from coordinator.ledger.chain.signable import _not_decided, _order_differences
-from coordinator.ledger.proofs.audit_fold import PastOrder, PastPurchase
+from coordinator.ledger.proofs.audit_fold import LoggedOrder, LoggedPurchase
 
 PAYEE, THIEF = "0x" + "aa" * 20, "0x" + "bb" * 20
 TERMS = PaymentTerms(PAYEE, Usdc("25"))
@@ -21,15 +21,15 @@ def call(kind: StepKind, terms: PaymentTerms | None = TERMS) -> Call:
     return Call(kind=kind, to="0x", data="0x", gas_limit=1, terms=terms)
 
 
-def order(**body: Any) -> PastOrder:
+def order(**body: Any) -> LoggedOrder:
     told = {"by": "alice", "recipient": PAYEE, "amount": 25_000_000, **body}
-    return PastOrder("wdr_1", "withdraw", told, 0)
+    return LoggedOrder("wdr_1", "withdraw", told, 0)
 
 
 ROW = SimpleNamespace(kind="withdraw", recipient=PAYEE, amount=25_000_000, status="approved")
 
 
-def of_order(past: PastOrder, terms: PaymentTerms | None = TERMS, row: Any = ROW) -> list[str]:
+def of_order(past: LoggedOrder, terms: PaymentTerms | None = TERMS, row: Any = ROW) -> list[str]:
     return list(_order_differences(call(StepKind.WITHDRAW, terms), row, past))
 
 
@@ -59,8 +59,8 @@ def test_a_withdrawal_is_made_from_what_was_ordered() -> None:
     assert "recipient" in wrong
 
 
-def purchase(*approvers: str, required: int = 1) -> PastPurchase:
-    return PastPurchase(
+def purchase(*approvers: str, required: int = 1) -> LoggedPurchase:
+    return LoggedPurchase(
         id="pur_1",
         asked_at=0,
         provider=PAYEE,

@@ -92,7 +92,7 @@ def version_faults(rpc: Rpc, d: Deployment) -> list[str]:
         [("eth_call", [{"to": to, "data": data}, "latest"]) for to, data in calls]
     )
     faults = []
-    missing = isinstance(transaction, RpcRefusal) and "Tx missing" in _said(transaction)
+    missing = isinstance(transaction, RpcRefusal) and "Tx missing" in _message(transaction)
     if not (_is_word(nonces) and _is_word(bond) and missing):
         faults.append(f"the kernel {d.kernel} is of a version that is not supported")
     if not _is_word(remaining):
@@ -100,7 +100,7 @@ def version_faults(rpc: Rpc, d: Deployment) -> list[str]:
     return faults
 
 
-def _said(refusal: RpcRefusal) -> str:
+def _message(refusal: RpcRefusal) -> str:
     """The refusal's words; some nodes give a revert's reason only in its data."""
     data = refusal.data if isinstance(refusal.data, str) else ""
     try:

@@ -52,7 +52,7 @@ def decoded(method: Callable[Concatenate[S, P], R]) -> Callable[Concatenate[S, P
         except _UNREADABLE as fault:
             log.debug("answer_unreadable read=%s", method.__name__, exc_info=True)
             raise ChainUnavailable(
-                f"the endpoint {self._rpc.host_asked} gave an answer that can't be read"
+                f"the endpoint {self._rpc.current_host} gave an answer that can't be read"
                 f" ({method.__name__}: {type(fault).__name__})"
             ) from fault
 

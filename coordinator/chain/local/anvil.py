@@ -184,7 +184,7 @@ def _launch(command: list[str], output: BinaryIO, *, detached: bool) -> subproce
 def _listening(process: subprocess.Popen[bytes], output: BinaryIO, start: int) -> str:
     """The host and port that it says it listens on, once it does."""
 
-    def said() -> bytes | None:
+    def listening_port() -> bytes | None:
         ended = process.poll() is not None
         text = os.pread(output.fileno(), 1_000_000, start)
         if found := _LISTENING.search(text):
@@ -200,7 +200,7 @@ def _listening(process: subprocess.Popen[bytes], output: BinaryIO, start: int) -
         retry=retry_if_result(lambda found: found is None),
     )
     try:
-        found = waiting(said)
+        found = waiting(listening_port)
     except RetryError:
         raise ChainUnavailable(f"Anvil did not start within {_START_SECONDS} seconds") from None
     assert found is not None

@@ -82,7 +82,7 @@ class Rpc:
         return tuple(endpoint.host for endpoint in self._endpoints.all)
 
     @property
-    def host_asked(self) -> str:
+    def current_host(self) -> str:
         """The host that this thread asked last."""
         return str(getattr(self._local, "host", self.hosts[0]))
 
@@ -121,7 +121,7 @@ class Rpc:
         try:
             answers: list[Any] = self._retrying(self._worth_another_try)(ask)
         except ChainUnavailable as fault:
-            raise self._told(fault) from None
+            raise self._as_settings_fault(fault) from None
         return answers
 
     def send(self, calls: Sequence[Call]) -> list[Any]:
@@ -135,7 +135,7 @@ class Rpc:
                 return self._collect(endpoint, calls, [])
             except ChainUnavailable as found:
                 fault = found
-        raise self._told(fault)
+        raise self._as_settings_fault(fault)
 
     def everywhere(self, calls: Sequence[Call], *, all_of_them: bool = False) -> list[list[Any]]:
         """One try at every endpoint: the answers of each that answers, at least one's.
@@ -153,9 +153,9 @@ class Rpc:
             except ChainUnavailable as found:
                 fault = found
                 if all_of_them and not endpoint.wrong_chain:
-                    raise self._told(fault) from found
+                    raise self._as_settings_fault(fault) from found
         if not told:
-            raise self._told(fault)
+            raise self._as_settings_fault(fault)
         return told
 
     def use_next(self) -> None:
@@ -205,7 +205,7 @@ class Rpc:
         all_rest = all(endpoint.rests for endpoint in self._endpoints.all)
         return isinstance(fault, ChainUnavailable) and not all_rest
 
-    def _told(self, fault: ChainUnavailable) -> ChainUnavailable | ConfigurationError:
+    def _as_settings_fault(self, fault: ChainUnavailable) -> ChainUnavailable | ConfigurationError:
         if all(e.wrong_chain and not e.was_right for e in self._endpoints.all):
             where = ", ".join(self.hosts)
             return ConfigurationError(

@@ -27,9 +27,9 @@ class Store:
     def get(self, key: Key, default: Any = 0) -> Any:
         return self._newest.get(key, default)
 
-    def at(self, number: int) -> Past:
+    def at(self, number: int) -> History:
         """The state as block ``number`` left it."""
-        return Past(self._history, number)
+        return History(self._history, number)
 
     def commit(self, number: int, writes: Mapping[Key, Any]) -> None:
         """Add what block ``number`` wrote, the newest one or a part of it that came later."""
@@ -54,7 +54,7 @@ class Store:
                 del self._newest[key], self._history[key]
 
 
-class Past:
+class History:
     """One older block's state."""
 
     def __init__(self, history: Mapping[Key, tuple[list[int], list[Any]]], number: int) -> None:

@@ -52,7 +52,7 @@ class Entry:
 
 
 @dataclass(frozen=True, slots=True)
-class KnownEscrow:
+class FundedEscrow:
     """What entries need to know of an escrow of ours that was funded earlier."""
 
     escrow_id: str
@@ -65,7 +65,7 @@ def make_entries(
     *,
     treasury: str,
     vault: str,
-    known: Mapping[str, KnownEscrow],
+    known: Mapping[str, FundedEscrow],
     bonds: Iterable[str] = (),
 ) -> list[Entry]:
     """The entries of ``events``, which are in chain order.
@@ -85,7 +85,7 @@ def make_entries(
 class _Books:
     treasury: str
     vault: str
-    escrows: dict[str, KnownEscrow]
+    escrows: dict[str, FundedEscrow]
     bonds: set[str]
 
     def entries_of_tx(self, group: list[ChainEvent]) -> Iterator[Entry]:
@@ -93,7 +93,7 @@ class _Books:
         for event in funded:
             assert event.escrow_key and event.escrow_id and event.provider
             key = event.escrow_key
-            self.escrows[key] = KnownEscrow(event.escrow_id, key, event.provider)
+            self.escrows[key] = FundedEscrow(event.escrow_id, key, event.provider)
         cancelled = {e.escrow_id for e in group if e.state is EscrowState.CANCELLED}
         payouts = [e for e in group if e.kind is EventKind.PAYOUT and e.escrow_key in self.escrows]
         yield from (self._payout(e, cancelled) for e in payouts)

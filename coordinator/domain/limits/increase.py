@@ -89,7 +89,7 @@ class Increase(Shown):
         }
 
 
-def check_asked(
+def check_requested(
     kind: str, agent: str, scope: Scope, window: Window, rules: Rules, openings: Openings, now: int
 ) -> None:
     """InvalidRequest unless the scope is the agent's and has a limit over this window."""

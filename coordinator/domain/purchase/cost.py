@@ -20,7 +20,7 @@ from coordinator.domain.purchase.decision import (
     category_allowed,
     judge_limits,
     runs_allowed,
-    standing,
+    stopped_reasons,
 )
 from coordinator.domain.reasons import Reason, ReasonCode
 from coordinator.domain.shown import Shown
@@ -187,7 +187,7 @@ def judge_cost(request: CostRequest, facts: Facts) -> CostDecision:
     terms = request.terms(policy)
     limits, counters = judge_limits(terms, request.amount, facts, *_x402(request, facts))
     reasons = (
-        *standing(terms, facts),
+        *stopped_reasons(terms, facts),
         *category_allowed(terms.category, facts),
         *runs_allowed(terms, facts),
         *broken(limits, request.amount),

@@ -113,7 +113,7 @@ def decide(request: Request, facts: Facts) -> Decision:
     terms = Terms(request.agent, category, provider_name, request.task, request.session)
     limits, counters = judge_limits(terms, request.amount, facts)
     reasons = [
-        *standing(terms, facts),
+        *stopped_reasons(terms, facts),
         *_fit(request, facts, provider_name, category),
         *runs_allowed(terms, facts),
         *broken(limits, request.amount),
@@ -188,7 +188,7 @@ def asks(agent_id: str, amount: Usdc, facts: Facts, auto: Limit | None) -> str |
     )
 
 
-def standing(terms: Terms, facts: Facts) -> Iterable[Reason]:
+def stopped_reasons(terms: Terms, facts: Facts) -> Iterable[Reason]:
     """Why this agent may not spend at all at this moment, or not with this provider."""
     policy, agent_id = facts.rules.policy, terms.agent or ""
     if ("organisation", "") in facts.paused:

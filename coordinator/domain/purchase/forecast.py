@@ -16,7 +16,7 @@ _PULLS: Final = (StepKind.LINK, StepKind.DISPUTE)
 
 
 @dataclass(slots=True)
-class Lane:
+class Forecast:
     """The treasury's money as it will be when everything in flight has been mined."""
 
     usdc: Usdc
@@ -26,8 +26,8 @@ class Lane:
     calls: list[Call] = field(default_factory=list)
 
     @classmethod
-    def of(cls, seen: Observation, in_flight: Iterable[Step], reserved_wei: int) -> Lane:
-        lane = cls(
+    def of(cls, seen: Observation, in_flight: Iterable[Step], reserved_wei: int) -> Forecast:
+        forecast = cls(
             seen.usdc_balance,
             seen.usdc_allowance,
             seen.gas_balance_wei - reserved_wei,
@@ -35,8 +35,8 @@ class Lane:
         )
         for step in in_flight:
             if step.nonce >= seen.nonce and not step.given_up:
-                lane._account(step.call)
-        return lane
+                forecast._account(step.call)
+        return forecast
 
     def add(self, call: Call) -> None:
         self._account(call)
@@ -57,7 +57,7 @@ class Lane:
         """The queued calls, behind an approval when the allowance would not last for them.
 
         It is raised to ``standing``, or to what they need when that is more. It stands in the
-        same nonce lane: links before it use the old allowance, links after it the new one.
+        same nonce forecast: links before it use the old allowance, links after it the new one.
         """
         needed = sum(c.usdc.base_units for c in self.calls if c.kind in _PULLS and c.usdc)
         if not needed or self.allowance >= ZERO:

@@ -32,7 +32,7 @@ _HEAD: Final = Prepared(
 _APPEND: Final = Prepared(insert(t.audit), "seq", "at", "event", "subject", "body", "hash")
 
 
-class Said(NamedTuple):
+class AuditEntry(NamedTuple):
     """One row to append: when (unix seconds), what happened, to whom, and the body as text."""
 
     at: int
@@ -41,7 +41,7 @@ class Said(NamedTuple):
     body: str
 
     @classmethod
-    def of(cls, at: int, event: str, subject: str, body: Mapping[str, Any]) -> Said:
+    def of(cls, at: int, event: str, subject: str, body: Mapping[str, Any]) -> AuditEntry:
         return cls(at, event, subject, canonical_json(body).decode())
 
 
@@ -57,10 +57,10 @@ class AuditLog:
         self, connection: Connection, at: int, event: str, subject: str, **body: Any
     ) -> None:
         """Add one row, chained to the last, in the caller's transaction."""
-        self.append_all(connection, [Said.of(at, event, subject, body)])
+        self.append_all(connection, [AuditEntry.of(at, event, subject, body)])
 
     def append_all(
-        self, connection: Connection, said: Sequence[Said], head: Head | None = None
+        self, connection: Connection, said: Sequence[AuditEntry], head: Head | None = None
     ) -> Head:
         """Add rows, each chained to the one before, in the caller's transaction; the last one.
 

@@ -17,11 +17,11 @@ from coordinator.domain.notices import limits_changed
 from coordinator.domain.policy.tables import Pool
 from coordinator.domain.usdc import ZERO, Usdc
 from coordinator.domain.windows import Window
-from coordinator.ledger.limits.overlays import insert_overlay, overlay_said
+from coordinator.ledger.limits.overlays import insert_overlay, overlay_body
 from coordinator.ledger.limits.recount import recount
 from coordinator.ledger.store import schema as t
 from coordinator.ledger.store.database import Database
-from coordinator.ledger.tx.group_commit import Batch, Desk
+from coordinator.ledger.tx.group_commit import GroupCommit, Tx
 from coordinator.ledger.tx.policies import PolicyBook
 
 PRIORITY: Final = 5
@@ -30,10 +30,10 @@ PRIORITY: Final = 5
 class AllocationBook:
     """Reads what a sharing is made from, and applies one."""
 
-    def __init__(self, database: Database, policies: PolicyBook, desk: Desk) -> None:
+    def __init__(self, database: Database, policies: PolicyBook, group_commit: GroupCommit) -> None:
         self._database = database
         self._policies = policies
-        self._desk = desk
+        self._group_commit = group_commit
 
     def members(self, pool_name: str, *, now: int) -> Sequence[Member]:
         """The pool's agents with priority, minimum, and what each used in its usage window."""
@@ -79,7 +79,7 @@ class AllocationBook:
 
         InvalidRequest unless they are those of the pool's agents and sum to what it shares.
         """
-        self._desk.run(partial(_apply, pool_name, shares, by, reason, now))
+        self._group_commit.run(partial(_apply, pool_name, shares, by, reason, now))
 
 
 def pair(pool_name: str, agent: str) -> Scope:
@@ -102,13 +102,13 @@ def shared(pool: Pool) -> tuple[Window, Usdc]:
     raise InvalidRequest("a pool needs a daily_limit or a total_limit to be shared out")
 
 
-def move_in_pool(batch: Batch, increase: Increase, *, author: str, now: int, ends_at: int) -> Usdc:
+def move_in_pool(tx: Tx, increase: Increase, *, author: str, now: int, ends_at: int) -> Usdc:
     """Take up to the increase's amount from the pool's other agents until it ends; how much.
 
     What they hold and have spent stays theirs, and so does what the policy guarantees them. They
     give nothing that they themselves lose before it ends.
     """
-    rules = batch.rules
+    rules = tx.rules
     pool_name = increase.scope.id.rpartition("/")[0]
     pool = pool_of(rules, pool_name)
     keys = {
@@ -119,7 +119,7 @@ def move_in_pool(batch: Batch, increase: Increase, *, author: str, now: int, end
         )
         for agent in pool.agents
     }
-    usage = batch.sheet.usage(keys.values())
+    usage = tx.sheet.usage(keys.values())
     floor = {agent: _sum(usage.get(key, Usage())) for agent, key in keys.items()}
     allocations = {
         agent: _allocated(rules, pair(pool_name, agent), increase.window, now, ends_at)
@@ -135,7 +135,7 @@ def move_in_pool(batch: Batch, increase: Increase, *, author: str, now: int, end
             scope = pair(pool_name, agent)
             reason = f"moved to {increase.agent}: {increase.why}"
             overlay_id = insert_overlay(
-                batch.connection,
+                tx.connection,
                 "grant",
                 scope=scope,
                 window=increase.window,
@@ -146,8 +146,8 @@ def move_in_pool(batch: Batch, increase: Increase, *, author: str, now: int, end
                 ends_at=ends_at,
                 increase_id=increase.id,
             )
-            said = overlay_said(scope, increase.window, less)
-            batch.say(
+            said = overlay_body(scope, increase.window, less)
+            tx.record(
                 now,
                 "limit_granted",
                 overlay_id,
@@ -161,19 +161,19 @@ def move_in_pool(batch: Batch, increase: Increase, *, author: str, now: int, end
 
 
 def _apply(
-    pool_name: str, shares: Mapping[str, Usdc], by: str, reason: str, now: int, batch: Batch
+    pool_name: str, shares: Mapping[str, Usdc], by: str, reason: str, now: int, tx: Tx
 ) -> None:
-    before = batch.rules
+    before = tx.rules
     pool = pool_of(before, pool_name)
     window, amount = shared(pool)
     if set(shares) != set(pool.agents):
         raise InvalidRequest(f"the shares must be those of {', '.join(pool.agents)}")
     if sum(shares.values(), start=ZERO) != amount:
         raise InvalidRequest(f"the shares must sum to what the pool shares, {amount} USDC")
-    batch.flush()
+    tx.flush()
     ids = {
         agent: insert_overlay(
-            batch.connection,
+            tx.connection,
             "allocation",
             scope=pair(pool_name, agent),
             window=window,
@@ -184,13 +184,13 @@ def _apply(
         )
         for agent, share in shares.items()
     }
-    batch.reread_rules()
-    recount(batch.connection, before, batch.rules, now)
-    batch.forget()
+    tx.reread_rules()
+    recount(tx.connection, before, tx.rules, now)
+    tx.forget()
     said = {agent: share.base_units for agent, share in shares.items()}
     text = f"{by} shared pool {pool_name} out anew: {reason}"
-    batch.tell([limits_changed(f"shared:{pool_name}:{now}", f"pool:{pool_name}", text, now)])
-    batch.say(
+    tx.notify([limits_changed(f"shared:{pool_name}:{now}", f"pool:{pool_name}", text, now)])
+    tx.record(
         now,
         "pool_shared",
         pool_name,

@@ -15,7 +15,7 @@ from coordinator.domain.limits.increase import (
     EMERGENCY,
     Increase,
     IncreaseStatus,
-    check_asked,
+    check_requested,
     judged,
     may_decide,
     raised,
@@ -26,10 +26,10 @@ from coordinator.domain.reasons import Reason, ReasonCode
 from coordinator.domain.usdc import Usdc
 from coordinator.domain.windows import Window
 from coordinator.ledger.budgets.allocations import move_in_pool
-from coordinator.ledger.limits.overlays import insert_overlay, overlay_said
+from coordinator.ledger.limits.overlays import insert_overlay, overlay_body
 from coordinator.ledger.store import schema as t
 from coordinator.ledger.store.database import Database
-from coordinator.ledger.tx.group_commit import Batch, Desk
+from coordinator.ledger.tx.group_commit import GroupCommit, Tx
 
 _i = t.increases.c
 
@@ -37,9 +37,9 @@ _i = t.increases.c
 class IncreaseBook:
     """Asks, decides and lists; granted ones are overlays until they end."""
 
-    def __init__(self, database: Database, desk: Desk) -> None:
+    def __init__(self, database: Database, group_commit: GroupCommit) -> None:
         self._database = database
-        self._desk = desk
+        self._group_commit = group_commit
 
     def ask(
         self,
@@ -71,7 +71,7 @@ class IncreaseBook:
             created_at=now,
             expires_at=now,
         )
-        return self._desk.run(partial(_ask, asked, now))
+        return self._group_commit.run(partial(_ask, asked, now))
 
     def approve(self, increase_id: str, *, approver: str, now: int) -> Increase:
         """Count the approver's yes, if it is within the policy still; the last needed grants it.
@@ -79,11 +79,11 @@ class IncreaseBook:
         ``reason`` of the answer says why nothing changed, if nothing did. InvalidRequest when
         there is no such limit of the agent's any more.
         """
-        return self._desk.run(partial(_approve, increase_id, approver, now))
+        return self._group_commit.run(partial(_approve, increase_id, approver, now))
 
     def reject(self, increase_id: str, *, approver: str, reason: str, now: int) -> Increase:
         """Refuse it in the approver's name."""
-        return self._desk.run(partial(_reject, increase_id, approver, reason, now))
+        return self._group_commit.run(partial(_reject, increase_id, approver, reason, now))
 
     def get(self, increase_id: str) -> Increase:
         """The request; UnknownId when there is none."""
@@ -103,12 +103,12 @@ class IncreaseBook:
         with self._database.read() as connection:
             due = connection.execute(_overdue(now).limit(1)).first()
         if due is not None:
-            self._desk.run(partial(_expire, now))
+            self._group_commit.run(partial(_expire, now))
 
 
-def _ask(asked: Increase, now: int, batch: Batch) -> Increase:
-    rules = batch.rules
-    check_asked(asked.kind, asked.agent, asked.scope, asked.window, rules, batch.opening, now)
+def _ask(asked: Increase, now: int, tx: Tx) -> Increase:
+    rules = tx.rules
+    check_requested(asked.kind, asked.agent, asked.scope, asked.window, rules, tx.opening, now)
     running = raised(rules, asked.scope, asked.window, now)
     status, reason = judged(asked.agent, asked.kind, asked.scope, asked.amount, running, rules)
     approvals = rules.policy.approvals
@@ -119,8 +119,8 @@ def _ask(asked: Increase, now: int, batch: Batch) -> Increase:
         required=approvals.required_for(asked.amount),
         expires_at=now + approvals.expires_after,
     )
-    batch.flush()
-    batch.connection.execute(
+    tx.flush()
+    tx.connection.execute(
         insert(t.increases).values(
             id=asked.id,
             kind=asked.kind,
@@ -137,7 +137,7 @@ def _ask(asked: Increase, now: int, batch: Batch) -> Increase:
             expires_at=asked.expires_at,
         )
     )
-    batch.say(
+    tx.record(
         now,
         f"increase_{'asked' if asked.waits else status}",
         asked.id,
@@ -146,68 +146,68 @@ def _ask(asked: Increase, now: int, batch: Batch) -> Increase:
         why=asked.why,
         lasts_seconds=asked.lasts_seconds,
         code=reason.code.value if reason else None,
-        **overlay_said(asked.scope, asked.window, asked.amount),
+        **overlay_body(asked.scope, asked.window, asked.amount),
     )
     if asked.granted:
-        return _grant(batch, asked, "policy", now)
+        return _grant(tx, asked, "policy", now)
     if asked.waits:
-        batch.tell([_waiting(asked)])
+        tx.notify([_waiting(asked)])
     return asked
 
 
-def _approve(increase_id: str, approver: str, now: int, batch: Batch) -> Increase:
-    batch.flush()
-    _expire(now, batch)
-    increase = _get(batch.connection, increase_id)
-    policy = batch.rules.policy
-    refusal = may_decide(policy, increase, approver) or _refused_by_now(batch, increase, now)
+def _approve(increase_id: str, approver: str, now: int, tx: Tx) -> Increase:
+    tx.flush()
+    _expire(now, tx)
+    increase = _get(tx.connection, increase_id)
+    policy = tx.rules.policy
+    refusal = may_decide(policy, increase, approver) or _refused_by_now(tx, increase, now)
     if refusal is not None:
         return replace(increase, reason=refusal)
-    _decide(batch, increase, approver, "approved", None, now)
+    _decide(tx, increase, approver, "approved", None, now)
     approved = (*increase.approved_by, approver)
     counted = {name for name in approved if name in policy.approvals.approvers}
     increase = replace(increase, approved_by=tuple(sorted(counted)))
     if len(counted) < max(increase.required, policy.approvals.required_for(increase.amount)):
         return increase
-    return _grant(batch, increase, approver, now)
+    return _grant(tx, increase, approver, now)
 
 
-def _refused_by_now(batch: Batch, increase: Increase, now: int) -> Reason | None:
+def _refused_by_now(tx: Tx, increase: Increase, now: int) -> Reason | None:
     """Why the policy and what was granted since it was asked refuse it; None when they don't."""
     scope, window = increase.scope, increase.window
-    check_asked(increase.kind, increase.agent, scope, window, batch.rules, batch.opening, now)
-    running = raised(batch.rules, scope, window, now)
-    return judged(increase.agent, increase.kind, scope, increase.amount, running, batch.rules)[1]
+    check_requested(increase.kind, increase.agent, scope, window, tx.rules, tx.opening, now)
+    running = raised(tx.rules, scope, window, now)
+    return judged(increase.agent, increase.kind, scope, increase.amount, running, tx.rules)[1]
 
 
-def _reject(increase_id: str, approver: str, reason: str, now: int, batch: Batch) -> Increase:
-    batch.flush()
-    _expire(now, batch)
-    increase = _get(batch.connection, increase_id)
-    refusal = may_decide(batch.rules.policy, increase, approver)
+def _reject(increase_id: str, approver: str, reason: str, now: int, tx: Tx) -> Increase:
+    tx.flush()
+    _expire(now, tx)
+    increase = _get(tx.connection, increase_id)
+    refusal = may_decide(tx.rules.policy, increase, approver)
     if refusal is not None:
         return replace(increase, reason=refusal)
-    _decide(batch, increase, approver, "rejected", reason, now)
-    _set(batch.connection, increase_id, IncreaseStatus.REJECTED)
+    _decide(tx, increase, approver, "rejected", reason, now)
+    _set(tx.connection, increase_id, IncreaseStatus.REJECTED)
     why = Reason(ReasonCode.REJECTED, f"{approver} rejected it: {reason}")
     return replace(increase, status=IncreaseStatus.REJECTED, reason=why)
 
 
-def _grant(batch: Batch, increase: Increase, author: str, now: int) -> Increase:
+def _grant(tx: Tx, increase: Increase, author: str, now: int) -> Increase:
     """Lay it over the policy from now on, or say that the pool has nothing to move."""
     ends_at = now + increase.lasts_seconds
     amount = increase.amount
     if increase.kind == EMERGENCY:
-        moved = move_in_pool(batch, increase, author=author, now=now, ends_at=ends_at)
+        moved = move_in_pool(tx, increase, author=author, now=now, ends_at=ends_at)
         if not moved:
             text = "the pool's other agents have nothing left above what they use and must keep"
             refused = Reason(ReasonCode.POOL_LIMIT, text)
-            _set(batch.connection, increase.id, IncreaseStatus.REJECTED)
-            batch.say(now, "increase_rejected", increase.id, why=text)
+            _set(tx.connection, increase.id, IncreaseStatus.REJECTED)
+            tx.record(now, "increase_rejected", increase.id, why=text)
             return replace(increase, status=IncreaseStatus.REJECTED, reason=refused)
         amount = moved
     overlay_id = insert_overlay(
-        batch.connection,
+        tx.connection,
         "grant",
         scope=increase.scope,
         window=increase.window,
@@ -218,9 +218,9 @@ def _grant(batch: Batch, increase: Increase, author: str, now: int) -> Increase:
         ends_at=ends_at,
         increase_id=increase.id,
     )
-    _set(batch.connection, increase.id, IncreaseStatus.GRANTED, overlay_id)
-    said = overlay_said(increase.scope, increase.window, amount)
-    batch.say(
+    _set(tx.connection, increase.id, IncreaseStatus.GRANTED, overlay_id)
+    said = overlay_body(increase.scope, increase.window, amount)
+    tx.record(
         now,
         "limit_granted",
         overlay_id,
@@ -230,32 +230,30 @@ def _grant(batch: Batch, increase: Increase, author: str, now: int) -> Increase:
         ends_at=ends_at,
         **said,
     )
-    batch.tell([_granted(increase, amount, author, now)])
-    batch.reread_rules()
+    tx.notify([_granted(increase, amount, author, now)])
+    tx.reread_rules()
     return replace(
         increase, status=IncreaseStatus.GRANTED, amount=amount, ends_at=ends_at, reason=None
     )
 
 
 def _decide(
-    batch: Batch, increase: Increase, approver: str, decision: str, reason: str | None, now: int
+    tx: Tx, increase: Increase, approver: str, decision: str, reason: str | None, now: int
 ) -> None:
     d = t.increase_decisions
-    batch.connection.execute(
-        delete(d).where(d.c.increase_id == increase.id, d.c.approver == approver)
-    )
-    batch.connection.execute(
+    tx.connection.execute(delete(d).where(d.c.increase_id == increase.id, d.c.approver == approver))
+    tx.connection.execute(
         insert(d).values(
             increase_id=increase.id, approver=approver, decision=decision, reason=reason, at=now
         )
     )
-    batch.say(now, f"increase_{decision}_by", increase.id, approver=approver, reason=reason)
+    tx.record(now, f"increase_{decision}_by", increase.id, approver=approver, reason=reason)
 
 
-def _expire(now: int, batch: Batch) -> None:
-    for (increase_id,) in batch.connection.execute(_overdue(now)).all():
-        _set(batch.connection, increase_id, IncreaseStatus.EXPIRED)
-        batch.say(now, "increase_expired", increase_id)
+def _expire(now: int, tx: Tx) -> None:
+    for (increase_id,) in tx.connection.execute(_overdue(now)).all():
+        _set(tx.connection, increase_id, IncreaseStatus.EXPIRED)
+        tx.record(now, "increase_expired", increase_id)
 
 
 def _overdue(now: int) -> Any:

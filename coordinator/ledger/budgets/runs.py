@@ -29,16 +29,18 @@ from coordinator.ledger.spend.moves import end_unsigned
 from coordinator.ledger.spend.reading import TxUrl, load_purchase
 from coordinator.ledger.store import schema as t
 from coordinator.ledger.store.database import Database
-from coordinator.ledger.tx.group_commit import Batch, Desk
+from coordinator.ledger.tx.group_commit import GroupCommit, Tx
 
 
 class RunBook:
     """Opens and closes tasks and sessions."""
 
-    def __init__(self, database: Database, audit: AuditLog, desk: Desk, tx_url: TxUrl) -> None:
+    def __init__(
+        self, database: Database, audit: AuditLog, group_commit: GroupCommit, tx_url: TxUrl
+    ) -> None:
         self._database = database
         self._audit = audit
-        self._desk = desk
+        self._group_commit = group_commit
         self._tx_url = tx_url
 
     def open(self, opening: Opening, *, by: str, now: int) -> Run:
@@ -47,7 +49,7 @@ class RunBook:
         InvalidRequest when it was opened before, is for an agent that the policy does not have,
         or an agent asks for more than the default or for what others have spent in.
         """
-        return self._desk.run(partial(self._open, opening, by, now))
+        return self._group_commit.run(partial(self._open, opening, by, now))
 
     def close(self, kind: str, name: str, *, by: str, now: int) -> Run:
         """Close it: held costs are voided and purchases with nothing signed cancelled.
@@ -55,12 +57,12 @@ class RunBook:
         What is on its way or funded goes on. Closing again changes nothing; UnknownId when it was
         never opened by name.
         """
-        return self._desk.run(partial(self._close, kind, name, by, now))
+        return self._group_commit.run(partial(self._close, kind, name, by, now))
 
     def get(self, kind: str, name: str) -> Run:
         """The task or session; UnknownId when nobody opened it by name."""
         with self._database.read() as connection:
-            return _known(read_run(connection, kind, name), kind, name)
+            return _require_opened(read_run(connection, kind, name), kind, name)
 
     def find(self, kind: str, name: str) -> Run | None:
         """The task or session; None when nobody opened it by name."""
@@ -72,19 +74,19 @@ class RunBook:
         with self._database.read() as connection:
             return list_runs(connection, kind, open_only=open_only)
 
-    def _open(self, opening: Opening, by: str, now: int, batch: Batch) -> Run:
+    def _open(self, opening: Opening, by: str, now: int, tx: Tx) -> Run:
         agent = opening.agent
-        if agent is not None and batch.rules.policy.agent(agent) is None:
+        if agent is not None and tx.rules.policy.agent(agent) is None:
             raise InvalidRequest(f"{agent} is not an agent of the policy")
         if opening.by_agent:
-            _only_lower(batch.rules, opening, now)
-        batch.flush()
-        if opening.by_agent and used_by_others(batch.connection, opening):
+            _only_lower(tx.rules, opening, now)
+        tx.flush()
+        if opening.by_agent and used_by_others(tx.connection, opening):
             raise InvalidRequest(f"other agents have spent in {opening.kind} {opening.id[:60]!r}")
-        insert_opening(batch.connection, opening, by=by, now=now)
-        recount_run(batch.connection, batch.rules, opening.kind, opening.id, now)
-        batch.forget()
-        batch.say(
+        insert_opening(tx.connection, opening, by=by, now=now)
+        recount_run(tx.connection, tx.rules, opening.kind, opening.id, now)
+        tx.forget()
+        tx.record(
             now,
             f"{opening.kind}_opened",
             opening.id,
@@ -95,31 +97,31 @@ class RunBook:
         )
         return Run(opening, by, now, None, None)
 
-    def _close(self, kind: str, name: str, by: str, now: int, batch: Batch) -> Run:
-        batch.flush()
-        connection = batch.connection
-        run = _known(read_run(connection, kind, name), kind, name)
+    def _close(self, kind: str, name: str, by: str, now: int, tx: Tx) -> Run:
+        tx.flush()
+        connection = tx.connection
+        run = _require_opened(read_run(connection, kind, name), kind, name)
         if run.opening.closed:
             return run
         close_opening(connection, kind, name, by=by, now=now)
         column = t.costs.c.task if kind == TASK else t.costs.c.session
-        voided = void_held(batch, column == name, now)
-        batch.flush()
+        voided = void_held(tx, column == name, now)
+        tx.flush()
         cancelled = unsigned_of_run(connection, kind, name)
         why = closed_reason(kind, name, by)
         for purchase_id in cancelled:
             purchase = load_purchase(connection, self._tx_url, purchase_id)
             assert purchase is not None
             voided_one = end_unsigned(connection, self._audit, purchase, Status.CANCELLED, why, now)
-            batch.happened(voided_one)
-        batch.forget()
-        batch.say(now, f"{kind}_closed", name, by=by, voided=len(voided), cancelled=cancelled)
+            tx.emit(voided_one)
+        tx.forget()
+        tx.record(now, f"{kind}_closed", name, by=by, voided=len(voided), cancelled=cancelled)
         closed = read_run(connection, kind, name)
         assert closed is not None
         return closed
 
 
-def _known(run: Run | None, kind: str, name: str) -> Run:
+def _require_opened(run: Run | None, kind: str, name: str) -> Run:
     if run is None:
         raise UnknownId(f"no {kind} {name[:60]!r} was opened")
     return run

@@ -11,7 +11,7 @@ from typing import Any
 from sqlalchemy import Connection, insert, select, update
 
 from coordinator.domain.chain.events import EMPTY, Block, ChainEvent, EscrowState, EventBatch
-from coordinator.domain.chain.journal import TREASURY, Entry, EntryKind, KnownEscrow, make_entries
+from coordinator.domain.chain.journal import TREASURY, Entry, EntryKind, FundedEscrow, make_entries
 from coordinator.domain.errors import ImpossibleState
 from coordinator.domain.observed import Emit, ended, nobody_looks
 from coordinator.domain.purchase.lifecycle import FINAL, Status
@@ -43,7 +43,7 @@ _FINAL = "final"
 
 
 @dataclass(frozen=True, slots=True)
-class KnownEscrowRow:
+class EscrowRow:
     """An escrow of ours as the ledger knows it."""
 
     escrow_id: str
@@ -280,7 +280,7 @@ class ChainBook:
             for row in rows
         ]
 
-    def escrows(self, *, unknown: bool = False) -> list[KnownEscrowRow]:
+    def escrows(self, *, unknown: bool = False) -> list[EscrowRow]:
         """Return our escrows seen on chain, oldest first; ``unknown``: those no agent asked for.
 
         Such a one has no purchase, or one that is known from the chain alone.
@@ -291,7 +291,7 @@ class ChainBook:
             query = query.where(_e.purchase_id.is_(None) | _e.purchase_id.in_(unasked))
         with self._database.read() as connection:
             return [
-                KnownEscrowRow(
+                EscrowRow(
                     row.escrow_id,
                     row.escrow_key,
                     row.purchase_id,
@@ -307,17 +307,17 @@ class ChainBook:
             batch.events,
             treasury=self._treasury,
             vault=self._vault,
-            known=self._known(connection, batch.events),
+            known=self._funded_escrows(connection, batch.events),
             bonds=self._open_bonds(connection, batch.after),
         )
 
-    def _known(
+    def _funded_escrows(
         self, connection: Connection, events: Sequence[ChainEvent]
-    ) -> Mapping[str, KnownEscrow]:
+    ) -> Mapping[str, FundedEscrow]:
         keys = {event.escrow_key for event in events if event.escrow_key}
         query = select(t.escrows).where(_e.escrow_key.in_(keys))
         return {
-            row.escrow_key: KnownEscrow(row.escrow_id, row.escrow_key, row.provider)
+            row.escrow_key: FundedEscrow(row.escrow_id, row.escrow_key, row.provider)
             for row in connection.execute(query)
         }
 

@@ -16,7 +16,7 @@ from coordinator.domain.purchase.lifecycle import FINAL, MOVES, STATUS_OF, Statu
 from coordinator.domain.reasons import ReasonCode
 from coordinator.ledger.audit.log import AuditLog
 from coordinator.ledger.limits.counters import reopen_holds
-from coordinator.ledger.proofs.audit_fold import Past
+from coordinator.ledger.proofs.audit_fold import LoggedState
 from coordinator.ledger.spend.adoption import attribute_to_organisation
 from coordinator.ledger.store import schema as t
 from coordinator.ledger.tx.pausing import begin_recovery, pause_everything
@@ -49,7 +49,7 @@ def apply_event(
     _store(connection, event)
     escrow = fold_escrow(connection, audit, event.escrow_id)
     if escrow.purchase_id is None:
-        if event.kind is EventKind.ESCROW_FUNDED and not _key_known(connection, event):
+        if event.kind is EventKind.ESCROW_FUNDED and not _is_key_of_a_purchase(connection, event):
             why = "USDC left for purchases that this database does not know: check it, then unpause"
             begin_recovery(connection, audit, why, now=now)
             attribute_to_organisation(connection, audit, rules, event.escrow_id, now=now)
@@ -96,7 +96,7 @@ def _escrow(connection: Connection, escrow_id: str) -> Any:
     return connection.execute(select(t.escrows).where(_e.escrow_id == escrow_id)).one_or_none()
 
 
-def _key_known(connection: Connection, event: ChainEvent) -> bool:
+def _is_key_of_a_purchase(connection: Connection, event: ChainEvent) -> bool:
     query = select(_p.id).where(_p.escrow_key == event.escrow_key, _p.status != Status.DENIED.value)
     return connection.execute(query).first() is not None
 
@@ -180,7 +180,7 @@ def _owner(
 def _decided_terms(
     connection: Connection, audit: AuditLog, purchase_id: str
 ) -> tuple[str, int, str] | None:
-    past = Past()
+    past = LoggedState()
     for row in audit.proven(connection, purchase_id, skip=True):
         past.take(row)
     told = past.purchases.get(purchase_id)

@@ -33,7 +33,7 @@ class LaneBook:
         That is when the chain has used more, or when a nonce from ``used`` on stands empty.
         """
         with self._database.read() as connection:
-            known = self._known_nonces(connection)
+            known = self._own_nonces(connection)
             if known is None:
                 return used if used else None
             return known if used > known or self._gaps(connection, used) else None
@@ -46,12 +46,12 @@ class LaneBook:
         Nonces that were used before this database first looked are nobody's business.
         """
         with self._database.read() as connection:
-            known = self._known_nonces(connection)
+            known = self._own_nonces(connection)
         if known is not None and used <= known:
             return 0
         with self._database.write() as connection:
             fence(connection, lease)
-            known = self._known_nonces(connection)
+            known = self._own_nonces(connection)
             if known is None:
                 open_lane(connection, self._audit, used, now=now)
                 return 0
@@ -99,7 +99,7 @@ class LaneBook:
             )
             return len(gaps)
 
-    def _known_nonces(self, connection: Connection) -> int | None:
+    def _own_nonces(self, connection: Connection) -> int | None:
         """The nonce after the last that this database knows of; None before it ever looked."""
         highest = self._steps.highest_nonce(connection)
         return _lane_opened_at(connection) if highest is None else int(highest) + 1

@@ -14,7 +14,7 @@ from coordinator.domain.purchase.lifecycle import FINAL, Status
 from coordinator.ledger.audit.log import AuditLog
 from coordinator.ledger.chain.following import fold_escrow, status_by_escrows
 from coordinator.ledger.limits.counters import reopen_holds
-from coordinator.ledger.spend.past_purchases import was_put_back
+from coordinator.ledger.spend.restored_purchases import was_put_back
 from coordinator.ledger.store import schema as t
 from coordinator.ledger.tx.pausing import pause_everything
 

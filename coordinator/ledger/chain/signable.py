@@ -13,7 +13,7 @@ from coordinator.domain.errors import LedgerTampered
 from coordinator.domain.policy.policy import Policy
 from coordinator.domain.purchase.lifecycle import Status
 from coordinator.domain.usdc import Usdc
-from coordinator.ledger.proofs.audit_fold import PastOrder, PastPurchase
+from coordinator.ledger.proofs.audit_fold import LoggedOrder, LoggedPurchase
 from coordinator.ledger.proofs.evidence import Evidence, Seen
 from coordinator.ledger.proofs.row_proofs import order_differences, purchase_differences
 from coordinator.ledger.store import schema as t
@@ -176,7 +176,7 @@ class Signable:
         return wrong is None
 
 
-def _differences(call: Call, row: Any, past: PastPurchase) -> Iterator[str]:
+def _differences(call: Call, row: Any, past: LoggedPurchase) -> Iterator[str]:
     yield from purchase_differences(row, past)
     if call.kind in _OF_ESCROW:
         yield from _another_escrow(call, past)
@@ -191,7 +191,7 @@ def _differences(call: Call, row: Any, past: PastPurchase) -> Iterator[str]:
         yield from _not_decided(call, past)
 
 
-def _another_escrow(call: Call, past: PastPurchase) -> Iterator[str]:
+def _another_escrow(call: Call, past: LoggedPurchase) -> Iterator[str]:
     """Name an escrow that the chain has under another key than the purchase's."""
     if call.terms is not None and call.terms.escrow_key != past.escrow_key:
         yield (
@@ -200,7 +200,7 @@ def _another_escrow(call: Call, past: PastPurchase) -> Iterator[str]:
         )
 
 
-def _order_differences(call: Call, row: Any, past: PastOrder) -> Iterator[str]:
+def _order_differences(call: Call, row: Any, past: LoggedOrder) -> Iterator[str]:
     yield from order_differences(row, past)
     made_from = PaymentTerms(past.body["recipient"], Usdc.from_base_units(past.body["amount"]))
     if call.terms is not None and call.terms != made_from:
@@ -211,7 +211,7 @@ def _order_differences(call: Call, row: Any, past: PastOrder) -> Iterator[str]:
         yield "the audit log says that it was signed before"
 
 
-def _not_decided(call: Call, past: PastPurchase) -> Iterator[str]:
+def _not_decided(call: Call, past: LoggedPurchase) -> Iterator[str]:
     made_from = PaymentTerms(
         past.provider,
         Usdc.from_base_units(past.amount),

@@ -109,7 +109,7 @@ class CounterSheet:
         """Add to the counters that a hold charged; InvalidRequest as of ``charge_request``."""
         unread = [id_ for id_ in ids if id_ not in self._by_id]
         for found in _by_ids(self.connection, unread) if unread else ():
-            self._known(found)
+            self._tracked(found)
         rows = [self._by_id[id_] for id_ in ids]
         if held + spent > 0:
             _require_room(rows, held + spent)
@@ -156,20 +156,20 @@ class CounterSheet:
             # another's.
             for *row, kind, of, window, start in _by_ids(self.connection, ids):
                 key = CounterKey(Scope(ScopeKind(kind), of), Window(window), start)
-                self._rows[key] = self._known(row)
+                self._rows[key] = self._tracked(row)
         for key in unread:
             if key not in self._rows:
                 self._look_up(key)
 
     def _look_up(self, key: CounterKey) -> None:
         row = _BY_KEY.one(self.connection, _where(key))
-        self._rows[key] = self._known(row) if row is not None else None
+        self._rows[key] = self._tracked(row) if row is not None else None
         if row is not None:
             self.made[key] = row[0]
         else:
             self._ids.pop(key, None)
 
-    def _known(self, row: Sequence[int]) -> list[int]:
+    def _tracked(self, row: Sequence[int]) -> list[int]:
         """The counter's own list; one that was changed already stands before what SQL says."""
         return self._by_id.setdefault(row[0], list(row[:3]))
 
@@ -177,7 +177,7 @@ class CounterSheet:
         values = _where(key) | {"held": 0, "spent": 0}
         made = _MAKE.one(self.connection, values)
         assert made is not None
-        row = self._known([int(made[0]), 0, 0])
+        row = self._tracked([int(made[0]), 0, 0])
         self._rows[key] = row
         self.made[key] = row[0]
         buckets = self._buckets.get((key.scope, key.window))
@@ -190,7 +190,7 @@ class CounterSheet:
         if since is None or key.start < since:
             self._buckets[key.scope, key.window] = key.start, buckets
             for start, *row in _BUCKETS.rows(self.connection, _where(key)):
-                buckets[start] = self._rows[key._replace(start=start)] = self._known(row)
+                buckets[start] = self._rows[key._replace(start=start)] = self._tracked(row)
         counted = [row for start, row in buckets.items() if start >= key.start]
         return Usage(sum(row[1] for row in counted), sum(row[2] for row in counted))
 

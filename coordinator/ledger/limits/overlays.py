@@ -132,7 +132,7 @@ def put_overlay(
     connection.execute(insert(t.overlays).values(**made))
 
 
-def told_overlays(row: AuditRow) -> Iterator[dict[str, Any]]:
+def logged_overlays(row: AuditRow) -> Iterator[dict[str, Any]]:
     """The values of the rows that an audit row of an overlay tells; their ids where it names them.
 
     Who did it and why stands beside them.
@@ -170,7 +170,7 @@ def told_overlays(row: AuditRow) -> Iterator[dict[str, Any]]:
         yield {"kind": kind, "scope_kind": agent, "scope_id": row.subject, **at}
 
 
-def overlay_said(scope: Scope, window: Window, amount: Usdc) -> Mapping[str, Any]:
+def overlay_body(scope: Scope, window: Window, amount: Usdc) -> Mapping[str, Any]:
     """The particulars as the audit log keeps them."""
     return {"scope": str(scope), "window": window.value, "amount": amount.base_units}
 

@@ -9,7 +9,7 @@ from typing import Any, Final
 from coordinator.domain.purchase.lifecycle import ESCROWED, FINAL, Status
 from coordinator.domain.reasons import ReasonCode
 from coordinator.ledger.audit.export import AuditRow
-from coordinator.ledger.limits.past_budgets import PastBudgets
+from coordinator.ledger.limits.logged_budgets import LoggedBudgets
 
 MOVED: Final = {f"purchase_{status}": status for status in Status}
 _WORDS: Final = ("purpose", "service", "category", "task", "session", "provider_name")
@@ -18,7 +18,7 @@ _NEEDED: Final = {"idempotency_key", "terms", "purpose"}
 
 
 @dataclass(slots=True)
-class PastPurchase:
+class LoggedPurchase:
     """A purchase as the log tells it; times are unix seconds, the amount is in base units."""
 
     id: str
@@ -53,7 +53,7 @@ class PastPurchase:
 
 
 @dataclass(slots=True)
-class PastOrder:
+class LoggedOrder:
     """A withdrawal or mint; ``status`` is approved, done or failed, ``signed`` once it ever was."""
 
     id: str
@@ -73,14 +73,14 @@ class PastOrder:
 
 
 @dataclass(slots=True)
-class Past:
+class LoggedState:
     """Everything that the chain can't tell; ``unreadable`` purchases lack what would bind them."""
 
-    purchases: dict[str, PastPurchase] = field(default_factory=dict)
-    orders: dict[str, PastOrder] = field(default_factory=dict)
+    purchases: dict[str, LoggedPurchase] = field(default_factory=dict)
+    orders: dict[str, LoggedOrder] = field(default_factory=dict)
     pauses: dict[tuple[str, str], tuple[dict[str, Any], int]] = field(default_factory=dict)
     explanations: dict[str, tuple[dict[str, Any], int]] = field(default_factory=dict)
-    budgets: PastBudgets = field(default_factory=PastBudgets)
+    budgets: LoggedBudgets = field(default_factory=LoggedBudgets)
     unreadable: set[str] = field(default_factory=set)
     opened_at: int | None = None
     """The block at whose end the first journal was opened."""
@@ -96,20 +96,20 @@ class Past:
             self.budgets.take(row)
 
 
-def _purchase(past: Past, row: AuditRow, body: dict[str, Any]) -> None:
+def _purchase(past: LoggedState, row: AuditRow, body: dict[str, Any]) -> None:
     known = past.purchases.get(row.subject)
     if known is not None:
         _moved(known, row, body)
     elif "agent" in body and set(body) >= _NEEDED:
-        past.purchases[row.subject] = _asked(row, body)
+        past.purchases[row.subject] = _first_row(row, body)
     else:
         past.unreadable.add(row.subject)
 
 
-def _asked(row: AuditRow, body: dict[str, Any]) -> PastPurchase:
+def _first_row(row: AuditRow, body: dict[str, Any]) -> LoggedPurchase:
     status = MOVED[row.event]
     reason: dict[str, str] = next(iter(body["reasons"]), {})
-    return PastPurchase(
+    return LoggedPurchase(
         id=row.subject,
         asked_at=row.at,
         provider=body["provider"],
@@ -131,7 +131,7 @@ def _asked(row: AuditRow, body: dict[str, Any]) -> PastPurchase:
     )
 
 
-def _moved(known: PastPurchase, row: AuditRow, body: dict[str, Any]) -> None:
+def _moved(known: LoggedPurchase, row: AuditRow, body: dict[str, Any]) -> None:
     known.status, known.updated_at = MOVED[row.event], row.at
     known.escrowed |= known.status in ESCROWED
     known.reason_message = body.get("why")
@@ -150,11 +150,11 @@ def _code_of(status: Status, why: str | None) -> str | None:
     return same.get(status, ReasonCode.CANCELLED).value
 
 
-def _attributed(past: Past, row: AuditRow, body: dict[str, Any]) -> None:
+def _attributed(past: LoggedState, row: AuditRow, body: dict[str, Any]) -> None:
     if "escrow_key" not in body:
         past.unreadable.add(row.subject)
         return
-    past.purchases[row.subject] = PastPurchase(
+    past.purchases[row.subject] = LoggedPurchase(
         id=row.subject,
         asked_at=body["asked_at"],
         provider=body["provider"],
@@ -171,7 +171,7 @@ def _attributed(past: Past, row: AuditRow, body: dict[str, Any]) -> None:
     )
 
 
-def _adopted(past: Past, row: AuditRow, body: dict[str, Any]) -> None:
+def _adopted(past: LoggedState, row: AuditRow, body: dict[str, Any]) -> None:
     known = past.purchases.get(row.subject)
     if known is None or not set(body) >= _NEEDED:
         past.purchases.pop(row.subject, None)
@@ -181,56 +181,56 @@ def _adopted(past: Past, row: AuditRow, body: dict[str, Any]) -> None:
     known.terms, known.words = body["terms"], {word: body[word] for word in _WORDS}
 
 
-def _decided(past: Past, row: AuditRow, body: dict[str, Any]) -> None:
+def _decided(past: LoggedState, row: AuditRow, body: dict[str, Any]) -> None:
     known = past.purchases.get(row.subject)
     if known is not None:
         decision = row.event.removeprefix("purchase_").removesuffix("_by")
         known.decisions[body["approver"]] = {**body, "decision": decision, "at": row.at}
 
 
-def _bond_held(past: Past, row: AuditRow, body: dict[str, Any]) -> None:
+def _bond_held(past: LoggedState, row: AuditRow, body: dict[str, Any]) -> None:
     known = past.purchases.get(row.subject)
     if known is not None and known.bond is None:
         known.bond = (body["bond"], row.at)
 
 
-def _settle_wanted(past: Past, row: AuditRow, body: dict[str, Any]) -> None:
+def _settle_wanted(past: LoggedState, row: AuditRow, body: dict[str, Any]) -> None:
     known = past.purchases.get(row.subject)
     if known is not None:
         known.settle_wanted = True
 
 
-def _bond_paid(past: Past, row: AuditRow, body: dict[str, Any]) -> None:
+def _bond_paid(past: LoggedState, row: AuditRow, body: dict[str, Any]) -> None:
     known = past.purchases.get(row.subject)
     if known is not None:
         known.bond_paid = row.event == "dispute_mined"
 
 
-def _ordered(past: Past, row: AuditRow, body: dict[str, Any]) -> None:
+def _ordered(past: LoggedState, row: AuditRow, body: dict[str, Any]) -> None:
     kind = row.event.removesuffix("_ordered")
-    past.orders[row.subject] = PastOrder(row.subject, kind, body, row.at)
+    past.orders[row.subject] = LoggedOrder(row.subject, kind, body, row.at)
 
 
-def _order_signed(past: Past, row: AuditRow, body: dict[str, Any]) -> None:
+def _order_signed(past: LoggedState, row: AuditRow, body: dict[str, Any]) -> None:
     if (known := past.orders.get(row.subject)) is not None:
         known.signed = True
 
 
-def _order_ended(past: Past, row: AuditRow, body: dict[str, Any]) -> None:
+def _order_ended(past: LoggedState, row: AuditRow, body: dict[str, Any]) -> None:
     if (known := past.orders.get(row.subject)) is not None:
         known.status, known.message = row.event.removeprefix("order_"), body.get("why")
 
 
-def _order_taken_back(past: Past, row: AuditRow, body: dict[str, Any]) -> None:
+def _order_taken_back(past: LoggedState, row: AuditRow, body: dict[str, Any]) -> None:
     if (known := past.orders.get(row.subject)) is not None:
         known.status, known.message = "approved", None
 
 
-def _paused(past: Past, row: AuditRow, body: dict[str, Any]) -> None:
+def _paused(past: LoggedState, row: AuditRow, body: dict[str, Any]) -> None:
     past.pauses[_scope(row)] = (body, row.at)
 
 
-def _unpaused(past: Past, row: AuditRow, body: dict[str, Any]) -> None:
+def _unpaused(past: LoggedState, row: AuditRow, body: dict[str, Any]) -> None:
     past.pauses.pop(_scope(row), None)
 
 
@@ -239,16 +239,16 @@ def _scope(row: AuditRow) -> tuple[str, str]:
     return kind, of
 
 
-def _explained(past: Past, row: AuditRow, body: dict[str, Any]) -> None:
+def _explained(past: LoggedState, row: AuditRow, body: dict[str, Any]) -> None:
     past.explanations[row.subject] = (body, row.at)
 
 
-def _written(past: Past, row: AuditRow, body: dict[str, Any]) -> None:
+def _written(past: LoggedState, row: AuditRow, body: dict[str, Any]) -> None:
     if past.opened_at is None:
         past.opened_at = body["to"]
 
 
-_FOLDS: Final[dict[str, Callable[[Past, AuditRow, dict[str, Any]], None]]] = {
+_FOLDS: Final[dict[str, Callable[[LoggedState, AuditRow, dict[str, Any]], None]]] = {
     "escrow_attributed": _attributed,
     "purchase_adopted": _adopted,
     "purchase_approved_by": _decided,

@@ -15,7 +15,7 @@ from sqlalchemy import Connection
 from coordinator.domain.errors import LedgerTampered
 from coordinator.ledger.audit.export import AuditRow
 from coordinator.ledger.audit.log import AuditLog
-from coordinator.ledger.proofs.audit_fold import Past, PastOrder, PastPurchase
+from coordinator.ledger.proofs.audit_fold import LoggedOrder, LoggedPurchase, LoggedState
 from coordinator.ledger.proofs.row_proofs import EscrowKey, row_faults
 from coordinator.ledger.store.database import Database
 
@@ -53,7 +53,7 @@ class Evidence:
 
     def purchase(
         self, connection: Connection, purchase_id: str, seen: Seen | None = None
-    ) -> PastPurchase:
+    ) -> LoggedPurchase:
         """Return the purchase as the log tells it, with its escrow key."""
         past = self._fold(connection, purchase_id, seen).purchases.get(purchase_id)
         if past is None:
@@ -62,7 +62,7 @@ class Evidence:
             past.escrow_key = self.escrow_key(past.agent, past.idempotency_key or "")
         return past
 
-    def order(self, connection: Connection, order_id: str, seen: Seen | None = None) -> PastOrder:
+    def order(self, connection: Connection, order_id: str, seen: Seen | None = None) -> LoggedOrder:
         """Return the order as the log tells it."""
         past = self._fold(connection, order_id, seen).orders.get(order_id)
         if past is None:
@@ -82,8 +82,8 @@ class Evidence:
         with database.read() as connection:
             return list(row_faults(connection, self.audit, self.escrow_key))
 
-    def _fold(self, connection: Connection, subject: str, seen: Seen | None) -> Past:
-        past, rows = Past(), self.audit.proven(connection, subject)
+    def _fold(self, connection: Connection, subject: str, seen: Seen | None) -> LoggedState:
+        past, rows = LoggedState(), self.audit.proven(connection, subject)
         if seen is not None and not seen.agrees(subject, rows):
             raise LedgerTampered(f"rows of the audit log about {subject} are gone")
         for row in rows:

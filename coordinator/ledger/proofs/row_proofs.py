@@ -14,9 +14,9 @@ from coordinator.domain.canonical import canonical_json
 from coordinator.domain.purchase.lifecycle import FINAL, Status
 from coordinator.ledger.audit.export import AuditRow
 from coordinator.ledger.audit.row_mac import RowMac
-from coordinator.ledger.limits.overlays import told_overlays
-from coordinator.ledger.limits.past_budgets import OVERLAID, opened_by_agent
-from coordinator.ledger.proofs.audit_fold import MOVED, Past, PastOrder, PastPurchase
+from coordinator.ledger.limits.logged_budgets import OVERLAID, opened_by_agent
+from coordinator.ledger.limits.overlays import logged_overlays
+from coordinator.ledger.proofs.audit_fold import MOVED, LoggedOrder, LoggedPurchase, LoggedState
 from coordinator.ledger.store import schema as t
 
 _PAGE: Final = 500
@@ -67,7 +67,7 @@ def row_faults(
     yield from _counter_faults(connection)
 
 
-def purchase_differences(row: Any, past: PastPurchase) -> Iterator[str]:
+def purchase_differences(row: Any, past: LoggedPurchase) -> Iterator[str]:
     """Name every column of the purchase's row that is not what the log tells."""
     told = {
         "status": past.status.value,
@@ -84,7 +84,7 @@ def purchase_differences(row: Any, past: PastPurchase) -> Iterator[str]:
     yield from _differences(row, told)
 
 
-def order_differences(row: Any, past: PastOrder) -> Iterator[str]:
+def order_differences(row: Any, past: LoggedOrder) -> Iterator[str]:
     """Name every column of the order's row that is not what the log tells."""
     told = past.body | {"kind": past.kind, "status": past.status}
     yield from _differences(row, {name: told[name] for name in _ORDER})
@@ -144,7 +144,7 @@ def _purchase_faults(
 
 
 def _approval_differences(
-    past: PastPurchase, approvals: Sequence[Any], decisions: Sequence[Any]
+    past: LoggedPurchase, approvals: Sequence[Any], decisions: Sequence[Any]
 ) -> Iterator[str]:
     kept = [
         {name: getattr(a, name) for name in ("id", "required", "expires_at")} for a in approvals
@@ -158,7 +158,7 @@ def _approval_differences(
 
 
 def _hold_differences(
-    row: Any, past: PastPurchase, holds: Sequence[Any], ends: Mapping[str, int | None]
+    row: Any, past: LoggedPurchase, holds: Sequence[Any], ends: Mapping[str, int | None]
 ) -> Iterator[str]:
     kinds = [hold.kind for hold in holds]
     if past.status is not Status.DENIED and "purchase" not in kinds:
@@ -221,7 +221,7 @@ def overlay_faults(connection: Connection, log: Log, *, whole: bool = False) -> 
         return
     said = log.proven(connection, *(() if whole else subjects), events=sorted(OVERLAID), skip=True)
     told = Counter(
-        tuple(one.get(name) for name in _OVERLAY) for row in said for one in told_overlays(row)
+        tuple(one.get(name) for name in _OVERLAY) for row in said for one in logged_overlays(row)
     )
     for row in rows:
         # The log names the ids of grants and shares alone.
@@ -244,7 +244,7 @@ def _overlay_subject(row: Any) -> str:
 
 
 def _opening_faults(connection: Connection, log: Log) -> Iterator[str]:
-    past = Past()
+    past = LoggedState()
     events = tuple(
         f"{kind}_{done}" for kind in ("task", "session") for done in ("opened", "closed")
     )
@@ -270,7 +270,7 @@ def _opening_faults(connection: Connection, log: Log) -> Iterator[str]:
 
 
 def _pause_faults(connection: Connection, log: Log) -> Iterator[str]:
-    past = Past()
+    past = LoggedState()
     for said in log.proven(connection, events=("paused", "unpaused"), skip=True):
         past.take(said)
     known = {scope: body["by"] for scope, (body, _) in past.pauses.items()}
@@ -290,9 +290,9 @@ def _step_faults(connection: Connection, log: Log) -> Iterator[str]:
                 yield f"step {row.nonce} ({row.kind}): its call is not the one that was allocated"
 
 
-def _folded(said: Iterable[AuditRow]) -> tuple[Past, Mapping[str, dict[str, int | None]]]:
+def _folded(said: Iterable[AuditRow]) -> tuple[LoggedState, Mapping[str, dict[str, int | None]]]:
     """The rows folded, and by purchase and kind of hold what the last end posted."""
-    past = Past()
+    past = LoggedState()
     ends: dict[str, dict[str, int | None]] = defaultdict(dict)
     for row in said:
         past.take(row)

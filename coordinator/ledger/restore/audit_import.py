@@ -15,11 +15,11 @@ from coordinator.domain.errors import ConfigurationError
 from coordinator.ledger.audit.export import AuditRow, ExportFile, Head
 from coordinator.ledger.audit.log import AuditLog
 from coordinator.ledger.chain.nonce_lane import open_lane
+from coordinator.ledger.limits.logged_budgets import put_costs, put_rules
 from coordinator.ledger.limits.openings import read_opening
-from coordinator.ledger.limits.past_budgets import put_costs, put_rules
-from coordinator.ledger.proofs.audit_fold import Past
+from coordinator.ledger.proofs.audit_fold import LoggedState
 from coordinator.ledger.proofs.row_proofs import EscrowKey
-from coordinator.ledger.spend.past_purchases import put_purchase
+from coordinator.ledger.spend.restored_purchases import put_purchase
 from coordinator.ledger.store import schema as t
 from coordinator.ledger.store.database import Database
 from coordinator.ledger.tx.pausing import begin_recovery
@@ -98,7 +98,7 @@ class AuditImport:
         with self._database.write() as connection:
             own = _own_rows(connection)
             connection.execute(delete(t.audit))
-            past = Past()
+            past = LoggedState()
             for part in _parts(export.rows):
                 connection.execute(insert(t.audit), [_values(row) for row in part])
                 for row in part:
@@ -130,7 +130,7 @@ class AuditImport:
         why = "rebuilt from the chain and an audit export: check it, then unpause"
         begin_recovery(connection, self._audit, why, now=at.now)
 
-    def _put(self, connection: Connection, past: Past, at: Rebirth) -> None:
+    def _put(self, connection: Connection, past: LoggedState, at: Rebirth) -> None:
         rules = self._policies.rules(connection, changed=True)
         openings = partial(read_opening, connection)
         put_costs(connection, past.budgets, rules=rules, openings=openings)
@@ -156,7 +156,7 @@ class AuditImport:
                 )
             )
 
-    def _put_orders(self, connection: Connection, past: Past, now: int) -> None:
+    def _put_orders(self, connection: Connection, past: LoggedState, now: int) -> None:
         for order in past.orders.values():
             lost = order.status == "approved"
             connection.execute(
@@ -190,7 +190,7 @@ def _own_rows(connection: Connection) -> list[AuditRow]:
     return rows
 
 
-def _check_start(past: Past, start_block: int) -> None:
+def _check_start(past: LoggedState, start_block: int) -> None:
     begins = max(0, start_block - 1)
     if past.opened_at is not None and begins > past.opened_at:
         raise ConfigurationError(
@@ -200,7 +200,7 @@ def _check_start(past: Past, start_block: int) -> None:
         )
 
 
-def _put_pauses(connection: Connection, past: Past) -> None:
+def _put_pauses(connection: Connection, past: LoggedState) -> None:
     for (kind, of), (body, when) in past.pauses.items():
         if kind != "organisation":
             connection.execute(

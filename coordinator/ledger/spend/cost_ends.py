@@ -17,7 +17,7 @@ from coordinator.domain.purchase.decision import Facts, judge_limits
 from coordinator.domain.usdc import ZERO, Usdc
 from coordinator.ledger.store import schema as t
 from coordinator.ledger.store.prepared import Prepared
-from coordinator.ledger.tx.group_commit import Batch
+from coordinator.ledger.tx.group_commit import Tx
 
 _k, _h = t.costs.c, t.holds.c
 FOUND: Final = (
@@ -44,65 +44,65 @@ _END: Final = Prepared(
 )
 
 
-def post(cost_id: str, actual: Usdc, now: int, batch: Batch) -> Cost:
+def post(cost_id: str, actual: Usdc, now: int, tx: Tx) -> Cost:
     """Count ``actual`` if it changes what is counted; else return the cost as it is."""
-    batch.flush()
-    cost, charges = read_cost(batch.connection, cost_id)
+    tx.flush()
+    cost, charges = read_cost(tx.connection, cost_id)
     if not cost.counts(actual):
         return cost
     late = cost.status is not CostStatus.HELD
     more = actual - (cost.posted if late else cost.amount)
     if more > ZERO:
-        limits, _ = judge_limits(cost.request.terms(batch.rules.policy), more, facts_of(batch, now))
-        batch.tell_crossings(limits, more, now)
+        limits, _ = judge_limits(cost.request.terms(tx.rules.policy), more, facts_of(tx, now))
+        tx.notify_crossings(limits, more, now)
     if late:
-        batch.tell([_posted_late(cost, actual, now)])
-    return _finish(batch, cost, charges, CostStatus.POSTED, actual, now)
+        tx.notify([_posted_late(cost, actual, now)])
+    return _finish(tx, cost, charges, CostStatus.POSTED, actual, now)
 
 
-def void(cost_id: str, by_owner: bool, now: int, batch: Batch) -> Cost:
+def void(cost_id: str, by_owner: bool, now: int, tx: Tx) -> Cost:
     """Give back what is held; a cost that has ended stays as it is."""
-    batch.flush()
-    cost, charges = read_cost(batch.connection, cost_id)
+    tx.flush()
+    cost, charges = read_cost(tx.connection, cost_id)
     if cost.status is not CostStatus.HELD:
         return cost
-    return _finish(batch, cost, charges, CostStatus.VOIDED, ZERO, now, by_owner=by_owner)
+    return _finish(tx, cost, charges, CostStatus.VOIDED, ZERO, now, by_owner=by_owner)
 
 
-def void_held(batch: Batch, condition: Any, now: int) -> Sequence[str]:
+def void_held(tx: Tx, condition: Any, now: int) -> Sequence[str]:
     """Void every held cost under the condition, in the caller's transaction; their ids."""
-    rows = batch.connection.execute(FOUND.where(_h.status == "held", condition)).all()
+    rows = tx.connection.execute(FOUND.where(_h.status == "held", condition)).all()
     for row in rows:
         cost = cost_of(row)
-        _finish(batch, cost, row.charges, CostStatus.VOIDED, ZERO, now, by_owner=False)
+        _finish(tx, cost, row.charges, CostStatus.VOIDED, ZERO, now, by_owner=False)
     return [row.id for row in rows]
 
 
-def post_abandoned(now: int, batch: Batch) -> int:
+def post_abandoned(now: int, tx: Tx) -> int:
     """Post in full every hold whose time is over, and have it told; return how many."""
-    batch.flush()
-    rows = batch.connection.execute(_DUE, {"now_": now}).all()
+    tx.flush()
+    rows = tx.connection.execute(_DUE, {"now_": now}).all()
     for row in rows:
         cost = cost_of(row)
-        _finish(batch, cost, row.charges, CostStatus.POSTED, cost.amount, now, by_owner=False)
-    batch.tell(_abandoned(row, now) for row in rows)
+        _finish(tx, cost, row.charges, CostStatus.POSTED, cost.amount, now, by_owner=False)
+    tx.notify(_abandoned(row, now) for row in rows)
     return len(rows)
 
 
-def facts_of(batch: Batch, now: int) -> Facts:
+def facts_of(tx: Tx, now: int) -> Facts:
     """Return what a cost is judged by: no balances, and nobody to ask."""
     return Facts(
-        rules=batch.rules,
+        rules=tx.rules,
         now=now,
         minimum=ZERO,
-        usage=batch.sheet.usage,
-        paused=batch.standing.paused,
-        openings=batch.opening,
+        usage=tx.sheet.usage,
+        paused=tx.treasury_state.paused,
+        openings=tx.opening,
     )
 
 
 def _finish(
-    batch: Batch,
+    tx: Tx,
     cost: Cost,
     charges: str,
     status: CostStatus,
@@ -114,7 +114,7 @@ def _finish(
     """Count ``actual`` in place of what is held or was counted, in the counters charged."""
     held_now = cost.amount if cost.status is CostStatus.HELD else ZERO
     more = actual - cost.posted
-    batch.sheet.change(json.loads(charges), held=-held_now.base_units, spent=more.base_units)
+    tx.sheet.change(json.loads(charges), held=-held_now.base_units, spent=more.base_units)
     values = {
         "cost": cost.id,
         "status_": status.value,
@@ -122,8 +122,8 @@ def _finish(
         "ended_": now,
         "by_owner_": int(by_owner),
     }
-    _END.each(batch.connection, [values])
-    batch.say(
+    _END.each(tx.connection, [values])
+    tx.record(
         now,
         f"cost_{status}",
         cost.id,
@@ -132,9 +132,7 @@ def _finish(
         by_owner=by_owner,
     )
     agent = cost.request.agent
-    batch.happened(
-        ended("off_chain", held=held_now, spent=more, agent=agent, now=now, cost_id=cost.id)
-    )
+    tx.emit(ended("off_chain", held=held_now, spent=more, agent=agent, now=now, cost_id=cost.id))
     return replace(cost, status=status, posted=actual, by_owner=by_owner)
 
 

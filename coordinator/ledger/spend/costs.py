@@ -46,7 +46,7 @@ from coordinator.ledger.store import schema as t
 from coordinator.ledger.store.database import Database
 from coordinator.ledger.store.prepared import Prepared
 from coordinator.ledger.tx.facts import read_facts
-from coordinator.ledger.tx.group_commit import Batch, Desk
+from coordinator.ledger.tx.group_commit import GroupCommit, Tx
 from coordinator.ledger.tx.policies import PolicyBook
 
 _k, _h = t.costs.c, t.holds.c
@@ -58,20 +58,20 @@ _COST: Final = Prepared(
 
 
 class CostBook:
-    """Holds, posts and voids costs; each is a piece of work at the desk."""
+    """Holds, posts and voids costs; each is a piece of work of the group commit."""
 
-    def __init__(self, database: Database, policies: PolicyBook, desk: Desk) -> None:
+    def __init__(self, database: Database, policies: PolicyBook, group_commit: GroupCommit) -> None:
         self._database = database
         self._policies = policies
-        self._desk = desk
+        self._group_commit = group_commit
 
     def hold(self, request: CostRequest, *, lasts_seconds: int, now: int) -> Cost:
         """Reserve the amount until it is posted or voided, or refuse it with every reason."""
-        return self._desk.run(partial(_hold, request, lasts_seconds, now))
+        return self._group_commit.run(partial(_hold, request, lasts_seconds, now))
 
     def record(self, request: CostRequest, *, now: int) -> Cost:
         """Post what was spent already; never refused, even beyond limits."""
-        return self._desk.run(partial(_record, request, now))
+        return self._group_commit.run(partial(_record, request, now))
 
     def post(self, cost_id: str, actual: Usdc, *, now: int) -> Cost:
         """Post ``actual`` in the counters that were charged; it may be above what was held.
@@ -79,28 +79,28 @@ class CostBook:
         One that its owner ended stays as it is. Where it ended without the owner, more than is
         counted counts all the same, and people are told. UnknownId when there is none.
         """
-        return self._desk.run(partial(post, cost_id, actual, now))
+        return self._group_commit.run(partial(post, cost_id, actual, now))
 
     def void(self, cost_id: str, *, by_owner: bool = True, now: int) -> Cost:
         """Give the held amount back. A cost that has ended stays as it is.
 
         Without ``by_owner`` its owner may still post what was spent.
         """
-        return self._desk.run(partial(void, cost_id, by_owner, now))
+        return self._group_commit.run(partial(void, cost_id, by_owner, now))
 
     def post_abandoned(self, *, now: int) -> int:
         """Post in full every hold whose time is over, and have it told; how many there were."""
         with self._database.read() as connection:
             if ANY_DUE.one(connection, {"now_": now}) is None:
                 return 0
-        return self._desk.run(partial(post_abandoned, now))
+        return self._group_commit.run(partial(post_abandoned, now))
 
     def check(self, request: CostRequest, *, now: int) -> CostDecision:
         """What ``hold`` would decide; nothing is written."""
         with self._database.read() as connection:
             rules = self._policies.rules(connection)
             decision = judge_cost(request, read_facts(connection, rules, ZERO, "", now))
-        self._desk.emit(judged_cost("check", request, decision, now))
+        self._group_commit.emit(judged_cost("check", request, decision, now))
         return decision
 
     def get(self, cost_id: str) -> Cost:
@@ -153,38 +153,36 @@ def _used(held: Any, spent: Any) -> Usage:
     return Usage(int(held), int(spent))
 
 
-def _hold(request: CostRequest, lasts_seconds: int, now: int, batch: Batch) -> Cost:
-    decision = judge_cost(request, facts_of(batch, now))
+def _hold(request: CostRequest, lasts_seconds: int, now: int, tx: Tx) -> Cost:
+    decision = judge_cost(request, facts_of(tx, now))
     status = CostStatus.DENIED if decision.reasons else CostStatus.HELD
     expires_at = now + lasts_seconds
     cost = _new(request, decision, status, now, expires_at)
-    batch.happened(judged_cost("decision", request, decision, now, cost_id=cost.id))
+    tx.emit(judged_cost("decision", request, decision, now, cost_id=cost.id))
     agent, amount = request.agent, request.amount
     if status is CostStatus.HELD:
-        _insert(batch, cost, decision, held=amount, spent=ZERO)
-        batch.happened(held("off_chain", amount=amount, agent=agent, now=now, cost_id=cost.id))
+        _insert(tx, cost, decision, held=amount, spent=ZERO)
+        tx.emit(held("off_chain", amount=amount, agent=agent, now=now, cost_id=cost.id))
     else:
-        batch.tell([denied(agent, request.provider, amount, decision.reasons[0], now)])
-    _say(batch, now, f"cost_{status}", cost)
+        tx.notify([denied(agent, request.provider, amount, decision.reasons[0], now)])
+    _say(tx, now, f"cost_{status}", cost)
     return cost
 
 
-def _record(request: CostRequest, now: int, batch: Batch) -> Cost:
-    decision = cost_counters(request, facts_of(batch, now))
+def _record(request: CostRequest, now: int, tx: Tx) -> Cost:
+    decision = cost_counters(request, facts_of(tx, now))
     cost = _new(request, decision, CostStatus.POSTED, now, None)
     amount = request.amount
-    _insert(batch, cost, decision, held=ZERO, spent=amount)
+    _insert(tx, cost, decision, held=ZERO, spent=amount)
     agent = request.agent
-    batch.happened(
-        ended("off_chain", held=ZERO, spent=amount, agent=agent, now=now, cost_id=cost.id)
-    )
-    _say(batch, now, "cost_recorded", cost)
+    tx.emit(ended("off_chain", held=ZERO, spent=amount, agent=agent, now=now, cost_id=cost.id))
+    _say(tx, now, "cost_recorded", cost)
     return cost
 
 
-def _say(batch: Batch, now: int, event: str, cost: Cost) -> None:
+def _say(tx: Tx, now: int, event: str, cost: Cost) -> None:
     asked = cost.request
-    batch.say(
+    tx.record(
         now,
         event,
         cost.id,
@@ -220,12 +218,12 @@ def _new(
     )
 
 
-def _insert(batch: Batch, cost: Cost, decision: CostDecision, *, held: Usdc, spent: Usdc) -> None:
+def _insert(tx: Tx, cost: Cost, decision: CostDecision, *, held: Usdc, spent: Usdc) -> None:
     asked, amount = cost.request, cost.request.amount
-    charges = batch.sheet.charge_request(
+    charges = tx.sheet.charge_request(
         decision.counters, held=held.base_units, spent=spent.base_units
     )
-    batch.insert(
+    tx.insert(
         _COST,
         {
             "id": cost.id,
@@ -239,7 +237,7 @@ def _insert(batch: Batch, cost: Cost, decision: CostDecision, *, held: Usdc, spe
             "expires_at": cost.expires_at,
         },
     )
-    batch.insert_dependent(
+    tx.insert_dependent(
         INSERT_HOLD,
         {
             "kind": "off_chain",
@@ -253,4 +251,4 @@ def _insert(batch: Batch, cost: Cost, decision: CostDecision, *, held: Usdc, spe
             "charges": json.dumps(charges),
         },
     )
-    batch.tell_crossings(cost.limits, amount, cost.created_at)
+    tx.notify_crossings(cost.limits, amount, cost.created_at)

@@ -22,11 +22,11 @@ from coordinator.domain.usdc import Usdc
 from coordinator.ledger.audit.log import AuditLog
 from coordinator.ledger.spend.moves import end_unsigned, expire, move
 from coordinator.ledger.spend.reading import TxUrl, load_purchase, load_purchases
-from coordinator.ledger.spend.requests import Asked, ShortOfFunds, answer_request
+from coordinator.ledger.spend.requests import NewRequest, ShortOfFunds, answer_request
 from coordinator.ledger.store import schema as t
 from coordinator.ledger.store.database import Database
 from coordinator.ledger.tx.facts import read_facts
-from coordinator.ledger.tx.group_commit import Desk
+from coordinator.ledger.tx.group_commit import GroupCommit
 from coordinator.ledger.tx.leases import Lease, fence
 from coordinator.ledger.tx.notices import write_notices
 from coordinator.ledger.tx.observing import write_and_tell
@@ -43,23 +43,23 @@ class PurchaseBook:
         database: Database,
         audit: AuditLog,
         policies: PolicyBook,
-        desk: Desk,
+        group_commit: GroupCommit,
         tx_url: TxUrl,
         emit: Emit = nobody_looks,
     ) -> None:
         self._database = database
         self._audit = audit
         self._policies = policies
-        self._desk = desk
+        self._group_commit = group_commit
         self._tx_url = tx_url
         self._emit = emit
 
-    def request(self, asked: Asked) -> Purchase | ShortOfFunds:
+    def request(self, asked: NewRequest) -> Purchase | ShortOfFunds:
         """Decide and hold in one transaction; the purchase that the key is bound to if it is.
 
         IdempotencyConflict when the key is bound to other terms.
         """
-        answer = self._desk.run(partial(answer_request, asked, self._audit, self._tx_url))
+        answer = self._group_commit.run(partial(answer_request, asked, self._audit, self._tx_url))
         if isinstance(answer, IdempotencyConflict):
             raise answer
         return answer
@@ -82,7 +82,7 @@ class PurchaseBook:
         """End a purchase that nothing was signed for, or order an empty escrow's cancelling."""
         with write_and_tell(self._database, self._emit) as (connection, events):
             events.extend(expire(connection, self._audit, self._tx_url, now))
-            purchase = self._known(connection, purchase_id)
+            purchase = self._require(connection, purchase_id)
             why = Reason(ReasonCode.CANCELLED, f"cancelled by {by}")
             if purchase.status is Status.CANCELLED:
                 return Answer(True, purchase)
@@ -98,7 +98,7 @@ class PurchaseBook:
     def order_settle(self, purchase_id: str, *, by: str, now: int) -> Purchase:
         """Note that the delivered purchase is to be settled early; the executor does it."""
         with self._database.write() as connection:
-            self._known(connection, purchase_id)
+            self._require(connection, purchase_id)
             order_settle(connection, self._audit, purchase_id, by=by, now=now)
             return self._load(connection, purchase_id)
 
@@ -112,7 +112,7 @@ class PurchaseBook:
         """
         with write_and_tell(self._database, self._emit) as (connection, events):
             fence(connection, lease)
-            purchase = self._known(connection, purchase_id)
+            purchase = self._require(connection, purchase_id)
             waiting = purchase.status in (Status.APPROVED, Status.CREATED)
             if not waiting or self._in_flight(connection, purchase_id):
                 return False
@@ -159,7 +159,7 @@ class PurchaseBook:
     def get(self, purchase_id: str) -> Purchase:
         """The purchase; UnknownId when there is none."""
         with self._database.read() as connection:
-            return self._known(connection, purchase_id)
+            return self._require(connection, purchase_id)
 
     def find(self, agent: str, idempotency_key: str) -> Purchase | None:
         """The purchase that the agent's key is bound to."""
@@ -197,7 +197,7 @@ class PurchaseBook:
             query = query.where(_p.seq < before)
         with self._database.read() as connection:
             if after is not None:
-                self._known(connection, after)
+                self._require(connection, after)
             return load_purchases(connection, self._tx_url, query)
 
     def sums_by(self, column: str, *, since: int | None, until: int | None) -> Mapping[str, Usage]:
@@ -242,7 +242,7 @@ class PurchaseBook:
         assert purchase is not None
         return purchase
 
-    def _known(self, connection: Connection, purchase_id: str) -> Purchase:
+    def _require(self, connection: Connection, purchase_id: str) -> Purchase:
         purchase_id = id_text("a purchase id", purchase_id)
         purchase = load_purchase(connection, self._tx_url, purchase_id)
         if purchase is None:

@@ -1,4 +1,4 @@
-"""A request at the desk: the key, the decision, the hold and the audit row."""
+"""Carry out a request: the idempotency key, the decision, the hold and the audit row."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from coordinator.ledger.spend.moves import expire
 from coordinator.ledger.spend.reading import TxUrl, decision_row, load_purchase
 from coordinator.ledger.store import schema as t
 from coordinator.ledger.store.prepared import Prepared
-from coordinator.ledger.tx.group_commit import Batch
+from coordinator.ledger.tx.group_commit import Tx
 
 _p, _k = t.purchases.c, t.idempotency_keys.c
 _BOUND: Final = Prepared(
@@ -54,8 +54,8 @@ _APPROVAL: Final = Prepared(
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Asked:
-    """A request as it comes to the desk, with what it is judged by.
+class NewRequest:
+    """A request as it comes to the group commit, with what it is judged by.
 
     ``key_is_new`` says that the key was made for this request: nothing can be bound to it.
     """
@@ -78,52 +78,52 @@ class ShortOfFunds:
 
 
 def answer_request(
-    asked: Asked, audit: AuditLog, tx_url: TxUrl, batch: Batch
+    asked: NewRequest, audit: AuditLog, tx_url: TxUrl, tx: Tx
 ) -> Purchase | IdempotencyConflict | ShortOfFunds:
     """The purchase: the one that the key is bound to, or one that is judged and held."""
-    _expire(batch, audit, tx_url, asked.now)
-    bound = None if asked.key_is_new else _bound(batch, asked)
-    if bound is None and batch.known.any_unattributed:
-        batch.flush()
+    _expire(tx, audit, tx_url, asked.now)
+    bound = None if asked.key_is_new else _bound(tx, asked)
+    if bound is None and tx.cache.any_unattributed:
+        tx.flush()
         bound = adopt(
-            batch.connection,
+            tx.connection,
             audit,
             asked.request,
             key=asked.key,
             escrow_key=asked.escrow_key,
-            rules=batch.rules,
+            rules=tx.rules,
             now=asked.now,
         )
-        batch.forget()
+        tx.forget()
     if isinstance(bound, IdempotencyConflict):
         return bound
     if bound is not None:
-        batch.flush()
-        purchase = load_purchase(batch.connection, tx_url, bound)
+        tx.flush()
+        purchase = load_purchase(tx.connection, tx_url, bound)
         assert purchase is not None
         return purchase
-    return _judged(batch, asked)
+    return _judged(tx, asked)
 
 
-def _expire(batch: Batch, audit: AuditLog, tx_url: TxUrl, now: int) -> None:
-    first = batch.known.first_expiry
+def _expire(tx: Tx, audit: AuditLog, tx_url: TxUrl, now: int) -> None:
+    first = tx.cache.first_expiry
     if first is not None and first <= now:
-        batch.flush()
-        batch.happened(*expire(batch.connection, audit, tx_url, now))
-        batch.forget()
+        tx.flush()
+        tx.emit(*expire(tx.connection, audit, tx_url, now))
+        tx.forget()
 
 
-def _bound(batch: Batch, asked: Asked) -> str | IdempotencyConflict | None:
+def _bound(tx: Tx, asked: NewRequest) -> str | IdempotencyConflict | None:
     """The id of the purchase that the agent's key is bound to."""
     request = asked.request
-    row = batch.notes.get((request.agent, asked.key))
+    row = tx.notes.get((request.agent, asked.key))
     if row is None:
-        row = _BOUND.one(batch.connection, {"agent_": request.agent, "key_": asked.key})
+        row = _BOUND.one(tx.connection, {"agent_": request.agent, "key_": asked.key})
     if row is None:
         return None
     purchase_id, terms, provider, provider_name = row
     same_name = request.provider == provider_name
-    address = provider if same_name else _address(batch.rules.policy, request.provider)
+    address = provider if same_name else _address(tx.rules.policy, request.provider)
     if terms != request.terms_hash(address):
         return IdempotencyConflict(
             f"key {asked.key!r} belongs to purchase {purchase_id} with other terms;"
@@ -137,16 +137,16 @@ def _address(policy: Policy, provider: str) -> str:
     return found.address if found else provider
 
 
-def _judged(batch: Batch, asked: Asked) -> Purchase | ShortOfFunds:
-    request, now, rules = asked.request, asked.now, batch.rules
+def _judged(tx: Tx, asked: NewRequest) -> Purchase | ShortOfFunds:
+    request, now, rules = asked.request, asked.now, tx.rules
     facts = Facts(
         rules=rules,
         now=now,
         minimum=asked.minimum,
-        usage=batch.sheet.usage,
-        paused=batch.standing.paused,
-        funds=batch.standing.funds(asked.treasury, now),
-        openings=batch.opening,
+        usage=tx.sheet.usage,
+        paused=tx.treasury_state.paused,
+        funds=tx.treasury_state.funds(asked.treasury, now),
+        openings=tx.opening,
     )
     decision = asked.judge(request, facts)
     if decision.short_of_funds and not asked.funds_are_fresh:
@@ -158,19 +158,17 @@ def _judged(batch: Batch, asked: Asked) -> Purchase | ShortOfFunds:
     approval: dict[str, Any] | None = None
     shown = decision.provider_name or decision.provider
     if decision.outcome is not Status.DENIED:
-        _hold(batch, asked, decision, purchase_id, terms)
+        _hold(tx, asked, decision, purchase_id, terms)
     if decision.outcome is Status.AWAITING_APPROVAL:
         approval = {
             "id": "apr_" + secrets.token_hex(10),
             "required": decision.required,
             "expires_at": now + rules.policy.approvals.expires_after,
         }
-        batch.known.awaits(approval["expires_at"])
-        batch.insert_dependent(
-            _APPROVAL, approval | {"purchase_id": purchase_id, "created_at": now}
-        )
+        tx.cache.awaits(approval["expires_at"])
+        tx.insert_dependent(_APPROVAL, approval | {"purchase_id": purchase_id, "created_at": now})
         waits = (request.agent, shown, request.amount, decision.required, now)
-        batch.tell([approval_waits(approval["id"], *waits)])
+        tx.notify([approval_waits(approval["id"], *waits)])
     said = {
         "agent": request.agent,
         "idempotency_key": asked.key,
@@ -184,15 +182,15 @@ def _judged(batch: Batch, asked: Asked) -> Purchase | ShortOfFunds:
         "session": request.session,
         "settle": rules.policy.escrow.settle,
     }
-    batch.happened(decided("decision", request, decision, now, purchase_id=purchase_id))
+    tx.emit(decided("decision", request, decision, now, purchase_id=purchase_id))
     if decision.outcome is not Status.DENIED:
         agent, amount = request.agent, request.amount
         hold = held("purchase", amount=amount, agent=agent, now=now, purchase_id=purchase_id)
-        batch.happened(hold)
+        tx.emit(hold)
     reason = decision.reason
     if decision.outcome is Status.DENIED and reason is not None:
-        batch.tell([denied(request.agent, shown, request.amount, reason, now)])
-    batch.insert(
+        tx.notify([denied(request.agent, shown, request.amount, reason, now)])
+    tx.insert(
         _PURCHASE,
         said
         | {
@@ -214,7 +212,7 @@ def _judged(batch: Batch, asked: Asked) -> Purchase | ShortOfFunds:
     # Not the escrow key: until it is on the chain a stranger could take it there first.
     policy_hash = rules.policy.hash
     event = f"purchase_{decision.outcome}"
-    batch.say(
+    tx.record(
         now,
         event,
         purchase_id,
@@ -227,12 +225,12 @@ def _judged(batch: Batch, asked: Asked) -> Purchase | ShortOfFunds:
     return _made(asked, decision, purchase_id, rules.policy, approval["id"] if approval else None)
 
 
-def _hold(batch: Batch, asked: Asked, decision: Decision, purchase_id: str, terms: str) -> None:
+def _hold(tx: Tx, asked: NewRequest, decision: Decision, purchase_id: str, terms: str) -> None:
     request, now = asked.request, asked.now
     amount = request.amount.base_units
     bound = (purchase_id, terms, decision.provider, decision.provider_name)
-    batch.notes[request.agent, asked.key] = bound
-    batch.insert_dependent(
+    tx.notes[request.agent, asked.key] = bound
+    tx.insert_dependent(
         _KEY,
         {
             "agent": request.agent,
@@ -241,8 +239,8 @@ def _hold(batch: Batch, asked: Asked, decision: Decision, purchase_id: str, term
             "terms_hash": terms,
         },
     )
-    charges = batch.sheet.charge_request(decision.counters, held=amount, spent=0)
-    batch.insert_dependent(
+    charges = tx.sheet.charge_request(decision.counters, held=amount, spent=0)
+    tx.insert_dependent(
         INSERT_HOLD,
         {
             "kind": "purchase",
@@ -256,12 +254,12 @@ def _hold(batch: Batch, asked: Asked, decision: Decision, purchase_id: str, term
             "charges": canonical_json(charges).decode(),
         },
     )
-    batch.standing.promise(request.amount)
-    batch.tell_crossings(decision.limits, request.amount, now)
+    tx.treasury_state.promise(request.amount)
+    tx.notify_crossings(decision.limits, request.amount, now)
 
 
 def _made(
-    asked: Asked, decision: Decision, purchase_id: str, policy: Policy, approval_id: str | None
+    asked: NewRequest, decision: Decision, purchase_id: str, policy: Policy, approval_id: str | None
 ) -> Purchase:
     request = asked.request
     return Purchase(

@@ -215,7 +215,7 @@ class PostgresqlDatabase(Connected):
             raise self._unusable(fault, consequence) from fault
 
     def _unusable(self, fault: BaseException | None, consequence: str) -> LedgerUnavailable:
-        text = f"the database {self._name} can't be used: {_said(fault)}{consequence}"
+        text = f"the database {self._name} can't be used: {_message(fault)}{consequence}"
         return LedgerUnavailable(text)
 
     def _locked_by(self, whom: str) -> str:
@@ -257,7 +257,7 @@ def _engine(url: URL, name: str, raw: set[psycopg.Connection[Any]]) -> Engine:
     try:
         make_conninfo(**chosen, **{key: "" for key in url.query})
     except psycopg.ProgrammingError as fault:
-        raise ConfigurationError(f"COORDINATOR_DATABASE_URL: {_said(fault)}") from None
+        raise ConfigurationError(f"COORDINATOR_DATABASE_URL: {_message(fault)}") from None
     engine = create_engine(
         url.set(drivername="postgresql+psycopg"),
         # Transactions are begun by hand: the driver's own begin would be a round trip more.
@@ -310,7 +310,7 @@ def _is_ours(fault: BaseException | None) -> bool:
     return unsent or isinstance(fault, psycopg.errors.SyntaxError)
 
 
-def _said(fault: BaseException | None) -> str:
+def _message(fault: BaseException | None) -> str:
     if isinstance(fault, psycopg.Error) and fault.diag.message_primary:
         return fault.diag.message_primary
     lines = [line.strip(" \t-") for line in str(fault).splitlines() if line.strip()]

@@ -1,4 +1,4 @@
-"""What was read of a database and stays true until somebody else writes to it."""
+"""Cache of everything a decision reads, valid until another connection commits."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from coordinator.ledger.limits.counters import CounterSheet
 from coordinator.ledger.limits.openings import any_opening, read_opening
 from coordinator.ledger.store import schema as t
 from coordinator.ledger.store.prepared import Prepared
-from coordinator.ledger.tx.facts import Standing, read_standing
+from coordinator.ledger.tx.facts import TreasuryState, read_treasury_state
 from coordinator.ledger.tx.policies import PolicyBook
 
 _OPENINGS_MAX: Final = 10_000
@@ -33,11 +33,11 @@ _FIRST_EXPIRY: Final = Prepared(
 )
 
 
-class Known:
+class DecisionCache:
     """Rules, counters and whatever else decisions are made from, each read when it is asked for.
 
-    It follows what the desk itself writes. ``use`` gives it the connection of the transaction at
-    hand; ``ids`` tells which counter has which id, and outlasts what may have changed.
+    It follows what the group commit itself writes. ``use`` gives it the connection of the present
+    transaction; ``ids`` maps counters to their ids, and outlasts what may have changed.
     """
 
     def __init__(
@@ -62,9 +62,9 @@ class Known:
         return self._policies.rules(self.connection, changed=self._rules_changed)
 
     @cached_property
-    def standing(self) -> Standing:
+    def treasury_state(self) -> TreasuryState:
         """Pauses, balances and what is promised."""
-        return read_standing(self.connection)
+        return read_treasury_state(self.connection)
 
     @cached_property
     def head(self) -> Head:
@@ -105,7 +105,7 @@ class Known:
         """Read anew what others change in the transaction at hand; rules they don't change."""
         self.sheet.forget()
         self._openings.clear()
-        for name in ("standing", "head", "first_expiry", "any_unattributed", "_any_openings"):
+        for name in ("treasury_state", "head", "first_expiry", "any_unattributed", "_any_openings"):
             self.__dict__.pop(name, None)
 
     def reread_rules(self) -> None:

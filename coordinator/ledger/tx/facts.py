@@ -42,7 +42,7 @@ _PROMISED: Final = Prepared(
 
 
 @dataclass(slots=True)
-class Standing:
+class TreasuryState:
     """What is paused, the balances last seen by treasury, and what unfinished purchases need.
 
     ``unstarted`` purchases, of ``promised`` USDC in all, have no funded escrow; ``unended`` have.
@@ -82,8 +82,8 @@ class Standing:
         self.promised += amount.base_units
 
 
-def read_standing(connection: Connection) -> Standing:
-    """The standing of the caller's transaction."""
+def read_treasury_state(connection: Connection) -> TreasuryState:
+    """Read the state of the treasury in the caller's transaction."""
     unstarted = promised = unended = 0
     for status, count, amount in _PROMISED.rows(connection):
         if status in UNFUNDED:
@@ -95,7 +95,7 @@ def read_standing(connection: Connection) -> Standing:
         for treasury, at, block, usdc, wei, fee, l1 in _SEEN.rows(connection)
     }
     paused = frozenset((kind, of) for kind, of in _PAUSED.rows(connection))
-    return Standing(paused, seen, unstarted, promised, unended)
+    return TreasuryState(paused, seen, unstarted, promised, unended)
 
 
 def read_facts(
@@ -121,14 +121,14 @@ def read_facts(
             for key, used in read.items()
         }
 
-    standing = read_standing(connection)
+    state = read_treasury_state(connection)
     return Facts(
         rules=rules,
         now=now,
         minimum=minimum,
         usage=usage,
-        paused=standing.paused,
-        funds=standing.funds(treasury, now, own),
+        paused=state.paused,
+        funds=state.funds(treasury, now, own),
         openings=lambda kind, name: read_opening(connection, kind, name),
         by_people=own is not None,
     )

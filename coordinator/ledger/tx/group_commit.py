@@ -1,4 +1,4 @@
-"""The desk: small pieces of work that wait at the same time share one transaction and one sync."""
+"""Group commit: pieces of work that wait at the same time share one transaction and one sync."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from coordinator.domain.limits.rules import Opening, Rules
 from coordinator.domain.notices import Notice, crossings
 from coordinator.domain.observed import Emit, Event, nobody_looks
 from coordinator.domain.usdc import Usdc
-from coordinator.ledger.audit.log import AuditLog, Said
+from coordinator.ledger.audit.log import AuditEntry, AuditLog
 from coordinator.ledger.limits.counters import CounterSheet
 from coordinator.ledger.store.database import Database
 from coordinator.ledger.store.prepared import Prepared
-from coordinator.ledger.tx.cache import Known
-from coordinator.ledger.tx.facts import Standing
+from coordinator.ledger.tx.cache import DecisionCache
+from coordinator.ledger.tx.facts import TreasuryState
 from coordinator.ledger.tx.notices import write_notices
 from coordinator.ledger.tx.policies import PolicyBook
 
 log = logging.getLogger(__name__)
 
-BATCH_MAX: Final = 128
+WORK_MAX: Final = 128
 _IDS_MAX: Final = 50_000
 _INTERRUPTED: Final = (
     "the caller that wrote for several was interrupted: this may or may not have been written; ask"
@@ -37,39 +37,39 @@ _INTERRUPTED: Final = (
 T = TypeVar("T")
 
 
-class Batch:
+class Tx:
     """One write transaction of several pieces of work, which see what those before them did.
 
     Rows, counters and audit rows are gathered and written by ``flush``, each table at once.
     """
 
-    def __init__(self, connection: Connection, audit: AuditLog, known: Known) -> None:
+    def __init__(self, connection: Connection, audit: AuditLog, cache: DecisionCache) -> None:
         self.connection = connection
         # What pieces of work leave for those after them, by a key of their own.
         self.notes: dict[Any, Any] = {}
-        self.known = known
-        self.sheet = known.sheet
+        self.cache = cache
+        self.sheet = cache.sheet
         self._audit = audit
         self._rows: dict[Prepared, list[Mapping[str, Any]]] = {}
         self._dependent: dict[Prepared, list[Mapping[str, Any]]] = {}
-        self._said: list[Said] = []
+        self._entries: list[AuditEntry] = []
         self._notices: list[Notice] = []
         self.events: list[Event] = []
         self.wrote = False
-        known.use(connection)
+        cache.use(connection)
 
     @property
     def rules(self) -> Rules:
-        return self.known.rules
+        return self.cache.rules
 
     @property
-    def standing(self) -> Standing:
+    def treasury_state(self) -> TreasuryState:
         """Pauses, balances and what is promised, with what was promised in this transaction."""
-        return self.known.standing
+        return self.cache.treasury_state
 
     def opening(self, kind: str, name: str) -> Opening | None:
         """The task or session if it was opened by name."""
-        return self.known.opening(kind, name)
+        return self.cache.opening(kind, name)
 
     def insert(self, statement: Prepared, values: Mapping[str, Any]) -> None:
         """Write the row with the others of its statement."""
@@ -79,19 +79,19 @@ class Batch:
         """Write a row that refers to others, after them."""
         self._dependent.setdefault(statement, []).append(values)
 
-    def say(self, at: int, event: str, subject: str, **body: Any) -> None:
+    def record(self, at: int, event: str, subject: str, **body: Any) -> None:
         """Append to the audit log."""
-        self._said.append(Said.of(at, event, subject, body))
+        self._entries.append(AuditEntry.of(at, event, subject, body))
 
-    def tell(self, notices: Iterable[Notice]) -> None:
+    def notify(self, notices: Iterable[Notice]) -> None:
         """Have people told, after the commit."""
         self._notices += notices
 
-    def tell_crossings(self, limits: Iterable[LimitState], amount: Usdc, now: int) -> None:
+    def notify_crossings(self, limits: Iterable[LimitState], amount: Usdc, now: int) -> None:
         """Have people told of each threshold of ``limits`` that ``amount`` more reaches."""
-        self.tell(crossings(limits, amount, self.rules.policy.alerts.thresholds, now))
+        self.notify(crossings(limits, amount, self.rules.policy.alerts.thresholds, now))
 
-    def happened(self, *events: Event) -> None:
+    def emit(self, *events: Event) -> None:
         """Have observers told, after the commit."""
         self.events += events
 
@@ -102,9 +102,11 @@ class Batch:
             for statement, values in gathered.items():
                 statement.each(self.connection, values)
             gathered.clear()
-        if self._said:
-            self.known.head = self._audit.append_all(self.connection, self._said, self.known.head)
-            self._said.clear()
+        if self._entries:
+            self.cache.head = self._audit.append_all(
+                self.connection, self._entries, self.cache.head
+            )
+            self._entries.clear()
             self.wrote = True
         notices, self._notices = self._notices, []
         write_notices(self.connection, notices)
@@ -112,15 +114,15 @@ class Batch:
     def forget(self) -> None:
         """Write, and read again what others in this transaction change."""
         self.flush()
-        self.known.forget()
+        self.cache.forget()
 
     def reread_rules(self) -> None:
         """See the overlays that were written in this transaction."""
-        self.known.reread_rules()
+        self.cache.reread_rules()
 
 
 class _Ticket(Generic[T]):
-    def __init__(self, work: Callable[[Batch], T]) -> None:
+    def __init__(self, work: Callable[[Tx], T]) -> None:
         self.work = work
         # Held until its owner is called: to write for all that wait, or because it is done.
         # A lock, for an event takes several times as long to wait for.
@@ -132,8 +134,8 @@ class _Ticket(Generic[T]):
         self.fault: BaseException | None = None
 
 
-class Desk:
-    """Runs work in the order in which it came; whoever comes first writes for all that wait.
+class GroupCommit:
+    """Run work in the order in which it came; whoever comes first commits for all that wait.
 
     Work changes nothing before it knows that it will not raise; if it does all the same, the
     transaction is undone and every piece of it runs alone.
@@ -151,13 +153,13 @@ class Desk:
         self._policies = policies
         self.emit = emit
         self._ids: dict[CounterKey, int] = {}
-        # What was true when the last batch had committed, with the stamp that it left.
-        self._kept: tuple[Hashable, Known] | None = None
+        # The cache as of the last commit, with the stamp that the commit left.
+        self._kept: tuple[Hashable, DecisionCache] | None = None
         self._mutex = threading.Lock()
         self._waiting: deque[_Ticket[Any]] = deque()
         self._writing = False
 
-    def run(self, work: Callable[[Batch], T]) -> T:
+    def run(self, work: Callable[[Tx], T]) -> T:
         """What ``work`` returns, after its commit; what it raises, with nothing of it written.
 
         LedgerUnavailable when the database can't be written, CommitUnknown when it may have been.
@@ -193,7 +195,7 @@ class Desk:
         tickets: list[_Ticket[Any]] = []
         try:
             with self._mutex:
-                while self._waiting and len(tickets) < BATCH_MAX:
+                while self._waiting and len(tickets) < WORK_MAX:
                     tickets.append(self._waiting.popleft())
             self._write(tickets)
         except Exception as fault:
@@ -247,19 +249,19 @@ class Desk:
         with self._database.write() as connection:
             stamp = self._database.stamp(connection)
             if kept is not None and kept[0] == stamp.before:
-                known = kept[1]
+                cache = kept[1]
             else:
-                known = Known(connection, self._policies, self._ids)
-            batch = Batch(connection, self._audit, known)
+                cache = DecisionCache(connection, self._policies, self._ids)
+            tx = Tx(connection, self._audit, cache)
             for ticket in tickets:
-                ticket.result = ticket.work(batch)
+                ticket.result = ticket.work(tx)
             with self._database.in_one_go(connection):
-                batch.flush()
+                tx.flush()
         # What wrote nothing was not synced either: a server that crashes may give its number again.
-        if stamp.after is not None and batch.wrote:
-            self._kept = stamp.after, known
-        self._remember(known.sheet)
-        self._emit(batch.events)
+        if stamp.after is not None and tx.wrote:
+            self._kept = stamp.after, cache
+        self._remember(cache.sheet)
+        self._emit(tx.events)
 
     def _remember(self, sheet: CounterSheet) -> None:
         if len(self._ids) > _IDS_MAX:

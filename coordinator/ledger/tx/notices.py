@@ -108,12 +108,12 @@ class NoticeBook:
         with self._database.write() as connection:
             write_notices(connection, notices)
 
-    def known(self, key: str) -> bool:
+    def was_written(self, key: str) -> bool:
         """Whether a notice of this key was told."""
         with self._database.read() as connection:
             return connection.execute(select(_n.seq).where(_n.key == key)).first() is not None
 
-    def standing(self, kind: str) -> bool:
+    def is_active(self, kind: str) -> bool:
         """Whether the condition was told and has not been told to be over since."""
         kinds = (kind, f"{kind}{OVER}")
         query = select(_n.kind).where(_n.kind.in_(kinds)).order_by(_n.seq.desc()).limit(1)

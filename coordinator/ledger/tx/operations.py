@@ -21,7 +21,7 @@ from coordinator.domain.usdc import Usdc
 from coordinator.ledger.audit.log import AuditLog
 from coordinator.ledger.store import schema as t
 from coordinator.ledger.store.database import Database
-from coordinator.ledger.tx.facts import read_standing
+from coordinator.ledger.tx.facts import read_treasury_state
 from coordinator.ledger.tx.pausing import begin_recovery, pause_scope, recovering, report_tampering
 
 # An unchanged balance is written again only this often.
@@ -190,7 +190,7 @@ class OperationsBook:
     def funds(self, treasury: str, now: int) -> Funds | None:
         """What is not promised yet, by the balances last stored; None when they are old."""
         with self._database.read() as connection:
-            return read_standing(connection).funds(treasury, now)
+            return read_treasury_state(connection).funds(treasury, now)
 
     def pauses(self) -> Sequence[Pause]:
         """Everything that is stopped."""

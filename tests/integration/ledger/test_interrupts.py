@@ -16,13 +16,14 @@ from coordinator.api.coordinator import Coordinator
 from coordinator.ledger.store.opening import open_database
 from coordinator.ledger.store.sqlite import SqliteDatabase, _FileLock
 from coordinator.ledger.store.turns import Turns
-from coordinator.ledger.tx.group_commit import Desk
+from coordinator.ledger.tx.group_commit import GroupCommit
 from tests.integration.ledger.deciding import ask
 from tests.integration.stores import on_both, url_of
 
 # What takes a turn or a lock; the cleaning up itself is left alone.
 _TAKING = {
-    code.__code__ for code in (Desk.run, Turns.take, _FileLock.take, SqliteDatabase._get_in_line)
+    code.__code__
+    for code in (GroupCommit.run, Turns.take, _FileLock.take, SqliteDatabase._get_in_line)
 }
 
 

@@ -118,4 +118,4 @@ def test_the_first_step_in_flight_is_stuck_after_ten_minutes_of_its_own(
     assert after(1, second) == ["lane_stuck"]
     assert after(600, second) == ["lane_stuck"]
     assert after(1)[0] == "lane_stuck"
-    assert not coordinator.wiring.notices.standing("lane_stuck")
+    assert not coordinator.wiring.notices.is_active("lane_stuck")

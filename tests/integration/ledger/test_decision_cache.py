@@ -1,4 +1,4 @@
-"""What the desk keeps from one transaction to the next: never what somebody else has changed."""
+"""The decision cache keeps nothing that another connection has changed."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from coordinator.domain.windows import Window
 from coordinator.ledger.limits.counters import CounterSheet
 from coordinator.ledger.store.database import Database, Stamp
 from coordinator.ledger.store.opening import open_database
-from coordinator.ledger.tx.group_commit import Batch
+from coordinator.ledger.tx.group_commit import Tx
 from coordinator.ledger.tx.policies import PolicyBook
 from tests.integration.ledger.conftest import Opener
 from tests.integration.ledger.deciding import (
@@ -212,13 +212,13 @@ def test_work_that_fails_leaves_nothing_in_what_is_known(opener: Opener, databas
     ada = first.agent("ada")
     ask(ada)
 
-    def charge_and_fail(batch: Batch) -> None:
-        batch.sheet.charge([CounterKey(ADA, Window.TOTAL, 0)], held=7 * USDC, spent=0)
-        batch.standing.promise(Usdc("7"))
+    def charge_and_fail(tx: Tx) -> None:
+        tx.sheet.charge([CounterKey(ADA, Window.TOTAL, 0)], held=7 * USDC, spent=0)
+        tx.treasury_state.promise(Usdc("7"))
         raise RuntimeError("after it was charged")
 
     with pytest.raises(RuntimeError):
-        first.wiring.desk.run(charge_and_fail)
+        first.wiring.group_commit.run(charge_and_fail)
     total = {str(s.limit.window): s.usage.held for s in ask(ada).limits if s.limit.scope == ADA}
 
     assert total == {"daily": Usdc("1"), "hourly": Usdc("1")}

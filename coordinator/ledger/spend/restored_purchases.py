@@ -13,7 +13,7 @@ from coordinator.domain.reasons import Reason, ReasonCode
 from coordinator.domain.usdc import ZERO, Usdc
 from coordinator.ledger.audit.log import AuditLog
 from coordinator.ledger.limits.counters import end_hold, place_hold
-from coordinator.ledger.proofs.audit_fold import PastPurchase
+from coordinator.ledger.proofs.audit_fold import LoggedPurchase
 from coordinator.ledger.store import schema as t
 
 _LOST: Final = Reason(
@@ -26,7 +26,7 @@ _UNKNOWN: Final = "known from the chain alone; not attributed yet"
 def put_purchase(
     connection: Connection,
     audit: AuditLog,
-    past: PastPurchase,
+    past: LoggedPurchase,
     *,
     rules: Rules,
     openings: Openings,
@@ -79,7 +79,7 @@ def was_put_back(connection: Connection, purchase_id: str) -> bool:
     return newest is not None and first is not None and first < newest
 
 
-def _insert(connection: Connection, past: PastPurchase, ended_at_block: int | None) -> None:
+def _insert(connection: Connection, past: LoggedPurchase, ended_at_block: int | None) -> None:
     words = past.words
     connection.execute(
         insert(t.purchases).values(
@@ -112,7 +112,7 @@ def _insert(connection: Connection, past: PastPurchase, ended_at_block: int | No
     )
 
 
-def _put_approvals(connection: Connection, past: PastPurchase) -> None:
+def _put_approvals(connection: Connection, past: LoggedPurchase) -> None:
     if past.approval is None:
         return
     connection.execute(
@@ -134,7 +134,7 @@ def _put_approvals(connection: Connection, past: PastPurchase) -> None:
 
 def _put_holds(
     connection: Connection,
-    past: PastPurchase,
+    past: LoggedPurchase,
     rules: Rules,
     openings: Openings,
     *,

@@ -16,7 +16,7 @@ _STILL_SECONDS: Final = 10
 _STALLED_SECONDS: Final = 60
 
 
-class Heads:
+class EndpointFailover:
     """Keeps reads at an endpoint whose chain goes on; ``waiting`` says whether that matters."""
 
     def __init__(self, *, chain: Chain, ticks: Ticks, waiting: Callable[[], bool]) -> None:

@@ -38,7 +38,7 @@ _MOVES: Final = {
 }
 
 
-def replay_past(
+def replay_history(
     database: Database, policy: Policy, *, since: int, until: int, minimum: Usdc
 ) -> Replay:
     """Decide the requests of [since, until) anew by ``policy``; nothing is written.
@@ -64,7 +64,7 @@ def _in_order(
     connection: Connection, policy: Policy, since: int, until: int
 ) -> Iterator[Charged | Judged | Moved]:
     """The log's rows in their order, each after what was charged until then."""
-    said = list(_said(connection, since, until))
+    said = list(_moves_in_log(connection, since, until))
     asked = {happened.id for happened in said if isinstance(happened, Judged)}
     charged = _charged(connection, policy, asked, until)
     following = next(charged, None)
@@ -75,7 +75,7 @@ def _in_order(
         yield happened
 
 
-def _said(connection: Connection, since: int, until: int) -> Iterator[Judged | Moved]:
+def _moves_in_log(connection: Connection, since: int, until: int) -> Iterator[Judged | Moved]:
     a = t.audit.c
     query = (
         select(a.at, a.event, a.subject, a.body)

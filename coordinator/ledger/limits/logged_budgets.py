@@ -19,14 +19,14 @@ from coordinator.domain.purchase.decision import Facts
 from coordinator.domain.usdc import ZERO, Usdc
 from coordinator.ledger.audit.export import AuditRow
 from coordinator.ledger.limits.counters import CounterSheet
-from coordinator.ledger.limits.overlays import put_overlay, told_overlays
+from coordinator.ledger.limits.overlays import logged_overlays, put_overlay
 from coordinator.ledger.store import schema as t
 
 _TERMS: Final = ("agent", "category", "provider", "task", "session", "purpose")
 
 
 @dataclass(slots=True)
-class PastCost:
+class LoggedCost:
     """A cost as the log tells it; ``posted`` in base units, times in unix seconds."""
 
     at: int
@@ -38,10 +38,10 @@ class PastCost:
 
 
 @dataclass(slots=True)
-class PastBudgets:
+class LoggedBudgets:
     """Costs, tasks and sessions by their ids; what lay over the policy, oldest first."""
 
-    costs: dict[str, PastCost] = field(default_factory=dict)
+    costs: dict[str, LoggedCost] = field(default_factory=dict)
     openings: dict[tuple[str, str], dict[str, Any]] = field(default_factory=dict)
     overlays: list[AuditRow] = field(default_factory=list)
 
@@ -59,10 +59,10 @@ class PastBudgets:
 
     def _cost(self, row: AuditRow, done: str) -> None:
         if done == "held":
-            self.costs[row.subject] = PastCost(row.at, row.body, "held", 0, None)
+            self.costs[row.subject] = LoggedCost(row.at, row.body, "held", 0, None)
         elif done == "recorded":
             spent = row.body["amount"]
-            self.costs[row.subject] = PastCost(row.at, row.body, "posted", spent, row.at)
+            self.costs[row.subject] = LoggedCost(row.at, row.body, "posted", spent, row.at)
         elif (known := self.costs.get(row.subject)) is not None:
             known.status, known.posted, known.ended_at = done, row.body["posted"], row.at
             known.by_owner = row.body.get("by_owner", True)
@@ -78,7 +78,7 @@ def opened_by_agent(body: Mapping[str, Any]) -> bool:
     return bool(body.get("by_agent", body["by"] == body["agent"]))
 
 
-def put_rules(connection: Connection, past: PastBudgets) -> None:
+def put_rules(connection: Connection, past: LoggedBudgets) -> None:
     """Open the tasks and sessions again, and lay over the policy what lay over it."""
     for (kind, name), body in past.openings.items():
         closed = "closed_at" in body
@@ -97,12 +97,12 @@ def put_rules(connection: Connection, past: PastBudgets) -> None:
             )
         )
     for row in past.overlays:
-        for one in told_overlays(row):
+        for one in logged_overlays(row):
             put_overlay(connection, one, author=row.body["by"], reason=row.body["reason"])
 
 
 def put_costs(
-    connection: Connection, past: PastBudgets, *, rules: Rules, openings: Openings
+    connection: Connection, past: LoggedBudgets, *, rules: Rules, openings: Openings
 ) -> None:
     """Insert every cost with its hold, charged as if it were placed now at its own instant."""
     sheet = CounterSheet(connection)

@@ -11,7 +11,7 @@ from coordinator.domain.chain.events import Block
 from coordinator.domain.chain.gas import GAS_LIMITS, Fees, reserve_wei
 from coordinator.domain.chain.steps import Call, Step, StepKind, StepStatus
 from coordinator.domain.ports import Observation
-from coordinator.domain.purchase.forecast import Lane, reserved_wei
+from coordinator.domain.purchase.forecast import Forecast, reserved_wei
 from coordinator.domain.purchase.lifecycle import Status
 from coordinator.domain.purchase.planning import OpenPurchase
 from coordinator.domain.usdc import ZERO, Usdc
@@ -47,8 +47,8 @@ def in_flight(kind: StepKind, usdc: str | None = None, **values: Any) -> Step:
 
 def left(*steps: Step) -> tuple[str, str, int]:
     """(balance, allowance, creates) once the steps are mined."""
-    lane = Lane.of(SEEN, steps, reserved_wei=0)
-    return str(lane.usdc), str(lane.allowance), lane.create_nonce
+    forecast = Forecast.of(SEEN, steps, reserved_wei=0)
+    return str(forecast.usdc), str(forecast.allowance), forecast.create_nonce
 
 
 @pytest.mark.parametrize(
@@ -78,10 +78,10 @@ def test_a_step_that_was_given_up_will_take_nothing() -> None:
 
 
 def approved(*calls: Call, allowance: str, standing: str) -> list[tuple[StepKind, Usdc | None]]:
-    lane = Lane.of(replace(SEEN, usdc_allowance=Usdc(allowance)), [], reserved_wei=0)
+    forecast = Forecast.of(replace(SEEN, usdc_allowance=Usdc(allowance)), [], reserved_wei=0)
     for each in calls:
-        lane.add(each)
-    made = lane.with_allowance(Usdc(standing), lambda amount: call(K.APPROVE, str(amount)))
+        forecast.add(each)
+    made = forecast.with_allowance(Usdc(standing), lambda amount: call(K.APPROVE, str(amount)))
     return [(each.kind, each.usdc) for each in made]
 
 
@@ -137,9 +137,9 @@ def test_gas_is_reserved_for_what_is_signed_and_for_the_end_of_what_has_begun() 
     signed = FEES.ceiling_wei(GAS_LIMITS["link"], 1)
     assert found == signed + reserve_wei(FEES, unstarted=0, unended=1)
     assert reserved_wei([purchase()], [], FEES) == 0
-    assert Lane.of(SEEN, [], found).gas_free_wei == 10**18 - found
+    assert Forecast.of(SEEN, [], found).gas_free_wei == 10**18 - found
 
 
 def test_nothing_in_flight_leaves_the_balances_as_they_were_read() -> None:
     assert left() == ("100.00", "60.00", 40)
-    assert Lane.of(replace(SEEN, usdc_balance=ZERO), [], 0).usdc == ZERO
+    assert Forecast.of(replace(SEEN, usdc_balance=ZERO), [], 0).usdc == ZERO
