@@ -42,7 +42,7 @@ class Kernel(Disputes):
             "linkEscrow": self._link,
             "transitionState": self._transition,
             "releaseMilestone": self._release_milestone,
-            "getTransaction": self._known_escrow,
+            "getTransaction": self._existing,
             "requesterNonces": lambda f, who: f.state.get(self.nonce_key(who)),
             "approvedEscrowVaults": lambda f, vault: bool(f.state.get(self.vault_key(vault))),
             "paused": lambda f: bool(f.state.get(self.key("paused"))),
@@ -120,7 +120,7 @@ class Kernel(Disputes):
 
     def _accept_quote(self, frame: Frame, transaction_id: bytes, amount: int) -> None:
         self._when_not_paused(frame)
-        txn = self._known_escrow(frame, transaction_id)
+        txn = self._existing(frame, transaction_id)
         require(txn.state == State.QUOTED, "Not quoted")
         require(frame.sender == txn.requester, "Only requester")
         require(frame.timestamp <= txn.deadline, "Expired")
@@ -137,7 +137,7 @@ class Kernel(Disputes):
         require(bool(frame.state.get(self.vault_key(vault))), "Escrow not approved")
         used = (self.address, "used", escrow_id)
         require(not frame.state.get(used), "Escrow ID already used")
-        txn = self._known_escrow(frame, transaction_id)
+        txn = self._existing(frame, transaction_id)
         linkable = txn.state in (State.INITIATED, State.QUOTED)
         require(linkable, "Invalid state for linking escrow")
         require(frame.sender == txn.requester, "Only requester")
@@ -157,7 +157,7 @@ class Kernel(Disputes):
         new = State(wanted)
         frame.work = f"to {new.name}"
         self._when_not_paused(frame)
-        txn = self._known_escrow(frame, transaction_id)
+        txn = self._existing(frame, transaction_id)
         old = State(txn.state)
         require(new != old, "No-op")
         require(new in REACHABLE[old], "Invalid transition")
@@ -180,7 +180,7 @@ class Kernel(Disputes):
 
     def _release_milestone(self, frame: Frame, transaction_id: bytes, amount: int) -> None:
         self._when_not_paused(frame)
-        txn = self._known_escrow(frame, transaction_id)
+        txn = self._existing(frame, transaction_id)
         require(txn.state == State.IN_PROGRESS, "Not in progress")
         require(frame.sender == txn.requester, "Only requester")
         require(amount != 0, "Amount zero")

@@ -62,7 +62,7 @@ class Administered(Contract):
     def _when_not_paused(self, frame: Frame) -> None:
         require(not frame.state.get(self.key("paused")), "Kernel paused")
 
-    def _known_escrow(self, frame: Frame, transaction_id: bytes) -> Txn:
+    def _existing(self, frame: Frame, transaction_id: bytes) -> Txn:
         txn: Txn | None = frame.state.get((self.address, "txn", transaction_id), None)
         if txn is None:
             raise Reverted("Tx missing")
