@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from coordinator.api.session import Session
     from coordinator.books.reporting import GasReport, Report
     from coordinator.budgets.budgets import Sharing
+    from coordinator.domain.backup import Backup
     from coordinator.domain.chain.reconciliation import Discrepancy, Reconciliation
     from coordinator.domain.errors import (
         ChainUnavailable,
@@ -31,25 +32,23 @@ if TYPE_CHECKING:
         UnknownId,
     )
     from coordinator.domain.limits.increase import Increase
-    from coordinator.domain.limits.limits import LimitState
+    from coordinator.domain.limits.limits import LimitState, Used
+    from coordinator.domain.limits.overlay import Overlay
     from coordinator.domain.limits.service import Finding, ServiceLevel
+    from coordinator.domain.notices import KeptNotice
     from coordinator.domain.observed import Event
     from coordinator.domain.policy.policy import Policy
+    from coordinator.domain.purchase.approval import JudgedApproval, PendingApproval
     from coordinator.domain.purchase.blocker import Blocker
     from coordinator.domain.purchase.cost import Cost, CostDecision, CostStatus
     from coordinator.domain.purchase.decision import Decision
     from coordinator.domain.purchase.lifecycle import Status
+    from coordinator.domain.purchase.order import Order
     from coordinator.domain.purchase.proposal import Proposal
     from coordinator.domain.purchase.purchase import Answer, Purchase
     from coordinator.domain.purchase.replay import Replay
     from coordinator.domain.reasons import Reason, ReasonCode
     from coordinator.domain.usdc import Usdc
-    from coordinator.ledger.budgets.limit_book import Used
-    from coordinator.ledger.limits.overlays import Overlay
-    from coordinator.ledger.restore.backup import Backup
-    from coordinator.ledger.spend.approvals import JudgedApproval, PendingApproval
-    from coordinator.ledger.tx.notices import KeptNotice
-    from coordinator.ledger.tx.operations import Order
 
 __all__ = [
     "Agent",
@@ -105,7 +104,7 @@ __all__ = [
 _HOMES = {
     "Agent": "api.agent",
     "Answer": "domain.purchase.purchase",
-    "Backup": "ledger.restore.backup",
+    "Backup": "domain.backup",
     "Blocker": "domain.purchase.blocker",
     "ChainUnavailable": "domain.errors",
     "ConfigurationError": "domain.errors",
@@ -126,15 +125,15 @@ _HOMES = {
     "IdempotencyConflict": "domain.errors",
     "Increase": "domain.limits.increase",
     "InvalidRequest": "domain.errors",
-    "JudgedApproval": "ledger.spend.approvals",
-    "KeptNotice": "ledger.tx.notices",
+    "JudgedApproval": "domain.purchase.approval",
+    "KeptNotice": "domain.notices",
     "LedgerTampered": "domain.errors",
     "LedgerUnavailable": "domain.errors",
     "LimitState": "domain.limits.limits",
-    "Order": "ledger.tx.operations",
+    "Order": "domain.purchase.order",
     "OutcomeUnknown": "domain.errors",
-    "Overlay": "ledger.limits.overlays",
-    "PendingApproval": "ledger.spend.approvals",
+    "Overlay": "domain.limits.overlay",
+    "PendingApproval": "domain.purchase.approval",
     "Policy": "domain.policy.policy",
     "Proposal": "domain.purchase.proposal",
     "Purchase": "domain.purchase.purchase",
@@ -150,7 +149,7 @@ _HOMES = {
     "TxReverted": "domain.errors",
     "UnknownId": "domain.errors",
     "Usdc": "domain.usdc",
-    "Used": "ledger.budgets.limit_book",
+    "Used": "domain.limits.limits",
 }
 
 if not TYPE_CHECKING:

@@ -19,9 +19,9 @@ from typing import Final
 
 from coordinator.alerts.targets import Target
 from coordinator.domain.errors import CoordinatorError
-from coordinator.domain.notices import Notice, Severity
+from coordinator.domain.notices import KeptNotice, Notice, Severity
 from coordinator.domain.ports import Clock, Ticks
-from coordinator.ledger.tx.notices import KeptNotice, NoticeBook
+from coordinator.ledger.tx.notices import NoticeBook
 
 log = logging.getLogger(__name__)
 

@@ -13,10 +13,10 @@ from coordinator.budgets.budgets import Sharing
 from coordinator.domain.errors import InvalidRequest
 from coordinator.domain.inputs import free_text, identifier
 from coordinator.domain.limits.increase import Increase
+from coordinator.domain.limits.limits import Used
+from coordinator.domain.limits.overlay import Overlay
 from coordinator.domain.limits.rules import SESSION, TASK
 from coordinator.domain.limits.service import Finding, ServiceLevel
-from coordinator.ledger.budgets.limit_book import Used
-from coordinator.ledger.limits.overlays import Overlay
 
 if TYPE_CHECKING:
     from coordinator.wiring import Wiring

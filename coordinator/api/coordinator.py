@@ -22,6 +22,7 @@ from coordinator.config import (
     read_policy,
     without_environment,
 )
+from coordinator.domain.backup import Backup
 from coordinator.domain.chain.reconciliation import Reconciliation
 from coordinator.domain.errors import (
     ChainUnavailable,
@@ -30,17 +31,16 @@ from coordinator.domain.errors import (
     TxReverted,
 )
 from coordinator.domain.limits.limits import LimitState
+from coordinator.domain.notices import KeptNotice
 from coordinator.domain.policy.policy import Policy
+from coordinator.domain.purchase.approval import JudgedApproval, PendingApproval
+from coordinator.domain.purchase.order import Order
 from coordinator.domain.purchase.proposal import Proposal
 from coordinator.domain.purchase.purchase import Answer, Purchase
 from coordinator.domain.purchase.replay import Replay
 from coordinator.domain.reasons import Reason
 from coordinator.domain.usdc import ZERO, Amount
-from coordinator.ledger.restore.backup import Backup
 from coordinator.ledger.restore.history import replay_history
-from coordinator.ledger.spend.approvals import JudgedApproval, PendingApproval
-from coordinator.ledger.tx.notices import KeptNotice
-from coordinator.ledger.tx.operations import Order
 from coordinator.treasury.treasury import pause_spending
 from coordinator.wiring import Wiring, wire
 

@@ -17,8 +17,8 @@ from coordinator.api.observers import Callback, Observers
 from coordinator.domain.errors import CoordinatorError, InvalidRequest
 from coordinator.domain.observed import KINDS
 from coordinator.domain.purchase.lifecycle import ESCROWED, Status
+from coordinator.domain.purchase.order import Order
 from coordinator.domain.purchase.purchase import Purchase
-from coordinator.ledger.tx.operations import Order
 from coordinator.wiring import Wiring
 
 _LOOK_SECONDS: Final = 10

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 from coordinator.api.arguments import checked
 from coordinator.domain.limits.limits import LimitState
 from coordinator.domain.limits.rules import TASK, Terms
+from coordinator.domain.limits.run import Run
 from coordinator.domain.purchase.cost import CostStatus
 from coordinator.domain.purchase.lifecycle import ESCROWED, OPEN
 from coordinator.domain.shown import Shown
 from coordinator.domain.usdc import ZERO, Usdc
-from coordinator.ledger.limits.openings import Run
 
 if TYPE_CHECKING:
     from coordinator.wiring import Wiring

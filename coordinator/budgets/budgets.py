@@ -10,8 +10,9 @@ from coordinator.domain.errors import InvalidRequest
 from coordinator.domain.inputs import free_text, identifier, positive_amount
 from coordinator.domain.limits.allocation import by_priority, by_usage, fixed, rebalanced
 from coordinator.domain.limits.increase import EMERGENCY, INCREASE, Increase
-from coordinator.domain.limits.limits import Scope, ScopeKind
+from coordinator.domain.limits.limits import Scope, ScopeKind, Used
 from coordinator.domain.limits.rules import BY_HOUR, TASK, Opening, Terms
+from coordinator.domain.limits.run import Run
 from coordinator.domain.limits.service import Finding, ServiceLevel, review, service_level
 from coordinator.domain.policy.tables import Rebalance
 from coordinator.domain.policy.values import duration
@@ -22,10 +23,9 @@ from coordinator.domain.usdc import Amount, Usdc
 from coordinator.domain.windows import Window
 from coordinator.ledger.budgets.allocations import AllocationBook, pair, pool_of, shared
 from coordinator.ledger.budgets.increases import IncreaseBook
-from coordinator.ledger.budgets.limit_book import LimitBook, Used
+from coordinator.ledger.budgets.limit_book import LimitBook
 from coordinator.ledger.budgets.overlay_book import OverlayBook
 from coordinator.ledger.budgets.runs import RunBook
-from coordinator.ledger.limits.openings import Run
 from coordinator.ledger.spend.costs import CostBook
 from coordinator.ledger.tx.policies import PolicyBook
 

@@ -54,9 +54,9 @@ from coordinator.domain.errors import CoordinatorError
 if TYPE_CHECKING:
     from coordinator.api.coordinator import Coordinator
     from coordinator.domain.limits.increase import Increase
+    from coordinator.domain.purchase.approval import PendingApproval
     from coordinator.domain.purchase.proposal import Proposal
     from coordinator.domain.purchase.purchase import Answer
-    from coordinator.ledger.spend.approvals import PendingApproval
 
 app = new_app("approvals", "See what waits for people, approve and reject it.")
 
@@ -200,7 +200,7 @@ def review(approver: Approver = None, wait: Wait = True, timeout_seconds: Timeou
             "a review needs a terminal: use list, approve ID and reject ID",
             ExitCode.INVALID,
         )
-    from coordinator.ledger.spend.proposals import not_an_approver
+    from coordinator.domain.purchase.deciding import not_an_approver
 
     with opened() as coordinator:
         found, increases = coordinator.approvals(), coordinator.increases()

@@ -108,7 +108,7 @@ def audit_verify(
     ] = None,
 ) -> int:
     """Recompute the whole chain of rows and the journal's digests."""
-    from coordinator.ledger.audit.export import Head
+    from coordinator.domain.audit import Head
 
     try:
         expected = Head.parse(head) if head is not None else None

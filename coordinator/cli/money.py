@@ -25,7 +25,7 @@ from coordinator.domain.errors import ConfigurationError, InvalidRequest
 
 if TYPE_CHECKING:
     from coordinator.api.coordinator import Coordinator
-    from coordinator.ledger.tx.operations import Order
+    from coordinator.domain.purchase.order import Order
 
 _ETH: Final = re.compile(r"[0-9]{1,6}(\.[0-9]{1,18})?", re.ASCII)
 

@@ -94,7 +94,7 @@ def pending_proposal(proposal: Proposal) -> dict[str, Any]:
 
 
 def _may(coordinator: Coordinator, proposal: Proposal, approver: str) -> int:
-    from coordinator.ledger.spend.proposals import may_not_decide
+    from coordinator.domain.purchase.deciding import may_not_decide
 
     refusal = may_not_decide(coordinator.wiring.policies.current(), proposal, approver)
     if refusal is not None:

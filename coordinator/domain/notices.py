@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import Any
 
 from coordinator.domain.limits.limits import LimitState
 from coordinator.domain.purchase.proposal import Proposal
 from coordinator.domain.reasons import Reason, ReasonCode
+from coordinator.domain.shown import Shown
 from coordinator.domain.usdc import Usdc
 from coordinator.domain.windows import Window
 
@@ -252,3 +254,44 @@ def began(kind: str, severity: Severity, message: str, now: int) -> Notice:
 def passed(kind: str, message: str, now: int) -> Notice:
     """The condition is over; when it comes back it is told again."""
     return Notice(f"{kind}{OVER}:{now}", now, f"{kind}{OVER}", Severity.INFO, "treasury", message)
+
+
+@dataclass(frozen=True, slots=True)
+class KeptNotice(Shown):
+    """A notice as it is kept; ``due_at`` is None when nothing is left to try.
+
+    ``delivered_at`` is when the last of the targets had taken it; ``fault`` is why the latest try
+    failed. Times are unix seconds.
+    """
+
+    seq: int
+    notice: Notice
+    tries: int
+    due_at: int | None
+    delivered_at: int | None
+    fault: str | None
+
+    @property
+    def delivery(self) -> str:
+        """How far it got, in a word or two."""
+        if self.delivered_at is not None:
+            return "delivered"
+        if self.due_at is None:
+            return f"failed: {self.fault}" if self.fault else "kept"
+        return f"tried again: {self.fault}" if self.fault else "waits"
+
+    def as_dict(self) -> dict[str, Any]:
+        notice = self.notice
+        return {
+            "seq": self.seq,
+            "at": notice.at,
+            "kind": notice.kind,
+            "severity": notice.severity.value,
+            "subject": notice.subject,
+            "message": notice.message,
+            "fields": dict(notice.fields),
+            "delivery": self.delivery.partition(":")[0],
+            "tries": self.tries,
+            "delivered_at": self.delivered_at,
+            "fault": self.fault,
+        }

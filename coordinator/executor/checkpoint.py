@@ -12,9 +12,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
+from coordinator.domain.audit import AuditRow, Head
 from coordinator.domain.errors import LedgerTampered, LedgerUnavailable
 from coordinator.domain.purchase.lifecycle import FINAL
-from coordinator.ledger.audit.export import GENESIS, AuditRow, Head
+from coordinator.ledger.audit.export import GENESIS
 from coordinator.ledger.audit.log import AuditLog
 from coordinator.ledger.proofs.audit_fold import MOVED
 from coordinator.ledger.proofs.evidence import Seen

@@ -16,13 +16,14 @@ from coordinator.domain.policy.policy import Policy
 from coordinator.domain.ports import Chain, Clock, Observation, Ticks
 from coordinator.domain.purchase.forecast import Forecast, reserved_wei
 from coordinator.domain.purchase.lifecycle import Status
+from coordinator.domain.purchase.order import Order
 from coordinator.domain.purchase.planning import Action, OpenPurchase, Plan, plan
 from coordinator.domain.reasons import Reason, ReasonCode
 from coordinator.domain.usdc import Usdc
 from coordinator.ledger.spend.bonds import BondBook
 from coordinator.ledger.spend.purchases import PurchaseBook
 from coordinator.ledger.tx.leases import Lease
-from coordinator.ledger.tx.operations import OperationsBook, Order
+from coordinator.ledger.tx.operations import OperationsBook
 
 log = logging.getLogger(__name__)
 

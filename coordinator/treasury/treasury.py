@@ -18,19 +18,22 @@ from coordinator.domain.observed import Emit, decided, nobody_looks
 from coordinator.domain.policy.payees import Contracts, not_payable
 from coordinator.domain.policy.policy import Policy
 from coordinator.domain.ports import Clock, KillPoint, Reach
+from coordinator.domain.purchase.approval import JudgedApproval
+from coordinator.domain.purchase.deciding import not_an_approver
 from coordinator.domain.purchase.decision import OF_FUNDS, Decision, decide
 from coordinator.domain.purchase.lifecycle import Status
+from coordinator.domain.purchase.order import Order
 from coordinator.domain.purchase.proposal import Proposal, ProposalKind
 from coordinator.domain.purchase.purchase import Answer, Purchase
 from coordinator.domain.purchase.request import Request
 from coordinator.domain.reasons import Reason, ReasonCode
 from coordinator.domain.usdc import Amount, Usdc
-from coordinator.ledger.spend.approvals import ApprovalBook, Approver, JudgedApproval
+from coordinator.ledger.spend.approvals import ApprovalBook, Approver
 from coordinator.ledger.spend.bonds import BondBook
-from coordinator.ledger.spend.proposals import ProposalBook, not_an_approver
+from coordinator.ledger.spend.proposals import ProposalBook
 from coordinator.ledger.spend.purchases import PurchaseBook
 from coordinator.ledger.spend.requests import NewRequest, ShortOfFunds
-from coordinator.ledger.tx.operations import OperationsBook, Order, Pause
+from coordinator.ledger.tx.operations import OperationsBook, Pause
 from coordinator.ledger.tx.policies import PolicyBook
 
 log = logging.getLogger(__name__)

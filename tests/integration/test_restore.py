@@ -15,9 +15,9 @@ from typing import Any
 import pytest
 
 from coordinator import InvalidRequest, Purchase, Usdc
+from coordinator.domain.audit import Head
 from coordinator.domain.errors import ConfigurationError, LedgerUnavailable
 from coordinator.domain.usdc import ZERO
-from coordinator.ledger.audit.export import Head
 from coordinator.ledger.proofs.verification import verify
 from tests.integration.stores import file_of, on_postgresql, url_of
 from tests.integration.world import World

@@ -8,9 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from coordinator.domain.audit import AuditRow, Head
 from coordinator.domain.canonical import canonical_json
 from coordinator.domain.errors import InvalidRequest
-from coordinator.ledger.audit.export import AuditRow, Head, line_of, read_export
+from coordinator.ledger.audit.export import line_of, read_export
 from coordinator.ledger.audit.log import AuditLog
 from coordinator.ledger.store.migrate import migrate
 from coordinator.ledger.store.opening import open_database

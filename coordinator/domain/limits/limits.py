@@ -255,3 +255,11 @@ def limit_states(
         whole = used.held_units + used.spent_units + asked
         states.append(LimitState(limit, used, resets_at, whole > limit.amount.base_units))
     return tuple(states)
+
+
+class Used(NamedTuple):
+    """What a scope held and spent of purchases asked in [start, end), unix seconds."""
+
+    start: int
+    end: int
+    usage: Usage

@@ -6,8 +6,9 @@ import hmac
 import json
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
+from coordinator.domain.audit import AuditRow, Head
 from coordinator.domain.canonical import canonical_json
 from coordinator.domain.errors import InvalidRequest
 
@@ -17,42 +18,6 @@ _FIELDS: Final = {"seq", "at", "event", "subject", "body", "hash"}
 
 Digest = Callable[[str, int, int, str, str, str], str]
 """The hash of (previous hash, seq, at, event, subject, body's text)."""
-
-
-@dataclass(frozen=True, slots=True)
-class Head:
-    """How many rows the log has, and the hash of the last one."""
-
-    count: int
-    hash: str
-
-    def __str__(self) -> str:
-        return f"{self.count}:{self.hash}"
-
-    @classmethod
-    def parse(cls, text: str) -> Head:
-        """From ``COUNT:HASH``; ValueError with one sentence otherwise."""
-        count, _, digest = text.partition(":")
-        if not (count.isascii() and count.isdecimal()) or len(digest) != 64:
-            raise ValueError("an audit head is COUNT:HASH, as `coordinator audit head` prints it")
-        return cls(int(count), digest.lower())
-
-
-@dataclass(frozen=True, slots=True)
-class AuditRow:
-    """One row of the log; ``text`` is the body as it was hashed."""
-
-    seq: int
-    at: int
-    event: str
-    subject: str
-    text: str
-    hash: str
-
-    @property
-    def body(self) -> dict[str, Any]:
-        found: dict[str, Any] = json.loads(self.text)
-        return found
 
 
 def first_line(head: Head) -> bytes:

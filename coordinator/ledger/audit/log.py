@@ -9,17 +9,10 @@ from typing import Any, Final, NamedTuple
 
 from sqlalchemy import Connection, insert, literal_column, or_, select
 
+from coordinator.domain.audit import AuditRow, Head
 from coordinator.domain.canonical import canonical_json
 from coordinator.domain.errors import LedgerTampered
-from coordinator.ledger.audit.export import (
-    GENESIS,
-    AuditRow,
-    ExportFile,
-    Head,
-    first_line,
-    line_of,
-    read_export,
-)
+from coordinator.ledger.audit.export import GENESIS, ExportFile, first_line, line_of, read_export
 from coordinator.ledger.audit.row_mac import RowMac
 from coordinator.ledger.store import schema as t
 from coordinator.ledger.store.database import Database

@@ -5,13 +5,19 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from itertools import groupby
-from typing import NamedTuple
 
 from sqlalchemy import select
 
 from coordinator.domain.errors import UnknownId
 from coordinator.domain.limits.effective import Effective, effective_of_agent
-from coordinator.domain.limits.limits import CounterKey, LimitState, Scope, Usage, check_limits
+from coordinator.domain.limits.limits import (
+    CounterKey,
+    LimitState,
+    Scope,
+    Usage,
+    Used,
+    check_limits,
+)
 from coordinator.domain.limits.rules import Terms
 from coordinator.domain.usdc import ZERO, Usdc
 from coordinator.domain.windows import Calendar, Window
@@ -20,14 +26,6 @@ from coordinator.ledger.limits.openings import read_opening
 from coordinator.ledger.store import schema as t
 from coordinator.ledger.store.database import Database
 from coordinator.ledger.tx.policies import PolicyBook
-
-
-class Used(NamedTuple):
-    """What a scope held and spent of purchases asked in [start, end), unix seconds."""
-
-    start: int
-    end: int
-    usage: Usage
 
 
 class LimitBook:

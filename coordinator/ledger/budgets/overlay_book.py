@@ -7,8 +7,9 @@ from functools import partial
 
 from coordinator.domain.errors import InvalidRequest, UnknownId
 from coordinator.domain.limits.limits import Scope, ScopeKind
+from coordinator.domain.limits.overlay import Overlay
 from coordinator.domain.notices import limits_changed
-from coordinator.ledger.limits.overlays import Overlay, insert_overlay, list_overlays
+from coordinator.ledger.limits.overlays import insert_overlay, list_overlays
 from coordinator.ledger.store.database import Database
 from coordinator.ledger.tx.group_commit import GroupCommit, Tx
 

@@ -8,12 +8,12 @@ from functools import partial
 from coordinator.domain.errors import InvalidRequest, UnknownId
 from coordinator.domain.limits.limits import Limit, Scope, ScopeKind
 from coordinator.domain.limits.rules import TASK, Opening, Rules
+from coordinator.domain.limits.run import Run
 from coordinator.domain.purchase.lifecycle import Status
 from coordinator.domain.usdc import Usdc
 from coordinator.domain.windows import Window
 from coordinator.ledger.audit.log import AuditLog
 from coordinator.ledger.limits.openings import (
-    Run,
     close_opening,
     closed_reason,
     insert_opening,

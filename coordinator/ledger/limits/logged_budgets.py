@@ -13,11 +13,11 @@ from typing import Any, Final
 
 from sqlalchemy import Connection, insert
 
+from coordinator.domain.audit import AuditRow
 from coordinator.domain.limits.rules import SESSION, TASK, Openings, Rules
 from coordinator.domain.purchase.cost import CostRequest, cost_counters
 from coordinator.domain.purchase.decision import Facts
 from coordinator.domain.usdc import ZERO, Usdc
-from coordinator.ledger.audit.export import AuditRow
 from coordinator.ledger.limits.counters import CounterSheet
 from coordinator.ledger.limits.overlays import logged_overlays, put_overlay
 from coordinator.ledger.store import schema as t

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Final
 
 from sqlalchemy import Connection, Row, bindparam, exists, insert, literal_column, select, update
 
 from coordinator.domain.errors import InvalidRequest
 from coordinator.domain.limits.rules import Opening
+from coordinator.domain.limits.run import Run
 from coordinator.domain.purchase.lifecycle import UNFUNDED, Status
 from coordinator.domain.reasons import Reason, ReasonCode
-from coordinator.domain.shown import Shown
-from coordinator.domain.times import rfc3339
 from coordinator.domain.usdc import Usdc
 from coordinator.domain.windows import Window
 from coordinator.ledger.store import schema as t
@@ -27,34 +25,6 @@ _OPENING: Final = Prepared(
         _o.kind == bindparam("kind_"), _o.id == bindparam("id_")
     )
 )
-
-
-@dataclass(frozen=True, slots=True)
-class Run(Shown):
-    """A task or session as it was opened; times are unix seconds, ``closed_at`` None while open."""
-
-    opening: Opening
-    opened_by: str
-    opened_at: int
-    closed_by: str | None
-    closed_at: int | None
-
-    def as_dict(self) -> dict[str, Any]:
-        """As JSON; limits by their keys in the policy file."""
-        opening = self.opening
-        limits: dict[str, Any] = _keys(opening.limits)
-        if opening.categories:
-            limits["categories"] = {name: _keys(own) for name, own in opening.categories.items()}
-        return {
-            opening.kind: opening.id,
-            "agent": opening.agent,
-            "status": "closed" if opening.closed else "open",
-            "limits": limits,
-            "opened_by": self.opened_by,
-            "opened_at": rfc3339(self.opened_at),
-            "closed_by": self.closed_by,
-            "closed_at": rfc3339(self.closed_at),
-        }
 
 
 def read_opening(connection: Connection, kind: str, name: str) -> Opening | None:
@@ -177,10 +147,6 @@ def _opening(
         closed=closed,
         by_agent=by_agent,
     )
-
-
-def _keys(amounts: Mapping[Window, Usdc]) -> dict[str, str]:
-    return {f"{window}_limit": str(amount) for window, amount in amounts.items()}
 
 
 def _units(amounts: Mapping[Window, Usdc]) -> dict[str, int]:

@@ -6,9 +6,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from coordinator.domain.audit import AuditRow
 from coordinator.domain.purchase.lifecycle import ESCROWED, FINAL, Status
 from coordinator.domain.reasons import ReasonCode
-from coordinator.ledger.audit.export import AuditRow
 from coordinator.ledger.limits.logged_budgets import LoggedBudgets
 
 MOVED: Final = {f"purchase_{status}": status for status in Status}

@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 
 from sqlalchemy import Connection
 
+from coordinator.domain.audit import AuditRow
 from coordinator.domain.errors import LedgerTampered
-from coordinator.ledger.audit.export import AuditRow
 from coordinator.ledger.audit.log import AuditLog
 from coordinator.ledger.proofs.audit_fold import LoggedOrder, LoggedPurchase, LoggedState
 from coordinator.ledger.proofs.row_proofs import EscrowKey, row_faults

@@ -10,9 +10,9 @@ from typing import Any, Final, Protocol
 
 from sqlalchemy import Connection, Select, Table, case, func, select
 
+from coordinator.domain.audit import AuditRow
 from coordinator.domain.canonical import canonical_json
 from coordinator.domain.purchase.lifecycle import FINAL, Status
-from coordinator.ledger.audit.export import AuditRow
 from coordinator.ledger.audit.row_mac import RowMac
 from coordinator.ledger.limits.logged_budgets import OVERLAID, opened_by_agent
 from coordinator.ledger.limits.overlays import logged_overlays

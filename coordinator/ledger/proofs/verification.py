@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 from sqlalchemy import select
 
-from coordinator.ledger.audit.export import GENESIS, Head
+from coordinator.domain.audit import Head
+from coordinator.ledger.audit.export import GENESIS
 from coordinator.ledger.audit.journal_proof import JournalProof
 from coordinator.ledger.audit.log import AuditLog
 from coordinator.ledger.proofs.row_proofs import row_faults

@@ -11,8 +11,9 @@ from typing import Any, Final
 
 from sqlalchemy import Connection, Table, delete, func, insert, select
 
+from coordinator.domain.audit import AuditRow, Head
 from coordinator.domain.errors import ConfigurationError
-from coordinator.ledger.audit.export import AuditRow, ExportFile, Head
+from coordinator.ledger.audit.export import ExportFile
 from coordinator.ledger.audit.log import AuditLog
 from coordinator.ledger.chain.nonce_lane import open_lane
 from coordinator.ledger.limits.logged_budgets import put_costs, put_rules

@@ -8,42 +8,17 @@ import secrets
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
+from coordinator.domain.backup import Backup
 from coordinator.domain.errors import InvalidRequest, LedgerUnavailable
-from coordinator.domain.shown import Shown
-from coordinator.ledger.audit.export import Head
 from coordinator.ledger.audit.log import AuditLog
 from coordinator.ledger.proofs.verification import verify
 from coordinator.ledger.store.database import Database
 from coordinator.ledger.store.opening import open_database
 
 _BESIDE: Final = ("", "-wal", "-shm", "-journal")
-
-
-@dataclass(frozen=True, slots=True)
-class Backup(Shown):
-    """A copy and what was found in it; ``faults`` are those that the audit log shows."""
-
-    path: Path
-    size_bytes: int
-    head: Head
-    faults: tuple[str, ...]
-
-    @property
-    def ok(self) -> bool:
-        return not self.faults
-
-    def as_dict(self) -> dict[str, Any]:
-        return {
-            "backup": str(self.path),
-            "size_bytes": self.size_bytes,
-            "audit_head": str(self.head),
-            "ok": self.ok,
-            "faults": list(self.faults),
-        }
 
 
 def back_up(database: Database, path: Path, *, audit_key: bytes) -> Backup:

@@ -15,13 +15,12 @@ from coordinator.domain.limits.limits import LimitState
 from coordinator.domain.notices import approval_decided, approval_expires_soon, crossings
 from coordinator.domain.observed import Emit, nobody_looks
 from coordinator.domain.policy.policy import Policy
+from coordinator.domain.purchase.approval import JudgedApproval, PendingApproval, approved_names
 from coordinator.domain.purchase.decision import Decision, Facts
 from coordinator.domain.purchase.lifecycle import Status
 from coordinator.domain.purchase.purchase import Answer, Purchase
 from coordinator.domain.purchase.request import Request
 from coordinator.domain.reasons import Reason, ReasonCode
-from coordinator.domain.shown import Shown
-from coordinator.domain.times import rfc3339
 from coordinator.domain.usdc import Usdc
 from coordinator.ledger.audit.log import AuditLog
 from coordinator.ledger.limits.counters import move_hold
@@ -46,77 +45,6 @@ class Approver:
     name: str
     host: str
     user: str
-
-
-@dataclass(frozen=True, slots=True)
-class PendingApproval(Shown):
-    """A purchase that waits for people; times are unix seconds."""
-
-    id: str
-    purchase: Purchase
-    required: int
-    created_at: int
-    expires_at: int
-
-    @property
-    def approved_by(self) -> tuple[str, ...]:
-        return approved_names(self.purchase)
-
-    def as_dict(self) -> dict[str, Any]:
-        """The command line's JSON, but for what is judged at the moment of showing."""
-        p = self.purchase
-        return {
-            "approval_id": self.id,
-            "kind": "purchase",
-            "purchase_id": p.id,
-            "status": p.status.value,
-            "agent": p.agent,
-            "provider": p.provider,
-            "provider_name": p.provider_name,
-            "amount": str(p.amount),
-            "purpose": p.purpose,
-            "service": p.service,
-            "category": p.category,
-            "task": p.task,
-            "session": p.session,
-            "reason": p.reason.as_dict() if p.reason else None,
-            "created_at": rfc3339(self.created_at),
-            "expires_at": rfc3339(self.expires_at),
-            "required": self.required,
-            "approved_by": list(self.approved_by),
-        }
-
-
-@dataclass(frozen=True, slots=True)
-class JudgedApproval(Shown):
-    """An approval as approving it at this moment would find it.
-
-    ``limits`` are all that the purchase touches, without its own hold, each marked broken where
-    the purchase does not fit. ``undecidable`` is why nobody (or not the approver who was named)
-    can decide it, ``misfits`` are why the policy refuses it by now.
-    """
-
-    approval: PendingApproval
-    limits: tuple[LimitState, ...]
-    undecidable: Reason | None
-    misfits: tuple[Reason, ...]
-
-    @property
-    def refusals(self) -> tuple[Reason, ...]:
-        """Every reason for which approving it would be refused."""
-        return (*(() if self.undecidable is None else (self.undecidable,)), *self.misfits)
-
-    @property
-    def waits(self) -> bool:
-        """Whether people can still decide it."""
-        return self.approval.purchase.needs_approval
-
-    def as_dict(self) -> dict[str, Any]:
-        return {
-            **self.approval.as_dict(),
-            "refusals": [reason.as_dict() for reason in self.refusals],
-            "limits": [state.as_dict() for state in self.limits],
-        }
 
 
 class ApprovalBook:
@@ -382,11 +310,6 @@ class ApprovalBook:
         purchase = load_purchase(connection, self._tx_url, purchase_id)
         assert purchase is not None
         return purchase
-
-
-def approved_names(purchase: Purchase) -> tuple[str, ...]:
-    """Return who has said yes to the purchase."""
-    return tuple(d.approver for d in purchase.approvals if d.decision == "approved")
 
 
 def may_not_decide(policy: Policy, purchase: Purchase, approver: Approver) -> Reason | None:

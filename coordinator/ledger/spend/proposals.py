@@ -13,6 +13,7 @@ from sqlalchemy import Connection, insert, select, update
 from coordinator.domain.errors import LedgerTampered, UnknownId
 from coordinator.domain.notices import proposal_waits
 from coordinator.domain.policy.policy import Policy
+from coordinator.domain.purchase.deciding import may_not_decide, not_an_approver
 from coordinator.domain.purchase.lifecycle import Status
 from coordinator.domain.purchase.proposal import PREFIXES, Proposal, ProposalKind, ProposalStatus
 from coordinator.domain.reasons import Reason, ReasonCode
@@ -256,19 +257,6 @@ class ProposalBook:
 _ENDS = frozenset({"proposal_approved", "proposal_rejected", "proposal_expired"})
 
 
-def not_an_approver(policy: Policy, name: str) -> Reason | None:
-    """Say why ``name`` may not decide in the treasury's name; None when it may.
-
-    Who may approve only up to an amount, as agents do, may not.
-    """
-    approvers = policy.approvals.approvers.items()
-    allowed = [one for one, approver in approvers if not approver.agent and approver.up_to is None]
-    if name in allowed:
-        return None
-    text = f"{name} is not an approver; approvers: {', '.join(allowed) or 'none'}"
-    return Reason(ReasonCode.NOT_AN_APPROVER, text)
-
-
 def _new(
     kind: ProposalKind, terms: Mapping[str, Any], by: str, reason: str, policy: Policy, now: int
 ) -> Proposal:
@@ -291,18 +279,6 @@ def _required(policy: Policy, kind: ProposalKind, terms: Mapping[str, Any]) -> i
     if kind is ProposalKind.UNPAUSE:
         return policy.approvals.required
     return policy.approvals.required_for(Usdc.from_base_units(terms["amount"]))
-
-
-def may_not_decide(policy: Policy, proposal: Proposal, approver: str) -> Reason | None:
-    """Say why the approver can't decide the proposal; None when they can."""
-    refusal = not_an_approver(policy, approver)
-    if refusal is not None or proposal.waits:
-        return refusal
-    code = {
-        ProposalStatus.EXPIRED: ReasonCode.APPROVAL_EXPIRED,
-        ProposalStatus.REJECTED: ReasonCode.REJECTED,
-    }.get(proposal.status, ReasonCode.APPROVAL_NOT_FOUND)
-    return Reason(code, f"it does not wait for approval: it is {proposal.status}")
 
 
 def _not_carried_out(connection: Connection, proposal: Proposal) -> Reason | None:

@@ -7,10 +7,10 @@ from typing import Final
 
 from sqlalchemy import Connection, exists, func, literal_column, select
 
+from coordinator.domain.audit import Head
 from coordinator.domain.limits.limits import CounterKey
 from coordinator.domain.limits.rules import Opening, Rules
 from coordinator.domain.purchase.lifecycle import Status
-from coordinator.ledger.audit.export import Head
 from coordinator.ledger.audit.log import read_head
 from coordinator.ledger.limits.counters import CounterSheet
 from coordinator.ledger.limits.openings import any_opening, read_opening

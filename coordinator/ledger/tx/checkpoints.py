@@ -7,7 +7,7 @@ from typing import Final
 
 from sqlalchemy import Connection, select
 
-from coordinator.ledger.audit.export import Head
+from coordinator.domain.audit import Head
 from coordinator.ledger.audit.log import AuditLog
 from coordinator.ledger.store import schema as t
 from coordinator.ledger.store.database import Database

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from typing import Any, Final
 
 from sqlalchemy import Connection, select, text, update
 
-from coordinator.domain.notices import OVER, Notice, Severity
+from coordinator.domain.notices import OVER, KeptNotice, Notice, Severity
 from coordinator.domain.observed import Event
-from coordinator.domain.shown import Shown
 from coordinator.ledger.store import schema as t
 from coordinator.ledger.store.database import Database
 from coordinator.ledger.store.prepared import Prepared
@@ -29,47 +27,6 @@ _ONCE: Final = Prepared(
         " ON CONFLICT (key) DO NOTHING"
     )
 )
-
-
-@dataclass(frozen=True, slots=True)
-class KeptNotice(Shown):
-    """A notice as it is kept; ``due_at`` is None when nothing is left to try.
-
-    ``delivered_at`` is when the last of the targets had taken it; ``fault`` is why the latest try
-    failed. Times are unix seconds.
-    """
-
-    seq: int
-    notice: Notice
-    tries: int
-    due_at: int | None
-    delivered_at: int | None
-    fault: str | None
-
-    @property
-    def delivery(self) -> str:
-        """How far it got, in a word or two."""
-        if self.delivered_at is not None:
-            return "delivered"
-        if self.due_at is None:
-            return f"failed: {self.fault}" if self.fault else "kept"
-        return f"tried again: {self.fault}" if self.fault else "waits"
-
-    def as_dict(self) -> dict[str, Any]:
-        notice = self.notice
-        return {
-            "seq": self.seq,
-            "at": notice.at,
-            "kind": notice.kind,
-            "severity": notice.severity.value,
-            "subject": notice.subject,
-            "message": notice.message,
-            "fields": dict(notice.fields),
-            "delivery": self.delivery.partition(":")[0],
-            "tries": self.tries,
-            "delivered_at": self.delivered_at,
-            "fault": self.fault,
-        }
 
 
 def write_notices(connection: Connection, notices: Iterable[Notice]) -> None:

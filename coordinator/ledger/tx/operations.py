@@ -14,9 +14,8 @@ from coordinator.domain.chain.journal import EntryKind
 from coordinator.domain.errors import ConfigurationError
 from coordinator.domain.ports import Observation
 from coordinator.domain.purchase.decision import Funds
+from coordinator.domain.purchase.order import Order
 from coordinator.domain.purchase.proposal import Proposal
-from coordinator.domain.shown import Shown
-from coordinator.domain.times import rfc3339
 from coordinator.domain.usdc import Usdc
 from coordinator.ledger.audit.log import AuditLog
 from coordinator.ledger.store import schema as t
@@ -68,35 +67,6 @@ class SeenBalances:
     gas_balance_wei: int
     fees: Fees
     note: str | None
-
-
-@dataclass(frozen=True, slots=True)
-class Order(Shown):
-    """A withdrawal of USDC, or the minting of test tokens; done only by chain evidence."""
-
-    id: str
-    kind: str
-    recipient: str
-    amount: Usdc
-    by: str
-    reason: str
-    status: str
-    created_at: int
-    message: str | None = None
-
-    def as_dict(self) -> dict[str, Any]:
-        """As JSON; the amount as a decimal string of USDC."""
-        return {
-            "order_id": self.id,
-            "kind": self.kind,
-            "recipient": self.recipient,
-            "amount": str(self.amount),
-            "by": self.by,
-            "reason": self.reason,
-            "status": self.status,
-            "created_at": rfc3339(self.created_at),
-            "message": self.message,
-        }
 
 
 class OperationsBook:

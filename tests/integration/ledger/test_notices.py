@@ -9,9 +9,9 @@ import pytest
 
 from coordinator import Coordinator, Denied
 from coordinator.alerts.delivery import ANSWER_SECONDS, RETRY_SECONDS, Delivery, send_test
-from coordinator.domain.notices import Notice, Severity, began, passed
+from coordinator.domain.notices import KeptNotice, Notice, Severity, began, passed
 from coordinator.domain.usdc import Usdc
-from coordinator.ledger.tx.notices import TRIES_MAX, KeptNotice
+from coordinator.ledger.tx.notices import TRIES_MAX
 from tests.integration.ledger.conftest import Opener
 from tests.integration.ledger.deciding import HOUR, NOON, Clock, ask, contents, policy
 from tests.integration.ledger.receiver import TOKEN, Receiver, receiving

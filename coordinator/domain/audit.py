@@ -1,0 +1,43 @@
+"""Rows of the audit log, and its head."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """How many rows the log has, and the hash of the last one."""
+
+    count: int
+    hash: str
+
+    def __str__(self) -> str:
+        return f"{self.count}:{self.hash}"
+
+    @classmethod
+    def parse(cls, text: str) -> Head:
+        """From ``COUNT:HASH``; ValueError with one sentence otherwise."""
+        count, _, digest = text.partition(":")
+        if not (count.isascii() and count.isdecimal()) or len(digest) != 64:
+            raise ValueError("an audit head is COUNT:HASH, as `coordinator audit head` prints it")
+        return cls(int(count), digest.lower())
+
+
+@dataclass(frozen=True, slots=True)
+class AuditRow:
+    """One row of the log; ``text`` is the body as it was hashed."""
+
+    seq: int
+    at: int
+    event: str
+    subject: str
+    text: str
+    hash: str
+
+    @property
+    def body(self) -> dict[str, Any]:
+        found: dict[str, Any] = json.loads(self.text)
+        return found
