@@ -14,7 +14,6 @@ if TYPE_CHECKING:
     from coordinator.api.session import Session
     from coordinator.books.reporting import GasReport, Report
     from coordinator.budgets.budgets import Sharing
-    from coordinator.domain.backup import Backup
     from coordinator.domain.chain.reconciliation import Discrepancy, Reconciliation
     from coordinator.domain.errors import (
         ChainUnavailable,
@@ -49,6 +48,7 @@ if TYPE_CHECKING:
     from coordinator.domain.purchase.replay import Replay
     from coordinator.domain.reasons import Reason, ReasonCode
     from coordinator.domain.usdc import Usdc
+    from coordinator.ledger.restore.backup import Backup
 
 __all__ = [
     "Agent",
@@ -104,7 +104,7 @@ __all__ = [
 _HOMES = {
     "Agent": "api.agent",
     "Answer": "domain.purchase.purchase",
-    "Backup": "domain.backup",
+    "Backup": "ledger.restore.backup",
     "Blocker": "domain.purchase.blocker",
     "ChainUnavailable": "domain.errors",
     "ConfigurationError": "domain.errors",

@@ -35,7 +35,6 @@ from coordinator.chain.rpc.client import Rpc
 from coordinator.chain.signers.signers import Signer, load_signer, refuse_development_key
 from coordinator.config import Secrets, Settings, id_secret, read_policy
 from coordinator.domain.audit import Head
-from coordinator.domain.backup import Backup
 from coordinator.domain.chain.escrow_key import EscrowKeys, audit_key, secret_mark
 from coordinator.domain.errors import (
     ChainUnavailable,
@@ -66,7 +65,7 @@ from coordinator.ledger.chain.steps import StepBook
 from coordinator.ledger.proofs.evidence import Evidence
 from coordinator.ledger.proofs.verification import Verification, verify
 from coordinator.ledger.restore.audit_import import AuditImport
-from coordinator.ledger.restore.backup import back_up
+from coordinator.ledger.restore.backup import Backup, back_up
 from coordinator.ledger.spend.approvals import ApprovalBook
 from coordinator.ledger.spend.bonds import BondBook
 from coordinator.ledger.spend.costs import CostBook

@@ -22,7 +22,6 @@ from coordinator.config import (
     read_policy,
     without_environment,
 )
-from coordinator.domain.backup import Backup
 from coordinator.domain.chain.reconciliation import Reconciliation
 from coordinator.domain.errors import (
     ChainUnavailable,
@@ -40,6 +39,7 @@ from coordinator.domain.purchase.purchase import Answer, Purchase
 from coordinator.domain.purchase.replay import Replay
 from coordinator.domain.reasons import Reason
 from coordinator.domain.usdc import ZERO, Amount
+from coordinator.ledger.restore.backup import Backup
 from coordinator.ledger.restore.history import replay_history
 from coordinator.treasury.treasury import pause_spending
 from coordinator.wiring import Wiring, wire

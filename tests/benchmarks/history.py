@@ -102,7 +102,7 @@ def fill(
                 tell(done)
         for counter in counters:
             filler.execute(counter.insert(done, began, lived.amount))
-        filler.finish(done, lived.amount)
+        filler.finish(done)
     return done
 
 
@@ -177,7 +177,7 @@ class _Filler:
     def sync(self) -> None:
         raise NotImplementedError
 
-    def finish(self, count: int, amount: int) -> None:
+    def finish(self, count: int) -> None:
         raise NotImplementedError
 
     def close(self) -> None:
@@ -206,7 +206,7 @@ class _Sqlite(_Filler):
         os.fsync(file)
         os.close(file)
 
-    def finish(self, count: int, amount: int) -> None:
+    def finish(self, count: int) -> None:
         self.execute("PRAGMA journal_mode=WAL")
         self.sync()
 
@@ -235,10 +235,11 @@ class _Postgresql(_Filler):
     def sync(self) -> None:
         pass
 
-    def finish(self, count: int, amount: int) -> None:
+    def finish(self, count: int) -> None:
         self.execute(
-            "INSERT INTO purchase_totals (status, count, amount) VALUES ('settled', %s, %s)",
-            (count, count * amount),
+            # Of what is promised no more only the number counts.
+            "INSERT INTO purchase_totals (status, count, amount) VALUES ('settled', %s, 0)",
+            (count,),
         )
         for table, column in (
             ("purchases", "seq"),

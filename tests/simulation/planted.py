@@ -26,11 +26,11 @@ from coordinator.domain.usdc import ZERO
 from coordinator.domain.windows import Calendar, Window
 from coordinator.executor import due as work
 from coordinator.executor import loop, sender
-from coordinator.ledger.audit import log as audit
 from coordinator.ledger.chain import chain_book, rollback, signable
 from coordinator.ledger.chain import steps as step_book
 from coordinator.ledger.chain.agreement import Agreement
 from coordinator.ledger.limits import counters
+from coordinator.ledger.proofs import verification
 from coordinator.ledger.spend import approvals
 from coordinator.ledger.store import process_bound, sqlite
 from coordinator.ledger.store import schema as t
@@ -265,7 +265,7 @@ def _rows_believed(stack: ExitStack) -> None:
 
 def _edits_not_told(stack: ExitStack) -> None:
     """The audit log is compared with itself alone, not with the rows."""
-    _replace(stack, audit, "row_faults", lambda *_: [])
+    _replace(stack, verification, "row_faults", lambda *_: [])
 
 
 def _count_of_one_node_believed(stack: ExitStack) -> None:

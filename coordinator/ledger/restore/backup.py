@@ -8,17 +8,42 @@ import secrets
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
-from coordinator.domain.backup import Backup
+from coordinator.domain.audit import Head
 from coordinator.domain.errors import InvalidRequest, LedgerUnavailable
+from coordinator.domain.shown import Shown
 from coordinator.ledger.audit.log import AuditLog
 from coordinator.ledger.proofs.verification import verify
 from coordinator.ledger.store.database import Database
 from coordinator.ledger.store.opening import open_database
 
 _BESIDE: Final = ("", "-wal", "-shm", "-journal")
+
+
+@dataclass(frozen=True, slots=True)
+class Backup(Shown):
+    """A copy and what was found in it; ``faults`` are those that the audit log shows."""
+
+    path: Path
+    size_bytes: int
+    head: Head
+    faults: tuple[str, ...]
+
+    @property
+    def ok(self) -> bool:
+        return not self.faults
+
+    def as_dict(self) -> dict[str, Any]:
+        return {
+            "backup": str(self.path),
+            "size_bytes": self.size_bytes,
+            "audit_head": str(self.head),
+            "ok": self.ok,
+            "faults": list(self.faults),
+        }
 
 
 def back_up(database: Database, path: Path, *, audit_key: bytes) -> Backup:
@@ -51,7 +76,8 @@ def _unfinished(path: Path) -> Iterator[Path]:
         raise InvalidRequest(f"{path} can't be written: {fault.strerror}") from None
     finally:
         for suffix in _BESIDE:
-            copy.with_name(copy.name + suffix).unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                copy.with_name(copy.name + suffix).unlink(missing_ok=True)
 
 
 def _check_integrity(copy: Path) -> None:
