@@ -15,6 +15,8 @@ _PARITY: Final = "openethereum rpc/src/v1/helpers/errors.rs"
 _NETHERMIND: Final = "Nethermind.TxPool/AcceptTxResult.cs"
 _GETH_VALIDATION: Final = "go-ethereum core/txpool/validation.go, op-geth and bsc as well"
 _BESU: Final = "besu RpcErrorType.java"
+# Ankr and others put INTERNAL_ERROR or ALREADY_EXISTS before what Erigon says.
+_ERIGON: Final = "erigon txnprovider/txpool/txpoolcfg/txpoolcfg.go"
 # A list of what clients say, kept by the operators of many of them.
 _CHAINLINK: Final = "chainlink core/chains/evm/client/errors.go"
 
@@ -24,6 +26,7 @@ MEANINGS: Final = (
     ("already known", Sent.ACCEPTED, (_GETH_POOL, _RETH)),
     ("already imported", Sent.ACCEPTED, (_ANVIL, _PARITY)),
     ("known transaction", Sent.ACCEPTED, (f"{_CHAINLINK}: Besu, Klaytn, zkSync, old go-ethereum",)),
+    ("existing tx with same hash", Sent.ACCEPTED, (_ERIGON,)),
     ("alreadyknown", Sent.ACCEPTED, (f"{_CHAINLINK}: Nethermind",)),
     # About an authorisation within the transaction, not about its own nonce.
     ("authority nonce too low", Sent.UNKNOWN, (_GETH_POOL,)),
@@ -42,13 +45,17 @@ MEANINGS: Final = (
     ("replacement transaction underpriced", Sent.UNDERPRICED, (_GETH_POOL, _RETH)),
     ("transaction underpriced", Sent.UNDERPRICED, (_GETH_POOL, _RETH)),
     ("insufficient gas price to replace", Sent.UNDERPRICED, (_ANVIL,)),
+    ("could not replace existing tx", Sent.UNDERPRICED, (_ERIGON,)),
     ("there is another transaction with same nonce", Sent.UNDERPRICED, (_PARITY,)),
     ("max fee per gas less than block base fee", Sent.UNDERPRICED, (_GETH_CORE, _RETH, _ANVIL)),
     ("nonce too high", Sent.UNKNOWN, (_GETH_CORE, _RETH, _ANVIL)),
     # An account with an EIP-7702 delegation: nodes hold one transaction of it at a time.
     ("in-flight transaction limit reached", Sent.UNKNOWN, (_GETH_POOL,)),
     ("gapped-nonce tx from delegated accounts", Sent.UNKNOWN, (_GETH_POOL,)),
+    ("fee too low", Sent.TOO_CHEAP, (_ERIGON,)),
     ("txpool is full", Sent.UNKNOWN, (_GETH_POOL,)),
+    ("sub-pool is full", Sent.UNKNOWN, (_ERIGON,)),
+    ("spammer", Sent.UNKNOWN, (_ERIGON,)),
     ("noncegap", Sent.UNKNOWN, (f"{_CHAINLINK}: Nethermind",)),
     ("noncetoofarinfuture", Sent.UNKNOWN, (_NETHERMIND,)),
     ("insufficient funds", Sent.INSUFFICIENT_FUNDS, (_GETH_CORE, _RETH, _ANVIL, _PARITY)),
