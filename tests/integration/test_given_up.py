@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 
-from coordinator import Usdc
+from coordinator import Purchase, Usdc
 from coordinator.domain.chain.steps import Step, StepKind
+from coordinator.domain.usdc import ZERO
 from tests.integration.stores import on_both
 from tests.integration.test_attacks import order, orders
 from tests.integration.world import World
@@ -137,4 +140,56 @@ def test_a_settlement_that_a_stranger_displaced_is_filled_and_settled_once(
     go_on(world)
     assert mined(world, step) == [("displaced", 1)]
     assert world.status(purchase) == "settled"
+    world.check_books()
+
+
+def to_cancel(world: World) -> Purchase:
+    """A created purchase whose cancelling waits in the pool."""
+    purchase = world.buy_and_send("25.00")
+    world.chain.set_balance(world.treasury, ZERO)
+    world.chain.mine()
+    world.chain.set_balance(world.treasury, Usdc("1000"))
+    world.round()
+    return purchase
+
+
+def to_reclaim(world: World) -> Purchase:
+    """A funded purchase past its deadline whose reclaim waits in the pool."""
+    purchase = world.fund("25.00")
+    assert purchase.deadline is not None
+    world.pass_time_until(purchase.deadline + 1)
+    world.round()
+    return purchase
+
+
+def to_dispute(world: World) -> Purchase:
+    """A delivered purchase whose dispute waits in the pool."""
+    purchase = world.fund("25.00")
+    world.chain.deliver(purchase.escrow_id)
+    world.go()
+    assert world.wiring.treasury.dispute(
+        purchase.id, approver="alice", reason="empty", bond=Usdc("1.25")
+    ).done
+    world.round()
+    return purchase
+
+
+@pytest.mark.parametrize(
+    ("begin", "kind", "end"),
+    [
+        (to_cancel, StepKind.CANCEL, "cancelled"),
+        (to_reclaim, StepKind.RECLAIM, "cancelled"),
+        (to_dispute, StepKind.DISPUTE, "disputed"),
+    ],
+)
+def test_the_end_of_a_purchase_that_a_stranger_displaced_happens_once(
+    world: World, begin: Callable[[World], Purchase], kind: StepKind, end: str
+) -> None:
+    purchase = begin(world)
+    step, tx_hash = displace(world, kind)
+    lose(world, tx_hash)
+    go_on(world)
+    assert mined(world, step) == [("displaced", 1)]
+    assert world.status(purchase) == end
+    assert world.in_flight() == []
     world.check_books()

@@ -41,7 +41,6 @@ SAID = {
     "authority nonce too low": Sent.UNKNOWN,
     "txpool is full": Sent.UNKNOWN,
     "INTERNAL_ERROR: existing tx with same hash": Sent.ACCEPTED,
-    "ALREADY_EXISTS: already known": Sent.ACCEPTED,
     "INTERNAL_ERROR: could not replace existing tx": Sent.UNDERPRICED,
     "INTERNAL_ERROR: nonce too low": Sent.NONCE_USED,
     "fee too low": Sent.TOO_CHEAP,
