@@ -463,6 +463,7 @@ class Wiring:
             notices=self.notices,
             leases=self.leases,
             trouble=lambda: self.executor.trouble if "executor" in self.__dict__ else None,
+            starting=lambda: "executor" in self.__dict__ and self.executor.starting,
         )
 
     @cached_property

@@ -37,7 +37,8 @@ _CONDITIONS: Final = {
 class Blockers:
     """Names the blocker of a purchase from the books and from this process's executor.
 
-    ``trouble`` is what made the executor's last round here impossible, or None.
+    ``trouble`` is what made the executor's last round here impossible, or None; ``starting`` tells
+    that an executor here is about to act.
     """
 
     def __init__(
@@ -48,12 +49,14 @@ class Blockers:
         notices: NoticeBook,
         leases: LeaseBook,
         trouble: Callable[[], str | None],
+        starting: Callable[[], bool],
     ) -> None:
         self._operations = operations
         self._policies = policies
         self._notices = notices
         self._leases = leases
         self._trouble = trouble
+        self._starting = starting
 
     def of(self, purchase: Purchase) -> Blocker | None:
         """Return what is in the purchase's way, or None when it only takes time."""
@@ -65,7 +68,7 @@ class Blockers:
         if trouble := self._trouble():
             return Blocker(BlockerCode.ENDPOINT, f"{trouble} (`coordinator doctor`)")
         holder = self._leases.present()
-        if holder is None or not holder.alive:
+        if (holder is None or not holder.alive) and not self._starting():
             text = "no worker is alive: start `coordinator worker`"
             return Blocker(BlockerCode.NOBODY_ACTS, text)
         if unfunded:

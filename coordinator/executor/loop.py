@@ -156,6 +156,11 @@ class Executor:
                 self._lease = None
 
     @property
+    def starting(self) -> bool:
+        """Whether it was started and has not followed the chain yet."""
+        return self._thread is not None and not self._looked.is_set()
+
+    @property
     def acting(self) -> bool:
         """Whether this executor holds the lease."""
         return self._lease is not None

@@ -25,7 +25,7 @@ from tests.integration.bad_endpoint import (
     instead,
 )
 from tests.integration.stores import on_both
-from tests.integration.world import World
+from tests.integration.world import AGENT, World
 
 pytestmark = on_both
 HOUR = 3600
@@ -117,6 +117,28 @@ def test_what_was_funded_before_the_start_block_is_not_bought_again(
     assert world.usage() == (Usdc("25"), ZERO)
     assert chain.balance(chain.deployment.vault) == chain.remaining(bought.escrow_key) == Usdc("25")
     assert chain.balance(world.treasury) == Usdc("975")
+
+
+def test_a_wait_names_an_endpoint_that_went_down_and_not_a_missing_worker(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def down(url: str, calls: Sequence[Call], ask: Ask) -> list[Any]:
+        raise ChainUnavailable("the endpoint 127.0.0.1 did not answer")
+
+    world.coordinator.close()
+    with world.open(act=True) as coordinator:
+        coordinator.start()
+        purchase = coordinator.agent(AGENT).purchase(
+            provider="paper-api", amount="5.00", purpose="a test", wait=False
+        )
+        # Its own executor is about to act, whether or not it has the lease already.
+        first = coordinator.wiring.blockers.of(purchase)
+        assert first is None or first.code != "nobody_acts"
+        endpoint = BadEndpoint(coordinator.wiring.rpc, monkeypatch, down)
+        found = coordinator.wait_for(purchase.id, timeout_seconds=3)
+        endpoint.heal()
+    assert found.blocker is not None and found.blocker.code == "chain_unavailable"
+    assert "did not answer" in found.blocker.message
 
 
 # Answers that are none.

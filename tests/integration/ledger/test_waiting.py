@@ -87,6 +87,19 @@ def test_a_wait_names_what_the_worker_has_told_of(coordinator: Coordinator, data
         assert blocker is not None and blocker.code == kind
 
 
+def test_whoever_approves_and_waits_where_nobody_acts_is_told_so(
+    coordinator: Coordinator,
+) -> None:
+    purchase = ask(coordinator.agent("ada"), "75.00")
+    assert coordinator.wait_for(purchase.id, timeout_seconds=0).blocker is None
+    approved = coordinator.approve(purchase.approval_id or "", approver="alice")
+    assert approved.done
+
+    blocker = coordinator.wait_for(purchase.id, timeout_seconds=0).blocker
+
+    assert blocker is not None and blocker.code == "nobody_acts"
+
+
 def test_many_waits_leave_the_event_loops_own_threads_alone(coordinator: Coordinator) -> None:
     async def wait_for_many() -> list[str]:
         loop = asyncio.get_running_loop()
