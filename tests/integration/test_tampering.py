@@ -123,6 +123,7 @@ def test_a_purchase_that_was_set_to_approved_is_not_signed(
         ("settle", "on_delivery"),
         ("agent", "data-agent"),
         ("idempotency_key", "another"),
+        ("approved_at", 4_000_000_000),
     ],
 )
 def test_terms_that_were_edited_are_not_signed(world: World, column: str, value: str | int) -> None:

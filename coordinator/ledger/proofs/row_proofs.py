@@ -76,6 +76,7 @@ def purchase_differences(row: Any, past: LoggedPurchase) -> Iterator[str]:
         "provider": past.provider,
         "amount": past.amount,
         "settle": past.settle,
+        "approved_at": past.approved_at,
     }
     if past.escrow_key is not None:
         told["escrow_key"] = past.escrow_key
