@@ -54,7 +54,7 @@ def _allowance_raced(stack: ExitStack) -> None:
             calls.append(call)
         return calls
 
-    _replace(stack, work.Lane, "with_allowance", with_allowance)
+    _replace(stack, work.Forecast, "with_allowance", with_allowance)
 
 
 def _nonce_from_the_chain(stack: ExitStack) -> None:
@@ -96,20 +96,6 @@ def _hold_ended_when_mined(stack: ExitStack) -> None:
         return real(self, 2**40, now=now)
 
     _replace(stack, chain_book.ChainBook, "end_holds", end_holds)
-
-
-def _receipt_trusted_unsealed(stack: ExitStack) -> None:
-    """A receipt counts although its block is not on the chain."""
-
-    def receipts(self: Any, hashes: Sequence[str]) -> dict[str, Any]:
-        answers = self._rpc.batch([("eth_getTransactionReceipt", [h]) for h in hashes])
-        return {
-            tx_hash: evm._receipt(tx_hash, answer)
-            for tx_hash, answer in zip(hashes, answers, strict=True)
-            if isinstance(answer, dict)
-        }
-
-    _replace(stack, evm.EvmChain, "receipts", receipts)
 
 
 def _new_nonce_for_an_old_step(stack: ExitStack) -> None:
@@ -325,7 +311,6 @@ BUGS: Final[dict[str, Planted]] = {
     "nonce-from-the-chain": _nonce_from_the_chain,
     "hold-ended-by-clock": _hold_ended_by_clock,
     "hold-ended-when-mined": _hold_ended_when_mined,
-    "receipt-trusted-unsealed": _receipt_trusted_unsealed,
     "new-nonce-for-an-old-step": _new_nonce_for_an_old_step,
     "posted-in-todays-window": _posted_in_todays_window,
     "unknown-means-failed": _unknown_means_failed,

@@ -26,7 +26,6 @@ FOUND_BY = {
     "nonce-from-the-chain": (1, {UNSTORED, UNUSED}),
     "hold-ended-by-clock": (1, {"a hold lasts until its purchase ends"}),
     "hold-ended-when-mined": (26, {"a hold ends at most once"}),
-    "receipt-trusted-unsealed": (10, {EVIDENCE, STOPPED}),
     "new-nonce-for-an-old-step": (5, {UNSTORED, UNUSED}),
     "posted-in-todays-window": (1, {"a hold stays in the window of its instant"}),
     "unknown-means-failed": (14, {"a hold ends at most once", OPEN}),

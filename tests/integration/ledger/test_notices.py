@@ -142,11 +142,11 @@ def test_a_changed_policy_a_pause_and_a_stranded_purchase_are_told(opener: Opene
 
 def test_a_condition_stands_until_it_is_told_to_be_over(opener: Opener) -> None:
     book = opener().wiring.notices
-    assert not book.standing("drift")
+    assert not book.is_active("drift")
     book.tell([began("drift", Severity.CRITICAL, "10 USDC", NOON)])
-    assert book.standing("drift")
+    assert book.is_active("drift")
     book.tell([passed("drift", "none", NOON + 1)])
-    assert not book.standing("drift")
+    assert not book.is_active("drift")
 
 
 def test_an_actual_cost_above_its_hold_is_told_at_the_thresholds_that_it_reaches(
