@@ -24,6 +24,7 @@ from coordinator import cli, doctor
 from coordinator.cli import approvals, init, output, purchases
 from coordinator.cli.exits import of_fault, of_purchase, of_refusal
 from coordinator.cli.times import moment
+from coordinator.cli.waiting import watched
 from coordinator.config import SECRET_NAMES, Settings, read_policy
 from coordinator.doctor.check import START_ANVIL, start_anvil
 from coordinator.domain.errors import (
@@ -43,7 +44,7 @@ from coordinator.domain.policy.text import parse_policy
 from coordinator.domain.purchase.blocker import Blocker, BlockerCode
 from coordinator.domain.purchase.decision import Facts, decide
 from coordinator.domain.purchase.lifecycle import Status
-from coordinator.domain.purchase.purchase import Purchase
+from coordinator.domain.purchase.purchase import Purchase, PurchaseTransaction
 from coordinator.domain.purchase.request import Request
 from coordinator.domain.reasons import Reason, ReasonCode
 from coordinator.domain.usdc import Usdc
@@ -685,3 +686,24 @@ def test_init_names_each_file_to_back_up_once(capsys: pytest.CaptureFixture[str]
         "coordinator.db",
     ]
     assert START_ANVIL in advice[2]
+
+
+def test_a_terminal_shows_what_a_purchase_waits_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    sent = PurchaseTransaction("link", "0xab", None, None, 0, "signed", "")
+    waiting = replace(purchase("approved"), transactions=(), updated_at=1_800_000_000)
+    looks = iter(
+        [
+            replace(waiting, blocker=PAUSED),
+            waiting,
+            replace(waiting, transactions=(sent,)),
+            purchase("funded"),
+        ]
+    )
+    coordinator = SimpleNamespace(wait_for=lambda *_, **__: next(looks))
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
+    shown: list[str] = []
+    monkeypatch.setattr("rich.status.Status.update", lambda _, line: shown.append(line))
+    found = watched(coordinator, "pur_1", "funded", 60)  # type: ignore[arg-type]
+    assert found.status.value == "funded"
+    assert shown[:2] == ["spending is paused by olga: stop", "approved, about to be sent"]
+    assert shown[2].startswith("link sent, waiting for a block since ")
