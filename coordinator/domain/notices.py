@@ -75,6 +75,13 @@ def _crossed(state: LimitState, threshold: int, amount: Usdc, now: int) -> Notic
             f"{scope} has used {threshold} % of its {window} limit: {used} of"
             f" {state.limit.amount} USDC"
         ),
+        fields={
+            "scope": str(scope),
+            "window": window.value,
+            "limit": str(state.limit.amount),
+            "used": str(used),
+            "percent": str(threshold),
+        },
     )
 
 
@@ -94,6 +101,12 @@ def denied(agent: str, provider: str | None, amount: Usdc, reason: Reason, now: 
             f"{agent} asked to pay {f'{provider} ' if provider else ''}{amount} USDC and was denied"
             f" ({reason.code}): {reason.message}"
         ),
+        fields={
+            "agent": agent,
+            "provider": provider or "",
+            "amount": str(amount),
+            "reason_code": reason.code.value,
+        },
     )
 
 
@@ -114,6 +127,13 @@ def approval_waits(
             f"{agent} asks to pay {provider} {amount} USDC; approvals needed: {required}"
             f" (coordinator approvals show {approval_id})"
         ),
+        fields={
+            "approval_id": approval_id,
+            "agent": agent,
+            "provider": provider,
+            "amount": str(amount),
+            "required": str(required),
+        },
     )
 
 
@@ -207,6 +227,7 @@ def paused(scope: str, by: str, reason: str, now: int, *, by_itself: bool) -> No
         severity=Severity.CRITICAL if by_itself else Severity.WARNING,
         subject=scope,
         message=f"spending is paused ({scope}) by {by}: {reason}",
+        fields={"scope": scope, "by": by, "reason": reason},
     )
 
 
@@ -219,6 +240,7 @@ def unpaused(scope: str, by: str, reason: str, now: int) -> Notice:
         severity=Severity.INFO,
         subject=scope,
         message=f"spending is allowed again ({scope}) by {by}: {reason}",
+        fields={"scope": scope, "by": by, "reason": reason},
     )
 
 
@@ -231,6 +253,7 @@ def stranded(purchase_id: str, message: str | None, now: int) -> Notice:
         severity=Severity.CRITICAL if message else Severity.INFO,
         subject=purchase_id,
         message=message or "it is not stranded any more",
+        fields={"purchase_id": purchase_id},
     )
 
 
@@ -243,6 +266,7 @@ def foreign_transaction(nonce: int, now: int) -> Notice:
         severity=Severity.CRITICAL,
         subject=f"nonce:{nonce}",
         message=f"a transaction that is not ours was mined at the treasury's nonce {nonce}",
+        fields={"nonce": str(nonce)},
     )
 
 

@@ -9,7 +9,16 @@ import pytest
 from coordinator.alerts.delivery import RETRY_SECONDS, RETRY_SECONDS_MAX, next_try
 from coordinator.domain.errors import ConfigurationError
 from coordinator.domain.limits.limits import Limit, LimitState, Scope, ScopeKind, Usage
-from coordinator.domain.notices import Severity, crossings, denied
+from coordinator.domain.notices import (
+    Severity,
+    approval_waits,
+    crossings,
+    denied,
+    foreign_transaction,
+    paused,
+    stranded,
+    unpaused,
+)
 from coordinator.domain.policy.notify_urls import shown, whole_urls
 from coordinator.domain.policy.policy import Policy
 from coordinator.domain.reasons import Reason, ReasonCode
@@ -73,6 +82,35 @@ def test_denials_are_told_once_an_hour_for_each_agent_and_code() -> None:
     assert key("ada", paused, 0) == key("ada", paused, 3599) != key("ada", paused, 3600)
     assert len({key("ada", paused, 0), key("bert", paused, 0), key("ada", unknown, 0)}) == 3
     assert key("mallory-1", unknown, 0) == key("mallory-2", unknown, 0)
+
+
+NO = Reason(ReasonCode.PAUSED, "no")
+CARRIED = {
+    "limit_threshold": (
+        *crossings([state("0")], Usdc("80"), MARKS, 5),
+        {"scope": "agent:ada", "window": "daily", "limit": "100.00", "used": "80.00"},
+    ),
+    "purchase_denied": (
+        denied("ada", "paper-api", Usdc("3"), NO, 5),
+        {"agent": "ada", "provider": "paper-api", "amount": "3.00", "reason_code": "paused"},
+    ),
+    "approval_waits": (
+        approval_waits("apr_1", "ada", "paper-api", Usdc("75"), 2, 5),
+        {"approval_id": "apr_1", "agent": "ada", "amount": "75.00", "required": "2"},
+    ),
+    "paused": (paused("agent:ada", "olga", "stop", 5, by_itself=False), {"scope": "agent:ada"}),
+    "unpaused": (unpaused("agent:ada", "alice", "fine", 5), {"by": "alice", "reason": "fine"}),
+    "purchase_stranded": (stranded("pur_1", "nobody can", 5), {"purchase_id": "pur_1"}),
+    "foreign_transaction": (foreign_transaction(7, 5), {"nonce": "7"}),
+}
+
+
+@pytest.mark.parametrize("kind", CARRIED)
+def test_a_notice_carries_its_ids_and_amounts_as_fields(kind: str) -> None:
+    notice, fields = CARRIED[kind]
+    assert notice.kind == kind
+    assert fields.items() <= notice.fields.items()
+    assert all(isinstance(value, str) for value in notice.fields.values())
 
 
 @pytest.mark.parametrize(
