@@ -46,6 +46,10 @@ SAID = {
     "fee too low": Sent.TOO_CHEAP,
     "pending sub-pool is full": Sent.UNKNOWN,
     "spammer": Sent.UNKNOWN,
+    "INTERNAL_ERROR: existing txn with same hash": Sent.ACCEPTED,
+    "INTERNAL_ERROR: could not replace existing txn": Sent.UNDERPRICED,
+    "ReplacementNotAllowed": Sent.UNDERPRICED,
+    "INTERNAL_ERROR: underpriced": Sent.TOO_CHEAP,
     "": Sent.UNKNOWN,
 }
 

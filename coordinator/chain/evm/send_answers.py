@@ -15,7 +15,7 @@ _PARITY: Final = "openethereum rpc/src/v1/helpers/errors.rs"
 _NETHERMIND: Final = "Nethermind.TxPool/AcceptTxResult.cs"
 _GETH_VALIDATION: Final = "go-ethereum core/txpool/validation.go, op-geth and bsc as well"
 _BESU: Final = "besu RpcErrorType.java"
-# Ankr and others put INTERNAL_ERROR or ALREADY_EXISTS before what Erigon says.
+# Its RPC puts INTERNAL_ERROR or ALREADY_EXISTS before these.
 _ERIGON: Final = "erigon txnprovider/txpool/txpoolcfg/txpoolcfg.go"
 # A list of what clients say, kept by the operators of many of them.
 _CHAINLINK: Final = "chainlink core/chains/evm/client/errors.go"
@@ -27,6 +27,7 @@ MEANINGS: Final = (
     ("already imported", Sent.ACCEPTED, (_ANVIL, _PARITY)),
     ("known transaction", Sent.ACCEPTED, (f"{_CHAINLINK}: Besu, Klaytn, zkSync, old go-ethereum",)),
     ("existing tx with same hash", Sent.ACCEPTED, (_ERIGON,)),
+    ("existing txn with same hash", Sent.ACCEPTED, (_ERIGON,)),
     ("alreadyknown", Sent.ACCEPTED, (f"{_CHAINLINK}: Nethermind",)),
     # About an authorisation within the transaction, not about its own nonce.
     ("authority nonce too low", Sent.UNKNOWN, (_GETH_POOL,)),
@@ -46,6 +47,8 @@ MEANINGS: Final = (
     ("transaction underpriced", Sent.UNDERPRICED, (_GETH_POOL, _RETH)),
     ("insufficient gas price to replace", Sent.UNDERPRICED, (_ANVIL,)),
     ("could not replace existing tx", Sent.UNDERPRICED, (_ERIGON,)),
+    ("could not replace existing txn", Sent.UNDERPRICED, (_ERIGON,)),
+    ("replacementnotallowed", Sent.UNDERPRICED, (_NETHERMIND,)),
     ("there is another transaction with same nonce", Sent.UNDERPRICED, (_PARITY,)),
     ("max fee per gas less than block base fee", Sent.UNDERPRICED, (_GETH_CORE, _RETH, _ANVIL)),
     ("nonce too high", Sent.UNKNOWN, (_GETH_CORE, _RETH, _ANVIL)),
@@ -53,6 +56,8 @@ MEANINGS: Final = (
     ("in-flight transaction limit reached", Sent.UNKNOWN, (_GETH_POOL,)),
     ("gapped-nonce tx from delegated accounts", Sent.UNKNOWN, (_GETH_POOL,)),
     ("fee too low", Sent.TOO_CHEAP, (_ERIGON,)),
+    # By itself: below the node's own minimum.
+    ("underpriced", Sent.TOO_CHEAP, (_ERIGON,)),
     ("txpool is full", Sent.UNKNOWN, (_GETH_POOL,)),
     ("sub-pool is full", Sent.UNKNOWN, (_ERIGON,)),
     ("spammer", Sent.UNKNOWN, (_ERIGON,)),
