@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from coordinator.domain.chain.events import Block
-from coordinator.domain.chain.gas import Fees, bumped_fees, with_tip
+from coordinator.domain.chain.gas import GAS_LIMITS, Fees, bumped_fees, with_tip
 from coordinator.domain.chain.steps import Attempt, Call, Receipt, Step
 from coordinator.domain.errors import ChainUnavailable
 from coordinator.domain.ports import (
@@ -248,6 +248,9 @@ class Sender:
             if asked is not None:
                 suggested = with_tip(suggested, asked, self._max_fee_wei)
             fees = self._dearer(step.attempts[-1], suggested)
+            if fees is not None and _cost_wei(step, fees) > seen.gas_balance_wei:
+                # No node would take it, and it would be sent in place of bytes that one takes.
+                fees = None
             if fees is not None:
                 log.info("step_bumped step=%s nonce=%s", step.kind, step.nonce)
                 self._not_bumped.discard(step.id)
@@ -256,7 +259,8 @@ class Sender:
                 self._not_bumped.add(step.id)
                 log.warning(
                     "step_not_bumped step=%s nonce=%s max_fee_per_gas=%s suggested=%s: a dearer"
-                    " attempt would pay above 5 x the suggestion or COORDINATOR_MAX_FEE_GWEI",
+                    " attempt would pay above 5 x the suggestion, COORDINATOR_MAX_FEE_GWEI or the"
+                    " gas balance",
                     step.kind,
                     step.nonce,
                     last.max_fee_per_gas,
@@ -347,3 +351,9 @@ class Sender:
         state.refused = answer
         if state.refused_since is None:
             state.refused_since = self._ticks()
+
+
+def _cost_wei(step: Step, fees: Fees) -> int:
+    """Return what the account must hold before a node takes the step at these fees."""
+    limit = GAS_LIMITS["fill"] if step.given_up else step.call.gas_limit
+    return fees.ceiling_wei(limit, 1)

@@ -82,3 +82,21 @@ def test_no_number_of_one_endpoint_stops_the_ledger_or_costs_more(
         (Usdc("0") - one for one in paid), start=Usdc("1000")
     )
     assert [d for d in world.discrepancies() if d[0] != "state_behind"] == []
+
+
+def test_a_base_fee_that_nobody_can_pay_does_not_jam_the_lane(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was sent before is lost: bytes that the account can't pay would be sent for ever."""
+    world.fund("1.00")
+    purchase = world.buy_and_send("7.00")
+    tell = wrong("eth_getBlockByNumber", "baseFeePerGas", hex(10**16))
+    endpoint = BadEndpoint(world.wiring.rpc, monkeypatch, tell)
+    for _ in range(3):
+        world.round()
+    endpoint.heal()
+    world.chain.rpc.call("anvil_dropAllTransactions")
+    monkeypatch.setattr("coordinator.executor.sender._RESEND_SECONDS", 0)
+    world.go()
+    assert world.status(purchase) == "funded"
+    world.check_books()
