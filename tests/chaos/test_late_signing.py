@@ -28,10 +28,12 @@ def crash(world: World, point: KillPoint) -> None:
 
 def test_what_got_a_nonce_before_a_crash_is_not_created_late(world: World) -> None:
     world.fund("1.00")
-    asked, waiting = world.buy("25.00"), world.buy("2.00")
+    asked = world.buy("25.00")
+    world.pass_time(2400)
+    waiting = world.buy("2.00")
     crash(world, KillPoint.STEPS_ALLOCATED)
-    hours = 2 * 3600
-    world.edit("UPDATE purchases SET approved_at = approved_at - ? WHERE id = ?", hours, asked.id)
+    # Within the hour of the one, and beyond that of the other.
+    world.pass_time(1800)
     world.restart()
     world.go()
     assert world.wiring.steps.of_purchase(asked.id) == []
