@@ -42,7 +42,7 @@ from coordinator.domain.usdc import ZERO, Amount
 from coordinator.ledger.restore.backup import Backup
 from coordinator.ledger.restore.history import replay_history
 from coordinator.treasury.treasury import pause_spending
-from coordinator.wiring import Wiring, wire
+from coordinator.wiring import wire
 
 if TYPE_CHECKING:
     from coordinator.chain.simulated.simulation import Simulation
@@ -62,9 +62,6 @@ class Coordinator(Runtime, BudgetApi):
     Made by ``from_env``. The first purchase starts the executor in a background thread; leaving
     the ``with`` block stops it after its present round and loses nothing.
     """
-
-    def __init__(self, wiring: Wiring, *, act: bool = True) -> None:
-        super().__init__(wiring, act=act)
 
     @classmethod
     def from_env(

@@ -1,4 +1,4 @@
-"""What one process does for a coordinator in the background: act, deliver, observe, wait."""
+"""Run what a process does for a coordinator in the background: act, deliver, observe, wait."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class Runtime:
     ``acts`` is False in a process that only decides.
     """
 
-    def __init__(self, wiring: Wiring, *, act: bool) -> None:
+    def __init__(self, wiring: Wiring, *, act: bool = True) -> None:
         self._wiring = wiring
         self.acts = wiring.acts = act
         self._changed = threading.Condition()

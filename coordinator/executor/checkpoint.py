@@ -141,11 +141,13 @@ class Checkpoint:
         return self._known.policy if self._known is not None else None
 
     def _take(self, rows: Iterable[AuditRow]) -> None:
-        assert self._known is not None
-        known = deepcopy(self._known)
+        # A copy, so that a row that is wrong leaves everything as it was.
+        known = None
         for row in rows:
+            known = deepcopy(self._known) if known is None else known
+            assert known is not None
             known.take(row)
-        self._known = known
+        self._known = known or self._known
 
     def _read(self) -> CheckpointState:
         if self._path is None or not self._path.exists():

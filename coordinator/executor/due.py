@@ -1,4 +1,4 @@
-"""What is due for each purchase, dispute and order, as calls in the treasury's forecast."""
+"""Plan the calls that purchases, disputes and orders are due for, in the order of their nonces."""
 
 from __future__ import annotations
 

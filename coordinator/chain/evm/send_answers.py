@@ -47,7 +47,6 @@ MEANINGS: Final = (
     ("transaction underpriced", Sent.UNDERPRICED, (_GETH_POOL, _RETH)),
     ("insufficient gas price to replace", Sent.UNDERPRICED, (_ANVIL,)),
     ("could not replace existing tx", Sent.UNDERPRICED, (_ERIGON,)),
-    ("could not replace existing txn", Sent.UNDERPRICED, (_ERIGON,)),
     ("replacementnotallowed", Sent.UNDERPRICED, (_NETHERMIND,)),
     ("there is another transaction with same nonce", Sent.UNDERPRICED, (_PARITY,)),
     ("max fee per gas less than block base fee", Sent.UNDERPRICED, (_GETH_CORE, _RETH, _ANVIL)),

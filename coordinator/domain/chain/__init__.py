@@ -1,1 +1,1 @@
-"""What happens on chain, in the project's own words."""
+"""Name what happens on chain: events, steps, gas, entries of the journal."""

@@ -258,7 +258,7 @@ def limit_states(
 
 
 class Used(NamedTuple):
-    """What a scope held and spent of purchases asked in [start, end), unix seconds."""
+    """Held and spent amounts of a scope, of purchases asked in [start, end), unix seconds."""
 
     start: int
     end: int

@@ -1,4 +1,4 @@
-"""What is laid over the policy: a grant, a share, a disabled agent."""
+"""Overlays of the policy: grants, shares and disabled agents."""
 
 from __future__ import annotations
 

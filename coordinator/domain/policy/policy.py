@@ -42,7 +42,7 @@ class Policy(PolicyModel):
 
     @classmethod
     def _hidden_contradictions(cls, document: dict[str, Any], faults: list[Fault]) -> list[Fault]:
-        """What contradicts itself besides ``faults``, so that one reading tells everything."""
+        """Find the contradictions besides ``faults``, so that one reading tells everything."""
         rest, spoils = document, [path for path, _ in faults]
         while spoils and all(spoils):
             rest = without(rest, spoils)

@@ -1,4 +1,4 @@
-"""Where a purchase is, and the one table of the moves that it may make."""
+"""The statuses of a purchase, and the one table of moves between them."""
 
 from __future__ import annotations
 

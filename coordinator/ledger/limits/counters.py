@@ -50,7 +50,7 @@ _WRITE: Final = (
 )
 # psycopg remembers no text of more than 50 values.
 _CHANGED_MAX: Final = 16
-# Base units: a million times what there is of USDC, and far below what 64 bits hold.
+# 10^12 USDC in base units: more than there is, and far below what 64 bits hold.
 COUNTED_MAX: Final = 10**18
 
 
@@ -93,7 +93,7 @@ class CounterSheet:
         """Add to each counter, making those that are missing; their ids."""
         keys = list(keys)
         self._load(keys)
-        return self._add([self._rows[key] or self._make(key) for key in keys], held, spent)
+        return self._charge(keys, held, spent)
 
     def charge_request(self, keys: Iterable[CounterKey], *, held: int, spent: int) -> list[int]:
         """Do as ``charge`` does for what somebody asks, whose sum nothing else may bound.
@@ -103,7 +103,7 @@ class CounterSheet:
         keys = list(keys)
         self._load(keys)
         _require_room((self._rows[key] for key in keys), held + spent)
-        return self.charge(keys, held=held, spent=spent)
+        return self._charge(keys, held, spent)
 
     def change(self, ids: Sequence[int], *, held: int, spent: int) -> None:
         """Add to the counters that a hold charged; InvalidRequest as of ``charge_request``."""
@@ -114,6 +114,9 @@ class CounterSheet:
         if held + spent > 0:
             _require_room(rows, held + spent)
         self._add(rows, held, spent)
+
+    def _charge(self, keys: Sequence[CounterKey], held: int, spent: int) -> list[int]:
+        return self._add([self._rows[key] or self._make(key) for key in keys], held, spent)
 
     def _add(self, rows: Iterable[list[int]], held: int, spent: int) -> list[int]:
         ids = []
