@@ -94,9 +94,9 @@ def pending_proposal(proposal: Proposal) -> dict[str, Any]:
 
 
 def _may(coordinator: Coordinator, proposal: Proposal, approver: str) -> int:
-    from coordinator.domain.purchase.deciding import may_not_decide
+    from coordinator.domain.purchase.deciding import may_not_decide_proposal
 
-    refusal = may_not_decide(coordinator.wiring.policies.current(), proposal, approver)
+    refusal = may_not_decide_proposal(coordinator.wiring.policies.current(), proposal, approver)
     if refusal is not None:
         return refuse(refusal, of_refusal(refusal))
     if mode.json:

@@ -93,15 +93,18 @@ def request(
                 coordinator.start()
             said = f"it may have been asked: coordinator purchase list --agent {agent}"
             purchase = asking.purchase(**terms, idempotency_key=idempotency_key, wait=False)
-            said = _stopped(coordinator, purchase)
-            if wait and not (purchase.final or purchase.needs_approval):
-                purchase = watched(coordinator, purchase.id, "funded", timeout_seconds)
-                said = _stopped(coordinator, purchase)
-                purchase = with_receipts(coordinator, purchase)
-                _tell_timeout(purchase, "funded", timeout_seconds)
-            elif purchase.status.value == "approved":
-                tell_worker(coordinator, purchase)
-            return _tell(purchase, until="funded" if wait else None)
+            said = f"{purchase.id} was asked: coordinator purchase show {purchase.id}"
+            try:
+                if wait and not (purchase.final or purchase.needs_approval):
+                    purchase = watched(coordinator, purchase.id, "funded", timeout_seconds)
+                    purchase = with_receipts(coordinator, purchase)
+                    _tell_timeout(purchase, "funded", timeout_seconds)
+                elif purchase.status.value == "approved":
+                    tell_worker(coordinator, purchase)
+                return _tell(purchase, until="funded" if wait else None)
+            except KeyboardInterrupt:
+                said = _stopped(coordinator, coordinator.get(purchase.id))
+                raise
     except (KeyboardInterrupt, typer.Abort):
         return fail("aborted", f"stopped by you: {said}", ExitCode.FAILED)
 

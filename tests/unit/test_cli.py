@@ -584,6 +584,7 @@ def test_ctrl_c_tells_what_goes_on_without_the_person(
         ),
         start=(lambda: None) if asked else interrupted,
         wait_for=interrupted,
+        get=lambda _: purchase("approved"),
     )
     monkeypatch.setattr(purchases, "opened", lambda: nullcontext(coordinator))
     code, _, err = said(capsys, *REQUEST, "--amount", "1", "--purpose", "x")

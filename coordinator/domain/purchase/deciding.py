@@ -1,9 +1,11 @@
-"""Who may decide in the treasury's name."""
+"""Say who may decide in the treasury's name, and what can still be decided."""
 
 from __future__ import annotations
 
 from coordinator.domain.policy.policy import Policy
+from coordinator.domain.purchase.lifecycle import Status
 from coordinator.domain.purchase.proposal import Proposal, ProposalStatus
+from coordinator.domain.purchase.purchase import Purchase
 from coordinator.domain.reasons import Reason, ReasonCode
 
 
@@ -20,7 +22,7 @@ def not_an_approver(policy: Policy, name: str) -> Reason | None:
     return Reason(ReasonCode.NOT_AN_APPROVER, text)
 
 
-def may_not_decide(policy: Policy, proposal: Proposal, approver: str) -> Reason | None:
+def may_not_decide_proposal(policy: Policy, proposal: Proposal, approver: str) -> Reason | None:
     """Say why the approver can't decide the proposal; None when they can."""
     refusal = not_an_approver(policy, approver)
     if refusal is not None or proposal.waits:
@@ -30,3 +32,33 @@ def may_not_decide(policy: Policy, proposal: Proposal, approver: str) -> Reason 
         ProposalStatus.REJECTED: ReasonCode.REJECTED,
     }.get(proposal.status, ReasonCode.APPROVAL_NOT_FOUND)
     return Reason(code, f"it does not wait for approval: it is {proposal.status}")
+
+
+def may_not_decide_purchase(policy: Policy, purchase: Purchase, approver: str) -> Reason | None:
+    """Say why the approver can't decide the purchase; None when they can."""
+    allowed = policy.approvals.approvers
+    known = allowed.get(approver)
+    if known is None or approver == purchase.agent:
+        return Reason(
+            ReasonCode.NOT_AN_APPROVER,
+            f"{approver} may not decide this; approvers: {', '.join(allowed) or 'none'}",
+        )
+    if known.up_to is not None and purchase.amount > known.up_to:
+        return Reason(
+            ReasonCode.NOT_AN_APPROVER,
+            f"{approver} may decide up to {known.up_to} USDC; this is {purchase.amount}",
+        )
+    return waits_no_more(purchase)
+
+
+def waits_no_more(purchase: Purchase) -> Reason | None:
+    """Say why nobody can decide the purchase any more; None while people can."""
+    if purchase.needs_approval:
+        return None
+    if purchase.status is Status.EXPIRED:
+        return Reason(ReasonCode.APPROVAL_EXPIRED, "its time to be approved is over")
+    code = {
+        Status.REJECTED: ReasonCode.REJECTED,
+        Status.CANCELLED: ReasonCode.CANCELLED,
+    }.get(purchase.status, ReasonCode.APPROVAL_NOT_FOUND)
+    return Reason(code, f"it does not wait for approval: it is {purchase.status}")

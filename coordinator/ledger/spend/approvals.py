@@ -10,12 +10,13 @@ from typing import Any
 from sqlalchemy import Connection, delete, insert, literal, select, update
 
 from coordinator.domain.errors import LedgerTampered, UnknownId
-from coordinator.domain.inputs import id_text, identifier
+from coordinator.domain.inputs import id_text
 from coordinator.domain.limits.limits import LimitState
 from coordinator.domain.notices import approval_decided, approval_expires_soon, crossings
 from coordinator.domain.observed import Emit, nobody_looks
 from coordinator.domain.policy.policy import Policy
 from coordinator.domain.purchase.approval import JudgedApproval, PendingApproval, approved_names
+from coordinator.domain.purchase.deciding import may_not_decide_purchase, waits_no_more
 from coordinator.domain.purchase.decision import Decision, Facts
 from coordinator.domain.purchase.lifecycle import Status
 from coordinator.domain.purchase.purchase import Answer, Purchase
@@ -86,7 +87,7 @@ class ApprovalBook:
             approval, purchase = self._approval(connection, approval_id)
             rules = self._policies.rules(connection)
             policy = rules.policy
-            refusal = may_not_decide(policy, purchase, approver)
+            refusal = may_not_decide_purchase(policy, purchase, approver.name)
             if refusal is not None:
                 return Answer(False, purchase, refusal)
             self._check_proved(connection, approval)
@@ -126,7 +127,8 @@ class ApprovalBook:
         with write_and_tell(self._database, self._emit) as (connection, events):
             events.extend(expire(connection, self._audit, self._tx_url, now))
             approval, purchase = self._approval(connection, approval_id)
-            refusal = may_not_decide(self._policies.in_force(connection), purchase, approver)
+            policy = self._policies.in_force(connection)
+            refusal = may_not_decide_purchase(policy, purchase, approver.name)
             if refusal is not None:
                 return Answer(False, purchase, refusal)
             self._decide(connection, approval_id, purchase, approver, "rejected", reason, now)
@@ -230,7 +232,7 @@ class ApprovalBook:
             limits: tuple[LimitState, ...] = purchase.limits
             undecidable = waits_no_more(purchase)
             if approver is not None:
-                undecidable = may_not_decide(rules.policy, purchase, approver)
+                undecidable = may_not_decide_purchase(rules.policy, purchase, approver.name)
             if purchase.needs_approval:
                 facts = read_facts(connection, rules, minimum, treasury, now, own=purchase)
                 decision = judge(_request_of(purchase), facts)
@@ -310,35 +312,6 @@ class ApprovalBook:
         purchase = load_purchase(connection, self._tx_url, purchase_id)
         assert purchase is not None
         return purchase
-
-
-def may_not_decide(policy: Policy, purchase: Purchase, approver: Approver) -> Reason | None:
-    identifier("approver", approver.name)
-    allowed = policy.approvals.approvers
-    known = allowed.get(approver.name)
-    if known is None or approver.name == purchase.agent:
-        return Reason(
-            ReasonCode.NOT_AN_APPROVER,
-            f"{approver.name} may not decide this; approvers: {', '.join(allowed) or 'none'}",
-        )
-    if known.up_to is not None and purchase.amount > known.up_to:
-        return Reason(
-            ReasonCode.NOT_AN_APPROVER,
-            f"{approver.name} may decide up to {known.up_to} USDC; this is {purchase.amount}",
-        )
-    return waits_no_more(purchase)
-
-
-def waits_no_more(purchase: Purchase) -> Reason | None:
-    """Return why nobody can decide the purchase any more, None while people can."""
-    if purchase.status is Status.EXPIRED:
-        return Reason(ReasonCode.APPROVAL_EXPIRED, "its time to be approved is over")
-    if purchase.status is not Status.AWAITING_APPROVAL:
-        code = ReasonCode.REJECTED if purchase.status is Status.REJECTED else ReasonCode.CANCELLED
-        if purchase.status is not Status.REJECTED and purchase.status is not Status.CANCELLED:
-            code = ReasonCode.APPROVAL_NOT_FOUND
-        return Reason(code, f"it does not wait for approval: it is {purchase.status}")
-    return None
 
 
 def _request_of(purchase: Purchase) -> Request:

@@ -13,7 +13,7 @@ from sqlalchemy import Connection, insert, select, update
 from coordinator.domain.errors import LedgerTampered, UnknownId
 from coordinator.domain.notices import proposal_waits
 from coordinator.domain.policy.policy import Policy
-from coordinator.domain.purchase.deciding import may_not_decide, not_an_approver
+from coordinator.domain.purchase.deciding import may_not_decide_proposal, not_an_approver
 from coordinator.domain.purchase.lifecycle import Status
 from coordinator.domain.purchase.proposal import PREFIXES, Proposal, ProposalKind, ProposalStatus
 from coordinator.domain.reasons import Reason, ReasonCode
@@ -83,7 +83,7 @@ class ProposalBook:
             self._expire(connection, now)
             policy = self._policies.in_force(connection)
             proposal = self._load(connection, proposal_id)
-            refusal = may_not_decide(policy, proposal, approver.name)
+            refusal = may_not_decide_proposal(policy, proposal, approver.name)
             if refusal is not None:
                 return Decided(proposal, refusal)
             return self._approve(connection, proposal, approver, policy, now)
@@ -94,7 +94,7 @@ class ProposalBook:
             self._expire(connection, now)
             proposal = self._load(connection, proposal_id)
             policy = self._policies.in_force(connection)
-            refusal = may_not_decide(policy, proposal, approver.name)
+            refusal = may_not_decide_proposal(policy, proposal, approver.name)
             if refusal is not None:
                 return Decided(proposal, refusal)
             said = {"approver": approver.name, "host": approver.host, "user": approver.user}
