@@ -357,6 +357,22 @@ def test_an_export_gives_back_who_asked_why_and_who_allowed_it(
     world.check_books()
 
 
+def test_an_early_settle_that_was_ordered_is_carried_out_after_the_rebuild(
+    world: World, tmp_path: Path
+) -> None:
+    bought = world.fund("25.00")
+    world.chain.deliver(bought.escrow_id)
+    world.go()
+    assert world.coordinator.settle(bought.id, approver="alice").done
+    file = export(world, tmp_path / "audit.jsonl")
+    lose(world)
+    world.coordinator.rebuild(audit=file)
+    world.unpause()
+    world.go()
+    assert world.status(bought) == "settled"
+    world.check_books()
+
+
 def test_an_old_export_knows_less_and_still_nothing_is_paid_twice(
     world: World, tmp_path: Path
 ) -> None:

@@ -598,6 +598,27 @@ def test_a_link_funds_the_escrow_of_its_own_provider(world: World) -> None:
     assert "was made from" in paused(world)
 
 
+def test_a_cancelling_that_was_taken_back_by_hand_pays_nothing(world: World) -> None:
+    asked, before = world.buy("25.00"), world.chain.balance(world.treasury)
+    world.round()
+    # Its link misses the escrow, and would be made again in the next round.
+    world.chain.set_create_nonce(world.treasury, 7)
+    world.chain.mine()
+    seen, books = world.coordinator.wiring.chain.observe(), world.coordinator.wiring.books
+    world.coordinator.wiring.follower.follow(seen)
+    world.executor._sender.look_for_receipts(seen, books.cursor())
+    assert world.coordinator.cancel(asked.id, by=AGENT).done
+    assert world.status(asked) == "created"
+
+    world.edit("UPDATE purchases SET cancel_wanted = 0 WHERE id = ?", asked.id)
+    told = f"purchase {asked.id}: its cancel_wanted is 0"
+    assert any(told in fault for fault in verify(world.wiring.audit).faults)
+    rounds(world)
+    assert world.chain.balance(world.treasury) == before
+    assert told in paused(world)
+    assert world.status(asked) == "cancelled"
+
+
 @pytest.mark.parametrize("early", [False, True])
 def test_a_settle_that_a_crash_left_unsigned_is_signed_and_alarms_nobody(
     world: World, early: bool

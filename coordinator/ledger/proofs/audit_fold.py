@@ -45,6 +45,7 @@ class LoggedPurchase:
     bond: tuple[int, int] | None = None
     bond_paid: bool = False
     settle_wanted: bool = False
+    cancel_wanted: bool = False
 
     @property
     def over(self) -> bool:
@@ -200,6 +201,12 @@ def _settle_wanted(past: LoggedState, row: AuditRow, body: dict[str, Any]) -> No
         known.settle_wanted = True
 
 
+def _cancel_wanted(past: LoggedState, row: AuditRow, body: dict[str, Any]) -> None:
+    known = past.purchases.get(row.subject)
+    if known is not None:
+        known.cancel_wanted = True
+
+
 def _bond_paid(past: LoggedState, row: AuditRow, body: dict[str, Any]) -> None:
     known = past.purchases.get(row.subject)
     if known is not None:
@@ -255,6 +262,7 @@ _FOLDS: Final[dict[str, Callable[[LoggedState, AuditRow, dict[str, Any]], None]]
     "purchase_rejected_by": _decided,
     "dispute_wanted": _bond_held,
     "settle_wanted": _settle_wanted,
+    "cancel_wanted": _cancel_wanted,
     "dispute_mined": _bond_paid,
     "dispute_taken_back": _bond_paid,
     "withdraw_ordered": _ordered,

@@ -78,6 +78,9 @@ def purchase_differences(row: Any, past: LoggedPurchase) -> Iterator[str]:
         "settle": past.settle,
         "approved_at": past.approved_at,
     }
+    if past.cancel_wanted and past.status not in FINAL:
+        # A cancelling that nobody ordered pays nobody; one that was taken back does.
+        told["cancel_wanted"] = 1
     if past.escrow_key is not None:
         told["escrow_key"] = past.escrow_key
     if past.agent is not None:

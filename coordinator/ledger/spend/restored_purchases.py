@@ -106,8 +106,8 @@ def _insert(connection: Connection, past: LoggedPurchase, ended_at_block: int | 
             updated_at=past.updated_at,
             approved_at=past.approved_at,
             ended_at_block=ended_at_block,
-            cancel_wanted=0,
-            settle_wanted=0,
+            cancel_wanted=int(past.cancel_wanted),
+            settle_wanted=int(past.settle_wanted),
         )
     )
 
