@@ -317,7 +317,12 @@ class Sender:
         ]
         self._reach(KillPoint.ATTEMPTS_SIGNED)
         kept = self._steps.store_attempts(
-            lease, signed, fill=fill, chain_time=seen.head.at, now=self._clock()
+            lease,
+            signed,
+            fill=fill,
+            chain_time=seen.head.at,
+            seen=self._checkpoint.seen,
+            now=self._clock(),
         )
         self._reach(KillPoint.ATTEMPTS_STORED)
         if any(step.call.reference is not None for step, _ in signed):

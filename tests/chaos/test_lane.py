@@ -274,9 +274,7 @@ def test_what_may_pay_no_more_is_told_once_and_shown_by_gas(
 # Nonces.
 
 
-def test_steps_that_were_moved_to_later_nonces_are_filled_like_the_hole_below_them(
-    world: World,
-) -> None:
+def test_steps_that_were_moved_to_later_nonces_are_dropped(world: World) -> None:
     world.fund("1.00")
     asked = world.buy("25.00")
     world.at(KillPoint.STEPS_ALLOCATED, die)
@@ -288,7 +286,7 @@ def test_steps_that_were_moved_to_later_nonces_are_filled_like_the_hole_below_th
     world.unpause()
     world.go()
     kinds = [kind for kind, *_ in lane(world)]
-    assert kinds == ["approve", "create", "link", *["fill"] * 5, "create", "link"]
+    assert kinds == ["approve", "create", "link", "create", "link"]
     check_funded_once(world, asked)
 
 

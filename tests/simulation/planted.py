@@ -110,12 +110,15 @@ def _new_nonce_for_an_old_step(stack: ExitStack) -> None:
                 if state is not None and state.held_since_block is None:
                     query = select(t.attempts.c.step_id).where(t.attempts.c.hash == attempt.hash)
                     step_id = connection.execute(query).scalar()
-                    highest = self._steps.highest_nonce(connection)
                     connection.execute(delete(t.attempts).where(t.attempts.c.hash == attempt.hash))
+                    (step,) = self._steps._load(connection, t.steps.c.id == step_id)
+                    values = self._steps._values(
+                        step.call, self._steps.nonces.highest(connection, 0) + 1
+                    )
                     connection.execute(
                         update(t.steps)
                         .where(t.steps.c.id == step_id)
-                        .values(nonce=highest + 1, status="allocated")
+                        .values(**values, status="allocated", mac=self._steps._mac(values))
                     )
 
     _replace(stack, sender.Sender, "_send", send)
@@ -185,7 +188,12 @@ def _sent_before_stored(stack: ExitStack) -> None:
         self._send([attempt for _, attempt in signed])
         self._reach(sender.KillPoint.ATTEMPTS_SIGNED)
         self._steps.store_attempts(
-            lease, signed, fill=self._chain.fill(), chain_time=seen.head.at, now=self._clock()
+            lease,
+            signed,
+            fill=self._chain.fill(),
+            chain_time=seen.head.at,
+            now=self._clock(),
+            seen=self._checkpoint.seen,
         )
 
     _replace(stack, sender.Sender, "_sign_and_send", sign_and_send)

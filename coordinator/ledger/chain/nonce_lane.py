@@ -33,7 +33,7 @@ class LaneBook:
         That is when the chain has used more, or when a nonce from ``used`` on stands empty.
         """
         with self._database.read() as connection:
-            known = self._own_nonces(connection)
+            known = self._own_nonces(connection, used)
             if known is None:
                 return used if used else None
             return known if used > known or self._gaps(connection, used) else None
@@ -46,12 +46,12 @@ class LaneBook:
         Nonces that were used before this database first looked are nobody's business.
         """
         with self._database.read() as connection:
-            known = self._own_nonces(connection)
+            known = self._own_nonces(connection, used)
         if known is not None and used <= known:
             return 0
         with self._database.write() as connection:
             fence(connection, lease)
-            known = self._own_nonces(connection)
+            known = self._own_nonces(connection, used)
             if known is None:
                 open_lane(connection, self._audit, used, now=now)
                 return 0
@@ -73,12 +73,15 @@ class LaneBook:
 
         A nonce that no step owns gets a fill. So does one whose stranger's transaction is not on
         the chain any more: what had it ended, was told so, and may have been done again since.
+        Steps that were made up beyond the end of the lane are dropped.
         """
         with self._database.read() as connection:
-            if not self._gaps(connection, used):
+            unproved = self._steps.nonces.any_unproved(connection, used)
+            if not (unproved or self._gaps(connection, used)):
                 return 0
         with self._database.write() as connection:
             fence(connection, lease)
+            self._steps.nonces.drop_unproved(connection, used, now)
             gaps = self._gaps(connection, used)
             for nonce, step_id in gaps:
                 if step_id is None:
@@ -94,14 +97,14 @@ class LaneBook:
                         .where(_s.id == step_id)
                         .values(status=StepStatus.ALLOCATED.value)
                     )
-            self._audit.append(
-                connection, now, "lane_repaired", "treasury", nonces=[nonce for nonce, _ in gaps]
-            )
+            if gaps:
+                nonces = [nonce for nonce, _ in gaps]
+                self._audit.append(connection, now, "lane_repaired", "treasury", nonces=nonces)
             return len(gaps)
 
-    def _own_nonces(self, connection: Connection) -> int | None:
+    def _own_nonces(self, connection: Connection, used: int) -> int | None:
         """The nonce after the last that this database knows of; None before it ever looked."""
-        highest = self._steps.highest_nonce(connection)
+        highest = self._steps.nonces.highest(connection, used)
         return _lane_opened_at(connection) if highest is None else int(highest) + 1
 
     def _gaps(self, connection: Connection, used: int) -> list[tuple[int, int | None]]:
@@ -109,10 +112,11 @@ class LaneBook:
         query = select(_s.nonce, _s.id, _s.status).where(*self._steps.own, _s.nonce >= used)
         owned = {row.nonce: row for row in connection.execute(query)}
         gaps: list[tuple[int, int | None]] = []
-        if not owned:
+        end = self._steps.nonces.highest(connection, used)
+        if end is None or end < used:
             return gaps
         first = max(used, _lane_opened_at(connection) or 0) if used not in owned else used
-        for nonce in range(first, max(owned) + 1):
+        for nonce in range(first, end + 1):
             row = owned.get(nonce)
             if row is None or row.status == StepStatus.DISPLACED.value:
                 gaps.append((nonce, row.id if row is not None else None))

@@ -11,7 +11,7 @@ from sqlalchemy import Connection, select
 from coordinator.domain.chain.steps import Call, PaymentTerms, StepKind
 from coordinator.domain.errors import LedgerTampered
 from coordinator.domain.policy.policy import Policy
-from coordinator.domain.purchase.lifecycle import Status
+from coordinator.domain.purchase.lifecycle import FINAL, Status
 from coordinator.domain.usdc import Usdc
 from coordinator.ledger.proofs.audit_fold import LoggedOrder, LoggedPurchase
 from coordinator.ledger.proofs.evidence import Evidence, Seen
@@ -22,6 +22,7 @@ _p = t.purchases.c
 _SPENDING: Final = frozenset({StepKind.CREATE, StepKind.LINK})
 _PULLS: Final = frozenset({StepKind.LINK, StepKind.DISPUTE})
 _OF_ESCROW: Final = frozenset({StepKind.SETTLE, StepKind.DISPUTE})
+_PROVED: Final = _SPENDING | _OF_ESCROW
 _WAITING: Final = (Status.APPROVED.value, Status.CREATED.value)
 
 
@@ -95,6 +96,9 @@ class Signable:
 
     def _is_due(self, call: Call, purchase_id: str) -> bool:
         purchase = self._connection.execute(select(t.purchases).where(_p.id == purchase_id)).one()
+        if call.kind in _PROVED and purchase.status in FINAL:
+            # It ended after its call was allocated, and what ended has no rows to compare.
+            return False
         if call.kind in _SPENDING:
             if not self._is_proved(call, purchase):
                 return False

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import Connection, case, func, insert, select, update
+from sqlalchemy import Connection, case, insert, select, update
 
 from coordinator.domain.chain.steps import (
     IN_FLIGHT,
@@ -19,6 +19,7 @@ from coordinator.domain.chain.steps import (
 from coordinator.domain.notices import foreign_transaction
 from coordinator.domain.usdc import Usdc
 from coordinator.ledger.audit.log import AuditLog
+from coordinator.ledger.chain.owned_nonces import OwnedNonces
 from coordinator.ledger.chain.signable import Signable
 from coordinator.ledger.proofs.evidence import Evidence, Seen
 from coordinator.ledger.proofs.row_proofs import STEP
@@ -31,6 +32,7 @@ from coordinator.ledger.tx.policies import PolicyBook
 
 _s = t.steps.c
 _a = t.attempts.c
+_TREASURY = "treasury"
 _ORDERS = ("wdr_", "mnt_")
 _IN_FLIGHT = [status.value for status in IN_FLIGHT]
 
@@ -55,6 +57,7 @@ class StepBook:
         self._chain_id = chain_id
         self._signer = signer
         self.own = (_s.chain_id == chain_id, _s.signer == signer)
+        self.nonces = OwnedNonces(audit, self.own)
 
     def allocate(
         self,
@@ -64,7 +67,7 @@ class StepBook:
         nonce_floor: int,
         chain_time: int,
         now: int,
-        seen: Seen | None = None,
+        seen: Seen | None,
     ) -> list[Step]:
         """Give the calls that may be signed the next nonces, in order.
 
@@ -82,7 +85,8 @@ class StepBook:
                 why = "it was signed before: order it again if it was not carried out"
                 self._fail_order(connection, order_id, why, now)
             self._tell_tampering(connection, signable.tampered, now)
-            highest = self.highest_nonce(connection)
+            self.nonces.drop_unproved(connection, nonce_floor, now)
+            highest = self.nonces.highest(connection, nonce_floor)
             nonce = nonce_floor if highest is None else max(nonce_floor, highest + 1)
             return [
                 Step(
@@ -105,18 +109,20 @@ class StepBook:
         fill: Call,
         chain_time: int,
         now: int,
+        seen: Seen | None,
     ) -> list[Attempt]:
         """Keep the signed bytes; those returned may be sent, in nonce order.
 
         The first bytes of a step that may not be signed any more are dropped, and it becomes
         ``fill`` under its nonce; so are bytes of a call that this program never allocated, and of
-        one that was given up since. Bytes of a step given up are a fill's.
+        one that was given up since. Bytes of a step given up are a fill's. What the log tells
+        must agree with what this executor has ``seen`` of it.
         LeaseLost when another executor has taken over.
         """
         kept = []
         with self._database.write() as connection:
             fence(connection, lease)
-            signable = self._signable(connection, chain_time, now)
+            signable = self._signable(connection, chain_time, now, seen)
             for step, attempt in signed:
                 if not self._may_be_signed(connection, step, signable, fill):
                     continue
@@ -236,11 +242,6 @@ class StepBook:
             write_notices(connection, [foreign_transaction(step.nonce, now)])
             return True
 
-    def highest_nonce(self, connection: Connection) -> int | None:
-        """The highest nonce that a step owns; None without any."""
-        query = select(func.max(_s.nonce)).where(*self.own)
-        return connection.execute(query).scalar()
-
     def insert_step(
         self, connection: Connection, call: Call, nonce: int, status: StepStatus, now: int
     ) -> int:
@@ -268,7 +269,7 @@ class StepBook:
         connection: Connection,
         chain_time: int,
         now: int,
-        seen: Seen | None = None,
+        seen: Seen | None,
     ) -> Signable:
         return Signable(
             connection,
@@ -345,9 +346,28 @@ class StepBook:
             # A fill takes nothing, so nothing has to prove it.
             return step.given_up and bool(given_up)
         proved = self._is_ours(connection, step, signable.tampered)
-        if step.attempts or (proved and signable.allows(step.call, stored=True)):
-            return proved
-        self.make_fill(connection, step.id, step.nonce, fill)
+        if step.attempts:
+            return proved and self._was_signed(connection, step, signable.tampered)
+        if proved and signable.allows(step.call, stored=True):
+            return True
+        if proved:
+            self.make_fill(connection, step.id, step.nonce, fill)
+        else:
+            # A fill has a code of its own, so that whoever invents steps would have them paid.
+            self.nonces.drop(connection, step.id)
+        return False
+
+    def _was_signed(self, connection: Connection, step: Step, tampered: dict[str, str]) -> bool:
+        """Whether bytes of the step were ever signed; if not, a fill takes its nonce."""
+        if _subject(step) == _TREASURY:
+            # What moves no USDC needs no decision either.
+            return True
+        if self.nonces.was_signed(connection, step.id, step.nonce, _subject(step)):
+            return True
+        tampered[f"nonce {step.nonce}"] = (
+            f"the audit log does not tell that {step.kind} was signed for nonce {step.nonce}"
+        )
+        self.give_up(connection, step.id)
         return False
 
     def _is_ours(self, connection: Connection, step: Step, tampered: dict[str, str]) -> bool:
@@ -391,7 +411,7 @@ class StepBook:
 
 
 def _subject(step: Step) -> str:
-    return step.call.purchase_id or step.call.reference or "treasury"
+    return step.call.purchase_id or step.call.reference or _TREASURY
 
 
 def _step(row: Any, attempts: Sequence[Any]) -> Step:

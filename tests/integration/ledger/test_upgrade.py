@@ -122,7 +122,7 @@ def sign_create_and_link(coordinator: Coordinator, purchase: Purchase, escrow_id
         for kind, usdc in ((StepKind.CREATE, None), (StepKind.LINK, purchase.amount))
     ]
     now = wiring.clock()
-    steps = wiring.steps.allocate(lease, calls, nonce_floor=0, chain_time=now, now=now)
+    steps = wiring.steps.allocate(lease, calls, nonce_floor=0, chain_time=now, now=now, seen=None)
     books = wiring.books.cursor()
     assert books is not None
     # The feed names a transaction after its block: the create is the next one's.
@@ -132,7 +132,14 @@ def sign_create_and_link(coordinator: Coordinator, purchase: Purchase, escrow_id
         for number, step in enumerate(steps)
     ]
     fill = Call(kind=StepKind.FILL, to=PROVIDER, data="0x", gas_limit=1)
-    assert len(wiring.steps.store_attempts(lease, signed, fill=fill, chain_time=now, now=now)) == 2
+    assert (
+        len(
+            wiring.steps.store_attempts(
+                lease, signed, fill=fill, chain_time=now, now=now, seen=None
+            )
+        )
+        == 2
+    )
 
 
 @pytest.mark.parametrize("earlier", ["0001", "0002"])

@@ -1,0 +1,85 @@
+"""Which nonces the steps own: every nonce below the highest is sent something, which costs gas."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from sqlalchemy import ColumnElement, Connection, Row, delete, func, select
+
+from coordinator.domain.chain.steps import StepKind
+from coordinator.ledger.audit.log import AuditLog
+from coordinator.ledger.proofs.row_proofs import STEP
+from coordinator.ledger.store import schema as t
+from coordinator.ledger.tx.pausing import report_tampering
+
+_s, _a = t.steps.c, t.attempts.c
+_SIGNED: Final = tuple(f"{kind}_signed" for kind in StepKind)
+# Far more than are ever in flight, replaced transactions included.
+_NEWEST: Final = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class OwnedNonces:
+    """The end of one signer's lane, proved: a row alone does not extend it.
+
+    From the chain's count on a step owns its nonce by the code over its call, or where the audit
+    log tells that its bytes were signed.
+    """
+
+    audit: AuditLog
+    own: Sequence[ColumnElement[bool]]
+
+    def highest(self, connection: Connection, used: int) -> int | None:
+        """Return the highest nonce that a step owns; None without any.
+
+        ``used`` is the chain's count: what lies below it needs no proof.
+        """
+        ahead = select(t.steps).where(*self.own, _s.nonce >= used).order_by(_s.nonce.desc())
+        for row in connection.execute(ahead):
+            if self._is_allocated(row) or self.was_signed(connection, row.id, row.nonce):
+                return int(row.nonce)
+        behind = select(func.max(_s.nonce)).where(*self.own, _s.nonce < used)
+        return connection.execute(behind).scalar()
+
+    def any_unproved(self, connection: Connection, used: int) -> bool:
+        """Whether a step claims a nonce beyond the end."""
+        return bool(self._beyond(connection, used))
+
+    def drop_unproved(self, connection: Connection, used: int, now: int) -> None:
+        """Delete the steps that claim a nonce beyond the end, and pause spending."""
+        rows = self._beyond(connection, used)
+        if not rows:
+            return
+        for row in rows:
+            self.drop(connection, row.id)
+        nonces = sorted(row.nonce for row in rows)
+        self.audit.append(
+            connection, now, "steps_dropped", "treasury", first=nonces[0], count=len(nonces)
+        )
+        what = f"the call at nonce {nonces[0]} is not the one that was allocated"
+        report_tampering(connection, self.audit, "treasury", what, now=now)
+
+    def drop(self, connection: Connection, step_id: int) -> None:
+        """Delete a step that nothing proves, with the bytes that it claims."""
+        connection.execute(delete(t.attempts).where(_a.step_id == step_id))
+        connection.execute(delete(t.steps).where(_s.id == step_id))
+
+    def was_signed(self, connection: Connection, step_id: int, nonce: int, *subjects: str) -> bool:
+        """Whether the log tells, of the subjects or of any, that bytes of the step were signed."""
+        query = select(_a.hash).where(_a.step_id == step_id)
+        hashes = set(connection.execute(query).scalars())
+        if not hashes:
+            return False
+        rows = self.audit.proven(connection, *subjects, events=_SIGNED, newest=_NEWEST, skip=True)
+        return any(r.body["nonce"] == nonce and r.body["tx_hash"] in hashes for r in rows)
+
+    def _beyond(self, connection: Connection, used: int) -> list[Row[Any]]:
+        end = self.highest(connection, used)
+        first = used if end is None else max(used, end + 1)
+        query = select(t.steps).where(*self.own, _s.nonce >= first)
+        return list(connection.execute(query).all())
+
+    def _is_allocated(self, row: Row[Any]) -> bool:
+        return self.audit.mac.proves(row.mac, "steps", [getattr(row, name) for name in STEP])
