@@ -81,7 +81,10 @@ class Work:
         forecast = Forecast.of(seen, in_flight, reserved_wei(purchases, in_flight, seen.fees))
         self._plan_purchases(policy, purchases, seen, forecast, room, final_number)
         self._plan_disputes(purchases, seen, forecast)
-        self._plan_orders(self._operations.orders_to_send(), forecast)
+        orders = self._operations.orders_to_send()
+        if orders:
+            self._chain.confirm(seen)
+        self._plan_orders(orders, forecast)
         return forecast.with_allowance(self._allowance_limit, self._chain.approve)
 
     def _plan_purchases(
@@ -111,6 +114,9 @@ class Work:
             )
             if chosen.action is Action.CREATE and len(forecast.calls) + _CREATE_AND_LINK > room:
                 continue
+            if chosen.action is not Action.WAIT:
+                # Purchases fail for what was seen, too.
+                self._chain.confirm(seen)
             with self._waiting_if_unanswered(purchase.id):
                 self._carry_out(purchase, chosen, policy, seen, forecast)
             if self._faults == _FAULTS_MAX:

@@ -307,6 +307,7 @@ class Sender:
     ) -> None:
         if not steps:
             return
+        self._chain.confirm(seen)
         fill = self._chain.fill()
         signed = [
             (

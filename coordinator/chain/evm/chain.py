@@ -17,29 +17,22 @@ from coordinator.chain.evm.answers import (
     refusal_of,
     sent_of,
 )
-from coordinator.chain.evm.fiat_token import AMOUNT_MAX, FiatToken
+from coordinator.chain.evm.fiat_token import FiatToken
+from coordinator.chain.evm.head import HeadReader
 from coordinator.chain.evm.send_answers import best
 from coordinator.chain.evm.used_nonces import confirm_count, mined_at_nonce
 from coordinator.chain.networks import Deployment, Network
 from coordinator.chain.rpc.client import Rpc, RpcRefusal
 from coordinator.chain.signers.signers import Signer
 from coordinator.domain.chain.events import Block, ChainEvent, EscrowState, EventBatch, EventKind
-from coordinator.domain.chain.gas import GAS_LIMITS, Fees, suggested_fees
+from coordinator.domain.chain.gas import GAS_LIMITS, Fees
 from coordinator.domain.chain.steps import Attempt, Call, Receipt, StepKind
 from coordinator.domain.errors import ChainUnavailable, TxReverted
 from coordinator.domain.ports import EscrowOnChain, Observation, SendAnswer, Sent
 from coordinator.domain.usdc import Usdc
 
-# Base's own suggestion for its sequencer; a tip above the base fee buys nothing there.
-_TIP_MIN_WEI: Final = 1_000_000
-# An upper bound for the size of any of our transactions, for the L1 data fee.
-_TX_BYTES_MAX: Final = 600
-# Nobody creates so many escrows.
-_CREATES_MAX: Final = 2**63 - 1
 # No block has room for so many logs.
 _INDEX_MAX: Final = 2**31 - 1
-# No L1 data fee of ours comes near it: 0.1 ETH.
-_L1_FEE_MAX_WEI: Final = 10**17
 
 
 class EvmChain:
@@ -60,13 +53,21 @@ class EvmChain:
         self._network = network
         self._deployment = deployment
         self._signer = signer
-        self._confirmations = confirmations
-        self._finality = finality
-        self._max_fee_wei = max_fee_wei
         rpc.expect_chain(deployment.chain_id)
         self._rail = ActpRail(deployment.kernel, deployment.vault, signer.address)
         self._token = FiatToken(deployment.usdc, signer.address)
+        head = HeadReader(
+            rpc,
+            network,
+            deployment,
+            signer.address,
+            confirmations=confirmations,
+            finality=finality,
+            max_fee_wei=max_fee_wei,
+        )
         self._checked = False
+        self.observe = head.observe
+        self.confirm = head.confirm
         self.create = self._rail.create
         self.link = self._rail.link
         self.cancel = self._rail.cancel
@@ -97,89 +98,6 @@ class EvmChain:
         check_endpoints(self._rpc, self._network, self._deployment.chain_id)
         check_contracts(self._rpc, self._deployment)
         self._checked = True
-
-    @decoded
-    def observe(self) -> Observation:
-        wanted: list[tuple[str, list[Any]]] = [
-            ("eth_getBlockByNumber", ["latest", False]),
-            ("eth_maxPriorityFeePerGas", []),
-        ]
-        tagged = not self._finality.isdecimal()
-        if tagged:
-            wanted.append(("eth_getBlockByNumber", [self._finality, False]))
-        answers = self._rpc.batch(wanted)
-        header = answers[0]
-        if not isinstance(header, dict):
-            raise ChainUnavailable("the endpoint does not tell its latest block")
-        head = block_of(header)
-        base_fee = quantity(header.get("baseFeePerGas"))
-        tip_said = _TIP_MIN_WEI if isinstance(answers[1], RpcRefusal) else quantity(answers[1])
-        if tagged:
-            final = block_of(answers[2]) if isinstance(answers[2], dict) else None
-        else:
-            number = head.number - int(self._finality) + 1
-            final = None if number < 0 else head if number == head.number else self.block(number)
-        return self._observe_at(head, base_fee, min(tip_said, max(base_fee, _TIP_MIN_WEI)), final)
-
-    def _observe_at(self, head: Block, base_fee: int, tip: int, final: Block | None) -> Observation:
-        me, d, at = self.treasury, self._deployment, hex(head.number)
-        calls = [
-            (d.usdc, token_abi().call("balanceOf", me)),
-            (d.usdc, token_abi().call("allowance", me, d.vault)),
-            (d.kernel, kernel_abi().call("requesterNonces", me)),
-            (d.kernel, kernel_abi().call("paused")),
-            (d.kernel, kernel_abi().call("approvedEscrowVaults", d.vault)),
-        ]
-        if self._network.l1_fee_oracle:
-            # getL1FeeUpperBound(uint256)
-            data = "0xf1c7a58b" + _TX_BYTES_MAX.to_bytes(32, "big").hex()
-            calls.append((self._network.l1_fee_oracle, data))
-        again, *answers = self._rpc.batch(
-            [
-                ("eth_getBlockByNumber", [at, False]),
-                ("eth_getTransactionCount", [me, at]),
-                ("eth_getBalance", [me, at]),
-                *(("eth_call", [{"to": to, "data": data}, at]) for to, data in calls),
-            ]
-        )
-        self._check_again(again, head, base_fee)
-        refused = next((a for a in answers[:7] if isinstance(a, RpcRefusal)), None)
-        if refused is not None:
-            raise ChainUnavailable(
-                f"the endpoint does not answer for block {head.number}: {refused.message[:200]}"
-            )
-        nonce, wei = number(answers[0]), quantity(answers[1])
-        balance, allowance, creates, paused, listed = map(uint, answers[2:7])
-        l1_bound = answers[7] if len(answers) > 7 else None
-        l1_bound_wei = int(l1_bound, 16) if isinstance(l1_bound, str) and len(l1_bound) == 66 else 0
-        if max(base_fee, l1_bound_wei) > _L1_FEE_MAX_WEI or creates > _CREATES_MAX:
-            raise ChainUnavailable(
-                f"the endpoint tells numbers that can't be: base fee {base_fee}, L1 data fee"
-                f" {l1_bound_wei} wei, {creates} escrows"
-            )
-        trouble = "the kernel is paused" if paused else None
-        if not listed:
-            trouble = "the kernel does not accept the vault"
-        return Observation(
-            head=head,
-            readable=head.number - self._confirmations + 1,
-            final=final,
-            base_fee_wei=base_fee,
-            nonce=nonce,
-            create_nonce=creates,
-            usdc_balance=Usdc.from_base_units(min(balance, AMOUNT_MAX)),
-            usdc_allowance=Usdc.from_base_units(min(allowance, AMOUNT_MAX)),
-            gas_balance_wei=wei,
-            fees=suggested_fees(base_fee, tip, l1_bound_wei, self._max_fee_wei),
-            rail_trouble=trouble,
-        )
-
-    def _check_again(self, header: Any, head: Block, base_fee: int) -> None:
-        """Refuse a head whose time or base fee only one answer tells: both cost money."""
-        if not isinstance(header, dict):
-            raise ChainUnavailable(f"the endpoint does not have block {head.number} yet")
-        if block_of(header) != head or quantity(header.get("baseFeePerGas")) != base_fee:
-            raise ChainUnavailable(f"the endpoint tells two different blocks {head.number}")
 
     @decoded
     def block(self, number: int) -> Block:

@@ -1,0 +1,222 @@
+"""The newest block and the treasury's state after it, read twice before it costs money."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from typing import Any, Final
+
+from coordinator.chain.abi import kernel_abi, number, quantity, token_abi, uint
+from coordinator.chain.evm.answers import block_of, decoded
+from coordinator.chain.evm.fiat_token import AMOUNT_MAX
+from coordinator.chain.networks import Deployment, Network
+from coordinator.chain.rpc.client import Rpc, RpcRefusal
+from coordinator.domain.chain.events import Block
+from coordinator.domain.chain.gas import suggested_fees
+from coordinator.domain.errors import ChainUnavailable
+from coordinator.domain.ports import Observation
+from coordinator.domain.usdc import Usdc
+
+log = logging.getLogger(__name__)
+
+# Base's own suggestion for its sequencer; a tip above the base fee buys nothing there.
+_TIP_MIN_WEI: Final = 1_000_000
+# An upper bound for the size of any of our transactions, for the L1 data fee.
+_TX_BYTES_MAX: Final = 600
+# Nobody creates so many escrows.
+_CREATES_MAX: Final = 2**63 - 1
+# No L1 data fee of ours comes near it: 0.1 ETH.
+_L1_FEE_MAX_WEI: Final = 10**17
+# An endpoint that does not have the head yet is asked about a block that it should have.
+_BEHIND: Final = 8
+# Nonces have a confirmation of their own; the other two are no part of the state after a block.
+_NOT_COMPARED: Final = frozenset({"nonce", "final", "readable"})
+
+
+@dataclass(frozen=True, slots=True)
+class _Header:
+    """What is known of a block before the state after it is asked for."""
+
+    block: Block
+    base_fee_wei: int
+    tip_wei: int
+    final: Block | None
+
+
+class HeadReader:
+    """Reads one treasury's ``Observation``, and compares it with what other endpoints tell."""
+
+    def __init__(
+        self,
+        rpc: Rpc,
+        network: Network,
+        deployment: Deployment,
+        treasury: str,
+        *,
+        confirmations: int,
+        finality: str,
+        max_fee_wei: int | None,
+    ) -> None:
+        self._rpc = rpc
+        self._network = network
+        self._deployment = deployment
+        self._treasury = treasury
+        self._confirmations = confirmations
+        self._finality = finality
+        self._max_fee_wei = max_fee_wei
+        self._confirmed: Observation | None = None
+
+    @decoded
+    def observe(self) -> Observation:
+        header = self._newest()
+        return self._observation(self._rpc.batch(self._state_at(header.block.number)), header)
+
+    def confirm(self, seen: Observation) -> None:
+        """Refuse what a second reading of the head, or another endpoint, contradicts.
+
+        ChainUnavailable names what differs. Where an endpoint does not have the head yet, all have
+        to agree about a block a little before it.
+        """
+        if seen.fees is None or seen == self._confirmed:
+            return
+        readings = self._read_everywhere(seen, seen.head.number)
+        told = [reading for reading in readings if reading is not None]
+        if not told:
+            raise ChainUnavailable(f"no endpoint tells block {seen.head.number} a second time")
+        for reading in told:
+            _compare(seen, reading)
+        if len(told) < len(readings):
+            older = self._read_everywhere(seen, max(0, seen.head.number - _BEHIND))
+            first, *others = [reading for reading in older if reading is not None] or [seen]
+            for reading in others:
+                _compare(first, reading)
+        self._confirmed = seen
+
+    def _newest(self) -> _Header:
+        wanted: list[tuple[str, list[Any]]] = [
+            ("eth_getBlockByNumber", ["latest", False]),
+            ("eth_maxPriorityFeePerGas", []),
+        ]
+        tagged = not self._finality.isdecimal()
+        if tagged:
+            wanted.append(("eth_getBlockByNumber", [self._finality, False]))
+        newest, tip, *finals = self._rpc.batch(wanted)
+        if not isinstance(newest, dict):
+            raise ChainUnavailable("the endpoint does not tell its latest block")
+        block, base_fee = block_of(newest), quantity(newest.get("baseFeePerGas"))
+        tip_wei = _TIP_MIN_WEI if isinstance(tip, RpcRefusal) else quantity(tip)
+        if tagged:
+            final = block_of(finals[0]) if isinstance(finals[0], dict) else None
+        else:
+            final = self._sealed_before(block)
+        return _Header(block, base_fee, min(tip_wei, max(base_fee, _TIP_MIN_WEI)), final)
+
+    def _sealed_before(self, block: Block) -> Block | None:
+        number = block.number - int(self._finality) + 1
+        if number < 0 or number == block.number:
+            return block if number == block.number else None
+        header = self._rpc.call("eth_getBlockByNumber", hex(number), False)
+        if header is None:
+            raise ChainUnavailable(f"the endpoint does not have block {number}")
+        return block_of(header)
+
+    def _state_at(self, block_number: int) -> list[tuple[str, list[Any]]]:
+        """The calls that tell a block and the treasury's state after it."""
+        me, d, at = self._treasury, self._deployment, hex(block_number)
+        calls = [
+            (d.usdc, token_abi().call("balanceOf", me)),
+            (d.usdc, token_abi().call("allowance", me, d.vault)),
+            (d.kernel, kernel_abi().call("requesterNonces", me)),
+            (d.kernel, kernel_abi().call("paused")),
+            (d.kernel, kernel_abi().call("approvedEscrowVaults", d.vault)),
+        ]
+        if self._network.l1_fee_oracle:
+            # getL1FeeUpperBound(uint256)
+            data = "0xf1c7a58b" + _TX_BYTES_MAX.to_bytes(32, "big").hex()
+            calls.append((self._network.l1_fee_oracle, data))
+        return [
+            ("eth_getBlockByNumber", [at, False]),
+            ("eth_getTransactionCount", [me, at]),
+            ("eth_getBalance", [me, at]),
+            *(("eth_call", [{"to": to, "data": data}, at]) for to, data in calls),
+        ]
+
+    def _read_everywhere(self, seen: Observation, block_number: int) -> list[Observation | None]:
+        """The block as each endpoint tells it; None of one that does not, or tells no numbers."""
+        return [
+            self._reading(seen, state)
+            for state in self._rpc.everywhere(self._state_at(block_number))
+        ]
+
+    def _reading(self, seen: Observation, state: Sequence[Any]) -> Observation | None:
+        try:
+            return self._decode_reading(seen, state)
+        except ChainUnavailable as fault:
+            log.debug("reading_not_counted reason=%s", fault)
+            return None
+
+    @decoded
+    def _decode_reading(self, seen: Observation, state: Sequence[Any]) -> Observation:
+        assert seen.fees is not None
+        base_fee, tip = quantity(state[0]["baseFeePerGas"]), seen.fees.max_priority_fee_per_gas
+        return self._observation(state, _Header(block_of(state[0]), base_fee, tip, seen.final))
+
+    def _observation(self, state: Sequence[Any], header: _Header) -> Observation:
+        """Decode the answers to ``_state_at`` of the header's block."""
+        again, *answers = state
+        head, base_fee = header.block, header.base_fee_wei
+        _check_same_block(again, header)
+        refused = next((a for a in answers[:7] if isinstance(a, RpcRefusal)), None)
+        if refused is not None:
+            raise ChainUnavailable(
+                f"the endpoint does not answer for block {head.number}: {refused.message[:200]}"
+            )
+        nonce, wei = number(answers[0]), quantity(answers[1])
+        balance, allowance, creates, paused, listed = map(uint, answers[2:7])
+        l1_bound = answers[7] if len(answers) > 7 else None
+        l1_bound_wei = int(l1_bound, 16) if isinstance(l1_bound, str) and len(l1_bound) == 66 else 0
+        if max(base_fee, l1_bound_wei) > _L1_FEE_MAX_WEI or creates > _CREATES_MAX:
+            raise ChainUnavailable(
+                f"the endpoint tells numbers that can't be: base fee {base_fee}, L1 data fee"
+                f" {l1_bound_wei} wei, {creates} escrows"
+            )
+        trouble = "the kernel is paused" if paused else None
+        if not listed:
+            trouble = "the kernel does not accept the vault"
+        return Observation(
+            head=head,
+            readable=head.number - self._confirmations + 1,
+            final=header.final,
+            base_fee_wei=base_fee,
+            nonce=nonce,
+            create_nonce=creates,
+            usdc_balance=Usdc.from_base_units(min(balance, AMOUNT_MAX)),
+            usdc_allowance=Usdc.from_base_units(min(allowance, AMOUNT_MAX)),
+            gas_balance_wei=wei,
+            fees=suggested_fees(base_fee, header.tip_wei, l1_bound_wei, self._max_fee_wei),
+            rail_trouble=trouble,
+        )
+
+
+def _check_same_block(again: Any, header: _Header) -> None:
+    """Refuse a head whose time or base fee only one answer tells: both cost money."""
+    number = header.block.number
+    if not isinstance(again, dict):
+        raise ChainUnavailable(f"the endpoint does not have block {number} yet")
+    fee = quantity(again.get("baseFeePerGas"))
+    if block_of(again) != header.block or fee != header.base_fee_wei:
+        raise ChainUnavailable(f"the endpoint tells two different blocks {number}")
+
+
+def _compare(one: Observation, other: Observation) -> None:
+    differing = [
+        f"{name} {getattr(one, name)} and {getattr(other, name)}"
+        for name in (field.name for field in fields(Observation))
+        if name not in _NOT_COMPARED and getattr(one, name) != getattr(other, name)
+    ]
+    if differing:
+        raise ChainUnavailable(
+            f"two readings contradict each other about block {one.head.number}:"
+            f" {', '.join(differing)}; nothing is signed until they agree"
+        )
