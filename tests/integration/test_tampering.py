@@ -522,7 +522,7 @@ def test_a_withdrawal_is_not_paid_again_by_a_database_put_back_with_its_log(
     # A step that hides that the chain is ahead of the database.
     world.edit(
         "INSERT INTO steps (chain_id, signer, nonce, kind, status, recipient, data, gas_limit,"
-        " created_at) VALUES (?, ?, ?, 'fill', 'mined', ?, '0x', 1, 0)",
+        " created_at, mac) VALUES (?, ?, ?, 'fill', 'mined', ?, '0x', 1, 0, '')",
         world.wiring.deployment.chain_id,
         world.treasury,
         nonce - 1,

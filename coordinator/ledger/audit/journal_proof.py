@@ -58,13 +58,9 @@ class JournalProof:
     """What the audit log says that the journal holds; fed with the log's rows in order."""
 
     blocks: dict[int, tuple[int, str]] = field(default_factory=dict)
-    ranges: list[dict[str, Any]] = field(default_factory=list)
 
     def written(self, body: dict[str, Any]) -> None:
-        """A batch was written; logs of the first schema have one digest for its whole range."""
-        if "digest" in body:
-            self.ranges.append(body)
-            return
+        """A batch was written."""
         for number, (count, digest) in body["blocks"].items():
             self.blocks[int(number)] = (count, digest)
 
@@ -72,37 +68,24 @@ class JournalProof:
         """Everything above a block was taken out."""
         for number in [number for number in self.blocks if number > body["to"]]:
             del self.blocks[number]
-        self.ranges = [known for known in self.ranges if known["to"] <= body["to"]]
 
     def faults(self, connection: Connection) -> Iterator[str]:
         """Every block whose entries are not the ones that the log knows, and entries beyond."""
-        for body in self.ranges:
-            rows = _rows(connection, body["after"], body["to"])
-            if _digest_or_none(rows) != body["digest"]:
-                yield (
-                    f"the journal of blocks {body['after'] + 1} to {body['to']} was changed:"
-                    f" {len(rows)} entries stand where {body['entries']} were written"
-                )
         for number, (count, digest) in self.blocks.items():
-            rows = _rows(connection, number - 1, number)
+            rows = _rows(connection, number)
             if _digest_or_none(rows) != digest:
                 yield (
                     f"the journal of block {number} was changed: {len(rows)} entries stand where"
                     f" {count} were written"
                 )
         logged = sum(count for count, _ in self.blocks.values())
-        logged += sum(body["entries"] for body in self.ranges)
         total = connection.execute(select(func.count()).select_from(t.journal)).scalar_one()
         if total != logged:
             yield f"the journal has {total} entries and the log knows of {logged}"
 
 
-def _rows(connection: Connection, after: int, to: int) -> list[tuple[Any, ...]]:
-    query = (
-        select(*_COLUMNS)
-        .where(_j.block_number > after, _j.block_number <= to)
-        .order_by(_j.block_number, _j.log_index)
-    )
+def _rows(connection: Connection, block: int) -> list[tuple[Any, ...]]:
+    query = select(*_COLUMNS).where(_j.block_number == block).order_by(_j.log_index)
     return [tuple(row) for row in connection.execute(query)]
 
 

@@ -59,7 +59,6 @@ def _places(connection: Connection, kept: Table, batch: EventBatch) -> set[Place
     query = select(c.block_number, c.block_hash, c.log_index).where(
         c.block_number > batch.after,
         c.block_number <= batch.to.number,
-        c.block_hash != t.EVENTS_NOT_KEPT,
     )
     return {(number, block_hash, index) for number, block_hash, index in connection.execute(query)}
 

@@ -12,7 +12,6 @@ from sqlalchemy import Connection, insert, select, update
 
 from coordinator.domain.chain.events import EMPTY, Block, ChainEvent, EscrowState, EventBatch
 from coordinator.domain.chain.journal import TREASURY, Entry, EntryKind, FundedEscrow, make_entries
-from coordinator.domain.errors import ImpossibleState
 from coordinator.domain.observed import Emit, ended, nobody_looks
 from coordinator.domain.purchase.lifecycle import FINAL, Status
 from coordinator.domain.purchase.planning import OpenPurchase, OwnEscrow
@@ -110,9 +109,7 @@ class ChainBook:
         with self._database.read() as connection:
             for table in (t.journal, t.escrow_events, t.attempts):
                 c = table.c
-                query = select(c.block_number, c.block_hash).where(
-                    c.block_number < below, c.block_hash != t.EVENTS_NOT_KEPT
-                )
+                query = select(c.block_number, c.block_hash).where(c.block_number < below)
                 newest = query.order_by(c.block_number.desc()).limit(1)
                 found += [(number, block_hash) for number, block_hash in connection.execute(newest)]
             final = _cursor(connection, _FINAL)
@@ -129,7 +126,6 @@ class ChainBook:
             if _cursor(connection, _BOOKS) != lost:
                 return None
             final = _cursor(connection, _FINAL)
-            _check_kept(connection, to)
             if final is not None and to.number < final.number:
                 why = (
                     f"block {final.number} was final and is not on the chain any more: check the"
@@ -375,17 +371,6 @@ def _own_escrow(row: Any, own_key: str) -> OwnEscrow:
         deadline=row.deadline,
         window_ends=row.window_ends,
     )
-
-
-def _check_kept(connection: Connection, to: Block) -> None:
-    gone = select(_ev.log_index).where(
-        _ev.block_hash == t.EVENTS_NOT_KEPT, _ev.block_number > to.number
-    )
-    if connection.execute(gone.limit(1)).first() is not None:
-        raise ImpossibleState(
-            f"the chain was reorganised back to block {to.number}, and an earlier version kept no"
-            " events of the blocks above it: rebuild into a fresh database"
-        )
 
 
 def _cursor(connection: Connection, name: str) -> Block | None:

@@ -65,12 +65,11 @@ class JournalBook:
         with self._database.read() as connection:
             row = connection.execute(query).one_or_none()
         told = json.loads(row.found) if row is not None else None
-        # Other versions keep it in another form: then it begins anew.
+        # Somebody else's comparison could hide what it found.
         if row is None or not isinstance(told, dict):
             return Rescan(from_block, from_block - 1)
         values = [row.from_block, row.reached, row.events, told.get("kept"), told.get("more")]
         if not self._mac.proves(told.get("mac"), "rescans", values):
-            # Somebody else's comparison could hide what it found.
             return Rescan(from_block, from_block - 1)
         kept = tuple(_discrepancy(item) for item in told["kept"])
         return Rescan(from_block, row.reached, row.events, kept, told["more"])

@@ -371,14 +371,11 @@ class StepBook:
         return False
 
     def _is_ours(self, connection: Connection, step: Step, tampered: dict[str, str]) -> bool:
-        """Whether the call, as it was signed, is the one that was allocated for its nonce.
-
-        One that an earlier version allocated can't be told from a forged one: it is only filled.
-        """
+        """Whether the call, as it was signed, is the one that was allocated for its nonce."""
         code = connection.execute(select(_s.mac).where(_s.id == step.id)).scalar()
         values = self._values(step.call, step.nonce)
         ours = self._audit.mac.proves(code, "steps", [values[name] for name in STEP])
-        if not ours and code is not None:
+        if not ours:
             tampered[f"nonce {step.nonce}"] = (
                 f"the call at nonce {step.nonce} ({step.kind}) is not the one that was allocated"
             )

@@ -7,7 +7,6 @@ waited for people are asked again.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -65,17 +64,12 @@ class LoggedBudgets:
             self.costs[row.subject] = LoggedCost(row.at, row.body, "posted", spent, row.at)
         elif (known := self.costs.get(row.subject)) is not None:
             known.status, known.posted, known.ended_at = done, row.body["posted"], row.at
-            known.by_owner = row.body.get("by_owner", True)
+            known.by_owner = row.body["by_owner"]
 
 
 OVERLAID: Final = frozenset(
     {"limit_granted", "pool_shared", "agent_disabled", "agent_enabled", "overlay_withdrawn"}
 )
-
-
-def opened_by_agent(body: Mapping[str, Any]) -> bool:
-    """Tell from the row of an opening whether the agent opened it for itself."""
-    return bool(body.get("by_agent", body["by"] == body["agent"]))
 
 
 def put_rules(connection: Connection, past: LoggedBudgets) -> None:
@@ -93,7 +87,7 @@ def put_rules(connection: Connection, past: LoggedBudgets) -> None:
                 opened_at=body["at"],
                 closed_by=body.get("closed_by"),
                 closed_at=body.get("closed_at"),
-                by_agent=int(opened_by_agent(body)),
+                by_agent=int(body["by_agent"]),
             )
         )
     for row in past.overlays:

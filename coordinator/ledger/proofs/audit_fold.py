@@ -13,8 +13,6 @@ from coordinator.ledger.limits.logged_budgets import LoggedBudgets
 
 MOVED: Final = {f"purchase_{status}": status for status in Status}
 _WORDS: Final = ("purpose", "service", "category", "task", "session", "provider_name")
-# Rows of the first version do not say these.
-_NEEDED: Final = {"idempotency_key", "terms", "purpose"}
 
 
 @dataclass(slots=True)
@@ -75,14 +73,13 @@ class LoggedOrder:
 
 @dataclass(slots=True)
 class LoggedState:
-    """Everything that the chain can't tell; ``unreadable`` purchases lack what would bind them."""
+    """Everything that the chain can't tell."""
 
     purchases: dict[str, LoggedPurchase] = field(default_factory=dict)
     orders: dict[str, LoggedOrder] = field(default_factory=dict)
     pauses: dict[tuple[str, str], tuple[dict[str, Any], int]] = field(default_factory=dict)
     explanations: dict[str, tuple[dict[str, Any], int]] = field(default_factory=dict)
     budgets: LoggedBudgets = field(default_factory=LoggedBudgets)
-    unreadable: set[str] = field(default_factory=set)
     opened_at: int | None = None
     """The block at whose end the first journal was opened."""
 
@@ -101,10 +98,8 @@ def _purchase(past: LoggedState, row: AuditRow, body: dict[str, Any]) -> None:
     known = past.purchases.get(row.subject)
     if known is not None:
         _moved(known, row, body)
-    elif "agent" in body and set(body) >= _NEEDED:
+    elif "agent" in body:
         past.purchases[row.subject] = _first_row(row, body)
-    else:
-        past.unreadable.add(row.subject)
 
 
 def _first_row(row: AuditRow, body: dict[str, Any]) -> LoggedPurchase:
@@ -152,9 +147,6 @@ def _code_of(status: Status, why: str | None) -> str | None:
 
 
 def _attributed(past: LoggedState, row: AuditRow, body: dict[str, Any]) -> None:
-    if "escrow_key" not in body:
-        past.unreadable.add(row.subject)
-        return
     past.purchases[row.subject] = LoggedPurchase(
         id=row.subject,
         asked_at=body["asked_at"],
@@ -162,7 +154,7 @@ def _attributed(past: LoggedState, row: AuditRow, body: dict[str, Any]) -> None:
         amount=body["amount"],
         settle=body["settle"],
         policy=body["policy"],
-        status=Status(body.get("status", Status.FUNDED)),
+        status=Status(body["status"]),
         updated_at=row.at,
         placed_at=body["asked_at"],
         escrow_key=body["escrow_key"],
@@ -174,9 +166,7 @@ def _attributed(past: LoggedState, row: AuditRow, body: dict[str, Any]) -> None:
 
 def _adopted(past: LoggedState, row: AuditRow, body: dict[str, Any]) -> None:
     known = past.purchases.get(row.subject)
-    if known is None or not set(body) >= _NEEDED:
-        past.purchases.pop(row.subject, None)
-        past.unreadable.add(row.subject)
+    if known is None:
         return
     known.agent, known.idempotency_key = body["agent"], body["idempotency_key"]
     known.terms, known.words = body["terms"], {word: body[word] for word in _WORDS}

@@ -107,7 +107,11 @@ class AuditImport:
             _check_start(past, at.start_block)
             for row in own:
                 self._audit.append(connection, row.at, row.event, row.subject, **row.body)
-            found = Imported(export.head, len(past.purchases), len(past.unreadable))
+            found = Imported(
+                export.head,
+                purchases=len(past.purchases),
+                unattributed=sum(one.agent is None for one in past.purchases.values()),
+            )
             self._begin(connection, export, found, at)
             put_rules(connection, past.budgets)
             self._put(connection, past, at)

@@ -1,4 +1,4 @@
-"""Brings a database to the schema of this version."""
+"""Migrations: bring a database to the schema of this version."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from sqlalchemy import Connection, inspect, text
 from coordinator.domain.errors import ConfigurationError
 from coordinator.ledger.store.database import Database
 
-HEAD: Final = "0005"
+HEAD: Final = "0001"
 _SCRIPTS: Final = Path(__file__).parent / "migrations"
 
 
@@ -20,13 +20,13 @@ def revision(database: Database) -> str | None:
         return _revision(connection)
 
 
-def migrate(database: Database) -> bool:
-    """Migrate to this version's schema; False when it already has it.
+def migrate(database: Database, *, scripts: Path = _SCRIPTS, head: str = HEAD) -> bool:
+    """Migrate to the newest schema of ``scripts``, ``head``; False when it already has it.
 
     Of several processes at once one migrates and the others wait. ConfigurationError when the
     database was made by a later version.
     """
-    if revision(database) == HEAD:
+    if revision(database) == head:
         return False
     # Seconds of import for nothing in every process but the first.
     from alembic import command
@@ -34,13 +34,13 @@ def migrate(database: Database) -> bool:
     from alembic.util.exc import CommandError
 
     config = Config()
-    config.set_main_option("script_location", str(_SCRIPTS))
+    config.set_main_option("script_location", str(scripts))
     with database.write() as connection:
-        if _revision(connection) == HEAD:
+        if _revision(connection) == head:
             return False
         config.attributes["connection"] = connection
         try:
-            command.upgrade(config, "head")
+            command.upgrade(config, head)
         except CommandError as fault:
             raise ConfigurationError(
                 f"the database {database.name} was made by a later version ({fault})"

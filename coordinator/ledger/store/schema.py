@@ -331,8 +331,8 @@ steps = Table(
     Column("reference", String(40)),
     Column("created_at", BigInteger, nullable=False),
     Column("revert_reason", Text),
-    # Proves that the executor made this call. Null: made by an earlier version, signed no more.
-    Column("mac", String(80)),
+    # Proves that the executor made this call.
+    Column("mac", String(80), nullable=False),
     # Its own bytes are sent no more: a self-send of zero takes the nonce.
     Column("given_up", Integer, nullable=False, server_default="0"),
     UniqueConstraint("chain_id", "signer", "nonce"),
@@ -385,9 +385,6 @@ escrows = Table(
     Index("escrows_key", "escrow_key"),
     Index("escrows_state", "state"),
 )
-
-# The block hash of events that stand for a row which an earlier schema kept alone.
-EVENTS_NOT_KEPT: Final = "before 0002"
 
 # What an escrow's row is folded from, so that a lost block can be taken out of it again.
 escrow_events = Table(
@@ -470,8 +467,8 @@ leases = Table(
     Column("token", BigInteger, nullable=False),
     # Milliseconds: takeovers happen within seconds.
     Column("expires_at_ms", BigInteger, nullable=False),
-    # For how long it was taken; NULL in rows of versions that did not write it.
-    Column("seconds", Integer),
+    # For how long it was taken.
+    Column("seconds", Integer, nullable=False),
 )
 
 pauses = Table(
@@ -577,7 +574,7 @@ _PROMISE: Final = (
 )
 _NEW_PROMISE: Final = _PROMISE.format(row="new")
 _OLD_PROMISE: Final = _PROMISE.format(row="old")
-# What SQL itself has to keep, by dialect: the migration and a database made from this file alike.
+# Views and triggers by dialect; migrations carry copies, which a test compares.
 VIEWS_AND_TRIGGERS: Final = {
     "sqlite": (
         """

@@ -73,7 +73,7 @@ class LeaseBook:
             # Waiting for another's lease to end must not keep the writers of decisions waiting.
             row = connection.execute(mine).one_or_none()
             others = row is not None and row.holder != holder
-            if others and self._believed(connection, row, seconds):
+            if others and self._believed(connection, row):
                 return None
         with self._database.write() as connection:
             row = connection.execute(mine).one_or_none()
@@ -87,7 +87,7 @@ class LeaseBook:
             if row is None:
                 connection.execute(insert(t.leases).values(name=name, token=1, **values))
                 return Lease(name, holder, 1)
-            if row.holder != holder and self._believed(connection, row, seconds):
+            if row.holder != holder and self._believed(connection, row):
                 return None
             token = row.token if row.holder == holder else row.token + 1
             connection.execute(
@@ -113,14 +113,13 @@ class LeaseBook:
                 return None
             left_ms = row.expires_at_ms - self._now_ms(connection)
             # Nothing waits here to see whether a lease with a far-off end is renewed.
-            short = row.seconds is None or left_ms <= row.seconds * 1000
-            alive = short and self._alive(connection, row)
+            alive = left_ms <= row.seconds * 1000 and self._alive(connection, row)
         return LeaseHolder(row.holder, row.host, row.pid, alive)
 
     def _now_ms(self, connection: Connection) -> int:
         return self._given_clock() if self._given_clock else self._database.now_ms(connection)
 
-    def _believed(self, connection: Connection, row: Any, usual_seconds: int) -> bool:
+    def _believed(self, connection: Connection, row: Any) -> bool:
         """Whether the lease of another holds: alive, and not seen unchanged for its length."""
         if not self._alive(connection, row):
             return False
@@ -129,7 +128,7 @@ class LeaseBook:
             self._seen = (says, self._ticks(), now_ms)
         _, first_ticks, first_ms = self._seen
         unchanged = max(self._ticks() - first_ticks, (now_ms - first_ms) / 1000)
-        return bool(unchanged < (row.seconds or usual_seconds))
+        return bool(unchanged < row.seconds)
 
     def _alive(self, connection: Connection, row: Any) -> bool:
         if row.expires_at_ms <= self._now_ms(connection):

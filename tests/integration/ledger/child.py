@@ -143,10 +143,11 @@ def _made(database: Database) -> None:
     database.close()
 
 
-def migrate_it(database: str) -> None:
-    """Migrate; says whether this process did it."""
+def migrate_it(database: str, scripts: str = "", head: str = "") -> None:
+    """Migrate to the head of the scripts, else the program's own; says whether it did."""
     opened = open_database(database)
-    _say(_told(lambda: migrate(opened)))
+    terms: Any = {"scripts": Path(scripts), "head": head} if scripts else {}
+    _say(_told(lambda: migrate(opened, **terms)))
 
 
 def write_in_turns(database: str, count: int) -> None:
