@@ -17,7 +17,7 @@ from coordinator.domain.ports import Chain, Clock, Observation, Ticks
 from coordinator.domain.purchase.forecast import Forecast, reserved_wei
 from coordinator.domain.purchase.lifecycle import Status
 from coordinator.domain.purchase.order import Order
-from coordinator.domain.purchase.planning import Action, OpenPurchase, Plan, plan
+from coordinator.domain.purchase.planning import Action, OpenPurchase, Plan, plan, settles_unasked
 from coordinator.domain.reasons import Reason, ReasonCode
 from coordinator.domain.usdc import Usdc
 from coordinator.ledger.spend.bonds import BondBook
@@ -167,7 +167,6 @@ class Work:
         ends = on_chain.window_ends
         call = replace(
             self._chain.settle(purchase_id=purchase.id, escrow_id=escrow_id),
-            contested=purchase.id in self._bonds.to_dispute(),
             window_over=ends is not None and seen.head.at > ends,
             terms=replace(purchase.terms, escrow_key=on_chain.escrow_key),
         )
@@ -384,7 +383,6 @@ def _can_dispute(purchase: OpenPurchase, chain_time: int) -> bool:
 
 
 def _settles_early(policy: Policy, purchase: OpenPurchase, paused: set[tuple[str, str]]) -> bool:
-    if purchase.settle != "on_delivery" or ("provider", purchase.provider_name) in paused:
+    if ("provider", purchase.provider_name) in paused:
         return False
-    threshold = policy.threshold(purchase.agent or "")
-    return threshold is None or purchase.amount <= threshold
+    return settles_unasked(policy, purchase.settle, purchase.agent, purchase.amount)

@@ -125,7 +125,6 @@ class Sender:
             lease,
             calls,
             nonce_floor=seen.nonce,
-            chain_time=seen.head.at,
             seen=self._checkpoint.seen,
             now=self._clock(),
         )
@@ -321,7 +320,6 @@ class Sender:
             lease,
             signed,
             fill=fill,
-            chain_time=seen.head.at,
             seen=self._checkpoint.seen,
             now=self._clock(),
         )

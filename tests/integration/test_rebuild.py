@@ -373,6 +373,25 @@ def test_an_early_settle_that_was_ordered_is_carried_out_after_the_rebuild(
     world.check_books()
 
 
+def test_a_dispute_that_was_ordered_is_carried_out_after_the_rebuild(
+    make_world: Callable[..., World], tmp_path: Path
+) -> None:
+    world = make_world(settle="on_delivery")
+    bought = world.fund("25.00")
+    world.chain.deliver(bought.escrow_id)
+    world.coordinator.pause("a doubt", by="olga", provider="paper-api")
+    world.round()
+    assert world.coordinator.dispute(bought.id, approver="alice", reason="empty").done
+    assert world.coordinator.unpause("it is contested", by="alice", provider="paper-api")
+    file = export(world, tmp_path / "audit.jsonl")
+    lose(world)
+    world.coordinator.rebuild(audit=file)
+    world.unpause()
+    world.go()
+    assert world.status(bought) == "disputed"
+    world.check_books()
+
+
 def test_an_old_export_knows_less_and_still_nothing_is_paid_twice(
     world: World, tmp_path: Path
 ) -> None:

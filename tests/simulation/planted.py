@@ -191,7 +191,6 @@ def _sent_before_stored(stack: ExitStack) -> None:
             lease,
             signed,
             fill=self._chain.fill(),
-            chain_time=seen.head.at,
             now=self._clock(),
             seen=self._checkpoint.seen,
         )

@@ -57,9 +57,8 @@ class Call:
 
     ``usdc`` is what the step takes from the treasury and from the allowance (link, dispute) or
     the allowance that it sets (approve). ``escrow_id`` is the escrow it means, predicted for a
-    create. ``contested`` tells of a settle that the held bond of a dispute was known and is too
-    late, ``window_over`` that the chain says that everybody may settle it, and ``terms`` of what
-    takes USDC what it was made from; these three are not stored.
+    create. ``window_over`` tells of a settle that by the chain everybody may settle it and nobody
+    dispute it, and ``terms`` of what takes USDC what it was made from; these two are not stored.
     """
 
     kind: StepKind
@@ -70,7 +69,6 @@ class Call:
     escrow_id: str | None = None
     usdc: Usdc | None = None
     reference: str | None = None
-    contested: bool = False
     window_over: bool = False
     terms: PaymentTerms | None = None
 

@@ -8,6 +8,7 @@ from enum import StrEnum
 from coordinator.domain.chain.events import EMPTY, EscrowState
 from coordinator.domain.chain.steps import PaymentTerms, Step, StepKind, StepStatus
 from coordinator.domain.errors import ImpossibleState
+from coordinator.domain.policy.policy import Policy
 from coordinator.domain.policy.tables import EscrowTerms
 from coordinator.domain.purchase.lifecycle import Status
 from coordinator.domain.reasons import Reason, ReasonCode
@@ -126,6 +127,12 @@ def plan(
             " endpoint left out logs; reconcile with --from-block, then rebuild"
         )
     return _plan_unstarted(purchase, paused, now, terms)
+
+
+def settles_unasked(policy: Policy, settle: str, agent: str | None, amount: Usdc) -> bool:
+    """Whether a purchase that was asked for under ``settle`` is paid when it is delivered."""
+    threshold = policy.threshold(agent or "")
+    return settle == "on_delivery" and (threshold is None or amount <= threshold)
 
 
 def _plan_funded(

@@ -12,6 +12,7 @@ from coordinator.domain.chain.steps import Call, PaymentTerms, StepKind
 from coordinator.domain.errors import LedgerTampered
 from coordinator.domain.policy.policy import Policy
 from coordinator.domain.purchase.lifecycle import FINAL, Status
+from coordinator.domain.purchase.planning import settles_unasked
 from coordinator.domain.usdc import Usdc
 from coordinator.ledger.proofs.audit_fold import LoggedOrder, LoggedPurchase
 from coordinator.ledger.proofs.evidence import Evidence, Seen
@@ -27,10 +28,9 @@ _WAITING: Final = (Status.APPROVED.value, Status.CREATED.value)
 
 
 class Signable:
-    """Judges calls by the rows of one transaction, at one instant of both clocks.
+    """Judges calls by the rows of one transaction; ``now`` is the ledger's, a purchase waits by it.
 
-    ``chain_time`` is the latest block's: windows end by it. ``now`` is the ledger's: a purchase
-    waits by it.
+    Whether a window is over is the chain's word, which the call has: a row could say anything.
     """
 
     def __init__(
@@ -39,7 +39,6 @@ class Signable:
         policy: Policy,
         evidence: Evidence,
         *,
-        chain_time: int,
         now: int,
         seen: Seen | None = None,
     ) -> None:
@@ -51,7 +50,6 @@ class Signable:
         self._seen = seen
         # Orders that a log which was put back does not tell were signed.
         self.signed_before: list[str] = []
-        self._chain_time = chain_time
         self._now = now
         self._paused = {
             (row.scope_kind, row.scope_id) for row in connection.execute(select(t.pauses))
@@ -84,8 +82,8 @@ class Signable:
         any more what it was made from.
         """
         if stored:
-            call = replace(call, terms=None, window_over=True)
-        allowed = call.purchase_id is None or self._is_due(call, call.purchase_id)
+            call = replace(call, terms=None)
+        allowed = call.purchase_id is None or self._is_due(call, call.purchase_id, stored)
         if call.reference is not None:
             allowed = self._is_ordered(call, call.reference)
         if call.kind is StepKind.LINK and call.escrow_id in self._left_out:
@@ -94,13 +92,13 @@ class Signable:
             self._left_out.add(call.escrow_id)
         return allowed
 
-    def _is_due(self, call: Call, purchase_id: str) -> bool:
+    def _is_due(self, call: Call, purchase_id: str, stored: bool) -> bool:
         purchase = self._connection.execute(select(t.purchases).where(_p.id == purchase_id)).one()
         if call.kind in _PROVED and purchase.status in FINAL:
             # It ended after its call was allocated, and what ended has no rows to compare.
             return False
         if call.kind in _SPENDING:
-            if not self._is_proved(call, purchase):
+            if self._proved(call, purchase) is None:
                 return False
             scopes = self._policy.stops(purchase.agent, purchase.provider_name)
             stopped = any(self._is_paused(scope) for scope in scopes)
@@ -110,25 +108,40 @@ class Signable:
             return waiting and not stopped and not (late and call.kind is StepKind.CREATE)
         if call.kind is StepKind.SETTLE:
             doubted = self._is_paused(("provider", purchase.provider_name))
-            if doubted and self._is_early(call):
+            if doubted and not call.window_over:
+                # Of what was stored long ago it is not known any more: it is planned anew.
                 return False
-            return self._is_uncontested(call) and self._is_proved(call, purchase)
+            past = self._proved(call, purchase)
+            return past is not None and self._may_settle(call, purchase, past, stored)
         if call.kind is StepKind.DISPUTE:
-            return self._is_proved(call, purchase)
+            return self._proved(call, purchase) is not None
         return True
 
-    def _is_early(self, call: Call) -> bool:
-        e = t.escrows.c
-        query = select(e.window_ends).where(e.escrow_id == call.escrow_id)
-        window_ends = self._connection.execute(query).scalar()
-        return window_ends is None or self._chain_time <= window_ends
+    def _may_settle(self, call: Call, row: Any, past: LoggedPurchase, stored: bool) -> bool:
+        """Whether somebody decided that it is paid, and nobody that it is contested first."""
+        if past.bond is not None and not call.window_over:
+            self._expect_bond(row.id)
+            return False
+        if stored or past.settle_wanted or (call.window_over and past.settle != "manual"):
+            return True
+        amount = Usdc.from_base_units(past.amount)
+        early = settles_unasked(self._policy, past.settle, past.agent, amount)
+        if not early and (row.settle_wanted or past.settle != "on_delivery"):
+            # Otherwise it is the policy that has changed since it was planned.
+            what = "the audit log does not tell that anybody settles it"
+            self.tampered[row.id] = (
+                f"purchase {row.id}: {what}{'' if call.window_over else ' early'}"
+            )
+        return early
 
-    def _is_uncontested(self, call: Call) -> bool:
+    def _expect_bond(self, purchase_id: str) -> None:
         h = t.holds.c
-        bond = select(h.id).where(
-            h.purchase_id == call.purchase_id, h.kind == "bond", h.status == "held"
+        held = select(h.id).where(
+            h.purchase_id == purchase_id, h.kind == "bond", h.status == "held"
         )
-        return call.contested or self._connection.execute(bond).first() is None
+        if self._connection.execute(held).first() is None:
+            what = "it is contested, and the hold of its bond is gone"
+            self.tampered[purchase_id] = f"purchase {purchase_id}: {what}"
 
     def _is_ordered(self, call: Call, order_id: str) -> bool:
         """Whether the audit log tells the order as its row and the call do, and it was not signed.
@@ -167,31 +180,29 @@ class Signable:
             self._stopped[scope] = told or scope in self._paused
         return self._stopped[scope]
 
-    def _is_proved(self, call: Call, row: Any) -> bool:
-        """Whether the audit log tells the purchase as its row and the call do."""
+    def _proved(self, call: Call, row: Any) -> LoggedPurchase | None:
+        """Return the purchase as the audit log tells it, if its row and the call tell the same."""
         try:
             past = self._evidence.purchase(self._connection, row.id, self._seen)
         except LedgerTampered as fault:
             self.tampered[row.id] = fault.what
-            return False
+            return None
         wrong = next(_differences(call, row, past), None)
         if wrong is not None:
             self.tampered[row.id] = f"purchase {row.id}: {wrong}"
-        return wrong is None
+            return None
+        return past
 
 
 def _differences(call: Call, row: Any, past: LoggedPurchase) -> Iterator[str]:
     yield from purchase_differences(row, past)
     if call.kind in _OF_ESCROW:
         yield from _another_escrow(call, past)
-    if call.kind is StepKind.SETTLE:
-        if not (call.window_over or past.settle_wanted or past.settle == "on_delivery"):
-            yield "the audit log does not tell that anybody settles it early"
-    elif call.kind is StepKind.DISPUTE:
+    if call.kind is StepKind.DISPUTE:
         bond = past.bond[0] if past.bond is not None else None
         if call.usdc is None or call.usdc.base_units != bond:
             yield f"its bond is {call.usdc}; the audit log says {bond} base units"
-    else:
+    elif call.kind in _SPENDING:
         yield from _not_decided(call, past)
 
 

@@ -65,21 +65,19 @@ class StepBook:
         calls: Sequence[Call],
         *,
         nonce_floor: int,
-        chain_time: int,
         now: int,
         seen: Seen | None,
     ) -> list[Step]:
         """Give the calls that may be signed the next nonces, in order.
 
         What was cancelled, paused or contested after it was planned is left out, and what was
-        planned upon it; the rest goes on. ``nonce_floor`` is the chain's count, ``chain_time`` its
-        latest block's time. What the log tells must agree with what this executor has ``seen`` of
-        it; orders that it has seen signed have failed. LeaseLost, and nothing written, when another
-        executor has taken over.
+        planned upon it; the rest goes on. ``nonce_floor`` is the chain's count. What the log tells
+        must agree with what this executor has ``seen`` of it; orders that it has seen signed have
+        failed. LeaseLost, and nothing written, when another executor has taken over.
         """
         with self._database.write() as connection:
             fence(connection, lease)
-            signable = self._signable(connection, chain_time, now, seen)
+            signable = self._signable(connection, now, seen)
             calls = signable.of(calls)
             for order_id in signable.signed_before:
                 why = "it was signed before: order it again if it was not carried out"
@@ -107,7 +105,6 @@ class StepBook:
         signed: Sequence[tuple[Step, Attempt]],
         *,
         fill: Call,
-        chain_time: int,
         now: int,
         seen: Seen | None,
     ) -> list[Attempt]:
@@ -122,7 +119,7 @@ class StepBook:
         kept = []
         with self._database.write() as connection:
             fence(connection, lease)
-            signable = self._signable(connection, chain_time, now, seen)
+            signable = self._signable(connection, now, seen)
             for step, attempt in signed:
                 if not self._may_be_signed(connection, step, signable, fill):
                     continue
@@ -267,7 +264,6 @@ class StepBook:
     def _signable(
         self,
         connection: Connection,
-        chain_time: int,
         now: int,
         seen: Seen | None,
     ) -> Signable:
@@ -275,7 +271,6 @@ class StepBook:
             connection,
             self._policies.in_force(connection),
             self._evidence,
-            chain_time=chain_time,
             now=now,
             seen=seen,
         )

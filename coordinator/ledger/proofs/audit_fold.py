@@ -41,7 +41,6 @@ class LoggedPurchase:
     decisions: dict[str, dict[str, Any]] = field(default_factory=dict)
     escrowed: bool = False
     bond: tuple[int, int] | None = None
-    bond_paid: bool = False
     settle_wanted: bool = False
     cancel_wanted: bool = False
 
@@ -197,12 +196,6 @@ def _cancel_wanted(past: LoggedState, row: AuditRow, body: dict[str, Any]) -> No
         known.cancel_wanted = True
 
 
-def _bond_paid(past: LoggedState, row: AuditRow, body: dict[str, Any]) -> None:
-    known = past.purchases.get(row.subject)
-    if known is not None:
-        known.bond_paid = row.event == "dispute_mined"
-
-
 def _ordered(past: LoggedState, row: AuditRow, body: dict[str, Any]) -> None:
     kind = row.event.removesuffix("_ordered")
     past.orders[row.subject] = LoggedOrder(row.subject, kind, body, row.at)
@@ -253,8 +246,6 @@ _FOLDS: Final[dict[str, Callable[[LoggedState, AuditRow, dict[str, Any]], None]]
     "dispute_wanted": _bond_held,
     "settle_wanted": _settle_wanted,
     "cancel_wanted": _cancel_wanted,
-    "dispute_mined": _bond_paid,
-    "dispute_taken_back": _bond_paid,
     "withdraw_ordered": _ordered,
     "mint_ordered": _ordered,
     "withdraw_signed": _order_signed,

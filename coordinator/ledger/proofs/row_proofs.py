@@ -166,6 +166,8 @@ def _hold_differences(
     kinds = [hold.kind for hold in holds]
     if past.status is not Status.DENIED and "purchase" not in kinds:
         yield "its hold is gone"
+    if past.bond is not None and "bond" not in kinds:
+        yield "the hold of its bond is gone"
     for hold in holds:
         bond = past.bond[0] if past.bond is not None else None
         amount = past.amount if hold.kind == "purchase" else bond

@@ -159,7 +159,7 @@ def _put_holds(
     )
     if ended:
         end_hold(connection, past.id, "purchase", spent=ZERO, now=past.updated_at)
-    if past.bond is not None and past.bond_paid:
+    if past.bond is not None and not ended:
         bond, held_at = past.bond
         place_hold(
             connection,
