@@ -29,6 +29,7 @@ RETRY_SECONDS: Final = 30
 RETRY_SECONDS_MAX: Final = 3600
 # Who has not answered by then has failed; the answer that comes later is not waited for.
 ANSWER_SECONDS: Final = 60
+_TEST_SECONDS: Final = 15
 _STOP_SECONDS: Final = 3
 _POLL_SECONDS: Final = 1.0
 _AT_ONCE: Final = 200
@@ -93,17 +94,16 @@ class Delivery:
         if self._thread is not None:
             self._thread.join()
             self._thread = None
+        self.wait(_STOP_SECONDS)
         with self._changed:
-            self._changed.wait_for(lambda: not self._open, _STOP_SECONDS)
             self._open.clear()
             targets = list(self._targets.values())
             self._targets.clear()
         for target in targets:
             target.stop()
 
-    def deliver_once(self, *, timeout_seconds: float = ANSWER_SECONDS) -> bool:
-        """Hand out what is due and wait for the answers; False when some are missing then."""
-        self.hand_out()
+    def wait(self, timeout_seconds: float) -> bool:
+        """Wait for the answers to what was handed out; False when some are missing then."""
         with self._changed:
             return self._changed.wait_for(lambda: not self._open, timeout_seconds)
 
@@ -188,9 +188,7 @@ class Delivery:
             self._changed.notify_all()
 
 
-def send_test(
-    targets: Sequence[tuple[str, str | None]], now: int, *, timeout_seconds: float = 15
-) -> list[tuple[str, str | None]]:
+def send_test(targets: Sequence[tuple[str, str | None]], now: int) -> list[tuple[str, str | None]]:
     """Send one notice to every target at once; what is shown of each, with its fault or None."""
     notice = Notice("test", now, "test", Severity.INFO, "test", "this is a test of notifications")
     answers: SimpleQueue[tuple[int, str | None]] = SimpleQueue()
@@ -207,12 +205,12 @@ def send_test(
         )
         one.put(number, notice)
         one.stop()
-    deadline = time.monotonic() + timeout_seconds
+    deadline = time.monotonic() + _TEST_SECONDS
     while len(found) < len(targets):
         try:
             number, fault = answers.get(timeout=max(0.0, deadline - time.monotonic()))
         except Empty:
             break
         found[number] = fault
-    late = f"no answer within {timeout_seconds:g} s"
+    late = f"no answer within {_TEST_SECONDS} s"
     return [(shown, found.get(n, f"{shown}: {late}")) for n, (shown, _) in enumerate(targets)]

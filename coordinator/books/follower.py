@@ -53,15 +53,8 @@ class Follower:
             self._finalise(before, seen.final, seen.readable, progress)
         return events
 
-    def advance(self, to: int, *, progress: Progress | None = None) -> int:
-        """Bring the books to block ``to``, which is final; how many events were new.
-
-        When the cursor's block is not on the chain any more the books go back to the fork first;
-        ImpossibleState when there is none.
-        """
-        return self._forward(self._cursor(), to, to, progress)
-
     def _cursor(self) -> Block:
+        """Where the books are, after they have gone back to the fork; ImpossibleState without."""
         return self._back_to_fork(self.books.cursor() or self._open())
 
     def _forward(

@@ -177,7 +177,7 @@ def test_an_old_attempt_that_is_mined_after_all_counts_once(world: World) -> Non
         world.chain.rpc.call("eth_sendRawTransaction", attempt.raw)
     world.chain.mine()
     world.go()
-    done = [s.receipt for s in world.wiring.steps.of_purchase(asked.id)]
+    done = [s.receipt for s in world.steps_of(asked)]
     assert [r.tx_hash for r in done if r] == [attempt.hash for attempt in cheap]
     check_funded_once(world, asked)
 

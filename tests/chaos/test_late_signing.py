@@ -36,7 +36,7 @@ def test_what_got_a_nonce_before_a_crash_is_not_created_late(world: World) -> No
     world.pass_time(1800)
     world.restart()
     world.go()
-    assert world.wiring.steps.of_purchase(asked.id) == []
+    assert world.steps_of(asked) == []
     purchase = world.get(asked)
     assert purchase.status == "failed"
     assert purchase.reason is not None and purchase.reason.code == "expired"

@@ -47,9 +47,7 @@ def miss_the_link(world: World, purchase: Purchase) -> None:
     chain = world.chain
     world.send_as_treasury(chain.stranger, "0x", nonce=hex(link.nonce), gas=hex(30_000))
     chain.mine()
-    assert chain.state(world.wiring.steps.of_purchase(purchase.id)[0].call.escrow_id) is (
-        EscrowState.CREATED
-    )
+    assert chain.state(world.steps_of(purchase)[0].call.escrow_id) is (EscrowState.CREATED)
 
 
 # Between a plan and its nonces.

@@ -229,7 +229,7 @@ def test_a_provider_paused_after_the_plan_holds_no_other_purchase_up(
     world.chain.mine()
     world.round()
     assert (world.status(stopped), world.status(other)) == ("approved", "funded")
-    steps = [(s.kind.value, s.status.value) for s in world.wiring.steps.of_purchase(other.id)]
+    steps = [(s.kind.value, s.status.value) for s in world.steps_of(other)]
     assert steps == [("create", "mined"), ("link", "mined")]
     world.check_books()
 

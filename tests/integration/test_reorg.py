@@ -32,7 +32,7 @@ def reorganise(world: World, depth: int, kept: Sequence[tuple[Any, int]] = ()) -
 
 
 def raws(world: World, purchase: Purchase) -> list[str]:
-    return [step.attempts[-1].raw for step in world.wiring.steps.of_purchase(purchase.id)]
+    return [step.attempts[-1].raw for step in world.steps_of(purchase)]
 
 
 def attempts(world: World) -> list[tuple[Any, ...]]:

@@ -301,6 +301,11 @@ class World:
         rows = self.rows("SELECT usdc FROM steps WHERE kind = 'approve' ORDER BY nonce")
         return [str(Usdc.from_base_units(units)) for (units,) in rows]
 
+    def steps_of(self, purchase: Purchase) -> list[Step]:
+        """Its steps in nonce order."""
+        with self.wiring.database.read() as connection:
+            return self.wiring.steps.of_purchases(connection, [purchase.id])
+
     def hold(self, purchase: Purchase, kind: str = "purchase") -> tuple[str, Usdc]:
         """(status, posted) of the purchase's hold."""
         ((status, posted),) = self.rows(

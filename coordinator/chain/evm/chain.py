@@ -233,10 +233,9 @@ class EvmChain:
         return refusal_of(answer)
 
     @decoded
-    def escrow(self, escrow_id: str, *, block_number: int | None = None) -> EscrowOnChain:
-        at = "latest" if block_number is None else hex(block_number)
+    def escrow(self, escrow_id: str) -> EscrowOnChain:
         data = kernel_abi().call("getTransaction", escrow_id)
-        answer = self._calls([(self._deployment.kernel, data)], at)[0]
+        answer = self._calls([(self._deployment.kernel, data)], "latest")[0]
         if isinstance(answer, RpcRefusal):
             raise TxReverted(refusal_of(answer))
         return self._rail.escrow(answer)

@@ -20,6 +20,8 @@ from coordinator.domain.errors import ChainUnavailable, ConfigurationError
 _CHECKOUT: Final = Path(__file__).resolve().parents[3] / "contracts"
 _VERSION_LEAST: Final = (1, 5)
 _START_SECONDS: Final = 20
+# While blocks stay under half full it falls by an eighth a block, down to a few wei.
+_BASE_FEE_WEI: Final = 5_000_000
 _STOP_SECONDS: Final = 20
 # A tenth of a megabyte each; by itself Anvil forgets blocks that are 4,000 back.
 _STATES_MAX: Final = 100_000
@@ -94,23 +96,21 @@ class Anvil:
         chain_id: int = 84532,
         port: int = 0,
         block_seconds: int | None = None,
-        base_fee_wei: int = 5_000_000,
         state: Path | None = None,
         log: Path | None = None,
         detached: bool = False,
     ) -> Anvil:
         """An Anvil that answers at ``url``, on a free port when ``port`` is 0.
 
-        Every transaction is mined at once, or every ``block_seconds``. ``base_fee_wei`` is the
-        first block's: while blocks stay under half full it falls by an eighth a block, down to
-        a few wei. ``state`` keeps the chain, but not its pool, from one run to the next. ``log``
-        is appended to; without it requests are not logged. On Linux it ends with the thread
-        that started it, unless it is ``detached``: then it outlives this process.
+        Every transaction is mined at once, or every ``block_seconds``. ``state`` keeps
+        the chain, but not its pool, from one run to the next. ``log`` is appended to; without it
+        requests are not logged. On Linux it ends with the thread that started it, unless it is
+        ``detached``: then it outlives this process.
 
         ConfigurationError when there is no Anvil, ChainUnavailable when it does not start.
         """
         command = [str(find_anvil()), "--port", str(port), "--chain-id", str(chain_id)]
-        command += ["--gas-limit", "400000000", "--base-fee", str(base_fee_wei)]
+        command += ["--gas-limit", "400000000", "--base-fee", str(_BASE_FEE_WEI)]
         command += ["--disable-min-priority-fee", "--color", "never"]
         if block_seconds is not None:
             command += ["--block-time", str(block_seconds)]

@@ -42,11 +42,8 @@ class SimulatedNode:
         clock: Callable[[], int] = _wall_clock,
         seed: int = 0,
         rules: Rules | None = None,
-        strict: bool = True,
     ) -> None:
-        self.machine = Machine(
-            chain_id, clock=clock, seed=seed, rules=rules or Rules(strict=strict)
-        )
+        self.machine = Machine(chain_id, clock=clock, seed=seed, rules=rules or Rules())
         self.deployment: Deployment = genesis.deployment(chain_id)
         self._lock = threading.RLock()
         self._unlocked = {account.lower() for account in genesis.ACCOUNTS}

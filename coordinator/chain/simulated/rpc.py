@@ -29,13 +29,12 @@ class SimulatedRpc(Rpc):
         nodes: Mapping[str, SimulatedNode] | SimulatedNode,
         tell: Tell | None = None,
         *,
-        tries: int = 4,
         sleep: Callable[[float], None] = lambda seconds: None,
         ticks: Ticks = time.monotonic,
     ) -> None:
         if isinstance(nodes, SimulatedNode):
             nodes = {SIMULATED_URL: nodes}
-        super().__init__(list(nodes), tries=tries, sleep=sleep, ticks=ticks)
+        super().__init__(list(nodes), sleep=sleep, ticks=ticks)
         self.nodes = dict(nodes)
         self.tell = tell
 

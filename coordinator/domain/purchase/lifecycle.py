@@ -67,14 +67,6 @@ def check_move(purchase_id: str, before: Status, after: Status) -> None:
         raise ImpossibleState(f"purchase {purchase_id} can't go from {before} to {after}")
 
 
-def moves_table() -> str:
-    """The table of moves in Markdown, as the documentation shows it."""
-    rows = ["| from | to |", "|---|---|"]
-    for status, moves in MOVES.items():
-        rows.append(f"| {status} | {', '.join(sorted(moves)) or 'nothing: final'} |")
-    return "\n".join(rows) + "\n"
-
-
 STATUS_OF: Final = {
     EscrowState.CREATED: Status.CREATED,
     EscrowState.QUOTED: Status.CREATED,

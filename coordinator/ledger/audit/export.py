@@ -65,7 +65,7 @@ def _rows(
     previous = Head(0, GENESIS)
     for line in lines:
         number = previous.count + 1
-        row = _row_of(line, number)
+        row = _row_of(line)
         if row is None:
             raise InvalidRequest(f"line {number + 1} of the export is not row {number} of a log")
         if row.seq != number:
@@ -99,7 +99,7 @@ def _head_of(line: bytes) -> Head:
     raise InvalidRequest("this is not an export of `coordinator audit export`")
 
 
-def _row_of(line: bytes, number: int) -> AuditRow | None:
+def _row_of(line: bytes) -> AuditRow | None:
     try:
         found = json.loads(line)
         if not isinstance(found, dict) or set(found) != _FIELDS:

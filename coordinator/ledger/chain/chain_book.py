@@ -36,7 +36,6 @@ log = logging.getLogger(__name__)
 _p = t.purchases.c
 _e = t.escrows.c
 _j = t.journal.c
-_ev = t.escrow_events.c
 _BOOKS = "books"
 _FINAL = "final"
 

@@ -154,11 +154,6 @@ class StepBook:
         with self._database.read() as connection:
             return self._load(connection, _s.status.in_(_IN_FLIGHT))
 
-    def of_purchase(self, purchase_id: str) -> list[Step]:
-        """Every step of the purchase, in nonce order."""
-        with self._database.read() as connection:
-            return self._load(connection, _s.purchase_id == purchase_id)
-
     def of_purchases(self, connection: Connection, ids: Iterable[str]) -> list[Step]:
         """Steps of several purchases in the caller's transaction, in nonce order."""
         return self._load(connection, _s.purchase_id.in_(list(ids)))

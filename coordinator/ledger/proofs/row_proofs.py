@@ -141,7 +141,7 @@ def _purchase_faults(
             faults = [
                 *purchase_differences(row, known),
                 *_approval_differences(known, approvals[row.id], decisions[row.id]),
-                *_hold_differences(row, known, holds[row.id], ends.get(row.id, {})),
+                *_hold_differences(known, holds[row.id], ends.get(row.id, {})),
             ]
             yield from (f"purchase {row.id}: {fault}" for fault in faults)
 
@@ -161,7 +161,7 @@ def _approval_differences(
 
 
 def _hold_differences(
-    row: Any, past: LoggedPurchase, holds: Sequence[Any], ends: Mapping[str, int | None]
+    past: LoggedPurchase, holds: Sequence[Any], ends: Mapping[str, int | None]
 ) -> Iterator[str]:
     kinds = [hold.kind for hold in holds]
     if past.status is not Status.DENIED and "purchase" not in kinds:

@@ -237,8 +237,8 @@ class PurchaseBook:
         with self._database.read() as connection:
             return load_purchases(connection, self._tx_url, query)
 
-    def _load(self, connection: Connection, purchase_id: str, *, new: bool = False) -> Purchase:
-        purchase = load_purchase(connection, self._tx_url, purchase_id, new=new)
+    def _load(self, connection: Connection, purchase_id: str) -> Purchase:
+        purchase = load_purchase(connection, self._tx_url, purchase_id)
         assert purchase is not None
         return purchase
 

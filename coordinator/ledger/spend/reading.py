@@ -24,29 +24,22 @@ from coordinator.ledger.store.sums import exact_sum, read_sum
 TxUrl = Callable[[str], str]
 
 
-def load_purchase(
-    connection: Connection, tx_url: TxUrl, purchase_id: str, *, new: bool = False
-) -> Purchase | None:
-    """The purchase, or None when there is none; ``new`` as for ``load_purchases``."""
+def load_purchase(connection: Connection, tx_url: TxUrl, purchase_id: str) -> Purchase | None:
+    """The purchase, or None when there is none."""
     query = select(t.purchases).where(t.purchases.c.id == purchase_id)
-    found = load_purchases(connection, tx_url, query, new=new)
+    found = load_purchases(connection, tx_url, query)
     return found[0] if found else None
 
 
-def load_purchases(
-    connection: Connection, tx_url: TxUrl, query: Select[Any], *, new: bool = False
-) -> list[Purchase]:
-    """Whole purchases of a query over ``purchases``, in its order, in six queries.
-
-    ``new`` ones, made in this transaction, can have no escrow, step or decision yet.
-    """
+def load_purchases(connection: Connection, tx_url: TxUrl, query: Select[Any]) -> list[Purchase]:
+    """Whole purchases of a query over ``purchases``, in its order, in six queries."""
     rows = connection.execute(query).all()
     ids = [row.id for row in rows]
     approvals = _approvals(connection, ids)
-    escrows = {} if new else _escrows(connection, ids)
-    decisions = {} if new else _decisions(connection, ids)
-    transactions = {} if new else _transactions(connection, tx_url, ids)
-    sums = {} if new else sums_of_escrows(connection, ids)
+    escrows = _escrows(connection, ids)
+    decisions = _decisions(connection, ids)
+    transactions = _transactions(connection, tx_url, ids)
+    sums = sums_of_escrows(connection, ids)
     return [
         _purchase(
             row,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from hashlib import sha256
 from types import MappingProxyType
 from typing import Any, Final
@@ -68,12 +67,6 @@ class PolicyBook:
         """Whether any version was ever put in force."""
         with self._database.read() as connection:
             return connection.execute(select(t.policies.c.version).limit(1)).first() is not None
-
-    def versions(self) -> list[Mapping[str, Any]]:
-        """Every version that was in force, oldest first; times are unix seconds."""
-        query = select(t.policies).order_by(t.policies.c.version)
-        with self._database.read() as connection:
-            return [dict(row._mapping) for row in connection.execute(query)]
 
     def in_force(self, connection: Connection) -> Policy:
         """The policy in force, read in the caller's transaction."""

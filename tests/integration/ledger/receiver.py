@@ -9,6 +9,8 @@ from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
+from coordinator.alerts.delivery import ANSWER_SECONDS, Delivery
+
 TOKEN = "T0KENxyz"
 
 
@@ -40,6 +42,12 @@ class Receiver:
 
     def messages(self) -> list[str]:
         return [said["message"] for said in self.taken]
+
+
+def delivered(delivery: Delivery) -> bool:
+    """Whether every answer came to what was handed out now."""
+    delivery.hand_out()
+    return delivery.wait(ANSWER_SECONDS)
 
 
 @contextmanager

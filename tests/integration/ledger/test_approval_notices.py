@@ -10,7 +10,7 @@ from coordinator.domain.purchase.purchase import Purchase
 from coordinator.domain.times import rfc3339
 from tests.integration.ledger.conftest import Opener
 from tests.integration.ledger.deciding import HOUR, NOON, Clock, ask
-from tests.integration.ledger.receiver import receiving
+from tests.integration.ledger.receiver import delivered, receiving
 from tests.integration.stores import on_both
 
 
@@ -91,7 +91,7 @@ def test_a_webhook_gets_the_fields_beside_the_message(opener: Opener, clock: Clo
     with receiving() as receiver:
         targets = [("json://127.0.0.1", receiver.url)]
         delivery = Delivery(coordinator.wiring.notices, lambda: targets, clock)
-        assert delivery.deliver_once()
+        assert delivered(delivery)
         delivery.stop()
 
     (said,) = [one for one in receiver.taken if "rejected by" in one["message"]]

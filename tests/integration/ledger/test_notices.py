@@ -14,7 +14,7 @@ from coordinator.domain.usdc import Usdc
 from coordinator.ledger.tx.notices import TRIES_MAX
 from tests.integration.ledger.conftest import Opener
 from tests.integration.ledger.deciding import HOUR, NOON, Clock, ask, contents, policy
-from tests.integration.ledger.receiver import TOKEN, Receiver, receiving
+from tests.integration.ledger.receiver import TOKEN, Receiver, delivered, receiving
 from tests.integration.stores import on_both
 
 LIMITED = {"agents": {"ada": {"daily_limit": "100", "approval_threshold": "1000"}}}
@@ -178,7 +178,7 @@ def test_each_target_gets_each_notice_with_its_severity(
     coordinator = opener()
     delivery = deliver(coordinator, receiver, other)
     tell(coordinator, "one", "two@here <!channel> http://a")
-    assert delivery.deliver_once()
+    assert delivered(delivery)
     for one in (receiver, other):
         assert one.messages() == ["one", "two@\u200bhere (!channel> http:\u200b//a"]
         assert one.taken[0]["title"] == "critical: a kind"
@@ -186,7 +186,7 @@ def test_each_target_gets_each_notice_with_its_severity(
     assert {(k.tries, k.due_at, k.delivered_at) for k in coordinator.wiring.notices.list()} == {
         (1, None, NOON)
     }
-    assert delivery.deliver_once()
+    assert delivered(delivery)
     assert len(receiver.taken) == 2
 
 
@@ -198,16 +198,16 @@ def test_what_was_refused_is_tried_again_later_and_with_that_target_alone(
     delivery = deliver(coordinator, receiver, other)
     other.status = 500
     tell(coordinator, "one")
-    assert delivery.deliver_once()
+    assert delivered(delivery)
     kept = newest(coordinator)
     assert (kept.tries, kept.due_at, kept.delivered_at) == (1, NOON + RETRY_SECONDS, None)
     assert kept.fault == "json://127.0.0.1/1 did not take it"
     clock.now += RETRY_SECONDS - 1
-    assert delivery.deliver_once()
+    assert delivered(delivery)
     assert newest(coordinator).tries == 1
     clock.now += 1
     other.status = 200
-    assert delivery.deliver_once()
+    assert delivered(delivery)
     assert (receiver.messages(), other.messages()) == (["one"], ["one"])
     kept = newest(coordinator)
     assert (kept.tries, kept.due_at, kept.delivered_at, kept.fault) == (2, None, clock.now, None)
@@ -221,7 +221,7 @@ def test_it_gives_up_after_so_many_tries_and_keeps_the_fault(
     receiver.status = 500
     tell(coordinator, "one")
     for _ in range(TRIES_MAX + 2):
-        assert delivery.deliver_once()
+        assert delivered(delivery)
         clock.now += 2 * HOUR
     kept = newest(coordinator)
     assert (kept.tries, kept.due_at, kept.delivered_at) == (TRIES_MAX, None, None)
@@ -279,7 +279,7 @@ def test_nothing_that_waited_for_nobody_is_delivered_when_somebody_is_named(
         reason="tell us",
         now=NOON,
     )
-    assert delivery.deliver_once()
+    assert delivered(delivery)
     assert [said["title"] for said in receiver.taken] == ["warning: limits changed"]
     assert kinds(coordinator) == ["a_kind", "limits_changed"]
 
@@ -298,7 +298,7 @@ def test_no_token_is_logged_or_stored(
     with caplog.at_level(logging.DEBUG):
         ((shown, url),) = coordinator.wiring.notify_targets()
         delivery = Delivery(coordinator.wiring.notices, coordinator.wiring.notify_targets, Clock())
-        assert delivery.deliver_once()
+        assert delivered(delivery)
         delivery.stop()
         assert send_test([(shown, url), ("bad://…", f"bad://{TOKEN}")], NOON) == [
             ("json://127.0.0.1", "json://127.0.0.1 did not take it"),
