@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from coordinator.api.coordinator import Coordinator
     from coordinator.api.hold import Hold
     from coordinator.api.session import Session
+    from coordinator.books.backup import Backup
     from coordinator.books.reporting import GasReport, Report
     from coordinator.budgets.budgets import Sharing
     from coordinator.domain.chain.reconciliation import Discrepancy, Reconciliation
@@ -48,7 +49,6 @@ if TYPE_CHECKING:
     from coordinator.domain.purchase.replay import Replay
     from coordinator.domain.reasons import Reason, ReasonCode
     from coordinator.domain.usdc import Usdc
-    from coordinator.ledger.restore.backup import Backup
 
 __all__ = [
     "Agent",
@@ -104,7 +104,7 @@ __all__ = [
 _HOMES = {
     "Agent": "api.agent",
     "Answer": "domain.purchase.purchase",
-    "Backup": "ledger.restore.backup",
+    "Backup": "books.backup",
     "Blocker": "domain.purchase.blocker",
     "ChainUnavailable": "domain.errors",
     "ConfigurationError": "domain.errors",

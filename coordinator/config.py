@@ -29,6 +29,8 @@ from coordinator.domain.usdc import Usdc
 log = logging.getLogger(__name__)
 
 _PREFIX: Final = "COORDINATOR_"
+# The network of a process's own chain in memory, for tests.
+SIMULATED: Final = "simulated"
 _HEX_SECRET: Final = re.compile(r"(0x)?[0-9a-fA-F]{64,}", re.ASCII)
 SECRET_NAMES: Final = (
     "TREASURY_PRIVATE_KEY",
@@ -203,8 +205,16 @@ def _without_quotes(env: dict[str, str]) -> dict[str, str]:
     return env
 
 
-def without_environment(env: Mapping[str, str], given: Mapping[str, str]) -> dict[str, str]:
-    """What a simulated network goes by: what was given, and nothing of a real treasury's."""
+def environment_with(given: Mapping[str, str], file: Path | None = None) -> dict[str, str]:
+    """Return the environment and ``.env`` with the settings ``given``.
+
+    A simulated network goes by what was given alone, and by nothing of a real treasury's.
+    """
+    if given.get("COORDINATOR_NETWORK") == SIMULATED:
+        return dict(given)
+    env = environment(file) | dict(given)
+    if env.get("COORDINATOR_NETWORK") != SIMULATED:
+        return env
     ignored = sorted(
         name
         for name in set(env) - set(given)
@@ -212,7 +222,7 @@ def without_environment(env: Mapping[str, str], given: Mapping[str, str]) -> dic
     )
     if ignored:
         log.warning("settings_ignored network=simulated names=%s", ",".join(ignored))
-    return {"COORDINATOR_NETWORK": env["COORDINATOR_NETWORK"], **given}
+    return {"COORDINATOR_NETWORK": SIMULATED, **given}
 
 
 def load_settings(env: Mapping[str, str]) -> Settings:
@@ -248,7 +258,7 @@ def checked_settings(env: Mapping[str, str]) -> Settings:
         settings = load_settings(env)
     except ConfigurationError as fault:
         faults += fault.faults
-    if env.get("COORDINATOR_NETWORK") != "simulated":
+    if env.get("COORDINATOR_NETWORK") != SIMULATED:
         secrets = Secrets(env)
         try:
             id_secret(secrets)

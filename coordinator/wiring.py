@@ -1,21 +1,21 @@
-"""Builds the objects from settings; the only file that knows every part."""
+"""Build the objects of one coordinator from its settings; the only file that knows every part.
+
+Building changes nothing: ``startup`` has the steps that write, claim or refuse.
+"""
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import os
-import shutil
-import signal
-import tempfile
 import threading
 import time
-import weakref
 from collections.abc import Callable, Mapping
 from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from coordinator.alerts.notify_urls import NotifyUrls
+from coordinator.books.backup import Backup, back_up
 from coordinator.books.follower import Follower
 from coordinator.books.rebuilder import Rebuilder
 from coordinator.books.reconciler import Reconciler
@@ -27,26 +27,20 @@ from coordinator.chain.networks import (
     NETWORKS,
     Deployment,
     Network,
-    local_deployment_path,
-    read_local_deployment,
-    shipped_deployment,
 )
 from coordinator.chain.rpc.client import Rpc
-from coordinator.chain.signers.signers import Signer, load_signer, refuse_development_key
-from coordinator.config import Secrets, Settings, id_secret, read_policy
+from coordinator.chain.signers.signers import Signer
+from coordinator.config import Secrets, Settings, id_secret
 from coordinator.domain.audit import Head
 from coordinator.domain.chain.escrow_key import EscrowKeys, audit_key, secret_mark
 from coordinator.domain.errors import (
-    ChainUnavailable,
-    ConfigurationError,
-    CoordinatorError,
     InvalidRequest,
 )
 from coordinator.domain.observed import Emit, Event
-from coordinator.domain.policy.notify_urls import whole_urls
 from coordinator.domain.policy.payees import Contracts, contracts_of
 from coordinator.domain.policy.policy import Policy
-from coordinator.domain.ports import Chain, Clock, KillPoint, Observation, Reach, Ticks
+from coordinator.domain.ports import Chain, Clock, Reach, Ticks
+from coordinator.domain.purchase.replay import Replay
 from coordinator.domain.usdc import Usdc
 from coordinator.executor import Executor
 from coordinator.executor.blocking import Blockers
@@ -65,15 +59,13 @@ from coordinator.ledger.chain.steps import StepBook
 from coordinator.ledger.proofs.evidence import Evidence
 from coordinator.ledger.proofs.verification import Verification, verify
 from coordinator.ledger.restore.audit_import import AuditImport
-from coordinator.ledger.restore.backup import Backup, back_up
+from coordinator.ledger.restore.history import replay_history
 from coordinator.ledger.spend.approvals import ApprovalBook
 from coordinator.ledger.spend.bonds import BondBook
 from coordinator.ledger.spend.costs import CostBook
 from coordinator.ledger.spend.proposals import ProposalBook
 from coordinator.ledger.spend.purchases import PurchaseBook
 from coordinator.ledger.store.database import Database
-from coordinator.ledger.store.migrate import migrate
-from coordinator.ledger.store.opening import open_database
 from coordinator.ledger.store.process_bound import Opened
 from coordinator.ledger.tx.checkpoints import CheckpointBook
 from coordinator.ledger.tx.group_commit import GroupCommit
@@ -81,6 +73,15 @@ from coordinator.ledger.tx.leases import LeaseBook
 from coordinator.ledger.tx.notices import NoticeBook
 from coordinator.ledger.tx.operations import Identity, OperationsBook
 from coordinator.ledger.tx.policies import PolicyBook
+from coordinator.startup import (
+    find_contracts,
+    find_genesis,
+    kill_switch,
+    load_treasury_key,
+    open_ledger,
+    throwaway_ledger,
+)
+from coordinator.treasury.fresh_balances import FreshBalances
 from coordinator.treasury.treasury import Treasury
 
 if TYPE_CHECKING:
@@ -89,34 +90,15 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-_ANY_GENESIS = ""
-# The longest that a decision waits for balances before it denies for want of funds.
-_BALANCES_SECONDS = 2
-
-
-def kill_switch(spec: str | None) -> Reach:
-    """Kills this process at a kill point, for tests of recovery: ``NAME`` or ``NAME:n``-th time."""
-    if not spec:
-        return lambda point: None
-    name, _, count = spec.partition(":")
-    wanted, left = KillPoint(name), [int(count or 1)]
-
-    def reach(point: KillPoint) -> None:
-        if point is wanted:
-            left[0] -= 1
-            if left[0] == 0:
-                os.kill(os.getpid(), signal.SIGKILL)
-
-    return reach
-
 
 class Wiring:
     """The parts of one coordinator, each built when it is first used.
 
-    The chain's parts import web3 and are built only by what acts or reads the chain. Without a
-    ``clock`` it is the database's: several hosts that share one decide by the same. ``rpc`` is a
-    transport to use instead of the settings' endpoints. On the simulated network what is not
-    given is made for this process: the chain, its clock, the secrets and the database.
+    The database is opened then, and brought to the present schema. The chain's parts import web3
+    and are built only by what acts or reads the chain. Without a ``clock`` it is the database's:
+    several hosts that share one decide by the same. ``rpc`` is a transport to use instead of the
+    settings' endpoints. On the simulated network what is not given is made for this process: the
+    chain, its clock, the secrets and the database.
     """
 
     def __init__(
@@ -136,15 +118,14 @@ class Wiring:
         self.reach = reach
         # Whether this process may ask the chain; whoever only decides does not.
         self.acts = True
+        # The policy that was given, or the file that should have it.
+        self.policy_source = policy if policy is not None else settings.policy_file
         self._clock = clock
-        self._policy = policy
         self._rpc = rpc
         self._opened = Opened("this coordinator")
-        self._folder: weakref.finalize[..., Wiring] | None = None
+        self._remove_ledger: Callable[[], object] = lambda: None
         self._waiters: list[Callable[[], None]] = []
         self._observers: list[Emit] = []
-        self._notify_urls: tuple[str, list[str]] = ("", [])
-        self._policy_fault: ConfigurationError | None = None
         if self.network.simulated:
             from coordinator.chain.simulated.simulation import throwaway_secrets
 
@@ -153,7 +134,7 @@ class Wiring:
     @cached_property
     def clock(self) -> Clock:
         if self._clock is None and self.network.simulated:
-            return self._simulated_clock
+            return self._simulated_rpc.node.now
         return self._clock or self.database.now
 
     @cached_property
@@ -170,19 +151,9 @@ class Wiring:
 
     @cached_property
     def _simulated_rpc(self) -> SimulatedRpc:
-        """The chain that was given, or one of this process with a funded treasury."""
-        from coordinator.chain.simulated import SimulatedNode, SimulatedRpc
-        from coordinator.chain.simulated.simulation import Simulation
+        from coordinator.chain.simulated.simulation import simulated_rpc
 
-        if self._rpc is not None:
-            assert isinstance(self._rpc, SimulatedRpc), "the simulated network has its own nodes"
-            return self._rpc
-        rpc = SimulatedRpc(SimulatedNode(self.network.chain_ids[0]))
-        Simulation(rpc).fund(self.signer.address)
-        return rpc
-
-    def _simulated_clock(self) -> int:
-        return self._simulated_rpc.node.now()
+        return simulated_rpc(self._rpc, self.network.chain_ids[0], self.signer.address)
 
     @cached_property
     def simulation(self) -> Simulation | None:
@@ -195,61 +166,35 @@ class Wiring:
 
     @cached_property
     def signer(self) -> Signer:
-        if self.settings.signer.startswith("env:") and self.network.name == "base":
-            raise ConfigurationError(
-                "COORDINATOR_SIGNER=env:… is refused on base: use keystore:PATH"
-            )
-        signer = load_signer(self.settings.signer, self.secrets)
-        if not (self.network.local or self.network.simulated):
-            refuse_development_key(signer.address, self.network.name)
-        return signer
+        return load_treasury_key(self.settings, self.secrets, self.network)
 
     @cached_property
     def database(self) -> Database:
         # A missing key or id secret is told before a file is made.
         self._id_secret, self.signer  # noqa: B018
-        database = open_database(self._database_url())
-        try:
-            migrate(database)
-        except BaseException:
-            database.close()
-            raise
-        return database
-
-    def _database_url(self) -> str:
-        """The settings'; for a simulated chain one that nothing outlives, unless it was set."""
-        settings = self.settings
-        if not self.network.simulated or "database_url" in settings.model_fields_set:
-            return settings.database_url
-        folder = tempfile.mkdtemp(prefix="coordinator-")
-        self._folder = weakref.finalize(self, _remove, folder, os.getpid())
-        return f"sqlite:///{folder}/coordinator.db"
+        url = self.settings.database_url
+        if self.network.simulated and "database_url" not in self.settings.model_fields_set:
+            url, self._remove_ledger = throwaway_ledger(self)
+        return open_ledger(url)
 
     @cached_property
     def _genesis(self) -> str:
-        """A local chain's genesis hash; by the database where the chain is down."""
-        if not self.network.local:
-            return _ANY_GENESIS
-        try:
-            header = self.rpc.call("eth_getBlockByNumber", "0x0", False)
-            return str(header["hash"])
-        except ChainUnavailable:
-            known = OperationsBook(self.database, self.audit).identity()
-            if known is None:
-                raise
-            return known.genesis
+        return find_genesis(self.network, self.rpc, self.operations)
 
     @cached_property
     def deployment(self) -> Deployment:
-        """The contracts in use: the deployments file's, overridden by settings."""
-        found = self._deployment_file()
-        s = self.settings
-        return Deployment(
-            chain_id=found.chain_id,
-            kernel=s.kernel_address or found.kernel,
-            vault=s.vault_address or found.vault,
-            usdc=s.usdc_address or found.usdc,
-            block=found.block,
+        """The contracts in use."""
+        if self.network.simulated:
+            return self._simulated_rpc.node.deployment
+        return find_contracts(self.settings, self.network, self.rpc, lambda: self._genesis)
+
+    @property
+    def identity(self) -> Identity:
+        """What a database of this treasury is claimed for."""
+        d = self.deployment
+        mark = secret_mark(self._id_secret)
+        return Identity(
+            d.chain_id, self._genesis, d.kernel, d.vault, d.usdc, self.signer.address, mark
         )
 
     @cached_property
@@ -259,36 +204,6 @@ class Wiring:
         return contracts_of(
             treasury=self.signer.address, usdc=d.usdc, vault=d.vault, kernel=d.kernel
         )
-
-    def _deployment_file(self) -> Deployment:
-        if self.network.simulated:
-            return self._simulated_rpc.node.deployment
-        if not self.network.local:
-            return shipped_deployment(self.network.chain_ids[0])
-        self._check_local_chain()
-        for chain_id in self.network.chain_ids:
-            path = local_deployment_path(self.settings.deployments_folder, chain_id, self._genesis)
-            if path.exists():
-                return read_local_deployment(path)
-        s = self.settings
-        if s.kernel_address and s.vault_address and s.usdc_address:
-            chain_id = int(self.rpc.call("eth_chainId"), 16)
-            return Deployment(chain_id, s.kernel_address, s.vault_address, s.usdc_address, 0)
-        raise ConfigurationError(
-            "no contracts are known on this local chain: run `coordinator deploy`"
-        )
-
-    def _check_local_chain(self) -> None:
-        try:
-            chain_id = int(self.rpc.call("eth_chainId"), 16)
-        except ChainUnavailable:
-            return
-        if chain_id not in self.network.chain_ids:
-            known = " or ".join(map(str, self.network.chain_ids))
-            raise ConfigurationError(
-                f"COORDINATOR_RPC_URL is an endpoint of chain {chain_id}; network"
-                f" {self.network.name} is {known}: nothing was signed"
-            )
 
     @cached_property
     def _id_secret(self) -> bytes:
@@ -304,75 +219,15 @@ class Wiring:
 
     @cached_property
     def operations(self) -> OperationsBook:
-        book = OperationsBook(self.database, self.audit)
-        book.claim(
-            Identity(
-                self.deployment.chain_id,
-                self._genesis,
-                self.deployment.kernel,
-                self.deployment.vault,
-                self.deployment.usdc,
-                self.signer.address,
-                secret_mark(self._id_secret),
-            )
-        )
-        return book
-
-    @cached_property
-    def policy_in_force(self) -> PolicyBook:
-        """The policies of the database alone: no file is read, so none can stop an emergency."""
-        self.operations  # noqa: B018 - refuses a database of another treasury
-        return PolicyBook(self.database, self.audit, self.contracts)
+        return OperationsBook(self.database, self.audit)
 
     @cached_property
     def policies(self) -> PolicyBook:
-        """The policies; the file is put in force here, if the database is ours.
+        return PolicyBook(self.database, self.audit, self.contracts)
 
-        On one host whenever it was changed. Where several hosts may have files of their own, only
-        when there is no policy yet: later ones are applied by hand. While a policy is in force, a
-        faulty file is a warning, and what it refuses is new spending (``check_policy_file``).
-        """
-        book = self.policy_in_force
-        try:
-            self._apply_policy_file(book)
-        except ConfigurationError as fault:
-            if not book.any_applied():
-                raise
-            self._policy_fault = fault
-            log.warning(
-                "policy_file_faulty: the policy in force, %s…, still applies; new spending waits"
-                " for a corrected file: %s",
-                book.current().hash[:12],
-                "; ".join(fault.faults),
-            )
-        return book
-
-    def check_policy_file(self) -> None:
-        """Refuse new spending while the file that should decide it is faulty; all faults at once.
-
-        Its limits may be lower than those in force, and nobody can tell.
-        """
-        self.policies  # noqa: B018 - reads the file, once
-        if self._policy_fault is not None:
-            raise self._policy_fault
-
-    def _apply_policy_file(self, book: PolicyBook) -> None:
-        only_first = self.database.many_hosts
-        if only_first and book.any_applied():
-            return
-        source = self._policy if self._policy is not None else self.settings.policy_file
-        policy = read_policy(source)
-        where = "code" if isinstance(source, Policy) else source.name
-        changed = book.activate(
-            policy,
-            treasury=self.signer.address,
-            author=os.environ.get("USER") or "coordinator",
-            reason=f"read from {where}",
-            now=self.clock(),
-            only_first=only_first,
-        )
-        if changed:
-            log.info("policy_activated hash=%s", policy.hash)
+    @cached_property
+    def group_commit(self) -> GroupCommit:
+        return GroupCommit(self.database, self.audit, self.policies, self.emit)
 
     @cached_property
     def purchases(self) -> PurchaseBook:
@@ -407,10 +262,6 @@ class Wiring:
         )
 
     @cached_property
-    def group_commit(self) -> GroupCommit:
-        return GroupCommit(self.database, self.audit, self.policies, self.emit)
-
-    @cached_property
     def approvals(self) -> ApprovalBook:
         return ApprovalBook(
             self.database,
@@ -429,22 +280,9 @@ class Wiring:
     def notices(self) -> NoticeBook:
         return NoticeBook(self.database)
 
-    def notify_targets(self) -> list[tuple[str, str | None]]:
-        """What may be shown of each target of notices, with its URL; None where it is unknown.
-
-        The policy in force says which, and this process's own policy file has their tokens.
-        """
-        policy = self.policies.current()
-        if not policy.alerts.notify:
-            return []
-        if self._notify_urls[0] != policy.hash:
-            source = self._policy if self._policy is not None else self.settings.policy_file
-            try:
-                own = source if isinstance(source, Policy) else read_policy(source)
-                self._notify_urls = (policy.hash, own.alerts.notify)
-            except ConfigurationError:
-                self._notify_urls = (policy.hash, [])
-        return list(whole_urls(policy.alerts.notify, self._notify_urls[1], self.secrets.get))
+    @cached_property
+    def notify_urls(self) -> NotifyUrls:
+        return NotifyUrls(self.policies, self.policy_source, self.secrets)
 
     @cached_property
     def leases(self) -> LeaseBook:
@@ -583,6 +421,12 @@ class Wiring:
         return EscrowKeys(self._id_secret, self.deployment.chain_id, self.deployment.kernel)
 
     @cached_property
+    def _fresh_balances(self) -> FreshBalances:
+        return FreshBalances(
+            lambda: self.chain, self.operations, self.signer.address, self.clock, lambda: self.acts
+        )
+
+    @cached_property
     def treasury(self) -> Treasury:
         return Treasury(
             purchases=self.purchases,
@@ -599,32 +443,8 @@ class Wiring:
             reach=self.reach,
             wake=self.wake,
             emit=self.emit,
-            read_balances=self._read_balances,
+            read_balances=self._fresh_balances.read,
         )
-
-    def _read_balances(self) -> bool:
-        """Store the treasury's balances of this moment; False where no chain can be asked in time.
-
-        A process that only decides does not ask: a worker does that for it. Nor is it asked again
-        within two seconds: agents that have nothing may ask often.
-        """
-        seen = self.operations.balances(self.signer.address)
-        if not self.acts or (seen is not None and self.clock() - seen.at < _BALANCES_SECONDS):
-            return False
-        found: list[Observation] = []
-
-        def observe() -> None:
-            with contextlib.suppress(CoordinatorError):
-                found.append(self.chain.observe())
-
-        # A daemon: an endpoint that hangs must neither delay the answer nor the program's end.
-        reading = threading.Thread(target=observe, name="coordinator-balances", daemon=True)
-        reading.start()
-        reading.join(_BALANCES_SECONDS)
-        if not found:
-            return False
-        self.operations.store_balances(self.signer.address, found[0], now=self.clock(), again=True)
-        return True
 
     @cached_property
     def reporter(self) -> Reporter:
@@ -663,9 +483,15 @@ class Wiring:
             clock=self.clock,
         )
 
+    def replay(self, policy: Policy, *, since: int, until: int) -> Replay:
+        """Decide the requests of [since, until) again by another policy; nothing is written."""
+        return replay_history(
+            self.database, policy, since=since, until=until, minimum=MINIMUM_AMOUNT
+        )
+
     def back_up(self, path: Path) -> Backup:
         """A checked copy of the database; needs no chain. InvalidRequest before the first use."""
-        if OperationsBook(self.database, self.audit).identity() is None:
+        if self.operations.identity() is None:
             raise InvalidRequest(f"the database {self.database.name} has nothing to back up yet")
         return back_up(self.database, path, audit_key=audit_key(self._id_secret))
 
@@ -695,8 +521,7 @@ class Wiring:
             self.executor.stop()
         if "database" in built:
             self.database.close()
-        if self._folder is not None:
-            self._folder()
+        self._remove_ledger()
 
     def check(self) -> None:
         """Refuse a forked child (ForkedProcess) and any use after the close (CoordinatorClosed)."""
@@ -714,12 +539,6 @@ class Wiring:
     def _tell_waiters(self) -> None:
         for told in self._waiters:
             told()
-
-
-def _remove(folder: str, pid: int) -> None:
-    # A forked child that ends runs this too.
-    if os.getpid() == pid:
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _free_builders() -> None:

@@ -170,7 +170,7 @@ class Agent:
         for malformed input; no money moves.
         """
         request = self._cost(amount, terms)
-        self._runtime.wiring.check_policy_file()
+        self._runtime._check_policy_file()
         cost = self._budgets.hold(request, expires_after=expires_after)
         self._look_at_level()
         return Hold(self._budgets, cost, self._look_at_level)
@@ -295,7 +295,7 @@ class Agent:
                 log.exception("service_level_callback_failed agent=%s", self.id)
 
     def _request(self, **terms: Any) -> Request:
-        wiring = self._runtime.wiring
-        request = Request.of(agent=self.id, treasury_address=wiring.signer.address, **terms)
-        wiring.check_policy_file()
+        treasury = self._runtime.opened.signer.address
+        request = Request.of(agent=self.id, treasury_address=treasury, **terms)
+        self._runtime._check_policy_file()
         return request

@@ -13,15 +13,10 @@ from coordinator.api.arguments import checked
 from coordinator.api.budgets import BudgetApi
 from coordinator.api.queries import limit_states, list_purchases, unix_second
 from coordinator.api.runtime import Runtime
+from coordinator.books.backup import Backup
 from coordinator.books.follower import Progress
 from coordinator.books.reporting import GasReport, Report
-from coordinator.chain.networks import MINIMUM_AMOUNT, SIMULATED
-from coordinator.config import (
-    checked_settings,
-    environment,
-    read_policy,
-    without_environment,
-)
+from coordinator.config import checked_settings, environment_with, read_policy
 from coordinator.domain.chain.reconciliation import Reconciliation
 from coordinator.domain.errors import (
     ChainUnavailable,
@@ -39,8 +34,6 @@ from coordinator.domain.purchase.purchase import Answer, Purchase
 from coordinator.domain.purchase.replay import Replay
 from coordinator.domain.reasons import Reason
 from coordinator.domain.usdc import ZERO, Amount
-from coordinator.ledger.restore.backup import Backup
-from coordinator.ledger.restore.history import replay_history
 from coordinator.treasury.treasury import pause_spending
 from coordinator.wiring import wire
 
@@ -97,11 +90,7 @@ class Coordinator(Runtime, BudgetApi):
         if wrong:
             raise ConfigurationError(*wrong)
         given = {f"COORDINATOR_{name.upper()}": value for name, value in settings.items()}
-        env = given
-        if given.get("COORDINATOR_NETWORK") != SIMULATED:
-            env = environment(Path(env_file) if env_file else None) | given
-        if env.get("COORDINATOR_NETWORK") == SIMULATED:
-            env = without_environment(env, given)
+        env = environment_with(given, Path(env_file) if env_file else None)
         source = Path(policy) if isinstance(policy, str) else policy
         return cls(wire(env, checked_settings(env), policy=source), act=act)
 
@@ -111,9 +100,9 @@ class Coordinator(Runtime, BudgetApi):
 
         ConfigurationError on other networks: nobody does that to them.
         """
-        found = self.wiring.simulation
+        found = self.opened.simulation
         if found is None:
-            name = self.wiring.network.name
+            name = self.opened.network.name
             raise ConfigurationError(f"the network is {name}: only a simulated one can be steered")
         return found
 
@@ -194,14 +183,9 @@ class Coordinator(Runtime, BudgetApi):
         """
         if type(days) is not int or not 1 <= days <= _DAYS_MAX:
             raise InvalidRequest(f"days must be 1 to {_DAYS_MAX}")
-        w = self.wiring
-        return replay_history(
-            w.database,
-            read_policy(Path(policy) if isinstance(policy, str) else policy),
-            since=w.clock() - days * 86_400,
-            until=w.clock() + 1,
-            minimum=MINIMUM_AMOUNT,
-        )
+        w = self.claimed
+        other = read_policy(Path(policy) if isinstance(policy, str) else policy)
+        return w.replay(other, since=w.clock() - days * 86_400, until=w.clock() + 1)
 
     def approvals(self) -> Sequence[PendingApproval]:
         """Purchases that wait for people, oldest first."""
@@ -292,10 +276,10 @@ class Coordinator(Runtime, BudgetApi):
         early to a paused provider. No policy file is read: a faulty one can't prevent it.
         """
         scope, of = scope_of(agent=agent, pool=pool, provider=provider)
-        w = self.wiring
+        w = self.claimed
         paused = pause_spending(
             w.operations,
-            w.policy_in_force,
+            w.policies,
             scope=scope,
             of=of,
             reason=reason,
@@ -373,7 +357,7 @@ class Coordinator(Runtime, BudgetApi):
         Note its audit head elsewhere. Key and id secret are not in it: keep them elsewhere too.
         InvalidRequest when the file exists or the database has nothing yet.
         """
-        return self.wiring.back_up(Path(path))
+        return self.opened.back_up(Path(path))
 
     def refresh(self, *, progress: Progress | None = None) -> None:
         """Read the chain's present, so that gas and report tell it; signs nothing.
@@ -414,7 +398,7 @@ class Coordinator(Runtime, BudgetApi):
 
         Only a token that lets everybody mint does it; ConfigurationError on base.
         """
-        if self.wiring.network.name == "base":
+        if self.opened.network.name == "base":
             raise ConfigurationError("on base USDC is real: nobody can mint it")
         self.start()
         order = self.wiring.treasury.mint(amount, by=by)
@@ -422,13 +406,13 @@ class Coordinator(Runtime, BudgetApi):
 
     def audit(self, *, after: int = 0) -> Iterable[dict[str, Any]]:
         """The audit log's rows after a sequence number, oldest first."""
-        return self.wiring.audit.rows(after)
+        return self.opened.audit.rows(after)
 
     def alerts(
         self, *, since: datetime | int | None = None, kind: str | None = None, limit: int = 100
     ) -> Sequence[KeptNotice]:
         """What people were told at ``since`` or later, newest first, and how far it got."""
-        return self.wiring.notices.list(since=unix_second(since), kind=kind, limit=limit)
+        return self.opened.notices.list(since=unix_second(since), kind=kind, limit=limit)
 
 
 def scope_of(**named: str | None) -> tuple[str, str]:

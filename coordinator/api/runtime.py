@@ -14,11 +14,12 @@ from typing import Final, TypeVar
 from coordinator.alerts.delivery import Delivery
 from coordinator.api.arguments import checked
 from coordinator.api.observers import Callback, Observers
-from coordinator.domain.errors import CoordinatorError, InvalidRequest
+from coordinator.domain.errors import ConfigurationError, CoordinatorError, InvalidRequest
 from coordinator.domain.observed import KINDS
 from coordinator.domain.purchase.lifecycle import ESCROWED, Status
 from coordinator.domain.purchase.order import Order
 from coordinator.domain.purchase.purchase import Purchase
+from coordinator.startup import activate_policy, claim_database
 from coordinator.wiring import Wiring
 
 _LOOK_SECONDS: Final = 10
@@ -48,6 +49,9 @@ class Runtime:
         self._wiring = wiring
         self.acts = wiring.acts = act
         self._changed = threading.Condition()
+        self._opening = threading.RLock()
+        self._is_claimed = self._is_policy_read = False
+        self._policy_fault: ConfigurationError | None = None
         self._starting = threading.Lock()
         self._delivery: Delivery | None = None
         self._observers: Observers | None = None
@@ -57,13 +61,50 @@ class Runtime:
 
     @property
     def wiring(self) -> Wiring:
-        """The parts, for whatever this object does.
+        """The parts, once the database is this treasury's and a policy is in force.
 
-        CoordinatorClosed after ``close``; ForkedProcess in a process that was forked from the one
-        that used it first.
+        ConfigurationError when neither can be; CoordinatorClosed after ``close``; ForkedProcess in
+        a process that was forked from the one that used it first.
         """
+        w = self.claimed
+        if not self._is_policy_read:
+            with self._opening:
+                if not self._is_policy_read:
+                    self._policy_fault = activate_policy(
+                        w.policies,
+                        w.policy_source,
+                        treasury=w.signer.address,
+                        many_hosts=w.database.many_hosts,
+                        now=w.clock,
+                    )
+                    self._is_policy_read = True
+        return w
+
+    @property
+    def claimed(self) -> Wiring:
+        """The parts, once the database is this treasury's: no policy file can stop an emergency."""
+        w = self.opened
+        if not self._is_claimed:
+            with self._opening:
+                if not self._is_claimed:
+                    claim_database(w.operations, w.identity)
+                    self._is_claimed = True
+        return w
+
+    @property
+    def opened(self) -> Wiring:
+        """The parts, for what decides and writes nothing: whose database it is was not asked."""
         self._wiring.check()
         return self._wiring
+
+    def _check_policy_file(self) -> None:
+        """Refuse new spending while the file that should decide it is faulty; all faults at once.
+
+        ConfigurationError. The file's limits may be lower than those in force.
+        """
+        self.wiring  # noqa: B018 - reads the file, once
+        if self._policy_fault is not None:
+            raise self._policy_fault
 
     def close(self) -> None:
         """Stop acting and close the database; what is open goes on at the next start.
@@ -93,7 +134,7 @@ class Runtime:
             w.executor.start()
             if self._delivery is None:
                 self._delivery = Delivery(
-                    w.notices, w.notify_targets, w.clock, acting=lambda: w.executor.acting
+                    w.notices, w.notify_urls, w.clock, acting=lambda: w.executor.acting
                 )
                 self._delivery.start()
 
@@ -146,7 +187,7 @@ class Runtime:
 
     async def off_loop(self, call: Callable[[], T]) -> T:
         """Run a short call in the coordinator's own threads, never in the event loop's."""
-        self.wiring  # noqa: B018 - closed or forked is told, not waited for
+        self.opened  # noqa: B018 - closed or forked is told, not waited for
         return await asyncio.get_running_loop().run_in_executor(self._threads, call)
 
     def _wait_for_order(self, order: Order, timeout_seconds: float) -> Order:
@@ -186,9 +227,9 @@ class Runtime:
         """
         with self._starting:
             if self._observers is None:
-                notices = self.wiring.notices
-                self._observers = Observers(notices.after, notices.last_seq)
-                self.wiring.on_event(self._observers.put)
+                w = self.opened
+                self._observers = Observers(w.notices.after, w.notices.last_seq)
+                w.on_event(self._observers.put)
         self._observers.add(callback, events)
 
     @property

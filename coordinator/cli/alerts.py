@@ -58,7 +58,7 @@ def test() -> int:
     from coordinator.alerts.delivery import send_test
 
     with opened(act=False) as coordinator:
-        targets, now = coordinator.wiring.notify_targets(), coordinator.wiring.clock()
+        targets, now = coordinator.wiring.notify_urls(), coordinator.wiring.clock()
     if not targets:
         raise InvalidRequest("the policy in force names no target: set [alerts] notify")
     answers = send_test(targets, now)

@@ -65,7 +65,7 @@ def audit_show(
     """The log's rows, oldest first."""
     with opened(act=False) as coordinator:
         found: list[dict[str, Any]] = []
-        for row in coordinator.wiring.audit.rows(after, subject=subject):
+        for row in coordinator.opened.audit.rows(after, subject=subject):
             if len(found) == limit:
                 break
             found.append(row_dict(row))
@@ -97,7 +97,7 @@ def audit_show(
 def audit_head() -> None:
     """The count and hash to keep elsewhere: `audit verify --head` finds what is cut off."""
     with opened(act=False) as coordinator:
-        head = str(coordinator.wiring.audit.head())
+        head = str(coordinator.opened.audit.head())
     emit({"audit_head": head}) if mode.json else say(head)
 
 
@@ -115,7 +115,7 @@ def audit_verify(
     except ValueError as fault:
         raise InvalidRequest(str(fault)) from None
     with opened(act=False) as coordinator:
-        found = coordinator.wiring.verify_audit(expected)
+        found = coordinator.opened.verify_audit(expected)
     if mode.json:
         emit({"ok": found.ok, "audit_head": str(found.head), "faults": list(found.faults)})
     else:
@@ -134,7 +134,7 @@ def audit_export(
     from coordinator.cli.receipts import write_new
 
     with opened(act=False) as coordinator:
-        lines = coordinator.wiring.audit.export()
+        lines = coordinator.opened.audit.export()
         if output is None:
             for line in lines:
                 sys.stdout.write(line.decode())

@@ -109,7 +109,7 @@ def _answers(
     *,
     asking: bool,
 ) -> Answers:
-    from coordinator.chain.networks import NETWORKS
+    from coordinator.provisioning.contracts import find_network, list_networks
 
     def answer(question: str, given: str | None, default: str) -> str:
         if given is not None or not asking:
@@ -117,11 +117,11 @@ def _answers(
         return ask(question, None, question, default=default)
 
     # A simulated chain ends with its process: there is nothing to write a .env for.
-    offered = [known.name for known in NETWORKS.values() if not known.simulated]
+    offered = [known.name for known in list_networks() if not known.simulated]
     network = answer(f"Network ({', '.join(offered)})", network, "anvil")
     if network not in offered:
         raise InvalidRequest(f"the network is one of {', '.join(offered)}, not {network[:40]!r}")
-    known = NETWORKS[network]
+    known = find_network(network)
     rpc_url = answer("Endpoint", rpc_url, known.rpc_url)
     if key is None and signer is not None:
         key = "existing"
@@ -160,9 +160,8 @@ def _check(answers: Answers) -> None:
 
 def _settings(answers: Answers, folder: Path) -> tuple[list[str], str | None, Path | None]:
     """The lines of ``.env``, the treasury's address where it is known, a new keystore's path."""
-    from coordinator.chain.signers.keystores import new_key, write_keystore
-    from coordinator.chain.signers.signers import address_of_key
     from coordinator.cli.wallet import password
+    from coordinator.provisioning.keys import address_of_key, new_key, new_keystore
 
     lines = [
         "# Made by `coordinator init`. It holds secrets: keep it out of version control.",
@@ -179,7 +178,7 @@ def _settings(answers: Answers, folder: Path) -> tuple[list[str], str | None, Pa
             f"{_KEY_NAME}=0x{key.hex()}",
         ]
     elif answers.key == "new-keystore":
-        address, keystore = write_keystore(new_key(), password(new=True), folder / KEYSTORE_FOLDER)
+        address, keystore = new_keystore(password(new=True), folder / KEYSTORE_FOLDER)
         lines.append(f"COORDINATOR_SIGNER=keystore:{keystore.resolve()}")
     else:
         lines.append(f"COORDINATOR_SIGNER={answers.signer}")
@@ -195,23 +194,21 @@ def _settings(answers: Answers, folder: Path) -> tuple[list[str], str | None, Pa
 
 def _head(answers: Answers) -> int | None:
     """The endpoint's latest block: a new treasury has nothing before it on a public network."""
-    from coordinator.chain.networks import NETWORKS
-    from coordinator.chain.rpc.client import Rpc
+    from coordinator.provisioning.contracts import find_network, read_head
 
-    network = NETWORKS[answers.network]
+    network = find_network(answers.network)
     # What an old key did before belongs into its journal.
     if network.local or answers.key == "existing":
         return None
     urls = [url.strip() for url in answers.rpc_url.split(",") if url.strip()]
     try:
-        rpc = Rpc(urls, timeout_seconds=5, tries=1)
-        if int(rpc.call("eth_chainId"), 16) not in network.chain_ids:
-            note(f"the endpoint is not one of {network.name}: `coordinator doctor` says more")
-            return None
-        return int(rpc.call("eth_blockNumber"), 16)
+        head = read_head(network.name, urls)
     except CoordinatorError as fault:
         note(f"{fault}: the journal will start at the contracts' first block")
         return None
+    if head is None:
+        note(f"the endpoint is not one of {network.name}: `coordinator doctor` says more")
+    return head
 
 
 def policy_text(answers: Answers) -> str:

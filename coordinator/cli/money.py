@@ -39,37 +39,23 @@ def deploy(
     yes: Yes = False,
 ) -> None:
     """Deploy kernel and vault on a test chain; again, it does nothing."""
-    from coordinator.chain.actp.checks import check_endpoints
-    from coordinator.chain.local.deploy import Deployer, unlocked_account
-    from coordinator.chain.local.deploy import deploy as deploy_contracts
-    from coordinator.config import Secrets, environment, load_settings
+    from coordinator.config import environment, load_settings
     from coordinator.domain.address import checksummed
-    from coordinator.wiring import Wiring
+    from coordinator.provisioning.contracts import plan_deployment
+    from coordinator.wiring import wire
 
     env = environment()
-    w = Wiring(load_settings(env), Secrets(env))
-    chain_id = int(w.rpc.call("eth_chainId"), 16)
-    check_endpoints(w.rpc, w.network, chain_id)
+    w = wire(env, load_settings(env))
     token = None
     if usdc is not None:
         try:
             token = checksummed(usdc)
         except ValueError as fault:
             raise InvalidRequest(str(fault)) from None
-    if w.network.local:
-        deployer = Deployer(unlocked_account(w.rpc), None)
-    else:
-        deployer = Deployer(w.signer.address, w.signer)
-        token = token or w.deployment.usdc
-        if not dry_run:
-            confirm(f"Deploy on {w.network.name} at the cost of {deployer.address}?", yes=yes)
-    made = deploy_contracts(
-        w.rpc,
-        deployer=deployer,
-        folder=w.settings.deployments_folder,
-        usdc=token,
-        dry_run=dry_run,
-    )
+    plan = plan_deployment(w, token)
+    if not (w.network.local or dry_run):
+        confirm(f"Deploy on {w.network.name} at the cost of {plan.deployer.address}?", yes=yes)
+    made = plan.carry_out(dry_run=dry_run)
     d = made.deployment
     if mode.json:
         emit(
@@ -123,9 +109,9 @@ def fund(
         if dry_run:
             return _tell_fund_plan(coordinator, str(asked), eth)
         if w.network.local:
-            from coordinator.chain.local.deploy import fund_local
+            from coordinator.provisioning.contracts import fund_local
 
-            fund_local(w.rpc, w.deployment, w.signer.address, usdc=asked, wei=wei)
+            fund_local(w, usdc=asked, wei=wei)
             return _tell_balances(coordinator)
         seen = w.chain.observe()
         if not seen.gas_balance_wei:

@@ -104,24 +104,18 @@ def worker(
 def migrate() -> None:
     """Bring the database to the schema of this version."""
     from coordinator.config import environment, load_settings
-    from coordinator.ledger.store.migrate import HEAD
-    from coordinator.ledger.store.migrate import migrate as migrate_database
-    from coordinator.ledger.store.opening import open_database
+    from coordinator.provisioning.schema import migrate_database
 
-    database = open_database(load_settings(environment()).database_url)
-    try:
-        changed = migrate_database(database)
-    finally:
-        database.close()
+    found = migrate_database(load_settings(environment()).database_url)
     if mode.json:
-        emit({"database": database.name, "migrated": changed, "revision": HEAD})
+        emit({"database": found.database, "migrated": found.changed, "revision": found.revision})
     else:
-        done = "migrated to" if changed else "already has"
-        say(f"{database.name} {done} schema revision {HEAD}")
+        done = "migrated to" if found.changed else "already has"
+        say(f"{found.database} {done} schema revision {found.revision}")
 
 
 def _tell_pauses(coordinator: Coordinator, changed: bool, done: str, nothing: str) -> None:
-    pauses = [str(found) for found in coordinator.wiring.operations.pauses()]
+    pauses = [str(found) for found in coordinator.claimed.operations.pauses()]
     if mode.json:
         emit({"changed": changed, "paused": pauses})
     else:

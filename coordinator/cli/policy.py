@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -19,7 +18,6 @@ from coordinator.domain.errors import ConfigurationError
 if TYPE_CHECKING:
     from coordinator.api.coordinator import Coordinator
     from coordinator.domain.policy.policy import Policy
-    from coordinator.ledger.tx.policies import PolicyBook
 
 app = new_app("policy", "Check the policy file, see what is in force, apply a change.")
 
@@ -50,11 +48,12 @@ def show(
     session: Annotated[str | None, typer.Option(help="With --agent: in this session.")] = None,
 ) -> None:
     """The policy in force, or an agent's effective limits and where each comes from."""
-    with opened(act=False) as coordinator, _book(coordinator) as book:
+    with opened(act=False) as coordinator:
+        book = coordinator.claimed.policies
         if agent is not None:
-            show_effective(coordinator, book, agent, task, session)
+            show_effective(coordinator, agent, task, session)
             return
-        policy, overlays = book.current(), book.overlays(at=coordinator.wiring.clock())
+        policy, overlays = book.current(), book.overlays(at=coordinator.claimed.clock())
     shown = policy.document()
     if mode.json:
         emit({"hash": policy.hash, "policy": shown, "overlays": overlays})
@@ -72,8 +71,8 @@ def show(
 def diff(file: File = None) -> None:
     """What applying the file would change."""
     policy = _read(file)
-    with opened(act=False) as coordinator, _book(coordinator) as book:
-        changes = changed(_current(book), policy)
+    with opened(act=False) as coordinator:
+        changes = changed(_current(coordinator), policy)
     if mode.json:
         emit([{"key": key, "before": old, "after": new} for key, old, new in changes])
     else:
@@ -89,16 +88,17 @@ def apply(
 ) -> int:
     """Put the file in force; the decisions of all processes follow it at once."""
     policy = _read(file)
-    with opened(act=False) as coordinator, _book(coordinator) as book:
-        changes = changed(_current(book), policy)
+    with opened(act=False) as coordinator:
+        book = coordinator.claimed.policies
+        changes = changed(_current(coordinator), policy)
         applied = False
         if not dry_run:
             applied = book.activate(
                 policy,
-                treasury=coordinator.wiring.signer.address,
+                treasury=coordinator.claimed.signer.address,
                 author=operator_name(by),
                 reason=reason,
-                now=coordinator.wiring.clock(),
+                now=coordinator.claimed.clock(),
             )
     if mode.json:
         emit(
@@ -138,9 +138,10 @@ def export(
     from coordinator.domain.limits.merge import merged
     from coordinator.domain.policy.export import to_toml
 
-    with opened(act=False) as coordinator, _book(coordinator) as book:
-        rules, overlays = book.current_rules(), book.overlays(at=coordinator.wiring.clock())
-        now = coordinator.wiring.clock()
+    with opened(act=False) as coordinator:
+        book = coordinator.claimed.policies
+        rules, overlays = book.current_rules(), book.overlays(at=coordinator.claimed.clock())
+        now = coordinator.claimed.clock()
     policy, written = rules.policy, frozenset[str]()
     if merge:
         policy, written = merged(rules.policy, rules.overlays, now)
@@ -167,41 +168,21 @@ def replay(
     full from then on. Pauses and balances are left out.
     """
     with opened(act=False) as coordinator:
-        coordinator.wiring.operations  # noqa: B018 - refuses a database of another treasury
         found = coordinator.replay(file, days=days)
     show_replay(found)
 
 
-@contextmanager
-def _book(coordinator: Coordinator) -> Iterator[PolicyBook]:
-    # Wiring's own would put a changed file in force first.
-    from coordinator.ledger.tx.policies import PolicyBook
-
-    coordinator.wiring.operations  # noqa: B018 - refuses a database of another treasury
-    w = coordinator.wiring
-    yield PolicyBook(w.database, w.audit, w.contracts)
-
-
 def _unpayable(policy: Policy) -> Iterator[tuple[str, str]]:
     """Providers at contracts that are known here; no chain is asked, and no key is read."""
-    from coordinator.chain.networks import list_deployments
     from coordinator.config import environment, load_settings
-    from coordinator.domain.policy.payees import contracts_of, unpayable_providers
+    from coordinator.domain.policy.payees import unpayable_providers
+    from coordinator.provisioning.contracts import list_contracts
 
     try:
-        s = load_settings(environment())
+        settings = load_settings(environment())
     except ConfigurationError:
         return
-    contracts: dict[str, str] = {}
-    for d in list_deployments(s.deployments_folder):
-        contracts |= contracts_of(treasury="", usdc=d.usdc, vault=d.vault, kernel=d.kernel)
-    contracts |= contracts_of(
-        treasury="",
-        usdc=s.usdc_address or "",
-        vault=s.vault_address or "",
-        kernel=s.kernel_address or "",
-    )
-    yield from unpayable_providers(policy, contracts)
+    yield from unpayable_providers(policy, list_contracts(settings))
 
 
 def _read(file: Path | None) -> Policy:
@@ -210,9 +191,9 @@ def _read(file: Path | None) -> Policy:
     return read_policy(file or load_settings(environment()).policy_file)
 
 
-def _current(book: PolicyBook) -> Policy | None:
+def _current(coordinator: Coordinator) -> Policy | None:
     try:
-        return book.current()
+        return coordinator.claimed.policies.current()
     except ConfigurationError:
         return None
 

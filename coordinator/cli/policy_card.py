@@ -11,23 +11,18 @@ if TYPE_CHECKING:
     from coordinator.api.coordinator import Coordinator
     from coordinator.domain.limits.effective import Effective
     from coordinator.domain.purchase.replay import Replay
-    from coordinator.ledger.tx.policies import PolicyBook
 
 
 def show_effective(
     coordinator: Coordinator,
-    book: PolicyBook,
     agent_id: str,
     task: str | None,
     session: str | None,
 ) -> None:
     """Print the limits in force for an agent and where each comes from."""
-    from coordinator.ledger.budgets.limit_book import LimitBook
-
-    limits = LimitBook(coordinator.wiring.database, book).effective(
-        agent_id, now=coordinator.wiring.clock(), task=task, session=session
-    )
-    rules = book.current_rules()
+    w = coordinator.claimed
+    limits = w.limits.effective(agent_id, now=w.clock(), task=task, session=session)
+    rules = w.policies.current_rules()
     agent, threshold = rules.policy.agent(agent_id), rules.policy.threshold(agent_id)
     assert agent is not None
     asked_above = "unlimited" if threshold is None else str(threshold)

@@ -88,7 +88,7 @@ def request(
             if at_terminal() and not yes:
                 confirm(f"{agent} buys from {provider} for {amount} USDC?", yes=False)
             # What is malformed is told first, then an endpoint that is down; then it is asked.
-            Request.of(agent=agent, treasury_address=coordinator.wiring.signer.address, **terms)
+            Request.of(agent=agent, treasury_address=coordinator.opened.signer.address, **terms)
             if wait:
                 coordinator.start()
             said = f"it may have been asked: coordinator purchase list --agent {agent}"

@@ -26,10 +26,9 @@ Folder = Annotated[Path, typer.Option(help="Where the files are.")]
 @command(app, "new")
 def new(folder: Folder = KEYSTORE_FOLDER) -> None:
     """A new key in a keystore file."""
-    from coordinator.chain.signers.keystores import new_key, write_keystore
+    from coordinator.provisioning.keys import new_keystore
 
-    address, path = write_keystore(new_key(), password(new=True), folder)
-    _tell(address, path)
+    _tell(*new_keystore(password(new=True), folder))
 
 
 @command(app, "import")
@@ -40,7 +39,7 @@ def import_(
     folder: Folder = KEYSTORE_FOLDER,
 ) -> None:
     """A key that you have, asked for or read from a file or stdin, in a keystore file."""
-    from coordinator.chain.signers.keystores import open_keystore, parse_key, write_keystore
+    from coordinator.provisioning.keys import import_keystore, import_private_key
 
     if file is not None:
         try:
@@ -50,26 +49,22 @@ def import_(
         except ValueError as fault:
             raise InvalidRequest(f"{file} {fault}") from None
         if text.lstrip().startswith("{"):
-            secret = password(new=False)
-            key = open_keystore(file, secret)
-        else:
-            key, secret = parse_key(text), password(new=True)
+            _tell(*import_keystore(file, password(new=False), folder))
+            return
     else:
-        given = (
+        text = str(
             typer.prompt("Private key", hide_input=True, err=True)
             if at_terminal()
             else sys.stdin.readline()
         )
-        key, secret = parse_key(str(given)), password(new=True)
-    address, path = write_keystore(key, secret, folder)
-    _tell(address, path)
+    _tell(*import_private_key(text, lambda: password(new=True), folder))
 
 
 @command(app, "list")
 def list_(folder: Folder = KEYSTORE_FOLDER) -> None:
     """The keystore files of a folder; the one in use is marked."""
-    from coordinator.chain.signers.keystores import list_keystores
     from coordinator.config import environment, load_settings
+    from coordinator.provisioning.keys import list_keystores
 
     used = load_settings(environment()).signer
     found = [

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from coordinator.chain.abi import Abi, kernel_abi, revert_reason, token_abi
 from coordinator.chain.actp.rail import STATES
-from coordinator.chain.rpc.client import Call, RpcRefusal
+from coordinator.chain.rpc.client import Call, Rpc, RpcRefusal
 from coordinator.chain.simulated import genesis
 from coordinator.chain.simulated.node import SimulatedNode
 from coordinator.chain.simulated.rpc import Ask, SimulatedRpc
@@ -27,6 +27,16 @@ def throwaway_secrets(given: Mapping[str, str]) -> dict[str, str]:
         name: secrets.token_hex(32) for name in ("TREASURY_PRIVATE_KEY", "COORDINATOR_ID_SECRET")
     }
     return made | {name: given[name] for name in given if given.get(name)}
+
+
+def simulated_rpc(given: Rpc | None, chain_id: int, treasury: str) -> SimulatedRpc:
+    """Return the chain that was given, or one of this process where ``treasury`` has funds."""
+    if given is not None:
+        assert isinstance(given, SimulatedRpc), "the simulated network has its own nodes"
+        return given
+    rpc = SimulatedRpc(SimulatedNode(chain_id))
+    Simulation(rpc).fund(treasury)
+    return rpc
 
 
 class Simulation:

@@ -296,8 +296,8 @@ def test_no_token_is_logged_or_stored(
     receiver.status = 500
     tell(coordinator, "one")
     with caplog.at_level(logging.DEBUG):
-        ((shown, url),) = coordinator.wiring.notify_targets()
-        delivery = Delivery(coordinator.wiring.notices, coordinator.wiring.notify_targets, Clock())
+        ((shown, url),) = coordinator.wiring.notify_urls()
+        delivery = Delivery(coordinator.wiring.notices, coordinator.wiring.notify_urls, Clock())
         assert delivered(delivery)
         delivery.stop()
         assert send_test([(shown, url), ("bad://…", f"bad://{TOKEN}")], NOON) == [
@@ -316,7 +316,7 @@ def test_a_process_that_lacks_a_url_delivers_to_the_others(
     opener: Opener, receiver: Receiver
 ) -> None:
     coordinator = opener(policy({"alerts": {"notify": ["env:NOT_SET", receiver.url]}}))
-    targets = coordinator.wiring.notify_targets()
+    targets = coordinator.wiring.notify_urls()
     assert targets == [("env:NOT_SET", None), ("json://127.0.0.1", receiver.url)]
     assert send_test(targets, NOON) == [
         ("env:NOT_SET", "env:NOT_SET: this process lacks its URL"),

@@ -311,7 +311,7 @@ def test_a_faulty_policy_file_leaves_the_version_in_force_as_it_is(
 
     # On PostgreSQL the file is applied by hand, elsewhere at the start.
     with pytest.raises(ConfigurationError, match=r"policy\.toml:4: organisation\.daily_limt"):
-        opener(file).wiring.check_policy_file()
+        opener(file)._check_policy_file()
     assert contents(database) == before
 
 

@@ -1,0 +1,204 @@
+"""Start a coordinator: the steps that ask the chain, write, or refuse, each by its name.
+
+Building objects is ``wiring``; ``api.runtime`` says when these steps are taken.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+import signal
+import tempfile
+import weakref
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from coordinator.chain.networks import (
+    Deployment,
+    Network,
+    local_deployment_path,
+    read_local_deployment,
+    shipped_deployment,
+)
+from coordinator.chain.rpc.client import Rpc
+from coordinator.chain.signers.signers import Signer, load_signer, refuse_development_key
+from coordinator.config import Settings, read_policy
+from coordinator.domain.errors import ChainUnavailable, ConfigurationError
+from coordinator.domain.policy.policy import Policy
+from coordinator.domain.ports import KillPoint, Reach
+from coordinator.ledger.store.database import Database
+from coordinator.ledger.store.migrate import migrate
+from coordinator.ledger.store.opening import open_database
+from coordinator.ledger.tx.operations import Identity, OperationsBook
+from coordinator.ledger.tx.policies import PolicyBook
+
+log = logging.getLogger(__name__)
+
+_ANY_GENESIS = ""
+
+
+def open_ledger(url: str) -> Database:
+    """Open the database and bring its schema up to date; nothing stays open when that fails."""
+    database = open_database(url)
+    try:
+        migrate(database)
+    except BaseException:
+        database.close()
+        raise
+    return database
+
+
+def throwaway_ledger(owner: object) -> tuple[str, Callable[[], object]]:
+    """Return the URL of a database that does not outlive ``owner``, and what removes it sooner."""
+    folder = tempfile.mkdtemp(prefix="coordinator-")
+    remove = weakref.finalize(owner, _remove, folder, os.getpid())
+    return f"sqlite:///{folder}/coordinator.db", remove
+
+
+def _remove(folder: str, pid: int) -> None:
+    # A forked child that ends runs this too.
+    if os.getpid() == pid:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def load_treasury_key(settings: Settings, secrets: Mapping[str, str], network: Network) -> Signer:
+    """Return the treasury's signer; ConfigurationError for one that the network forbids."""
+    if settings.signer.startswith("env:") and network.name == "base":
+        raise ConfigurationError("COORDINATOR_SIGNER=env:… is refused on base: use keystore:PATH")
+    signer = load_signer(settings.signer, secrets)
+    if not (network.local or network.simulated):
+        refuse_development_key(signer.address, network.name)
+    return signer
+
+
+def find_genesis(network: Network, rpc: Rpc, operations: OperationsBook) -> str:
+    """Return a local chain's genesis hash, from the database where the chain is down.
+
+    Other networks have one chain under one id: theirs is empty.
+    """
+    if not network.local:
+        return _ANY_GENESIS
+    try:
+        return str(rpc.call("eth_getBlockByNumber", "0x0", False)["hash"])
+    except ChainUnavailable:
+        claimed = operations.identity()
+        if claimed is None:
+            raise
+        return claimed.genesis
+
+
+def find_contracts(
+    settings: Settings, network: Network, rpc: Rpc, genesis: Callable[[], str]
+) -> Deployment:
+    """Return the contracts in use: the deployments file's, overridden by settings."""
+    found = _deployment_file(settings, network, rpc, genesis)
+    return Deployment(
+        chain_id=found.chain_id,
+        kernel=settings.kernel_address or found.kernel,
+        vault=settings.vault_address or found.vault,
+        usdc=settings.usdc_address or found.usdc,
+        block=found.block,
+    )
+
+
+def _deployment_file(
+    s: Settings, network: Network, rpc: Rpc, genesis: Callable[[], str]
+) -> Deployment:
+    if not network.local:
+        return shipped_deployment(network.chain_ids[0])
+    _check_local_chain(network, rpc)
+    for chain_id in network.chain_ids:
+        path = local_deployment_path(s.deployments_folder, chain_id, genesis())
+        if path.exists():
+            return read_local_deployment(path)
+    if s.kernel_address and s.vault_address and s.usdc_address:
+        chain_id = int(rpc.call("eth_chainId"), 16)
+        return Deployment(chain_id, s.kernel_address, s.vault_address, s.usdc_address, 0)
+    raise ConfigurationError("no contracts are known on this local chain: run `coordinator deploy`")
+
+
+def _check_local_chain(network: Network, rpc: Rpc) -> None:
+    try:
+        chain_id = int(rpc.call("eth_chainId"), 16)
+    except ChainUnavailable:
+        return
+    if chain_id not in network.chain_ids:
+        known = " or ".join(map(str, network.chain_ids))
+        raise ConfigurationError(
+            f"COORDINATOR_RPC_URL is an endpoint of chain {chain_id}; network"
+            f" {network.name} is {known}: nothing was signed"
+        )
+
+
+def claim_database(operations: OperationsBook, identity: Identity) -> None:
+    """Bind a fresh database to this treasury; ConfigurationError when it is another one's."""
+    operations.claim(identity)
+
+
+def activate_policy(
+    policies: PolicyBook,
+    source: Policy | Path,
+    *,
+    treasury: str,
+    many_hosts: bool,
+    now: Callable[[], int],
+) -> ConfigurationError | None:
+    """Put the policy of the file, or of code, in force; return what is wrong with it.
+
+    On one host whenever it was changed. Where several hosts may have files of their own, only
+    when there is no policy yet: later ones are applied by hand. A faulty file is raised where no
+    policy is in force; else the one in force applies, and whoever asks for new spending is to be
+    refused: the file's limits may be lower, and nobody can tell.
+    """
+    try:
+        if not (many_hosts and policies.any_applied()):
+            _activate(policies, source, treasury=treasury, only_first=many_hosts, now=now)
+        return None
+    except ConfigurationError as fault:
+        if not policies.any_applied():
+            raise
+        log.warning(
+            "policy_file_faulty: the policy in force, %s…, still applies; new spending waits"
+            " for a corrected file: %s",
+            policies.current().hash[:12],
+            "; ".join(fault.faults),
+        )
+        return fault
+
+
+def _activate(
+    policies: PolicyBook,
+    source: Policy | Path,
+    *,
+    treasury: str,
+    only_first: bool,
+    now: Callable[[], int],
+) -> None:
+    policy = read_policy(source)
+    changed = policies.activate(
+        policy,
+        treasury=treasury,
+        author=os.environ.get("USER") or "coordinator",
+        reason=f"read from {'code' if isinstance(source, Policy) else source.name}",
+        now=now(),
+        only_first=only_first,
+    )
+    if changed:
+        log.info("policy_activated hash=%s", policy.hash)
+
+
+def kill_switch(spec: str | None) -> Reach:
+    """Kill this process at a kill point, for tests of recovery: ``NAME`` or ``NAME:n``-th time."""
+    if not spec:
+        return lambda point: None
+    name, _, count = spec.partition(":")
+    wanted, left = KillPoint(name), [int(count or 1)]
+
+    def reach(point: KillPoint) -> None:
+        if point is wanted:
+            left[0] -= 1
+            if left[0] == 0:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+    return reach
