@@ -146,7 +146,7 @@ class Work:
             assert chosen.reason is not None
             wanted = chosen.reason.code is ReasonCode.CANCELLED
             status = Status.CANCELLED if wanted else Status.FAILED
-            self._fail(purchase, status, chosen.reason)
+            self._fail(purchase, status, chosen.reason, seen)
         elif chosen.action is Action.CREATE:
             if seen.rail_trouble is None:
                 self._create(purchase, policy, seen, forecast)
@@ -172,19 +172,26 @@ class Work:
         )
         self._try(purchase, call, forecast)
 
-    def _fail(self, purchase: OpenPurchase, status: Status, reason: Reason) -> None:
-        if self._funded_unseen(purchase):
-            return
+    def _fail(
+        self, purchase: OpenPurchase, status: Status, reason: Reason, seen: Observation
+    ) -> None:
         assert self._lease is not None
-        if self._purchases.fail(self._lease, purchase.id, status, reason, now=self._clock()):
+        signed = self._purchases.signed(self._lease, purchase.id)
+        if self._funded_unseen(purchase, linked=StepKind.LINK in signed.values()):
+            return
+        done = self._purchases.fail(
+            self._lease, purchase.id, status, reason, used=seen.nonce, now=self._clock()
+        )
+        if done:
             log.warning("purchase_%s purchase_id=%s why=%s", status, purchase.id, reason.message)
 
-    def _funded_unseen(self, purchase: OpenPurchase) -> bool:
+    def _funded_unseen(self, purchase: OpenPurchase, *, linked: bool = False) -> bool:
         """Whether the vault was funded under its key though the books know nothing of it.
 
         Then the hold must stay, whatever the steps say: the USDC has left for this purchase.
+        ``linked`` tells that a link of it was signed, whatever its steps say.
         """
-        linked = any(step.kind is StepKind.LINK for step in purchase.steps)
+        linked = linked or any(step.kind is StepKind.LINK for step in purchase.steps)
         if (
             purchase.key_known
             or not linked
@@ -205,7 +212,7 @@ class Work:
         needed_wei = reserve_wei(seen.fees, unstarted=1, unended=0)
         short = self._shortage(purchase, forecast, needed_wei)
         if short is not None:
-            self._fail(purchase, Status.FAILED, short)
+            self._fail(purchase, Status.FAILED, short, seen)
             return
         create = self._chain.create(
             purchase_id=purchase.id,

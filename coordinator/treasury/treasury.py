@@ -155,9 +155,10 @@ class Treasury:
     def reject(self, approval_id: str, *, approver: str, reason: str) -> Answer:
         """End the purchase by the approver's no; its hold is voided."""
         reason = free_text("reason", reason, 2000)
-        return self.approvals.reject(
-            approval_id, _approver(approver), reason=reason, now=self.clock()
-        )
+        with self._pausing_if_tampered(approval_id):
+            return self.approvals.reject(
+                approval_id, _approver(approver), reason=reason, now=self.clock()
+            )
 
     def cancel(self, purchase_id: str, *, by: str) -> Answer:
         """Cancel the purchase; its hold is voided even when the escrow was never created.
@@ -165,7 +166,8 @@ class Treasury:
         Not possible once its transactions are on their way or it is funded: then only the
         provider or the deadline give the USDC back.
         """
-        answer = self.purchases.cancel(purchase_id, by=by, now=self.clock())
+        with self._pausing_if_tampered(purchase_id):
+            answer = self.purchases.cancel(purchase_id, by=by, now=self.clock())
         self.wake()
         return answer
 

@@ -171,9 +171,9 @@ def test_no_lease_but_the_present_one_can_fail_a_purchase(world: World) -> None:
     assert present is not None
     fail = world.wiring.purchases.fail
     with pytest.raises(LeaseLost):
-        fail(stale, purchase.id, Status.FAILED, OUT_OF_TIME, now=world.clock())
+        fail(stale, purchase.id, Status.FAILED, OUT_OF_TIME, used=0, now=world.clock())
     assert (world.status(purchase), world.hold(purchase)) == ("approved", ("held", ZERO))
-    assert fail(present, purchase.id, Status.FAILED, OUT_OF_TIME, now=world.clock())
+    assert fail(present, purchase.id, Status.FAILED, OUT_OF_TIME, used=0, now=world.clock())
     assert (world.status(purchase), world.hold(purchase)) == ("failed", ("voided", ZERO))
 
 
@@ -183,7 +183,7 @@ def test_a_purchase_with_steps_in_flight_does_not_fail(world: World) -> None:
     lease = world.wiring.leases.acquire("another", seconds=10)
     assert lease is not None
     failed = world.wiring.purchases.fail(
-        lease, purchase.id, Status.FAILED, OUT_OF_TIME, now=world.clock()
+        lease, purchase.id, Status.FAILED, OUT_OF_TIME, used=0, now=world.clock()
     )
     assert (failed, world.status(purchase)) == (False, "approved")
     assert world.hold(purchase) == ("held", ZERO)

@@ -8,14 +8,13 @@ from typing import Any, Final
 
 from sqlalchemy import ColumnElement, Connection, Row, delete, func, select
 
-from coordinator.domain.chain.steps import StepKind
 from coordinator.ledger.audit.log import AuditLog
 from coordinator.ledger.proofs.row_proofs import STEP
+from coordinator.ledger.proofs.signed import SIGNED
 from coordinator.ledger.store import schema as t
 from coordinator.ledger.tx.pausing import report_tampering
 
 _s, _a = t.steps.c, t.attempts.c
-_SIGNED: Final = tuple(f"{kind}_signed" for kind in StepKind)
 # Far more than are ever in flight, replaced transactions included.
 _NEWEST: Final = 1000
 
@@ -72,7 +71,7 @@ class OwnedNonces:
         hashes = set(connection.execute(query).scalars())
         if not hashes:
             return False
-        rows = self.audit.proven(connection, *subjects, events=_SIGNED, newest=_NEWEST, skip=True)
+        rows = self.audit.proven(connection, *subjects, events=SIGNED, newest=_NEWEST, skip=True)
         return any(r.body["nonce"] == nonce and r.body["tx_hash"] in hashes for r in rows)
 
     def _beyond(self, connection: Connection, used: int) -> list[Row[Any]]:

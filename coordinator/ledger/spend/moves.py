@@ -7,6 +7,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Select, select, update
 
+from coordinator.domain.errors import LedgerTampered
 from coordinator.domain.notices import approval_expired
 from coordinator.domain.observed import Event, ended
 from coordinator.domain.purchase.lifecycle import Status, check_move
@@ -16,9 +17,11 @@ from coordinator.domain.times import rfc3339
 from coordinator.domain.usdc import ZERO
 from coordinator.ledger.audit.log import AuditLog
 from coordinator.ledger.limits.counters import end_hold
+from coordinator.ledger.proofs.signed import require_unsigned
 from coordinator.ledger.spend.reading import TxUrl, load_purchase
 from coordinator.ledger.store import schema as t
 from coordinator.ledger.tx.notices import write_notices
+from coordinator.ledger.tx.pausing import report_tampering
 
 _p = t.purchases.c
 
@@ -70,7 +73,11 @@ def end_unsigned(
     why: Reason,
     now: int,
 ) -> Event:
-    """End a purchase that nothing was signed for; its hold is voided, which observers are told."""
+    """End a purchase that nothing was signed for; its hold is voided, which observers are told.
+
+    LedgerTampered when the audit log tells that something was.
+    """
+    require_unsigned(connection, audit, purchase.id)
     end_hold(connection, purchase.id, "purchase", spent=ZERO, now=now)
     move(connection, audit, purchase, status, now, reason=why)
     amount, agent = purchase.amount, purchase.agent
@@ -84,7 +91,11 @@ def expire(connection: Connection, audit: AuditLog, tx_url: TxUrl, now: int) -> 
         purchase = load_purchase(connection, tx_url, row.purchase_id)
         assert purchase is not None
         why = Reason(ReasonCode.EXPIRED, "nobody approved it in time")
-        voided.append(end_unsigned(connection, audit, purchase, Status.EXPIRED, why, now))
+        try:
+            voided.append(end_unsigned(connection, audit, purchase, Status.EXPIRED, why, now))
+        except LedgerTampered as fault:
+            report_tampering(connection, audit, purchase.id, fault.what, now=now)
+            continue
         fields = approval_fields(row.id, purchase, row.expires_at)
         write_notices(connection, [approval_expired(fields, now)])
     return voided

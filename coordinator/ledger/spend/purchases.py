@@ -8,6 +8,7 @@ from typing import Any
 
 from sqlalchemy import Connection, case, exists, func, literal_column, select, update
 
+from coordinator.domain.chain.steps import StepKind
 from coordinator.domain.errors import IdempotencyConflict, UnknownId
 from coordinator.domain.inputs import id_text
 from coordinator.domain.limits.limits import Usage
@@ -20,6 +21,7 @@ from coordinator.domain.purchase.request import Request
 from coordinator.domain.reasons import Reason, ReasonCode
 from coordinator.domain.usdc import Usdc
 from coordinator.ledger.audit.log import AuditLog
+from coordinator.ledger.proofs.signed import signed_for
 from coordinator.ledger.spend.moves import end_unsigned, expire, move
 from coordinator.ledger.spend.reading import TxUrl, load_purchase, load_purchases
 from coordinator.ledger.spend.requests import NewRequest, ShortOfFunds, answer_request
@@ -103,12 +105,14 @@ class PurchaseBook:
             return self._load(connection, purchase_id)
 
     def fail(
-        self, lease: Lease, purchase_id: str, status: Status, reason: Reason, *, now: int
+        self, lease: Lease, purchase_id: str, status: Status, reason: Reason, *, used: int, now: int
     ) -> bool:
         """End a purchase that has no escrow: FAILED or CANCELLED; False when it moved meanwhile.
 
         With nothing signed the hold is voided at once; otherwise when the receipts that prove it
-        are final. LeaseLost when another executor has taken over.
+        are final. False, too, while the log tells of a nonce signed for it that is not below
+        ``used``, the chain's count: its bytes may be mined yet, whatever its steps say. LeaseLost
+        when another executor has taken over.
         """
         with write_and_tell(self._database, self._emit) as (connection, events):
             fence(connection, lease)
@@ -116,12 +120,15 @@ class PurchaseBook:
             waiting = purchase.status in (Status.APPROVED, Status.CREATED)
             if not waiting or self._in_flight(connection, purchase_id):
                 return False
+            signed = signed_for(connection, self._audit, purchase_id)
+            if any(nonce >= used for nonce in signed):
+                return False
             count, last = connection.execute(
                 select(func.count(), func.max(t.attempts.c.block_number))
                 .join(t.steps, t.steps.c.id == t.attempts.c.step_id)
                 .where(t.steps.c.purchase_id == purchase_id)
             ).one()
-            if count == 0:
+            if count == 0 and not signed:
                 voided = end_unsigned(connection, self._audit, purchase, status, reason, now)
                 events.append(voided)
             else:
@@ -135,6 +142,12 @@ class PurchaseBook:
                     ended_at_block=last or 0,
                 )
             return True
+
+    def signed(self, lease: Lease, purchase_id: str) -> Mapping[int, StepKind]:
+        """By nonce, what the audit log tells was signed for the purchase; LeaseLost as ``fail``."""
+        with self._database.read() as connection:
+            fence(connection, lease)
+            return signed_for(connection, self._audit, purchase_id)
 
     def explain_cancel(self, purchase_id: str, reason: Reason, *, now: int) -> None:
         """Keep why an empty escrow is being cancelled; the chain's event will end the purchase."""

@@ -134,7 +134,7 @@ def test_purchases_are_failed_by_the_present_holder_alone(
 
     def fail(lease: Lease) -> None:
         purchases = coordinator.wiring.purchases
-        assert purchases.fail(lease, purchase.id, Status.FAILED, LATE, now=now)
+        assert purchases.fail(lease, purchase.id, Status.FAILED, LATE, used=0, now=now)
 
     check_only_the_present_commits(turn, database, fail)
 
