@@ -122,6 +122,7 @@ class Executor:
         self._woken = threading.Event()
         self._stopping = threading.Event()
         self._looked = threading.Event()
+        self._followed = False
         self.fault: BaseException | None = None
         #: Why the last round could not be done, for people; None when it was.
         self.trouble: str | None = None
@@ -136,7 +137,10 @@ class Executor:
                 self._thread.start()
 
     def wait_for_look(self, timeout_seconds: float) -> bool:
-        """Wait until it has followed the chain once since ``start``; False at the timeout."""
+        """Wait until the chain was followed once since ``start``; False at the timeout.
+
+        While another executor acts there is nothing to wait for: it follows the chain.
+        """
         return self._looked.wait(timeout_seconds)
 
     def wake(self) -> None:
@@ -158,7 +162,7 @@ class Executor:
     @property
     def starting(self) -> bool:
         """Whether it was started and has not followed the chain yet."""
-        return self._thread is not None and not self._looked.is_set()
+        return self._thread is not None and not self._followed
 
     @property
     def acting(self) -> bool:
@@ -172,6 +176,7 @@ class Executor:
         """
         with self._round, self._failover.round(), self._pausing_if_tampered():
             if not self._hold_lease():
+                self._looked.set()
                 return False
             assert self._lease is not None
             cursor = self._books.cursor()
@@ -182,6 +187,8 @@ class Executor:
             self._follow(seen)
             self._failover.followed(seen)
             self._sender.look_for_receipts(seen, self._books.cursor())
+            self._followed = True
+            self._looked.set()
             self._approvals.expire_due(now)
             self._approvals.tell_expiring(now)
             self._upkeep(now)

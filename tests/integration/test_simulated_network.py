@@ -69,6 +69,24 @@ def buy(coordinator: Coordinator, amount: str = "25.00", **terms: Any) -> Purcha
     return agent.purchase(provider="paper-api", amount=amount, purpose="a test", **terms)
 
 
+def test_a_first_answer_waits_until_the_chain_was_followed_once(coordinator: Coordinator) -> None:
+    executor = coordinator.wiring.executor
+    executor.start()
+    assert executor.wait_for_look(60)
+    assert coordinator.wiring.books.cursor() is not None
+    assert not executor.starting
+
+
+def test_a_first_answer_does_not_wait_while_another_process_follows(
+    coordinator: Coordinator,
+) -> None:
+    assert coordinator.wiring.leases.acquire("a worker elsewhere", seconds=600) is not None
+    executor = coordinator.wiring.executor
+    executor.start()
+    assert executor.wait_for_look(60)
+    assert not executor.acting
+
+
 def test_a_purchase_is_funded_delivered_and_settled(coordinator: Coordinator) -> None:
     chain = coordinator.simulation
     assert chain is not None
