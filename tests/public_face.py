@@ -23,6 +23,7 @@ from coordinator.domain.policy.policy import Policy
 from coordinator.domain.reasons import ReasonCode
 
 FILE: Final = Path(__file__).with_name("public_face.json")
+KEPT: Final[dict[str, Any]] = json.loads(FILE.read_text())
 
 
 def face() -> dict[str, Any]:

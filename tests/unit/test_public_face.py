@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import json
-
 import pytest
 
-from tests.public_face import FILE, face
-
-KEPT = json.loads(FILE.read_text())
+from tests.public_face import KEPT, face
 
 
 @pytest.mark.parametrize("part", KEPT)
