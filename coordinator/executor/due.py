@@ -164,7 +164,9 @@ class Work:
         self, purchase: OpenPurchase, escrow_id: str, seen: Observation, forecast: Forecast
     ) -> None:
         on_chain = self._chain.escrow(escrow_id)
-        ends = on_chain.window_ends
+        ends, told = on_chain.window_ends, self._chain.windows(escrow_id, head=seen.head.number)
+        if told != {ends}:
+            raise ChainUnavailable(f"endpoints tell other ends of its window: {ends} and {told}")
         call = replace(
             self._chain.settle(purchase_id=purchase.id, escrow_id=escrow_id),
             window_over=ends is not None and seen.head.at > ends,

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from coordinator.chain.abi import kernel_abi, token_abi
+from coordinator.domain.chain.events import EscrowState
 from coordinator.domain.errors import ChainUnavailable
 from tests.integration.bad_endpoint import Ask, BadEndpoint, Call, Tell
 from tests.integration.world import World
@@ -128,3 +129,58 @@ def test_a_second_endpoint_that_is_a_block_behind_holds_nothing_up(
     BadEndpoint(world.wiring.rpc, monkeypatch, by_first(lambda *a: a[2], second_lacks=1))
     world.go()
     assert world.status(purchase) == "funded"
+
+
+def window(ends: Callable[[], int]) -> Callable[[str, Sequence[Any], Any], Any]:
+    """The instant at which every window ended, in place of ``ends``."""
+    get = kernel_abi().call("getTransaction", "0x" + "00" * 32)[:10]
+
+    def lie(method: str, params: Sequence[Any], answer: Any) -> Any:
+        if method != "eth_call" or not params[0]["data"].startswith(get):
+            return answer
+        return answer.replace(f"{ends():064x}", f"{1:064x}") if isinstance(answer, str) else answer
+
+    return lie
+
+
+def test_a_window_that_only_one_of_two_endpoints_tells_to_be_over_pays_nobody(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bought = world.fund("25.00")
+    world.chain.deliver(bought.escrow_id)
+    lie = window(lambda: world.chain.window_ends(bought.escrow_id))
+    endpoint = BadEndpoint(world.wiring.rpc, monkeypatch, by_first(lie))
+    for _ in range(4):
+        world.round()
+        world.chain.mine()
+    assert world.chain.state(bought.escrow_id) is EscrowState.DELIVERED
+    assert world.wiring.operations.pauses() == []
+    endpoint.heal()
+    world.pass_time_until(world.chain.window_ends(bought.escrow_id) + 1)
+    world.go()
+    assert world.status(bought) == "settled"
+
+
+def test_a_second_endpoint_that_stands_still_holds_no_settling_up(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bought = world.fund("25.00")
+    still = hex(world.chain.height)
+    world.chain.deliver(bought.escrow_id)
+    world.chain.mine(12)
+
+    def tell(url: str, calls: Sequence[Call], ask: Ask) -> list[Any]:
+        if "localhost" not in url:
+            return ask(url, calls)
+        then = [(m, [still if p == "latest" else p for p in params]) for m, params in calls]
+        answers = ask(url, then)
+        return [
+            still if call[0] == "eth_blockNumber" else None if _beyond(call, int(still, 16)) else a
+            for call, a in zip(then, answers, strict=True)
+        ]
+
+    BadEndpoint(world.wiring.rpc, monkeypatch, tell)
+    world.round()
+    world.pass_time_until(world.chain.window_ends(bought.escrow_id) + 1)
+    world.go()
+    assert world.status(bought) == "settled"

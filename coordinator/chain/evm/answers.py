@@ -20,7 +20,7 @@ from coordinator.domain.ports import SendAnswer, Sent
 log = logging.getLogger(__name__)
 
 # What decoding raises when a field is missing, or is of another type or form.
-_UNREADABLE: Final = (
+UNREADABLE: Final = (
     KeyError,
     IndexError,
     TypeError,
@@ -49,7 +49,7 @@ def decoded(method: Callable[Concatenate[S, P], R]) -> Callable[Concatenate[S, P
             return method(self, *args, **kwargs)
         except CoordinatorError:
             raise
-        except _UNREADABLE as fault:
+        except UNREADABLE as fault:
             log.debug("answer_unreadable read=%s", method.__name__, exc_info=True)
             raise ChainUnavailable(
                 f"the endpoint {self._rpc.current_host} gave an answer that can't be read"

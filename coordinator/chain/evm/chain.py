@@ -10,6 +10,7 @@ from coordinator.chain.abi import kernel_abi, number, quantity, token_abi, uint,
 from coordinator.chain.actp.checks import check_contracts, check_endpoints
 from coordinator.chain.actp.rail import ActpRail
 from coordinator.chain.evm.answers import (
+    UNREADABLE,
     block_of,
     decoded,
     logs_of,
@@ -18,7 +19,7 @@ from coordinator.chain.evm.answers import (
     sent_of,
 )
 from coordinator.chain.evm.fiat_token import FiatToken
-from coordinator.chain.evm.head import HeadReader
+from coordinator.chain.evm.head import BEHIND, HeadReader
 from coordinator.chain.evm.send_answers import best
 from coordinator.chain.evm.used_nonces import confirm_count, mined_at_nonce
 from coordinator.chain.networks import Deployment, Network
@@ -239,6 +240,25 @@ class EvmChain:
         if isinstance(answer, RpcRefusal):
             raise TxReverted(refusal_of(answer))
         return self._rail.escrow(answer)
+
+    def windows(self, escrow_id: str, *, head: int) -> frozenset[int | None]:
+        """When its window ends, as each endpoint tells it; None of one where it is not delivered.
+
+        An endpoint far behind block ``head`` counts only where it has the delivery.
+        """
+        request = {"to": self._deployment.kernel}
+        request["data"] = kernel_abi().call("getTransaction", escrow_id)
+        asked = [("eth_blockNumber", []), ("eth_call", [request, "latest"])]
+        told: set[int | None] = set()
+        for newest, answer in self._rpc.everywhere(asked):
+            try:
+                ends = self._rail.escrow(answer).window_ends
+                near = number(newest) >= head - BEHIND
+            except (ChainUnavailable, *UNREADABLE):
+                continue
+            if near or ends is not None:
+                told.add(ends)
+        return frozenset(told)
 
     @decoded
     def funded_by_treasury(self, escrow_key: str) -> bool:

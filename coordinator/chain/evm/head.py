@@ -29,7 +29,7 @@ _CREATES_MAX: Final = 2**63 - 1
 # No L1 data fee of ours comes near it: 0.1 ETH.
 _L1_FEE_MAX_WEI: Final = 10**17
 # An endpoint that does not have the head yet is asked about a block that it should have.
-_BEHIND: Final = 8
+BEHIND: Final = 8
 # Nonces have a confirmation of their own; the other two are no part of the state after a block.
 _NOT_COMPARED: Final = frozenset({"nonce", "final", "readable"})
 
@@ -87,7 +87,7 @@ class HeadReader:
         for reading in told:
             _compare(seen, reading)
         if len(told) < len(readings):
-            older = self._read_everywhere(seen, max(0, seen.head.number - _BEHIND))
+            older = self._read_everywhere(seen, max(0, seen.head.number - BEHIND))
             first, *others = [reading for reading in older if reading is not None] or [seen]
             for reading in others:
                 _compare(first, reading)
