@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.stores import is_postgresql, rows, tables
+from tests.integration.stores import all_rows, is_postgresql, tables
 
 
 class Leaks:
@@ -50,8 +50,10 @@ class Leaks:
     def look_into_tables(self) -> None:
         """Look into every row of databases that are no files, while they are there."""
         for database in self._databases:
-            for table in tables(database):
-                self.look_at(table, repr(rows(database, f'SELECT * FROM "{table}"')))
+            names = tables(database)
+            answers = all_rows(database, [f'SELECT * FROM "{name}"' for name in names])
+            for name, found in zip(names, answers, strict=True):
+                self.look_at(name, repr(found))
 
     def look_at_process(self, process: subprocess.Popen[str]) -> None:
         """Look at a process's command line, which everybody on the machine can read."""

@@ -9,7 +9,7 @@ import sqlite3
 import subprocess
 import tempfile
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import closing, contextmanager
 from decimal import Decimal
 from pathlib import Path
@@ -110,7 +110,8 @@ class PostgresqlServer:
             connection.execute(statement)
 
     def create(self, name: str, template: str = "template1") -> None:
-        self.sql(f"CREATE DATABASE {name} TEMPLATE {template}")
+        # To copy its files takes half the time of writing its pages to the log.
+        self.sql(f"CREATE DATABASE {name} TEMPLATE {template} STRATEGY file_copy")
 
     def drop(self, name: str) -> None:
         self.sql(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
@@ -216,12 +217,20 @@ def name_of(url: str) -> str:
 
 def rows(database: str | Path, query: str, *values: Any) -> list[tuple[Any, ...]]:
     """What the database says, read past the program; placeholders are ``?`` for each kind."""
+    (found,) = all_rows(database, [query], *values)
+    return found
+
+
+def all_rows(
+    database: str | Path, queries: Iterable[str], *values: Any
+) -> list[list[tuple[Any, ...]]]:
+    """``rows`` of several queries with the same values, over one connection."""
     if is_postgresql(database):
-        with psycopg.connect(str(database)) as connection:
-            found = connection.execute(_translated(query), values).fetchall()
-        return [tuple(map(_plain, row)) for row in found]
+        with psycopg.connect(str(database)) as session:
+            found = [session.execute(_translated(query), values).fetchall() for query in queries]
+        return [[tuple(map(_plain, row)) for row in answer] for answer in found]
     with closing(sqlite3.connect(file_of(database))) as connection:
-        return connection.execute(query, values).fetchall()
+        return [connection.execute(query, values).fetchall() for query in queries]
 
 
 def edit(database: str | Path, statement: str, *values: Any) -> int:

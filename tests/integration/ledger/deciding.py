@@ -23,7 +23,7 @@ from coordinator.ledger.proofs.verification import verify
 from coordinator.ledger.store.migrate import migrate
 from coordinator.ledger.store.opening import open_database
 from coordinator.wiring import Wiring
-from tests.integration.stores import edit, is_postgresql, rows, tables, url_of
+from tests.integration.stores import all_rows, edit, is_postgresql, rows, tables, url_of
 
 __all__ = ["edit", "rows", "tables"]
 
@@ -160,10 +160,9 @@ def lay_over(
 
 def contents(database: str | Path) -> dict[str, list[tuple[Any, ...]]]:
     """Every row of every table: equal contents mean that nothing was written."""
-    return {
-        name: sorted(rows(database, f'SELECT * FROM "{name}"'), key=repr)
-        for name in tables(database)
-    }
+    names = tables(database)
+    answers = all_rows(database, [f'SELECT * FROM "{name}"' for name in names])
+    return {name: sorted(found, key=repr) for name, found in zip(names, answers, strict=True)}
 
 
 def counters(database: str | Path) -> dict[tuple[Any, ...], tuple[int, int]]:
