@@ -24,11 +24,11 @@ from coordinator.ledger.store.migrate import migrate
 from coordinator.ledger.store.sqlite import SqliteDatabase
 from coordinator.ledger.tx.leases import LeaseBook
 from coordinator.wiring import Wiring
+from tests.compiled import COMPILED
 
 Call = tuple[str, Sequence[Any]]
 Ask = Callable[[str, Sequence[Call]], list[Any]]
 
-_COMPILED: Any = {}
 NODE_A, NODE_B = "http://127.0.0.1:1", "http://127.0.0.1:2"
 
 
@@ -104,7 +104,7 @@ class SimulatedDatabase(SqliteDatabase):
         self._time = time
         self._faults = faults
         # A process that starts again would compile each statement anew.
-        self._engine = self._engine.execution_options(compiled_cache=_COMPILED)
+        self._engine = self._engine.execution_options(compiled_cache=COMPILED)
 
         @event.listens_for(self.engine, "connect")
         def _hurry(connection: Any, _: object) -> None:
