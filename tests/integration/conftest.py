@@ -28,7 +28,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     kinds = ["sqlite"]
     if metafunc.definition.get_closest_marker("on_postgresql"):
         kinds = ["postgresql"]
-    elif metafunc.definition.get_closest_marker("on_both"):
+    elif any(map(metafunc.definition.get_closest_marker, ("on_both", "on_either"))):
         kinds = ["sqlite", "postgresql"]
     if "store" in metafunc.fixturenames and kinds != ["sqlite"]:
         metafunc.parametrize("store", kinds, indirect=True)
@@ -81,7 +81,7 @@ def held_chain(_either_chain: LocalChain) -> Iterator[LocalChain]:
 
 @pytest.fixture
 def store(request: pytest.FixtureRequest, tmp_path: Path, _migrated_file: Path) -> Iterator[Store]:
-    """Where this test keeps its databases: files, unless it is marked ``on_both``."""
+    """Where this test keeps its databases: files, unless its marks say otherwise."""
     if getattr(request, "param", "sqlite") == "sqlite":
         yield SqliteStore(tmp_path, _migrated_file)
         return

@@ -22,6 +22,7 @@ from coordinator.ledger.store.migrate import migrate
 from coordinator.ledger.store.opening import open_database
 
 on_both = pytest.mark.on_both
+on_either = pytest.mark.on_either
 on_postgresql = pytest.mark.on_postgresql
 
 _SQLITE = "sqlite:///"

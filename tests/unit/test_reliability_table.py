@@ -39,7 +39,7 @@ def marks_of(path: Path, test: str) -> set[str]:
 
 
 def runs_on_postgresql(path: Path, test: str) -> bool:
-    return bool(marks_of(path, test) & {"on_both", "on_postgresql"})
+    return bool(marks_of(path, test) & {"on_both", "on_either", "on_postgresql"})
 
 
 def runs_on_sqlite(path: Path, test: str) -> bool:
