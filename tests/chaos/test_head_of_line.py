@@ -11,10 +11,10 @@ from coordinator.domain.chain.steps import StepKind
 from tests.chaos import fault_proxy as faults
 from tests.chaos.evidence import check_lane, fundings
 from tests.chaos.fault_proxy import FaultProxy, Item, mentions
-from tests.integration.stores import on_both
+from tests.integration.stores import on_either
 from tests.integration.world import World
 
-pytestmark = on_both
+pytestmark = on_either
 
 
 def planning_of(escrow_ids: set[str]) -> Callable[[Item], bool]:

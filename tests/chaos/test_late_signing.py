@@ -7,10 +7,10 @@ import pytest
 from coordinator import Usdc
 from coordinator.domain.ports import KillPoint
 from tests.chaos.evidence import check_lane, fundings, lane
-from tests.integration.stores import on_both
+from tests.integration.stores import on_either
 from tests.integration.world import World
 
-pytestmark = on_both
+pytestmark = on_either
 
 
 class Killed(BaseException):

@@ -15,10 +15,10 @@ from coordinator.domain.usdc import ZERO
 from tests.chaos import fault_proxy as faults
 from tests.chaos.evidence import check_lane, fundings, lane
 from tests.chaos.fault_proxy import Fault, FaultProxy
-from tests.integration.stores import on_both
+from tests.integration.stores import on_either
 from tests.integration.world import World
 
-pytestmark = on_both
+pytestmark = on_either
 
 LOST = [
     faults.CUT_AFTER,
@@ -116,6 +116,7 @@ MOMENTS = [
 ]
 
 
+@pytest.mark.pairwise
 @pytest.mark.parametrize("restarted", [False, True], ids=["", "restart"])
 @pytest.mark.parametrize("lost", LOST, ids=str)
 @pytest.mark.parametrize("moment", MOMENTS, ids=str)

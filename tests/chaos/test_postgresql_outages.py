@@ -41,6 +41,7 @@ def check_funded_once(world: World, asked: str) -> None:
     world.check_books()
 
 
+@pytest.mark.each_choice
 @pytest.mark.parametrize("mode", ["fast", "immediate"], ids=["restart", "crash"])
 @pytest.mark.parametrize("point", POINTS)
 def test_a_server_that_goes_down_at_any_point_only_delays_the_purchase(

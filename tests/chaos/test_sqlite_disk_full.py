@@ -68,6 +68,7 @@ _POINTS = [
 _BEFORE_SENDING = _POINTS[:3]
 
 
+@pytest.mark.each_choice
 @pytest.mark.parametrize("restarted", [False, True], ids=["", "restart"])
 @pytest.mark.parametrize("point", _POINTS)
 def test_a_disk_that_fills_up_at_any_point_only_delays_the_purchase(

@@ -20,10 +20,10 @@ from tests.chaos.evidence import check_lane, fundings
 from tests.chaos.fault_proxy import SEND, Exchange, Fault, FaultProxy, Reply, method
 from tests.chaos.malformed import MALFORMED
 from tests.integration.local_chain import LocalChain
-from tests.integration.stores import on_both
+from tests.integration.stores import on_either
 from tests.integration.world import World
 
-pytestmark = on_both
+pytestmark = on_either
 FINALITY = 8
 
 

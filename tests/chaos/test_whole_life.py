@@ -14,10 +14,10 @@ from tests.chaos import fault_proxy as faults
 from tests.chaos.evidence import check_lane, fundings, lane
 from tests.chaos.fault_proxy import LOGS, RECEIPT, SEND, Fault, FaultProxy, Wanted, method
 from tests.chaos.malformed import MALFORMED
-from tests.integration.stores import on_both
+from tests.integration.stores import on_either
 from tests.integration.world import World
 
-pytestmark = on_both
+pytestmark = on_either
 
 READS = method(
     "eth_getBlockByNumber",

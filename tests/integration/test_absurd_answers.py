@@ -54,6 +54,7 @@ def wrong(method: str, field: str | None, value: Any) -> Tell:
     return tell
 
 
+@pytest.mark.each_choice
 @pytest.mark.parametrize("value", ABSURD.values(), ids=list(ABSURD))
 @pytest.mark.parametrize(
     ("method", "field"), [(method, field) for method, fields in NUMBERS.items() for field in fields]

@@ -9,10 +9,10 @@ import pytest
 
 from coordinator.domain.errors import ChainUnavailable
 from tests.integration.bad_endpoint import Ask, BadEndpoint, Call, Tell
-from tests.integration.stores import on_both
+from tests.integration.stores import on_either
 from tests.integration.world import World
 
-pytestmark = on_both
+pytestmark = on_either
 COUNT = "eth_getTransactionCount"
 
 

@@ -16,10 +16,10 @@ from coordinator.domain.purchase.purchase import Answer, Purchase
 from coordinator.domain.reasons import Reason, ReasonCode
 from coordinator.domain.usdc import ZERO
 from tests.integration.bad_endpoint import BadEndpoint, while_planning
-from tests.integration.stores import on_both
+from tests.integration.stores import on_either
 from tests.integration.world import AGENT, World
 
-pytestmark = on_both
+pytestmark = on_either
 
 HOUR = 3600
 OUT_OF_TIME = Reason(ReasonCode.EXPIRED, "no escrow could be created in time")

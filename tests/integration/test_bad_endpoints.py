@@ -24,10 +24,10 @@ from tests.integration.bad_endpoint import (
     alone,
     instead,
 )
-from tests.integration.stores import on_both
+from tests.integration.stores import on_either
 from tests.integration.world import AGENT, World
 
-pytestmark = on_both
+pytestmark = on_either
 HOUR = 3600
 HEADER = "eth_getBlockByNumber"
 

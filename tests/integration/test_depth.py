@@ -11,10 +11,10 @@ from coordinator.domain.chain.steps import StepKind
 from coordinator.domain.errors import LeaseLost
 from coordinator.domain.ports import KillPoint
 from coordinator.domain.usdc import ZERO
-from tests.integration.stores import on_both
+from tests.integration.stores import on_either
 from tests.integration.world import World
 
-pytestmark = on_both
+pytestmark = on_either
 DEPTH = 4
 
 

@@ -6,10 +6,10 @@ import pytest
 
 from coordinator import Coordinator, Purchase
 from coordinator.domain.purchase.purchase import Answer
-from tests.integration.stores import on_both
+from tests.integration.stores import on_either
 from tests.integration.world import AGENT, World
 
-pytestmark = on_both
+pytestmark = on_either
 
 
 def settle(coordinator: Coordinator, purchase: Purchase) -> Answer:

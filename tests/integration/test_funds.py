@@ -11,10 +11,10 @@ from coordinator import Coordinator, InvalidRequest
 from coordinator.domain.purchase.purchase import Purchase
 from coordinator.domain.purchase.request import Request
 from coordinator.domain.usdc import ZERO
-from tests.integration.stores import on_both
+from tests.integration.stores import on_either
 from tests.integration.world import AGENT, World
 
-pytestmark = on_both
+pytestmark = on_either
 NOBODY = "http://127.0.0.1:9"
 
 

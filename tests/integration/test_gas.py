@@ -10,10 +10,10 @@ import pytest
 from coordinator import Usdc
 from coordinator.domain.chain.events import EscrowState
 from coordinator.domain.usdc import ZERO
-from tests.integration.stores import on_both
+from tests.integration.stores import on_either
 from tests.integration.world import AGENT, World
 
-pytestmark = on_both
+pytestmark = on_either
 
 LOW_WEI = 5 * 10**14
 

@@ -11,10 +11,10 @@ from coordinator import Usdc
 from coordinator.domain.chain.events import EscrowState
 from coordinator.domain.chain.steps import StepKind
 from coordinator.domain.usdc import ZERO
-from tests.integration.stores import on_both
+from tests.integration.stores import on_either
 from tests.integration.world import AGENT, World
 
-pytestmark = on_both
+pytestmark = on_either
 
 HOUR = 3600
 DAY = 24 * HOUR

@@ -97,6 +97,7 @@ def steps(world: World) -> list[tuple[Any, ...]]:
     return world.rows("SELECT id, kind FROM steps ORDER BY id")
 
 
+@pytest.mark.each_choice
 @pytest.mark.parametrize("second_lacks", [0, 1], ids=["level", "one behind"])
 @pytest.mark.parametrize("lie", LIES.values(), ids=list(LIES))
 def test_what_only_one_of_two_endpoints_tells_signs_and_fails_nothing_and_is_told(

@@ -16,10 +16,10 @@ from coordinator.domain.chain.events import EscrowState
 from coordinator.domain.chain.steps import Step, StepKind
 from coordinator.domain.purchase.purchase import Purchase
 from coordinator.domain.usdc import ZERO
-from tests.integration.stores import on_both
+from tests.integration.stores import on_either
 from tests.integration.world import World
 
-pytestmark = on_both
+pytestmark = on_either
 
 HOUR = 3600
 

@@ -11,10 +11,10 @@ from coordinator.domain.errors import ConfigurationError
 from coordinator.domain.policy.policy import Policy
 from coordinator.domain.usdc import ZERO
 from coordinator.ledger.tx.policies import PolicyBook
-from tests.integration.stores import on_both
+from tests.integration.stores import on_either
 from tests.integration.world import World
 
-pytestmark = on_both
+pytestmark = on_either
 WHAT = ["usdc", "vault", "kernel", "treasury"]
 
 

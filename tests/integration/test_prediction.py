@@ -11,10 +11,10 @@ from coordinator.domain.chain.events import EscrowState
 from coordinator.domain.chain.steps import Step, StepKind
 from coordinator.domain.purchase.purchase import Purchase
 from coordinator.domain.usdc import ZERO
-from tests.integration.stores import on_both
+from tests.integration.stores import on_either
 from tests.integration.world import AGENT, World
 
-pytestmark = on_both
+pytestmark = on_either
 
 
 def is_link(step: Step) -> bool:

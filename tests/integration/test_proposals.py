@@ -10,10 +10,10 @@ from coordinator.domain.policy.tables import Approver, Tier
 from coordinator.domain.purchase.proposal import ProposalStatus
 from coordinator.domain.purchase.purchase import Purchase
 from coordinator.ledger.proofs.verification import verify
-from tests.integration.stores import on_both
+from tests.integration.stores import on_either
 from tests.integration.world import AGENT, World
 
-pytestmark = on_both
+pytestmark = on_either
 PAYEE = "0x5aAeb6053F3E94C9b9A09f33669435E7Ef1BeAed"
 
 

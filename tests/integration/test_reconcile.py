@@ -15,10 +15,10 @@ from coordinator.domain.usdc import ZERO
 from coordinator.ledger.proofs.verification import verify
 from tests.integration.bad_endpoint import BadEndpoint
 from tests.integration.range_limit import taking_at_most
-from tests.integration.stores import on_both
+from tests.integration.stores import on_either
 from tests.integration.world import World
 
-pytestmark = on_both
+pytestmark = on_either
 
 HOUR = 3600
 

@@ -21,7 +21,7 @@ from coordinator.domain.ports import KillPoint
 from coordinator.ledger.proofs.verification import verify
 from coordinator.wiring import wire
 from tests.chaos.leaks import Leaks, leaks  # noqa: F401
-from tests.integration.stores import PostgresqlStore
+from tests.integration.stores import PostgresqlStore, on_either
 
 _BUY = """
 import sys
@@ -142,6 +142,7 @@ def _assert_it_is_cancelled(stage: Stage, key: str, *, spent: str) -> None:
         assert ends == ["hold_posted" if ended.spent else "hold_voided"]
 
 
+@on_either
 @ON_BOTH
 @pytest.mark.parametrize("point", WHILE_FUNDING)
 def test_a_kill_at_any_point_ends_in_exactly_one_funded_escrow(
@@ -157,6 +158,7 @@ def test_a_kill_at_any_point_ends_in_exactly_one_funded_escrow(
         _assert_books_equal_the_chain(stage, coordinator)
 
 
+@on_either
 @ON_BOTH
 @pytest.mark.parametrize("point", WHILE_ENDING)
 def test_a_kill_while_settling_posts_the_hold_once(
@@ -180,6 +182,7 @@ def test_a_kill_while_settling_posts_the_hold_once(
         assert _spent(coordinator) == spent + Usdc("3.00")
 
 
+@on_either
 @ON_BOTH
 @pytest.mark.parametrize("point", WHILE_ENDING)
 def test_a_kill_while_cancelling_gives_the_hold_back_once(
@@ -252,7 +255,7 @@ def test_no_kill_point_is_missing() -> None:
         point
         for test in tests
         for mark in test.pytestmark
-        if mark.args[0] == "point"
+        if mark.args[:1] == ("point",)
         for point in mark.args[1]
     }
     assert killed == set(KillPoint)

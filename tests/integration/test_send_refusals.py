@@ -12,10 +12,10 @@ from hexbytes import HexBytes
 from coordinator.chain.rpc.client import RpcRefusal
 from coordinator.executor import sender
 from tests.integration.bad_endpoint import Ask, BadEndpoint, Call, Tell
-from tests.integration.stores import on_both
+from tests.integration.stores import on_either
 from tests.integration.world import World
 
-pytestmark = on_both
+pytestmark = on_either
 SEND = "eth_sendRawTransaction"
 GWEI = 10**9
 

@@ -14,10 +14,10 @@ from coordinator.domain.ports import KillPoint
 from coordinator.ledger.proofs.verification import verify
 from tests.chaos.test_lane import Killed, dearest, die, spike
 from tests.integration.local_chain import LocalChain
-from tests.integration.stores import on_both
+from tests.integration.stores import on_either
 from tests.integration.world import AGENT, World
 
-pytestmark = on_both
+pytestmark = on_either
 
 THIEF = "0x90F79bf6EB2c4f870365E785982E1f101E93b906"
 _ROUNDS = 4

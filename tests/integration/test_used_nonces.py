@@ -11,10 +11,10 @@ from coordinator.chain.rpc.client import RpcRefusal
 from coordinator.domain.chain.steps import StepKind
 from coordinator.domain.errors import ChainUnavailable
 from tests.integration.bad_endpoint import INTERNAL_ERROR, Ask, BadEndpoint, Call, Tell
-from tests.integration.stores import on_both
+from tests.integration.stores import on_either
 from tests.integration.world import World
 
-pytestmark = on_both
+pytestmark = on_either
 
 
 def stranger_at(world: World, nonce: int) -> None:

@@ -13,10 +13,10 @@ from coordinator import Coordinator
 from coordinator.chain.signers.signers import load_signer
 from coordinator.domain.errors import ConfigurationError
 from coordinator.domain.usdc import ZERO
-from tests.integration.stores import on_both
+from tests.integration.stores import on_either
 from tests.integration.world import AGENT, World
 
-pytestmark = on_both
+pytestmark = on_either
 
 
 @pytest.mark.parametrize("wrong", ["password", "address"])

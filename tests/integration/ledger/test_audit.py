@@ -13,7 +13,7 @@ from coordinator.ledger.audit.log import AuditLog, Head
 from coordinator.ledger.proofs.verification import verify
 from tests.integration.ledger.conftest import Opener
 from tests.integration.ledger.deciding import HOUR, Clock, ask, contents, edit, rows
-from tests.integration.stores import Store, is_postgresql, on_both
+from tests.integration.stores import Store, is_postgresql, on_both, on_either
 
 pytestmark = on_both
 
@@ -197,6 +197,7 @@ def test_a_row_of_another_history_in_the_same_place_is_found(
     assert any(fault.startswith("row 3 ") for fault in faults(coordinator))
 
 
+@on_either
 @pytest.mark.parametrize(
     "statement",
     [

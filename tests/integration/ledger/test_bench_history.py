@@ -8,9 +8,9 @@ from tests.benchmarks.course import course, prepare, warm_up
 from tests.benchmarks.history import fill
 from tests.benchmarks.lived import live_one
 from tests.integration.ledger.deciding import assert_books_agree, rows
-from tests.integration.stores import Store, on_both
+from tests.integration.stores import Store, on_either
 
-pytestmark = on_both
+pytestmark = on_either
 COUNT = 5_003
 
 

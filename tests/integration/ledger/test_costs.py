@@ -25,7 +25,7 @@ from tests.integration.ledger.deciding import (
     counters,
     rows,
 )
-from tests.integration.stores import on_both
+from tests.integration.stores import on_both, on_either
 
 pytestmark = [on_both, pytest.mark.usefixtures("whole")]
 TODAY = NOON - NOON % DAY
@@ -298,6 +298,7 @@ def test_a_rolling_window_refuses_until_its_oldest_bucket_is_out(
     assert codes(ada.hold("0.01")) == ["rolling_limit"]
 
 
+@on_either
 @pytest.mark.parametrize(
     "terms",
     [

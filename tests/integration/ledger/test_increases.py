@@ -11,7 +11,7 @@ from coordinator.domain.errors import UnknownId
 from coordinator.domain.limits.increase import Increase, IncreaseStatus
 from tests.integration.ledger.conftest import Opener
 from tests.integration.ledger.deciding import HOUR, Clock, ask, contents, rows
-from tests.integration.stores import on_both
+from tests.integration.stores import on_both, on_either
 
 pytestmark = [on_both, pytest.mark.usefixtures("whole")]
 MORE: dict[str, Any] = {
@@ -245,6 +245,7 @@ def test_a_disabled_or_unknown_agent_is_refused(opener: Opener) -> None:
         more(coordinator, agent="eve")
 
 
+@on_either
 @pytest.mark.parametrize(
     "terms",
     [

@@ -90,6 +90,7 @@ def told(database: str) -> list[tuple[Any, ...]]:
     return rows(database, "SELECT subject FROM notices WHERE kind = 'cost_posted_late'")
 
 
+@pytest.mark.pairwise
 @pytest.mark.parametrize("actual", ["0.31", "60.00", "1000.00"])
 @pytest.mark.parametrize("end", VOIDED.values(), ids=list(VOIDED))
 def test_what_is_posted_after_a_hold_was_given_back_counts_beyond_limits_once(
