@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -21,6 +19,7 @@ from coordinator.domain.ports import KillPoint
 from coordinator.ledger.proofs.verification import verify
 from coordinator.wiring import wire
 from tests.chaos.leaks import Leaks, leaks  # noqa: F401
+from tests.integration.prepared import Prepared, prepared
 from tests.integration.stores import PostgresqlStore, on_either
 
 _BUY = """
@@ -74,8 +73,14 @@ def stage(request: pytest.FixtureRequest) -> Iterator[Stage]:
         store.close()
 
 
+@pytest.fixture(scope="module")
+def programs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prepared]:
+    with prepared(tmp_path_factory.mktemp("programs")) as made:
+        yield made
+
+
 @pytest.fixture
-def kill(stage: Stage, leaks: Leaks) -> Iterator[Kill]:  # noqa: F811
+def kill(stage: Stage, programs: Prepared, leaks: Leaks) -> Iterator[Kill]:  # noqa: F811
     """Runs a program that dies at a point; no secret is in what it printed and stored."""
     environment = stage.environment
     leaks.guard(environment[n] for n in ("TREASURY_PRIVATE_KEY", "COORDINATOR_ID_SECRET"))
@@ -83,21 +88,16 @@ def kill(stage: Stage, leaks: Leaks) -> Iterator[Kill]:  # noqa: F811
 
     def run(program: str, key: str, point: KillPoint) -> None:
         names = {"COORDINATOR_KILL_AT": point.value, "COORDINATOR_LOG_LEVEL": "DEBUG"}
-        with subprocess.Popen(
-            [sys.executable, "-c", program, key],
-            env={**os.environ, **environment, **names},
-            cwd=stage.folder,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        ) as child:
-            leaks.look_at_process(child)
-            try:
-                said, errors = child.communicate(timeout=90)
-            finally:
-                child.kill()
-        leaks.look_at("output of the killed process", said + errors)
-        assert child.returncode == -signal.SIGKILL, errors
+        code, said = programs.run(
+            program,
+            key,
+            environment={**os.environ, **environment, **names},
+            folder=stage.folder,
+            timeout_seconds=90,
+        )
+        leaks.look_at_process(programs.process)
+        leaks.look_at("output of the killed process", said)
+        assert code == -signal.SIGKILL, said
 
     yield run
     leaks.look_into_tables()
