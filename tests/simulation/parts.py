@@ -302,5 +302,6 @@ class Process:
 
     def die(self) -> None:
         """Leave the lease and everything else as it is."""
-        if "database" in self.wiring.__dict__:
-            self.wiring.database.close()
+        wiring = self.coordinator.opened
+        if "database" in wiring.__dict__:
+            wiring.database.close()
