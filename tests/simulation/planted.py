@@ -245,7 +245,7 @@ def _read_once(stack: ExitStack) -> None:
 
 def _rows_believed(stack: ExitStack) -> None:
     """What stands in the database is true, whoever wrote it."""
-    _replace(stack, signable.Signable, "_is_proved", lambda *_: True)
+    _replace(stack, signable, "_differences", lambda *_: iter(()))
     _replace(stack, approvals.ApprovalBook, "_check_proved", lambda *_: None)
     _replace(stack, loop.Executor, "_policy", lambda self: self._policies.current())
 
