@@ -73,6 +73,7 @@ def fundings(stage: Stage) -> Counter[str]:
     return Counter(log["topics"][1] for log in stage.rpc.call("eth_getLogs", asked))
 
 
+@pytest.mark.each_choice
 @pytest.mark.parametrize("kills", [1, 3])
 def test_the_holder_of_the_lease_is_killed_and_another_takes_over(
     stage: Stage, running: Processes, kills: int

@@ -52,33 +52,44 @@ def rude() -> Iterator[str]:
     server.server_close()
 
 
-@pytest.mark.parametrize("json_wanted", [False, True], ids=["text", "json"])
-@pytest.mark.parametrize("command", ["gas", "reconcile", "doctor", "report", "recover"])
-def test_what_an_endpoint_says_is_shown_without_its_key(
-    rude: str, tmp_path: Path, command: str, json_wanted: bool
-) -> None:
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory, rude: str) -> Path:
+    """Where a treasury was set up, with the endpoint and its secrets in the environment."""
+    made = tmp_path_factory.mktemp("treasury")
+    run(made, rude, "init", "--network", "base-sepolia", "--yes")
+    return made
+
+
+def run(folder: Path, rude: str, *arguments: str) -> subprocess.CompletedProcess[bytes]:
     env = {
         "PATH": os.environ["PATH"],
-        "HOME": str(tmp_path),
+        "HOME": str(folder),
         "COORDINATOR_NETWORK": "base-sepolia",
         "COORDINATOR_RPC_URL": rude,
         "TREASURY_PRIVATE_KEY": "0x" + "11" * 32,
         "COORDINATOR_ID_SECRET": "22" * 32,
     }
-    init = [COORDINATOR, "init", "--network", "base-sepolia", "--yes"]
-    subprocess.run(init, cwd=tmp_path, env=env, capture_output=True, check=False, timeout=60)
-    arguments = [command, *(["--timeout-seconds", "3"] if command == "recover" else [])]
-    if json_wanted:
-        arguments.append("--json")
-
-    done = subprocess.run(
+    return subprocess.run(
         [COORDINATOR, *arguments],
-        cwd=tmp_path,
+        cwd=folder,
         env=env,
         capture_output=True,
         check=False,
         timeout=120,
     )
+
+
+@pytest.mark.each_choice
+@pytest.mark.parametrize("json_wanted", [False, True], ids=["text", "json"])
+@pytest.mark.parametrize("command", ["gas", "reconcile", "doctor", "report", "recover"])
+def test_what_an_endpoint_says_is_shown_without_its_key(
+    rude: str, folder: Path, command: str, json_wanted: bool
+) -> None:
+    arguments = [command, *(["--timeout-seconds", "3"] if command == "recover" else [])]
+    if json_wanted:
+        arguments.append("--json")
+
+    done = run(folder, rude, *arguments)
 
     assert done.returncode != 0
     printed = done.stdout + done.stderr

@@ -56,7 +56,7 @@ class Machine(RuleBasedStateMachine):
 
 TestMachine = Machine.TestCase
 TestMachine.settings = settings(
-    max_examples=8,
+    max_examples=5,
     stateful_step_count=50,
     deadline=None,
     derandomize=True,
