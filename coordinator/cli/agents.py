@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from coordinator.cli.command import ask, command, mode, new_app, opened
-from coordinator.cli.output import card, emit, heading, limit_table, say, table
+from coordinator.cli.output import card, emit, heading, limit_table, listing, tell
 from coordinator.cli.purchase_card import show_purchases
 from coordinator.domain.errors import UnknownId
 
@@ -23,13 +23,8 @@ def list_() -> None:
     """Every registered agent."""
     with opened(act=False) as coordinator:
         found = coordinator.agents()
-    if mode.json:
-        emit([as_dict(agent) for agent in found])
-        return
-    if not found:
-        say("the policy registers no agents")
-        return
-    table(
+    listing(
+        [as_dict(agent) for agent in found],
         "agent",
         "name",
         "role",
@@ -48,6 +43,7 @@ def list_() -> None:
             for agent in found
         ),
         right=("asks a human above", "left today"),
+        empty="the policy registers no agents",
         wrap=("agent", "name", "role", "asks a human above"),
     )
 
@@ -104,14 +100,11 @@ def _set_enabled(agent_id: str, enabled: bool, by: str | None, reason: str | Non
         change = coordinator.enable_agent if enabled else coordinator.disable_agent
         changed = change(agent_id, by=by, reason=reason)
         is_enabled = coordinator.wiring.policies.current_rules().enabled(agent_id)
-    if mode.json:
-        emit({"agent": agent_id, "enabled": is_enabled, "changed": changed})
-        return
     state = "enabled" if is_enabled else "disabled"
+    text = f"{agent_id} is {state}" + ("" if changed else " already")
     if enabled and not is_enabled:
-        say(f"{agent_id} is disabled by the policy file: change it there")
-    else:
-        say(f"{agent_id} is {state}" + ("" if changed else " already"))
+        text = f"{agent_id} is disabled by the policy file: change it there"
+    tell({"agent": agent_id, "enabled": is_enabled, "changed": changed}, text)
 
 
 def as_dict(agent: dict[str, Any]) -> dict[str, Any]:

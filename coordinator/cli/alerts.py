@@ -6,9 +6,9 @@ from typing import Annotated
 
 import typer
 
-from coordinator.cli.command import command, mode, new_app, opened
+from coordinator.cli.command import command, new_app, opened
 from coordinator.cli.exits import ExitCode
-from coordinator.cli.output import emit, say, short_time, table
+from coordinator.cli.output import listing, render, short_time, table
 from coordinator.cli.times import moment
 from coordinator.domain.errors import InvalidRequest
 
@@ -26,13 +26,8 @@ def list_(
     """What was told, newest first, and whether it was delivered."""
     with opened(act=False) as coordinator:
         found = coordinator.alerts(since=moment(since), kind=kind, limit=limit)
-    if mode.json:
-        emit([kept.as_dict() for kept in found])
-        return
-    if not found:
-        say("nothing was told")
-        return
-    table(
+    listing(
+        found,
         "at (UTC)",
         "",
         "kind",
@@ -48,6 +43,7 @@ def list_(
             )
             for kept in found
         ),
+        empty="nothing was told",
         wrap=("message", "delivery"),
     )
 
@@ -62,14 +58,7 @@ def test() -> int:
     if not targets:
         raise InvalidRequest("the policy in force names no target: set [alerts] notify")
     answers = send_test(targets, now)
-    if mode.json:
-        emit([{"target": shown, "ok": fault is None, "fault": fault} for shown, fault in answers])
-    else:
-        table(
-            "target",
-            "",
-            "fault",
-            rows=((shown, "fail" if fault else "ok", fault or "") for shown, fault in answers),
-            wrap=("fault",),
-        )
+    told = [{"target": shown, "ok": fault is None, "fault": fault} for shown, fault in answers]
+    rows = ((shown, "fail" if fault else "ok", fault or "") for shown, fault in answers)
+    render(told, lambda _: table("target", "", "fault", rows=rows, wrap=("fault",)))
     return ExitCode.FAILED if any(fault for _, fault in answers) else ExitCode.OK

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
@@ -39,6 +40,7 @@ from coordinator.cli.output import (
     limit_table,
     next_commands,
     readable_time,
+    render,
     say,
     usdc,
 )
@@ -117,17 +119,12 @@ def show(approval_id: ApprovalId) -> None:
     with opened(act=False) as coordinator:
         if approval_id.startswith(PROPOSAL):
             proposal = coordinator.proposal(approval_id)
-            if mode.json:
-                emit(pending_proposal(proposal))
-            else:
-                show_proposal(proposal)
+            render(proposal, show_proposal, told=pending_proposal(proposal))
             return
         if approval_id.startswith(PREFIX):
             asked = coordinator.wiring.budgets.increases.get(approval_id)
-            if mode.json:
-                emit(pending_increase(coordinator, asked))
-            else:
-                show_increase(coordinator, asked)
+            told = pending_increase(coordinator, asked)
+            render(asked, partial(show_increase, coordinator), told=told)
             return
         item = coordinator.wiring.approvals.get(approval_id)
         if mode.json:
@@ -315,10 +312,7 @@ def approve_now(
         purchase = drive(coordinator, purchase, timeout_seconds)
     else:
         tell_worker(coordinator, purchase)
-    if mode.json:
-        emit(purchase.as_dict())
-    else:
-        show_purchase(purchase)
+    render(purchase, show_purchase)
     return of_purchase(purchase, until="funded" if wait else None)
 
 
@@ -372,10 +366,7 @@ def _tell(answer: Answer) -> int:
     purchase = answer.purchase
     if not answer.done:
         return refuse(answer.reason, of_refusal(answer.reason), purchase=purchase.as_dict())
-    if mode.json:
-        emit(purchase.as_dict())
-    else:
-        show_purchase(purchase)
+    render(purchase, show_purchase)
     if purchase.needs_approval:
         note("it needs more approvals")
         return ExitCode.AWAITING_APPROVAL

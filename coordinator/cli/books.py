@@ -12,7 +12,7 @@ import typer
 
 from coordinator.cli.command import command, mode, new_app, note, opened
 from coordinator.cli.exits import ExitCode
-from coordinator.cli.output import block_progress, card, emit, say, table
+from coordinator.cli.output import block_progress, card, emit, render, say, table, tell
 from coordinator.cli.report_card import show_gas, show_report
 from coordinator.cli.times import moment
 from coordinator.domain.errors import ChainUnavailable, InvalidRequest, UnknownId
@@ -37,10 +37,7 @@ def report(
     with opened(act=False) as coordinator:
         _refresh(coordinator)
         found = coordinator.report(since=moment(since), until=moment(until)).as_dict()
-    if mode.json:
-        emit(found)
-    else:
-        show_report(found)
+    render(found, show_report)
 
 
 def gas() -> None:
@@ -48,10 +45,7 @@ def gas() -> None:
     with opened(act=False) as coordinator:
         _refresh(coordinator)
         found = coordinator.gas().as_dict()
-    if mode.json:
-        emit(found)
-    else:
-        show_gas(found)
+    render(found, show_gas)
 
 
 @command(audit_app, "show")
@@ -98,7 +92,7 @@ def audit_head() -> None:
     """The count and hash to keep elsewhere: `audit verify --head` finds what is cut off."""
     with opened(act=False) as coordinator:
         head = str(coordinator.opened.audit.head())
-    emit({"audit_head": head}) if mode.json else say(head)
+    tell({"audit_head": head}, head)
 
 
 @command(audit_app, "verify")
@@ -116,14 +110,16 @@ def audit_verify(
         raise InvalidRequest(str(fault)) from None
     with opened(act=False) as coordinator:
         found = coordinator.opened.verify_audit(expected)
-    if mode.json:
-        emit({"ok": found.ok, "audit_head": str(found.head), "faults": list(found.faults)})
-    else:
-        for wrong in found.faults:
-            say(f"fault: {wrong}", style="red")
-        whole = "is whole" if found.ok else f"is not whole: {len(found.faults)} faults"
-        say(f"the audit log {whole}; head {found.head}")
+    told = {"ok": found.ok, "audit_head": str(found.head), "faults": list(found.faults)}
+    render(told, _show_verification)
     return ExitCode.OK if found.ok else ExitCode.DISCREPANCIES
+
+
+def _show_verification(found: dict[str, Any]) -> None:
+    for wrong in found["faults"]:
+        say(f"fault: {wrong}", style="red")
+    whole = "is whole" if found["ok"] else f"is not whole: {len(found['faults'])} faults"
+    say(f"the audit log {whole}; head {found['audit_head']}")
 
 
 @command(audit_app, "export")
@@ -171,34 +167,33 @@ def explain(
         if discrepancy_id not in known:
             raise UnknownId(f"there is no open discrepancy {discrepancy_id[:60]!r}")
         w.operations.explain(discrepancy_id, by=by, reason=reason, now=w.clock())
-    if mode.json:
-        emit({"id": discrepancy_id, "explained": True, "by": by, "reason": reason})
-    else:
-        say(f"{discrepancy_id} is explained; {len(known) - 1} left")
+    told = {"id": discrepancy_id, "explained": True, "by": by, "reason": reason}
+    tell(told, f"{discrepancy_id} is explained; {len(known) - 1} left")
     return ExitCode.OK
 
 
 def tell_reconciliation(found: Reconciliation) -> int:
     """Print what was compared; the code says whether anything differs."""
-    if mode.json:
-        emit(found.as_dict())
-    else:
-        blocks = f"blocks {found.from_block:,} to {found.to_block:,}, {found.events} new events"
-        if not found.discrepancies:
-            say(f"{blocks}: the books match the chain", style="green")
-        else:
-            say(f"{blocks}: {len(found.discrepancies)} discrepancies", style="bold red")
-        for item in found.discrepancies:
-            say()
-            rows = [
-                ("what", item.detail),
-                ("amount", f"{item.amount} USDC" if item.amount is not None else None),
-                ("purchase", item.purchase_id),
-                ("escrow", item.escrow_id),
-                ("next", item.action.replace(_EXPLAIN, f"{_EXPLAIN} {item.id} --by … --reason …")),
-            ]
-            card(f"{item.kind} {item.id}", None, rows)
+    render(found, _show_reconciliation)
     return ExitCode.DISCREPANCIES if found.discrepancies else ExitCode.OK
+
+
+def _show_reconciliation(found: Reconciliation) -> None:
+    blocks = f"blocks {found.from_block:,} to {found.to_block:,}, {found.events} new events"
+    if not found.discrepancies:
+        say(f"{blocks}: the books match the chain", style="green")
+    else:
+        say(f"{blocks}: {len(found.discrepancies)} discrepancies", style="bold red")
+    for item in found.discrepancies:
+        say()
+        rows = [
+            ("what", item.detail),
+            ("amount", f"{item.amount} USDC" if item.amount is not None else None),
+            ("purchase", item.purchase_id),
+            ("escrow", item.escrow_id),
+            ("next", item.action.replace(_EXPLAIN, f"{_EXPLAIN} {item.id} --by … --reason …")),
+        ]
+        card(f"{item.kind} {item.id}", None, rows)
 
 
 def row_dict(row: dict[str, Any]) -> dict[str, Any]:

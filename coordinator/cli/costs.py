@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from coordinator.cli.command import DryRun, command, fail, mode, new_app, opened
+from coordinator.cli.command import DryRun, command, fail, new_app, opened
 from coordinator.cli.exits import ExitCode
 from coordinator.cli.output import (
     card,
-    emit,
     heading,
     limit_table,
+    listing,
     readable_time,
+    render,
     say,
     short_time,
-    table,
     usdc,
 )
 from coordinator.domain.errors import InvalidRequest
@@ -56,18 +57,14 @@ def list_(
         found = coordinator.wiring.costs.list(
             agent=agent, task=task, session=session, status=wanted, limit=limit
         )
-    if mode.json:
-        emit([cost.as_dict() for cost in found])
-    elif not found:
-        say("no costs")
-    else:
-        rows = [
-            (c.id, c.status.value, c.request.agent, c.category, c.amount, c.posted, when)
-            for c in found
-            if (when := short_time(c.created_at))
-        ]
-        columns = ("id", "status", "agent", "category", "asked", "posted", "at (UTC)")
-        table(*columns, rows=rows, right=("asked", "posted"), wrap=("agent", "category"))
+    rows = [
+        (c.id, c.status.value, c.request.agent, c.category, c.amount, c.posted, when)
+        for c in found
+        if (when := short_time(c.created_at))
+    ]
+    columns = ("id", "status", "agent", "category", "asked", "posted", "at (UTC)")
+    right, wrap = ("asked", "posted"), ("agent", "category")
+    listing(found, *columns, rows=rows, empty="no costs", right=right, wrap=wrap)
 
 
 @command(app, "hold")
@@ -92,7 +89,7 @@ def hold(
         if dry_run:
             return _tell_check(asking.check_hold(amount, **terms), amount)
         cost = asking.hold(amount, expires_after=expires_after, **terms).cost
-    _tell(cost)
+    render(cost, _show)
     return ExitCode.DENIED if cost.denied else ExitCode.OK
 
 
@@ -110,7 +107,7 @@ def record(
     terms = _terms(category, provider, task, session, purpose)
     with opened(act=False) as coordinator:
         cost = coordinator.agent(agent).record(amount, **terms)
-    _tell(cost)
+    render(cost, _show)
 
 
 @command(app, "post")
@@ -141,7 +138,7 @@ def _ended(cost: Cost, actual: str) -> int:
     if cost.posted != Usdc(actual):
         text = f"{cost.id} had ended before: {cost.status}, {cost.posted} USDC are counted"
         return fail("ended_before", text, ExitCode.FAILED, cost=cost.as_dict())
-    _tell(cost)
+    render(cost, _show)
     return ExitCode.OK
 
 
@@ -161,10 +158,7 @@ def _terms(
     }
 
 
-def _tell(cost: Cost) -> None:
-    if mode.json:
-        emit(cost.as_dict())
-        return
+def _show(cost: Cost) -> None:
     asked, held = cost.request, cost.status.value == "held"
     rows = [
         ("agent", asked.agent),
@@ -183,23 +177,23 @@ def _tell(cost: Cost) -> None:
 
 
 def _tell_check(decision: CostDecision, amount: str) -> int:
-
     denied = bool(decision.reasons)
-    if mode.json:
-        emit(
-            {
-                "dry_run": True,
-                "ok": not denied,
-                "reasons": [reason.as_dict() for reason in decision.reasons],
-                "limits": [state.as_dict() for state in decision.limits],
-            }
-        )
-    else:
-        say(f"dry run: {amount} USDC {'would be refused' if denied else 'would be held'}")
-        for reason in decision.reasons:
-            say(f"  {reason.message}")
-        _show_limits(decision.limits)
+    told = {
+        "dry_run": True,
+        "ok": not denied,
+        "reasons": [reason.as_dict() for reason in decision.reasons],
+        "limits": [state.as_dict() for state in decision.limits],
+    }
+    render(decision, partial(_show_check, amount), told=told)
     return ExitCode.DENIED if denied else ExitCode.OK
+
+
+def _show_check(amount: str, decision: CostDecision) -> None:
+    said = "would be refused" if decision.reasons else "would be held"
+    say(f"dry run: {amount} USDC {said}")
+    for reason in decision.reasons:
+        say(f"  {reason.message}")
+    _show_limits(decision.limits)
 
 
 def _show_limits(limits: tuple[LimitState, ...]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
@@ -24,10 +25,11 @@ from coordinator.cli.output import (
     emit,
     heading,
     limit_table,
+    listing,
     next_commands,
     readable_time,
+    render,
     say,
-    table,
     usdc,
 )
 from coordinator.domain.errors import InvalidRequest
@@ -54,17 +56,14 @@ def list_(
     """Requests for more that wait for people, oldest first."""
     with opened(act=False) as coordinator:
         found = coordinator.increases(waiting=not everything)
-    if mode.json:
-        emit([one.as_dict() for one in found])
-    elif not found:
-        say("nobody asks for more" if not everything else "nobody has asked for more yet")
-    else:
-        rows = [
-            (one.id, one.status.value, one.agent, one.amount, one.scope, one.window, one.why)
-            for one in found
-        ]
-        columns = ("id", "status", "agent", "USDC", "scope", "window", "why")
-        table(*columns, rows=rows, right=("USDC",), wrap=("agent", "scope", "why"))
+    empty = "nobody asks for more" if not everything else "nobody has asked for more yet"
+    rows = [
+        (one.id, one.status.value, one.agent, one.amount, one.scope, one.window, one.why)
+        for one in found
+    ]
+    columns = ("id", "status", "agent", "USDC", "scope", "window", "why")
+    wrap = ("agent", "scope", "why")
+    listing(found, *columns, rows=rows, empty=empty, right=("USDC",), wrap=wrap)
 
 
 @command(app, "ask")
@@ -236,7 +235,4 @@ def question(what: str, asked: Increase, approver: str) -> str:
 
 
 def _show(coordinator: Coordinator, asked: Increase) -> None:
-    if mode.json:
-        emit(asked.as_dict())
-    else:
-        show_increase(coordinator, asked)
+    render(asked, partial(show_increase, coordinator))

@@ -25,13 +25,24 @@ from coordinator.cli.command import (
     set_mode,
 )
 from coordinator.cli.exits import ExitCode
-from coordinator.cli.output import emit, limit_table, next_commands, say, short_time, table
+from coordinator.cli.output import (
+    emit,
+    limit_table,
+    listing,
+    next_commands,
+    render,
+    say,
+    short_time,
+    table,
+    tell,
+)
 from coordinator.cli.times import moment
 from coordinator.domain.errors import UnknownId
 
 if TYPE_CHECKING:
     from coordinator.api.coordinator import Coordinator
     from coordinator.domain.limits.limits import LimitState
+    from coordinator.domain.limits.service import Finding
     from coordinator.domain.policy.policy import Policy
 
 app = new_app("limits", "Every limit in force, with what is spent, held and left; also: changes.")
@@ -90,10 +101,7 @@ def _show(
         if not any((agent, category, pool, task, session, provider)):
             found += _all(coordinator, policy)
     shown = _once(found)
-    if mode.json:
-        emit([state.as_dict() for state in shown])
-    else:
-        limit_table(shown)
+    render(shown, limit_table)
     return ExitCode.OK
 
 
@@ -159,21 +167,18 @@ def usage(
         last = coordinator.wiring.clock() if last is None else last
         first = last - _DAY if first is None else first
         found = coordinator.usage(scope, since=first, until=last, by=by)
-    if mode.json:
-        emit(
-            [
-                {
-                    "start": rfc3339(used.start),
-                    "end": rfc3339(used.end),
-                    "spent": str(used.usage.spent),
-                    "held": str(used.usage.held),
-                }
-                for used in found
-            ]
-        )
-        return
+    told = [
+        {
+            "start": rfc3339(used.start),
+            "end": rfc3339(used.end),
+            "spent": str(used.usage.spent),
+            "held": str(used.usage.held),
+        }
+        for used in found
+    ]
     rows = [(short_time(used.start), used.usage.spent, used.usage.held) for used in found]
-    table(f"{by} from (UTC)", "spent", "held", rows=rows, right=("spent", "held"))
+    columns = (f"{by} from (UTC)", "spent", "held")
+    render(told, lambda _: table(*columns, rows=rows, right=("spent", "held")))
 
 
 @command(app, "rebalance")
@@ -214,23 +219,19 @@ def overlays() -> None:
     """What lies over the policy file: grants, shares of pools, disabled agents."""
     with opened(act=False) as coordinator:
         found = [one.as_dict(at=coordinator.wiring.clock()) for one in coordinator.overlays()]
-    if mode.json:
-        emit(found)
-    elif not found:
-        say("nothing lies over the policy file")
-    else:
-        columns = ("id", "kind", "scope", "window", "amount", "in force", "ends (UTC)", "by", "why")
-        rows = [
-            (
-                *(one[key] for key in ("id", "kind", "scope", "window", "amount")),
-                "yes" if one["in_force"] else "no",
-                short_time(one["ends_at"]),
-                one["author"],
-                one["reason"],
-            )
-            for one in found
-        ]
-        table(*columns, rows=rows, right=("amount",), wrap=("scope", "by", "why"))
+    columns = ("id", "kind", "scope", "window", "amount", "in force", "ends (UTC)", "by", "why")
+    rows = [
+        (
+            *(one[key] for key in ("id", "kind", "scope", "window", "amount")),
+            "yes" if one["in_force"] else "no",
+            short_time(one["ends_at"]),
+            one["author"],
+            one["reason"],
+        )
+        for one in found
+    ]
+    empty, wrap = "nothing lies over the policy file", ("scope", "by", "why")
+    listing(found, *columns, rows=rows, empty=empty, right=("amount",), wrap=wrap)
 
 
 @command(app, "withdraw")
@@ -250,20 +251,22 @@ def withdraw(
         if not dry_run:
             confirm_person(f"Take back {found.amount} USDC of {found.scope}?", yes=yes)
             coordinator.withdraw_overlay(overlay_id, by=by, reason=reason)
-    if mode.json:
-        emit(found.as_dict(at=now) | {"withdrawn": not dry_run})
-    else:
-        would = "would be" if dry_run else "is"
-        say(f"{found.kind} {found.id} of {found.scope} {would} taken back: {found.amount} USDC")
+    would = "would be" if dry_run else "is"
+    tell(
+        found.as_dict(at=now) | {"withdrawn": not dry_run},
+        f"{found.kind} {found.id} of {found.scope} {would} taken back: {found.amount} USDC",
+    )
 
 
 def review() -> None:
     """Which budgets stand out: under-used, nearly depleted, pools below their mark."""
     with opened(act=False) as coordinator:
         found = coordinator.review()
-    if mode.json:
-        emit([one.as_dict() for one in found])
-    elif not found:
+    render(found, _show_review)
+
+
+def _show_review(found: Sequence[Finding]) -> None:
+    if not found:
         say("nothing stands out")
-    for one in found if not mode.json else ():
+    for one in found:
         say(one.message, style="yellow" if one.kind != "under_used" else None)

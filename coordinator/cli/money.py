@@ -20,7 +20,7 @@ from coordinator.cli.command import (
     refuse,
 )
 from coordinator.cli.exits import ExitCode, of_refusal
-from coordinator.cli.output import card, emit, heading, next_commands, say, usdc
+from coordinator.cli.output import card, emit, heading, next_commands, say, tell, usdc
 from coordinator.domain.errors import ConfigurationError, InvalidRequest
 
 if TYPE_CHECKING:
@@ -157,11 +157,8 @@ def _tell_fund_plan(coordinator: Coordinator, amount: str, eth: str) -> int:
         "usdc": amount,
         "eth": eth if w.network.local else None,
     }
-    if mode.json:
-        emit(plan)
-    else:
-        and_eth = f" and {eth} ETH" if w.network.local else ""
-        say(f"dry run: would give {w.signer.address} {amount} test USDC{and_eth}")
+    and_eth = f" and {eth} ETH" if w.network.local else ""
+    tell(plan, f"dry run: would give {w.signer.address} {amount} test USDC{and_eth}")
     return ExitCode.OK
 
 
@@ -176,13 +173,11 @@ def _tell_withdrawal_plan(coordinator: Coordinator, terms: dict[str, str]) -> in
             ExitCode.CHAIN,
             dry_run=True,
         )
-    if mode.json:
-        emit({"dry_run": True, **terms, "usdc_balance": str(seen.usdc_balance)})
-    else:
-        say(
-            f"dry run: would send {usdc(terms['amount'])} to {terms['to']};"
-            f" the treasury holds {usdc(seen.usdc_balance)}"
-        )
+    tell(
+        {"dry_run": True, **terms, "usdc_balance": str(seen.usdc_balance)},
+        f"dry run: would send {usdc(terms['amount'])} to {terms['to']};"
+        f" the treasury holds {usdc(seen.usdc_balance)}",
+    )
     return ExitCode.OK
 
 

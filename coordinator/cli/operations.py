@@ -10,7 +10,7 @@ import typer
 
 from coordinator.cli.command import ask, fail, mode, note, opened, refuse, set_up_logging
 from coordinator.cli.exits import ExitCode, of_refusal
-from coordinator.cli.output import emit, say
+from coordinator.cli.output import emit, tell
 from coordinator.cli.recovery import tell_recovered
 from coordinator.domain.errors import CoordinatorError
 
@@ -107,16 +107,14 @@ def migrate() -> None:
     from coordinator.provisioning.schema import migrate_database
 
     found = migrate_database(load_settings(environment()).database_url)
-    if mode.json:
-        emit({"database": found.database, "migrated": found.changed, "revision": found.revision})
-    else:
-        done = "migrated to" if found.changed else "already has"
-        say(f"{found.database} {done} schema revision {found.revision}")
+    done = "migrated to" if found.changed else "already has"
+    tell(
+        {"database": found.database, "migrated": found.changed, "revision": found.revision},
+        f"{found.database} {done} schema revision {found.revision}",
+    )
 
 
 def _tell_pauses(coordinator: Coordinator, changed: bool, done: str, nothing: str) -> None:
     pauses = [str(found) for found in coordinator.claimed.operations.pauses()]
-    if mode.json:
-        emit({"changed": changed, "paused": pauses})
-    else:
-        say(f"{done if changed else nothing}; paused now: {', '.join(pauses) or 'nothing'}")
+    text = f"{done if changed else nothing}; paused now: {', '.join(pauses) or 'nothing'}"
+    tell({"changed": changed, "paused": pauses}, text)

@@ -8,10 +8,10 @@ import re
 import sys
 import textwrap
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar
 
 from coordinator.cli.command import mode
 from coordinator.domain.plain_text import visible
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
     from coordinator.books.follower import Progress
     from coordinator.domain.limits.limits import LimitState
+
+T = TypeVar("T")
 
 _PIPED_WIDTH: Final = 250
 _BREAKABLE_WIDTH: Final = 12
@@ -62,6 +64,40 @@ def console(*, err: bool = False, piped_width: int = _PIPED_WIDTH) -> Console:
 def emit(value: Any) -> None:
     """Print the JSON that a program reads."""
     print(json.dumps(value, indent=2))
+
+
+def render(result: T, people: Callable[[T], object], *, told: Any = None) -> None:
+    """Print a result: as JSON (``told``, else its ``as_dict``), or for people by ``people``."""
+    if mode.json:
+        emit(_plain(result if told is None else told))
+    else:
+        people(result)
+
+
+def tell(told: dict[str, Any], text: str, *, style: str | None = None) -> None:
+    """Print a result that is one line for people."""
+    render(told, lambda _: say(text, style=style))
+
+
+def listing(
+    found: Sequence[Any],
+    *columns: str,
+    rows: Iterable[Sequence[Any]],
+    empty: str,
+    right: Sequence[str] = (),
+    wrap: Sequence[str] = (),
+) -> None:
+    """Print a list of results: as JSON, as a table, or as the line that says there are none."""
+    if found or mode.json:
+        render(found, lambda _: table(*columns, rows=rows, right=right, wrap=wrap))
+    else:
+        say(empty)
+
+
+def _plain(result: Any) -> Any:
+    if hasattr(result, "as_dict"):
+        return result.as_dict()
+    return [_plain(one) for one in result] if isinstance(result, (list, tuple)) else result
 
 
 def say(text: str = "", *, style: str | None = None) -> None:

@@ -11,7 +11,7 @@ import typer
 
 from coordinator.cli.command import DryRun, command, mode, new_app, note, opened, operator_name
 from coordinator.cli.exits import ExitCode
-from coordinator.cli.output import card, emit, heading, next_commands, say, table
+from coordinator.cli.output import card, emit, heading, next_commands, render, say, table, tell
 from coordinator.cli.policy_card import sentence, show_effective, show_replay
 from coordinator.domain.errors import ConfigurationError
 
@@ -33,10 +33,8 @@ def check(file: File = None) -> None:
     faults = [f"providers.{name}.address: {why}" for name, why in _unpayable(policy)]
     if faults:
         raise ConfigurationError(*faults)
-    if mode.json:
-        emit({"ok": True, "hash": policy.hash, "agents": sorted(policy.agents)})
-    else:
-        say(f"the policy is valid: {summary(policy)}", style="green")
+    told = {"ok": True, "hash": policy.hash, "agents": sorted(policy.agents)}
+    tell(told, f"the policy is valid: {summary(policy)}", style="green")
 
 
 @command(app, "show")
@@ -73,10 +71,7 @@ def diff(file: File = None) -> None:
     policy = _read(file)
     with opened(act=False) as coordinator:
         changes = changed(_current(coordinator), policy)
-    if mode.json:
-        emit([{"key": key, "before": old, "after": new} for key, old, new in changes])
-    else:
-        _show_changes(changes)
+    render(changes, _show_changes, told=_changes(changes))
 
 
 @command(app, "apply")
@@ -105,7 +100,7 @@ def apply(
             {
                 "hash": policy.hash,
                 "applied": applied,
-                "changes": [{"key": k, "before": old, "after": new} for k, old, new in changes],
+                "changes": _changes(changes),
             }
         )
         return ExitCode.OK
@@ -238,6 +233,10 @@ def _comments(overlays: list[dict[str, Any]]) -> str:
         return ""
     heads = "Laid over this policy, and in force beside any file that is applied:"
     return "\n" + "".join(map(comment, [heads, *map(sentence, overlays)]))
+
+
+def _changes(changes: list[tuple[str, str | None, str | None]]) -> list[dict[str, str | None]]:
+    return [{"key": key, "before": old, "after": new} for key, old, new in changes]
 
 
 def _show_changes(changes: list[tuple[str, str | None, str | None]]) -> None:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from coordinator.cli.command import confirm, mode, note, refuse
 from coordinator.cli.exits import ExitCode, of_refusal
-from coordinator.cli.output import card, emit, readable_time, say, usdc
+from coordinator.cli.output import card, emit, readable_time, render, say, usdc
 from coordinator.domain.purchase.proposal import PREFIXES
 
 if TYPE_CHECKING:
@@ -111,10 +111,7 @@ def _may(coordinator: Coordinator, proposal: Proposal, approver: str) -> int:
 def _tell(proposal: Proposal, refusal: Reason | None) -> int:
     if refusal is not None and refusal.code.value != "more_approvals_required":
         return refuse(refusal, of_refusal(refusal), proposal=proposal.as_dict())
-    if mode.json:
-        emit(proposal.as_dict())
-    else:
-        show_proposal(proposal)
+    render(proposal, show_proposal)
     if proposal.waits:
         note("it needs more approvals")
         return ExitCode.AWAITING_APPROVAL

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
@@ -26,7 +27,7 @@ from coordinator.cli.command import (
     refuse,
 )
 from coordinator.cli.exits import ExitCode, of_decision, of_purchase, of_refusal
-from coordinator.cli.output import emit, say
+from coordinator.cli.output import emit, render, tell
 from coordinator.cli.purchase_card import show_decision, show_next, show_purchase, show_purchases
 from coordinator.cli.times import moment
 from coordinator.cli.waiting import progress, watched
@@ -114,11 +115,7 @@ def show(purchase_id: PurchaseId) -> None:
     """Everything about one purchase."""
     with opened(act=False) as coordinator:
         purchase = coordinator.get(purchase_id)
-    if mode.json:
-        emit(purchase.as_dict())
-        return
-    show_purchase(purchase, details=True)
-    show_next(purchase)
+    render(purchase, partial(_show, details=True))
 
 
 @command(app, "list")
@@ -138,10 +135,7 @@ def list_(
         found = coordinator.purchases(
             agent=agent, status=status or None, since=moment(since), limit=limit, after=after
         )
-    if mode.json:
-        emit([purchase.as_dict() for purchase in found])
-        return
-    show_purchases(found)
+    render(found, show_purchases)
 
 
 @command(app, "wait")
@@ -304,12 +298,13 @@ def _carry_out(coordinator: Coordinator, answer: Answer, goal: str, timeout_seco
 
 
 def _tell(purchase: Purchase, *, until: str | None) -> int:
-    if mode.json:
-        emit(purchase.as_dict())
-    else:
-        show_purchase(purchase)
-        show_next(purchase)
+    render(purchase, _show)
     return of_purchase(purchase, until=until)
+
+
+def _show(purchase: Purchase, *, details: bool = False) -> None:
+    show_purchase(purchase, details=details)
+    show_next(purchase)
 
 
 def _stopped(coordinator: Coordinator, purchase: Purchase) -> str:
@@ -334,35 +329,30 @@ def _tell_timeout(purchase: Purchase, until: str, timeout_seconds: int) -> None:
 
 
 def _tell_decision(decision: Decision, agent: str, amount: str) -> int:
-    if mode.json:
-        emit(
-            {
-                "dry_run": True,
-                "agent": agent,
-                "amount": amount,
-                "outcome": decision.outcome.value,
-                "reason": decision.reason.as_dict() if decision.reason else None,
-                "reasons": [reason.as_dict() for reason in decision.reasons],
-                "limits": [state.as_dict() for state in decision.limits],
-                "provider": decision.provider,
-                "provider_name": decision.provider_name,
-                "service": decision.service,
-                "category": decision.category,
-            }
-        )
-    else:
-        show_decision(decision, agent=agent, amount=amount)
+    told = {
+        "dry_run": True,
+        "agent": agent,
+        "amount": amount,
+        "outcome": decision.outcome.value,
+        "reason": decision.reason.as_dict() if decision.reason else None,
+        "reasons": [reason.as_dict() for reason in decision.reasons],
+        "limits": [state.as_dict() for state in decision.limits],
+        "provider": decision.provider,
+        "provider_name": decision.provider_name,
+        "service": decision.service,
+        "category": decision.category,
+    }
+    render(decision, partial(show_decision, agent=agent, amount=amount), told=told)
     return of_decision(decision)
 
 
 def _would(purchase: Purchase, needed: str, goal: str, what: str) -> int:
     possible = purchase.status.value == needed
-    if mode.json:
-        emit({"dry_run": True, "possible": possible, "purchase": purchase.as_dict()})
-    elif possible:
-        say(f"dry run: would {what} for {purchase.id}, {_about(purchase)}; then it is {goal}")
-    else:
-        say(f"dry run: not possible: it is {purchase.status}, only {needed} ones can be {goal}")
+    text = f"not possible: it is {purchase.status}, only {needed} ones can be {goal}"
+    if possible:
+        text = f"would {what} for {purchase.id}, {_about(purchase)}; then it is {goal}"
+    told = {"dry_run": True, "possible": possible, "purchase": purchase.as_dict()}
+    tell(told, f"dry run: {text}")
     return ExitCode.OK if possible else ExitCode.FAILED
 
 

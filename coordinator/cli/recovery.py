@@ -10,11 +10,12 @@ import typer
 from coordinator.cli.books import tell_reconciliation
 from coordinator.cli.command import DryRun, Timeout, Yes, confirm, mode, note, opened
 from coordinator.cli.exits import ExitCode
-from coordinator.cli.output import block_progress, emit, next_commands, say, table
+from coordinator.cli.output import block_progress, emit, next_commands, render, say, table, tell
 from coordinator.domain.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from coordinator.api.coordinator import Coordinator
+    from coordinator.books.backup import Backup
     from coordinator.domain.purchase.purchase import Purchase
 
 _ENDED = ("_mined", "_reverted")
@@ -39,15 +40,16 @@ def backup(
     """
     with opened(act=False) as coordinator:
         found = coordinator.backup(file)
-    if mode.json:
-        emit(found.as_dict())
-    else:
-        for wrong in found.faults:
-            say(f"fault: {wrong}", style="red")
-        say(f"{found.path}: {found.size_bytes:,} bytes, checked; note its audit head elsewhere:")
-        say(str(found.head))
-        note("the treasury's key and COORDINATOR_ID_SECRET are not in it: keep them elsewhere too")
+    render(found, _show_backup)
     return ExitCode.OK if found.ok else ExitCode.DISCREPANCIES
+
+
+def _show_backup(found: Backup) -> None:
+    for wrong in found.faults:
+        say(f"fault: {wrong}", style="red")
+    say(f"{found.path}: {found.size_bytes:,} bytes, checked; note its audit head elsewhere:")
+    say(str(found.head))
+    note("the treasury's key and COORDINATOR_ID_SECRET are not in it: keep them elsewhere too")
 
 
 def rebuild(
@@ -74,10 +76,8 @@ def rebuild(
             )
         if dry_run:
             first, last = w.follower.start_block, w.chain.observe().readable
-            if mode.json:
-                emit({"dry_run": True, "from_block": first, "to_block": last})
-            else:
-                say(f"dry run: would read blocks {first:,} to {last:,}, then pause spending")
+            told = {"dry_run": True, "from_block": first, "to_block": last}
+            tell(told, f"dry run: would read blocks {first:,} to {last:,}, then pause spending")
             return ExitCode.OK
         confirm("Rebuild this database from the chain and pause spending?", yes=yes)
         with block_progress("rebuilding") as progress:

@@ -21,10 +21,12 @@ from coordinator.cli.output import (
     emit,
     heading,
     limit_table,
+    listing,
     readable_time,
     say,
     short_time,
     table,
+    tell,
 )
 from coordinator.domain.errors import InvalidRequest
 
@@ -90,24 +92,20 @@ def _run(coordinator: Coordinator, kind: str, name: str, by: str = "operator") -
 
 
 def _list(kind: str, found: Any) -> None:
-    if mode.json:
-        emit(found)
-    elif not found:
-        say(f"no {kind} was opened by name")
-    else:
-        rows = (
-            (
-                run[kind],
-                run["status"],
-                run["agent"] or "all",
-                ", ".join(f"{w.removesuffix('_limit')} {a}" for w, a in run["limits"].items()),
-                run["opened_by"],
-                short_time(run["opened_at"]),
-            )
-            for run in found
+    rows = (
+        (
+            run[kind],
+            run["status"],
+            run["agent"] or "all",
+            ", ".join(f"{w.removesuffix('_limit')} {a}" for w, a in run["limits"].items()),
+            run["opened_by"],
+            short_time(run["opened_at"]),
         )
-        columns = (kind, "status", "agent", "limits of its own", "opened by", "opened (UTC)")
-        table(*columns, rows=rows, wrap=(kind, "agent", "limits of its own", "opened by"))
+        for run in found
+    )
+    columns = (kind, "status", "agent", "limits of its own", "opened by", "opened (UTC)")
+    wrap = (kind, "agent", "limits of its own", "opened by")
+    listing(found, *columns, rows=rows, empty=f"no {kind} was opened by name", wrap=wrap)
 
 
 def _open(kind: str, name: str, agent: str | None, limits: dict[str, Any], by: str | None) -> None:
@@ -131,12 +129,8 @@ def _close(kind: str, name: str, by: str | None, dry_run: bool, yes: bool) -> No
             confirm_person(f"Close {kind} {name} and cancel what waits in it?", yes=yes)
             run.close()
         told = run.as_dict() | {"dry_run": dry_run}
-    if mode.json:
-        emit(told)
-    elif before["status"] == "closed":
-        say(f"{kind} {name} is closed already")
-    else:
-        say(f"{kind} {name} {'would be' if dry_run else 'is'} closed")
+    done = "would be closed" if dry_run else "is closed"
+    tell(told, f"{kind} {name} {'is closed already' if before['status'] == 'closed' else done}")
 
 
 def _report(kind: str, run: Session) -> None:
