@@ -157,7 +157,7 @@ class Wiring:
 
     @cached_property
     def simulation(self) -> Simulation | None:
-        """What tests do to the simulated chain; None on other networks."""
+        """Controls of the simulated chain, for tests; None on other networks."""
         if not self.network.simulated:
             return None
         from coordinator.chain.simulated.simulation import Simulation
@@ -190,7 +190,7 @@ class Wiring:
 
     @property
     def identity(self) -> Identity:
-        """What a database of this treasury is claimed for."""
+        """The identity that a database of this treasury is claimed for."""
         d = self.deployment
         mark = secret_mark(self._id_secret)
         return Identity(

@@ -39,7 +39,7 @@ Targets = Callable[[], Iterable[tuple[str, str | None]]]
 
 
 def next_try(tries: int, now: int) -> int:
-    """When a notice is due again that has failed ``tries`` times before."""
+    """Return when a notice is due again after ``tries`` failures."""
     return now + int(min(RETRY_SECONDS * 2 ** min(tries, 20), RETRY_SECONDS_MAX))
 
 

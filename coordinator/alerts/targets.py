@@ -1,4 +1,4 @@
-"""One place that notices are sent to, through apprise, on a thread of its own."""
+"""One target of notices, reached through apprise on a thread of its own."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What one agent may do, in Python."""
+"""The Python API of one agent."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _NO_TERMS = ("idempotency_key", "wait", "timeout_seconds")
 
 @checked
 class Agent:
-    """What one agent may do: ask, look, wait, cancel. It holds no key and sets no policy."""
+    """One agent: it asks, looks, waits and cancels; it holds no key and sets no policy."""
 
     def __init__(self, runtime: Runtime, agent_id: str) -> None:
         self._runtime = runtime
@@ -92,7 +92,7 @@ class Agent:
         return purchase
 
     def check(self, **terms: Unpack[PurchaseTerms]) -> Decision:
-        """What ``purchase`` of the same terms would decide; nothing is written or held."""
+        """Decide on a purchase of these terms as a dry run; nothing is written or held."""
         check_terms(terms, PurchaseTerms)
         asked = {name: value for name, value in terms.items() if name not in _NO_TERMS}
         return self._runtime.wiring.treasury.check(self._request(**asked))
@@ -185,7 +185,7 @@ class Agent:
         return cost
 
     def check_hold(self, amount: Amount, **terms: Unpack[CostTerms]) -> CostDecision:
-        """What ``hold`` of the same terms would decide; nothing is written."""
+        """Decide on a hold of these terms as a dry run; nothing is written."""
         return self._budgets.check(self._cost(amount, terms))
 
     def limits(
@@ -254,12 +254,12 @@ class Agent:
 
     @property
     def service_level(self) -> str:
-        """How much it can afford: "full", "standard", "minimal" or "emergency"."""
+        """The agent's service level: "full", "standard", "minimal" or "emergency"."""
         return self._budgets.level(self.id).name
 
     @property
     def features(self) -> tuple[str, ...]:
-        """What the policy lets it do at its service level."""
+        """The features that the policy names for its service level."""
         return self._budgets.level(self.id).features
 
     def on_service_level(self, changed: Callable[[str, str], None]) -> None:

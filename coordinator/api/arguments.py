@@ -1,4 +1,4 @@
-"""Arguments of public methods: of the annotated kind, or refused in a sentence by name."""
+"""Check arguments of public methods against their annotations; refuse others by name."""
 
 from __future__ import annotations
 

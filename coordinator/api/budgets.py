@@ -1,4 +1,4 @@
-"""What operators and orchestrators do with budgets, in Python."""
+"""The Python API of budgets, for operators and orchestrators."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ class BudgetApi(ABC):
         return self.wiring.budgets.reject(increase_id, approver=approver, reason=reason)
 
     def share(self, pool: str, method: str = "rebalance") -> Sharing:
-        """How a pool's money would be shared among its agents; nothing is changed.
+        """Compute how a pool's money would be shared among its agents; nothing is changed.
 
         ``method``: fixed, by_usage, by_priority or rebalance.
         """
@@ -98,7 +98,7 @@ class BudgetApi(ABC):
         self.wiring.budgets.apply(sharing, by=by, reason=reason)
 
     def overlays(self) -> Sequence[Overlay]:
-        """What is laid over the policy file: grants, shares of pools, disabled agents."""
+        """List the overlays of the policy file: grants, shares of pools, disabled agents."""
         return self.wiring.budgets.overlays.list()
 
     def withdraw_overlay(self, overlay_id: str, *, by: str, reason: str) -> Overlay:
@@ -120,7 +120,7 @@ class BudgetApi(ABC):
         return self.wiring.budgets.level(agent)
 
     def review(self) -> Sequence[Finding]:
-        """Which budgets stand out: under-used, nearly depleted, pools below their mark."""
+        """Find budgets that stand out: under-used, nearly depleted, pools below their mark."""
         return self.wiring.budgets.review()
 
     def usage(
@@ -131,7 +131,7 @@ class BudgetApi(ABC):
         until: datetime | int,
         by: str = "hour",
     ) -> Sequence[Used]:
-        """What a scope ("pool:engineering") held and spent, by hour, day, week or month.
+        """Read the usage of a scope ("pool:engineering") by hour, day, week or month.
 
         From counters, so its cost does not grow with history. The range is [since, until), taken
         to whole hours of the policy's zone.

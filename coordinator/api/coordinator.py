@@ -96,7 +96,7 @@ class Coordinator(Runtime, BudgetApi):
 
     @property
     def simulation(self) -> Simulation:
-        """What tests do to the chain of COORDINATOR_NETWORK=simulated.
+        """Controls of the chain of COORDINATOR_NETWORK=simulated, for tests.
 
         ConfigurationError on other networks: nobody does that to them.
         """
@@ -176,7 +176,7 @@ class Coordinator(Runtime, BudgetApi):
         )
 
     def replay(self, policy: str | Path | Policy, *, days: int) -> Replay:
-        """What another policy would have said of the last ``days`` days (1 to 3650) of requests.
+        """Decide the requests of the last ``days`` days (1 to 3650) again by another policy.
 
         ``policy`` is a path or a Policy built in code; it is not applied, and nothing is written.
         ConfigurationError lists every fault of it.
@@ -192,7 +192,7 @@ class Coordinator(Runtime, BudgetApi):
         return self.wiring.approvals.pending(self.wiring.clock())
 
     def judge_approval(self, approval_id: str, *, approver: str | None = None) -> JudgedApproval:
-        """What approving would find at this moment: every limit, and why it would be refused.
+        """Judge a waiting purchase at this moment: every limit, and the reasons against it.
 
         With ``approver`` also whether that person may decide it. Nothing is written.
         """
@@ -313,7 +313,7 @@ class Coordinator(Runtime, BudgetApi):
     def report(
         self, *, since: datetime | int | None = None, until: datetime | int | None = None
     ) -> Report:
-        """Where the USDC went in [since, until), by the books, and what is open."""
+        """Report the movements of USDC in [since, until), by the books, and what is open."""
         return self.wiring.reporter.report(since=unix_second(since), until=unix_second(until))
 
     def receipt(self, purchase_id: str) -> dict[str, Any]:
@@ -411,7 +411,7 @@ class Coordinator(Runtime, BudgetApi):
     def alerts(
         self, *, since: datetime | int | None = None, kind: str | None = None, limit: int = 100
     ) -> Sequence[KeptNotice]:
-        """What people were told at ``since`` or later, newest first, and how far it got."""
+        """List the notices made at ``since`` or later, newest first, with their delivery."""
         return self.opened.notices.list(since=unix_second(since), kind=kind, limit=limit)
 
 

@@ -1,4 +1,4 @@
-"""Questions that the coordinator and its agents both answer."""
+"""Queries that the coordinator and its agents share."""
 
 from __future__ import annotations
 

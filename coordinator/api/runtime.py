@@ -234,7 +234,7 @@ class Runtime:
 
     @property
     def observers_dropped(self) -> int:
-        """How many events observers have not been told because they were too slow."""
+        """The number of events that were dropped because observers were too slow."""
         return self._observers.dropped if self._observers is not None else 0
 
     def _tell(self) -> None:

@@ -39,7 +39,7 @@ class Session(Shown):
         return [state for state in states if str(state.limit.scope) == mine]
 
     def as_dict(self) -> dict[str, Any]:
-        """Who opened it with which limits of its own; nothing of that for one of the default's."""
+        """The task or session as JSON; one of the default's has no limits of its own."""
         run = self._wiring.budgets.runs.find(self.kind, self.id)
         if run is not None:
             return run.as_dict()
@@ -55,7 +55,7 @@ class Session(Shown):
         return self._wiring.budgets.close(self.kind, self.id, by=self._by)
 
     def report(self) -> dict[str, Any]:
-        """What was spent in it, as JSON: totals by category and by task, with every transaction.
+        """Report its spending as JSON: totals by category and by task, with every transaction.
 
         ``spent`` of purchases is what left the treasury and did not come back; open ones are
         ``held``. Costs without an escrow stand in ``off_chain``. At most 10,000 rows of each.

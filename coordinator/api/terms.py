@@ -10,7 +10,7 @@ from coordinator.domain.usdc import Amount
 
 
 class PurchaseTerms(TypedDict, total=False):
-    """What ``Agent.purchase`` takes."""
+    """Keyword arguments of ``Agent.purchase``."""
 
     provider: Required[str]
     amount: Required[Amount]
@@ -25,7 +25,7 @@ class PurchaseTerms(TypedDict, total=False):
 
 
 class CostTerms(TypedDict, total=False):
-    """What ``Agent.hold`` and ``record`` take beside the amount."""
+    """Keyword arguments of ``Agent.hold`` and ``record`` beside the amount."""
 
     category: str | None
     provider: str | None
@@ -36,7 +36,7 @@ class CostTerms(TypedDict, total=False):
 
 
 class WaitTerms(TypedDict, total=False):
-    """What ``Agent.wait_for`` takes beside the purchase."""
+    """Keyword arguments of ``Agent.wait_for`` beside the purchase."""
 
     until: str
     timeout_seconds: float

@@ -1,4 +1,4 @@
-"""A copy of the database while it is written to, and the proof that the copy is whole."""
+"""Copy the database while it is written to, and prove that the copy is whole."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Brings the books to the chain: forward block by block, back to the fork when blocks are lost."""
+"""Bring the books to the chain: forward block by block, back to the fork of lost blocks."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ class Follower:
         return events
 
     def _cursor(self) -> Block:
-        """Where the books are, after they have gone back to the fork; ImpossibleState without."""
+        """Return the books' block, taken back to a fork first; ImpossibleState without one."""
         return self._back_to_fork(self.books.cursor() or self._open())
 
     def _forward(

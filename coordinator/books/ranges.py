@@ -1,4 +1,4 @@
-"""Blocks are asked for in spans that the endpoint takes."""
+"""Reads of block ranges, in spans that the endpoint takes."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ RANGE_MAX: Final = 5000
 
 @dataclass(slots=True)
 class Span:
-    """How many blocks are asked for at once: half after a refusal, twice as many after an answer.
+    """The number of blocks to ask for at once: halved by a refusal, doubled by an answer.
 
     It stays between one block and RANGE_MAX.
     """
@@ -22,7 +22,7 @@ class Span:
     blocks: int | None = None
 
     def read(self, read: Callable[[int], EventBatch], *, after: int, to: int) -> EventBatch:
-        """What ``read(until)`` gives for the most blocks from ``after`` on that are answered.
+        """Call ``read(until)`` with the largest range from ``after`` on that the endpoint answers.
 
         ChainUnavailable when the endpoint refuses a single one.
         """

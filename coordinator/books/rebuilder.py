@@ -1,4 +1,4 @@
-"""A fresh database from the chain, the id secret and what the audit log remembers."""
+"""Rebuild a fresh database from the chain, the id secret and an audit export."""
 
 from __future__ import annotations
 

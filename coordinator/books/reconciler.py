@@ -1,4 +1,4 @@
-"""Names every difference between the books and the chain."""
+"""Name every difference between the books and the chain."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ class Reconciler:
         return self.chain.events(after=at, after_hash="", to=until)
 
     def drift(self) -> Usdc:
-        """How far the treasury's balance is from the journal, unless that was explained.
+        """Compute the unexplained difference between the treasury's balance and the journal.
 
         Read at the books' last block, in either direction.
         """

@@ -1,4 +1,4 @@
-"""What operators and auditors ask: gas, reports, receipts. Reads the ledger alone."""
+"""Reports for operators and auditors: money, gas, receipts. Reads the ledger alone."""
 
 from __future__ import annotations
 
@@ -132,7 +132,7 @@ class Reporter:
         )
 
     def _stuck(self, fees: Fees) -> str | None:
-        """What the first transaction of the lane pays when it has waited for long."""
+        """Describe the first pending transaction if it has waited for long; None if not."""
         signed = (step for step in self.steps.in_flight() if step.attempts)
         first = next(signed, None)
         if first is None or self.clock() - first.created_at < _STUCK_SECONDS:
@@ -144,11 +144,11 @@ class Reporter:
         )
 
     def discrepancies(self) -> list[Discrepancy]:
-        """Those that the books show by themselves; `reconcile` asks the chain too."""
+        """List differences that the books show by themselves; `reconcile` asks the chain too."""
         return list(differences_in_books(self.books, self.journal, self.operations))
 
     def report(self, *, since: int | None = None, until: int | None = None) -> Report:
-        """Where the USDC went in [since, until), what is open, and the audit head.
+        """Report the movements of USDC in [since, until), what is open, and the audit head.
 
         Costs without an escrow stand under ``off_chain`` alone: no USDC of the treasury moved.
         """

@@ -35,7 +35,7 @@ _HOLD_SECONDS_MAX: Final = 7 * 86400
 
 @dataclass(frozen=True, slots=True)
 class Sharing(Shown):
-    """How a pool's money would be shared among its agents; nothing is changed by it.
+    """A proposed sharing of a pool's money among its agents; nothing is changed by it.
 
     ``before`` holds the shares in force, of those agents that have one.
     """
@@ -58,7 +58,7 @@ class Sharing(Shown):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Budgets:
-    """What agents spend without an escrow, and what changes their limits. No money moves here."""
+    """Costs without an escrow, and changes of limits. No money moves here."""
 
     costs: CostBook
     runs: RunBook
@@ -98,7 +98,7 @@ class Budgets:
         return self.costs.void(cost_id, by_owner=by_owner, now=self.clock())
 
     def check(self, request: CostRequest) -> CostDecision:
-        """What ``hold`` would decide; nothing is written."""
+        """Decide on a hold as a dry run; nothing is written."""
         return self.costs.check(request, now=self.clock())
 
     def open(
@@ -176,7 +176,7 @@ class Budgets:
         )
 
     def share(self, pool: str, method: str) -> Sharing:
-        """How ``method`` would share the pool's daily limit (or its total) among its agents.
+        """Compute the shares of the pool's daily limit (or its total) by ``method``.
 
         fixed: equal · by_usage: by what each used of late · by_priority: minimums, then by
         priority · rebalance: minimums, then by the policy's weights of both.
@@ -218,7 +218,7 @@ class Budgets:
         return service_level(levels, self.limits.states(Terms(agent), now=self.clock()))
 
     def review(self) -> Sequence[Finding]:
-        """What stands out: under-used and nearly depleted agents, pools below their mark."""
+        """Find under-used and nearly depleted agents, and pools below their mark."""
         policy, now = self.policies.current(), self.clock()
         below = policy.reviews.pool_remaining_below if policy.reviews else 20
         states = {
@@ -229,7 +229,7 @@ class Budgets:
         return list(review(states.values(), pool_remaining_below=below))
 
     def used(self, scope: str, *, since: int, until: int, by: str) -> Sequence[Used]:
-        """What a scope used in [since, until), by "hour", "day", "week" or "month"."""
+        """Read the usage of a scope in [since, until), by "hour", "day", "week" or "month"."""
         names = {"hour": "hourly", "day": "daily", "week": "weekly", "month": "monthly"}
         if by not in names:
             raise InvalidRequest(f"by is one of {', '.join(names)}")

@@ -1,4 +1,4 @@
-"""What is due by the clock: abandoned holds, requests nobody decided, shares, reviews."""
+"""Work that is due by the clock: abandoned holds, expired requests, shares, reviews."""
 
 from __future__ import annotations
 

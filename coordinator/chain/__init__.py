@@ -1,1 +1,1 @@
-"""What acts on chain. Only this package knows web3 and eth_account, and only when it acts."""
+"""Chains: rails, endpoints and signers. Only this package knows web3 and eth_account."""

@@ -137,7 +137,7 @@ def refused_by_contract(refusal: RpcRefusal) -> bool:
 
 
 def revert_reason(refusal: RpcRefusal) -> str:
-    """What a contract said when it refused a call, as text."""
+    """Decode the reason that a contract gave for a revert, as text."""
     data = refusal.data
     if isinstance(data, dict):
         data = data.get("data")

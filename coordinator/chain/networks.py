@@ -1,4 +1,4 @@
-"""Networks, and where the contracts of each are."""
+"""Networks, and the contracts of each."""
 
 from __future__ import annotations
 
@@ -140,7 +140,7 @@ def shipped_deployment(chain_id: int) -> Deployment:
 
 
 def local_deployment_path(folder: Path, chain_id: int, genesis_hash: str) -> Path:
-    """Where a local chain's deployment is kept: one file for each chain that ever was."""
+    """Return the file of a local chain's deployment: one for each chain, by its genesis."""
     return folder / f"{chain_id}-{genesis_hash}.json"
 
 

@@ -1,4 +1,4 @@
-"""coordinator agents: who may ask, and how much they may spend."""
+"""coordinator agents: list and show agents, disable and enable them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""coordinator alerts: what people were told, and whether it reaches them."""
+"""coordinator alerts: list notices, and test their targets."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""coordinator approvals: what waits for people, and what they decide."""
+"""coordinator approvals: list, approve and reject what waits for people."""
 
 from __future__ import annotations
 

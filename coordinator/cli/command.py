@@ -1,4 +1,4 @@
-"""What all commands share: options, faults to sentences, asking before acting."""
+"""Parts that all commands share: options, faults as sentences, asking before acting."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 @dataclass(slots=True)
 class Mode:
-    """How this run speaks: set by the options that every command has."""
+    """The output mode of this run, set by the options that every command has."""
 
     json: bool = False
     debug: bool = False

@@ -1,4 +1,4 @@
-"""coordinator increases: what agents ask beyond their limits, and what people make of it."""
+"""coordinator increases: list, ask, approve and reject requests for more of a limit."""
 
 from __future__ import annotations
 
@@ -230,7 +230,7 @@ def _may(coordinator: Coordinator, asked: Increase, approver: str) -> int:
 
 
 def question(what: str, asked: Increase, approver: str) -> str:
-    """What is asked before it is decided."""
+    """Return the question to confirm before it is decided."""
     return f"{what} {asked.agent} {usdc(asked.amount)} more of {asked.scope} as {approver}?"
 
 

@@ -26,7 +26,7 @@ _PROVIDER_TABLE: Final = re.compile(r"^\[providers\..*?(?=^\[)", re.MULTILINE | 
 
 @dataclass(frozen=True, slots=True)
 class Answers:
-    """What the person, or the options, said; ``signer`` only for an existing key."""
+    """Answers of the person or the options; ``signer`` only for an existing key."""
 
     network: str
     rpc_url: str

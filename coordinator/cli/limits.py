@@ -1,4 +1,4 @@
-"""coordinator limits: what is left of each, what was used when, and what lies over the policy."""
+"""coordinator limits: limits and their usage, sharing of pools, overlays."""
 
 from __future__ import annotations
 

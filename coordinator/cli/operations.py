@@ -1,4 +1,4 @@
-"""What operators do: pause, migrate, and run the worker."""
+"""Commands for operators: pause, migrate, and run the worker."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What people and programs read: tables, cards and JSON."""
+"""Output of the commands: tables and cards for people, JSON for programs."""
 
 from __future__ import annotations
 

@@ -194,7 +194,7 @@ def _current(coordinator: Coordinator) -> Policy | None:
 
 
 def summary(policy: Policy) -> str:
-    """How much the policy holds, in a line."""
+    """Summarise the policy in a line."""
     counts = (
         (len(policy.agents), "agents"),
         (len(policy.providers), "providers"),

@@ -1,4 +1,4 @@
-"""How an agent's effective limits, overlays and a replay look."""
+"""Print an agent's effective limits, an overlay, and a replay."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def _origin(one: Effective) -> str:
 
 
 def sentence(overlay: dict[str, Any]) -> str:
-    """What is laid over the policy, by whom and why, in a line."""
+    """Describe an overlay in a line: what, by whom and why."""
     what = f"{overlay['kind']} {overlay['id']}: {overlay['scope']}"
     if overlay["amount"] is not None:
         more = "+" if overlay["kind"] == "grant" else ""

@@ -1,4 +1,4 @@
-"""Receipts and exports: files that prove something."""
+"""Receipts and exports, each written to a new file."""
 
 from __future__ import annotations
 

@@ -123,7 +123,7 @@ def tell_recovered(coordinator: Coordinator, timeout_seconds: int) -> int:
 
 
 def _did(coordinator: Coordinator, before_log: int) -> dict[str, Any]:
-    """What the log says was done since row ``before_log``, and what is stopped now."""
+    """Count the work that the log has since row ``before_log``, and list the pauses."""
     w = coordinator.wiring
     rows = list(w.audit.rows(before_log))
     nonces = [row["body"] for row in rows if row["event"] == "nonces_adopted"]

@@ -41,7 +41,7 @@ def watched(
 
 
 def progress(purchase: Purchase) -> str:
-    """What an unfinished purchase that nothing blocks waits for, in a few words."""
+    """Say in a few words what an unfinished, unblocked purchase waits for."""
     sent = [one for one in purchase.transactions if one.status in ("signed", "submitted")]
     if sent:
         steps = " and ".join(dict.fromkeys(one.step for one in sent))

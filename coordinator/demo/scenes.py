@@ -20,7 +20,7 @@ PROVIDER: Final = "paper-api"
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What came of a scene, in words, with what the chain says of it."""
+    """The outcome of a scene, with the chain's evidence."""
 
     text: str
     evidence: dict[str, Any]

@@ -81,7 +81,7 @@ approvers = ["alice", "bob"]
 
 
 class Stage:
-    """What the scenes play on: one chain, one treasury, one database at a time."""
+    """The stage of the scenes: one chain, one treasury, one database at a time."""
 
     def __init__(self, folder: Path, anvil: Anvil) -> None:
         self.folder = folder
@@ -119,7 +119,7 @@ class Stage:
         return self.coordinator.wiring.chain.escrow(purchase.escrow_id)
 
     def treasury_usdc(self) -> Usdc:
-        """What the token says the treasury holds."""
+        """Read the treasury's USDC from the token."""
         chain = self.coordinator.wiring.chain
         balance, _ = chain.balances([], block_number=chain.observe().head.number)
         return balance
@@ -142,14 +142,14 @@ class Stage:
         return found
 
     def remaining(self, purchase: Purchase) -> Usdc:
-        """What the vault says it holds for the purchase."""
+        """Read the purchase's USDC from the vault."""
         chain = self.coordinator.wiring.chain
         keys = [purchase.escrow_key]
         _, left = chain.balances(keys, block_number=chain.observe().head.number)
         return left[purchase.escrow_key]
 
     def fundings(self, purchase: Purchase) -> int:
-        """How often the vault was funded under the purchase's escrow key: never above one."""
+        """Count how often the vault was funded under the purchase's escrow key: never above one."""
         logs = self.rpc.call(
             "eth_getLogs",
             {

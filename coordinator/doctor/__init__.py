@@ -1,4 +1,4 @@
-"""Looks at all that a purchase needs, says what is wrong and what to do. Never raises."""
+"""The doctor: checks everything that a purchase needs, and says what to do. Never raises."""
 
 from __future__ import annotations
 

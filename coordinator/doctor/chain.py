@@ -1,4 +1,4 @@
-"""What the doctor finds on the chain: endpoint, contracts, token, balances."""
+"""The doctor's checks of the chain: endpoint, contracts, token, balances."""
 
 from __future__ import annotations
 

@@ -31,7 +31,7 @@ def start_anvil(urls: str) -> str | None:
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """What was looked at, how it is, what was found, and what to do about it."""
+    """One check of the doctor: its status, what was found, and what to do about it."""
 
     name: str
     status: Status

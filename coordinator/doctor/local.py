@@ -1,4 +1,4 @@
-"""What the doctor finds on this machine: settings, key, policy, database, worker."""
+"""The doctor's checks of this machine: settings, key, policy, database, worker."""
 
 from __future__ import annotations
 

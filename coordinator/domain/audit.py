@@ -9,7 +9,7 @@ from typing import Any
 
 @dataclass(frozen=True, slots=True)
 class Head:
-    """How many rows the log has, and the hash of the last one."""
+    """The head of the audit log: its number of rows, and the hash of the last one."""
 
     count: int
     hash: str

@@ -1,4 +1,4 @@
-"""One byte string for equal values: what is hashed and chained."""
+"""Canonical JSON: one byte string for equal values, to hash and chain."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What can be raised. Answers of policy, people and chain are returned, not raised."""
+"""The errors. Answers of policy, people and chain are returned, not raised."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ class CoordinatorClosed(LedgerUnavailable):
 
 
 class ForkedProcess(LedgerUnavailable):
-    """What a parent process opened is used in a forked child; nothing was done."""
+    """A forked child used what its parent had opened; nothing was done."""
 
     code = "forked_process"
 

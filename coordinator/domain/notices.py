@@ -1,4 +1,4 @@
-"""What people are told: each notice once, by its key."""
+"""Notices to people: each is made once, by its key."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ def _crossed(state: LimitState, threshold: int, amount: Usdc, now: int) -> Notic
 
 
 def denied(agent: str, provider: str | None, amount: Usdc, reason: Reason, now: int) -> Notice:
-    """Who tried what, once an hour for each agent and code.
+    """Notice of a denial, once an hour for each agent and code.
 
     Of agents that nobody registered one an hour is told, however many names they take.
     """
@@ -297,7 +297,7 @@ class KeptNotice(Shown):
 
     @property
     def delivery(self) -> str:
-        """How far it got, in a word or two."""
+        """The state of its delivery, in a word or two."""
         if self.delivered_at is not None:
             return "delivered"
         if self.due_at is None:

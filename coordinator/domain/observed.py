@@ -1,4 +1,4 @@
-"""What observers are told of, after it was committed."""
+"""Events for observers, emitted after the commit."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ Emit = Callable[[Event], None]
 
 
 def nobody_looks(event: Event) -> None:
-    """Where nobody observes."""
+    """Emit nothing: nobody observes."""
 
 
 def decided(kind: str, request: Request, decision: Decision, now: int, **ids: str) -> Event:

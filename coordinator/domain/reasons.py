@@ -67,7 +67,7 @@ class ReasonCode(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Reason(Shown):
-    """Why: a stable code for programs and one sentence for people, which ``str`` gives."""
+    """A reason: a stable code for programs and one sentence for people, which ``str`` gives."""
 
     code: ReasonCode
     message: str

@@ -1,4 +1,4 @@
-"""How pydantic, and what builds on it (FastAPI), shows the results: as their ``as_dict``."""
+"""Serialisation of results by pydantic and FastAPI, as their ``as_dict``."""
 
 from __future__ import annotations
 

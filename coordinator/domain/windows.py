@@ -48,12 +48,12 @@ class Window(str):
 
     @property
     def rolling_hours(self) -> int | None:
-        """How many hours a rolling window reaches back; None for every other."""
+        """The hours that a rolling window reaches back; None for every other."""
         return _HOURS.get(self)
 
     @property
     def bucket_seconds(self) -> int:
-        """How long a bucket of a rolling window is; a window counts every bucket it touches."""
+        """The length of a rolling window's bucket; a window counts every bucket it touches."""
         assert self.rolling_hours is not None
         return self.rolling_hours * 3600 // _BUCKETS
 
@@ -96,7 +96,7 @@ class Frame(NamedTuple):
 
 
 class Calendar:
-    """Where windows begin and end in one time zone. Instants are unix seconds, UTC."""
+    """The calendar of windows in one time zone. Instants are unix seconds, UTC."""
 
     def __init__(self, zone: ZoneInfo) -> None:
         self.zone = zone
@@ -129,7 +129,7 @@ class Calendar:
         return self.frame(window, at).counts_from
 
     def resets_at(self, window: Window, at: int) -> int | None:
-        """When nothing that counts at ``at`` counts any more; None for never."""
+        """Return the time when nothing that counts at ``at`` counts any more; None for never."""
         return self.frame(window, at).resets_at
 
     def _bounds(self, window: Window, at: int) -> tuple[int, int | None]:

@@ -1,4 +1,4 @@
-"""Drives approved purchases to funded and open ones to their end, and recovers after a crash."""
+"""Drive approved purchases to funded and open ones to their end; recover after a crash."""
 
 from coordinator.executor.loop import LEASE_SECONDS, Executor
 

@@ -37,7 +37,7 @@ _START: Final = Head(0, GENESIS)
 
 @dataclass(slots=True)
 class CheckpointState:
-    """What the log has told up to ``head``; the rest is what ``Seen`` and the policy say of it."""
+    """The state of the log up to ``head``: what is signed and which policy is in force."""
 
     head: Head = _START
     signed: set[str] = field(default_factory=set)
@@ -132,7 +132,7 @@ class Checkpoint:
 
     @property
     def seen(self) -> Seen:
-        """What the log has told so far: what is signed must agree with it."""
+        """The log as seen so far: whatever is signed must agree with it."""
         return self._known.seen() if self._known is not None else Seen()
 
     @property

@@ -1,4 +1,4 @@
-"""The chain's head from round to round: what is behind it is not believed, a stall is told."""
+"""Failover of endpoints: distrust one that lags behind, report one that stalls."""
 
 from __future__ import annotations
 

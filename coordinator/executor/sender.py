@@ -1,4 +1,4 @@
-"""Steps on their way: signed once, persisted before they are sent, sent until there is evidence."""
+"""Sending of steps: signed once, persisted before they are sent, sent until there is evidence."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ _REFUSED_SECONDS: Final = 60
 
 @dataclass(slots=True)
 class _SentState:
-    """What this process knows of one attempt: when it was sent, and the block when it was held.
+    """Sending state of one attempt: when it was sent, and the block when a node held it.
 
     ``refused_since`` is when nodes began to say ``refused`` to it, None while one has it.
     """
@@ -96,7 +96,7 @@ class Sender:
         return self._steps.in_flight()
 
     def room(self, in_flight: Sequence[Step]) -> int:
-        """How many more calls a node's queue for one sender takes."""
+        """Return how many more calls a node's queue for one sender takes."""
         return max(0, _IN_FLIGHT_MAX - len(in_flight))
 
     def take_over(self) -> None:
@@ -278,7 +278,7 @@ class Sender:
         return attempt.max_fee_per_gas < seen.base_fee_wei or (left_out and first)
 
     def refused(self, in_flight: Sequence[Step]) -> str | None:
-        """What nodes have said for a minute to the transaction that all others wait for."""
+        """Return the refusal that nodes have repeated for a minute to the first of the lane."""
         attempt = in_flight[0].to_send if in_flight else None
         state = self._sent.get(attempt.hash) if attempt is not None else None
         if state is None or state.refused is None or state.refused_since is None:

@@ -1,4 +1,4 @@
-"""Warnings for operators: each told once, when it becomes true, whoever acts meanwhile."""
+"""Warnings for operators: each is told once, when it becomes true."""
 
 from __future__ import annotations
 

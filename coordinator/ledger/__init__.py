@@ -1,1 +1,1 @@
-"""What is remembered. One method is one database transaction; only this package knows SQL."""
+"""The ledger in the database. One method is one transaction; only this package knows SQL."""

@@ -1,1 +1,1 @@
-"""What agents and people ask of the treasury: request, approve, cancel, settle, dispute."""
+"""Use cases of the treasury: request, approve, cancel, settle, dispute."""

@@ -1,4 +1,4 @@
-"""Use cases of a purchase: what agents ask, what people decide. Nothing here waits for a chain."""
+"""Use cases of a purchase, for agents and people. Nothing here waits for the chain."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ class Treasury:
         return f"auto-{self.clock():08x}{secrets.token_hex(12)}"
 
     def check(self, request: Request) -> Decision:
-        """What ``request`` would decide at this moment; nothing is written or held."""
+        """Decide on a request as a dry run; nothing is written or held."""
         decision = self._judge(request)
         if decision.short_of_funds and self.read_balances():
             decision = self._judge(request)
@@ -276,7 +276,7 @@ class Treasury:
     def check_withdrawal(
         self, *, to: str, amount: Amount, approver: str, reason: str
     ) -> Reason | None:
-        """Why this withdrawal may not be ordered, None when it may; InvalidRequest if malformed.
+        """Return the reason against this withdrawal, or None; InvalidRequest if malformed.
 
         It may not be of more than the treasury has beside what purchases on their way need.
         """

@@ -38,6 +38,21 @@ def test_no_name_has_a_retired_word() -> None:
     assert [(n, at) for n, at in names() if gone & set(n.split("_"))] == []
 
 
+def test_no_docstring_begins_with_a_clause_in_place_of_a_verb_or_a_noun() -> None:
+    clause = re.compile(r"(What|Where|Who|Whose|How|Which|Those)\b")
+    found = []
+    for file in sorted(_PACKAGE.rglob("*.py")):
+        for node in ast.walk(ast.parse(file.read_text())):
+            # A command's docstring is its help, which answers a person's question.
+            if file.parent.name == "cli" and isinstance(node, ast.FunctionDef):
+                continue
+            if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+                text = ast.get_docstring(node) or ""
+                if clause.match(text):
+                    found.append(f"{file.relative_to(_PACKAGE)}: {text.splitlines()[0]}")
+    assert found == []
+
+
 def test_each_word_stands_once_and_in_order() -> None:
     listed = words()
     assert len(listed) > 40

@@ -1,4 +1,4 @@
-"""What an endpoint and contracts must be before anything is signed."""
+"""Checks of endpoint and contracts that have to pass before anything is signed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What nodes answer, decoded; what can't be decoded is ChainUnavailable, never a fault of ours."""
+"""Decode answers of nodes; whatever can't be decoded raises ChainUnavailable."""
 
 from __future__ import annotations
 
@@ -87,14 +87,14 @@ def logs_of(answers: Sequence[Any], where: str) -> list[dict[str, Any]]:
 
 
 def refusal_of(answer: RpcRefusal) -> str:
-    """What the contract said; ChainUnavailable when it was the node that failed."""
+    """Return the contract's revert reason; ChainUnavailable when the node itself failed."""
     if not refused_by_contract(answer):
         raise ChainUnavailable(f"the endpoint could not run a call: {answer.message[:200]}")
     return revert_reason(answer)
 
 
 def sent_of(answer: Any) -> SendAnswer:
-    """What an answer to a send proves: only a hash is a yes."""
+    """Classify an answer to a send: only a hash proves that it was taken."""
     if isinstance(answer, RpcRefusal):
         return classify(answer.message)
     try:

@@ -225,7 +225,7 @@ class EvmChain:
 
     @decoded
     def refusal(self, call: Call, *, block_number: int | None = None) -> str | None:
-        """Why the contract would refuse ``call`` at a block's end (latest: None); None if not."""
+        """Why ``call`` would revert at a block's end (latest: None); None if it succeeds."""
         at = "latest" if block_number is None else hex(block_number)
         request = {"from": self.treasury, "to": call.to, "data": call.data}
         answer = self._rpc.batch([("eth_call", [request, at])])[0]
@@ -242,7 +242,7 @@ class EvmChain:
         return self._rail.escrow(answer)
 
     def windows(self, escrow_id: str, *, head: int) -> frozenset[int | None]:
-        """When its window ends, as each endpoint tells it; None of one where it is not delivered.
+        """Read the end of its window at each endpoint; None where it is not delivered.
 
         An endpoint far behind block ``head`` counts only where it has the delivery.
         """

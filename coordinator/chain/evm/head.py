@@ -36,7 +36,7 @@ _NOT_COMPARED: Final = frozenset({"nonce", "final", "readable"})
 
 @dataclass(frozen=True, slots=True)
 class _Header:
-    """What is known of a block before the state after it is asked for."""
+    """A block's header, read before the state after it."""
 
     block: Block
     base_fee_wei: int

@@ -1,4 +1,4 @@
-"""What nodes say to a send, and what that proves."""
+"""Classification of nodes' answers to a send."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whose transaction took a nonce: found by the account's counts at the end of old blocks."""
+"""Search for the transaction that took a nonce, by the account's counts in old blocks."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def mined_at_nonce(rpc: Rpc, account: str, nonce: int, *, by: int) -> str | None
 
 
 def _count(rpc: Rpc, account: str, block_number: int) -> int | None:
-    """How many transactions of the account were mined up to a block; None when it is pruned."""
+    """Count the account's transactions up to a block; None when its state is pruned."""
     if block_number < 0:
         return 0
     answer = rpc.batch([("eth_getTransactionCount", [account, hex(block_number)])])[0]

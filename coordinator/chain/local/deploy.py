@@ -49,7 +49,7 @@ _MINTER_ALLOWANCE: Final = 2**256 - 1
 
 @dataclass(frozen=True, slots=True)
 class Deployer:
-    """Who deploys and becomes admin; ``signer`` None for an account that the node unlocked."""
+    """The deployer, who becomes admin; ``signer`` is None for an account that the node unlocked."""
 
     address: str
     signer: Signer | None

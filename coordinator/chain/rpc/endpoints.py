@@ -1,4 +1,4 @@
-"""What is known of each endpoint: whether it may be asked, and how much at once."""
+"""State of each endpoint: whether it may be asked, and how much at once."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ class Endpoint:
 
     @property
     def batch_max(self) -> int:
-        """How many calls it takes at once: what it refused is tried again after a while."""
+        """The number of calls it takes at once; a size it refused is tried again after a while."""
         if self._batch_max < _BATCH_MAX and self._ticks() >= self._grows_at:
             self._batch_max = min(_BATCH_MAX, self._batch_max * 2)
             self._grows_at = self._ticks() + _GROW_SECONDS
@@ -94,7 +94,7 @@ class Endpoints:
         return sorted(turned, key=lambda endpoint: endpoint.rests)
 
     def others(self) -> list[Endpoint]:
-        """Those that could be asked instead of the first."""
+        """The endpoints that can replace the first."""
         return [endpoint for endpoint in self.in_order()[1:] if not endpoint.rests]
 
     def use(self, endpoint: Endpoint) -> None:

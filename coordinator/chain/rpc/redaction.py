@@ -1,4 +1,4 @@
-"""What endpoints say, without the keys that stand in their URLs."""
+"""Redaction of endpoints' messages: no key of a URL is shown."""
 
 from __future__ import annotations
 

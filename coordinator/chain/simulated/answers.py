@@ -1,4 +1,4 @@
-"""What the node tells of blocks, transactions, receipts and logs: JSON-RPC's objects."""
+"""JSON-RPC objects for blocks, transactions, receipts and logs."""
 
 from __future__ import annotations
 

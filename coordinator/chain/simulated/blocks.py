@@ -1,4 +1,4 @@
-"""Blocks: the chain as a list, what each wrote, and going back."""
+"""Blocks: the chain as a list, with each block's writes, and rollback."""
 
 from __future__ import annotations
 

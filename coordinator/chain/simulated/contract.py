@@ -1,4 +1,4 @@
-"""What every simulated contract has: a call frame, dispatch by selector, reverts and events."""
+"""The base of simulated contracts: call frames, dispatch by selector, reverts and events."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Reverted(Exception):
 
     @property
     def data(self) -> str:
-        """What the call returns: ``Error(string)``, or nothing."""
+        """The call's return data: ``Error(string)``, or nothing."""
         return "0x" + (_ERROR_STRING + text_of(self.reason)).hex() if self.reason else "0x"
 
 

@@ -30,7 +30,7 @@ def call(
     value: int = 0,
     timestamp: int,
 ) -> bytes:
-    """What the call returns, changing nothing; Reverted when the contract refuses."""
+    """Run a call without changing the state; Reverted when the contract refuses."""
     contract = contracts.get(to)
     if contract is None:
         return b""

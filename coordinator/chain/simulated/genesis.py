@@ -1,4 +1,4 @@
-"""What a simulated chain has from its first block: unlocked accounts, USDC, kernel and vault."""
+"""The first block of a simulated chain: unlocked accounts, USDC, kernel and vault."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ ADMIN: Final = ACCOUNTS[0]
 
 
 def deployment(chain_id: int) -> Deployment:
-    """Where the contracts are, on every simulated chain."""
+    """Return the contracts' addresses, the same on every simulated chain."""
     return Deployment(chain_id, KERNEL, VAULT, USDC, 0)
 
 

@@ -1,4 +1,4 @@
-"""The ACTP kernel: what contracts/src/ACTPKernel.sol does, its checks in the same order."""
+"""The ACTP kernel after contracts/src/ACTPKernel.sol, its checks in the same order."""
 
 from __future__ import annotations
 

@@ -11,7 +11,7 @@ from coordinator.domain.address import keccak256
 
 
 class Administered(Contract):
-    """Who may change what, and the records of transactions."""
+    """The kernel's administration, and its records of transactions."""
 
     admin: str
 

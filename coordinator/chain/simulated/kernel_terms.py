@@ -76,7 +76,7 @@ class Txn(NamedTuple):
 
 
 class Resolution(NamedTuple):
-    """How the admin splits what is left of a disputed escrow."""
+    """The admin's split of a disputed escrow."""
 
     requester_amount: int = 0
     provider_amount: int = 0

@@ -20,7 +20,7 @@ _NO_PARENT: Final = "0x" + "00" * 32
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rules:
-    """How strict the node is, and its chain's parameters.
+    """The node's strictness, and its chain's parameters.
 
     ``safe`` is ``epoch_blocks`` behind the head, ``finalized`` twice as many. With
     ``states_kept`` older states than so many blocks are forgotten, as public endpoints do.

@@ -1,4 +1,4 @@
-"""The pool: what waits to be mined, by sender and nonce."""
+"""The pool of transactions that wait to be mined, by sender and nonce."""
 
 from __future__ import annotations
 
@@ -130,7 +130,7 @@ class Pool:
         return pending, queued
 
     def best_first(self, base_fee: int, nonce_of: NonceOf) -> Iterator[Transaction]:
-        """What a block of ``base_fee`` takes: by tip, then arrival, each sender in nonce order.
+        """Order the transactions for a block: by tip, then arrival, each sender in nonce order.
 
         A sender goes on with its next nonce when ``nonce_of`` tells that the last was mined.
         """

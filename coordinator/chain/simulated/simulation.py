@@ -1,4 +1,4 @@
-"""What a test does to the simulated chain of its coordinator: the provider, time, and faults."""
+"""Controls of the simulated chain for tests: the provider, time, and faults."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _TREASURY_WEI: Final = 10**18
 
 
 def throwaway_secrets(given: Mapping[str, str]) -> dict[str, str]:
-    """What is given, with a key and an id secret of this process where there are none."""
+    """Add a key and an id secret of this process where none are given."""
     made = {
         name: secrets.token_hex(32) for name in ("TREASURY_PRIVATE_KEY", "COORDINATOR_ID_SECRET")
     }
@@ -86,7 +86,7 @@ class Simulation:
         self._wake()
 
     def usdc_balance(self, address: str) -> Usdc:
-        """What the token says that the account has."""
+        """Read the account's USDC balance."""
         return Usdc.from_base_units(self._read(token_abi(), "balanceOf", address))
 
     def reorg(self, depth: int) -> None:

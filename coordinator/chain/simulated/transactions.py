@@ -41,7 +41,7 @@ class Transaction:
 
     @property
     def intrinsic_gas(self) -> int:
-        """What it costs before anything runs; EIP-2028."""
+        """Return the gas charged before anything runs; EIP-2028."""
         zeros = self.data.count(0)
         return _CALL_GAS + 4 * zeros + 16 * (len(self.data) - zeros)
 
@@ -146,7 +146,7 @@ def _items(data: bytes, start: int) -> tuple[list[bytes], int]:
 
 
 def _span(data: bytes, at: int, base: int) -> tuple[int, int]:
-    """Where the payload at ``at`` starts, and its length."""
+    """Return the start and the length of the RLP payload at ``at``."""
     first = data[at] - base
     if not 0 <= first < 0x40:
         raise Undecodable("rlp: malformed transaction")

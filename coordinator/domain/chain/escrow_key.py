@@ -1,4 +1,4 @@
-"""The vault's escrow id of a purchase: secret, and the same whenever it is computed again."""
+"""The escrow key of a purchase: not to be guessed, and the same whenever it is computed."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def audit_key(secret: bytes) -> bytes:
 
 
 def secret_mark(secret: bytes) -> str:
-    """What tells two id secrets apart without telling either."""
+    """Return a mark that tells two id secrets apart without telling either."""
     return hmac.new(secret, b"coordinator id secret", sha256).hexdigest()
 
 

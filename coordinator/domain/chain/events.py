@@ -1,4 +1,4 @@
-"""What happened on chain, in the project's own words, in canonical order."""
+"""Chain events in the project's own words, in canonical order."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from coordinator.domain.usdc import Usdc
 
 
 class EscrowState(StrEnum):
-    """Where an escrow is on its rail."""
+    """The states of an escrow on its rail."""
 
     CREATED = "created"
     QUOTED = "quoted"

@@ -1,4 +1,4 @@
-"""What gas a purchase may still need, and how many the balance allows."""
+"""Gas that a purchase may still need, and the number of purchases that a balance pays for."""
 
 from __future__ import annotations
 
@@ -101,6 +101,6 @@ def reserve_wei(fees: Fees, *, unstarted: int, unended: int) -> int:
 
 
 def purchases_left(balance_wei: int, reserved_wei: int, fees: Fees) -> int:
-    """How many more purchases the balance can finish or cancel at the current fee ceiling."""
+    """Compute how many more purchases the gas balance can finish at the current fee ceiling."""
     each = fees.ceiling_wei(PURCHASE_GAS, 3)
     return max(0, (balance_wei - reserved_wei) // each) if each else 0

@@ -53,7 +53,7 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class FundedEscrow:
-    """What entries need to know of an escrow of ours that was funded earlier."""
+    """An escrow of ours that was funded before, as making entries needs it."""
 
     escrow_id: str
     escrow_key: str

@@ -49,7 +49,7 @@ class Discrepancy(Shown):
 
 @dataclass(frozen=True, slots=True)
 class Reconciliation(Shown):
-    """What was compared, up to which block, and every difference that is not explained."""
+    """The result of a comparison: its blocks, and every difference that is not explained."""
 
     from_block: int
     to_block: int
@@ -89,7 +89,7 @@ class Rescan:
         return Rescan(self.from_block, reached, self.events + events, tuple(kept), more)
 
     def differences(self) -> Iterator[Discrepancy]:
-        """What was kept, and how many were not."""
+        """Yield the differences that were kept, and one that counts the others."""
         yield from self.found
         if self.more:
             yield Discrepancy(
@@ -100,7 +100,7 @@ class Rescan:
 
 
 def differing_entries(made: Iterable[Entry], booked: Iterable[Entry]) -> Iterator[Discrepancy]:
-    """Where the journal is not what the chain's events make; the opening has no event."""
+    """Compare the journal with the entries that the chain's events make, but for the opening."""
     want = {(e.block_hash, e.log_index): e for e in made}
     have = {(e.block_hash, e.log_index): e for e in booked if e.kind is not EntryKind.OPENING}
     for key in sorted(want.keys() | have.keys()):

@@ -9,7 +9,7 @@ from coordinator.domain.usdc import Usdc
 
 
 class StepKind(StrEnum):
-    """What a step does; ``fill`` is a self-send of zero that closes a hole in the nonces."""
+    """The kinds of steps; ``fill`` is a self-send of zero that closes a hole in the nonces."""
 
     APPROVE = "approve"
     CREATE = "create"
@@ -43,7 +43,7 @@ IN_FLIGHT = frozenset({StepStatus.ALLOCATED, StepStatus.SIGNED})
 
 @dataclass(frozen=True, slots=True)
 class PaymentTerms:
-    """What a call was made from; of a withdrawal the payee is the recipient."""
+    """The terms that a call was made from; of a withdrawal the payee is the recipient."""
 
     payee: str
     amount: Usdc
@@ -89,7 +89,7 @@ class Attempt:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Receipt:
-    """What the chain says of a mined transaction; fees in wei, L1 fee 0 where there is none."""
+    """The receipt of a mined transaction; fees in wei, L1 fee 0 where there is none."""
 
     tx_hash: str
     block_number: int

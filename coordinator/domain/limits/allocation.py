@@ -1,4 +1,4 @@
-"""How a pool's amount is shared among its agents.
+"""Sharing of a pool's amount among its agents.
 
 Every sharing names each member once, in order of agent, and sums to the amount to the base unit:
 shares are rounded down, and the base units left over go one each to the largest remainders, ties

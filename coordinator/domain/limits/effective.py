@@ -96,7 +96,7 @@ def _grants(rules: Rules, limit: Limit, now: int) -> tuple[Grant, ...]:
 
 
 def _source(rules: Rules, limit: Limit, openings: Openings) -> str:
-    """Where the limit's amount without grants is written."""
+    """Return the place in the policy that gives the limit's amount without grants."""
     kind, name = limit.scope
     key = f"{limit.window}_limit"
     first, _, second = name.rpartition("/")

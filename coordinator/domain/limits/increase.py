@@ -1,4 +1,4 @@
-"""An agent's request for more than a limit gives it: for a time, and by people's word."""
+"""Increases: requests of agents for more than a limit gives, for a time."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class IncreaseStatus(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Increase(Shown):
-    """What an agent asked beyond a limit, and what became of it; times are unix seconds, UTC.
+    """A request for more than a limit gives, and its decision; times are unix seconds, UTC.
 
     ``kind`` is "increase", more money for the scope, or "emergency", money of the pool's other
     agents. ``ends_at`` is when a granted one is over.
@@ -57,7 +57,7 @@ class Increase(Shown):
 
     @property
     def terms(self) -> Terms:
-        """Those of a request that would touch the limit."""
+        """The terms of a request that would touch the limit."""
         return _terms(self.agent, self.scope)
 
     @property
@@ -136,7 +136,7 @@ def judged(
 
 
 def may_decide(policy: Policy, increase: Increase, approver: str) -> Reason | None:
-    """Why the approver may not decide it, or None: never the agent that asked."""
+    """Return the reason why the approver may not decide it, or None: never the agent that asked."""
     known = policy.approvals.approvers.get(approver)
     if known is None or approver == increase.agent:
         names = ", ".join(policy.approvals.approvers) or "none"
@@ -154,7 +154,7 @@ def may_decide(policy: Policy, increase: Increase, approver: str) -> Reason | No
 
 
 def raised(rules: Rules, scope: Scope, window: Window, now: int) -> Usdc:
-    """What is granted at ``now`` beyond the policy's own limit; zero where more was taken away."""
+    """Sum what is granted at ``now`` beyond the policy's own limit; never below zero."""
     return max(ZERO, rules.amount(Limit(scope, window, ZERO), now))
 
 

@@ -22,7 +22,7 @@ _PAIR: Final = "/"
 
 
 class ScopeKind(StrEnum):
-    """Whose limit it is."""
+    """The kinds of scopes that have limits."""
 
     ORGANISATION = "organisation"
     POOL = "pool"
@@ -41,7 +41,7 @@ class ScopeKind(StrEnum):
 
 
 class Scope(NamedTuple):
-    """Whose money it is: one organisation, pool, agent and so on; the organisation's id is empty.
+    """A scope: the organisation, a pool, an agent and so on; the organisation's id is empty.
 
     A pair's id is both names with a slash between: "research-agent/data".
     """
@@ -84,7 +84,7 @@ class CounterKey(NamedTuple):
 
 
 class Usage(NamedTuple):
-    """What a counter holds: reserved and posted amounts, kept in base units."""
+    """The sums of a counter: reserved and posted amounts, kept in base units."""
 
     held_units: int = 0
     spent_units: int = 0
@@ -186,7 +186,7 @@ _SCOPE_CODES: Final = {
 
 
 class Places(NamedTuple):
-    """Where limits and amounts are counted from ``since`` to before ``until`` (None: for ever).
+    """The counters of limits and amounts from ``since`` to before ``until`` (None: for ever).
 
     ``counters`` and ``resets`` belong to limits in their order: the counter whose usage a limit is
     checked against (None where each purchase is alone) and when nothing in it counts any more.
@@ -203,7 +203,7 @@ class Places(NamedTuple):
 def places(
     limits: Iterable[Limit], windows: Iterable[tuple[Scope, Window]], at: int, calendar: Calendar
 ) -> Places:
-    """Where these limits and windows are counted at the instant ``at``."""
+    """Return the counters of these limits and windows at the instant ``at``."""
     counters: list[CounterKey | None] = []
     resets: list[int | None] = []
     frames: list[Frame] = []

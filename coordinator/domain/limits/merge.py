@@ -1,4 +1,4 @@
-"""A policy with what is laid over it written into it."""
+"""Merge a policy with its overlays into one policy."""
 
 from __future__ import annotations
 

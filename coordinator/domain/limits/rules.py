@@ -1,4 +1,4 @@
-"""What holds for one request: the policy's limits with everything that was granted since."""
+"""The rules in force for one request: the policy's limits with every overlay."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ _KNOWN_MAX: Final = 10_000
 
 
 class Terms(NamedTuple):
-    """What of a request or cost decides whose limits it touches; a missing part touches none."""
+    """The parts of a request or cost that choose its limits; a missing one touches none."""
 
     agent: str | None = None
     category: str | None = None
@@ -67,7 +67,7 @@ class Grant:
 
 @dataclass(frozen=True, slots=True)
 class Overlays:
-    """What the database adds to the policy file: grants, allocations, disabled agents.
+    """Overlays of the policy file: grants, allocations, disabled agents.
 
     ``allocations`` are an agent's share of a pool, by the scope of the pair.
     """
@@ -112,7 +112,7 @@ def nothing_opened(kind: str, name: str) -> Opening | None:
 
 
 class Touched:
-    """What a request touches: every limit, and every (scope, window) that it is counted in."""
+    """The limits that a request touches, and every (scope, window) that it is counted in."""
 
     __slots__ = ("_places", "limits", "windows")
 
@@ -124,7 +124,7 @@ class Touched:
         self._places: Places | None = None
 
     def places(self, at: int, calendar: Calendar) -> Places:
-        """Where its limits and windows are counted at ``at``; remembered until a window ends."""
+        """Return its limits' and windows' counters at ``at``; remembered until a window ends."""
         known = self._places
         if known is None or at < known.since or (known.until is not None and at >= known.until):
             known = self._places = places(self.limits, self.windows, at, calendar)
@@ -193,7 +193,7 @@ class Rules:
         return keys if asked else (*keys, *self.auto_approved(terms.agent, at))
 
     def parts(self, terms: Terms, openings: Openings) -> Sequence[Touched]:
-        """What lasts (agent, category, provider) and the task and session, without grants."""
+        """The limits of agent, category and provider, and of task and session, without grants."""
         agent, category, provider, task, session = terms
         key = (agent, category, provider)
         known = self._known.get(key)
@@ -217,7 +217,7 @@ class Rules:
         return min(self.amount(limit, at) for at in (since, *starts, *ends))
 
     def auto_approve(self, agent_id: str, now: int) -> Limit | None:
-        """What the agent may buy below its threshold in a day before a human is asked."""
+        """Return the daily amount below the threshold that passes without a human."""
         agent = self.policy.agent(agent_id)
         amount = agent.auto_approve_daily_limit if agent else None
         if not isinstance(amount, Usdc):

@@ -1,4 +1,4 @@
-"""How much an agent can afford: service levels, and reviews of budgets."""
+"""Service levels of agents, and reviews of budgets."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def service_level(levels: ServiceLevels | None, limits: Iterable[LimitState]) ->
 
 
 def remaining_percent(state: LimitState) -> int:
-    """What remains of the limit in whole percent, from 0 to 100; 0 of a limit of nothing."""
+    """Return the rest of the limit in whole percent, from 0 to 100; 0 of a limit of zero."""
     limit, left = state.limit.amount.base_units, state.remaining.base_units
     return max(0, min(100, left * 100 // limit)) if limit > 0 else 0
 
@@ -96,7 +96,7 @@ class Finding(Shown):
 
 
 def review(limits: Iterable[LimitState], *, pool_remaining_below: int) -> Iterator[Finding]:
-    """What stands out among the limits of agents and pools.
+    """Find what stands out among the limits of agents and pools.
 
     Under-used: 80 % and more remains. Nearly depleted: 10 % and less. A pool is low below its
     mark, which is not inclusive.

@@ -1,4 +1,4 @@
-"""What of a policy contradicts itself, each as a key path and one sentence."""
+"""Contradictions within a policy, each as a key path and one sentence."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A policy as text: TOML that reads back as the same policy, and what a screen may show of it."""
+"""Write a policy as TOML that reads back as the same policy."""
 
 from __future__ import annotations
 

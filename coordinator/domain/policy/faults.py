@@ -56,7 +56,7 @@ def _each_once(said: Any) -> list[str] | None:
 
 
 def besides(faults: list[Fault], found: list[Fault], policy: PolicyModel) -> list[Fault]:
-    """Those of the contradictions ``found`` that none of ``faults`` may have made.
+    """Leave out of the contradictions ``found`` those that a fault may have made.
 
     ``policy`` is what was left of the document without what is at fault.
     """
@@ -77,7 +77,7 @@ def besides(faults: list[Fault], found: list[Fault], policy: PolicyModel) -> lis
 
 
 def fault_of(details: ErrorDetails) -> Fault:
-    """Where in the file and what, of one of pydantic's errors."""
+    """Convert one of pydantic's errors to its place in the file and a sentence."""
     path = tuple(str(part) for part in details["loc"] if part != "[key]")
     if path[1:2] == ("named",) and path[0] in _NAMED:
         path = (path[0], *path[2:])

@@ -1,4 +1,4 @@
-"""The policy's tables together, and what is looked up in them."""
+"""The policy's tables together, with look-ups in them."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ class PolicyModel(Table):
 
     @property
     def calendar(self) -> Calendar:
-        """Where the policy's windows begin and end."""
+        """The calendar of the policy's windows."""
         return calendar_of(self.zone)
 
     def agent(self, agent_id: str) -> AgentPolicy | None:

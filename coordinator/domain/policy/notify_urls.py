@@ -1,4 +1,4 @@
-"""Where notices go: URLs that hold tokens, and what of them may be shown and stored."""
+"""Targets of notices: URLs that hold tokens, and the part that may be shown and stored."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def shown(url: str) -> str:
 def whole_urls(
     in_force: Sequence[str], known: Iterable[str], named: Callable[[str], str | None]
 ) -> Iterator[tuple[str, str | None]]:
-    """What is shown of each target in force, with its URL; None where this process lacks it.
+    """Pair each target as it is shown with its URL; None where this process lacks it.
 
     The database keeps only what may be shown; ``known`` are the whole URLs of this process's own
     policy file, and ``named`` reads the environment.

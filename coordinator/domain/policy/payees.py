@@ -1,4 +1,4 @@
-"""Who must never be paid: USDC sent there is lost, or goes nowhere."""
+"""Addresses that must never be paid: USDC sent there is lost, or goes nowhere."""
 
 from __future__ import annotations
 

@@ -88,7 +88,7 @@ class Limits(Table):
         return {window: said for window, said in self.stated().items() if isinstance(said, Usdc)}
 
     def stated(self) -> dict[Window, Usdc | str]:
-        """What each window that has a key says, "unlimited" included."""
+        """Return the value of each window that has a key, "unlimited" included."""
         found = {Window(name): getattr(self, f"{name}{LIMIT_SUFFIX}") for name in _CALENDAR}
         found |= {Window(name): said for name, said in self.rolling.items()}
         return {window: said for window, said in found.items() if said is not None}
@@ -132,7 +132,7 @@ class Provider(Limits):
 
 
 class Rebalance(Table):
-    """How a pool's money is shared anew: by priority and by recent use, in percent."""
+    """The automatic sharing of a pool's money: by priority and by recent use, in percent."""
 
     every: Seconds = 86400
     priority_weight: Percent = 70
@@ -154,11 +154,11 @@ class Pool(Limits):
 
 
 class Category(Limits):
-    """What may be spent on one kind of thing, by all agents together."""
+    """Limits of one kind of spending, for all agents together."""
 
 
 class TaskLimits(Limits):
-    """What may be spent on one task, by category too."""
+    """Limits of one task, by category too."""
 
     categories: dict[Name, Limits] = {}
 
@@ -216,7 +216,7 @@ class X402(Table):
 
 
 class Approver(Table):
-    """Who decides: a human, or an agent that may approve what others ask, up to an amount."""
+    """An approver: a human, or an agent that may approve what others ask, up to an amount."""
 
     agent: bool = False
     up_to: Amount | None = None
@@ -233,7 +233,7 @@ _BOND: Final = Usdc("100")
 
 
 class Approvals(Table):
-    """Who decides above the threshold, how many of them, and for how long it stays open."""
+    """Approvals above the threshold: by whom, how many, and for how long a request waits."""
 
     required: Annotated[int, Field(ge=1, le=20)] = 1
     approvers: dict[Name, Approver] = {}
@@ -268,7 +268,7 @@ class Approvals(Table):
         return min((tier.above for tier in self.tiers), default=None)
 
     def required_for(self, amount: Usdc) -> int:
-        """How many have to approve this amount; a tier holds above its amount, not at it."""
+        """Return the approvals that an amount takes; a tier holds above its amount, not at it."""
         tiers = [tier.required for tier in self.tiers if amount > tier.above]
         return max([self.required, *tiers])
 
@@ -290,7 +290,7 @@ class ServiceLevel(Table):
 
 
 class ServiceLevels(Table):
-    """How much an agent should afford itself, by the smallest remaining share of its limits."""
+    """Service levels of agents, by the smallest remaining share of their limits."""
 
     of: list[str] = ["daily", "total"]
     full: ServiceLevel
@@ -313,21 +313,21 @@ class ServiceLevels(Table):
 
 
 class Increases(Table):
-    """What an agent may ask for beyond its limits, and which agents get it without a human."""
+    """Requests for more than a limit gives: how much, and which agents get it without a human."""
 
     maximum: Amount
     auto_approve_from_priority: Priority | None = None
 
 
 class Reviews(Table):
-    """How often budgets are looked over, and which share (percent) of a pool is low."""
+    """Reviews of budgets: how often, and which remaining share (percent) of a pool is low."""
 
     every: Seconds = 86400
     pool_remaining_below: Percent = 20
 
 
 class Alerts(Table):
-    """When the operator is warned, and when spending pauses by itself.
+    """Thresholds that warn the operator, or pause spending.
 
     ``drift_above``: USDC that balance and journal may differ by, in either direction.
     ``thresholds``: shares of a limit, in percent, that are told when they are reached;

@@ -1,4 +1,4 @@
-"""A purchase that waits for people, and what approving it would find."""
+"""Approvals: a purchase that waits for people, and how it is judged at this moment."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Why an unfinished purchase does not move on, in one sentence that names who can change it."""
+"""Blockers of unfinished purchases: the reason, and who can change it, in one sentence."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from coordinator.domain.shown import Shown
 
 
 class BlockerCode(StrEnum):
-    """What a purchase waits for that no time alone brings."""
+    """The codes of blockers: what a purchase waits for that no time alone brings."""
 
     PAUSED = "paused"
     NOBODY_ACTS = "nobody_acts"

@@ -83,7 +83,7 @@ class CostRequest:
         )
 
     def terms(self, policy: Policy) -> Terms:
-        """What of it decides whose limits it touches, by the policy's own names."""
+        """The terms that decide which limits it touches, by the policy's own names."""
         category = self.category or policy.categories.default
         provider = self.provider
         if provider is not None:
@@ -161,7 +161,7 @@ class Cost(Shown):
 
 @dataclass(frozen=True, slots=True)
 class CostDecision(Shown):
-    """Why a cost is refused (nothing, when it is not), and the counters that it charges."""
+    """The decision on a cost: reasons against it (none: allowed), and the counters it charges."""
 
     reasons: tuple[Reason, ...]
     limits: tuple[LimitState, ...]
@@ -201,7 +201,7 @@ def judge_cost(request: CostRequest, facts: Facts) -> CostDecision:
 
 
 def cost_counters(request: CostRequest, facts: Facts) -> CostDecision:
-    """Where a cost that was spent already counts, and the limits that it touches."""
+    """Return the counters and limits that a cost which was spent already touches."""
     terms = request.terms(facts.rules.policy)
     limits, counters = judge_limits(terms, ZERO, facts)
     return CostDecision((), limits, (*counters, *auto_counters(request.agent, facts)), terms)

@@ -18,7 +18,7 @@ from coordinator.domain.usdc import Usdc
 
 @dataclass(frozen=True, slots=True)
 class Funds:
-    """What the treasury could still promise, by the balances last read (at most 60 s old).
+    """The USDC that the treasury can still promise, by balances that are at most 60 s old.
 
     ``usdc_free`` is the USDC less what unfinished purchases need; ``gas_is_enough`` tells
     whether one more purchase could be finished and cancelled. The balances are those of a block,
@@ -37,7 +37,7 @@ class Funds:
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """What a decision is made from, all read in its own transaction.
+    """The facts of a decision, all read in its own transaction.
 
     ``usage`` reads counters; ``paused`` holds the scopes that are stopped, as (kind, id);
     ``funds`` is None when the balances are unknown or old, and then refuses nothing.
@@ -158,7 +158,7 @@ def broken(limits: Iterable[LimitState], asked: Usdc) -> Iterable[Reason]:
 
 
 def auto_limit(agent_id: str, facts: Facts) -> Limit | None:
-    """What passes in a day without people; None where nothing is said about it."""
+    """Return the daily amount that passes without people; None where the policy sets none."""
     return facts.rules.auto_approve(agent_id, facts.now)
 
 
@@ -168,7 +168,7 @@ def auto_counters(agent_id: str, facts: Facts) -> tuple[CounterKey, ...]:
 
 
 def asks(agent_id: str, amount: Usdc, facts: Facts, auto: Limit | None) -> str | None:
-    """Why a human is asked; None when nobody is. ``auto`` is what passes in a day without."""
+    """Return the reason to ask a human, or None. ``auto`` is the daily amount without people."""
     policy = facts.rules.policy
     threshold = policy.threshold(agent_id)
     if threshold is not None and amount > threshold:
@@ -189,7 +189,7 @@ def asks(agent_id: str, amount: Usdc, facts: Facts, auto: Limit | None) -> str |
 
 
 def stopped_reasons(terms: Terms, facts: Facts) -> Iterable[Reason]:
-    """Why this agent may not spend at all at this moment, or not with this provider."""
+    """Yield the reasons why this agent may not spend now, or not with this provider."""
     policy, agent_id = facts.rules.policy, terms.agent or ""
     if ("organisation", "") in facts.paused:
         yield Reason(ReasonCode.PAUSED, "spending is paused until an approver unpauses it")
@@ -214,7 +214,7 @@ def stopped_reasons(terms: Terms, facts: Facts) -> Iterable[Reason]:
 
 
 def runs_allowed(terms: Terms, facts: Facts) -> Iterable[Reason]:
-    """Why the task or session may not be spent on, or has to be named."""
+    """Yield the reasons against this task or session, or that one has to be named."""
     policy = facts.rules.policy
     tasks, sessions = policy.tasks, policy.sessions
     if terms.task is None:
@@ -248,7 +248,7 @@ def _run_allowed(
 
 
 def category_allowed(category: str | None, facts: Facts) -> Iterable[Reason]:
-    """Why the category may not be spent on, or has to be named."""
+    """Yield the reasons against this category, or that one has to be named."""
     named = facts.rules.policy.categories.named
     if category is None:
         if named:

@@ -11,7 +11,7 @@ from coordinator.domain.errors import ImpossibleState
 
 
 class Status(StrEnum):
-    """Where a purchase is; the moves between them are in ``MOVES``."""
+    """The states of a purchase; ``MOVES`` has the allowed moves."""
 
     DENIED = "denied"
     AWAITING_APPROVAL = "awaiting_approval"

@@ -1,4 +1,4 @@
-"""What to do next for one purchase: a pure choice from its steps and escrows."""
+"""Plan the next step of one purchase, as a pure function of its steps and escrows."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _RELINKS_MAX = 5
 
 
 class Action(StrEnum):
-    """What the executor does for a purchase."""
+    """Actions of the executor for a purchase."""
 
     WAIT = "wait"
     CREATE = "create"
@@ -67,7 +67,7 @@ class OpenPurchase:
 
     @property
     def terms(self) -> PaymentTerms:
-        """What a create or a link of it is made from."""
+        """The terms of its create or link."""
         return PaymentTerms(self.provider, self.amount, self.service, self.escrow_key)
 
 

@@ -1,4 +1,4 @@
-"""Withdrawals, early settles and unpauses: proposed by one approver, approved by others too."""
+"""Proposals: withdrawals, early settles and unpauses that several approvers have to approve."""
 
 from __future__ import annotations
 

@@ -169,7 +169,7 @@ class Purchase(Shown):
 
 @dataclass(frozen=True, slots=True)
 class Answer(Shown):
-    """What became of a person's or agent's order about a purchase.
+    """The answer to an order about a purchase.
 
     ``done`` tells whether it was carried out (or now will be, for what the chain must do);
     if not, ``reason`` says why and nothing changed.

@@ -1,4 +1,4 @@
-"""The past decided anew by other rules: what they would have denied, allowed or asked."""
+"""Replay of past requests by other rules: newly denied, allowed or asked."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ class Judged(NamedTuple):
 
 
 class Moved(NamedTuple):
-    """What became of a request later: approved by people, or ended without being paid."""
+    """A later move of a request: approved by people, or ended without being paid."""
 
     at: int
     id: str
@@ -94,7 +94,7 @@ class Difference(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Replay(Shown):
-    """What became of the ``judged`` requests of [since, until), unix seconds.
+    """The result of a replay of the ``judged`` requests of [since, until), unix seconds.
 
     ``left_out`` were denied for what the policy alone does not decide: a pause, an agent disabled,
     a task or session closed, the treasury's balances.
@@ -108,7 +108,7 @@ class Replay(Shown):
 
     @property
     def counts(self) -> Mapping[str, int]:
-        """How many would have been denied, allowed or asked that were not, and are the same."""
+        """Counts of the requests that would be newly denied, allowed or asked, or the same."""
         found = Counter(difference.after for difference in self.differences)
         return {
             "newly_denied": found[Status.DENIED],
@@ -136,7 +136,7 @@ class MemoryCounters:
         self._found: dict[tuple[Scope, Window], dict[int, Usage]] = {}
 
     def usage(self, keys: Iterable[CounterKey]) -> dict[CounterKey, Usage]:
-        """What the counters hold; of a rolling window the sum of its buckets."""
+        """Return the sums of the counters; of a rolling window the sum of its buckets."""
         return {key: self._usage(key) for key in keys}
 
     def charge(self, keys: Iterable[CounterKey], usage: Usage) -> None:

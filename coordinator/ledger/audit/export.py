@@ -21,7 +21,7 @@ Digest = Callable[[str, int, int, str, str, str], str]
 
 
 def first_line(head: Head) -> bytes:
-    """What every export begins with: its format, and the head of its last row."""
+    """Return the first line of an export: its format, and the head of its last row."""
     return canonical_json({"audit_head": str(head), "format": FORMAT}) + b"\n"
 
 

@@ -55,7 +55,7 @@ def block_digests(entries: Iterable[Entry]) -> dict[str, list[int | str]]:
 
 @dataclass(slots=True)
 class JournalProof:
-    """What the audit log says that the journal holds; fed with the log's rows in order."""
+    """The journal as the audit log proves it; fed with the log's rows in order."""
 
     blocks: dict[int, tuple[int, str]] = field(default_factory=dict)
 

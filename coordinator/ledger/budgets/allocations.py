@@ -1,4 +1,4 @@
-"""A pool's money shared among its agents: members as they stand, shares laid over the policy."""
+"""Shares of a pool's money among its agents, kept as overlays of the policy."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ class AllocationBook:
         return [_member(rules, pool, agent, used.get(agent, 0)) for agent in pool.agents]
 
     def shares(self, pool_name: str) -> Mapping[str, Usdc]:
-        """What each agent of the pool is allocated, without what is granted for a time."""
+        """Return the allocation of each agent of the pool, without grants for a time."""
         rules = self._policies.current_rules()
         window = shared(pool_of(rules, pool_name))[0]
         return {
@@ -64,7 +64,7 @@ class AllocationBook:
         }
 
     def shared_at(self, pool_name: str) -> int | None:
-        """When the pool was last shared out, in unix seconds; None for never."""
+        """Return when the pool was last shared out, in unix seconds; None for never."""
         o = t.overlays.c
         query = select(o.starts_at).where(
             o.kind == "allocation", o.scope_id.startswith(f"{pool_name}/", autoescape=True)
@@ -95,7 +95,7 @@ def pool_of(rules: Rules, name: str) -> Pool:
 
 
 def shared(pool: Pool) -> tuple[Window, Usdc]:
-    """What a pool shares out: its daily limit, or the total; InvalidRequest with neither."""
+    """The limit that a pool shares out: the daily or the total; InvalidRequest with neither."""
     for window in (Window.DAILY, Window.TOTAL):
         if (amount := pool.amounts.get(window)) is not None:
             return window, amount

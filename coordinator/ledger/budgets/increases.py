@@ -1,4 +1,4 @@
-"""Requests for more than a limit, and what people make of them."""
+"""Requests for more than a limit gives, and the decisions on them."""
 
 from __future__ import annotations
 
@@ -173,7 +173,7 @@ def _approve(increase_id: str, approver: str, now: int, tx: Tx) -> Increase:
 
 
 def _refused_by_now(tx: Tx, increase: Increase, now: int) -> Reason | None:
-    """Why the policy and what was granted since it was asked refuse it; None when they don't."""
+    """Return the reason of the policy and of later grants against it, or None."""
     scope, window = increase.scope, increase.window
     check_requested(increase.kind, increase.agent, scope, window, tx.rules, tx.opening, now)
     running = raised(tx.rules, scope, window, now)

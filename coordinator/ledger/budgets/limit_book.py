@@ -61,12 +61,12 @@ class LimitBook:
             return effective_of_agent(rules, agent_id, now, openings, task=task, session=session)
 
     def usage(self, counters: Iterable[CounterKey]) -> Mapping[CounterKey, Usage]:
-        """What the counters hold; one that was never charged is missing."""
+        """Return the sums of the counters; one that was never charged is missing."""
         with self._database.read() as connection:
             return read_usage(connection, counters)
 
     def used(self, scope: Scope, *, since: int, until: int, by: Window) -> Sequence[Used]:
-        """What the scope used in [since, until), by the hour, day, week or month; empty ones too.
+        """Read a scope's usage in [since, until), by hour, day, week or month; empty ones too.
 
         Both ends are taken to the hours that contain them.
         """

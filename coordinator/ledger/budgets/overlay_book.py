@@ -1,4 +1,4 @@
-"""Operators' changes of what is laid over the policy: agents disabled, grants taken back."""
+"""Operators' changes of overlays: disable agents, take back grants."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class OverlayBook:
         self._group_commit = group_commit
 
     def list(self) -> Sequence[Overlay]:
-        """What is laid over the policy, oldest first; grants that ended by time too."""
+        """List the overlays of the policy, oldest first; grants that ended by time too."""
         with self._database.read() as connection:
             return list_overlays(connection)
 

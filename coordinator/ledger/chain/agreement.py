@@ -1,4 +1,4 @@
-"""A second reading of blocks, held against what the books have of them."""
+"""Compare a second reading of blocks with the books."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Agreement:
 
 
 def compare(connection: Connection, batch: EventBatch, entries: Iterable[Entry]) -> Agreement:
-    """How the books differ from the batch, which makes ``entries``, in its own blocks alone."""
+    """Compare the books with the batch, which makes ``entries``, in its own blocks alone."""
     told = {_place(event) for event in _ours(connection, batch)}
     made = {_place(entry) for entry in entries}
     followed, booked = (_places(connection, kept, batch) for kept in (t.escrow_events, t.journal))

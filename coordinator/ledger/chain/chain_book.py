@@ -183,7 +183,7 @@ class ChainBook:
             return self._make_entries(connection, batch)
 
     def compare(self, batch: EventBatch) -> Agreement:
-        """How the books' events in (batch.after, batch.to] and the batch's differ."""
+        """Compare the books' events in (batch.after, batch.to] with the batch's."""
         with self._database.read() as connection:
             return compare(connection, batch, self._make_entries(connection, batch))
 

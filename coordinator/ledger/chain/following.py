@@ -1,4 +1,4 @@
-"""Escrows are folded from their stored events, and purchases follow their escrows."""
+"""Fold escrows from their stored events, and let purchases follow their escrows."""
 
 from __future__ import annotations
 

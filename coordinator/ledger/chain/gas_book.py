@@ -1,4 +1,4 @@
-"""What gas was paid for, by the receipts of our transactions."""
+"""Gas that was paid, by the receipts of our transactions."""
 
 from __future__ import annotations
 

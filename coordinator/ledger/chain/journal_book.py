@@ -28,12 +28,12 @@ class JournalBook:
         self._mac = mac
 
     def treasury_balance(self) -> Usdc:
-        """What the treasury holds by the journal's entries alone."""
+        """Sum the treasury's USDC from the journal's entries alone."""
         with self._database.read() as connection:
             return _treasury_sum(connection, None)
 
     def escrow_balances(self) -> Mapping[str, Usdc]:
-        """What each escrow holds by the journal's entries, by escrow key."""
+        """Sum each escrow's USDC from the journal's entries, by escrow key."""
         signed = case((_j.debit == "escrow:" + _j.escrow_key, _j.amount), else_=-_j.amount)
         query = (
             select(_j.escrow_key, exact_sum(signed).label("balance"))
@@ -110,7 +110,7 @@ class JournalBook:
             }
 
     def balance_before(self, at: int) -> Usdc:
-        """What the treasury held by entries with a block time below ``at``."""
+        """Sum the treasury's USDC from entries with a block time below ``at``."""
         with self._database.read() as connection:
             return _treasury_sum(connection, at)
 

@@ -1,4 +1,4 @@
-"""The signer's nonce lane: what the chain has used without us, and holes in it."""
+"""The signer's nonce lane: nonces that the chain used without us, and holes."""
 
 from __future__ import annotations
 

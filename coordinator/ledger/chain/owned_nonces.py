@@ -1,4 +1,4 @@
-"""Which nonces the steps own: every nonce below the highest is sent something, which costs gas."""
+"""Proof of the nonces that steps own: every nonce below the highest costs gas to fill."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Taking the books back to a fork: one transaction, everything that a lost block had proved."""
+"""Roll the books back to a fork, in one transaction with all that the lost blocks proved."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _s = t.steps.c
 
 @dataclass(frozen=True, slots=True)
 class RolledBack:
-    """What a rollback took out of the books: counts of each."""
+    """Counts of what a rollback took out of the books."""
 
     entries: int
     events: int
@@ -186,7 +186,7 @@ def _set_back(connection: Connection, audit: AuditLog, purchase: Any, now: int) 
 
 
 def _without_escrow(connection: Connection, purchase: Any) -> tuple[Status, int | None]:
-    """Where a purchase stands when no escrow of it is left on the chain.
+    """Return the status of a purchase when no escrow of it is left on the chain.
 
     What is known from the chain alone has nothing that could create it again, and what comes from
     a lost database must not be: it has failed, until its events come back. Every other one was

@@ -1,4 +1,4 @@
-"""Which calls may still be signed, read in the transaction that commits to them."""
+"""The check that calls may still be signed, in the transaction that commits to them."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ class Signable:
         self._left_out: set[str | None] = set()
 
     def of(self, calls: Iterable[Call]) -> list[Call]:
-        """Those of the calls that may be signed, in order; the others are for a later plan.
+        """Filter the calls that may still be signed, in order; the rest are planned anew.
 
         A create that is left out takes the creates behind it along, with their links: their
         escrow ids were predicted with it before them. An approval goes with what needed it.

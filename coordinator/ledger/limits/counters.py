@@ -75,7 +75,7 @@ class CounterSheet:
         self._changed: dict[int, list[int]] = {}
 
     def usage(self, keys: Iterable[CounterKey]) -> dict[CounterKey, Usage]:
-        """What the counters hold; one that was never charged is missing.
+        """Return the sums of the counters; one that was never charged is missing.
 
         Of a rolling window it is the sum of the buckets from the key's start on.
         """
@@ -141,7 +141,7 @@ class CounterSheet:
 
     @property
     def size(self) -> int:
-        """How many counters it remembers."""
+        """Return the number of counters it remembers."""
         return len(self._rows)
 
     def forget(self) -> None:
@@ -223,7 +223,7 @@ def _mark(connection: Connection) -> str:
 
 
 def read_usage(connection: Connection, keys: Iterable[CounterKey]) -> Mapping[CounterKey, Usage]:
-    """What the counters hold; one that was never charged is missing."""
+    """Return the sums of the counters; one that was never charged is missing."""
     return CounterSheet(connection).usage(keys)
 
 

@@ -1,4 +1,4 @@
-"""What the rows of an audit log say of budgets: put back into a database that was lost.
+"""Budgets folded from the rows of an audit log, to restore a lost database.
 
 Costs with their counters, tasks and sessions, and what lay over the policy. Requests for more that
 waited for people are asked again.

@@ -124,7 +124,7 @@ def opening_row(opening: Opening) -> dict[str, Any]:
 
 
 def closed_reason(kind: str, name: str, by: str) -> Reason:
-    """Why a purchase ends that waited when its task or session was closed."""
+    """Return the reason for a purchase that waited when its task or session was closed."""
     return Reason(ReasonCode(f"{kind}_closed"), f"{kind} {name} was closed by {by}")
 
 

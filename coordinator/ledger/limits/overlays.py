@@ -1,4 +1,4 @@
-"""What is laid over the policy file: grants, allocations, disabled agents. Rows are only added."""
+"""Rows of overlays: grants, allocations, disabled agents. Rows are only added."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def list_overlays(connection: Connection) -> Sequence[Overlay]:
 
 
 def read_overlays(connection: Connection) -> Overlays:
-    """What the rules are made of."""
+    """Read the overlays that the rules are made of."""
     grants: list[Grant] = []
     allocations: dict[Scope, dict[Window, Usdc]] = {}
     disabled: set[str] = set()

@@ -1,4 +1,4 @@
-"""Counters that a change of the rules adds: filled from what is held and spent already."""
+"""Fill the counters that a change of rules adds from what is held and spent already."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the rows of an audit log say of purchases, orders and pauses, folded row by row."""
+"""Purchases, orders and pauses folded from the rows of an audit log."""
 
 from __future__ import annotations
 

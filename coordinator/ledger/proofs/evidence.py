@@ -1,4 +1,4 @@
-"""What the audit log proves of a purchase, an order or a pause, for whoever relies on a row.
+"""Evidence of a purchase, an order or a pause, read from the audit log.
 
 A row of the database proves nothing: whoever can write to the database can write it. The rows of
 the audit log are chained by a key that the database does not have, so each of them proves itself
@@ -22,7 +22,7 @@ from coordinator.ledger.store.database import Database
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """What an executor has seen of the log, kept outside the database.
+    """The state of the log as an executor saw it, kept outside the database.
 
     ``rows`` is how many of its first ``count`` rows tell of each purchase and order that has not
     ended; what ended has no entry. It is not known of what began before row ``since``, or was

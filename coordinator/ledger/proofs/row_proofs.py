@@ -1,4 +1,4 @@
-"""Rows compared with what the audit log tells of them, each proved by the log itself."""
+"""Compare rows with the audit log, whose own rows are proved first."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ EscrowKey = Callable[[str, str], str]
 
 
 class Log(Protocol):
-    """What the comparison needs of the audit log."""
+    """The parts of the audit log that the comparison needs."""
 
     mac: RowMac
 

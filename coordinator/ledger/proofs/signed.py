@@ -1,4 +1,4 @@
-"""What the audit log tells was signed for a purchase, whatever became of its rows."""
+"""Calls that were signed for a purchase, read from the audit log."""
 
 from __future__ import annotations
 

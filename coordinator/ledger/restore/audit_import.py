@@ -1,4 +1,4 @@
-"""An audit export into a fresh database: one transaction, before the chain is read."""
+"""Import an audit export into a fresh database, in one transaction, before the chain is read."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ _LOST_ORDER: Final = (
 
 @dataclass(frozen=True, slots=True)
 class Imported:
-    """What an export gave: ``unattributed`` purchases are known by the chain alone."""
+    """The result of an import: ``unattributed`` purchases are known by the chain alone."""
 
     head: Head
     purchases: int
@@ -54,7 +54,7 @@ class Imported:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rebirth:
-    """What the chain said when the database was rebuilt."""
+    """The chain's state when the database was rebuilt."""
 
     start_block: int
     final_number: int
@@ -74,7 +74,7 @@ class AuditImport:
         self._escrow_key = escrow_key
 
     def done(self) -> Imported | None:
-        """What was imported into this database; None when nothing was."""
+        """Return the import into this database; None when there was none."""
         query = select(t.audit.c.body).where(
             t.audit.c.subject == _SUBJECT, t.audit.c.event == "audit_imported"
         )

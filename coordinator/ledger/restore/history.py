@@ -1,4 +1,4 @@
-"""What happened, as a replay takes it: the audit log's rows, and what counted besides."""
+"""History for a replay: the audit log's rows, and what counted besides."""
 
 from __future__ import annotations
 

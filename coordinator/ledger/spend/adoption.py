@@ -1,4 +1,4 @@
-"""Escrows that the chain has and the ledger does not: after a lost database."""
+"""Adopt escrows that the chain has and a restored database does not."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Approvals: what waits for people, and what they decide, each one transaction."""
+"""Approvals: list those that wait and decide them, each in one transaction."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ _p = t.purchases.c
 
 @dataclass(frozen=True, slots=True)
 class Approver:
-    """Who decides, and from which host and user account."""
+    """The approver, with the host and user account of the decision."""
 
     name: str
     host: str

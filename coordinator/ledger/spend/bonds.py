@@ -103,7 +103,7 @@ class BondBook:
 
 
 def bond_lost(connection: Connection, purchase_id: str) -> Usdc:
-    """What of the purchase's bond went to somebody else, by the journal."""
+    """Return the lost part of the purchase's bond, by the journal."""
     query = select(exact_sum(t.journal.c.amount)).where(
         t.journal.c.kind == EntryKind.BOND_LOSS.value,
         t.journal.c.credit.in_(select("bond:" + _e.escrow_id).where(_e.purchase_id == purchase_id)),

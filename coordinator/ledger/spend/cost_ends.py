@@ -1,4 +1,4 @@
-"""Costs that end: posted by their owner, voided, closed with their session, or abandoned."""
+"""Ends of costs: posted by their owner, voided, closed with their session, or abandoned."""
 
 from __future__ import annotations
 

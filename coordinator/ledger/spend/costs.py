@@ -96,7 +96,7 @@ class CostBook:
         return self._group_commit.run(partial(post_abandoned, now))
 
     def check(self, request: CostRequest, *, now: int) -> CostDecision:
-        """What ``hold`` would decide; nothing is written."""
+        """Decide on a hold as a dry run; nothing is written."""
         with self._database.read() as connection:
             rules = self._policies.rules(connection)
             decision = judge_cost(request, read_facts(connection, rules, ZERO, "", now))

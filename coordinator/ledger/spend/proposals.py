@@ -33,7 +33,7 @@ _q = t.proposals.c
 
 @dataclass(frozen=True, slots=True)
 class Decided:
-    """What a proposal has become, or why it was not decided and nothing changed."""
+    """A proposal after a decision, or the reason why nothing changed."""
 
     proposal: Proposal
     refusal: Reason | None = None
@@ -102,7 +102,7 @@ class ProposalBook:
             return Decided(self._load(connection, proposal_id))
 
     def waiting(self, now: int) -> Sequence[Proposal]:
-        """Those that wait for approvers and have not expired, oldest first."""
+        """List the proposals that wait and have not expired, oldest first."""
         query = (
             select(_q.id)
             .where(_q.status == ProposalStatus.AWAITING_APPROVAL.value, _q.expires_at > now)
@@ -275,14 +275,14 @@ def _new(
 
 
 def _required(policy: Policy, kind: ProposalKind, terms: Mapping[str, Any]) -> int:
-    """How many approvers it takes: by its amount, as of a purchase; an unpause as its rule says."""
+    """Return the approvals it takes: by its amount, or an unpause by its own rule."""
     if kind is ProposalKind.UNPAUSE:
         return policy.approvals.required
     return policy.approvals.required_for(Usdc.from_base_units(terms["amount"]))
 
 
 def _not_carried_out(connection: Connection, proposal: Proposal) -> Reason | None:
-    """Why it could not be carried out any more."""
+    """Return the reason why it can't be carried out any more."""
     if proposal.kind is not ProposalKind.SETTLE:
         return None
     p = t.purchases.c

@@ -75,7 +75,7 @@ class PurchaseBook:
         now: int,
         judge: Callable[[Request, Facts], Decision],
     ) -> Decision:
-        """What ``request`` would decide; nothing is written."""
+        """Decide on a request as a dry run; nothing is written."""
         with self._database.read() as connection:
             rules = self._policies.rules(connection)
             return judge(request, read_facts(connection, rules, minimum, treasury, now))

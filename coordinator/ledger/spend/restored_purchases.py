@@ -1,4 +1,4 @@
-"""A purchase of a lost database, put back so that nothing of it is created again."""
+"""Restore purchases of a lost database so that none is created again."""
 
 from __future__ import annotations
 

@@ -13,7 +13,7 @@ LOCK_TIMEOUT_SECONDS: Final = 15
 
 
 class Stamp(NamedTuple):
-    """What a database holds when a write transaction begins, and when it has committed.
+    """The state of a database when a write transaction begins, and when it has committed.
 
     Where ``before`` equals the ``after`` of an earlier one that has committed, nobody has written
     since. An ``after`` of None equals nothing: others were writing at the same time.
@@ -24,7 +24,7 @@ class Stamp(NamedTuple):
 
 
 class Database(Protocol):
-    """What the books need of a database; the same on every kind of it.
+    """The interface of a database, the same on every kind.
 
     Faults are LedgerUnavailable in one sentence that names the database and never a password.
     """

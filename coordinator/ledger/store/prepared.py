@@ -1,4 +1,4 @@
-"""Statements that are compiled once and run on the driver: what every decision does."""
+"""Prepared statements of decisions: compiled once, run on the driver."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What one process opened: refused in a forked child, refused once it is closed."""
+"""Guards of what a process has opened: a forked child and a closed object are refused."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Sums that no number of large amounts takes beyond what a database can add up."""
+"""Sums in SQL that never overflow 64 bits."""
 
 from __future__ import annotations
 

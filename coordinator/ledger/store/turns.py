@@ -1,4 +1,4 @@
-"""Turns of threads: whoever waits longest is next."""
+"""A fair lock for threads: whoever waits longest is next."""
 
 from __future__ import annotations
 

@@ -73,7 +73,7 @@ class DecisionCache:
 
     @cached_property
     def first_expiry(self) -> int | None:
-        """When the first of the waiting approvals expires; None when none waits."""
+        """The time when the first waiting approval expires; None when none waits."""
         found = _FIRST_EXPIRY.one(self.connection)
         return None if found is None else found[0]
 

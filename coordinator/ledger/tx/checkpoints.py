@@ -1,4 +1,4 @@
-"""A log that lost what a worker had seen: refused until an approver says that it is right."""
+"""Checkpoints of the audit log: a log that lost rows is refused until an approver accepts it."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class CheckpointBook:
             begin_recovery(connection, self._audit, text, now=now)
 
     def accepted(self, expected: Head) -> Head | None:
-        """Where the log goes on, once somebody has unpaused after it was refused for this head."""
+        """Return the head that an approver has accepted instead of the ``expected`` one."""
         with self._database.read() as connection:
             refused = self._refusal(connection, expected)
             unpaused = self._audit.proven(

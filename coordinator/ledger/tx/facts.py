@@ -43,7 +43,7 @@ _PROMISED: Final = Prepared(
 
 @dataclass(slots=True)
 class TreasuryState:
-    """What is paused, the balances last seen by treasury, and what unfinished purchases need.
+    """Pauses, the balances last seen, and what unfinished purchases need.
 
     ``unstarted`` purchases, of ``promised`` USDC in all, have no funded escrow; ``unended`` have.
     """
@@ -55,7 +55,7 @@ class TreasuryState:
     unended: int
 
     def funds(self, treasury: str, now: int, own: Purchase | None = None) -> Funds | None:
-        """What could still be promised by the balances last read; None when they are old.
+        """Return what the balances last read can still promise; None when they are old.
 
         ``own`` is left out of what is promised already.
         """
@@ -106,7 +106,7 @@ def read_facts(
     now: int,
     own: Purchase | None = None,
 ) -> Facts:
-    """What a decision is made from, in the caller's transaction.
+    """Read the facts of a decision, in the caller's transaction.
 
     ``own``, which people approve, is left out of usage and of what is promised.
     """

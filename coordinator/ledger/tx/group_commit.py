@@ -160,7 +160,7 @@ class GroupCommit:
         self._writing = False
 
     def run(self, work: Callable[[Tx], T]) -> T:
-        """What ``work`` returns, after its commit; what it raises, with nothing of it written.
+        """Run ``work``; its result after the commit. If it raises, nothing of it is written.
 
         LedgerUnavailable when the database can't be written, CommitUnknown when it may have been.
         """
@@ -270,7 +270,7 @@ class GroupCommit:
         sheet.made.clear()
 
     def _emit(self, events: Iterable[Event]) -> None:
-        """What was committed is done: a fault from here on must not look like one of the work."""
+        """Tell observers of the commit; a fault of theirs must not look like one of the work."""
         try:
             for event in events:
                 self.emit(event)

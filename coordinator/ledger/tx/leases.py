@@ -30,7 +30,7 @@ class Lease:
 
 @dataclass(frozen=True, slots=True)
 class LeaseHolder:
-    """Who holds the lease; ``alive`` when it has not run out and its process is not known dead."""
+    """The lease's holder; ``alive`` if it has not run out and its process is not known dead."""
 
     holder: str
     host: str
@@ -105,7 +105,7 @@ class LeaseBook:
             )
 
     def present(self) -> LeaseHolder | None:
-        """Who acts for the signer, or did last."""
+        """Return the present or last holder of the signer's lease."""
         query = select(t.leases).where(t.leases.c.name == self._name)
         with self._database.read() as connection:
             row = connection.execute(query).one_or_none()

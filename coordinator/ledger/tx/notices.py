@@ -78,7 +78,7 @@ class NoticeBook:
             return connection.execute(query).scalar() == kind
 
     def due(self, now: int, limit: int, *, besides: Iterable[int] = ()) -> Sequence[KeptNotice]:
-        """What is to be delivered at ``now``, oldest first, but for those of ``besides``."""
+        """List the notices to deliver at ``now``, oldest first, but for those of ``besides``."""
         query = select(t.notices).where(_n.due_at <= now, _n.seq.not_in(list(besides)))
         with self._database.read() as connection:
             rows = connection.execute(query.order_by(_n.seq).limit(limit))

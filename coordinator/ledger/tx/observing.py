@@ -1,4 +1,4 @@
-"""Write transactions of which observers are told afterwards."""
+"""Write transactions that tell observers after the commit."""
 
 from __future__ import annotations
 

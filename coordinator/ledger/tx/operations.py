@@ -1,4 +1,4 @@
-"""What operators and the executor keep beside purchases: pauses, balances seen, orders."""
+"""Rows beside purchases: pauses, balances seen, orders, identity."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _CLOCKS_APART_SECONDS = 300
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """Which chain, kernel, treasury and id secret a database belongs to."""
+    """The identity of a database: its chain, contracts, treasury and id secret."""
 
     chain_id: int
     genesis: str
@@ -78,7 +78,7 @@ class OperationsBook:
         self._last_seen: tuple[int, object] | None = None
 
     def identity(self) -> Identity | None:
-        """What the database belongs to; None while it is fresh."""
+        """The identity that the database has; None while it is fresh."""
         with self._database.read() as connection:
             row = connection.execute(select(t.identity)).one_or_none()
         return _identity(row) if row else None
@@ -158,7 +158,7 @@ class OperationsBook:
         )
 
     def funds(self, treasury: str, now: int) -> Funds | None:
-        """What is not promised yet, by the balances last stored; None when they are old."""
+        """Return what is not promised yet, by the balances last stored; None when they are old."""
         with self._database.read() as connection:
             return read_treasury_state(connection).funds(treasury, now)
 

@@ -1,4 +1,4 @@
-"""Stopping new spending, in the transaction of whatever found the reason."""
+"""Pause new spending, in the transaction that found the reason."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Policy versions and what is laid over them: the newest of both is in force."""
+"""Policy versions and their overlays: the newest of both is in force."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ class PolicyBook:
             return self.rules(connection)
 
     def overlays(self, *, at: int) -> list[dict[str, Any]]:
-        """What is laid over the policy, each with author and reason, as JSON shows it at ``at``."""
+        """List the overlays, each with author and reason, as JSON shows them at ``at``."""
         with self._database.read() as connection:
             return [overlay.as_dict(at=at) for overlay in list_overlays(connection)]
 
