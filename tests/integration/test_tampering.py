@@ -376,6 +376,18 @@ def test_a_grant_that_nobody_made_raises_no_limit(world: World) -> None:
     assert any("overlay ovl_x" in fault for fault in verify(world.wiring.audit).faults)
 
 
+def test_an_agent_stays_disabled_when_the_row_that_tells_so_is_gone(world: World) -> None:
+    assert world.coordinator.disable_agent(AGENT, by="olga", reason="a doubt")
+    assert world.buy("1.00").denied
+    world.edit("DELETE FROM overlays")
+
+    with pytest.raises(LedgerTampered, match="and it is gone"):
+        world.buy("1.00")
+    world.restart()
+    with pytest.raises(LedgerTampered, match="and it is gone"):
+        world.buy("1.00")
+
+
 def test_a_pause_that_was_deleted_still_stops_what_is_signed(world: World) -> None:
     world.round()
     asked, before = world.buy("25.00"), world.chain.balance(world.treasury)

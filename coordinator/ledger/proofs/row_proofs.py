@@ -60,7 +60,7 @@ def row_faults(
     yield from _purchase_faults(connection, log, escrow_key)
     yield from _cost_faults(connection, log)
     yield from _order_faults(connection, log)
-    yield from overlay_faults(connection, log, whole=True)
+    yield from overlay_faults(connection, log)
     yield from _opening_faults(connection, log)
     yield from _pause_faults(connection, log)
     yield from _step_faults(connection, log)
@@ -218,13 +218,19 @@ def _order_faults(connection: Connection, log: Log) -> Iterator[str]:
         yield from (f"order {row.id}: {fault}" for fault in order_differences(row, known))
 
 
-def overlay_faults(connection: Connection, log: Log, *, whole: bool = False) -> Iterator[str]:
-    """Name every overlay that is not what the log tells; those that are gone only if ``whole``."""
+def overlay_faults(
+    connection: Connection, log: Log, *, of: Iterable[str] | None = None
+) -> Iterator[str]:
+    """Name every overlay that is not what the log tells, and those that are gone.
+
+    With ``of`` of what is gone only that of these agents, pools and grants, and of those that have
+    overlays: it reads a part of the log.
+    """
     rows = connection.execute(select(t.overlays).order_by(t.overlays.c.seq)).all()
-    subjects = {_overlay_subject(row) for row in rows}
-    if not (subjects or whole):
+    subjects = {*of, *map(_overlay_subject, rows)} if of is not None else set()
+    if of is not None and not subjects:
         return
-    said = log.proven(connection, *(() if whole else subjects), events=sorted(OVERLAID), skip=True)
+    said = log.proven(connection, *sorted(subjects), events=sorted(OVERLAID), skip=True)
     told = Counter(
         tuple(one.get(name) for name in _OVERLAY) for row in said for one in logged_overlays(row)
     )

@@ -88,13 +88,12 @@ class PolicyBook:
             same = cached is not None and cached[:2] == (version, policy_hash)
             policy = cached[3].policy if cached and same else self._proved(connection, version)
             # What this very transaction laid over it is not in the log yet.
-            fault = None if changed else next(overlay_faults(connection, self._audit), None)
-            if fault is not None:
-                raise LedgerTampered(fault)
+            if not changed:
+                self._require_overlays(connection, policy)
             rules = Rules(policy, read_overlays(connection), self._contracts)
             cached = (version, policy_hash, newest_overlay, rules)
-            if not changed:
-                self._cached = cached
+            # What came before the change would be believed again if its rows were deleted.
+            self._cached = None if changed else cached
         return cached[3]
 
     def activate(
@@ -155,6 +154,13 @@ class PolicyBook:
                 before=before,
             )
         return True
+
+    def _require_overlays(self, connection: Connection, policy: Policy) -> None:
+        """LedgerTampered when one was made up, or taken from an agent or a pool of the policy."""
+        of = (*policy.agents, *policy.pools)
+        fault = next(overlay_faults(connection, self._audit, of=of), None)
+        if fault is not None:
+            raise LedgerTampered(fault)
 
     def _proved(self, connection: Connection, version: int) -> Policy:
         """Return a version's policy; LedgerTampered unless the audit log tells that it is newest.
