@@ -376,6 +376,35 @@ def test_a_grant_that_nobody_made_raises_no_limit(world: World) -> None:
     assert any("overlay ovl_x" in fault for fault in verify(world.wiring.audit).faults)
 
 
+@pytest.mark.parametrize(
+    "forge",
+    [
+        """UPDATE openings SET limits = '{"limits": {"total": 900000000}, "categories": {}}'""",
+        "UPDATE openings SET status = 'open'",
+        "UPDATE openings SET agent = NULL",
+        "DELETE FROM openings",
+    ],
+)
+def test_a_session_that_was_edited_admits_nothing(world: World, forge: str) -> None:
+    world.coordinator.open_session("s", AGENT, {"total_limit": "5"})
+    if "status" in forge:
+        world.coordinator.session("s").close()
+    assert world.buy("10.00", session="s").denied
+    world.edit(forge)
+
+    with pytest.raises(LedgerTampered, match="session s: "):
+        world.buy("10.00", session="s")
+    # Nobody else is held up by it.
+    assert not world.buy("10.00").denied
+
+
+def test_a_session_whose_opening_is_cut_out_of_the_log_is_told(world: World) -> None:
+    world.coordinator.open_session("s", AGENT, {"total_limit": "5"})
+    world.coordinator.session("s").close()
+    world.edit("DELETE FROM audit WHERE event = 'session_opened'")
+    assert any("session s: " in fault for fault in verify(world.wiring.audit).faults)
+
+
 def test_an_agent_stays_disabled_when_the_row_that_tells_so_is_gone(world: World) -> None:
     assert world.coordinator.disable_agent(AGENT, by="olga", reason="a doubt")
     assert world.buy("1.00").denied

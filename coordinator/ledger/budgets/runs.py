@@ -95,6 +95,8 @@ class RunBook:
             by_agent=opening.by_agent,
             **opening_row(opening),
         )
+        # Who decides next in this transaction compares the row with the log.
+        tx.flush()
         return Run(opening, by, now, None, None)
 
     def _close(self, kind: str, name: str, by: str, now: int, tx: Tx) -> Run:
@@ -116,6 +118,8 @@ class RunBook:
             tx.emit(voided_one)
         tx.forget()
         tx.record(now, f"{kind}_closed", name, by=by, voided=len(voided), cancelled=cancelled)
+        # Who decides next in this transaction compares the row with the log.
+        tx.flush()
         closed = read_run(connection, kind, name)
         assert closed is not None
         return closed

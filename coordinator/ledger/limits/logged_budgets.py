@@ -54,7 +54,9 @@ class LoggedBudgets:
         elif kind in (TASK, SESSION) and done == "opened":
             self.openings[kind, row.subject] = row.body | {"at": row.at}
         elif kind in (TASK, SESSION) and done == "closed":
-            self.openings[kind, row.subject] |= {"closed_by": row.body["by"], "closed_at": row.at}
+            # Without the row of its opening, which was cut out, there is nothing to close.
+            known = self.openings.get((kind, row.subject), {})
+            known |= {"closed_by": row.body["by"], "closed_at": row.at}
 
     def _cost(self, row: AuditRow, done: str) -> None:
         if done == "held":

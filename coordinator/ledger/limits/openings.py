@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from sqlalchemy import Connection, Row, bindparam, exists, insert, literal_column, select, update
+from sqlalchemy import Connection, Row, bindparam, exists, insert, select, update
 
 from coordinator.domain.errors import InvalidRequest
 from coordinator.domain.limits.rules import Opening
@@ -19,7 +19,6 @@ from coordinator.ledger.store import schema as t
 from coordinator.ledger.store.prepared import Prepared
 
 _o, _p = t.openings.c, t.purchases.c
-_ANY: Final = Prepared(select(_o.kind).limit(literal_column("1")))
 _OPENING: Final = Prepared(
     select(_o.agent, _o.limits, _o.status, _o.by_agent).where(
         _o.kind == bindparam("kind_"), _o.id == bindparam("id_")
@@ -35,11 +34,6 @@ def read_opening(connection: Connection, kind: str, name: str) -> Opening | None
     agent, limits, status, by_agent = row
     closed = status == "closed"
     return _opening(kind, name, agent, limits, closed=closed, by_agent=bool(by_agent))
-
-
-def any_opening(connection: Connection) -> bool:
-    """Whether any task or session was ever opened by name."""
-    return _ANY.one(connection) is not None
 
 
 def read_run(connection: Connection, kind: str, name: str) -> Run | None:

@@ -267,17 +267,36 @@ def _opening_faults(connection: Connection, log: Log) -> Iterator[str]:
         if body is None:
             yield f"{row.kind} {row.id}: the audit log does not tell that it was opened"
             continue
-        limits = {key: body[key] for key in ("limits", "categories")}
-        told = {
-            "agent": body["agent"],
-            "status": "closed" if "closed_at" in body else "open",
-            "by_agent": int(body["by_agent"]),
-        }
-        if json.loads(row.limits) != limits:
-            yield f"{row.kind} {row.id}: its limits are not those that the audit log tells"
-        yield from (f"{row.kind} {row.id}: {fault}" for fault in _differences(row, told))
+        faults = _opening_differences(row, body)
+        yield from (f"{row.kind} {row.id}: {fault}" for fault in faults)
     for kind, name in known:
         yield f"{kind} {name}: the audit log tells that it was opened, and it is gone"
+
+
+def opening_fault(connection: Connection, log: Log, kind: str, name: str) -> str | None:
+    """Say how the task or session differs from what the log tells of it; None if it does not."""
+    o, past = t.openings.c, LoggedState()
+    for said in log.proven(connection, name, events=(f"{kind}_opened", f"{kind}_closed")):
+        past.take(said)
+    body = past.budgets.openings.get((kind, name))
+    query = select(t.openings).where(o.kind == kind, o.id == name)
+    row = connection.execute(query).one_or_none()
+    if row is None or body is None:
+        both = row is None and body is None
+        return None if both else f"{kind} {name}: its row, or the log's, is gone"
+    fault = next(_opening_differences(row, body), None)
+    return f"{kind} {name}: {fault}" if fault is not None else None
+
+
+def _opening_differences(row: Any, body: Mapping[str, Any]) -> Iterator[str]:
+    told = {
+        "agent": body["agent"],
+        "status": "closed" if "closed_at" in body else "open",
+        "by_agent": int(body["by_agent"]),
+    }
+    if json.loads(row.limits) != {key: body[key] for key in ("limits", "categories")}:
+        yield "its limits are not those that the audit log tells"
+    yield from _differences(row, told)
 
 
 def _pause_faults(connection: Connection, log: Log) -> Iterator[str]:

@@ -13,7 +13,6 @@ from coordinator.domain.limits.rules import Opening, Rules
 from coordinator.domain.purchase.lifecycle import Status
 from coordinator.ledger.audit.log import read_head
 from coordinator.ledger.limits.counters import CounterSheet
-from coordinator.ledger.limits.openings import any_opening, read_opening
 from coordinator.ledger.store import schema as t
 from coordinator.ledger.store.prepared import Prepared
 from coordinator.ledger.tx.facts import TreasuryState, read_treasury_state
@@ -83,17 +82,11 @@ class DecisionCache:
         found = _UNATTRIBUTED.one(self.connection)
         return found is not None and bool(found[0])
 
-    @cached_property
-    def _any_openings(self) -> bool:
-        return any_opening(self.connection)
-
     def opening(self, kind: str, name: str) -> Opening | None:
         """The task or session if it was opened by name."""
-        if not self._any_openings:
-            return None
         key = (kind, name)
         if key not in self._openings:
-            self._openings[key] = read_opening(self.connection, kind, name)
+            self._openings[key] = self._policies.opening(self.connection, kind, name)
         return self._openings[key]
 
     def awaits(self, expires_at: int) -> None:
@@ -105,7 +98,7 @@ class DecisionCache:
         """Read anew what others change in the transaction at hand; rules they don't change."""
         self.sheet.forget()
         self._openings.clear()
-        for name in ("treasury_state", "head", "first_expiry", "any_unattributed", "_any_openings"):
+        for name in ("treasury_state", "head", "first_expiry", "any_unattributed"):
             self.__dict__.pop(name, None)
 
     def reread_rules(self) -> None:

@@ -10,7 +10,7 @@ from typing import Any, Final, Generic, TypeVar
 
 from sqlalchemy import Connection
 
-from coordinator.domain.errors import CommitUnknown, LedgerUnavailable
+from coordinator.domain.errors import CommitUnknown, LedgerTampered, LedgerUnavailable
 from coordinator.domain.limits.limits import CounterKey, LimitState
 from coordinator.domain.limits.rules import Opening, Rules
 from coordinator.domain.notices import Notice, crossings
@@ -233,10 +233,10 @@ class GroupCommit:
     def _write(self, tickets: list[_Ticket[Any]]) -> None:
         try:
             self._commit(tickets)
-        except LedgerUnavailable:
-            raise
-        except Exception:
-            if len(tickets) == 1:
+        except Exception as fault:
+            # A row that one of them names and nobody wrote is no reason to refuse the others.
+            refused = isinstance(fault, LedgerUnavailable) and not isinstance(fault, LedgerTampered)
+            if refused or len(tickets) == 1:
                 raise
             for ticket in tickets:
                 try:

@@ -11,14 +11,15 @@ from sqlalchemy import Connection, func, insert, literal_column, select
 
 from coordinator.domain.canonical import canonical_json
 from coordinator.domain.errors import ConfigurationError, LedgerTampered
-from coordinator.domain.limits.rules import Rules
+from coordinator.domain.limits.rules import Opening, Rules
 from coordinator.domain.notices import limits_changed
 from coordinator.domain.policy.payees import Contracts, unpayable_providers
 from coordinator.domain.policy.policy import Policy
 from coordinator.ledger.audit.log import AuditLog
+from coordinator.ledger.limits.openings import read_opening
 from coordinator.ledger.limits.overlays import list_overlays, read_overlays
 from coordinator.ledger.limits.recount import recount
-from coordinator.ledger.proofs.row_proofs import overlay_faults
+from coordinator.ledger.proofs.row_proofs import opening_fault, overlay_faults
 from coordinator.ledger.store import schema as t
 from coordinator.ledger.store.database import Database
 from coordinator.ledger.store.prepared import Prepared
@@ -95,6 +96,13 @@ class PolicyBook:
             # What came before the change would be believed again if its rows were deleted.
             self._cached = None if changed else cached
         return cached[3]
+
+    def opening(self, connection: Connection, kind: str, name: str) -> Opening | None:
+        """The task or session that was opened by name; LedgerTampered where its row differs."""
+        fault = opening_fault(connection, self._audit, kind, name)
+        if fault is not None:
+            raise LedgerTampered(fault)
+        return read_opening(connection, kind, name)
 
     def activate(
         self,
