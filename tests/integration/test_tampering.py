@@ -400,6 +400,8 @@ def test_a_session_that_was_edited_admits_nothing(world: World, forge: str) -> N
 
 def test_a_session_whose_opening_is_cut_out_of_the_log_is_told(world: World) -> None:
     world.coordinator.open_session("s", AGENT, {"total_limit": "5"})
+    # The row of the closing is proved with the one before it.
+    assert world.buy("10.00", session="s").denied
     world.coordinator.session("s").close()
     world.edit("DELETE FROM audit WHERE event = 'session_opened'")
     assert any("session s: " in fault for fault in verify(world.wiring.audit).faults)
