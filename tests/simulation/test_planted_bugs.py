@@ -35,7 +35,7 @@ FOUND_BY = {
     "evidence-not-taken-back": (26, {EVIDENCE, STOPPED}),
     "fee-not-booked": (6, {"an escrow's journal equals the vault"}),
     "read-once": (12, {STATE, JOURNAL, STOPPED}),
-    "rows-believed": (1, {UNAPPROVED, "nobody is paid whom nobody named", LIMIT}),
+    "rows-believed": (51, {UNAPPROVED, "nobody is paid whom nobody named", LIMIT}),
     "lease-believed-to-its-end": (8, {"a lease ends with its length"}),
     "lock-left-to-a-thread": (1, {"an interrupted wait leaves no lock behind"}),
     "parents-connections-used-in-a-child": (
