@@ -20,6 +20,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,7 @@ from coordinator.ledger.store.database import Database
 from coordinator.ledger.store.migrate import migrate
 from coordinator.ledger.store.opening import open_database
 from tests.integration.ledger.deciding import ask, contents, open_coordinator, policy
+from tests.integration.ledger.nursery import Nursery, serve
 
 ROOT = Path(__file__).resolve().parents[3]
 NOBODY = 65534
@@ -39,6 +41,10 @@ class Child:
     """A child process as the test sees it."""
 
     def __init__(self, name: str, *wrapper: str, **terms: Any) -> None:
+        self.process: Any
+        if not wrapper:
+            self.process = _nursery().start(name, terms)
+            return
         self.process = subprocess.Popen(
             [*wrapper, sys.executable, "-m", __spec__.name, name, json.dumps(terms, default=str)],
             cwd=ROOT,
@@ -77,6 +83,11 @@ class Child:
         self.process.wait()
         assert self.process.stdout
         return [json.loads(x) for x in self.process.stdout.read().split("\n")[:-1]]
+
+
+@cache
+def _nursery() -> Nursery:
+    return Nursery(sys.executable, "-m", __spec__.name, "nursery", cwd=str(ROOT))
 
 
 def run(name: str, *wrapper: str, **terms: Any) -> Any:
@@ -333,10 +344,16 @@ def _import_everything() -> None:
         leftover.unlink()
 
 
-if __name__ == "__main__":
-    work = globals()[sys.argv[1]]
-    if sys.argv[1] == "ask_as_nobody":
+def _work(name: str, terms: str) -> None:
+    if name == "ask_as_nobody":
         _import_everything()
     _say("ready")
     _next()
-    work(**json.loads(sys.argv[2]))
+    globals()[name](**json.loads(terms))
+
+
+if __name__ == "__main__":
+    if sys.argv[1] == "nursery":
+        serve(int(sys.argv[2]), _work)
+    else:
+        _work(*sys.argv[1:])
