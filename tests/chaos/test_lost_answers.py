@@ -116,7 +116,7 @@ MOMENTS = [
 ]
 
 
-@pytest.mark.pairwise
+@pytest.mark.each_choice
 @pytest.mark.parametrize("restarted", [False, True], ids=["", "restart"])
 @pytest.mark.parametrize("lost", LOST, ids=str)
 @pytest.mark.parametrize("moment", MOMENTS, ids=str)

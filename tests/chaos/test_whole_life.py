@@ -69,7 +69,7 @@ def world(
     return world
 
 
-def suffer(world: World, proxy: FaultProxy, purchase: Purchase, name: str, rounds: int = 6) -> None:
+def suffer(world: World, proxy: FaultProxy, purchase: Purchase, name: str, rounds: int = 4) -> None:
     """Rounds and blocks under a fault: nothing fails, no hold ends, nothing is alarmed."""
     fault, wanted = LASTING[name]
     proxy.plan(fault, wanted)

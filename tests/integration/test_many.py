@@ -20,7 +20,7 @@ from coordinator.chain.abi import token_abi, vault_abi
 from coordinator.demo.stage import Stage, open_stage
 from coordinator.domain.chain.events import EscrowState
 from coordinator.ledger.proofs.verification import verify
-from tests.integration.stores import Store, on_both, rows
+from tests.integration.stores import Store, on_either, rows
 
 AGENTS = [f"agent-{number}" for number in range(8)]
 ONE = Usdc("1.00")
@@ -182,7 +182,7 @@ def test_half_of_what_many_threads_ask_five_times_is_admitted_and_funded_once(
         crowd.check_all_is_funded_once_and_never_over()
 
 
-@on_both
+@on_either
 def test_half_of_what_eight_processes_ask_is_admitted_while_one_executor_acts(
     stage: Stage,
 ) -> None:
