@@ -227,18 +227,11 @@ class Wiring:
 
     @cached_property
     def group_commit(self) -> GroupCommit:
-        return GroupCommit(self.database, self.audit, self.policies, self.emit)
+        return GroupCommit(self.database, self.audit, self.policies, self.network.tx_url, self.emit)
 
     @cached_property
     def purchases(self) -> PurchaseBook:
-        return PurchaseBook(
-            self.database,
-            self.audit,
-            self.policies,
-            self.group_commit,
-            self.network.tx_url,
-            self.emit,
-        )
+        return PurchaseBook(self.database, self.audit, self.group_commit, self.network.tx_url)
 
     @cached_property
     def limits(self) -> LimitBook:
@@ -263,18 +256,11 @@ class Wiring:
 
     @cached_property
     def approvals(self) -> ApprovalBook:
-        return ApprovalBook(
-            self.database,
-            self.audit,
-            self.policies,
-            self.evidence,
-            self.network.tx_url,
-            self.emit,
-        )
+        return ApprovalBook(self.database, self.group_commit, self.network.tx_url)
 
     @cached_property
     def proposals(self) -> ProposalBook:
-        return ProposalBook(self.database, self.audit, self.policies)
+        return ProposalBook(self.database, self.audit)
 
     @cached_property
     def notices(self) -> NoticeBook:
@@ -333,7 +319,7 @@ class Wiring:
 
     @cached_property
     def bonds(self) -> BondBook:
-        return BondBook(self.database, self.audit, self.policies, self.emit)
+        return BondBook(self.database)
 
     @cached_property
     def journal(self) -> JournalBook:
@@ -429,12 +415,9 @@ class Wiring:
     @cached_property
     def treasury(self) -> Treasury:
         return Treasury(
-            purchases=self.purchases,
-            approvals=self.approvals,
-            policies=self.policies,
+            transactions=self.group_commit,
             operations=self.operations,
-            bonds=self.bonds,
-            proposals=self.proposals,
+            evidence=self.evidence,
             escrow_keys=self.escrow_keys,
             address=self.signer.address,
             contracts=self.contracts,

@@ -34,7 +34,7 @@ from coordinator.domain.purchase.purchase import Answer, Purchase
 from coordinator.domain.purchase.replay import Replay
 from coordinator.domain.reasons import Reason
 from coordinator.domain.usdc import ZERO, Amount
-from coordinator.treasury.treasury import pause_spending
+from coordinator.treasury.pause import pause_spending
 from coordinator.wiring import wire
 
 if TYPE_CHECKING:

@@ -15,7 +15,7 @@ from coordinator.domain.errors import ChainUnavailable, TxReverted
 from coordinator.domain.policy.policy import Policy
 from coordinator.domain.ports import Chain, Clock, Observation, Ticks
 from coordinator.domain.purchase.forecast import Forecast, reserved_wei
-from coordinator.domain.purchase.lifecycle import Status
+from coordinator.domain.purchase.lifecycle import Status, may_not_dispute
 from coordinator.domain.purchase.order import Order
 from coordinator.domain.purchase.planning import Action, OpenPurchase, Plan, plan, settles_unasked
 from coordinator.domain.reasons import Reason, ReasonCode
@@ -386,9 +386,11 @@ def _changed_amount(purchase: OpenPurchase, amount: Usdc) -> Reason | None:
 
 
 def _can_dispute(purchase: OpenPurchase, chain_time: int) -> bool:
-    """Whether its dispute window is open: up to and including the instant that is stored."""
     linked = next((e for e in purchase.escrows if e.linked), None)
-    return linked is not None and (linked.window_ends is None or chain_time <= linked.window_ends)
+    if linked is None:
+        return False
+    refusal = may_not_dispute(purchase.status, now=chain_time, window_ends=linked.window_ends)
+    return refusal is None
 
 
 def _settles_early(policy: Policy, purchase: OpenPurchase, paused: set[tuple[str, str]]) -> bool:

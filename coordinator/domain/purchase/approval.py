@@ -86,3 +86,12 @@ class JudgedApproval(Shown):
 def approved_names(purchase: Purchase) -> tuple[str, ...]:
     """Return who has said yes to the purchase."""
     return tuple(d.approver for d in purchase.approvals if d.decision == "approved")
+
+
+@dataclass(frozen=True, slots=True)
+class Approver:
+    """Who decides, and from which host and user account."""
+
+    name: str
+    host: str
+    user: str

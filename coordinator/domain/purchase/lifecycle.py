@@ -1,4 +1,7 @@
-"""The statuses of a purchase, and the one table of moves between them."""
+"""The statuses of a purchase, the moves between them, and what may be done in each.
+
+Whoever plans an action, whoever orders it and whoever signs it asks the same rule here.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,7 @@ from typing import Final
 
 from coordinator.domain.chain.events import EscrowState
 from coordinator.domain.errors import ImpossibleState
+from coordinator.domain.reasons import Reason, ReasonCode
 
 
 class Status(StrEnum):
@@ -77,3 +81,89 @@ STATUS_OF: Final = {
     EscrowState.SETTLED: Status.SETTLED,
     EscrowState.CANCELLED: Status.CANCELLED,
 }
+
+
+UNLINKED: Final = frozenset({_S.APPROVED, _S.CREATED})
+
+
+def may_not_create(
+    status: Status,
+    *,
+    cancel_wanted: bool,
+    paused: bool,
+    now: int,
+    approved_at: int,
+    create_within: int,
+) -> Reason | None:
+    """Say why no escrow may be created for it; None when it may.
+
+    It may for ``create_within`` seconds after it was approved, that second included.
+    """
+    if status not in UNLINKED:
+        return Reason(ReasonCode.NOT_CANCELLABLE, f"it is {status}")
+    if cancel_wanted:
+        return Reason(ReasonCode.CANCELLED, "cancelled before creation")
+    if now > approved_at + create_within:
+        return Reason(ReasonCode.EXPIRED, "no escrow could be created in time")
+    if paused:
+        return Reason(ReasonCode.PAUSED, "spending is paused")
+    return None
+
+
+def may_not_link(status: Status, *, cancel_wanted: bool, paused: bool) -> Reason | None:
+    """Say why its escrow may not be funded; None when it may."""
+    if status not in UNLINKED:
+        return Reason(ReasonCode.NOT_CANCELLABLE, f"it is {status}")
+    if cancel_wanted:
+        return Reason(ReasonCode.CANCELLED, "cancelled before it was funded")
+    if paused:
+        return Reason(ReasonCode.PAUSED, "spending was paused before it was funded")
+    return None
+
+
+def may_not_cancel(status: Status, *, in_flight: bool) -> Reason | None:
+    """Say why nobody can cancel it at this moment; None when somebody can."""
+    if status in UNFUNDED and not in_flight:
+        return None
+    if status in UNFUNDED:
+        text = "its transactions are on their way; it is cancelled by itself if it can't be funded"
+    elif status in FINAL:
+        text = f"it is {status} already"
+    else:
+        text = f"it is {status}: the USDC comes back only by the provider or the deadline"
+    return Reason(ReasonCode.NOT_CANCELLABLE, text)
+
+
+def may_not_settle(status: Status) -> Reason | None:
+    """Say why the provider can't be paid at this moment; None when it can."""
+    if status is Status.DELIVERED:
+        return None
+    text = f"only a delivered purchase can be settled; it is {status}"
+    return Reason(ReasonCode.NOT_SETTLEABLE, text)
+
+
+def is_settled_unasked(settle: str, *, unasked: bool, window_over: bool) -> bool:
+    """Whether a delivered purchase is paid without an order to do so.
+
+    ``unasked`` tells that the policy settles it on delivery, ``window_over`` that nobody can
+    contest it any more.
+    """
+    return unasked or (window_over and settle != "manual")
+
+
+def may_not_dispute(status: Status, *, now: int, window_ends: int | None) -> Reason | None:
+    """Say why it can't be contested at ``now``; None when it can.
+
+    It can up to and including the second in which its window ends, as the kernel has it.
+    """
+    if status is not Status.DELIVERED:
+        text = f"only a delivered purchase can be disputed; it is {status}"
+        return Reason(ReasonCode.NOT_SETTLEABLE, text)
+    if window_ends is not None and now > window_ends:
+        return Reason(ReasonCode.DISPUTE_WINDOW_CLOSED, "its dispute window is over")
+    return None
+
+
+def may_reclaim(state: EscrowState, *, chain_time: int, deadline: int) -> bool:
+    """Whether the USDC can be taken back: the provider has not started by the deadline."""
+    return state is EscrowState.FUNDED and chain_time >= deadline

@@ -10,7 +10,14 @@ from coordinator.domain.chain.steps import PaymentTerms, Step, StepKind, StepSta
 from coordinator.domain.errors import ImpossibleState
 from coordinator.domain.policy.policy import Policy
 from coordinator.domain.policy.tables import EscrowTerms
-from coordinator.domain.purchase.lifecycle import Status
+from coordinator.domain.purchase.lifecycle import (
+    UNLINKED,
+    Status,
+    is_settled_unasked,
+    may_not_create,
+    may_not_link,
+    may_reclaim,
+)
 from coordinator.domain.reasons import Reason, ReasonCode
 from coordinator.domain.usdc import Usdc
 
@@ -110,7 +117,7 @@ def plan(
         return _WAIT
     if linked is not None:
         return _plan_funded(purchase, linked, chain_time, early_settle)
-    if purchase.status not in (Status.APPROVED, Status.CREATED):
+    if purchase.status not in UNLINKED:
         return _WAIT
     empty = [escrow for escrow in purchase.escrows if escrow.state in EMPTY]
     if empty:
@@ -138,13 +145,12 @@ def settles_unasked(policy: Policy, settle: str, agent: str | None, amount: Usdc
 def _plan_funded(
     purchase: OpenPurchase, escrow: OwnEscrow, chain_time: int, early_settle: bool
 ) -> Plan:
-    if escrow.state is EscrowState.FUNDED and chain_time >= escrow.deadline:
+    if may_reclaim(escrow.state, chain_time=chain_time, deadline=escrow.deadline):
         return Plan(Action.RECLAIM, escrow.escrow_id)
     if escrow.state is EscrowState.DELIVERED:
         over = escrow.window_ends is not None and chain_time > escrow.window_ends
-        if purchase.settle_wanted or early_settle:
-            return Plan(Action.SETTLE, escrow.escrow_id)
-        if over and purchase.settle != "manual":
+        unasked = is_settled_unasked(purchase.settle, unasked=early_settle, window_over=over)
+        if purchase.settle_wanted or unasked:
             return Plan(Action.SETTLE, escrow.escrow_id)
     return _WAIT
 
@@ -152,11 +158,8 @@ def _plan_funded(
 def _plan_empty(purchase: OpenPurchase, escrow: OwnEscrow, paused: bool, chain_time: int) -> Plan:
     links = [step for step in purchase.steps if step.kind is StepKind.LINK]
     last = links[-1] if links else None
-    if purchase.cancel_wanted:
-        reason = Reason(ReasonCode.CANCELLED, "cancelled before it was funded")
-        return Plan(Action.CANCEL, escrow.escrow_id, reason)
-    if paused:
-        reason = Reason(ReasonCode.PAUSED, "spending was paused before it was funded")
+    reason = may_not_link(purchase.status, cancel_wanted=purchase.cancel_wanted, paused=paused)
+    if reason is not None:
         return Plan(Action.CANCEL, escrow.escrow_id, reason)
     if chain_time > escrow.deadline:
         reason = Reason(ReasonCode.EXPIRED, "the deadline passed before it was funded")
@@ -172,17 +175,24 @@ def _plan_empty(purchase: OpenPurchase, escrow: OwnEscrow, paused: bool, chain_t
 
 def _plan_unstarted(purchase: OpenPurchase, paused: bool, now: int, terms: EscrowTerms) -> Plan:
     creates = [step for step in purchase.steps if step.kind is StepKind.CREATE]
+    refusal = may_not_create(
+        purchase.status,
+        cancel_wanted=purchase.cancel_wanted,
+        paused=paused,
+        now=now,
+        approved_at=purchase.approved_at,
+        create_within=terms.create_within,
+    )
     if purchase.cancel_wanted:
-        return Plan(Action.FAIL, reason=Reason(ReasonCode.CANCELLED, "cancelled before creation"))
+        return Plan(Action.FAIL, reason=refusal)
     if creates and creates[-1].status is StepStatus.REVERTED:
         return Plan(Action.FAIL, reason=_reverted("creating", creates[-1]))
     if len(creates) >= _RELINKS_MAX:
         reason = Reason(ReasonCode.REVERTED, f"{len(creates)} creates did not last")
         return Plan(Action.FAIL, reason=reason)
-    if now > purchase.approved_at + terms.create_within:
-        reason = Reason(ReasonCode.EXPIRED, "no escrow could be created in time")
-        return Plan(Action.FAIL, reason=reason)
-    return _WAIT if paused else Plan(Action.CREATE)
+    if refusal is not None and refusal.code is ReasonCode.PAUSED:
+        return _WAIT
+    return Plan(Action.CREATE) if refusal is None else Plan(Action.FAIL, reason=refusal)
 
 
 def _reverted(what: str, step: Step) -> Reason:

@@ -21,8 +21,9 @@ from coordinator.ledger.limits.overlays import insert_overlay, overlay_body
 from coordinator.ledger.limits.recount import recount
 from coordinator.ledger.store import schema as t
 from coordinator.ledger.store.database import Database
-from coordinator.ledger.tx.group_commit import GroupCommit, Tx
+from coordinator.ledger.tx.group_commit import GroupCommit
 from coordinator.ledger.tx.policies import PolicyBook
+from coordinator.ledger.tx.transaction import Tx
 
 PRIORITY: Final = 5
 

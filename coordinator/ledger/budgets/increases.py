@@ -29,7 +29,8 @@ from coordinator.ledger.budgets.allocations import move_in_pool
 from coordinator.ledger.limits.overlays import insert_overlay, overlay_body
 from coordinator.ledger.store import schema as t
 from coordinator.ledger.store.database import Database
-from coordinator.ledger.tx.group_commit import GroupCommit, Tx
+from coordinator.ledger.tx.group_commit import GroupCommit
+from coordinator.ledger.tx.transaction import Tx
 
 _i = t.increases.c
 

@@ -11,7 +11,8 @@ from coordinator.domain.limits.overlay import Overlay
 from coordinator.domain.notices import limits_changed
 from coordinator.ledger.limits.overlays import insert_overlay, list_overlays
 from coordinator.ledger.store.database import Database
-from coordinator.ledger.tx.group_commit import GroupCommit, Tx
+from coordinator.ledger.tx.group_commit import GroupCommit
+from coordinator.ledger.tx.transaction import Tx
 
 
 class OverlayBook:

@@ -26,10 +26,11 @@ from coordinator.ledger.limits.openings import (
 from coordinator.ledger.limits.recount import recount_run
 from coordinator.ledger.spend.cost_ends import void_held
 from coordinator.ledger.spend.moves import end_unsigned
-from coordinator.ledger.spend.reading import TxUrl, load_purchase
+from coordinator.ledger.spend.reading import read_purchase
 from coordinator.ledger.store import schema as t
 from coordinator.ledger.store.database import Database
-from coordinator.ledger.tx.group_commit import GroupCommit, Tx
+from coordinator.ledger.tx.group_commit import GroupCommit
+from coordinator.ledger.tx.transaction import Tx, TxUrl
 
 
 class RunBook:
@@ -112,10 +113,8 @@ class RunBook:
         cancelled = unsigned_of_run(connection, kind, name)
         why = closed_reason(kind, name, by)
         for purchase_id in cancelled:
-            purchase = load_purchase(connection, self._tx_url, purchase_id)
-            assert purchase is not None
-            voided_one = end_unsigned(connection, self._audit, purchase, Status.CANCELLED, why, now)
-            tx.emit(voided_one)
+            purchase = read_purchase(tx, purchase_id)
+            end_unsigned(tx, purchase, Status.CANCELLED, why, now)
         tx.forget()
         tx.record(now, f"{kind}_closed", name, by=by, voided=len(voided), cancelled=cancelled)
         # Who decides next in this transaction compares the row with the log.

@@ -11,8 +11,15 @@ from sqlalchemy import Connection, select
 from coordinator.domain.chain.steps import Call, PaymentTerms, StepKind
 from coordinator.domain.errors import LedgerTampered
 from coordinator.domain.policy.policy import Policy
-from coordinator.domain.purchase.lifecycle import FINAL, Status
+from coordinator.domain.purchase.lifecycle import (
+    FINAL,
+    Status,
+    is_settled_unasked,
+    may_not_create,
+    may_not_link,
+)
 from coordinator.domain.purchase.planning import settles_unasked
+from coordinator.domain.reasons import Reason
 from coordinator.domain.usdc import Usdc
 from coordinator.ledger.proofs.audit_fold import LoggedOrder, LoggedPurchase
 from coordinator.ledger.proofs.evidence import Evidence, Seen
@@ -24,7 +31,6 @@ _SPENDING: Final = frozenset({StepKind.CREATE, StepKind.LINK})
 _PULLS: Final = frozenset({StepKind.LINK, StepKind.DISPUTE})
 _OF_ESCROW: Final = frozenset({StepKind.SETTLE, StepKind.DISPUTE})
 _PROVED: Final = _SPENDING | _OF_ESCROW
-_WAITING: Final = (Status.APPROVED.value, Status.CREATED.value)
 
 
 class Signable:
@@ -100,12 +106,7 @@ class Signable:
         if call.kind in _SPENDING:
             if self._proved(call, purchase) is None:
                 return False
-            scopes = self._policy.stops(purchase.agent, purchase.provider_name)
-            stopped = any(self._is_paused(scope) for scope in scopes)
-            waiting = purchase.status in _WAITING and not purchase.cancel_wanted
-            approved_at = purchase.approved_at or purchase.created_at
-            late = self._now > approved_at + self._policy.escrow.create_within
-            return waiting and not stopped and not (late and call.kind is StepKind.CREATE)
+            return self._may_not_spend(call, purchase) is None
         if call.kind is StepKind.SETTLE:
             doubted = self._is_paused(("provider", purchase.provider_name))
             if doubted and not call.window_over:
@@ -117,12 +118,31 @@ class Signable:
             return self._proved(call, purchase) is not None
         return True
 
+    def _may_not_spend(self, call: Call, purchase: Any) -> Reason | None:
+        scopes = self._policy.stops(purchase.agent, purchase.provider_name)
+        status, cancelled = Status(purchase.status), bool(purchase.cancel_wanted)
+        paused = any([self._is_paused(scope) for scope in scopes])
+        if call.kind is StepKind.LINK:
+            return may_not_link(status, cancel_wanted=cancelled, paused=paused)
+        return may_not_create(
+            status,
+            cancel_wanted=cancelled,
+            paused=paused,
+            now=self._now,
+            approved_at=purchase.approved_at or purchase.created_at,
+            create_within=self._policy.escrow.create_within,
+        )
+
     def _may_settle(self, call: Call, row: Any, past: LoggedPurchase, stored: bool) -> bool:
         """Whether somebody decided that it is paid, and nobody that it is contested first."""
         if past.bond is not None and not call.window_over:
             self._expect_bond(row.id)
             return False
-        if stored or past.settle_wanted or (call.window_over and past.settle != "manual"):
+        if (
+            stored
+            or past.settle_wanted
+            or is_settled_unasked(past.settle, unasked=False, window_over=call.window_over)
+        ):
             return True
         amount = Usdc.from_base_units(past.amount)
         early = settles_unasked(self._policy, past.settle, past.agent, amount)

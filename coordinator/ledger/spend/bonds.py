@@ -2,82 +2,57 @@
 
 from __future__ import annotations
 
-from functools import partial
-
 from sqlalchemy import Connection, select
 
 from coordinator.domain.chain.journal import EntryKind
 from coordinator.domain.chain.steps import StepKind, StepStatus
 from coordinator.domain.limits.rules import Terms, nothing_opened
-from coordinator.domain.notices import crossings
-from coordinator.domain.observed import Emit, held, nobody_looks
+from coordinator.domain.observed import held
 from coordinator.domain.purchase.lifecycle import Status
 from coordinator.domain.reasons import Reason
 from coordinator.domain.usdc import Usdc
-from coordinator.ledger.audit.log import AuditLog
-from coordinator.ledger.limits.counters import place_hold, read_usage
+from coordinator.ledger.limits.counters import place_hold
 from coordinator.ledger.store import schema as t
 from coordinator.ledger.store.database import Database
 from coordinator.ledger.store.sums import exact_sum, read_sum
-from coordinator.ledger.tx.notices import write_notices
-from coordinator.ledger.tx.observing import write_and_tell
-from coordinator.ledger.tx.policies import PolicyBook
+from coordinator.ledger.tx.transaction import Tx
 
 _p = t.purchases.c
 _e = t.escrows.c
 
 
-class BondBook:
-    """Holds of dispute bonds."""
-
-    def __init__(
-        self,
-        database: Database,
-        audit: AuditLog,
-        policies: PolicyBook,
-        emit: Emit = nobody_looks,
-    ) -> None:
-        self._database = database
-        self._audit = audit
-        self._policies = policies
-        self._emit = emit
-
-    def hold(self, purchase_id: str, bond: Usdc, *, by: str, why: str, now: int) -> Reason | None:
-        """Hold a dispute's bond against the organisation; a reason when it does not fit."""
-        with write_and_tell(self._database, self._emit) as (connection, events):
-            rules = self._policies.rules(connection)
-            usage = partial(read_usage, connection)
-            states, counters = rules.states(Terms(), bond, now, usage, nothing_opened)
-            broken = sorted((s for s in states if s.broken), key=lambda s: s.remaining)
-            if broken:
-                return broken[0].reason(bond)
-            query = select(t.holds).where(
-                t.holds.c.purchase_id == purchase_id, t.holds.c.kind == "bond"
-            )
-            if connection.execute(query).first() is None:
-                place_hold(
-                    connection,
-                    purchase_id=purchase_id,
-                    kind="bond",
-                    amount=bond,
-                    counters=counters,
-                    now=now,
-                )
-                events.append(
-                    held("bond", amount=bond, agent=None, now=now, purchase_id=purchase_id)
-                )
-                marks = rules.policy.alerts.thresholds
-                write_notices(connection, crossings(states, bond, marks, now))
-            self._audit.append(
+def hold_bond(
+    tx: Tx, purchase_id: str, bond: Usdc, *, by: str, why: str, now: int
+) -> Reason | None:
+    """Hold a dispute's bond against the organisation; a reason when it does not fit."""
+    states, counters = tx.rules.states(Terms(), bond, now, tx.sheet.usage, nothing_opened)
+    broken = sorted((s for s in states if s.broken), key=lambda s: s.remaining)
+    if broken:
+        return broken[0].reason(bond)
+    with tx.written() as connection:
+        query = select(t.holds).where(
+            t.holds.c.purchase_id == purchase_id, t.holds.c.kind == "bond"
+        )
+        if connection.execute(query).first() is None:
+            place_hold(
                 connection,
-                now,
-                "dispute_wanted",
-                purchase_id,
-                by=by,
-                why=why,
-                bond=bond.base_units,
+                purchase_id=purchase_id,
+                kind="bond",
+                amount=bond,
+                counters=counters,
+                now=now,
             )
-        return None
+            tx.emit(held("bond", amount=bond, agent=None, now=now, purchase_id=purchase_id))
+            tx.notify_crossings(states, bond, now)
+    tx.record(now, "dispute_wanted", purchase_id, by=by, why=why, bond=bond.base_units)
+    return None
+
+
+class BondBook:
+    """Reads which bonds are held."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
 
     def to_dispute(self) -> dict[str, Usdc]:
         """Purchases whose bond is held and whose dispute is not on its way, with the bond."""

@@ -17,7 +17,7 @@ from coordinator.domain.purchase.decision import Facts, judge_limits
 from coordinator.domain.usdc import ZERO, Usdc
 from coordinator.ledger.store import schema as t
 from coordinator.ledger.store.prepared import Prepared
-from coordinator.ledger.tx.group_commit import Tx
+from coordinator.ledger.tx.transaction import Tx
 
 _k, _h = t.costs.c, t.holds.c
 FOUND: Final = (

@@ -46,8 +46,9 @@ from coordinator.ledger.store import schema as t
 from coordinator.ledger.store.database import Database
 from coordinator.ledger.store.prepared import Prepared
 from coordinator.ledger.tx.facts import read_facts
-from coordinator.ledger.tx.group_commit import GroupCommit, Tx
+from coordinator.ledger.tx.group_commit import GroupCommit
 from coordinator.ledger.tx.policies import PolicyBook
+from coordinator.ledger.tx.transaction import Tx
 
 _k, _h = t.costs.c, t.holds.c
 _COST: Final = Prepared(

@@ -1,34 +1,32 @@
-"""Moves of a purchase that happen without the chain, each with its audit row."""
+"""Moves of a purchase that happen without the chain, and orders about it, with their audit rows."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
 
-from sqlalchemy import Connection, Select, select, update
+from sqlalchemy import Select, exists, select, update
 
 from coordinator.domain.errors import LedgerTampered
 from coordinator.domain.notices import approval_expired
-from coordinator.domain.observed import Event, ended
+from coordinator.domain.observed import ended
 from coordinator.domain.purchase.lifecycle import Status, check_move
 from coordinator.domain.purchase.purchase import Purchase
 from coordinator.domain.reasons import Reason, ReasonCode
 from coordinator.domain.times import rfc3339
 from coordinator.domain.usdc import ZERO
-from coordinator.ledger.audit.log import AuditLog
 from coordinator.ledger.limits.counters import end_hold
 from coordinator.ledger.proofs.signed import require_unsigned
-from coordinator.ledger.spend.reading import TxUrl, load_purchase
+from coordinator.ledger.spend.reading import read_purchase
 from coordinator.ledger.store import schema as t
-from coordinator.ledger.tx.notices import write_notices
 from coordinator.ledger.tx.pausing import report_tampering
+from coordinator.ledger.tx.transaction import Tx
 
 _p = t.purchases.c
 
 
 def move(
-    connection: Connection,
-    audit: AuditLog,
+    tx: Tx,
     purchase: Purchase,
     status: Status,
     now: int,
@@ -42,7 +40,7 @@ def move(
     ImpossibleState when the table of moves has no such move.
     """
     check_move(purchase.id, purchase.status, status)
-    connection.execute(
+    tx.connection.execute(
         update(t.purchases)
         .where(_p.id == purchase.id)
         .values(
@@ -53,8 +51,7 @@ def move(
             **values,
         )
     )
-    audit.append(
-        connection,
+    tx.record(
         now,
         f"purchase_{status}",
         purchase.id,
@@ -65,40 +62,69 @@ def move(
     )
 
 
-def end_unsigned(
-    connection: Connection,
-    audit: AuditLog,
-    purchase: Purchase,
-    status: Status,
-    why: Reason,
-    now: int,
-) -> Event:
-    """End a purchase that nothing was signed for; its hold is voided, which observers are told.
+def end_unsigned(tx: Tx, purchase: Purchase, status: Status, why: Reason, now: int) -> None:
+    """End a purchase that nothing was signed for; its hold is voided.
 
     LedgerTampered when the audit log tells that something was.
     """
-    require_unsigned(connection, audit, purchase.id)
-    end_hold(connection, purchase.id, "purchase", spent=ZERO, now=now)
-    move(connection, audit, purchase, status, now, reason=why)
-    amount, agent = purchase.amount, purchase.agent
-    return ended("purchase", held=amount, spent=ZERO, agent=agent, now=now, purchase_id=purchase.id)
+    require_unsigned(tx.connection, tx.audit, purchase.id)
+    with tx.written() as connection:
+        end_hold(connection, purchase.id, "purchase", spent=ZERO, now=now)
+        move(tx, purchase, status, now, reason=why)
+    held, agent = purchase.amount, purchase.agent
+    tx.emit(ended("purchase", held=held, spent=ZERO, agent=agent, now=now, purchase_id=purchase.id))
 
 
-def expire(connection: Connection, audit: AuditLog, tx_url: TxUrl, now: int) -> list[Event]:
-    """Expire every approval whose time is over: at ``expires_at`` it is; the holds voided."""
-    voided = []
-    for row in connection.execute(due(now)).all():
-        purchase = load_purchase(connection, tx_url, row.purchase_id)
-        assert purchase is not None
+def expire(tx: Tx, now: int) -> None:
+    """Expire every approval whose time is over: at ``expires_at`` it is; the holds are voided."""
+    first = tx.cache.first_expiry
+    if first is None or first > now:
+        return
+    tx.flush()
+    for row in tx.connection.execute(due(now)).all():
+        purchase = read_purchase(tx, row.purchase_id)
         why = Reason(ReasonCode.EXPIRED, "nobody approved it in time")
         try:
-            voided.append(end_unsigned(connection, audit, purchase, Status.EXPIRED, why, now))
+            end_unsigned(tx, purchase, Status.EXPIRED, why, now)
         except LedgerTampered as fault:
-            report_tampering(connection, audit, purchase.id, fault.what, now=now)
+            with tx.written() as connection:
+                report_tampering(connection, tx.audit, purchase.id, fault.what, now=now)
             continue
-        fields = approval_fields(row.id, purchase, row.expires_at)
-        write_notices(connection, [approval_expired(fields, now)])
-    return voided
+        tx.notify([approval_expired(approval_fields(row.id, purchase, row.expires_at), now)])
+
+
+def has_steps(tx: Tx, purchase_id: str) -> bool:
+    """Whether anything was ever to be done for it on chain."""
+    query = select(exists().where(t.steps.c.purchase_id == purchase_id))
+    return bool(tx.connection.execute(query).scalar())
+
+
+def is_in_flight(tx: Tx, purchase_id: str) -> bool:
+    """Whether a transaction of it is about to be signed, or could still be mined."""
+    query = select(
+        exists().where(
+            t.steps.c.purchase_id == purchase_id,
+            t.steps.c.status.in_(("allocated", "signed")),
+        )
+    )
+    return bool(tx.connection.execute(query).scalar())
+
+
+def order_cancel(tx: Tx, purchase_id: str, *, by: str, now: int) -> None:
+    """Note that its empty escrow is to be cancelled; the executor does it."""
+    _order(tx, purchase_id, "cancel_wanted", now, by=by)
+
+
+def order_settle(tx: Tx, purchase_id: str, *, by: str, now: int, **agreed: Any) -> None:
+    """Note that it is to be settled early; the executor does it. ``agreed``: who approved it."""
+    _order(tx, purchase_id, "settle_wanted", now, by=by, **agreed)
+
+
+def _order(tx: Tx, purchase_id: str, column: str, now: int, **said: Any) -> None:
+    tx.connection.execute(
+        update(t.purchases).where(_p.id == purchase_id).values({column: 1, "updated_at": now})
+    )
+    tx.record(now, column, purchase_id, **said)
 
 
 def approval_fields(approval_id: str, purchase: Purchase, expires_at: int) -> dict[str, str]:

@@ -1,38 +1,33 @@
-"""Requests and orders about purchases, each one transaction."""
+"""Read purchases, and note what the executor finds about them; each one transaction."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
-from typing import Any
 
 from sqlalchemy import Connection, case, exists, func, literal_column, select, update
 
-from coordinator.domain.chain.steps import StepKind
-from coordinator.domain.errors import IdempotencyConflict, UnknownId
 from coordinator.domain.inputs import id_text
 from coordinator.domain.limits.limits import Usage
 from coordinator.domain.notices import stranded
-from coordinator.domain.observed import Emit, nobody_looks
-from coordinator.domain.purchase.decision import Decision, Facts
-from coordinator.domain.purchase.lifecycle import UNFUNDED, Status
-from coordinator.domain.purchase.purchase import Answer, Purchase
-from coordinator.domain.purchase.request import Request
-from coordinator.domain.reasons import Reason, ReasonCode
-from coordinator.domain.usdc import Usdc
+from coordinator.domain.purchase.lifecycle import UNLINKED, Status
+from coordinator.domain.purchase.purchase import Purchase
+from coordinator.domain.reasons import Reason
 from coordinator.ledger.audit.log import AuditLog
 from coordinator.ledger.proofs.signed import signed_for
-from coordinator.ledger.spend.moves import end_unsigned, expire, move
-from coordinator.ledger.spend.reading import TxUrl, load_purchase, load_purchases
-from coordinator.ledger.spend.requests import NewRequest, ShortOfFunds, answer_request
+from coordinator.ledger.spend.moves import end_unsigned, is_in_flight, move
+from coordinator.ledger.spend.reading import (
+    load_purchase,
+    load_purchases,
+    read_purchase,
+    require_purchase,
+)
 from coordinator.ledger.store import schema as t
 from coordinator.ledger.store.database import Database
-from coordinator.ledger.tx.facts import read_facts
 from coordinator.ledger.tx.group_commit import GroupCommit
 from coordinator.ledger.tx.leases import Lease, fence
 from coordinator.ledger.tx.notices import write_notices
-from coordinator.ledger.tx.observing import write_and_tell
-from coordinator.ledger.tx.policies import PolicyBook
+from coordinator.ledger.tx.transaction import Tx, TxUrl
 
 _p = t.purchases.c
 
@@ -44,65 +39,13 @@ class PurchaseBook:
         self,
         database: Database,
         audit: AuditLog,
-        policies: PolicyBook,
         group_commit: GroupCommit,
         tx_url: TxUrl,
-        emit: Emit = nobody_looks,
     ) -> None:
         self._database = database
         self._audit = audit
-        self._policies = policies
         self._group_commit = group_commit
         self._tx_url = tx_url
-        self._emit = emit
-
-    def request(self, asked: NewRequest) -> Purchase | ShortOfFunds:
-        """Decide and hold in one transaction; the purchase that the key is bound to if it is.
-
-        IdempotencyConflict when the key is bound to other terms.
-        """
-        answer = self._group_commit.run(partial(answer_request, asked, self._audit, self._tx_url))
-        if isinstance(answer, IdempotencyConflict):
-            raise answer
-        return answer
-
-    def judge_only(
-        self,
-        request: Request,
-        *,
-        minimum: Usdc,
-        treasury: str,
-        now: int,
-        judge: Callable[[Request, Facts], Decision],
-    ) -> Decision:
-        """Decide on a request as a dry run; nothing is written."""
-        with self._database.read() as connection:
-            rules = self._policies.rules(connection)
-            return judge(request, read_facts(connection, rules, minimum, treasury, now))
-
-    def cancel(self, purchase_id: str, *, by: str, now: int) -> Answer:
-        """End a purchase that nothing was signed for, or order an empty escrow's cancelling."""
-        with write_and_tell(self._database, self._emit) as (connection, events):
-            events.extend(expire(connection, self._audit, self._tx_url, now))
-            purchase = self._require(connection, purchase_id)
-            why = Reason(ReasonCode.CANCELLED, f"cancelled by {by}")
-            if purchase.status is Status.CANCELLED:
-                return Answer(True, purchase)
-            if purchase.status in UNFUNDED and not self._has_steps(connection, purchase_id):
-                voided = end_unsigned(connection, self._audit, purchase, Status.CANCELLED, why, now)
-                events.append(voided)
-                return Answer(True, self._load(connection, purchase_id))
-            if purchase.status not in UNFUNDED or self._in_flight(connection, purchase_id):
-                return Answer(False, purchase, _not_cancellable(purchase))
-            _want(connection, self._audit, purchase_id, "cancel_wanted", now, by=by)
-            return Answer(True, self._load(connection, purchase_id))
-
-    def order_settle(self, purchase_id: str, *, by: str, now: int) -> Purchase:
-        """Note that the delivered purchase is to be settled early; the executor does it."""
-        with self._database.write() as connection:
-            self._require(connection, purchase_id)
-            order_settle(connection, self._audit, purchase_id, by=by, now=now)
-            return self._load(connection, purchase_id)
 
     def fail(
         self, lease: Lease, purchase_id: str, status: Status, reason: Reason, *, used: int, now: int
@@ -114,34 +57,8 @@ class PurchaseBook:
         ``used``, the chain's count: its bytes may be mined yet, whatever its steps say. LeaseLost
         when another executor has taken over.
         """
-        with write_and_tell(self._database, self._emit) as (connection, events):
-            fence(connection, lease)
-            purchase = self._require(connection, purchase_id)
-            waiting = purchase.status in (Status.APPROVED, Status.CREATED)
-            if not waiting or self._in_flight(connection, purchase_id):
-                return False
-            signed = signed_for(connection, self._audit, purchase_id)
-            if any(nonce >= used for nonce in signed):
-                return False
-            count, last = connection.execute(
-                select(func.count(), func.max(t.attempts.c.block_number))
-                .join(t.steps, t.steps.c.id == t.attempts.c.step_id)
-                .where(t.steps.c.purchase_id == purchase_id)
-            ).one()
-            if count == 0 and not signed:
-                voided = end_unsigned(connection, self._audit, purchase, status, reason, now)
-                events.append(voided)
-            else:
-                move(
-                    connection,
-                    self._audit,
-                    purchase,
-                    status,
-                    now,
-                    reason=reason,
-                    ended_at_block=last or 0,
-                )
-            return True
+        work = partial(_fail, lease, purchase_id, status, reason, used, now)
+        return self._group_commit.run(work)
 
     def signed(self, lease: Lease, purchase_id: str) -> Mapping[int, StepKind]:
         """By nonce, what the audit log tells was signed for the purchase; LeaseLost as ``fail``."""
@@ -172,7 +89,7 @@ class PurchaseBook:
     def get(self, purchase_id: str) -> Purchase:
         """The purchase; UnknownId when there is none."""
         with self._database.read() as connection:
-            return self._require(connection, purchase_id)
+            return require_purchase(connection, self._tx_url, purchase_id)
 
     def find(self, agent: str, idempotency_key: str) -> Purchase | None:
         """The purchase that the agent's key is bound to."""
@@ -210,7 +127,7 @@ class PurchaseBook:
             query = query.where(_p.seq < before)
         with self._database.read() as connection:
             if after is not None:
-                self._require(connection, after)
+                require_purchase(connection, self._tx_url, after)
             return load_purchases(connection, self._tx_url, query)
 
     def sums_by(self, column: str, *, since: int | None, until: int | None) -> Mapping[str, Usage]:
@@ -255,48 +172,24 @@ class PurchaseBook:
         assert purchase is not None
         return purchase
 
-    def _require(self, connection: Connection, purchase_id: str) -> Purchase:
-        purchase_id = id_text("a purchase id", purchase_id)
-        purchase = load_purchase(connection, self._tx_url, purchase_id)
-        if purchase is None:
-            raise UnknownId(f"there is no purchase {purchase_id[:60]!r}")
-        return purchase
 
-    def _has_steps(self, connection: Connection, purchase_id: str) -> bool:
-        query = select(exists().where(t.steps.c.purchase_id == purchase_id))
-        return bool(connection.execute(query).scalar())
-
-    def _in_flight(self, connection: Connection, purchase_id: str) -> bool:
-        query = select(
-            exists().where(
-                t.steps.c.purchase_id == purchase_id,
-                t.steps.c.status.in_(("allocated", "signed")),
-            )
-        )
-        return bool(connection.execute(query).scalar())
-
-
-def order_settle(
-    connection: Connection, audit: AuditLog, purchase_id: str, *, by: str, now: int, **agreed: Any
-) -> None:
-    """Note in the caller's transaction that it is to be settled early; ``agreed``: who approved."""
-    _want(connection, audit, purchase_id, "settle_wanted", now, by=by, **agreed)
-
-
-def _want(
-    connection: Connection, audit: AuditLog, purchase_id: str, column: str, now: int, **said: Any
-) -> None:
-    connection.execute(
-        update(t.purchases).where(_p.id == purchase_id).values({column: 1, "updated_at": now})
-    )
-    audit.append(connection, now, column, purchase_id, **said)
-
-
-def _not_cancellable(purchase: Purchase) -> Reason:
-    if purchase.status in UNFUNDED:
-        text = "its transactions are on their way; it is cancelled by itself if it can't be funded"
-    elif purchase.final:
-        text = f"it is {purchase.status} already"
+def _fail(
+    lease: Lease, purchase_id: str, status: Status, reason: Reason, used: int, now: int, tx: Tx
+) -> bool:
+    fence(tx.connection, lease)
+    purchase = read_purchase(tx, purchase_id)
+    if purchase.status not in UNLINKED or is_in_flight(tx, purchase_id):
+        return False
+    signed = signed_for(tx.connection, tx.audit, purchase_id)
+    if any(nonce >= used for nonce in signed):
+        return False
+    count, last = tx.connection.execute(
+        select(func.count(), func.max(t.attempts.c.block_number))
+        .join(t.steps, t.steps.c.id == t.attempts.c.step_id)
+        .where(t.steps.c.purchase_id == purchase_id)
+    ).one()
+    if count == 0 and not signed:
+        end_unsigned(tx, purchase, status, reason, now)
     else:
-        text = f"it is {purchase.status}: the USDC comes back only by the provider or the deadline"
-    return Reason(ReasonCode.NOT_CANCELLABLE, text)
+        move(tx, purchase, status, now, reason=reason, ended_at_block=last or 0)
+    return True

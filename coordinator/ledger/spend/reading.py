@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import Connection, Select, select
 
 from coordinator.domain.chain.journal import EntryKind
+from coordinator.domain.errors import UnknownId
+from coordinator.domain.inputs import id_text
 from coordinator.domain.limits.limits import Limit, LimitState, Scope, Usage
 from coordinator.domain.purchase.cost import Cost
 from coordinator.domain.purchase.decision import Decision
@@ -20,8 +22,7 @@ from coordinator.domain.usdc import ZERO, Usdc
 from coordinator.domain.windows import Window
 from coordinator.ledger.store import schema as t
 from coordinator.ledger.store.sums import exact_sum, read_sum
-
-TxUrl = Callable[[str], str]
+from coordinator.ledger.tx.transaction import Tx, TxUrl
 
 
 def load_purchase(connection: Connection, tx_url: TxUrl, purchase_id: str) -> Purchase | None:
@@ -29,6 +30,21 @@ def load_purchase(connection: Connection, tx_url: TxUrl, purchase_id: str) -> Pu
     query = select(t.purchases).where(t.purchases.c.id == purchase_id)
     found = load_purchases(connection, tx_url, query)
     return found[0] if found else None
+
+
+def require_purchase(connection: Connection, tx_url: TxUrl, purchase_id: str) -> Purchase:
+    """Return the purchase; UnknownId when there is none."""
+    purchase_id = id_text("a purchase id", purchase_id)
+    purchase = load_purchase(connection, tx_url, purchase_id)
+    if purchase is None:
+        raise UnknownId(f"there is no purchase {purchase_id[:60]!r}")
+    return purchase
+
+
+def read_purchase(tx: Tx, purchase_id: str) -> Purchase:
+    """Return the purchase as it is in this transaction; UnknownId when there is none."""
+    tx.flush()
+    return require_purchase(tx.connection, tx.tx_url, purchase_id)
 
 
 def load_purchases(connection: Connection, tx_url: TxUrl, query: Select[Any]) -> list[Purchase]:

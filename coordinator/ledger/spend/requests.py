@@ -19,13 +19,12 @@ from coordinator.domain.purchase.lifecycle import Status
 from coordinator.domain.purchase.purchase import Purchase
 from coordinator.domain.purchase.request import Request
 from coordinator.domain.usdc import ZERO, Usdc
-from coordinator.ledger.audit.log import AuditLog
 from coordinator.ledger.spend.adoption import adopt
 from coordinator.ledger.spend.moves import expire
-from coordinator.ledger.spend.reading import TxUrl, decision_row, load_purchase
+from coordinator.ledger.spend.reading import decision_row, read_purchase
 from coordinator.ledger.store import schema as t
 from coordinator.ledger.store.prepared import Prepared
-from coordinator.ledger.tx.group_commit import Tx
+from coordinator.ledger.tx.transaction import Tx
 
 _p, _k = t.purchases.c, t.idempotency_keys.c
 _BOUND: Final = Prepared(
@@ -77,17 +76,15 @@ class ShortOfFunds:
     """It would be denied for want of funds alone, by balances that may be older than a deposit."""
 
 
-def answer_request(
-    asked: NewRequest, audit: AuditLog, tx_url: TxUrl, tx: Tx
-) -> Purchase | IdempotencyConflict | ShortOfFunds:
+def answer_request(asked: NewRequest, tx: Tx) -> Purchase | IdempotencyConflict | ShortOfFunds:
     """The purchase: the one that the key is bound to, or one that is judged and held."""
-    _expire(tx, audit, tx_url, asked.now)
+    expire(tx, asked.now)
     bound = None if asked.key_is_new else _bound(tx, asked)
     if bound is None and tx.cache.any_unattributed:
         tx.flush()
         bound = adopt(
             tx.connection,
-            audit,
+            tx.audit,
             asked.request,
             key=asked.key,
             escrow_key=asked.escrow_key,
@@ -98,19 +95,8 @@ def answer_request(
     if isinstance(bound, IdempotencyConflict):
         return bound
     if bound is not None:
-        tx.flush()
-        purchase = load_purchase(tx.connection, tx_url, bound)
-        assert purchase is not None
-        return purchase
+        return read_purchase(tx, bound)
     return _judged(tx, asked)
-
-
-def _expire(tx: Tx, audit: AuditLog, tx_url: TxUrl, now: int) -> None:
-    first = tx.cache.first_expiry
-    if first is not None and first <= now:
-        tx.flush()
-        tx.emit(*expire(tx.connection, audit, tx_url, now))
-        tx.forget()
 
 
 def _bound(tx: Tx, asked: NewRequest) -> str | IdempotencyConflict | None:

@@ -5,25 +5,18 @@ from __future__ import annotations
 import logging
 import threading
 from collections import deque
-from collections.abc import Callable, Hashable, Iterable, Mapping
+from collections.abc import Callable, Hashable, Iterable
 from typing import Any, Final, Generic, TypeVar
 
-from sqlalchemy import Connection
-
 from coordinator.domain.errors import CommitUnknown, LedgerTampered, LedgerUnavailable
-from coordinator.domain.limits.limits import CounterKey, LimitState
-from coordinator.domain.limits.rules import Opening, Rules
-from coordinator.domain.notices import Notice, crossings
+from coordinator.domain.limits.limits import CounterKey
 from coordinator.domain.observed import Emit, Event, nobody_looks
-from coordinator.domain.usdc import Usdc
-from coordinator.ledger.audit.log import AuditEntry, AuditLog
+from coordinator.ledger.audit.log import AuditLog
 from coordinator.ledger.limits.counters import CounterSheet
 from coordinator.ledger.store.database import Database
-from coordinator.ledger.store.prepared import Prepared
 from coordinator.ledger.tx.cache import DecisionCache
-from coordinator.ledger.tx.facts import TreasuryState
-from coordinator.ledger.tx.notices import write_notices
 from coordinator.ledger.tx.policies import PolicyBook
+from coordinator.ledger.tx.transaction import Tx, TxUrl
 
 log = logging.getLogger(__name__)
 
@@ -35,90 +28,6 @@ _INTERRUPTED: Final = (
 )
 
 T = TypeVar("T")
-
-
-class Tx:
-    """One write transaction of several pieces of work, which see what those before them did.
-
-    Rows, counters and audit rows are gathered and written by ``flush``, each table at once.
-    """
-
-    def __init__(self, connection: Connection, audit: AuditLog, cache: DecisionCache) -> None:
-        self.connection = connection
-        # What pieces of work leave for those after them, by a key of their own.
-        self.notes: dict[Any, Any] = {}
-        self.cache = cache
-        self.sheet = cache.sheet
-        self._audit = audit
-        self._rows: dict[Prepared, list[Mapping[str, Any]]] = {}
-        self._dependent: dict[Prepared, list[Mapping[str, Any]]] = {}
-        self._entries: list[AuditEntry] = []
-        self._notices: list[Notice] = []
-        self.events: list[Event] = []
-        self.wrote = False
-        cache.use(connection)
-
-    @property
-    def rules(self) -> Rules:
-        return self.cache.rules
-
-    @property
-    def treasury_state(self) -> TreasuryState:
-        """Pauses, balances and what is promised, with what was promised in this transaction."""
-        return self.cache.treasury_state
-
-    def opening(self, kind: str, name: str) -> Opening | None:
-        """The task or session if it was opened by name."""
-        return self.cache.opening(kind, name)
-
-    def insert(self, statement: Prepared, values: Mapping[str, Any]) -> None:
-        """Write the row with the others of its statement."""
-        self._rows.setdefault(statement, []).append(values)
-
-    def insert_dependent(self, statement: Prepared, values: Mapping[str, Any]) -> None:
-        """Write a row that refers to others, after them."""
-        self._dependent.setdefault(statement, []).append(values)
-
-    def record(self, at: int, event: str, subject: str, **body: Any) -> None:
-        """Append to the audit log."""
-        self._entries.append(AuditEntry.of(at, event, subject, body))
-
-    def notify(self, notices: Iterable[Notice]) -> None:
-        """Have people told, after the commit."""
-        self._notices += notices
-
-    def notify_crossings(self, limits: Iterable[LimitState], amount: Usdc, now: int) -> None:
-        """Have people told of each threshold of ``limits`` that ``amount`` more reaches."""
-        self.notify(crossings(limits, amount, self.rules.policy.alerts.thresholds, now))
-
-    def emit(self, *events: Event) -> None:
-        """Have observers told, after the commit."""
-        self.events += events
-
-    def flush(self) -> None:
-        """Write what was gathered; what is read afterwards sees it."""
-        self.sheet.flush()
-        for gathered in (self._rows, self._dependent):
-            for statement, values in gathered.items():
-                statement.each(self.connection, values)
-            gathered.clear()
-        if self._entries:
-            self.cache.head = self._audit.append_all(
-                self.connection, self._entries, self.cache.head
-            )
-            self._entries.clear()
-            self.wrote = True
-        notices, self._notices = self._notices, []
-        write_notices(self.connection, notices)
-
-    def forget(self) -> None:
-        """Write, and read again what others in this transaction change."""
-        self.flush()
-        self.cache.forget()
-
-    def reread_rules(self) -> None:
-        """See the overlays that were written in this transaction."""
-        self.cache.reread_rules()
 
 
 class _Ticket(Generic[T]):
@@ -146,11 +55,13 @@ class GroupCommit:
         database: Database,
         audit: AuditLog,
         policies: PolicyBook,
+        tx_url: TxUrl,
         emit: Emit = nobody_looks,
     ) -> None:
         self._database = database
         self._audit = audit
         self._policies = policies
+        self._tx_url = tx_url
         self.emit = emit
         self._ids: dict[CounterKey, int] = {}
         # The cache as of the last commit, with the stamp that the commit left.
@@ -180,6 +91,12 @@ class GroupCommit:
         if ticket.fault is not None:
             raise ticket.fault
         return ticket.result  # type: ignore[return-value]
+
+    def read(self, work: Callable[[Tx], T]) -> T:
+        """What ``work`` returns of one snapshot; it waits for no writer and may write nothing."""
+        with self._database.read() as connection:
+            cache = DecisionCache(connection, self._policies, {})
+            return work(Tx(connection, self._audit, cache, self._tx_url))
 
     def _leave(self, ticket: _Ticket[Any]) -> None:
         """Wait no longer; whoever was to write lets another do it."""
@@ -252,7 +169,7 @@ class GroupCommit:
                 cache = kept[1]
             else:
                 cache = DecisionCache(connection, self._policies, self._ids)
-            tx = Tx(connection, self._audit, cache)
+            tx = Tx(connection, self._audit, cache, self._tx_url)
             for ticket in tickets:
                 ticket.result = ticket.work(tx)
             with self._database.in_one_go(connection):

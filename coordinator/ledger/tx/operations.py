@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from sqlalchemy import Connection, delete, insert, select, update
+from sqlalchemy import delete, insert, select, update
 
 from coordinator.domain.chain.gas import Fees
 from coordinator.domain.chain.journal import EntryKind
@@ -22,6 +21,7 @@ from coordinator.ledger.store import schema as t
 from coordinator.ledger.store.database import Database
 from coordinator.ledger.tx.facts import read_treasury_state
 from coordinator.ledger.tx.pausing import begin_recovery, pause_scope, recovering, report_tampering
+from coordinator.ledger.tx.transaction import Tx
 
 # An unchanged balance is written again only this often.
 _REFRESH_SECONDS = 15
@@ -197,23 +197,6 @@ class OperationsBook:
                 now=pause.at,
             )
 
-    def place_mint(self, *, recipient: str, amount: Usdc, by: str, now: int) -> Order:
-        """Order the minting of test tokens; the executor sends it in the signer's nonce lane."""
-        order_id, reason = "mnt_" + secrets.token_hex(10), "funded for tests"
-        with self._database.write() as connection:
-            insert_order(
-                connection,
-                self._audit,
-                "mint",
-                order_id=order_id,
-                recipient=recipient,
-                amount=amount,
-                by=by,
-                reason=reason,
-                now=now,
-            )
-        return Order(order_id, "mint", recipient, amount, by, reason, "approved", now)
-
     def orders(self, *statuses: str) -> Sequence[Order]:
         """Orders in the given statuses (all without any), oldest first."""
         query = select(t.orders).order_by(t.orders.c.created_at, t.orders.c.id)
@@ -316,8 +299,7 @@ class OperationsBook:
 
 
 def insert_order(
-    connection: Connection,
-    audit: AuditLog,
+    tx: Tx,
     kind: str,
     *,
     order_id: str,
@@ -328,12 +310,12 @@ def insert_order(
     now: int,
     **agreed: Any,
 ) -> None:
-    """Order a withdrawal or a mint in the caller's transaction; ``agreed`` is who approved it."""
+    """Order a withdrawal or a mint; ``agreed`` is who approved it."""
     terms = {"recipient": recipient, "amount": amount.base_units, "by": by, "reason": reason}
-    connection.execute(
+    tx.connection.execute(
         insert(t.orders).values(id=order_id, kind=kind, status="approved", created_at=now, **terms)
     )
-    audit.append(connection, now, f"{kind}_ordered", order_id, **terms, **agreed)
+    tx.record(now, f"{kind}_ordered", order_id, **terms, **agreed)
 
 
 def _identity(row: Any) -> Identity:

@@ -10,6 +10,7 @@ from coordinator.domain.notices import paused, unpaused
 from coordinator.ledger.audit.log import AuditLog
 from coordinator.ledger.store import schema as t
 from coordinator.ledger.tx.notices import write_notices
+from coordinator.ledger.tx.transaction import Tx
 
 # Who paused tells why: the chain has money of ours that the books did not know.
 RECOVERY: Final = "recovery"
@@ -52,24 +53,17 @@ def pause_everything(
 
 
 def lift_pause(
-    connection: Connection,
-    audit: AuditLog,
-    scope_kind: str,
-    scope_id: str,
-    reason: str,
-    *,
-    by: str,
-    now: int,
-    **agreed: Any,
+    tx: Tx, scope_kind: str, scope_id: str, reason: str, *, by: str, now: int, **agreed: Any
 ) -> bool:
-    """Allow spending in the scope again; False, and nothing written, when it was not stopped."""
-    where = (_x.scope_kind == scope_kind, _x.scope_id == scope_id)
-    if not connection.execute(delete(t.pauses).where(*where)).rowcount:
-        return False
-    subject = f"{scope_kind}:{scope_id}" if scope_id else scope_kind
-    audit.append(connection, now, "unpaused", subject, by=by, reason=reason, **agreed)
-    write_notices(connection, [unpaused(subject, by, reason, now)])
-    return True
+    """Allow spending again in the scope; False, and nothing written, when it was not stopped."""
+    with tx.written() as connection:
+        where = (_x.scope_kind == scope_kind, _x.scope_id == scope_id)
+        if not connection.execute(delete(t.pauses).where(*where)).rowcount:
+            return False
+        subject = f"{scope_kind}:{scope_id}" if scope_id else scope_kind
+        tx.record(now, "unpaused", subject, by=by, reason=reason, **agreed)
+        tx.notify([unpaused(subject, by, reason, now)])
+        return True
 
 
 def report_tampering(

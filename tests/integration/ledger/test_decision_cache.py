@@ -16,8 +16,8 @@ from coordinator.domain.windows import Window
 from coordinator.ledger.limits.counters import CounterSheet
 from coordinator.ledger.store.database import Database, Stamp
 from coordinator.ledger.store.opening import open_database
-from coordinator.ledger.tx.group_commit import Tx
 from coordinator.ledger.tx.policies import PolicyBook
+from coordinator.ledger.tx.transaction import Tx
 from tests.integration.ledger.conftest import Opener
 from tests.integration.ledger.deciding import (
     HOUR,

@@ -1,0 +1,135 @@
+"""Approve or reject a purchase that waits for people."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from coordinator.domain.limits.limits import LimitState
+from coordinator.domain.notices import approval_decided
+from coordinator.domain.purchase.approval import (
+    Approver,
+    JudgedApproval,
+    PendingApproval,
+    approved_names,
+)
+from coordinator.domain.purchase.deciding import may_not_decide_purchase, waits_no_more
+from coordinator.domain.purchase.decision import Decision, decide
+from coordinator.domain.purchase.lifecycle import Status
+from coordinator.domain.purchase.purchase import Answer, Purchase
+from coordinator.domain.purchase.request import Request
+from coordinator.domain.reasons import Reason, ReasonCode
+from coordinator.domain.usdc import Usdc
+from coordinator.ledger.proofs.evidence import Evidence
+from coordinator.ledger.spend.approvals import (
+    check_proved,
+    count_approved,
+    read_approval,
+    record_decision,
+    release,
+)
+from coordinator.ledger.spend.moves import approval_fields, end_unsigned, expire
+from coordinator.ledger.spend.reading import read_purchase
+from coordinator.ledger.tx.facts import read_facts
+from coordinator.ledger.tx.transaction import Tx
+
+
+@dataclass(frozen=True, slots=True)
+class Judge:
+    """Judges a waiting purchase anew, by the rules and the balances of the moment."""
+
+    minimum: Usdc
+    treasury: str
+
+    def decide(self, tx: Tx, purchase: Purchase, now: int) -> Decision:
+        """Return what a request with these terms would be told; its own hold is left out."""
+        tx.flush()
+        facts = read_facts(tx.connection, tx.rules, self.minimum, self.treasury, now, own=purchase)
+        return decide(_request_of(purchase), facts)
+
+
+def approve(
+    tx: Tx, approval_id: str, approver: Approver, *, judge: Judge, evidence: Evidence, now: int
+) -> Answer:
+    """Count one person's yes; the last one needed judges anew and moves the hold to ``now``.
+
+    Not done, with the reason and nothing changed, when the person may not decide, it is too late,
+    or it does not fit any more. LedgerTampered when the audit log tells of other terms.
+    """
+    expire(tx, now)
+    approval, purchase = read_approval(tx, approval_id)
+    refusal = may_not_decide_purchase(tx.policy, purchase, approver.name)
+    if refusal is not None:
+        return Answer(False, purchase, refusal)
+    check_proved(tx, evidence, approval)
+    decision = judge.decide(tx, purchase, now)
+    if decision.outcome is Status.DENIED:
+        return Answer(False, purchase, decision.reason)
+    record_decision(tx, approval, approver, "approved", now)
+    required = max(approval.required, tx.policy.approvals.required_for(purchase.amount))
+    if count_approved(tx, evidence, purchase) >= required:
+        release(tx, purchase, decision, now)
+        names = approved_names(read_purchase(tx, purchase.id))
+        _tell_decided(tx, approval, purchase, "approved", names, now)
+    return Answer(True, read_purchase(tx, purchase.id))
+
+
+def reject(tx: Tx, approval_id: str, approver: Approver, *, reason: str, now: int) -> Answer:
+    """End it by one person's no; the hold is voided."""
+    expire(tx, now)
+    approval, purchase = read_approval(tx, approval_id)
+    refusal = may_not_decide_purchase(tx.policy, purchase, approver.name)
+    if refusal is not None:
+        return Answer(False, purchase, refusal)
+    record_decision(tx, approval, approver, "rejected", now, reason=reason)
+    why = Reason(ReasonCode.REJECTED, f"{approver.name} rejected it: {reason}")
+    end_unsigned(tx, purchase, Status.REJECTED, why, now)
+    _tell_decided(tx, approval, purchase, "rejected", [approver.name], now)
+    return Answer(True, read_purchase(tx, purchase.id))
+
+
+def judge_approval(
+    tx: Tx, approval_id: str, approver: str | None, *, judge: Judge, now: int
+) -> JudgedApproval:
+    """Return what ``approve`` would find at ``now``, in anybody's or one approver's name.
+
+    Nothing is written. UnknownId when there is no such approval.
+    """
+    row, purchase = read_approval(tx, approval_id)
+    if purchase.needs_approval and row.expires_at <= now:
+        purchase = replace(purchase, status=Status.EXPIRED)
+    misfits: tuple[Reason, ...] = ()
+    limits: tuple[LimitState, ...] = purchase.limits
+    undecidable = waits_no_more(purchase)
+    if approver is not None:
+        undecidable = may_not_decide_purchase(tx.policy, purchase, approver)
+    if purchase.needs_approval:
+        decision = judge.decide(tx, purchase, now)
+        limits = decision.limits
+        if decision.outcome is Status.DENIED:
+            misfits = decision.reasons
+    approval = PendingApproval(row.id, purchase, row.required, row.created_at, row.expires_at)
+    return JudgedApproval(approval, limits, undecidable, misfits)
+
+
+def _tell_decided(
+    tx: Tx, approval: Any, purchase: Purchase, decision: str, approvers: Sequence[str], now: int
+) -> None:
+    fields = approval_fields(approval.id, purchase, approval.expires_at)
+    tx.notify([approval_decided(fields, decision, [*approvers], now)])
+
+
+def _request_of(purchase: Purchase) -> Request:
+    assert purchase.agent is not None
+    return Request(
+        agent=purchase.agent,
+        # By address: a name may have been given to somebody else meanwhile.
+        provider=purchase.provider,
+        amount=purchase.amount,
+        purpose=purchase.purpose,
+        service=purchase.service,
+        category=purchase.category,
+        task=purchase.task,
+        session=purchase.session,
+    )

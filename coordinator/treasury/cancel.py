@@ -1,0 +1,33 @@
+"""Cancel a purchase."""
+
+from __future__ import annotations
+
+from coordinator.domain.purchase.lifecycle import Status, may_not_cancel
+from coordinator.domain.purchase.purchase import Answer
+from coordinator.domain.reasons import Reason, ReasonCode
+from coordinator.ledger.spend.moves import (
+    end_unsigned,
+    expire,
+    has_steps,
+    is_in_flight,
+    order_cancel,
+)
+from coordinator.ledger.spend.reading import read_purchase
+from coordinator.ledger.tx.transaction import Tx
+
+
+def cancel(tx: Tx, purchase_id: str, *, by: str, now: int) -> Answer:
+    """End a purchase that nothing was signed for, or order an empty escrow's cancelling."""
+    expire(tx, now)
+    purchase = read_purchase(tx, purchase_id)
+    if purchase.status is Status.CANCELLED:
+        return Answer(True, purchase)
+    refusal = may_not_cancel(purchase.status, in_flight=is_in_flight(tx, purchase.id))
+    if refusal is not None:
+        return Answer(False, purchase, refusal)
+    if has_steps(tx, purchase.id):
+        order_cancel(tx, purchase.id, by=by, now=now)
+    else:
+        why = Reason(ReasonCode.CANCELLED, f"cancelled by {by}")
+        end_unsigned(tx, purchase, Status.CANCELLED, why, now)
+    return Answer(True, read_purchase(tx, purchase.id))

@@ -1,0 +1,42 @@
+"""Contest a delivered purchase inside its window."""
+
+from __future__ import annotations
+
+from coordinator.domain.purchase.deciding import not_an_approver
+from coordinator.domain.purchase.lifecycle import Status, may_not_dispute
+from coordinator.domain.purchase.purchase import Answer
+from coordinator.domain.reasons import Reason, ReasonCode
+from coordinator.domain.usdc import Usdc
+from coordinator.ledger.spend.bonds import hold_bond
+from coordinator.ledger.spend.reading import read_purchase
+from coordinator.ledger.tx.transaction import Tx
+
+
+def dispute(
+    tx: Tx, purchase_id: str, *, approver: str, reason: str, bond: Usdc, now: int
+) -> Answer:
+    """Hold the bond for the organisation; the executor posts it with the dispute.
+
+    One approver is enough; a bond above the policy's ``dispute_bond_limit`` is refused.
+    """
+    purchase = read_purchase(tx, purchase_id)
+    refusal = not_an_approver(tx.policy, approver)
+    if refusal is None and purchase.status is Status.DISPUTED:
+        return Answer(True, purchase)
+    window_ends = purchase.window_ends
+    refusal = (
+        refusal
+        or may_not_dispute(purchase.status, now=now, window_ends=window_ends)
+        or _above_cap(bond, tx.policy.approvals.dispute_bond_limit)
+        or hold_bond(tx, purchase.id, bond, by=approver, why=reason, now=now)
+    )
+    if refusal is not None:
+        return Answer(False, purchase, refusal)
+    return Answer(True, read_purchase(tx, purchase.id))
+
+
+def _above_cap(bond: Usdc, most: Usdc) -> Reason | None:
+    if bond <= most:
+        return None
+    text = f"its bond is {bond} USDC, above approvals.dispute_bond_limit, {most}"
+    return Reason(ReasonCode.ORGANISATION_LIMIT, text)
