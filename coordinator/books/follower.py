@@ -12,7 +12,7 @@ from coordinator.books.ranges import Span
 from coordinator.domain.chain.events import Block, EventBatch
 from coordinator.domain.chain.steps import Receipt, StepKind
 from coordinator.domain.errors import ChainUnavailable, ImpossibleState
-from coordinator.domain.ports import Chain, Clock, KillPoint, Observation, Reach
+from coordinator.domain.ports import ChainReader, Clock, KillPoint, Observation, Reach
 from coordinator.ledger.chain.chain_book import ChainBook
 from coordinator.ledger.chain.steps import StepBook
 
@@ -33,7 +33,7 @@ Progress = Callable[[int, int, int], None]
 class Follower:
     """Reads events since the cursor into the books. It never signs anything."""
 
-    chain: Chain
+    chain: ChainReader
     books: ChainBook
     steps: StepBook
     start_block: int

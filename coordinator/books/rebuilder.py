@@ -12,7 +12,7 @@ from coordinator.books.reconciler import Reconciler
 from coordinator.domain.audit import Head
 from coordinator.domain.chain.reconciliation import Reconciliation
 from coordinator.domain.errors import ConfigurationError, InvalidRequest
-from coordinator.domain.ports import Chain, Clock
+from coordinator.domain.ports import ChainReader, Clock
 from coordinator.executor.checkpoint import Checkpoint
 from coordinator.ledger.audit.log import AuditLog
 from coordinator.ledger.chain.chain_book import ChainBook
@@ -24,7 +24,7 @@ from coordinator.ledger.tx.operations import OperationsBook
 class Rebuilder:
     """Rebuilds once, or goes on where it was interrupted. It never signs anything."""
 
-    chain: Chain
+    chain: ChainReader
     books: ChainBook
     operations: OperationsBook
     follower: Follower

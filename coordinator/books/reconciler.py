@@ -11,7 +11,7 @@ from coordinator.books.follower import Follower, Progress
 from coordinator.books.ranges import Span
 from coordinator.domain.chain.events import Block, EventBatch
 from coordinator.domain.chain.reconciliation import Discrepancy, Reconciliation, differing_entries
-from coordinator.domain.ports import Chain, Clock, EscrowOnChain
+from coordinator.domain.ports import ChainReader, Clock, EscrowOnChain
 from coordinator.domain.usdc import ZERO, Usdc
 from coordinator.ledger.chain.chain_book import ChainBook, EscrowRow
 from coordinator.ledger.chain.differences import differences_in_books
@@ -30,7 +30,7 @@ class Reconciler:
     Spending pauses when a row is not what the log tells.
     """
 
-    chain: Chain
+    chain: ChainReader
     books: ChainBook
     journal: JournalBook
     operations: OperationsBook

@@ -13,7 +13,7 @@ from coordinator.domain.chain.gas import reserve_wei
 from coordinator.domain.chain.steps import Call, PaymentTerms, Step, StepKind
 from coordinator.domain.errors import ChainUnavailable, TxReverted
 from coordinator.domain.policy.policy import Policy
-from coordinator.domain.ports import Chain, Clock, Observation, Ticks
+from coordinator.domain.ports import Clock, Observation, Rail, Ticks
 from coordinator.domain.purchase.forecast import Forecast, reserved_wei
 from coordinator.domain.purchase.lifecycle import Status, may_not_dispute
 from coordinator.domain.purchase.order import Order
@@ -38,7 +38,7 @@ class Work:
     def __init__(
         self,
         *,
-        chain: Chain,
+        chain: Rail,
         bonds: BondBook,
         purchases: PurchaseBook,
         operations: OperationsBook,

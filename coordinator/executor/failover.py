@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from typing import Final
 
 from coordinator.domain.errors import ChainUnavailable
-from coordinator.domain.ports import Chain, Observation, Ticks
+from coordinator.domain.ports import EndpointChoice, Observation, Ticks
 
 log = logging.getLogger(__name__)
 
@@ -19,7 +19,7 @@ _STALLED_SECONDS: Final = 60
 class EndpointFailover:
     """Keeps reads at an endpoint whose chain goes on; ``waiting`` says whether that matters."""
 
-    def __init__(self, *, chain: Chain, ticks: Ticks, waiting: Callable[[], bool]) -> None:
+    def __init__(self, *, chain: EndpointChoice, ticks: Ticks, waiting: Callable[[], bool]) -> None:
         self._chain = chain
         self._ticks = ticks
         self._waiting = waiting

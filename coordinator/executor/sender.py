@@ -12,7 +12,6 @@ from coordinator.domain.chain.gas import GAS_LIMITS, Fees, bumped_fees, with_tip
 from coordinator.domain.chain.steps import Attempt, Call, Receipt, Step
 from coordinator.domain.errors import ChainUnavailable
 from coordinator.domain.ports import (
-    Chain,
     Clock,
     KillPoint,
     Observation,
@@ -20,6 +19,7 @@ from coordinator.domain.ports import (
     SendAnswer,
     Sent,
     Ticks,
+    TransactionSender,
 )
 from coordinator.executor.checkpoint import Checkpoint
 from coordinator.ledger.chain.nonce_lane import LaneBook
@@ -69,7 +69,7 @@ class Sender:
     def __init__(
         self,
         *,
-        chain: Chain,
+        chain: TransactionSender,
         steps: StepBook,
         lane: LaneBook,
         clock: Clock,

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from coordinator.domain.errors import CoordinatorError
-from coordinator.domain.ports import Chain, Clock, Observation
+from coordinator.domain.ports import ChainReader, Clock, Observation
 from coordinator.ledger.tx.operations import OperationsBook
 
 # The longest that a decision waits for balances before it denies for want of funds.
@@ -24,7 +24,7 @@ class FreshBalances:
     within two seconds: agents that have nothing may ask often. ``chain`` is built when it is asked.
     """
 
-    chain: Callable[[], Chain]
+    chain: Callable[[], ChainReader]
     operations: OperationsBook
     treasury: str
     clock: Clock

@@ -152,9 +152,10 @@ class Treasury:
         """End the purchase by the approver's no; its hold is voided."""
         reason = free_text("reason", reason, 2000)
         who, now = _approver(approver), self.clock()
-        return self.transactions.run(
-            lambda tx: reject(tx, approval_id, who, reason=reason, now=now)
-        )
+        with self._pausing_if_tampered(approval_id):
+            return self.transactions.run(
+                lambda tx: reject(tx, approval_id, who, reason=reason, now=now)
+            )
 
     def cancel(self, purchase_id: str, *, by: str) -> Answer:
         """Cancel the purchase; its hold is voided even when the escrow was never created.

@@ -27,7 +27,6 @@ from coordinator.ledger.spend.bonds import bond_lost
 from coordinator.ledger.spend.reading import sums_of_escrows
 from coordinator.ledger.store import schema as t
 from coordinator.ledger.store.database import Database
-from coordinator.ledger.tx.observing import write_and_tell
 from coordinator.ledger.tx.pausing import pause_everything
 from coordinator.ledger.tx.policies import PolicyBook
 
@@ -202,7 +201,8 @@ class ChainBook:
         with self._database.read() as connection:
             if connection.execute(due.limit(1)).first() is None:
                 return 0
-        with write_and_tell(self._database, self._emit) as (connection, events):
+        events = []
+        with self._database.write() as connection:
             rows = connection.execute(due).all()
             for row in rows:
                 spent = (
@@ -222,7 +222,9 @@ class ChainBook:
                 held = Usdc.from_base_units(row.amount)
                 end = {"held": held, "spent": spent, "agent": row.agent, "now": now}
                 events.append(ended(row.kind, **end, purchase_id=row.purchase_id))
-            return len(rows)
+        for event in events:
+            self._emit(event)
+        return len(rows)
 
     def open_purchases(self) -> list[OpenPurchase]:
         """Approved purchases and escrows in progress, with steps and escrows, oldest first."""

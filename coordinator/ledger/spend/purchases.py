@@ -7,6 +7,7 @@ from functools import partial
 
 from sqlalchemy import Connection, case, exists, func, literal_column, select, update
 
+from coordinator.domain.chain.steps import StepKind
 from coordinator.domain.inputs import id_text
 from coordinator.domain.limits.limits import Usage
 from coordinator.domain.notices import stranded
