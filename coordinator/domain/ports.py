@@ -1,4 +1,4 @@
-"""What use cases need of the chain, as interfaces; ``chain`` implements them."""
+"""Interfaces of the chain for the use cases; ``chain`` implements them."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ Reach = Callable[[KillPoint], None]
 
 
 class Sent(StrEnum):
-    """What a node's answer to a send proves.
+    """The outcomes of a send that a node's answer proves.
 
     accepted: it has the transaction · underpriced: it waits for more than these fees, or holds
     another transaction of the nonce · nonce_used: a mined transaction had the nonce, look at the
@@ -59,7 +59,7 @@ class Sent(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class SendAnswer:
-    """What a send proved; ``tip_wei`` is the least tip that the node asks for, where it tells."""
+    """The outcome of a send; ``tip_wei`` is the least tip that the node asks for, if told."""
 
     sent: Sent
     said: str

@@ -34,7 +34,7 @@ from coordinator.ledger.tx.transaction import Tx
 
 @dataclass(frozen=True, slots=True)
 class Proposed:
-    """What a proposal has become, or why it was not decided and nothing changed."""
+    """A proposal after a decision, or the reason why nothing changed."""
 
     proposal: Proposal
     refusal: Reason | None = None
@@ -149,14 +149,14 @@ def _new(
 
 
 def _required(policy: Policy, kind: ProposalKind, terms: Mapping[str, Any]) -> int:
-    """How many approvers it takes: by its amount, as of a purchase; an unpause as its rule says."""
+    """Return the approvals it takes: by its amount, or an unpause by its own rule."""
     if kind is ProposalKind.UNPAUSE:
         return policy.approvals.required
     return policy.approvals.required_for(Usdc.from_base_units(terms["amount"]))
 
 
 def _not_carried_out(tx: Tx, proposal: Proposal) -> Reason | None:
-    """Why it could not be carried out any more."""
+    """Return the reason why it can't be carried out any more."""
     if proposal.kind is not ProposalKind.SETTLE:
         return None
     return may_not_settle(read_purchase(tx, proposal.terms["purchase_id"]).status)

@@ -99,7 +99,7 @@ class Treasury:
         return f"auto-{self.clock():08x}{secrets.token_hex(12)}"
 
     def check(self, request: Request) -> Decision:
-        """What ``request`` would decide at this moment; nothing is written or held."""
+        """Decide on a request as a dry run; nothing is written or held."""
         decision = self.transactions.read(partial(self._decide, request))
         if decision.short_of_funds and self.read_balances():
             decision = self.transactions.read(partial(self._decide, request))
@@ -248,7 +248,7 @@ class Treasury:
     def check_withdrawal(
         self, *, to: str, amount: Amount, approver: str, reason: str
     ) -> Reason | None:
-        """Why this withdrawal may not be ordered, None when it may; InvalidRequest if malformed.
+        """Return the reason against this withdrawal, or None; InvalidRequest if malformed.
 
         It may not be of more than the treasury has beside what purchases on their way need.
         """

@@ -32,10 +32,10 @@ from coordinator.ledger.chain import steps as step_book
 from coordinator.ledger.chain.agreement import Agreement
 from coordinator.ledger.limits import counters
 from coordinator.ledger.proofs import verification
-from coordinator.ledger.spend import approvals
 from coordinator.ledger.store import process_bound, sqlite
 from coordinator.ledger.store import schema as t
 from coordinator.ledger.tx import leases, policies
+from coordinator.treasury import approve
 
 Planted = Callable[[ExitStack], None]
 
@@ -251,7 +251,7 @@ def _rows_believed(stack: ExitStack) -> None:
         return SimpleNamespace(**row._mapping, bond=None)
 
     _replace(stack, signable.Signable, "_proved", believed)
-    _replace(stack, approvals.ApprovalBook, "_check_proved", lambda *_: None)
+    _replace(stack, approve, "check_proved", lambda *_: None)
     _replace(stack, loop.Executor, "_policy", lambda self: self._policies.current())
 
     def proved(_: Any, connection: Connection, version: int) -> Policy:
@@ -280,7 +280,7 @@ def _count_of_one_node_believed(stack: ExitStack) -> None:
 def _lease_believed_to_its_end(stack: ExitStack) -> None:
     """A lease holds until its end by the clock, however far off that is by now."""
 
-    def believed(self: Any, connection: Connection, row: Any, _: int) -> bool:
+    def believed(self: Any, connection: Connection, row: Any) -> bool:
         return bool(self._alive(connection, row))
 
     _replace(stack, leases.LeaseBook, "_believed", believed)

@@ -28,7 +28,10 @@ FOUND_BY = {
     "hold-ended-when-mined": (26, {"a hold ends at most once"}),
     "new-nonce-for-an-old-step": (49, {UNSTORED, UNUSED}),
     "posted-in-todays-window": (3, {"a hold stays in the window of its instant"}),
-    "unknown-means-failed": (17, {"a hold ends at most once", OPEN}),
+    "unknown-means-failed": (
+        17,
+        {"a hold ends at most once", OPEN, "every purchase comes to an end"},
+    ),
     "sent-before-stored": (4, {UNSTORED}),
     "journal-not-rolled-back": (26, {JOURNAL}),
     "limit-checked-against-spent-alone": (12, {LIMIT}),

@@ -90,7 +90,7 @@ def approved_names(purchase: Purchase) -> tuple[str, ...]:
 
 @dataclass(frozen=True, slots=True)
 class Approver:
-    """Who decides, and from which host and user account."""
+    """The approver, with the host and user account of the decision."""
 
     name: str
     host: str

@@ -29,7 +29,7 @@ class ProposalBook:
         self._audit = audit
 
     def waiting(self, now: int) -> Sequence[Proposal]:
-        """Those that wait for approvers and have not expired, oldest first."""
+        """List the proposals that wait and have not expired, oldest first."""
         query = (
             select(_q.id)
             .where(_q.status == ProposalStatus.AWAITING_APPROVAL.value, _q.expires_at > now)
