@@ -14,6 +14,7 @@ STOPPED = "an executor or a caller was stopped"
 EVIDENCE = "evidence stands on the chain"
 STATE = "an escrow's state is the chain's"
 OPEN = "no step stays open when faults stop"
+ENDS = "every purchase comes to an end"
 COMMITTED = "no decision is answered before its commit"
 UNUSED = "no nonce is believed that the chain has not used"
 LIMIT = "no admission exceeds a limit"
@@ -25,19 +26,16 @@ FOUND_BY = {
     "allowance-raced": (45, {"no purchase takes another's allowance"}),
     "nonce-from-the-chain": (2, {UNSTORED, UNUSED}),
     "hold-ended-by-clock": (18, {"a hold lasts until its purchase ends"}),
-    "hold-ended-when-mined": (26, {"a hold ends at most once"}),
+    "hold-ended-when-mined": (38, {"a hold ends at most once"}),
     "new-nonce-for-an-old-step": (49, {UNSTORED, UNUSED}),
     "posted-in-todays-window": (3, {"a hold stays in the window of its instant"}),
-    "unknown-means-failed": (
-        17,
-        {"a hold ends at most once", OPEN, "every purchase comes to an end"},
-    ),
+    "unknown-means-failed": (17, {"a hold ends at most once", OPEN, ENDS}),
     "sent-before-stored": (4, {UNSTORED}),
     "journal-not-rolled-back": (26, {JOURNAL}),
     "limit-checked-against-spent-alone": (12, {LIMIT}),
     "evidence-not-taken-back": (26, {EVIDENCE, STOPPED}),
     "fee-not-booked": (6, {"an escrow's journal equals the vault"}),
-    "read-once": (12, {STATE, JOURNAL, STOPPED}),
+    "read-once": (17, {STATE, JOURNAL, STOPPED}),
     "rows-believed": (51, {UNAPPROVED, "nobody is paid whom nobody named", LIMIT}),
     "lease-believed-to-its-end": (8, {"a lease ends with its length"}),
     "lock-left-to-a-thread": (1, {"an interrupted wait leaves no lock behind"}),
