@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final
 
 from coordinator.api.agent import Agent
 from coordinator.api.arguments import checked
@@ -40,12 +40,7 @@ from coordinator.wiring import wire
 if TYPE_CHECKING:
     from coordinator.chain.simulated.simulation import Simulation
 
-_LOOK_SECONDS: Final = 10
-_POLL_SECONDS: Final = 0.1
 _DAYS_MAX: Final = 3650
-_AT_ONCE: Final = 16
-
-T = TypeVar("T")
 
 
 @checked

@@ -82,8 +82,41 @@ def by_first(lie: Callable[[str, Sequence[Any], Any], Any], *, second_lacks: int
         (head,) = ask(url, [("eth_blockNumber", [])])
         newest = int(head, 16) - second_lacks
         return [
-            None if _beyond(call, newest) else a for call, a in zip(calls, answers, strict=True)
+            hex(newest)
+            if call[0] == "eth_blockNumber"
+            else None
+            if _beyond(call, newest)
+            else answer
+            for call, answer in zip(calls, answers, strict=True)
         ]
+
+    return tell
+
+
+def block_ahead(
+    lie: Callable[[str, Sequence[Any], Any], Any], on_look: Callable[[], object]
+) -> Tell:
+    """The first endpoint makes up the next block; the second goes on when it is asked."""
+
+    def tell(url: str, calls: Sequence[Call], ask: Ask) -> list[Any]:
+        (head,) = ask(url, [("eth_blockNumber", [])])
+        if "localhost" in url:
+            answers = ask(url, calls)
+            if ("eth_blockNumber", []) in calls:
+                on_look()
+            return answers
+        ahead = hex(int(head, 16) + 1)
+        asked = [(m, ["latest" if p == ahead else p for p in params]) for m, params in calls]
+        answers = ask(url, asked)
+        told = []
+        for (method, params), (_, then), real in zip(calls, asked, answers, strict=True):
+            if "latest" not in then:
+                told.append(real)  # What is older it tells as it is.
+                continue
+            made_up = {"number": ahead, "hash": "0x" + "ab" * 32}
+            answer = {**real, **made_up} if isinstance(real, dict) else real
+            told.append(lie(method, params, answer))
+        return told
 
     return tell
 
@@ -120,6 +153,29 @@ def test_what_only_one_of_two_endpoints_tells_signs_and_fails_nothing_and_is_tol
     world.go()
     assert world.status(purchase) == "funded"
     world.check_books()
+
+
+@pytest.mark.each_choice
+@pytest.mark.parametrize("lie", LIES.values(), ids=list(LIES))
+def test_a_block_that_only_one_of_two_endpoints_has_is_not_believed(
+    world: World, monkeypatch: pytest.MonkeyPatch, lie: Callable[[str, Sequence[Any], Any], Any]
+) -> None:
+    purchase = world.buy("7.00")
+    before = steps(world)
+    world.chain.mine(12)
+    seen = world.wiring.chain.observe()
+    monkeypatch.setattr(world.wiring.rpc, "_sleep", lambda _: None)
+    endpoint = BadEndpoint(world.wiring.rpc, monkeypatch, block_ahead(lie, world.chain.mine))
+    made_up = world.wiring.chain.observe()
+    assert made_up.head.number == seen.head.number + 1
+    with pytest.raises(ChainUnavailable, match="contradict"):
+        world.wiring.chain.confirm(made_up)
+    with pytest.raises(ChainUnavailable):
+        world.round()
+    assert steps(world) == before
+    endpoint.heal()
+    world.go()
+    assert world.status(purchase) == "funded"
 
 
 def test_a_second_endpoint_that_is_a_block_behind_holds_nothing_up(

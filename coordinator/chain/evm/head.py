@@ -30,6 +30,10 @@ _CREATES_MAX: Final = 2**63 - 1
 _L1_FEE_MAX_WEI: Final = 10**17
 # An endpoint that does not have the head yet is asked about a block that it should have.
 BEHIND: Final = 8
+# Three seconds without a block are more than Base takes; six are less than an executor's lease.
+_LOOKS_STILL: Final = 12
+_LOOKS: Final = 24
+_LOOK_SECONDS: Final = 0.25
 # Nonces have a confirmation of their own; the other two are no part of the state after a block.
 _NOT_COMPARED: Final = frozenset({"nonce", "final", "readable"})
 
@@ -75,23 +79,43 @@ class HeadReader:
     def confirm(self, seen: Observation) -> None:
         """Refuse what a second reading of the head, or another endpoint, contradicts.
 
-        ChainUnavailable names what differs. Where an endpoint does not have the head yet, all have
-        to agree about a block a little before it.
+        ChainUnavailable names what differs. An endpoint that goes on and does not have the head
+        yet is waited for: a block that only one has may be made up. Where one stands still, the
+        others have to agree, and all about a block a little before the head.
         """
         if seen.fees is None or seen == self._confirmed:
             return
-        readings = self._read_everywhere(seen, seen.head.number)
-        told = [reading for reading in readings if reading is not None]
+        told, all_tell = self._read_head_everywhere(seen)
         if not told:
             raise ChainUnavailable(f"no endpoint tells block {seen.head.number} a second time")
         for reading in told:
             _compare(seen, reading)
-        if len(told) < len(readings):
-            older = self._read_everywhere(seen, max(0, seen.head.number - BEHIND))
-            first, *others = [reading for reading in older if reading is not None] or [seen]
+        if not all_tell:
+            first, *others = self._read_everywhere(seen, seen.head.number - BEHIND) or [seen]
             for reading in others:
                 _compare(first, reading)
         self._confirmed = seen
+
+    def _read_head_everywhere(self, seen: Observation) -> tuple[list[Observation], bool]:
+        """Read the head at every endpoint; the other value is False where one stands still.
+
+        ChainUnavailable when one that goes on still does not have it after six seconds.
+        """
+        number, newest, still = seen.head.number, -1, 0
+        calls = [*self._state_at(number), ("eth_blockNumber", [])]
+        for _ in range(_LOOKS):
+            states = self._rpc.everywhere(calls)
+            behind = [_height(state[-1]) for state in states if state[0] is None]
+            told = [self._reading(seen, state[:-1]) for state in states if state[0] is not None]
+            still = 0 if behind and max(behind) > newest else still + 1
+            if not behind or still >= _LOOKS_STILL:
+                return [reading for reading in told if reading is not None], not behind
+            newest = max(behind)
+            self._rpc.wait(_LOOK_SECONDS)
+        raise ChainUnavailable(
+            f"an endpoint is at block {newest} and another tells block {number}: nothing is signed"
+            " until both have it (take one that stays behind out of COORDINATOR_RPC_URL)"
+        )
 
     def _newest(self) -> _Header:
         wanted: list[tuple[str, list[Any]]] = [
@@ -142,12 +166,11 @@ class HeadReader:
             *(("eth_call", [{"to": to, "data": data}, at]) for to, data in calls),
         ]
 
-    def _read_everywhere(self, seen: Observation, block_number: int) -> list[Observation | None]:
-        """The block as each endpoint tells it; None of one that does not, or tells no numbers."""
-        return [
-            self._reading(seen, state)
-            for state in self._rpc.everywhere(self._state_at(block_number))
-        ]
+    def _read_everywhere(self, seen: Observation, block_number: int) -> list[Observation]:
+        """Read a block at every endpoint that has it and tells its numbers."""
+        states = self._rpc.everywhere(self._state_at(max(0, block_number)))
+        told = [self._reading(seen, state) for state in states]
+        return [reading for reading in told if reading is not None]
 
     def _reading(self, seen: Observation, state: Sequence[Any]) -> Observation | None:
         try:
@@ -197,6 +220,14 @@ class HeadReader:
             fees=suggested_fees(base_fee, header.tip_wei, l1_bound_wei, self._max_fee_wei),
             rail_trouble=trouble,
         )
+
+
+def _height(answer: Any) -> int:
+    """Decode a block number; 0 for what is none, which no endpoint goes on from."""
+    try:
+        return number(answer)
+    except (TypeError, ValueError, ChainUnavailable):
+        return 0
 
 
 def _check_same_block(again: Any, header: _Header) -> None:

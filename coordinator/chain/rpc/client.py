@@ -158,6 +158,10 @@ class Rpc:
             raise self._as_settings_fault(fault)
         return told
 
+    def wait(self, seconds: float) -> None:
+        """Let time pass between two looks at the same thing."""
+        self._sleep(seconds)
+
     def use_next(self) -> None:
         """Begin reads at another endpoint from now on, if there is one that does not rest."""
         for endpoint in self._endpoints.others()[:1]:

@@ -93,7 +93,7 @@ class GroupCommit:
         return ticket.result  # type: ignore[return-value]
 
     def read(self, work: Callable[[Tx], T]) -> T:
-        """Return what ``work`` finds in one snapshot; it waits for no writer and may write nothing."""
+        """Return what ``work`` finds in one snapshot; it waits for nobody, and writes nothing."""
         with self._database.read() as connection:
             cache = DecisionCache(connection, self._policies, {})
             return work(Tx(connection, self._audit, cache, self._tx_url))
