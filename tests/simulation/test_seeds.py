@@ -74,13 +74,13 @@ def _arm(simulation: Simulation, name: str, number: int) -> None:
 
 
 def test_a_seed_gives_the_same_run_and_another_seed_another() -> None:
-    first, again, other = run(7, 200), run(7, 200), run(8, 200)
+    first, again, other = run(7, 100), run(7, 100), run(8, 100)
     assert first == again
     assert first.fingerprint != other.fingerprint
 
 
 def _told(hash_seed: str) -> str:
-    program = "from tests.simulation.simulation import run; print(run(9, 200))"
+    program = "from tests.simulation.simulation import run; print(run(9, 100))"
     ran = subprocess.run(
         [sys.executable, "-c", program],
         env={**os.environ, "PYTHONHASHSEED": hash_seed, "PYTHONPATH": str(ROOT)},
@@ -95,7 +95,7 @@ def _told(hash_seed: str) -> str:
 
 def test_a_seed_gives_the_same_run_in_every_process() -> None:
     assert _told("1") == _told("2")
-    assert isinstance(run(9, 200), Outcome)
+    assert isinstance(run(9, 100), Outcome)
 
 
 @pytest.mark.parametrize(
