@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 from coordinator.api.agent import Agent
 from coordinator.api.arguments import checked
 from coordinator.api.budgets import BudgetApi
-from coordinator.api.queries import limit_states, list_purchases, unix_second
+from coordinator.api.queries import limit_states, list_agents, list_purchases, scope_of, unix_second
 from coordinator.api.runtime import Runtime
 from coordinator.books.backup import Backup
 from coordinator.books.follower import Progress
@@ -120,23 +120,7 @@ class Coordinator(Runtime, BudgetApi):
 
     def agents(self) -> Sequence[dict[str, Any]]:
         """Every registered agent with its limits and what remains of them."""
-        rules = self.wiring.policies.current_rules()
-        policy = rules.policy
-        found = []
-        for agent_id in sorted(policy.agents):
-            agent = policy.agent(agent_id)
-            assert agent is not None
-            found.append(
-                {
-                    "agent": agent_id,
-                    "name": agent.name or agent_id,
-                    "enabled": rules.enabled(agent_id),
-                    "role": agent.role,
-                    "approval_threshold": str(agent.approval_threshold or ZERO),
-                    "limits": self.limits(agent_id),
-                }
-            )
-        return found
+        return list_agents(self.wiring, self.limits)
 
     def purchases(
         self,
@@ -408,11 +392,3 @@ class Coordinator(Runtime, BudgetApi):
     ) -> Sequence[KeptNotice]:
         """List the notices made at ``since`` or later, newest first, with their delivery."""
         return self.opened.notices.list(since=unix_second(since), kind=kind, limit=limit)
-
-
-def scope_of(**named: str | None) -> tuple[str, str]:
-    """The one scope that is named, as (kind, id); the organisation without any."""
-    chosen = [(kind, of) for kind, of in named.items() if of is not None]
-    if len(chosen) > 1:
-        raise InvalidRequest(f"name one of {', '.join(named)}")
-    return chosen[0] if chosen else ("organisation", "")

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
+from typing import Any
 
 from coordinator.domain.errors import InvalidRequest
 from coordinator.domain.limits.limits import LimitState
 from coordinator.domain.limits.rules import Terms
 from coordinator.domain.purchase.lifecycle import Status
 from coordinator.domain.purchase.purchase import Purchase
+from coordinator.domain.usdc import ZERO
 from coordinator.wiring import Wiring
 
 
@@ -65,3 +67,31 @@ def unix_second(at: datetime | int | None) -> int | None:
     if at is not None and type(at) is not int:
         raise InvalidRequest("a time is a datetime with its zone, or a unix second")
     return at
+
+
+def list_agents(
+    wiring: Wiring, limits: Callable[[str], Sequence[LimitState]]
+) -> Sequence[dict[str, Any]]:
+    """Return every registered agent with its limits and what remains of them."""
+    rules = wiring.policies.current_rules()
+    agents = {agent_id: rules.policy.agent(agent_id) for agent_id in sorted(rules.policy.agents)}
+    return [
+        {
+            "agent": agent_id,
+            "name": agent.name or agent_id,
+            "enabled": rules.enabled(agent_id),
+            "role": agent.role,
+            "approval_threshold": str(agent.approval_threshold or ZERO),
+            "limits": limits(agent_id),
+        }
+        for agent_id, agent in agents.items()
+        if agent is not None
+    ]
+
+
+def scope_of(**named: str | None) -> tuple[str, str]:
+    """The one scope that is named, as (kind, id); the organisation without any."""
+    chosen = [(kind, of) for kind, of in named.items() if of is not None]
+    if len(chosen) > 1:
+        raise InvalidRequest(f"name one of {', '.join(named)}")
+    return chosen[0] if chosen else ("organisation", "")

@@ -50,7 +50,7 @@ def unpause(
     provider: OfProvider = None,
 ) -> int:
     """Allow spending again, once as many approvers as the policy requires have said so."""
-    from coordinator.api.coordinator import scope_of
+    from coordinator.api.queries import scope_of
 
     by = ask("Your name in the policy", by, "--by NAME")
     reason = ask("Reason", reason, "--reason TEXT")

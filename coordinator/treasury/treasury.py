@@ -27,7 +27,7 @@ from coordinator.domain.purchase.request import Request
 from coordinator.domain.reasons import Reason
 from coordinator.domain.usdc import Amount, Usdc
 from coordinator.ledger.proofs.evidence import Evidence
-from coordinator.ledger.spend.requests import NewRequest, ShortOfFunds, answer_request
+from coordinator.ledger.spend.requests import NewRequest
 from coordinator.ledger.tx.facts import read_facts
 from coordinator.ledger.tx.group_commit import GroupCommit
 from coordinator.ledger.tx.operations import OperationsBook
@@ -37,6 +37,8 @@ from coordinator.treasury.cancel import cancel
 from coordinator.treasury.dispute import dispute
 from coordinator.treasury.pause import unpause
 from coordinator.treasury.propose import Proposed, approve_proposal, propose, reject_proposal
+from coordinator.treasury.request import ShortOfFunds
+from coordinator.treasury.request import request as decide_request
 from coordinator.treasury.settle import settle_for_agent, settle_for_approver
 from coordinator.treasury.withdraw import may_not_withdraw, order_mint, recipient_address
 
@@ -77,14 +79,13 @@ class Treasury:
             minimum=self.minimum,
             treasury=self.address,
             now=self.clock(),
-            judge=decide,
         )
-        answer = self.transactions.run(partial(answer_request, asked))
+        answer = self.transactions.run(lambda tx: decide_request(tx, asked))
         if isinstance(answer, ShortOfFunds):
             # A deposit may be younger than the balances that it was judged by.
             self.read_balances()
             asked = replace(asked, now=self.clock(), funds_are_fresh=True)
-            answer = self.transactions.run(partial(answer_request, asked))
+            answer = self.transactions.run(lambda tx: decide_request(tx, asked))
         if isinstance(answer, IdempotencyConflict):
             raise answer
         assert not isinstance(answer, ShortOfFunds)

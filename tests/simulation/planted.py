@@ -27,7 +27,7 @@ from coordinator.domain.usdc import ZERO
 from coordinator.domain.windows import Calendar, Window
 from coordinator.executor import due as work
 from coordinator.executor import loop, sender
-from coordinator.ledger.chain import chain_book, rollback, signable
+from coordinator.ledger.chain import chain_book, rollback, signable, step_rows
 from coordinator.ledger.chain import steps as step_book
 from coordinator.ledger.chain.agreement import Agreement
 from coordinator.ledger.limits import counters
@@ -112,7 +112,7 @@ def _new_nonce_for_an_old_step(stack: ExitStack) -> None:
                     query = select(t.attempts.c.step_id).where(t.attempts.c.hash == attempt.hash)
                     step_id = connection.execute(query).scalar()
                     connection.execute(delete(t.attempts).where(t.attempts.c.hash == attempt.hash))
-                    (step,) = self._steps._load(connection, t.steps.c.id == step_id)
+                    (step,) = step_rows.load_steps(connection, t.steps.c.id == step_id)
                     values = self._steps._values(
                         step.call, self._steps.nonces.highest(connection, 0) + 1
                     )

@@ -17,10 +17,10 @@ from coordinator.domain.chain.steps import (
     StepStatus,
 )
 from coordinator.domain.notices import foreign_transaction
-from coordinator.domain.usdc import Usdc
 from coordinator.ledger.audit.log import AuditLog
 from coordinator.ledger.chain.owned_nonces import OwnedNonces
 from coordinator.ledger.chain.signable import Signable
+from coordinator.ledger.chain.step_rows import load_steps
 from coordinator.ledger.proofs.evidence import Evidence, Seen
 from coordinator.ledger.proofs.row_proofs import STEP
 from coordinator.ledger.store import schema as t
@@ -152,11 +152,11 @@ class StepBook:
     def in_flight(self) -> list[Step]:
         """Steps that could still be mined, in nonce order."""
         with self._database.read() as connection:
-            return self._load(connection, _s.status.in_(_IN_FLIGHT))
+            return load_steps(connection, *self.own, _s.status.in_(_IN_FLIGHT))
 
     def of_purchases(self, connection: Connection, ids: Iterable[str]) -> list[Step]:
         """Steps of several purchases in the caller's transaction, in nonce order."""
-        return self._load(connection, _s.purchase_id.in_(list(ids)))
+        return load_steps(connection, *self.own, _s.purchase_id.in_(list(ids)))
 
     def store_receipts(
         self, receipts: Sequence[tuple[Step, Receipt, str | None]], *, now: int
@@ -301,15 +301,6 @@ class StepBook:
         )
         self._audit.append(connection, now, "order_failed", order_id, why=why)
 
-    def _load(self, connection: Connection, where: Any) -> list[Step]:
-        rows = connection.execute(select(t.steps).where(where, *self.own).order_by(_s.nonce)).all()
-        attempts: dict[int, list[Any]] = {}
-        query = select(t.attempts).where(_a.step_id.in_([row.id for row in rows]))
-        # Each attempt pays more than the one before it, whatever the clock did in between.
-        for attempt in connection.execute(query.order_by(_a.max_fee_per_gas)):
-            attempts.setdefault(attempt.step_id, []).append(attempt)
-        return [_step(row, attempts.get(row.id, [])) for row in rows]
-
     def give_up(self, connection: Connection, step_id: int) -> None:
         """Let a self-send of zero take the nonce of a step that has bytes, dearer than they are."""
         connection.execute(
@@ -399,46 +390,3 @@ class StepBook:
 
 def _subject(step: Step) -> str:
     return step.call.purchase_id or step.call.reference or _TREASURY
-
-
-def _step(row: Any, attempts: Sequence[Any]) -> Step:
-    mined = next((a for a in attempts if a.block_number is not None), None)
-    return Step(
-        id=row.id,
-        nonce=row.nonce,
-        call=Call(
-            kind=StepKind(row.kind),
-            to=row.recipient,
-            data=row.data,
-            gas_limit=row.gas_limit,
-            purchase_id=row.purchase_id,
-            escrow_id=row.escrow_id,
-            usdc=Usdc.from_base_units(row.usdc) if row.usdc is not None else None,
-            reference=row.reference,
-        ),
-        status=StepStatus(row.status),
-        attempts=tuple(
-            Attempt(
-                hash=a.hash,
-                raw=a.raw,
-                max_fee_per_gas=a.max_fee_per_gas,
-                max_priority_fee_per_gas=a.max_priority_fee_per_gas,
-                fills=bool(a.fills),
-            )
-            for a in attempts
-        ),
-        receipt=Receipt(
-            tx_hash=mined.hash,
-            block_number=mined.block_number,
-            block_hash=mined.block_hash,
-            succeeded=bool(mined.succeeded),
-            gas_used=mined.gas_used,
-            effective_gas_price=mined.effective_gas_price,
-            l1_fee_wei=mined.l1_fee_wei,
-        )
-        if mined
-        else None,
-        revert_reason=row.revert_reason,
-        created_at=row.created_at,
-        given_up=bool(row.given_up),
-    )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -14,14 +13,13 @@ from coordinator.domain.errors import IdempotencyConflict
 from coordinator.domain.notices import approval_waits, denied
 from coordinator.domain.observed import decided, held
 from coordinator.domain.policy.policy import Policy
-from coordinator.domain.purchase.decision import Decision, Facts
+from coordinator.domain.purchase.decision import Decision
 from coordinator.domain.purchase.lifecycle import Status
 from coordinator.domain.purchase.purchase import Purchase
 from coordinator.domain.purchase.request import Request
 from coordinator.domain.usdc import ZERO, Usdc
 from coordinator.ledger.spend.adoption import adopt
-from coordinator.ledger.spend.moves import expire
-from coordinator.ledger.spend.reading import decision_row, read_purchase
+from coordinator.ledger.spend.reading import decision_row
 from coordinator.ledger.store import schema as t
 from coordinator.ledger.store.prepared import Prepared
 from coordinator.ledger.tx.transaction import Tx
@@ -54,7 +52,7 @@ _APPROVAL: Final = Prepared(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NewRequest:
-    """A request as it comes to the group commit, with what it is judged by.
+    """A request as it comes to the group commit.
 
     ``key_is_new`` says that the key was made for this request: nothing can be bound to it.
     """
@@ -66,37 +64,28 @@ class NewRequest:
     minimum: Usdc
     treasury: str
     now: int
-    judge: Callable[[Request, Facts], Decision]
     # Denies for want of funds; otherwise that is told, and nothing is written.
     funds_are_fresh: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class ShortOfFunds:
-    """It would be denied for want of funds alone, by balances that may be older than a deposit."""
+def find_bound(tx: Tx, asked: NewRequest) -> str | IdempotencyConflict | None:
+    """Return the id of the purchase that the agent's key is bound to, if it is.
 
-
-def answer_request(asked: NewRequest, tx: Tx) -> Purchase | IdempotencyConflict | ShortOfFunds:
-    """The purchase: the one that the key is bound to, or one that is judged and held."""
-    expire(tx, asked.now)
+    One that was lost with a database, and whose escrow the chain has, is adopted.
+    """
     bound = None if asked.key_is_new else _bound(tx, asked)
     if bound is None and tx.cache.any_unattributed:
-        tx.flush()
-        bound = adopt(
-            tx.connection,
-            tx.audit,
-            asked.request,
-            key=asked.key,
-            escrow_key=asked.escrow_key,
-            rules=tx.rules,
-            now=asked.now,
-        )
-        tx.forget()
-    if isinstance(bound, IdempotencyConflict):
-        return bound
-    if bound is not None:
-        return read_purchase(tx, bound)
-    return _judged(tx, asked)
+        with tx.written() as connection:
+            bound = adopt(
+                connection,
+                tx.audit,
+                asked.request,
+                key=asked.key,
+                escrow_key=asked.escrow_key,
+                rules=tx.rules,
+                now=asked.now,
+            )
+    return bound
 
 
 def _bound(tx: Tx, asked: NewRequest) -> str | IdempotencyConflict | None:
@@ -123,20 +112,9 @@ def _address(policy: Policy, provider: str) -> str:
     return found.address if found else provider
 
 
-def _judged(tx: Tx, asked: NewRequest) -> Purchase | ShortOfFunds:
+def write_request(tx: Tx, asked: NewRequest, decision: Decision) -> Purchase:
+    """Write the purchase as it was decided: its hold, its approval, its audit row, its notices."""
     request, now, rules = asked.request, asked.now, tx.rules
-    facts = Facts(
-        rules=rules,
-        now=now,
-        minimum=asked.minimum,
-        usage=tx.sheet.usage,
-        paused=tx.treasury_state.paused,
-        funds=tx.treasury_state.funds(asked.treasury, now),
-        openings=tx.opening,
-    )
-    decision = asked.judge(request, facts)
-    if decision.short_of_funds and not asked.funds_are_fresh:
-        return ShortOfFunds()
     # In the order of time, so that a purchase's rows lie beside those of its neighbours.
     purchase_id = f"pur_{now:08x}{secrets.token_hex(6)}"
     terms = request.terms_hash(decision.provider)

@@ -1,0 +1,41 @@
+"""Decide on a request, and hold what it may spend."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from coordinator.domain.errors import IdempotencyConflict
+from coordinator.domain.purchase.decision import Facts, decide
+from coordinator.domain.purchase.purchase import Purchase
+from coordinator.ledger.spend.moves import expire
+from coordinator.ledger.spend.reading import read_purchase
+from coordinator.ledger.spend.requests import NewRequest, find_bound, write_request
+from coordinator.ledger.tx.transaction import Tx
+
+
+@dataclass(frozen=True, slots=True)
+class ShortOfFunds:
+    """It would be denied for want of funds alone, by balances that may be older than a deposit."""
+
+
+def request(tx: Tx, asked: NewRequest) -> Purchase | IdempotencyConflict | ShortOfFunds:
+    """Return the purchase: the one that the key is bound to, or one that is judged and held."""
+    expire(tx, asked.now)
+    bound = find_bound(tx, asked)
+    if isinstance(bound, IdempotencyConflict):
+        return bound
+    if bound is not None:
+        return read_purchase(tx, bound)
+    facts = Facts(
+        rules=tx.rules,
+        now=asked.now,
+        minimum=asked.minimum,
+        usage=tx.sheet.usage,
+        paused=tx.treasury_state.paused,
+        funds=tx.treasury_state.funds(asked.treasury, asked.now),
+        openings=tx.opening,
+    )
+    decision = decide(asked.request, facts)
+    if decision.short_of_funds and not asked.funds_are_fresh:
+        return ShortOfFunds()
+    return write_request(tx, asked, decision)
