@@ -5,7 +5,6 @@ Building changes nothing: ``startup`` has the steps that write, claim or refuse.
 
 from __future__ import annotations
 
-import logging
 import os
 import threading
 import time
@@ -22,57 +21,28 @@ from coordinator.books.reconciler import Reconciler
 from coordinator.books.reporting import Reporter
 from coordinator.budgets.budgets import Budgets
 from coordinator.budgets.upkeep import Upkeep
-from coordinator.chain.networks import (
-    MINIMUM_AMOUNT,
-    NETWORKS,
-    Deployment,
-    Network,
-)
+from coordinator.chain.networks import MINIMUM_AMOUNT, NETWORKS, Deployment, Network
 from coordinator.chain.rpc.client import Rpc
 from coordinator.chain.signers.signers import Signer
 from coordinator.config import Secrets, Settings, id_secret
 from coordinator.domain.audit import Head
 from coordinator.domain.chain.escrow_key import EscrowKeys, audit_key, secret_mark
-from coordinator.domain.errors import (
-    InvalidRequest,
-)
+from coordinator.domain.errors import InvalidRequest
 from coordinator.domain.observed import Emit, Event
 from coordinator.domain.policy.payees import Contracts, contracts_of
 from coordinator.domain.policy.policy import Policy
 from coordinator.domain.ports import Chain, Clock, Reach, Ticks
-from coordinator.domain.purchase.replay import Replay
 from coordinator.domain.usdc import Usdc
 from coordinator.executor import Executor
 from coordinator.executor.blocking import Blockers
 from coordinator.executor.checkpoint import Checkpoint
 from coordinator.ledger.audit.log import AuditLog
-from coordinator.ledger.budgets.allocations import AllocationBook
-from coordinator.ledger.budgets.increases import IncreaseBook
-from coordinator.ledger.budgets.limit_book import LimitBook
-from coordinator.ledger.budgets.overlay_book import OverlayBook
-from coordinator.ledger.budgets.runs import RunBook
-from coordinator.ledger.chain.chain_book import ChainBook
-from coordinator.ledger.chain.gas_book import GasBook
-from coordinator.ledger.chain.journal_book import JournalBook
-from coordinator.ledger.chain.nonce_lane import LaneBook
-from coordinator.ledger.chain.steps import StepBook
-from coordinator.ledger.proofs.evidence import Evidence
+from coordinator.ledger.ledger import Ledger
 from coordinator.ledger.proofs.verification import Verification, verify
-from coordinator.ledger.restore.audit_import import AuditImport
-from coordinator.ledger.restore.history import replay_history
-from coordinator.ledger.spend.approvals import ApprovalBook
-from coordinator.ledger.spend.bonds import BondBook
-from coordinator.ledger.spend.costs import CostBook
-from coordinator.ledger.spend.proposals import ProposalBook
-from coordinator.ledger.spend.purchases import PurchaseBook
 from coordinator.ledger.store.database import Database
 from coordinator.ledger.store.process_bound import Opened
-from coordinator.ledger.tx.checkpoints import CheckpointBook
-from coordinator.ledger.tx.group_commit import GroupCommit
-from coordinator.ledger.tx.leases import LeaseBook
-from coordinator.ledger.tx.notices import NoticeBook
-from coordinator.ledger.tx.operations import Identity, OperationsBook
-from coordinator.ledger.tx.policies import PolicyBook
+from coordinator.ledger.tx.operations import Identity
+from coordinator.ledger.tx.transaction import TxUrl
 from coordinator.startup import (
     find_contracts,
     find_genesis,
@@ -88,10 +58,8 @@ if TYPE_CHECKING:
     from coordinator.chain.simulated import SimulatedRpc
     from coordinator.chain.simulated.simulation import Simulation
 
-log = logging.getLogger(__name__)
 
-
-class Wiring:
+class Wiring(Ledger):
     """The parts of one coordinator, each built when it is first used.
 
     The database is opened then, and brought to the present schema. The chain's parts import web3
@@ -141,13 +109,15 @@ class Wiring:
     def network(self) -> Network:
         return NETWORKS[self.settings.network]
 
+    @property
+    def tx_url(self) -> TxUrl:
+        return self.network.tx_url
+
     @cached_property
     def rpc(self) -> Rpc:
-        if self._rpc is not None:
-            return self._rpc
-        if self.network.simulated:
-            return self._simulated_rpc
-        return Rpc(self.settings.rpc_urls or (self.network.rpc_url,), ticks=self.ticks)
+        if self._rpc is None and not self.network.simulated:
+            return Rpc(self.settings.rpc_urls or (self.network.rpc_url,), ticks=self.ticks)
+        return self._rpc or self._simulated_rpc
 
     @cached_property
     def _simulated_rpc(self) -> SimulatedRpc:
@@ -218,66 +188,21 @@ class Wiring:
         return verify(self.audit, expected)
 
     @cached_property
-    def operations(self) -> OperationsBook:
-        return OperationsBook(self.database, self.audit)
-
-    @cached_property
-    def policies(self) -> PolicyBook:
-        return PolicyBook(self.database, self.audit, self.contracts)
-
-    @cached_property
-    def group_commit(self) -> GroupCommit:
-        return GroupCommit(self.database, self.audit, self.policies, self.network.tx_url, self.emit)
-
-    @cached_property
-    def purchases(self) -> PurchaseBook:
-        return PurchaseBook(self.database, self.audit, self.group_commit, self.network.tx_url)
-
-    @cached_property
-    def limits(self) -> LimitBook:
-        return LimitBook(self.database, self.policies)
-
-    @cached_property
-    def costs(self) -> CostBook:
-        return CostBook(self.database, self.policies, self.group_commit)
-
-    @cached_property
     def budgets(self) -> Budgets:
         return Budgets(
             costs=self.costs,
-            runs=RunBook(self.database, self.audit, self.group_commit, self.network.tx_url),
-            increases=IncreaseBook(self.database, self.group_commit),
-            allocations=AllocationBook(self.database, self.policies, self.group_commit),
-            overlays=OverlayBook(self.database, self.group_commit),
+            runs=self.runs,
+            increases=self.increases,
+            allocations=self.allocations,
+            overlays=self.overlays,
             limits=self.limits,
             policies=self.policies,
             clock=self.clock,
         )
 
     @cached_property
-    def approvals(self) -> ApprovalBook:
-        return ApprovalBook(self.database, self.group_commit, self.network.tx_url)
-
-    @cached_property
-    def proposals(self) -> ProposalBook:
-        return ProposalBook(self.database, self.audit)
-
-    @cached_property
-    def notices(self) -> NoticeBook:
-        return NoticeBook(self.database)
-
-    @cached_property
     def notify_urls(self) -> NotifyUrls:
         return NotifyUrls(self.policies, self.policy_source, self.secrets)
-
-    @cached_property
-    def leases(self) -> LeaseBook:
-        return LeaseBook(
-            self.database,
-            chain_id=self.deployment.chain_id,
-            signer=self.signer.address,
-            ticks=self.ticks,
-        )
 
     @cached_property
     def blockers(self) -> Blockers:
@@ -289,41 +214,6 @@ class Wiring:
             trouble=lambda: self.executor.trouble if "executor" in self.__dict__ else None,
             starting=lambda: "executor" in self.__dict__ and self.executor.starting,
         )
-
-    @cached_property
-    def evidence(self) -> Evidence:
-        return Evidence(self.audit, self.escrow_keys.key)
-
-    @cached_property
-    def steps(self) -> StepBook:
-        return StepBook(
-            self.database,
-            self.audit,
-            self.policies,
-            self.evidence,
-            chain_id=self.deployment.chain_id,
-            signer=self.signer.address,
-        )
-
-    @cached_property
-    def books(self) -> ChainBook:
-        return ChainBook(
-            self.database,
-            self.audit,
-            self.policies,
-            self.steps,
-            treasury=self.signer.address,
-            vault=self.deployment.vault,
-            emit=self.emit,
-        )
-
-    @cached_property
-    def bonds(self) -> BondBook:
-        return BondBook(self.database)
-
-    @cached_property
-    def journal(self) -> JournalBook:
-        return JournalBook(self.database, self.audit.mac)
 
     @cached_property
     def chain(self) -> Chain:
@@ -373,22 +263,13 @@ class Wiring:
         if self._genesis:
             name += f"-{self._genesis[2:10]}"
         path = None if self.network.simulated else self.settings.state_folder / f"{name}.json"
-        return Checkpoint(path, self.audit, CheckpointBook(self.database, self.audit))
+        return Checkpoint(path, self.audit, self.checkpoints)
 
     @cached_property
     def executor(self) -> Executor:
         return Executor(
             chain=self.chain,
-            books=self.books,
-            bonds=self.bonds,
-            leases=self.leases,
-            steps=self.steps,
-            lane=LaneBook(self.database, self.audit, self.steps),
-            purchases=self.purchases,
-            approvals=self.approvals,
-            policies=self.policies,
-            operations=self.operations,
-            notices=self.notices,
+            ledger=self,
             checkpoint=self.checkpoint,
             follow=self.follower.follow,
             drift=self.reconciler.drift,
@@ -431,26 +312,7 @@ class Wiring:
 
     @cached_property
     def reporter(self) -> Reporter:
-        return Reporter(
-            purchases=self.purchases,
-            costs=self.costs,
-            limits=self.limits,
-            approvals=self.approvals,
-            policies=self.policies,
-            operations=self.operations,
-            steps=self.steps,
-            gas_book=GasBook(self.database),
-            books=self.books,
-            journal=self.journal,
-            audit=self.audit,
-            treasury_address=self.signer.address,
-            tx_url=self.network.tx_url,
-            clock=self.clock,
-        )
-
-    @cached_property
-    def imports(self) -> AuditImport:
-        return AuditImport(self.database, self.audit, self.policies, self.escrow_keys.key)
+        return Reporter(ledger=self, clock=self.clock)
 
     @cached_property
     def rebuilder(self) -> Rebuilder:
@@ -464,12 +326,6 @@ class Wiring:
             imports=self.imports,
             checkpoint=self.checkpoint,
             clock=self.clock,
-        )
-
-    def replay(self, policy: Policy, *, since: int, until: int) -> Replay:
-        """Decide the requests of [since, until) again by another policy; nothing is written."""
-        return replay_history(
-            self.database, policy, since=since, until=until, minimum=MINIMUM_AMOUNT
         )
 
     def back_up(self, path: Path) -> Backup:
@@ -526,7 +382,7 @@ class Wiring:
 
 def _free_builders() -> None:
     """Let a forked child build parts that a thread of its parent was building (Python 3.11)."""
-    for part in vars(Wiring).values():
+    for part in (*vars(Wiring).values(), *vars(Ledger).values()):
         if hasattr(part, "lock") and isinstance(part, cached_property):
             setattr(part, "lock", threading.RLock())  # noqa: B010 - unknown to type checkers
 

@@ -164,7 +164,8 @@ class Coordinator(Runtime, BudgetApi):
             raise InvalidRequest(f"days must be 1 to {_DAYS_MAX}")
         w = self.claimed
         other = read_policy(Path(policy) if isinstance(policy, str) else policy)
-        return w.replay(other, since=w.clock() - days * 86_400, until=w.clock() + 1)
+        now, minimum = w.clock(), w.treasury.minimum
+        return w.reporter.replay(other, since=now - days * 86_400, until=now + 1, minimum=minimum)
 
     def approvals(self) -> Sequence[PendingApproval]:
         """Purchases that wait for people, oldest first."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -10,25 +10,18 @@ from coordinator.domain.chain.gas import Fees, purchases_left, reserve_wei
 from coordinator.domain.chain.journal import EntryKind
 from coordinator.domain.chain.reconciliation import Discrepancy
 from coordinator.domain.limits.limits import ORGANISATION, UNUSED, CounterKey, Usage
+from coordinator.domain.policy.policy import Policy
 from coordinator.domain.ports import Clock
 from coordinator.domain.purchase.lifecycle import Status
+from coordinator.domain.purchase.replay import Replay
 from coordinator.domain.reasons import Reason
 from coordinator.domain.shown import Shown
 from coordinator.domain.times import rfc3339
 from coordinator.domain.usdc import ZERO, Usdc
 from coordinator.domain.windows import Window
-from coordinator.ledger.audit.log import AuditLog
-from coordinator.ledger.budgets.limit_book import LimitBook
-from coordinator.ledger.chain.chain_book import ChainBook
 from coordinator.ledger.chain.differences import differences_in_books
-from coordinator.ledger.chain.gas_book import GasBook
-from coordinator.ledger.chain.journal_book import JournalBook
-from coordinator.ledger.chain.steps import StepBook
-from coordinator.ledger.spend.approvals import ApprovalBook
-from coordinator.ledger.spend.costs import CostBook
-from coordinator.ledger.spend.purchases import PurchaseBook
-from coordinator.ledger.tx.operations import OperationsBook
-from coordinator.ledger.tx.policies import PolicyBook
+from coordinator.ledger.ledger import Ledger
+from coordinator.ledger.restore.history import replay_history
 
 # A lane that moves is mined within a few blocks.
 _STUCK_SECONDS: Final = 300
@@ -84,30 +77,19 @@ class Report(Shown):
 class Reporter:
     """Answers from the ledger; the executor keeps it fresh."""
 
-    purchases: PurchaseBook
-    costs: CostBook
-    limits: LimitBook
-    approvals: ApprovalBook
-    policies: PolicyBook
-    operations: OperationsBook
-    steps: StepBook
-    gas_book: GasBook
-    books: ChainBook
-    journal: JournalBook
-    audit: AuditLog
-    treasury_address: str
-    tx_url: Callable[[str], str]
+    ledger: Ledger
     clock: Clock
 
     def gas(self) -> GasReport:
         """The gas balance as the executor last read it, and every wei paid so far."""
-        seen = self.operations.balances(self.treasury_address)
-        by_agent, by_step = self.gas_book.by_agent(), self.gas_book.by_step()
+        treasury = self.ledger.identity.treasury
+        seen = self.ledger.operations.balances(treasury)
+        by_agent, by_step = self.ledger.gas.by_agent(), self.ledger.gas.by_step()
         if seen is None:
             warning = "the balance was never read: run `coordinator recover` or a worker"
-            return GasReport(self.treasury_address, 0, None, None, warning, by_agent, by_step)
+            return GasReport(treasury, 0, None, None, warning, by_agent, by_step)
         started = {Status.APPROVED, Status.CREATED}
-        open_ones = self.books.open_purchases()
+        open_ones = self.ledger.books.open_purchases()
         unstarted = sum(1 for p in open_ones if p.status in started)
         left = None
         if seen.fees.max_fee_per_gas:
@@ -115,14 +97,14 @@ class Reporter:
                 seen.fees, unstarted=unstarted, unended=len(open_ones) - unstarted
             )
             left = purchases_left(seen.gas_balance_wei, reserved, seen.fees)
-        low = self.policies.current().alerts.gas_balance_below_eth
+        low = self.ledger.policies.current().alerts.gas_balance_below_eth
         warnings = []
         if seen.gas_balance_wei < low:
-            warnings.append(f"below {eth(low)} ETH: send ETH to {self.treasury_address}")
+            warnings.append(f"below {eth(low)} ETH: send ETH to {treasury}")
         if (stuck := self._stuck(seen.fees)) is not None:
             warnings.append(stuck)
         return GasReport(
-            self.treasury_address,
+            treasury,
             seen.gas_balance_wei,
             seen.block_number,
             left,
@@ -133,7 +115,7 @@ class Reporter:
 
     def _stuck(self, fees: Fees) -> str | None:
         """Describe the first pending transaction if it has waited for long; None if not."""
-        signed = (step for step in self.steps.in_flight() if step.attempts)
+        signed = (step for step in self.ledger.steps.in_flight() if step.attempts)
         first = next(signed, None)
         if first is None or self.clock() - first.created_at < _STUCK_SECONDS:
             return None
@@ -145,25 +127,33 @@ class Reporter:
 
     def discrepancies(self) -> list[Discrepancy]:
         """List differences that the books show by themselves; `reconcile` asks the chain too."""
-        return list(differences_in_books(self.books, self.journal, self.operations))
+        return list(
+            differences_in_books(self.ledger.books, self.ledger.journal, self.ledger.operations)
+        )
+
+    def replay(self, policy: Policy, *, since: int, until: int, minimum: Usdc) -> Replay:
+        """Decide the requests of [since, until) again by another policy; nothing is written."""
+        return replay_history(
+            self.ledger.database, policy, since=since, until=until, minimum=minimum
+        )
 
     def report(self, *, since: int | None = None, until: int | None = None) -> Report:
         """Report the movements of USDC in [since, until), what is open, and the audit head.
 
         Costs without an escrow stand under ``off_chain`` alone: no USDC of the treasury moved.
         """
-        sums = self.journal.sums(since=since, until=until)
+        sums = self.ledger.journal.sums(since=since, until=until)
         withdrawn = sums.get(EntryKind.OUTFLOW, ZERO)
         opening = sums.get(EntryKind.OPENING, ZERO)
         if since is not None:
-            opening = self.journal.balance_before(since)
+            opening = self.ledger.journal.balance_before(since)
         closing = (
-            self.journal.balance_before(until)
+            self.ledger.journal.balance_before(until)
             if until is not None
-            else self.journal.treasury_balance()
+            else self.ledger.journal.treasury_balance()
         )
         total, limit = self._organisation_total()
-        cursor = self.books.cursor()
+        cursor = self.ledger.books.cursor()
         values = {
             "as_of_block": cursor.number if cursor else None,
             "since": rfc3339(since),
@@ -176,52 +166,54 @@ class Reporter:
             "refunds": str(sums.get(EntryKind.REFUND, ZERO)),
             "withdrawals": str(withdrawn),
             "bonds_lost": str(sums.get(EntryKind.BOND_LOSS, ZERO)),
-            "in_escrow": str(_total(self.journal.escrow_balances().values())),
+            "in_escrow": str(_total(self.ledger.journal.escrow_balances().values())),
             "closing": str(closing),
             "total_limit": str(limit) if limit is not None else None,
             "spent": str(total.spent),
             "held": str(total.held),
             "remaining": str(limit - total.held - total.spent) if limit is not None else None,
-            "off_chain": _sums(self.costs.sum(since=since, until=until)),
+            "off_chain": _sums(self.ledger.costs.sum(since=since, until=until)),
             "by_agent": self._by("agent", since, until),
             "by_category": self._by("category", since, until),
             "by_provider": self._by("provider", since, until),
             "pending_approvals": [
                 pending_dict(item.id, item.purchase.id, item.purchase.amount, item.expires_at)
-                for item in self.approvals.pending(self.clock())
+                for item in self.ledger.approvals.pending(self.clock())
             ],
             "stranded": [
                 {"purchase_id": p.id, "amount": str(p.amount), "why": _message(p.stranded)}
-                for p in self.purchases.stranded()
+                for p in self.ledger.purchases.stranded()
             ],
             "discrepancies": [d.as_dict() for d in self.discrepancies()],
             "gas": self.gas().as_dict(),
-            "paused": [str(pause) for pause in self.operations.pauses()],
-            "audit_head": str(self.audit.head()),
+            "paused": [str(pause) for pause in self.ledger.operations.pauses()],
+            "audit_head": str(self.ledger.audit.head()),
         }
         return Report(values)
 
     def receipt(self, purchase_id: str) -> dict[str, Any]:
         """One purchase with its audit rows and the audit head; UnknownId when there is none."""
-        purchase = self.purchases.get(purchase_id)
-        rows = [{**row, "at": rfc3339(row["at"])} for row in self.audit.rows(subject=purchase_id)]
+        purchase = self.ledger.purchases.get(purchase_id)
+        rows = [
+            {**row, "at": rfc3339(row["at"])} for row in self.ledger.audit.rows(subject=purchase_id)
+        ]
         return {
             "purchase": purchase.as_dict(),
-            "treasury": self.treasury_address,
+            "treasury": self.ledger.identity.treasury,
             "audit": rows,
-            "audit_head": str(self.audit.head()),
+            "audit_head": str(self.ledger.audit.head()),
         }
 
     def _organisation_total(self) -> tuple[Usage, Usdc | None]:
-        policy = self.policies.current()
+        policy = self.ledger.policies.current()
         key = CounterKey(ORGANISATION, Window.TOTAL, 0)
-        used = self.limits.usage([key]).get(key, Usage())
+        used = self.ledger.limits.usage([key]).get(key, Usage())
         stated = policy.organisation.total_limit
         return used, stated if isinstance(stated, Usdc) else None
 
     def _by(self, column: str, since: int | None, until: int | None) -> dict[str, Any]:
-        bought = self.purchases.sums_by(column, since=since, until=until)
-        costs = self.costs.sums_by(column, since=since, until=until)
+        bought = self.ledger.purchases.sums_by(column, since=since, until=until)
+        costs = self.ledger.costs.sums_by(column, since=since, until=until)
         return {
             name or "unattributed": _sums(bought.get(name, UNUSED))
             | {"off_chain": _sums(costs.get(name, UNUSED))}

@@ -23,16 +23,9 @@ from coordinator.executor.due import Work
 from coordinator.executor.failover import EndpointFailover
 from coordinator.executor.sender import Sender
 from coordinator.executor.watch import Watch
-from coordinator.ledger.chain.chain_book import ChainBook
-from coordinator.ledger.chain.nonce_lane import LaneBook
-from coordinator.ledger.chain.steps import StepBook
-from coordinator.ledger.spend.approvals import ApprovalBook
-from coordinator.ledger.spend.bonds import BondBook
-from coordinator.ledger.spend.purchases import PurchaseBook
-from coordinator.ledger.tx.leases import Lease, LeaseBook, new_holder
-from coordinator.ledger.tx.notices import NoticeBook
-from coordinator.ledger.tx.operations import OperationsBook, Pause
-from coordinator.ledger.tx.policies import PolicyBook
+from coordinator.ledger.ledger import Ledger
+from coordinator.ledger.tx.leases import Lease, new_holder
+from coordinator.ledger.tx.operations import Pause
 
 log = logging.getLogger(__name__)
 
@@ -52,16 +45,7 @@ class Executor:
         self,
         *,
         chain: Chain,
-        books: ChainBook,
-        bonds: BondBook,
-        leases: LeaseBook,
-        steps: StepBook,
-        lane: LaneBook,
-        purchases: PurchaseBook,
-        approvals: ApprovalBook,
-        policies: PolicyBook,
-        operations: OperationsBook,
-        notices: NoticeBook,
+        ledger: Ledger,
         checkpoint: Checkpoint,
         follow: Callable[[Observation], int],
         drift: Callable[[], Usdc],
@@ -75,11 +59,11 @@ class Executor:
         poll_seconds: float = 0.2,
     ) -> None:
         self._chain = chain
-        self._books = books
-        self._leases = leases
-        self._approvals = approvals
-        self._policies = policies
-        self._operations = operations
+        self._books = ledger.books
+        self._leases = ledger.leases
+        self._approvals = ledger.approvals
+        self._policies = ledger.policies
+        self._operations = ledger.operations
         self._checkpoint = checkpoint
         self._follow = follow
         self._drift = drift
@@ -90,8 +74,8 @@ class Executor:
         self._reach = reach
         self._sender = Sender(
             chain=chain,
-            steps=steps,
-            lane=lane,
+            steps=ledger.steps,
+            lane=ledger.lane,
             clock=clock,
             ticks=ticks,
             reach=reach,
@@ -100,14 +84,16 @@ class Executor:
         )
         self._work = Work(
             chain=chain,
-            bonds=bonds,
-            purchases=purchases,
-            operations=operations,
+            bonds=ledger.bonds,
+            purchases=ledger.purchases,
+            operations=ledger.operations,
             allowance_limit=allowance_limit,
             clock=clock,
             ticks=ticks,
         )
-        self._watch = Watch(purchases=purchases, notices=notices, clock=clock, ticks=ticks)
+        self._watch = Watch(
+            purchases=ledger.purchases, notices=ledger.notices, clock=clock, ticks=ticks
+        )
         self._failover = EndpointFailover(
             chain=chain, ticks=ticks, waiting=lambda: bool(self._sender.in_flight())
         )

@@ -11,6 +11,7 @@ from coordinator import Coordinator, Denied
 from coordinator.alerts.delivery import ANSWER_SECONDS, RETRY_SECONDS, Delivery, send_test
 from coordinator.domain.notices import KeptNotice, Notice, Severity, began, passed
 from coordinator.domain.usdc import Usdc
+from coordinator.ledger.spend.bonds import hold_bond
 from coordinator.ledger.tx.notices import TRIES_MAX
 from tests.integration.ledger.conftest import Opener
 from tests.integration.ledger.deciding import HOUR, NOON, Clock, ask, contents, policy
@@ -117,8 +118,11 @@ def test_each_waiting_approval_is_told_and_approving_tells_the_windows_that_it_m
 def test_a_bond_is_told_like_any_other_amount(opener: Opener) -> None:
     coordinator = opener({"organisation": {"total_limit": "100"}})
     purchase = ask(coordinator.agent("ada"), "50")
-    bonds = coordinator.wiring.bonds
-    assert bonds.hold(purchase.id, Usdc("30"), by="alice", why="late", now=NOON) is None
+    terms = {"by": "alice", "why": "late", "now": NOON}
+    refusal = coordinator.wiring.group_commit.run(
+        lambda tx: hold_bond(tx, purchase.id, Usdc("30"), **terms)
+    )
+    assert refusal is None
     assert kinds(coordinator) == ["limit_threshold"]
 
 

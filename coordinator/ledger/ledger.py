@@ -1,0 +1,187 @@
+"""The ledger of one treasury: every book over one database, each built when it is first used."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from functools import cached_property
+
+from coordinator.domain.chain.escrow_key import EscrowKeys
+from coordinator.domain.observed import Event
+from coordinator.domain.policy.payees import Contracts
+from coordinator.domain.ports import Ticks
+from coordinator.ledger.audit.log import AuditLog
+from coordinator.ledger.budgets.allocations import AllocationBook
+from coordinator.ledger.budgets.increases import IncreaseBook
+from coordinator.ledger.budgets.limit_book import LimitBook
+from coordinator.ledger.budgets.overlay_book import OverlayBook
+from coordinator.ledger.budgets.runs import RunBook
+from coordinator.ledger.chain.chain_book import ChainBook
+from coordinator.ledger.chain.gas_book import GasBook
+from coordinator.ledger.chain.journal_book import JournalBook
+from coordinator.ledger.chain.nonce_lane import LaneBook
+from coordinator.ledger.chain.steps import StepBook
+from coordinator.ledger.proofs.evidence import Evidence
+from coordinator.ledger.restore.audit_import import AuditImport
+from coordinator.ledger.spend.approvals import ApprovalBook
+from coordinator.ledger.spend.bonds import BondBook
+from coordinator.ledger.spend.costs import CostBook
+from coordinator.ledger.spend.proposals import ProposalBook
+from coordinator.ledger.spend.purchases import PurchaseBook
+from coordinator.ledger.store.database import Database
+from coordinator.ledger.tx.checkpoints import CheckpointBook
+from coordinator.ledger.tx.group_commit import GroupCommit
+from coordinator.ledger.tx.leases import LeaseBook
+from coordinator.ledger.tx.notices import NoticeBook
+from coordinator.ledger.tx.operations import Identity, OperationsBook
+from coordinator.ledger.tx.policies import PolicyBook
+from coordinator.ledger.tx.transaction import TxUrl
+
+
+class Ledger(ABC):
+    """The books. Whoever inherits it says which database, which treasury, and who observes."""
+
+    ticks: Ticks
+
+    @property
+    @abstractmethod
+    def database(self) -> Database:
+        """The open database, at the present schema."""
+
+    @property
+    @abstractmethod
+    def audit(self) -> AuditLog:
+        """The audit log, with the key of the id secret."""
+
+    @property
+    @abstractmethod
+    def identity(self) -> Identity:
+        """The treasury, its chain and its contracts."""
+
+    @property
+    @abstractmethod
+    def contracts(self) -> Contracts:
+        """The treasury and the rail's contracts, none of which can be paid."""
+
+    @property
+    @abstractmethod
+    def escrow_keys(self) -> EscrowKeys:
+        """The keys of escrows, made from the id secret."""
+
+    @property
+    @abstractmethod
+    def tx_url(self) -> TxUrl:
+        """The explorer's page of a transaction."""
+
+    @abstractmethod
+    def emit(self, event: Event) -> None:
+        """Tell observers, after a commit; never raises and never waits."""
+
+    @cached_property
+    def operations(self) -> OperationsBook:
+        return OperationsBook(self.database, self.audit)
+
+    @cached_property
+    def policies(self) -> PolicyBook:
+        return PolicyBook(self.database, self.audit, self.contracts)
+
+    @cached_property
+    def group_commit(self) -> GroupCommit:
+        return GroupCommit(self.database, self.audit, self.policies, self.tx_url, self.emit)
+
+    @cached_property
+    def purchases(self) -> PurchaseBook:
+        return PurchaseBook(self.database, self.audit, self.group_commit, self.tx_url)
+
+    @cached_property
+    def approvals(self) -> ApprovalBook:
+        return ApprovalBook(self.database, self.group_commit, self.tx_url)
+
+    @cached_property
+    def proposals(self) -> ProposalBook:
+        return ProposalBook(self.database, self.audit)
+
+    @cached_property
+    def bonds(self) -> BondBook:
+        return BondBook(self.database)
+
+    @cached_property
+    def costs(self) -> CostBook:
+        return CostBook(self.database, self.policies, self.group_commit)
+
+    @cached_property
+    def limits(self) -> LimitBook:
+        return LimitBook(self.database, self.policies)
+
+    @cached_property
+    def runs(self) -> RunBook:
+        return RunBook(self.database, self.audit, self.group_commit, self.tx_url)
+
+    @cached_property
+    def increases(self) -> IncreaseBook:
+        return IncreaseBook(self.database, self.group_commit)
+
+    @cached_property
+    def allocations(self) -> AllocationBook:
+        return AllocationBook(self.database, self.policies, self.group_commit)
+
+    @cached_property
+    def overlays(self) -> OverlayBook:
+        return OverlayBook(self.database, self.group_commit)
+
+    @cached_property
+    def notices(self) -> NoticeBook:
+        return NoticeBook(self.database)
+
+    @cached_property
+    def leases(self) -> LeaseBook:
+        who = self.identity
+        return LeaseBook(
+            self.database, chain_id=who.chain_id, signer=who.treasury, ticks=self.ticks
+        )
+
+    @cached_property
+    def evidence(self) -> Evidence:
+        return Evidence(self.audit, self.escrow_keys.key)
+
+    @cached_property
+    def steps(self) -> StepBook:
+        return StepBook(
+            self.database,
+            self.audit,
+            self.policies,
+            self.evidence,
+            chain_id=self.identity.chain_id,
+            signer=self.identity.treasury,
+        )
+
+    @cached_property
+    def lane(self) -> LaneBook:
+        return LaneBook(self.database, self.audit, self.steps)
+
+    @cached_property
+    def books(self) -> ChainBook:
+        return ChainBook(
+            self.database,
+            self.audit,
+            self.policies,
+            self.steps,
+            treasury=self.identity.treasury,
+            vault=self.identity.vault,
+            emit=self.emit,
+        )
+
+    @cached_property
+    def journal(self) -> JournalBook:
+        return JournalBook(self.database, self.audit.mac)
+
+    @cached_property
+    def gas(self) -> GasBook:
+        return GasBook(self.database)
+
+    @cached_property
+    def checkpoints(self) -> CheckpointBook:
+        return CheckpointBook(self.database, self.audit)
+
+    @cached_property
+    def imports(self) -> AuditImport:
+        return AuditImport(self.database, self.audit, self.policies, self.escrow_keys.key)
