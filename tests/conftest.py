@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from itertools import combinations
-from typing import TypeVar
+from typing import Any, TypeVar
 from zlib import crc32
 
 import pytest
+from xdist.scheduler import LoadScopeScheduling
 
 from tests.compiled import share_compiled_statements
 
@@ -17,8 +18,25 @@ Values = tuple[tuple[int, str], ...]
 _STORES = ("store", "stage")
 
 
+# Their tests go on with what those before them left, or share what is slow to set up.
+_TOGETHER = ("test_cli.py", "test_deploy.py", "test_scripts.py", "test_wheel.py")
+
+
 def pytest_configure() -> None:
     share_compiled_statements()
+
+
+class _FilesTogether(LoadScopeScheduling):
+    """Sends each test to whoever is free, and all tests of some files to one worker."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        file = nodeid.partition("::")[0]
+        return file if file.endswith(_TOGETHER) else nodeid
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadScopeScheduling:
+    return _FilesTogether(config, log)
 
 
 @pytest.hookimpl(tryfirst=True)

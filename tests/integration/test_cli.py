@@ -25,7 +25,6 @@ from coordinator.cli import main
 from coordinator.domain.usdc import Usdc
 
 # The tests share a treasury and follow each other.
-pytestmark = pytest.mark.xdist_group("test_cli")
 
 COORDINATOR: Final = Path(sys.executable).parent / "coordinator"
 BUY: Final = ("purchase", "request", "--agent", "research-agent", "--provider", "paper-api")
