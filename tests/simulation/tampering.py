@@ -65,12 +65,18 @@ class Tampering:
     def _approve(self) -> bool:
         """What waits for people is made to look approved."""
         found = self._one("SELECT id FROM purchases WHERE status = 'awaiting_approval'")
-        return found is not None and self._edit(
-            "purchases",
-            found,
-            {"status": "awaiting_approval", "approved_at": None},
-            {"status": "approved", "approved_at": self._s.time.clock()},
+        if found is None:
+            return False
+        place = (*found, self._s.time.clock())
+        self._run(
+            "UPDATE purchases SET status = 'approved', approved_at = ? WHERE id = ?", place[::-1]
         )
+        where = "WHERE id = ? AND approved_at = ?"
+        # Nobody may have acted on it, and its time may have passed meanwhile.
+        status = "CASE status WHEN 'approved' THEN 'awaiting_approval' ELSE status END"
+        undo = f"UPDATE purchases SET approved_at = NULL, status = {status} {where}"
+        self._edits.append(_Edit(f"SELECT 1 FROM purchases {where}", undo, (), place))
+        return True
 
     def _redirect(self) -> bool:
         """Somebody else is to be paid."""
