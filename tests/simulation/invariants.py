@@ -373,9 +373,9 @@ class Invariants:
 
     def _check_audit(self) -> None:
         process = next((p for p in self._s.processes if p is not None), None)
-        if process is None or "audit" not in process.wiring.__dict__:
+        if process is None or "audit" not in process.coordinator.opened.__dict__:
             return
-        told = verify(process.wiring.audit)
+        told = verify(process.coordinator.opened.audit)
         edited = self._s.tampering.stands
         self._hold(edited or told.ok, "the audit chain verifies", told.faults)
         self._hold(not edited or not told.ok, "an edited row is told")

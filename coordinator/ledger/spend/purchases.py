@@ -192,5 +192,7 @@ def _fail(
     if count == 0 and not signed:
         end_unsigned(tx, purchase, status, reason, now)
     else:
-        move(tx, purchase, status, now, reason=reason, ended_at_block=last or 0)
+        # What it promised of the treasury's funds is free for the next decision.
+        with tx.written():
+            move(tx, purchase, status, now, reason=reason, ended_at_block=last or 0)
     return True
