@@ -11,6 +11,7 @@ import pytest
 
 from coordinator import Coordinator, Status
 from coordinator.domain.limits.limits import CounterKey, LimitState, Scope, ScopeKind
+from coordinator.domain.reasons import Reason, ReasonCode
 from coordinator.domain.usdc import Usdc
 from coordinator.domain.windows import Window
 from coordinator.ledger.limits.counters import CounterSheet
@@ -285,3 +286,28 @@ def test_a_clock_that_goes_back_finds_the_buckets_before(opened: Database) -> No
         sheet = CounterSheet(connection)
         assert sheet.usage([late])[late].held_units == 4
         assert sheet.usage([early])[early].held_units == 7
+
+
+def test_what_a_failed_purchase_promised_is_free_for_the_next_decision(
+    opener: Opener, database: str
+) -> None:
+    coordinator = opener(policy())
+    failed = ask(coordinator.agent("ada"))
+    edit(
+        database,
+        "INSERT INTO steps (chain_id, signer, nonce, kind, status, recipient, data, gas_limit,"
+        " purchase_id, created_at, given_up, mac)"
+        f" VALUES (1, '0x', 0, 'create', 'reverted', '0x', '0x', 1, '{failed.id}', 1, 0, '')",
+    )
+    edit(
+        database,
+        "INSERT INTO attempts (hash, step_id, raw, max_fee_per_gas, max_priority_fee_per_gas,"
+        " signed_at, fills, block_number) SELECT '0x1', id, '0x', 1, 1, 1, 0, 5 FROM steps",
+    )
+    wiring = coordinator.wiring
+    lease = wiring.leases.acquire("one", seconds=60)
+    assert lease is not None
+    assert ask(coordinator.agent("ada")).status is Status.APPROVED
+    late = Reason(ReasonCode.EXPIRED, "too late")
+    assert wiring.purchases.fail(lease, failed.id, Status.FAILED, late, used=1, now=NOON)
+    assert wiring.group_commit.run(lambda tx: tx.treasury_state.unstarted) == 1
