@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 from coordinator.domain.limits.limits import LimitState
@@ -15,12 +15,10 @@ from coordinator.domain.purchase.approval import (
     approved_names,
 )
 from coordinator.domain.purchase.deciding import may_not_decide_purchase, waits_no_more
-from coordinator.domain.purchase.decision import Decision, decide
 from coordinator.domain.purchase.lifecycle import Status
 from coordinator.domain.purchase.purchase import Answer, Purchase
 from coordinator.domain.purchase.request import Request
 from coordinator.domain.reasons import Reason, ReasonCode
-from coordinator.domain.usdc import Usdc
 from coordinator.ledger.proofs.evidence import Evidence
 from coordinator.ledger.spend.approvals import (
     check_proved,
@@ -31,22 +29,8 @@ from coordinator.ledger.spend.approvals import (
 )
 from coordinator.ledger.spend.moves import approval_fields, end_unsigned, expire
 from coordinator.ledger.spend.reading import read_purchase
-from coordinator.ledger.tx.facts import read_facts
 from coordinator.ledger.tx.transaction import Tx
-
-
-@dataclass(frozen=True, slots=True)
-class Judge:
-    """Judges a waiting purchase anew, by the rules and the balances of the moment."""
-
-    minimum: Usdc
-    treasury: str
-
-    def decide(self, tx: Tx, purchase: Purchase, now: int) -> Decision:
-        """Return what a request with these terms would be told; its own hold is left out."""
-        tx.flush()
-        facts = read_facts(tx.connection, tx.rules, self.minimum, self.treasury, now, own=purchase)
-        return decide(_request_of(purchase), facts)
+from coordinator.treasury.judge import Judge
 
 
 def approve(
@@ -63,7 +47,7 @@ def approve(
     if refusal is not None:
         return Answer(False, purchase, refusal)
     check_proved(tx, evidence, approval)
-    decision = judge.decide(tx, purchase, now)
+    decision = judge.decide(tx, _request_of(purchase), now, own=purchase)
     if decision.outcome is Status.DENIED:
         return Answer(False, purchase, decision.reason)
     record_decision(tx, approval, approver, "approved", now)
@@ -105,7 +89,7 @@ def judge_approval(
     if approver is not None:
         undecidable = may_not_decide_purchase(tx.policy, purchase, approver)
     if purchase.needs_approval:
-        decision = judge.decide(tx, purchase, now)
+        decision = judge.decide(tx, _request_of(purchase), now, own=purchase)
         limits = decision.limits
         if decision.outcome is Status.DENIED:
             misfits = decision.reasons

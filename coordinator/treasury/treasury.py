@@ -18,7 +18,7 @@ from coordinator.domain.observed import Emit, decided, nobody_looks
 from coordinator.domain.policy.payees import Contracts
 from coordinator.domain.ports import Clock, KillPoint, Reach
 from coordinator.domain.purchase.approval import Approver, JudgedApproval
-from coordinator.domain.purchase.decision import OF_FUNDS, Decision, decide
+from coordinator.domain.purchase.decision import OF_FUNDS, Decision
 from coordinator.domain.purchase.lifecycle import Status
 from coordinator.domain.purchase.order import Order
 from coordinator.domain.purchase.proposal import Proposal, ProposalKind
@@ -28,13 +28,13 @@ from coordinator.domain.reasons import Reason
 from coordinator.domain.usdc import Amount, Usdc
 from coordinator.ledger.proofs.evidence import Evidence
 from coordinator.ledger.spend.requests import NewRequest
-from coordinator.ledger.tx.facts import read_facts
 from coordinator.ledger.tx.group_commit import GroupCommit
 from coordinator.ledger.tx.operations import OperationsBook
 from coordinator.ledger.tx.transaction import Tx
-from coordinator.treasury.approve import Judge, approve, judge_approval, reject
+from coordinator.treasury.approve import approve, judge_approval, reject
 from coordinator.treasury.cancel import cancel
 from coordinator.treasury.dispute import dispute
+from coordinator.treasury.judge import Judge
 from coordinator.treasury.pause import unpause
 from coordinator.treasury.propose import Proposed, approve_proposal, propose, reject_proposal
 from coordinator.treasury.request import ShortOfFunds
@@ -108,8 +108,7 @@ class Treasury:
         return decision
 
     def _decide(self, request: Request, tx: Tx) -> Decision:
-        now = self.clock()
-        return decide(request, read_facts(tx.connection, tx.rules, self.minimum, self.address, now))
+        return self._judge.decide(tx, request, self.clock())
 
     @property
     def _judge(self) -> Judge:

@@ -398,6 +398,18 @@ def test_a_session_that_was_edited_admits_nothing(world: World, forge: str) -> N
     assert not world.buy("10.00").denied
 
 
+def test_a_session_that_was_edited_while_people_decide_approves_nothing(world: World) -> None:
+    world.coordinator.open_session("s", AGENT, {"total_limit": "500"})
+    asked = world.buy("75.00", session="s")
+    assert asked.needs_approval
+    world.edit('UPDATE openings SET limits = \'{"limits": {}, "categories": {}}\'')
+
+    with pytest.raises(LedgerTampered, match="session s: "):
+        world.coordinator.approve(asked.approval_id or "", approver="alice")
+    assert world.status(asked) == "awaiting_approval"
+    assert "session s: " in paused(world)
+
+
 def test_a_session_whose_opening_is_cut_out_of_the_log_is_told(world: World) -> None:
     world.coordinator.open_session("s", AGENT, {"total_limit": "5"})
     # The row of the closing is proved with the one before it.

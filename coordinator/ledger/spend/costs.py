@@ -100,7 +100,9 @@ class CostBook:
         """Decide on a hold as a dry run; nothing is written."""
         with self._database.read() as connection:
             rules = self._policies.rules(connection)
-            decision = judge_cost(request, read_facts(connection, rules, ZERO, "", now))
+            openings = partial(self._policies.opening, connection)
+            facts = read_facts(connection, rules, ZERO, "", now, openings)
+            decision = judge_cost(request, facts)
         self._group_commit.emit(judged_cost("check", request, decision, now))
         return decision
 

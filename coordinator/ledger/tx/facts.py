@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -10,13 +10,12 @@ from sqlalchemy import Connection, select
 
 from coordinator.domain.chain.gas import Fees, purchases_left, reserve_wei
 from coordinator.domain.limits.limits import CounterKey, Usage
-from coordinator.domain.limits.rules import Rules
+from coordinator.domain.limits.rules import Opening, Rules
 from coordinator.domain.purchase.decision import Facts, Funds
 from coordinator.domain.purchase.lifecycle import UNFUNDED, Status
 from coordinator.domain.purchase.purchase import Purchase
 from coordinator.domain.usdc import Usdc
 from coordinator.ledger.limits.counters import charges_of, read_usage
-from coordinator.ledger.limits.openings import read_opening
 from coordinator.ledger.store import schema as t
 from coordinator.ledger.store.prepared import Prepared
 
@@ -104,6 +103,7 @@ def read_facts(
     minimum: Usdc,
     treasury: str,
     now: int,
+    openings: Callable[[str, str], Opening | None],
     own: Purchase | None = None,
 ) -> Facts:
     """Read the facts of a decision, in the caller's transaction.
@@ -129,7 +129,7 @@ def read_facts(
         usage=usage,
         paused=state.paused,
         funds=state.funds(treasury, now, own),
-        openings=lambda kind, name: read_opening(connection, kind, name),
+        openings=openings,
         by_people=own is not None,
     )
 

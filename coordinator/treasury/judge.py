@@ -1,0 +1,33 @@
+"""Judge a request by the rules and the balances of the moment, without holding anything."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from coordinator.domain.purchase.decision import Decision, decide
+from coordinator.domain.purchase.purchase import Purchase
+from coordinator.domain.purchase.request import Request
+from coordinator.domain.usdc import Usdc
+from coordinator.ledger.tx.facts import read_facts
+from coordinator.ledger.tx.transaction import Tx
+
+
+@dataclass(frozen=True, slots=True)
+class Judge:
+    """Decides for one treasury; ``minimum`` is the least amount that the rail can carry."""
+
+    minimum: Usdc
+    treasury: str
+
+    def decide(
+        self, tx: Tx, request: Request, now: int, *, own: Purchase | None = None
+    ) -> Decision:
+        """Return the decision; the hold of ``own``, which people approve, is left out.
+
+        LedgerTampered when the task or session is not as the audit log tells.
+        """
+        tx.flush()
+        facts = read_facts(
+            tx.connection, tx.rules, self.minimum, self.treasury, now, tx.opening, own=own
+        )
+        return decide(request, facts)
