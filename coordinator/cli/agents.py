@@ -11,16 +11,16 @@ from coordinator.cli.output import card, emit, heading, limit_table, listing, te
 from coordinator.cli.purchase_card import show_purchases
 from coordinator.domain.errors import UnknownId
 
-app = new_app("agents", "See the agents of the policy, disable and enable them.")
+app = new_app("agents", "List, show, disable and enable the policy's agents.")
 
 AgentId = Annotated[str, typer.Argument(metavar="ID")]
-By = Annotated[str | None, typer.Option(help="Who does it, for the audit log (required).")]
-Reason = Annotated[str | None, typer.Option(help="Why, for the audit log (required).")]
+By = Annotated[str | None, typer.Option(help="Your name, for the audit log (required).")]
+Reason = Annotated[str | None, typer.Option(help="The reason, for the audit log (required).")]
 
 
 @command(app, "list")
 def list_() -> None:
-    """Every registered agent."""
+    """List every registered agent."""
     with opened(act=False) as coordinator:
         found = coordinator.agents()
     listing(
@@ -50,7 +50,7 @@ def list_() -> None:
 
 @command(app, "show")
 def show(agent_id: AgentId) -> None:
-    """One agent: its service level, its limits and its latest purchases."""
+    """Show one agent: its service level, limits and latest purchases."""
     with opened(act=False) as coordinator:
         agent = next((a for a in coordinator.agents() if a["agent"] == agent_id), None)
         if agent is None:
@@ -83,13 +83,13 @@ def show(agent_id: AgentId) -> None:
 
 @command(app, "disable")
 def disable(agent_id: AgentId, by: By = None, reason: Reason = None) -> None:
-    """Refuse whatever the agent asks from now on; what it holds goes on."""
+    """Deny every new request of an agent; its open purchases continue."""
     _set_enabled(agent_id, False, by, reason)
 
 
 @command(app, "enable")
 def enable(agent_id: AgentId, by: By = None, reason: Reason = None) -> None:
-    """Let a disabled agent ask again."""
+    """Enable a disabled agent."""
     _set_enabled(agent_id, True, by, reason)
 
 

@@ -12,18 +12,19 @@ from coordinator.cli.output import listing, render, short_time, table
 from coordinator.cli.times import moment
 from coordinator.domain.errors import InvalidRequest
 
-app = new_app("alerts", "See what people were told, and try the targets of notices.")
+app = new_app("alerts", "List notices, and test where they are delivered.")
 
 
 @command(app, "list")
 def list_(
     since: Annotated[
-        str | None, typer.Option(help="24h, 7d, 2026-05-01 or RFC 3339; default: all.")
+        str | None,
+        typer.Option(help="Since 24h ago, 7d, 2026-05-01 or an RFC 3339 time; default: all."),
     ] = None,
     kind: Annotated[str | None, typer.Option(help="Only this kind, such as paused.")] = None,
-    limit: Annotated[int, typer.Option(min=1, max=10_000, help="At most so many.")] = 100,
+    limit: Annotated[int, typer.Option(min=1, max=10_000, help="The most notices to list.")] = 100,
 ) -> None:
-    """What was told, newest first, and whether it was delivered."""
+    """List notices, newest first, and whether each was delivered."""
     with opened(act=False) as coordinator:
         found = coordinator.alerts(since=moment(since), kind=kind, limit=limit)
     listing(
@@ -43,14 +44,14 @@ def list_(
             )
             for kept in found
         ),
-        empty="nothing was told",
+        empty="no notices",
         wrap=("message", "delivery"),
     )
 
 
 @command(app, "test")
 def test() -> int:
-    """Send one test notice to every target; exit code 1 when one does not take it."""
+    """Send a test notice to every target; exit code 1 if one fails."""
     from coordinator.alerts.delivery import send_test
 
     with opened(act=False) as coordinator:

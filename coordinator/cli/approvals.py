@@ -60,14 +60,14 @@ if TYPE_CHECKING:
     from coordinator.domain.purchase.proposal import Proposal
     from coordinator.domain.purchase.purchase import Answer
 
-app = new_app("approvals", "See what waits for people, approve and reject it.")
+app = new_app("approvals", "List, show, approve and reject what waits for an approver.")
 
 ApprovalId = Annotated[
     str, typer.Argument(metavar="ID", help="apr_…, an increase, inc_…, or a proposal")
 ]
 Approver = Annotated[str | None, typer.Option(help="Your name in the policy (required).")]
 Wait = Annotated[
-    bool, typer.Option("--wait/--no-wait", help="Drive what was approved until it is funded.")
+    bool, typer.Option("--wait/--no-wait", help="After approving, wait until it is funded.")
 ]
 _ANSWERS: Final = {
     **dict.fromkeys(("a", "approve"), "a"),
@@ -79,7 +79,7 @@ _ANSWERS: Final = {
 
 @command(app, "list")
 def list_() -> None:
-    """Purchases, then increases of limits and proposals, that wait for people, oldest first."""
+    """List purchases, limit increases and proposals that wait for approval, oldest first."""
     with opened(act=False) as coordinator:
         found, increases = coordinator.approvals(), coordinator.increases()
         proposals = coordinator.proposals()
@@ -115,7 +115,7 @@ def list_() -> None:
 
 @command(app, "show")
 def show(approval_id: ApprovalId) -> None:
-    """One approval with its purchase, increase or proposal, whatever became of it."""
+    """Show one approval, pending or decided, with its purchase, increase or proposal."""
     with opened(act=False) as coordinator:
         if approval_id.startswith(PROPOSAL):
             proposal = coordinator.proposal(approval_id)
@@ -147,7 +147,7 @@ def approve(
     dry_run: DryRun = False,
     yes: Yes = False,
 ) -> int:
-    """Say yes in your name; the policy is judged anew, and the last yes sends it on its way."""
+    """Approve in your name; limits are checked again, and the last approval carries it out."""
     approver = ask("Your name in the policy", approver, "--approver NAME")
     increase = approval_id.startswith(PREFIX)
     with opened(act=not (dry_run or increase)) as coordinator:
@@ -168,11 +168,13 @@ def approve(
 def reject(
     approval_id: ApprovalId,
     approver: Approver = None,
-    reason: Annotated[str | None, typer.Option(help="Why; the agent is told (required).")] = None,
+    reason: Annotated[
+        str | None, typer.Option(help="The reason; the agent sees it (required).")
+    ] = None,
     dry_run: DryRun = False,
     yes: Yes = False,
 ) -> int:
-    """Say no in your name; the purchase ends and its hold is voided."""
+    """Reject in your name; the purchase ends and its hold is voided."""
     approver = ask("Your name in the policy", approver, "--approver NAME")
     reason = ask("Reason", reason, "--reason TEXT")
     with opened(act=False) as coordinator:
@@ -190,7 +192,7 @@ def reject(
 
 @command(app, "review")
 def review(approver: Approver = None, wait: Wait = True, timeout_seconds: Timeout = 60) -> int:
-    """Go through everything that waits: approve, reject, skip or quit."""
+    """Go through everything that waits for approval, one by one."""
     if not at_terminal():
         return fail(
             "not_interactive",
@@ -219,7 +221,7 @@ def review(approver: Approver = None, wait: Wait = True, timeout_seconds: Timeou
             say()
             say(f"{number} of {len(waiting)}", style="bold")
             if not item.show():
-                note("it was decided or has expired meanwhile; nothing is left to decide")
+                note("it was decided or expired in the meantime")
                 continue
             answer = _choose()
             if answer == "q":
@@ -334,10 +336,10 @@ def show_pending(coordinator: Coordinator, approval_id: str) -> bool:
         ("category", p.category),
         ("task", p.task),
         ("session", p.session),
-        ("why asked", p.reason.message if p.reason else None),
+        ("why it asks", p.reason.message if p.reason else None),
         ("waits since", readable_time(item.created_at)),
         ("expires", readable_time(item.expires_at)),
-        ("approved by", f"{by}; {item.required} needed"),
+        ("approved by", f"{by} ({item.required} needed)"),
         ("purchase", p.id),
     ]
     for why in judged.refusals:
@@ -368,7 +370,7 @@ def _tell(answer: Answer) -> int:
         return refuse(answer.reason, of_refusal(answer.reason), purchase=purchase.as_dict())
     render(purchase, show_purchase)
     if purchase.needs_approval:
-        note("it needs more approvals")
+        note("it still needs more approvals")
         return ExitCode.AWAITING_APPROVAL
     return ExitCode.OK
 
@@ -385,5 +387,5 @@ def _would_decide(coordinator: Coordinator, approval_id: str, approver: str, *, 
     else:
         show_pending(coordinator, approval_id)
         say()
-        say(f"dry run: {approver} may decide it; nothing was changed")
+        say(f"dry run: {approver} may decide this; nothing was changed")
     return ExitCode.OK

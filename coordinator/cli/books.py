@@ -29,11 +29,11 @@ audit_app = new_app("audit", "Read, verify and export the audit log.")
 
 def report(
     since: Annotated[
-        str | None, typer.Option(help="From: 24h, 7d, 2026-05-01 or RFC 3339.")
+        str | None, typer.Option(help="From: 24h ago, 7d, 2026-05-01 or an RFC 3339 time.")
     ] = None,
-    until: Annotated[str | None, typer.Option(help="To, not included.")] = None,
+    until: Annotated[str | None, typer.Option(help="To this time, exclusive.")] = None,
 ) -> None:
-    """Where the USDC went, what is open, and what needs somebody."""
+    """Show where the USDC went, what is open, and what needs attention."""
     with opened(act=False) as coordinator:
         _refresh(coordinator)
         found = coordinator.report(since=moment(since), until=moment(until)).as_dict()
@@ -41,7 +41,7 @@ def report(
 
 
 def gas() -> None:
-    """ETH for gas: the balance, what it went for, and how many purchases are left."""
+    """Show the gas balance, what gas cost, and how many more purchases it pays for."""
     with opened(act=False) as coordinator:
         _refresh(coordinator)
         found = coordinator.gas().as_dict()
@@ -50,13 +50,13 @@ def gas() -> None:
 
 @command(audit_app, "show")
 def audit_show(
-    after: Annotated[int, typer.Option(min=0, help="Rows after this number.")] = 0,
+    after: Annotated[int, typer.Option(min=0, help="Only rows after this number.")] = 0,
     limit: Annotated[int, typer.Option(min=1, max=100_000)] = 100,
     subject: Annotated[
         str | None, typer.Option(help="Only rows about this purchase or order.")
     ] = None,
 ) -> None:
-    """The log's rows, oldest first."""
+    """List the rows of the audit log, oldest first."""
     with opened(act=False) as coordinator:
         found: list[dict[str, Any]] = []
         for row in coordinator.opened.audit.rows(after, subject=subject):
@@ -89,7 +89,7 @@ def audit_show(
 
 @command(audit_app, "head")
 def audit_head() -> None:
-    """The count and hash to keep elsewhere: `audit verify --head` finds what is cut off."""
+    """Print the log's count and hash; keep them elsewhere for `audit verify --head`."""
     with opened(act=False) as coordinator:
         head = str(coordinator.opened.audit.head())
     tell({"audit_head": head}, head)
@@ -98,10 +98,10 @@ def audit_head() -> None:
 @command(audit_app, "verify")
 def audit_verify(
     head: Annotated[
-        str | None, typer.Option(metavar="COUNT:HASH", help="A head noted earlier.")
+        str | None, typer.Option(metavar="COUNT:HASH", help="A head you noted earlier, COUNT:HASH.")
     ] = None,
 ) -> int:
-    """Recompute the whole chain of rows and the journal's digests."""
+    """Verify every row of the audit log and the journal's digests."""
     from coordinator.domain.audit import Head
 
     try:
@@ -126,7 +126,7 @@ def _show_verification(found: dict[str, Any]) -> None:
 def audit_export(
     output: Annotated[Path | None, typer.Option(help="A new file; default: stdout.")] = None,
 ) -> None:
-    """All rows as JSON lines, the head first; `coordinator rebuild --audit FILE` takes them."""
+    """Export the audit log as JSON lines, for `coordinator rebuild --audit FILE`."""
     from coordinator.cli.receipts import write_new
 
     with opened(act=False) as coordinator:
@@ -145,7 +145,7 @@ def audit_export(
 
 
 def reconcile(from_block: int | None) -> int:
-    """Bring the books to the chain's present and name every difference; signs nothing."""
+    """Compare the books with the chain and name every difference; signs nothing."""
     with opened(act=False) as coordinator, block_progress("reading blocks") as progress:
         found = coordinator.reconcile(from_block=from_block, progress=progress)
     return tell_reconciliation(found)
@@ -153,10 +153,10 @@ def reconcile(from_block: int | None) -> int:
 
 def explain(
     discrepancy_id: Annotated[str, typer.Argument(metavar="ID", help="dis_…")],
-    by: Annotated[str, typer.Option(help="Who answers for it.")],
-    reason: Annotated[str, typer.Option(help="What it is.")],
+    by: Annotated[str, typer.Option(help="Your name, for the audit log.")],
+    reason: Annotated[str, typer.Option(help="What explains the difference.")],
 ) -> int:
-    """Close one discrepancy as a row of the audit log; the books stay as they are."""
+    """Close one discrepancy with an explanation in the audit log; the books do not change."""
     from coordinator.domain.inputs import free_text, identifier
 
     identifier("by", by)
@@ -208,4 +208,4 @@ def _refresh(coordinator: Coordinator) -> None:
         with block_progress("reading blocks") as progress:
             coordinator.refresh(progress=progress)
     except ChainUnavailable as fault:
-        note(f"{fault}: this is what was known before")
+        note(f"{fault}: showing the last known figures")

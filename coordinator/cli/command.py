@@ -37,15 +37,17 @@ class Mode:
 
 mode: Final = Mode()
 
-Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do it without asking.")]
-DryRun = Annotated[bool, typer.Option("--dry-run", help="Tell what would be done; do nothing.")]
+Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask for confirmation.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Show what would happen; change nothing.")]
 Timeout = Annotated[
     int,
-    typer.Option("--timeout-seconds", min=0, max=86_400, help="Stop waiting after this long."),
+    typer.Option(
+        "--timeout-seconds", min=0, max=86_400, help="Stop waiting after this many seconds."
+    ),
 ]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON, and nothing else.")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON only.")]
 Debug = Annotated[bool, typer.Option("--debug", help="Show tracebacks and debug logs.")]
-Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Show what happens.")]
+Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Log progress to stderr.")]
 _NO_CHAIN: Final = (
     "nothing more was sent; start the endpoint or change COORDINATOR_RPC_URL (coordinator doctor)"
 )
@@ -129,7 +131,7 @@ def carry_out(run: Callable[[], int]) -> int:
         return ExitCode.FAILED
     except Exception as fault:
         said = f"{type(fault).__name__}: {fault}"
-        return fail("internal", f"something unforeseen: {said} (--debug shows where)", 1)
+        return fail("internal", f"unexpected: {said} (--debug shows where)", 1)
 
 
 def fail(code: str, message: str, exit_code: int, **more: Any) -> int:
@@ -166,7 +168,9 @@ def confirm(question: str, *, yes: bool) -> None:
     if yes:
         return
     if not at_terminal():
-        raise InvalidRequest(f"{question} Nobody is there to ask: say --yes", code="not_confirmed")
+        raise InvalidRequest(
+            f"{question} Not at a terminal: add --yes to confirm.", code="not_confirmed"
+        )
     if not typer.confirm(question, err=True):
         raise typer.Abort
 

@@ -26,17 +26,17 @@ if TYPE_CHECKING:
     from coordinator.domain.limits.limits import LimitState
     from coordinator.domain.purchase.cost import Cost, CostDecision
 
-app = new_app("costs", "Count what has no escrow (model calls, fees) in the same budgets.")
+app = new_app("costs", "Count spending without an escrow (model calls, fees) in the same limits.")
 
 CostId = Annotated[str, typer.Argument(metavar="ID", help="The cost, cst_…")]
 Agent = Annotated[str, typer.Option(help="The agent that spends.")]
 Amount = Annotated[str, typer.Option(help='USDC as digits, such as "0.25".')]
 Category = Annotated[str | None, typer.Option(help="Default: the policy's.")]
-Provider = Annotated[str | None, typer.Option(help="Who is paid; any name.")]
-Task = Annotated[str | None, typer.Option(help="The task it is for.")]
-Session = Annotated[str | None, typer.Option(help="The session it is for.")]
-Purpose = Annotated[str | None, typer.Option(help="Why, for people.")]
-X402 = Annotated[bool, typer.Option("--x402", help="A payment of one HTTP request.")]
+Provider = Annotated[str | None, typer.Option(help="The name of whoever is paid.")]
+Task = Annotated[str | None, typer.Option(help="The task it belongs to.")]
+Session = Annotated[str | None, typer.Option(help="The session it belongs to.")]
+Purpose = Annotated[str | None, typer.Option(help="The purpose, for people to read.")]
+X402 = Annotated[bool, typer.Option("--x402", help="The payment for a single HTTP request (x402).")]
 
 
 @command(app, "list")
@@ -45,13 +45,13 @@ def list_(
     task: Annotated[str | None, typer.Option(help="Only this task's.")] = None,
     session: Annotated[str | None, typer.Option(help="Only this session's.")] = None,
     status: Annotated[str | None, typer.Option(help="held, posted or voided.")] = None,
-    limit: Annotated[int, typer.Option(min=1, max=10_000, help="At most so many.")] = 100,
+    limit: Annotated[int, typer.Option(min=1, max=10_000, help="The most costs to list.")] = 100,
 ) -> None:
-    """Costs that were not refused, newest first."""
+    """List accepted costs, newest first."""
     from coordinator.domain.purchase.cost import CostStatus
 
     if status not in (None, "held", "posted", "voided"):
-        raise InvalidRequest("a status is one of held, posted, voided")
+        raise InvalidRequest("--status must be held, posted or voided")
     wanted = CostStatus(status) if status is not None else None
     with opened(act=False) as coordinator:
         found = coordinator.wiring.costs.list(
@@ -78,11 +78,14 @@ def hold(
     purpose: Purpose = None,
     x402: X402 = False,
     expires_after: Annotated[
-        str, typer.Option(help="Neither posted nor voided by then: posted in full.")
+        str,
+        typer.Option(
+            help="If neither posted nor voided after this many seconds, it is posted in full."
+        ),
     ] = "15m",
     dry_run: DryRun = False,
 ) -> int:
-    """Reserve what something may cost; post what it came to, or void it."""
+    """Hold an amount for a cost; post the actual cost later, or void it."""
     terms = _terms(category, provider, task, session, purpose) | {"x402": x402}
     with opened(act=False) as coordinator:
         asking = coordinator.agent(agent)
@@ -103,7 +106,7 @@ def record(
     session: Session = None,
     purpose: Purpose = None,
 ) -> None:
-    """Count what was spent already; never refused, even beyond limits."""
+    """Record money already spent; never refused, even beyond limits."""
     terms = _terms(category, provider, task, session, purpose)
     with opened(act=False) as coordinator:
         cost = coordinator.agent(agent).record(amount, **terms)
@@ -114,10 +117,10 @@ def record(
 def post(
     cost_id: CostId,
     amount: Annotated[
-        str | None, typer.Option(help="What it came to; default: all that is held.")
+        str | None, typer.Option(help="What it cost in the end; default: all that is held.")
     ] = None,
 ) -> int:
-    """Say what a held cost came to; it may be more than was held."""
+    """Post the actual amount of a held cost; it may exceed the amount held."""
     with opened(act=False) as coordinator:
         budgets = coordinator.wiring.budgets
         actual = amount if amount is not None else budgets.costs.get(cost_id).amount
@@ -126,7 +129,7 @@ def post(
 
 @command(app, "void")
 def void(cost_id: CostId) -> int:
-    """Give a held cost's amount back: nothing was spent."""
+    """Void a held cost: nothing was spent, and its amount is free again."""
     with opened(act=False) as coordinator:
         return _ended(coordinator.wiring.budgets.void(cost_id, by_owner=False), "0")
 
@@ -136,7 +139,7 @@ def _ended(cost: Cost, actual: str) -> int:
     from coordinator.domain.usdc import Usdc
 
     if cost.posted != Usdc(actual):
-        text = f"{cost.id} had ended before: {cost.status}, {cost.posted} USDC are counted"
+        text = f"{cost.id} is already {cost.status}, with {cost.posted} USDC counted"
         return fail("ended_before", text, ExitCode.FAILED, cost=cost.as_dict())
     render(cost, _show)
     return ExitCode.OK

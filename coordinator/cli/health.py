@@ -20,7 +20,7 @@ _PIPED_WIDTH: Final = 120
 
 
 def doctor() -> int:
-    """Look at all that a purchase needs: what is wrong, and what to do about it."""
+    """Check everything a purchase needs, and say how to fix what is wrong."""
     from coordinator.doctor import run
 
     found = run()
@@ -55,10 +55,10 @@ def _rows(found: list[Check]) -> Iterator[tuple[str, str, str, str | None]]:
 
 def demo(
     keep: Annotated[
-        bool, typer.Option("--keep", help="Leave the chain and a worker running afterwards.")
+        bool, typer.Option("--keep", help="Keep the chain and a worker running afterwards.")
     ] = False,
 ) -> int:
-    """Play a research crew that buys services on a local chain, and check every outcome."""
+    """Play a research crew buying services on a local chain, and check each outcome."""
     from coordinator.demo import run
 
     return int(run(json_output=mode.json, keep=keep))

@@ -39,24 +39,30 @@ if TYPE_CHECKING:
     from coordinator.domain.limits.increase import Increase
     from coordinator.domain.limits.limits import LimitState
 
-app = new_app("increases", "See who asks for more of a limit, ask, approve and reject.")
+app = new_app(
+    "increases", "Ask for a higher limit for a time; list, approve and reject such requests."
+)
 
 PREFIX: Final = "inc_"
 IncreaseId = Annotated[str, typer.Argument(metavar="ID", help="The request, inc_…")]
 Approver = Annotated[str | None, typer.Option(help="Your name in the policy (required).")]
-Reason = Annotated[str | None, typer.Option(help="Why; it is kept (required).")]
+Reason = Annotated[str | None, typer.Option(help="The reason; it is kept (required).")]
 
 
 @command(app, "list")
 def list_(
     everything: Annotated[
-        bool, typer.Option("--all", help="Decided and expired ones too.")
+        bool, typer.Option("--all", help="Include decided and expired requests.")
     ] = False,
 ) -> None:
-    """Requests for more that wait for people, oldest first."""
+    """List requests for higher limits that wait for approval, oldest first."""
     with opened(act=False) as coordinator:
         found = coordinator.increases(waiting=not everything)
-    empty = "nobody asks for more" if not everything else "nobody has asked for more yet"
+    empty = (
+        "no requests for higher limits are waiting"
+        if not everything
+        else "no requests for higher limits yet"
+    )
     rows = [
         (one.id, one.status.value, one.agent, one.amount, one.scope, one.window, one.why)
         for one in found
@@ -69,18 +75,21 @@ def list_(
 @command(app, "ask")
 def ask_more(
     agent: Annotated[str, typer.Option(help="The agent that asks.")],
-    amount: Annotated[str, typer.Option(help='USDC more, as digits, such as "25.00".')],
-    reason: Annotated[str, typer.Option(help="Why, for people; no word of it grants anything.")],
+    amount: Annotated[str, typer.Option(help='USDC to add to the limit, such as "25.00".')],
+    reason: Annotated[str, typer.Option(help="The reason, for the approver to read.")],
     scope: Annotated[
-        str | None, typer.Option(help='Default: the agent\'s own; "session:ID" and so on.')
+        str | None,
+        typer.Option(help='Whose limit: default the agent\'s own; or "session:ID" and so on.'),
     ] = None,
-    window: Annotated[str, typer.Option(help="Of which limit: daily, total and so on.")] = "daily",
-    lasts: Annotated[str, typer.Option(help="For how long, from the grant on.")] = "24h",
+    window: Annotated[str, typer.Option(help="Which limit: daily, total and so on.")] = "daily",
+    lasts: Annotated[
+        str, typer.Option(help="How long it lasts once granted, such as 24h.")
+    ] = "24h",
     pool: Annotated[
-        str | None, typer.Option(help="An emergency: what others of this pool have left.")
+        str | None, typer.Option(help="Emergency: take what other agents of this pool have left.")
     ] = None,
 ) -> int:
-    """Ask for more of a limit for a time; granted, refused, or waiting for people."""
+    """Ask for a higher limit for a time; it is granted, refused, or waits for approval."""
     if pool is not None and scope is not None:
         raise InvalidRequest("an emergency (--pool) is about the agent's share: leave --scope out")
     with opened(act=False) as coordinator:
@@ -105,7 +114,7 @@ def approve(
     dry_run: DryRun = False,
     yes: Yes = False,
 ) -> int:
-    """Say yes in your name; it is judged anew, and the last yes grants it until it ends."""
+    """Approve in your name; the last approval needed grants the increase until it ends."""
     approver = ask("Your name in the policy", approver, "--approver NAME")
     with opened(act=False) as coordinator:
         return approve_one(coordinator, increase_id, approver, dry_run=dry_run, yes=yes)
@@ -119,7 +128,7 @@ def reject(
     dry_run: DryRun = False,
     yes: Yes = False,
 ) -> int:
-    """Say no in your name; nothing is granted."""
+    """Reject in your name; nothing is granted."""
     approver = ask("Your name in the policy", approver, "--approver NAME")
     reason = ask("Reason", reason, "--reason TEXT")
     with opened(act=False) as coordinator:
@@ -172,7 +181,7 @@ def show_increase(coordinator: Coordinator, asked: Increase) -> None:
         ("agent", asked.agent),
         ("asks", f"{usdc(asked.amount)} more {asked.window.words} of {asked.scope}"),
         ("takes it from", "the pool's other agents" if asked.kind == "emergency" else None),
-        ("for", f"{asked.lasts_seconds / 3600:g} h from the grant on"),
+        ("for", f"{asked.lasts_seconds / 3600:g} h once granted"),
         ("why", asked.why),
         ("reason", asked.reason.message if asked.reason else None),
         ("asked", readable_time(asked.created_at)),
@@ -225,7 +234,7 @@ def _may(coordinator: Coordinator, asked: Increase, approver: str) -> int:
     else:
         show_increase(coordinator, asked)
         say()
-        say(f"dry run: {approver} may decide it; nothing was changed")
+        say(f"dry run: {approver} may decide this; nothing was changed")
     return ExitCode.OK
 
 

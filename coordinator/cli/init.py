@@ -39,7 +39,7 @@ class Answers:
 def init(
     network: Annotated[str | None, typer.Option(help="anvil, base-sepolia or base.")] = None,
     rpc_url: Annotated[
-        str | None, typer.Option(help="The endpoint; several with commas between.")
+        str | None, typer.Option(help="One or more endpoint URLs, comma separated.")
     ] = None,
     key: Annotated[
         str | None, typer.Option(help="The treasury's key: new-env, new-keystore or existing.")
@@ -51,10 +51,12 @@ def init(
     provider_address: Annotated[
         str | None, typer.Option(help="The first provider's address, for a public network.")
     ] = None,
-    folder: Annotated[Path, typer.Option(help="Where the files are written.")] = Path("."),
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Take defaults; ask nothing.")] = False,
+    folder: Annotated[Path, typer.Option(help="The folder to write the files to.")] = Path("."),
+    yes: Annotated[
+        bool, typer.Option("--yes", "-y", help="Take the defaults without asking.")
+    ] = False,
 ) -> None:
-    """Write .env (network, key, id secret) and policy.toml; overwrites nothing."""
+    """Write .env (network, key, id secret) and policy.toml; never overwrites a file."""
     env_path, policy_path = folder / ".env", folder / "policy.toml"
     if env_path.exists():
         raise InvalidRequest(
@@ -64,7 +66,7 @@ def init(
         )
     asking = at_terminal() and not yes
     if not asking and not yes:
-        raise InvalidRequest("nobody is there to ask: say --yes, and --network and --key if needed")
+        raise InvalidRequest("not at a terminal: add --yes, and --network and --key to choose them")
     answers = _answers(network, rpc_url, key, signer, approver, provider_address, asking=asking)
     _check(answers)
     lines, address, keystore = _settings(answers, folder)
@@ -183,7 +185,7 @@ def _settings(answers: Answers, folder: Path) -> tuple[list[str], str | None, Pa
     else:
         lines.append(f"COORDINATOR_SIGNER={answers.signer}")
     lines += [
-        "# Back this up apart from the database: without it nothing proves which escrows are ours.",
+        "# Back this up apart from the database: only this secret proves which escrows are ours.",
         f"COORDINATOR_ID_SECRET={secrets.token_hex(32)}",
     ]
     start = _head(answers)
@@ -239,11 +241,11 @@ def template(name: str) -> str:
 
 def _advise(answers: Answers, address: str | None) -> None:
     heading("Back up, apart from each other")
-    holds = "id secret and key" if answers.key == "new-env" else "id secret"
-    say(f"  .env            {holds}: nobody can restore what it holds")
+    holds = "id secret and the treasury's key" if answers.key == "new-env" else "id secret"
+    say(f"  .env            holds the {holds}: if you lose it, nobody can recover them")
     if answers.key == "new-keystore":
-        say("  the keystore    and its password, which nobody can restore")
-    say("  coordinator.db  budgets, approvals, the audit log (keep apart from .env)")
+        say("  the keystore    and its password: if you lose either, nobody can recover the key")
+    say("  coordinator.db  holds budgets, approvals and the audit log: keep it apart from .env")
     if answers.network == "anvil":
         start = start_anvil(answers.rpc_url)
         next_commands(
@@ -255,7 +257,7 @@ def _advise(answers: Answers, address: str | None) -> None:
         return
     if answers.provider_address is None:
         heading("Before the first purchase")
-        say("  put your provider's address into policy.toml: no providers, no purchases")
+        say("  name a provider in policy.toml: without one every purchase is denied")
     to = f" for gas to {address}" if address else " for gas to the treasury"
     fund = ["coordinator fund"] if answers.network == "base-sepolia" else []
     next_commands("coordinator doctor", f"send ETH{to}", *fund)

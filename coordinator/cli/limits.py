@@ -45,27 +45,32 @@ if TYPE_CHECKING:
     from coordinator.domain.limits.service import Finding
     from coordinator.domain.policy.policy import Policy
 
-app = new_app("limits", "Every limit in force, with what is spent, held and left; also: changes.")
+app = new_app(
+    "limits",
+    "Show every limit in force with spent, held and remaining; share pools; list overlays.",
+)
 app.info.no_args_is_help = False
 
-By = Annotated[str | None, typer.Option(help="Who does it; default: this user.")]
+By = Annotated[str | None, typer.Option(help="Your name, for the audit log; default: this user.")]
 _DAY: Final = 86_400
 
 
 @app.callback(invoke_without_command=True)
 def limits(
     context: typer.Context,
-    agent: Annotated[str | None, typer.Option(help="This agent's.")] = None,
-    category: Annotated[str | None, typer.Option(help="This category's.")] = None,
-    pool: Annotated[str | None, typer.Option(help="This pool's, and its agents' shares.")] = None,
-    task: Annotated[str | None, typer.Option(help="This task's.")] = None,
-    session: Annotated[str | None, typer.Option(help="This session's.")] = None,
-    provider: Annotated[str | None, typer.Option(help="This provider's.")] = None,
+    agent: Annotated[str | None, typer.Option(help="Limits of this agent.")] = None,
+    category: Annotated[str | None, typer.Option(help="Limits of this category.")] = None,
+    pool: Annotated[
+        str | None, typer.Option(help="Limits of this pool, and its agents' shares.")
+    ] = None,
+    task: Annotated[str | None, typer.Option(help="Limits of this task.")] = None,
+    session: Annotated[str | None, typer.Option(help="Limits of this session.")] = None,
+    provider: Annotated[str | None, typer.Option(help="Limits of this provider.")] = None,
     json: Json = False,
     debug: Debug = False,
     verbose: Verbose = False,
 ) -> None:
-    """Limits of the organisation and of what is named; all of them where nothing is."""
+    """Show the limits of the organisation and of the scopes named; without any, every limit."""
     set_mode(json=json, debug=debug, verbose=verbose)
     if context.invoked_subcommand is None:
         shown = partial(_show, agent, category, pool, task, session, provider)
@@ -154,12 +159,15 @@ def usage(
         str, typer.Option(help='"organisation", or "pool:NAME", "agent:ID" and so on.')
     ] = "organisation",
     since: Annotated[
-        str | None, typer.Option(help="From: 24h (the default), 7d, 2026-05-01 or RFC 3339.")
+        str | None,
+        typer.Option(help="From: 24h ago (the default), 7d, 2026-05-01 or an RFC 3339 time."),
     ] = None,
-    until: Annotated[str | None, typer.Option(help="To, not included; default: now.")] = None,
+    until: Annotated[
+        str | None, typer.Option(help="To this time, exclusive; default: now.")
+    ] = None,
     by: Annotated[str, typer.Option(help="hour, day, week or month.")] = "hour",
 ) -> None:
-    """What a scope held and spent, by hour, day, week or month, from its counters."""
+    """Show what a scope held and spent by hour, day, week or month."""
     from coordinator.domain.times import rfc3339
 
     first, last = moment(since), moment(until)
@@ -183,16 +191,16 @@ def usage(
 
 @command(app, "rebalance")
 def rebalance(
-    pool: Annotated[str, typer.Option(help="The pool whose money is shared out anew.")],
+    pool: Annotated[str, typer.Option(help="The pool to share among its agents.")],
     method: Annotated[
         str, typer.Option(help="fixed, by_usage, by_priority or rebalance (both together).")
     ] = "rebalance",
     by: By = None,
-    reason: Annotated[str | None, typer.Option(help="Why, for the audit log.")] = None,
+    reason: Annotated[str | None, typer.Option(help="The reason, for the audit log.")] = None,
     dry_run: DryRun = False,
     yes: Yes = False,
 ) -> None:
-    """Share a pool's money among its agents: each one's part becomes a limit of its own."""
+    """Share a pool's limit among its agents; each share becomes a limit of that agent."""
     with opened(act=False) as coordinator:
         sharing = coordinator.share(pool, method)
         told = sharing.as_dict()
@@ -216,7 +224,7 @@ def rebalance(
 
 @command(app, "overlays")
 def overlays() -> None:
-    """What lies over the policy file: grants, shares of pools, disabled agents."""
+    """List changes in force beside the policy file: grants, pool shares, disabled agents."""
     with opened(act=False) as coordinator:
         found = [one.as_dict(at=coordinator.wiring.clock()) for one in coordinator.overlays()]
     columns = ("id", "kind", "scope", "window", "amount", "in force", "ends (UTC)", "by", "why")
@@ -230,24 +238,27 @@ def overlays() -> None:
         )
         for one in found
     ]
-    empty, wrap = "nothing lies over the policy file", ("scope", "by", "why")
+    empty, wrap = (
+        "no grants, shares or disabled agents beside the policy file",
+        ("scope", "by", "why"),
+    )
     listing(found, *columns, rows=rows, empty=empty, right=("amount",), wrap=wrap)
 
 
 @command(app, "withdraw")
 def withdraw(
     overlay_id: Annotated[str, typer.Argument(metavar="ID", help="The grant or share, ovl_…")],
-    by: Annotated[str, typer.Option(help="Who does it, for the audit log.")],
-    reason: Annotated[str, typer.Option(help="Why, for the audit log.")],
+    by: Annotated[str, typer.Option(help="Your name, for the audit log.")],
+    reason: Annotated[str, typer.Option(help="The reason, for the audit log.")],
     dry_run: DryRun = False,
     yes: Yes = False,
 ) -> None:
-    """End a grant or a share at once; what is held under it stays held."""
+    """End a grant or a share at once; amounts already held stay held."""
     with opened(act=False) as coordinator:
         now = coordinator.wiring.clock()
         found = next((one for one in coordinator.overlays() if one.id == overlay_id), None)
         if found is None or found.kind not in ("grant", "allocation"):
-            raise UnknownId(f"no grant or share {overlay_id[:60]!r} lies over the policy")
+            raise UnknownId(f"there is no grant or share {overlay_id[:60]!r}")
         if not dry_run:
             confirm_person(f"Take back {found.amount} USDC of {found.scope}?", yes=yes)
             coordinator.withdraw_overlay(overlay_id, by=by, reason=reason)
@@ -259,7 +270,7 @@ def withdraw(
 
 
 def review() -> None:
-    """Which budgets stand out: under-used, nearly depleted, pools below their mark."""
+    """List budgets that need a look: under-used, nearly depleted, pools below their mark."""
     with opened(act=False) as coordinator:
         found = coordinator.review()
     render(found, _show_review)
@@ -267,6 +278,6 @@ def review() -> None:
 
 def _show_review(found: Sequence[Finding]) -> None:
     if not found:
-        say("nothing stands out")
+        say("nothing needs a look")
     for one in found:
         say(one.message, style="yellow" if one.kind != "under_used" else None)

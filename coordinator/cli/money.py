@@ -33,12 +33,12 @@ _ETH: Final = re.compile(r"[0-9]{1,6}(\.[0-9]{1,18})?", re.ASCII)
 def deploy(
     usdc: Annotated[
         str | None,
-        typer.Option(help="The token's address; on a local chain Circle's USDC is deployed."),
+        typer.Option(help="The token to use; default on a local chain: deploy Circle's USDC."),
     ] = None,
     dry_run: DryRun = False,
     yes: Yes = False,
 ) -> None:
-    """Deploy kernel and vault on a test chain; again, it does nothing."""
+    """Deploy kernel and vault on a test chain; running it again changes nothing."""
     from coordinator.config import environment, load_settings
     from coordinator.domain.address import checksummed
     from coordinator.provisioning.contracts import plan_deployment
@@ -89,7 +89,7 @@ def deploy(
 
 def fund(
     amount: Annotated[str, typer.Option("--usdc", help="Test USDC to mint.")] = "1000",
-    eth: Annotated[str, typer.Option(help="ETH to add; on a local chain only.")] = "0.05",
+    eth: Annotated[str, typer.Option(help="ETH to add, on a local chain only.")] = "0.05",
     timeout_seconds: Timeout = 60,
     dry_run: DryRun = False,
     yes: Yes = False,
@@ -103,7 +103,8 @@ def fund(
         w = coordinator.wiring
         if w.network.name == "base":
             raise ConfigurationError(
-                f"on base USDC is real: send it, and ETH for gas, to {w.signer.address}"
+                "base has real USDC, which nobody can mint:"
+                f" send USDC, and ETH for gas, to {w.signer.address}"
             )
         w.chain  # noqa: B018  # what the endpoint is, before anything is made of it
         if dry_run:
@@ -126,15 +127,17 @@ def fund(
 
 
 def withdraw(
-    to: Annotated[str, typer.Option(help="The address that gets it.")],
+    to: Annotated[str, typer.Option(help="The address to send it to.")],
     amount: Annotated[str, typer.Option(help='USDC as digits, such as "25.00".')],
-    approver: Annotated[str | None, typer.Option(help="Who decides it (required).")] = None,
-    reason: Annotated[str | None, typer.Option(help="Why, for the audit log (required).")] = None,
+    approver: Annotated[str | None, typer.Option(help="The approver's name (required).")] = None,
+    reason: Annotated[
+        str | None, typer.Option(help="The reason, for the audit log (required).")
+    ] = None,
     timeout_seconds: Timeout = 60,
     dry_run: DryRun = False,
     yes: Yes = False,
 ) -> int:
-    """Send USDC out of the treasury; it takes the approvers that a purchase of it would."""
+    """Send USDC out of the treasury; it needs as many approvers as a purchase of that amount."""
     approver = ask("Your name in the policy", approver, "--approver NAME")
     reason = ask("Reason", reason, "--reason TEXT")
     with opened(act=not dry_run) as coordinator:

@@ -17,11 +17,11 @@ from coordinator.domain.errors import CoordinatorError
 if TYPE_CHECKING:
     from coordinator.api.coordinator import Coordinator
 
-By = Annotated[str | None, typer.Option(help="Who does it, for the audit log (required).")]
+By = Annotated[str | None, typer.Option(help="Your name, for the audit log (required).")]
 ByApprover = Annotated[
-    str | None, typer.Option("--by", help="Your name: only an approver of the policy (required).")
+    str | None, typer.Option("--by", help="Your name, one of the policy's approvers (required).")
 ]
-Reason = Annotated[str | None, typer.Option(help="Why, for the audit log (required).")]
+Reason = Annotated[str | None, typer.Option(help="The reason, for the audit log (required).")]
 OfAgent = Annotated[str | None, typer.Option(help="Only this agent's spending.")]
 OfPool = Annotated[str | None, typer.Option(help="Only the spending of this pool's agents.")]
 OfProvider = Annotated[str | None, typer.Option(help="Only spending to this provider.")]
@@ -34,12 +34,12 @@ def pause(
     pool: OfPool = None,
     provider: OfProvider = None,
 ) -> None:
-    """Stop new spending at once, in every process; funded escrows are followed all the same."""
+    """Stop new spending at once, in every process; funded escrows are still followed."""
     reason = ask("Reason", reason, "--reason TEXT")
     by = ask("Your name", by, "--by NAME")
     with opened(act=False) as coordinator:
         changed = coordinator.pause(reason, by=by, agent=agent, pool=pool, provider=provider)
-        _tell_pauses(coordinator, changed, "paused", "it was paused already")
+        _tell_pauses(coordinator, changed, "paused", "already paused")
 
 
 def unpause(
@@ -49,7 +49,7 @@ def unpause(
     pool: OfPool = None,
     provider: OfProvider = None,
 ) -> int:
-    """Allow spending again, once as many approvers as the policy requires have said so."""
+    """Allow spending again, once as many approvers as the policy requires have agreed."""
     from coordinator.api.queries import scope_of
 
     by = ask("Your name in the policy", by, "--by NAME")
@@ -62,17 +62,17 @@ def unpause(
         if refusal is not None:
             return refuse(refusal, of_refusal(refusal))
         changed = len(coordinator.wiring.operations.pauses()) < before
-        _tell_pauses(coordinator, changed, "unpaused", "it was not paused")
+        _tell_pauses(coordinator, changed, "unpaused", "nothing was paused there")
     return ExitCode.OK
 
 
 def worker(
-    once: Annotated[bool, typer.Option("--once", help="End when nothing is left to do.")] = False,
+    once: Annotated[bool, typer.Option("--once", help="Exit once nothing is left to do.")] = False,
     timeout_seconds: Annotated[
-        int, typer.Option(min=1, help="With --once: the longest it may take.")
+        int, typer.Option(min=1, help="With --once: the most seconds it may take.")
     ] = 600,
 ) -> int:
-    """Drive purchases until SIGTERM or Ctrl-C, and log each event to stderr."""
+    """Carry purchases to their end until SIGTERM or Ctrl-C, logging each event to stderr."""
     with opened() as coordinator:
         if not (mode.debug or mode.verbose):
             set_up_logging(coordinator.wiring.settings.log_level)
@@ -97,12 +97,12 @@ def worker(
         return fail("executor_stopped", f"the executor stopped: {fault}", ExitCode.FAILED)
     if mode.json:
         emit({"stopped": True})
-    note("worker stopped; what is open goes on at the next start")
+    note("worker stopped; open purchases continue at the next start")
     return ExitCode.OK
 
 
 def migrate() -> None:
-    """Bring the database to the schema of this version."""
+    """Upgrade the database to the schema of this version."""
     from coordinator.config import environment, load_settings
     from coordinator.provisioning.schema import migrate_database
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from coordinator.api.coordinator import Coordinator
     from coordinator.domain.policy.policy import Policy
 
-app = new_app("policy", "Check the policy file, see what is in force, apply a change.")
+app = new_app("policy", "Check the policy file, show the policy in force, apply changes.")
 
 File = Annotated[
     Path | None, typer.Argument(metavar="[FILE]", help="Default: COORDINATOR_POLICY_FILE.")
@@ -28,7 +28,7 @@ File = Annotated[
 
 @command(app, "check")
 def check(file: File = None) -> None:
-    """Whether the file is a policy; every fault is told with its line."""
+    """Check that the file is a valid policy, and list every fault with its line."""
     policy = _read(file)
     faults = [f"providers.{name}.address: {why}" for name, why in _unpayable(policy)]
     if faults:
@@ -40,12 +40,12 @@ def check(file: File = None) -> None:
 @command(app, "show")
 def show(
     agent: Annotated[
-        str | None, typer.Option(metavar="ID", help="The limits in force for one agent.")
+        str | None, typer.Option(metavar="ID", help="Show the limits in force for this agent.")
     ] = None,
     task: Annotated[str | None, typer.Option(help="With --agent: on this task.")] = None,
     session: Annotated[str | None, typer.Option(help="With --agent: in this session.")] = None,
 ) -> None:
-    """The policy in force, or an agent's effective limits and where each comes from."""
+    """Show the policy in force, or an agent's effective limits and where each comes from."""
     with opened(act=False) as coordinator:
         book = coordinator.claimed.policies
         if agent is not None:
@@ -60,14 +60,14 @@ def show(
     for path, value in flat(shown).items():
         say(f"  {path} = {value}")
     if overlays:
-        heading("Laid over it")
+        heading("In force beside it")
     for overlay in overlays:
         say(f"  {sentence(overlay)}")
 
 
 @command(app, "diff")
 def diff(file: File = None) -> None:
-    """What applying the file would change."""
+    """Show what applying the file would change."""
     policy = _read(file)
     with opened(act=False) as coordinator:
         changes = changed(_current(coordinator), policy)
@@ -77,11 +77,13 @@ def diff(file: File = None) -> None:
 @command(app, "apply")
 def apply(
     file: File = None,
-    by: Annotated[str | None, typer.Option(help="Who changes it; default: this user.")] = None,
-    reason: Annotated[str, typer.Option(help="Why, for the audit log.")] = "applied by hand",
+    by: Annotated[
+        str | None, typer.Option(help="Your name, for the audit log; default: this user.")
+    ] = None,
+    reason: Annotated[str, typer.Option(help="The reason, for the audit log.")] = "applied by hand",
     dry_run: DryRun = False,
 ) -> int:
-    """Put the file in force; the decisions of all processes follow it at once."""
+    """Put the file in force, for the next decision of every process."""
     policy = _read(file)
     with opened(act=False) as coordinator:
         book = coordinator.claimed.policies
@@ -110,7 +112,7 @@ def apply(
     elif dry_run:
         next_commands("coordinator policy apply")
     else:
-        say("it is in force already")
+        say("this policy is already in force")
     return ExitCode.OK
 
 
@@ -118,10 +120,10 @@ def apply(
 def export(
     output: Annotated[Path | None, typer.Option(help="A new file; default: stdout.")] = None,
     merge: Annotated[
-        bool, typer.Option("--merged", help="Write what is laid over the policy into it.")
+        bool, typer.Option("--merged", help="Write grants and disabled agents into the file.")
     ] = False,
 ) -> None:
-    """The policy in force as a file that `policy apply` takes, with what is laid over it.
+    """Export the policy in force as a file that `policy apply` takes.
 
     Grants, allocations and disabled agents stand below it as comments: they stay in force beside
     any file, and in the file too they would count twice. With --merged, for another database,
@@ -155,9 +157,9 @@ def export(
 @command(app, "replay")
 def replay(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="The policy to try.")],
-    days: Annotated[int, typer.Option(min=1, max=3650, help="How far back.")] = 30,
+    days: Annotated[int, typer.Option(min=1, max=3650, help="How many days back.")] = 30,
 ) -> None:
-    """What another policy would have said of the last days' requests; nothing is changed.
+    """Replay the requests of the last days under another policy; changes nothing.
 
     Each is decided again in order. What was denied and is allowed, or is newly asked, counts in
     full from then on. Pauses and balances are left out.
@@ -231,7 +233,7 @@ def _comments(overlays: list[dict[str, Any]]) -> str:
 
     if not overlays:
         return ""
-    heads = "Laid over this policy, and in force beside any file that is applied:"
+    heads = "In force beside this policy, and beside any file that is applied:"
     return "\n" + "".join(map(comment, [heads, *map(sentence, overlays)]))
 
 

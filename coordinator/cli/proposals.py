@@ -104,7 +104,7 @@ def _may(coordinator: Coordinator, proposal: Proposal, approver: str) -> int:
     else:
         show_proposal(proposal)
         say()
-        say(f"dry run: {approver} may decide it; nothing was changed")
+        say(f"dry run: {approver} may decide this; nothing was changed")
     return ExitCode.OK
 
 

@@ -29,7 +29,7 @@ def show_purchase(purchase: Purchase, *, details: bool = False) -> None:
         heading("Transactions")
         transactions(purchase.transactions)
     if purchase.limits and (details or purchase.denied or purchase.needs_approval):
-        heading("Limits when it was decided, in USDC")
+        heading("Limits at the decision, in USDC")
         limit_table(purchase.limits)
 
 

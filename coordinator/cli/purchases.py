@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from coordinator.domain.purchase.decision import Decision
     from coordinator.domain.purchase.purchase import Answer, Purchase
 
-app = new_app("purchase", "Ask to buy, look at purchases, and end them.")
+app = new_app("purchase", "Request, follow and end purchases.")
 
 _LOOK_SECONDS: Final = 0.3
 _RECEIPTS_SECONDS: Final = 3
@@ -49,25 +49,25 @@ PurchaseId = Annotated[str, typer.Argument(metavar="ID", help="The purchase, pur
 
 @command(app, "request")
 def request(
-    agent: Annotated[str, typer.Option(help="The agent that asks.")],
-    provider: Annotated[str, typer.Option(help="Address, or a name of the policy.")],
+    agent: Annotated[str, typer.Option(help="The agent that buys.")],
+    provider: Annotated[
+        str, typer.Option(help="The provider's name in the policy, or its address.")
+    ],
     amount: Annotated[str, typer.Option(help='USDC as digits, such as "25.00".')],
-    purpose: Annotated[str, typer.Option(help="Why, for people.")],
+    purpose: Annotated[str, typer.Option(help="The purpose, for people to read.")],
     service: Annotated[str | None, typer.Option(help="The provider's service name.")] = None,
     category: Annotated[str | None, typer.Option(help="Default: the policy's.")] = None,
-    task: Annotated[str | None, typer.Option(help="The task it is for.")] = None,
-    session: Annotated[str | None, typer.Option(help="The session that asks.")] = None,
+    task: Annotated[str | None, typer.Option(help="The task it belongs to.")] = None,
+    session: Annotated[str | None, typer.Option(help="The session it belongs to.")] = None,
     idempotency_key: Annotated[
-        str | None, typer.Option(help="The same key never pays twice.")
+        str | None, typer.Option(help="Your name for this request: the same key never pays twice.")
     ] = None,
-    wait: Annotated[
-        bool, typer.Option("--wait/--no-wait", help="Drive it until it is funded.")
-    ] = True,
+    wait: Annotated[bool, typer.Option("--wait/--no-wait", help="Wait until it is funded.")] = True,
     timeout_seconds: Timeout = 60,
     dry_run: DryRun = False,
     yes: Yes = False,
 ) -> int:
-    """Ask to buy; the policy decides at once, and what it allows is funded on chain."""
+    """Request a purchase; the policy decides at once, and an allowed one is funded on chain."""
     from coordinator.domain.purchase.request import Request
 
     terms: dict[str, Any] = {
@@ -79,7 +79,7 @@ def request(
         "task": task,
         "session": session,
     }
-    said = "nothing was asked"
+    said = "nothing was requested"
     try:
         with opened() as coordinator:
             asking = coordinator.agent(agent)
@@ -87,14 +87,14 @@ def request(
                 return _tell_decision(asking.check(**terms), agent, amount)
             # Software asks without a terminal, and the policy is what it has to pass.
             if at_terminal() and not yes:
-                confirm(f"{agent} buys from {provider} for {amount} USDC?", yes=False)
+                confirm(f"Buy from {provider} for {amount} USDC as {agent}?", yes=False)
             # What is malformed is told first, then an endpoint that is down; then it is asked.
             Request.of(agent=agent, treasury_address=coordinator.opened.signer.address, **terms)
             if wait:
                 coordinator.start()
-            said = f"it may have been asked: coordinator purchase list --agent {agent}"
+            said = f"the request may have been recorded: coordinator purchase list --agent {agent}"
             purchase = asking.purchase(**terms, idempotency_key=idempotency_key, wait=False)
-            said = f"{purchase.id} was asked: coordinator purchase show {purchase.id}"
+            said = f"{purchase.id} was requested: coordinator purchase show {purchase.id}"
             try:
                 if wait and not (purchase.final or purchase.needs_approval):
                     purchase = watched(coordinator, purchase.id, "funded", timeout_seconds)
@@ -112,7 +112,7 @@ def request(
 
 @command(app, "show")
 def show(purchase_id: PurchaseId) -> None:
-    """Everything about one purchase."""
+    """Show everything about one purchase."""
     with opened(act=False) as coordinator:
         purchase = coordinator.get(purchase_id)
     render(purchase, partial(_show, details=True))
@@ -122,15 +122,18 @@ def show(purchase_id: PurchaseId) -> None:
 def list_(
     agent: Annotated[str | None, typer.Option(help="Only this agent's.")] = None,
     status: Annotated[
-        list[str] | None, typer.Option(help="Only in this status; may be repeated.")
+        list[str] | None, typer.Option(help="Only purchases in this status; may be repeated.")
     ] = None,
     since: Annotated[
-        str | None, typer.Option(help="Asked since: 24h, 7d, 2026-05-01 or RFC 3339.")
+        str | None,
+        typer.Option(help="Requested since 24h ago, 7d, 2026-05-01 or an RFC 3339 time."),
     ] = None,
     limit: Annotated[int, typer.Option(min=1, max=10_000)] = 100,
-    after: Annotated[str | None, typer.Option(help="The last id of the page before.")] = None,
+    after: Annotated[
+        str | None, typer.Option(help="Continue after this id, the last one of the previous page.")
+    ] = None,
 ) -> None:
-    """Purchases, newest first."""
+    """List purchases, newest first."""
     with opened(act=False) as coordinator:
         found = coordinator.purchases(
             agent=agent, status=status or None, since=moment(since), limit=limit, after=after
@@ -144,9 +147,9 @@ def wait(
     until: Annotated[str, typer.Option(help="funded, delivered or final.")] = "funded",
     timeout_seconds: Timeout = 60,
 ) -> int:
-    """Drive a purchase, unless a worker does, until it got that far."""
+    """Wait until a purchase is funded, delivered or final; without a worker, this process acts."""
     if until not in ("funded", "delivered", "final"):
-        raise InvalidRequest("--until is funded, delivered or final")
+        raise InvalidRequest("--until must be funded, delivered or final")
     with opened() as coordinator:
         purchase = coordinator.get(purchase_id)
         if not (purchase.final or purchase.needs_approval):
@@ -160,11 +163,13 @@ def wait(
 @command(app, "cancel")
 def cancel(
     purchase_id: PurchaseId,
-    by: Annotated[str | None, typer.Option(help="Who cancels; default: this user.")] = None,
+    by: Annotated[
+        str | None, typer.Option(help="Your name, for the audit log; default: this user.")
+    ] = None,
     timeout_seconds: Timeout = 60,
     yes: Yes = False,
 ) -> int:
-    """Cancel what is neither funded nor on its way; its hold is voided."""
+    """Cancel a purchase that is not funded and has nothing on its way; its hold is voided."""
     with opened() as coordinator:
         purchase = coordinator.get(purchase_id)
         confirm(f"Cancel {purchase_id}, {_about(purchase)}?", yes=yes)
@@ -176,10 +181,10 @@ def cancel(
 def settle(
     purchase_id: PurchaseId,
     approver: Annotated[
-        str | None, typer.Option(help="Who decides it (required without --agent).")
+        str | None, typer.Option(help="The approver's name (required without --agent).")
     ] = None,
     agent: Annotated[
-        str | None, typer.Option(help="The agent whose purchase it is, up to its threshold.")
+        str | None, typer.Option(help="The agent that bought it, for amounts up to its threshold.")
     ] = None,
     timeout_seconds: Timeout = 60,
     dry_run: DryRun = False,
@@ -189,7 +194,7 @@ def settle(
     if agent is None:
         approver = ask("Approver", approver, "--approver NAME (or --agent ID)")
     elif approver is not None:
-        raise InvalidRequest("name an approver or an agent, one of them")
+        raise InvalidRequest("give --approver or --agent, not both")
     with opened(act=not dry_run) as coordinator:
         purchase = coordinator.get(purchase_id)
         if dry_run:
@@ -206,13 +211,15 @@ def settle(
 @command(app, "dispute")
 def dispute(
     purchase_id: PurchaseId,
-    approver: Annotated[str | None, typer.Option(help="Who decides it (required).")] = None,
-    reason: Annotated[str | None, typer.Option(help="Why, for the audit log (required).")] = None,
+    approver: Annotated[str | None, typer.Option(help="The approver's name (required).")] = None,
+    reason: Annotated[
+        str | None, typer.Option(help="The reason, for the audit log (required).")
+    ] = None,
     timeout_seconds: Timeout = 60,
     dry_run: DryRun = False,
     yes: Yes = False,
 ) -> int:
-    """Contest a delivered purchase inside its window; a bond is held meanwhile."""
+    """Dispute a delivered purchase within its dispute window; it costs a bond."""
     approver = ask("Approver", approver, "--approver NAME")
     reason = ask("Reason", reason, "--reason TEXT")
     with opened(act=not dry_run) as coordinator:
@@ -229,7 +236,7 @@ def receipt(
     purchase_id: PurchaseId,
     output: Annotated[Path | None, typer.Option(help="Write the JSON to a new file.")] = None,
 ) -> None:
-    """Everything that proves one purchase: who, why, limits, approvals, transactions."""
+    """Print the proof of one purchase: who, why, limits, approvals, transactions."""
     from coordinator.cli.receipts import show_receipt, write_new_json
 
     with opened(act=False) as coordinator:
@@ -262,7 +269,7 @@ def drive(coordinator: Coordinator, purchase: Purchase, timeout_seconds: int) ->
         _tell_timeout(found, "funded", timeout_seconds)
         return with_receipts(coordinator, found)
     except ChainUnavailable as fault:
-        note(f"{fault}; the decision stands, and a worker goes on with it later")
+        note(f"{fault}; the decision stands, and a worker continues it later")
         return coordinator.get(purchase.id)
 
 
@@ -315,7 +322,7 @@ def _stopped(coordinator: Coordinator, purchase: Purchase) -> str:
     if blocker is not None and blocker.code is not BlockerCode.NOBODY_ACTS:
         return f"{purchase.id} is {purchase.status}, and waits: {blocker.message}"
     return (
-        f"{purchase.id} is {purchase.status} and goes on with the next command or a worker:"
+        f"{purchase.id} is {purchase.status} and continues with a worker, or with:"
         f" coordinator purchase wait {purchase.id}"
     )
 
@@ -348,7 +355,7 @@ def _tell_decision(decision: Decision, agent: str, amount: str) -> int:
 
 def _would(purchase: Purchase, needed: str, goal: str, what: str) -> int:
     possible = purchase.status.value == needed
-    text = f"not possible: it is {purchase.status}, only {needed} ones can be {goal}"
+    text = f"not possible: it is {purchase.status}; only {needed} purchases can be {goal}"
     if possible:
         text = f"would {what} for {purchase.id}, {_about(purchase)}; then it is {goal}"
     told = {"dry_run": True, "possible": possible, "purchase": purchase.as_dict()}
@@ -358,6 +365,6 @@ def _would(purchase: Purchase, needed: str, goal: str, what: str) -> int:
 
 def _about(purchase: Purchase) -> str:
     return (
-        f"{purchase.amount} USDC of {purchase.agent or 'nobody known'} to"
+        f"{purchase.amount} USDC of {purchase.agent or 'an unknown agent'} to"
         f" {purchase.provider_name or purchase.provider} ({purchase.status})"
     )

@@ -22,7 +22,7 @@ _ENDED = ("_mined", "_reverted")
 
 
 def recover(timeout_seconds: Timeout = 60) -> int:
-    """Finish what a crash or a process that ended left open; tells what became of it.
+    """Finish what a crash or a stopped process left open, and report what was done.
 
     Every command that acts does so by itself at its start. Exit code 5: something is still open.
     """
@@ -31,9 +31,11 @@ def recover(timeout_seconds: Timeout = 60) -> int:
 
 
 def backup(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="A new file for the copy.")],
+    file: Annotated[
+        Path, typer.Argument(metavar="FILE", help="The file to write; it must not exist.")
+    ],
 ) -> int:
-    """Copy the database while it is in use, check the copy, and print the audit head to note.
+    """Copy the database while in use, check the copy, and print its audit head to keep.
 
     Exit code 6: the copy was made, and its audit log is not whole. To restore: stop every process,
     put the copy in the place of the database, start.
@@ -47,23 +49,29 @@ def backup(
 def _show_backup(found: Backup) -> None:
     for wrong in found.faults:
         say(f"fault: {wrong}", style="red")
-    say(f"{found.path}: {found.size_bytes:,} bytes, checked; note its audit head elsewhere:")
+    say(f"{found.path}: {found.size_bytes:,} bytes, checked; keep its audit head elsewhere:")
     say(str(found.head))
-    note("the treasury's key and COORDINATOR_ID_SECRET are not in it: keep them elsewhere too")
+    note(
+        "the treasury's key and COORDINATOR_ID_SECRET are not in the copy: back them up separately"
+    )
 
 
 def rebuild(
     audit: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="What `coordinator audit export` wrote.")
+        Path | None,
+        typer.Option(metavar="FILE", help="A file that `coordinator audit export` wrote."),
     ] = None,
     head: Annotated[
         str | None,
-        typer.Option(metavar="COUNT:HASH", help="With --audit: a head of it, noted earlier."),
+        typer.Option(
+            metavar="COUNT:HASH",
+            help="With --audit: the head you noted, COUNT:HASH, to find a file that was cut off.",
+        ),
     ] = None,
     dry_run: DryRun = False,
     yes: Yes = False,
 ) -> int:
-    """Fill a fresh database from the chain and the id secret; spending is paused afterwards.
+    """Rebuild a lost database from the chain and the id secret; spending is paused afterwards.
 
     With --audit purchases get back who asked, why, and who allowed it.
     """
@@ -72,7 +80,7 @@ def rebuild(
         cursor = w.books.cursor()
         if cursor is not None and dry_run:
             raise ConfigurationError(
-                f"rebuild needs a fresh database; this one was written up to block {cursor.number}"
+                f"rebuild needs an empty database; this one has books up to block {cursor.number}"
             )
         if dry_run:
             first, last = w.follower.start_block, w.chain.observe().readable
@@ -118,7 +126,10 @@ def tell_recovered(coordinator: Coordinator, timeout_seconds: int) -> int:
     else:
         _show_recovered(after, before, ended, did)
     if not idle:
-        note("something is still open: run it again, or keep `coordinator worker` running")
+        note(
+            "something is still open: run `coordinator recover` again, or keep `coordinator worker`"
+            " running"
+        )
     return ExitCode.OK if idle else ExitCode.CHAIN
 
 
@@ -147,7 +158,7 @@ def _show_recovered(
     if did["nonces_adopted"] or did["escrows_adopted"]:
         say(
             f"adopted {did['nonces_adopted']} transactions and {did['escrows_adopted']} escrows"
-            " that the chain has and this database had not"
+            " found on chain and missing from this database"
         )
     for pause in did["paused"]:
         say(f"paused: {pause['scope']}, because {pause['reason']}", style="red")

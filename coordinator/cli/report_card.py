@@ -10,7 +10,7 @@ from coordinator.cli.output import card, heading, next_commands, say, table, usd
 def show_report(found: dict[str, Any]) -> None:
     """Print the money's way, the budget, who spent it, and what needs somebody."""
     block = found["as_of_block"]
-    as_of = f"as of block {block:,}" if block is not None else "the books are not opened yet"
+    as_of = f"as of block {block:,}" if block is not None else "the chain was not read yet"
     span = " ".join(
         f"{word} {found[word]}" for word in ("since", "until") if found[word] is not None
     )
@@ -70,7 +70,7 @@ def _open(found: dict[str, Any]) -> None:
         for item in found["pending_approvals"]:
             say(f"  {item['approval_id']}  {item['amount']} USDC, expires {item['expires_at']}")
     if found["stranded"]:
-        heading("Stranded: nobody here can free it")
+        heading("Stranded (the reason says who can free it)")
         for item in found["stranded"]:
             say(f"  {item['purchase_id']}  {item['why']}", style="red")
     if found["discrepancies"]:
@@ -87,7 +87,7 @@ def show_gas(found: dict[str, Any]) -> None:
         ("treasury", found["address"]),
         ("balance", f"{eth(found['balance_wei'])} ETH"),
         ("as of block", found["as_of_block"]),
-        ("purchases left", f"{left:,} at the present fee" if left is not None else None),
+        ("purchases left", f"{left:,} at the current fee" if left is not None else None),
         ("warning", found["warning"]),
     ]
     card("Gas", "warn" if found["warning"] else "ok", rows)

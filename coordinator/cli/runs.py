@@ -34,23 +34,30 @@ if TYPE_CHECKING:
     from coordinator.api.coordinator import Coordinator
     from coordinator.api.session import Session
 
-Name = Annotated[str, typer.Argument(metavar="ID", help="Its name, as agents give it.")]
-Agent = Annotated[str | None, typer.Option(help="Only this agent may spend in it.")]
-By = Annotated[str | None, typer.Option(help="Who does it; default: this user.")]
-OpenOnly = Annotated[bool, typer.Option("--open", help="Only those that are open.")]
+Name = Annotated[str, typer.Argument(metavar="ID", help="Its name, as agents use it.")]
+Agent = Annotated[
+    str | None, typer.Option(help="Only this agent may spend in it; default: every agent.")
+]
+By = Annotated[str | None, typer.Option(help="Your name, for the audit log; default: this user.")]
+OpenOnly = Annotated[bool, typer.Option("--open", help="List only open ones.")]
 Limit = Annotated[
     list[str] | None,
-    typer.Option(metavar="WINDOW=USDC", help="Such as total=5 or daily=2; may be repeated."),
+    typer.Option(
+        metavar="WINDOW=USDC", help="A limit, such as total=5 or daily=2; may be repeated."
+    ),
 ]
 CategoryLimit = Annotated[
     list[str] | None,
-    typer.Option(metavar="CATEGORY:WINDOW=USDC", help="Such as llm:total=0.25."),
+    typer.Option(
+        metavar="CATEGORY:WINDOW=USDC",
+        help="A limit in one category, such as llm:total=0.25; may be repeated.",
+    ),
 ]
 
 
 def runs_app(kind: str) -> typer.Typer:
     """The commands of one kind: "session" or "task"."""
-    app = new_app(f"{kind}s", f"Open {kind}s with limits of their own, look at them, close them.")
+    app = new_app(f"{kind}s", f"Open, list, report and close {kind}s with their own limits.")
 
     def list_(open_: OpenOnly = False) -> None:
         with opened(act=False) as coordinator:
@@ -76,11 +83,13 @@ def runs_app(kind: str) -> typer.Typer:
         with opened(act=False) as coordinator:
             _report(kind, _run(coordinator, kind, name))
 
-    list_.__doc__ = f"The {kind}s that were opened by name, oldest first."
+    list_.__doc__ = f"List opened {kind}s, oldest first."
     open_ = open_session if kind == "session" else open_task
-    open_.__doc__ = f"Open a {kind}; its limits may be above the policy's default."
-    close.__doc__ = "Close it: held costs go back, purchases with nothing signed are cancelled."
-    report.__doc__ = "What was spent in it, in sums, with every purchase and cost in JSON."
+    open_.__doc__ = f"Open a {kind} with its own limits, even above the policy's default."
+    close.__doc__ = (
+        "Close it: held costs are voided, and purchases with nothing signed are cancelled."
+    )
+    report.__doc__ = "Report its spending; --json lists every purchase and cost."
     for name, function in (("list", list_), ("open", open_), ("close", close), ("report", report)):
         command(app, name)(function)
     return app
@@ -105,7 +114,7 @@ def _list(kind: str, found: Any) -> None:
     )
     columns = (kind, "status", "agent", "limits of its own", "opened by", "opened (UTC)")
     wrap = (kind, "agent", "limits of its own", "opened by")
-    listing(found, *columns, rows=rows, empty=f"no {kind} was opened by name", wrap=wrap)
+    listing(found, *columns, rows=rows, empty=f"no {kind}s were opened", wrap=wrap)
 
 
 def _open(kind: str, name: str, agent: str | None, limits: dict[str, Any], by: str | None) -> None:
@@ -140,7 +149,10 @@ def _report(kind: str, run: Session) -> None:
         return
     rows = [
         ("agent", found["agent"] or "all"),
-        ("opened", readable_time(found["opened_at"]) or "not by name: the default's limits hold"),
+        (
+            "opened",
+            readable_time(found["opened_at"]) or "not opened by name: the default limits apply",
+        ),
         ("closed", readable_time(found["closed_at"])),
         ("spent", f"{found['spent']} USDC in {len(found['purchases'])} purchases"),
         ("held", f"{found['held']} USDC"),

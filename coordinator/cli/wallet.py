@@ -14,18 +14,18 @@ from coordinator.cli.output import card, emit, next_commands, say
 from coordinator.domain.errors import InvalidRequest
 from coordinator.domain.plain_text import decode_file
 
-app = new_app("wallet", "Make and list keystore files for the treasury's key.")
+app = new_app("wallet", "Create and list keystore files for the treasury's key.")
 
 KEYSTORE_FOLDER: Final = Path(".local/keystores")
 _PASSWORD: Final = "COORDINATOR_KEYSTORE_PASSWORD"
 _PASSWORD_LENGTH_MIN: Final = 8
 
-Folder = Annotated[Path, typer.Option(help="Where the files are.")]
+Folder = Annotated[Path, typer.Option(help="The folder of the keystore files.")]
 
 
 @command(app, "new")
 def new(folder: Folder = KEYSTORE_FOLDER) -> None:
-    """A new key in a keystore file."""
+    """Create a new key in a keystore file."""
     from coordinator.provisioning.keys import new_keystore
 
     _tell(*new_keystore(password(new=True), folder))
@@ -38,7 +38,7 @@ def import_(
     ] = None,
     folder: Folder = KEYSTORE_FOLDER,
 ) -> None:
-    """A key that you have, asked for or read from a file or stdin, in a keystore file."""
+    """Import a key you have, from a prompt, a file or stdin, into a keystore file."""
     from coordinator.provisioning.keys import import_keystore, import_private_key
 
     if file is not None:
@@ -62,7 +62,7 @@ def import_(
 
 @command(app, "list")
 def list_(folder: Folder = KEYSTORE_FOLDER) -> None:
-    """The keystore files of a folder; the one in use is marked."""
+    """List the keystore files of a folder, and mark the one in use."""
     from coordinator.config import environment, load_settings
     from coordinator.provisioning.keys import list_keystores
 
@@ -97,7 +97,7 @@ def password(*, new: bool) -> str:
             raise InvalidRequest(f"{_PASSWORD} (or {_PASSWORD}_FILE) is not set")
         given = str(typer.prompt("Password", hide_input=True, confirmation_prompt=new, err=True))
     if new and len(given) < _PASSWORD_LENGTH_MIN:
-        raise InvalidRequest(f"a password has at least {_PASSWORD_LENGTH_MIN} characters")
+        raise InvalidRequest(f"the password must have at least {_PASSWORD_LENGTH_MIN} characters")
     return given
 
 
@@ -108,7 +108,7 @@ def _tell(address: str, path: Path) -> None:
     card("Keystore", None, [("address", address), ("file", path)])
     next_commands(
         f"put COORDINATOR_SIGNER=keystore:{path} into .env",
-        f"put the password into {_PASSWORD}, or a file and its name into {_PASSWORD}_FILE",
+        f"put the password into {_PASSWORD}, or into a file whose path is in {_PASSWORD}_FILE",
     )
     if not os.environ.get(_PASSWORD):
-        note("back up the file and the password apart from each other")
+        note("back up the file and its password, in separate places")

@@ -52,7 +52,7 @@ class ChainPatient:
             return
         if network.simulated:
             for name in ("endpoint", "chain id", "client", *_CHECKS):
-                yield skipped(name, "every process has a simulated chain of its own", "chain")
+                yield skipped(name, "the simulated chain lives inside each process", "chain")
             return
         urls = settings.rpc_urls or (network.rpc_url,)
         rpc = Rpc(urls, timeout_seconds=_TIMEOUT_SECONDS, tries=1)
@@ -73,7 +73,7 @@ class ChainPatient:
         yield guarded("contracts", "configuration", lambda: self._contracts(rpc, network))
         if self._deployment is None:
             for name in _CHECKS[1:-1]:
-                yield skipped(name, "no contracts are known", "chain")
+                yield skipped(name, "the contracts are unknown", "chain")
         else:
             yield self._payees(self._deployment)
             yield from self._money(rpc, network, self._deployment)
@@ -173,14 +173,14 @@ class ChainPatient:
         def gas_balance() -> Check:
             wei = int(rpc.call("eth_getBalance", me, "latest"), 16)
             if wei < 5 * 10**14:
-                found = f"{eth(wei)} ETH: not enough for a purchase and its end"
+                found = f"{eth(wei)} ETH: not enough to fund a purchase and settle it"
                 return Check("gas balance", "warn", found, send, "chain")
             return Check("gas balance", "ok", f"{eth(wei)} ETH", None, "chain")
 
         def allowance() -> Check:
             units = int(_read(rpc, token_abi(), d.usdc, "allowance", me, d.vault))
             allowed = Usdc.from_base_units(min(units, 10**18))
-            found = f"{allowed} USDC for the vault; raised by itself when a purchase needs it"
+            found = f"the vault may take {allowed} USDC; raised when a purchase needs more"
             return Check("allowance", "ok", found, None, "chain")
 
         yield guarded("USDC balance", "chain", usdc_balance)
@@ -211,14 +211,14 @@ def _chain_id(rpc: Rpc, network: Network) -> Check:
         return Check("chain id", "ok", ", ".join(map(str, sorted(set(told.values())))))
     wanted = " or ".join(map(str, network.chain_ids))
     found = "; ".join(f"{said} at {host}" for host, said in wrong.items()) or "no answer"
-    found += f", but {network.name} is {wanted}: nothing would be signed"
+    found += f", but {network.name} is {wanted}: nothing will be signed"
     return Check("chain id", "fail", found, "set COORDINATOR_NETWORK or COORDINATOR_RPC_URL")
 
 
 def _client(rpc: Rpc, network: Network) -> Check:
     said = str(rpc.call("web3_clientVersion"))[:60]
     if network.local and "anvil" not in said.lower():
-        found = f"{said}: the network anvil needs an Anvil"
+        found = f"{said}: network anvil needs an Anvil node"
         return Check("client", "fail", found, "set COORDINATOR_NETWORK or COORDINATOR_RPC_URL")
     return Check("client", "ok", said)
 

@@ -106,7 +106,7 @@ class LocalPatient:
         settings = load_settings(self._env)
         given = sorted(name for name in self._env if name.startswith("COORDINATOR_"))
         if not given:
-            found = f"none are set; the defaults mean network {settings.network}"
+            found = f"no settings: using the defaults, network {settings.network}"
             return Check("settings", "warn", found, _INIT)
         file = Path(".env")
         source = ".env and the environment" if file.is_file() else "the environment"
@@ -149,9 +149,14 @@ class LocalPatient:
             return Check("policy", "fail", str(fault).replace("\n", "; "), action)
         found = f"agents: {len(policy.agents)}, providers: {len(policy.providers)}"
         if not policy.providers:
-            return Check("policy", "warn", f"{found}: all purchases are refused", f"edit {path}")
+            return Check(
+                "policy",
+                "warn",
+                f"{found}: without providers every purchase is denied",
+                f"edit {path}",
+            )
         if not policy.approvals.approvers:
-            found = f"{found}, no approvers: what asks a human expires"
+            found = f"{found}; without approvers, purchases above a threshold expire"
             return Check("policy", "warn", found, f"edit {path}")
         try:
             in_force = self._in_force()
@@ -159,8 +164,10 @@ class LocalPatient:
             return Check("policy", "fail", str(fault), "coordinator audit verify")
         if in_force not in (None, policy.hash):
             by_hand = self.database is not None and self.database.many_hosts
-            what_next = "the next command puts it in force"
-            found += "; it was changed: " + ("apply it by hand" if by_hand else what_next)
+            what_next = "the next command applies it"
+            found += "; the file was changed: " + (
+                "run coordinator policy apply" if by_hand else what_next
+            )
             return Check("policy", "warn", found, "coordinator policy diff")
         return Check("policy", "ok", f"{found}, hash {policy.hash[:12]}…")
 
@@ -182,7 +189,7 @@ class LocalPatient:
             with database.write():
                 pass
         except LedgerUnavailable as fault:
-            action = "see who uses it, and the rights of this user"
+            action = "see which process uses it, and whether this user may write it"
             return Check("database", "fail", str(fault), action)
         known = revision(database)
         if known != HEAD:
@@ -218,7 +225,7 @@ class LocalPatient:
             holder = leases.present()
         if holder is not None and holder.alive:
             return Check("worker", "ok", f"alive, process {holder.pid}")
-        found = "none: each command drives its own purchases, nobody settles in between"
+        found = "none is running: a command acts only for its own purchase; nothing settles later"
         return Check("worker", "warn", found, "coordinator worker")
 
     def _pauses(self) -> Check:
@@ -243,15 +250,15 @@ class LocalPatient:
             return Check("alerts", "ok", "nothing yet")
         count = len(policy.alerts.notify)
         if not count:
-            found = "no targets: they are only kept"
+            found = "no targets: notices are kept, not delivered"
             return Check("alerts", "ok", found, "set [alerts] notify in the policy")
         found = f"targets: {count}"
         last = NoticeBook(self.database).last_tried()
         if last is None:
-            return Check("alerts", "ok", f"{found}; nothing was delivered yet")
+            return Check("alerts", "ok", f"{found}; nothing delivered yet")
         if last.fault is not None:
             return Check("alerts", "warn", f"{found}; {last.fault}", "coordinator alerts test")
-        return Check("alerts", "ok", f"{found}; the last was delivered")
+        return Check("alerts", "ok", f"{found}; the last notice was delivered")
 
 
 def _sqlite_version() -> Check:
@@ -268,4 +275,4 @@ def _file_to_be_made(path: Path) -> Check:
     if not os.access(folder, os.W_OK):
         found = f"{folder} can't be written by this user"
         return Check("database", "fail", found, "set COORDINATOR_DATABASE_URL")
-    return Check("database", "ok", f"{path} is not there yet: the first command makes it")
+    return Check("database", "ok", f"{path} does not exist yet; the first command creates it")

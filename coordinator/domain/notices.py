@@ -226,7 +226,7 @@ def paused(scope: str, by: str, reason: str, now: int, *, by_itself: bool) -> No
         kind="paused",
         severity=Severity.CRITICAL if by_itself else Severity.WARNING,
         subject=scope,
-        message=f"spending is paused ({scope}) by {by}: {reason}",
+        message=f"{by} paused spending ({scope}): {reason}",
         fields={"scope": scope, "by": by, "reason": reason},
     )
 
@@ -239,7 +239,7 @@ def unpaused(scope: str, by: str, reason: str, now: int) -> Notice:
         kind="unpaused",
         severity=Severity.INFO,
         subject=scope,
-        message=f"spending is allowed again ({scope}) by {by}: {reason}",
+        message=f"{by} allowed spending again ({scope}): {reason}",
         fields={"scope": scope, "by": by, "reason": reason},
     )
 
@@ -252,7 +252,7 @@ def stranded(purchase_id: str, message: str | None, now: int) -> Notice:
         kind="purchase_stranded" if message else f"purchase_stranded{OVER}",
         severity=Severity.CRITICAL if message else Severity.INFO,
         subject=purchase_id,
-        message=message or "it is not stranded any more",
+        message=message or "no longer stranded",
         fields={"purchase_id": purchase_id},
     )
 
@@ -265,7 +265,7 @@ def foreign_transaction(nonce: int, now: int) -> Notice:
         kind="foreign_transaction",
         severity=Severity.CRITICAL,
         subject=f"nonce:{nonce}",
-        message=f"a transaction that is not ours was mined at the treasury's nonce {nonce}",
+        message=f"another program used the treasury's key: it mined a transaction at nonce {nonce}",
         fields={"nonce": str(nonce)},
     )
 

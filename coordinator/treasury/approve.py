@@ -43,7 +43,9 @@ def approve(
     """
     expire(tx, now)
     approval, purchase = read_approval(tx, approval_id)
-    refusal = may_not_decide_purchase(tx.policy, purchase, approver.name)
+    refusal = may_not_decide_purchase(
+        tx.policy, purchase, approver.name, expires_at=approval.expires_at
+    )
     if refusal is not None:
         return Answer(False, purchase, refusal)
     check_proved(tx, evidence, approval)
@@ -63,7 +65,9 @@ def reject(tx: Tx, approval_id: str, approver: Approver, *, reason: str, now: in
     """End it by one person's no; the hold is voided."""
     expire(tx, now)
     approval, purchase = read_approval(tx, approval_id)
-    refusal = may_not_decide_purchase(tx.policy, purchase, approver.name)
+    refusal = may_not_decide_purchase(
+        tx.policy, purchase, approver.name, expires_at=approval.expires_at
+    )
     if refusal is not None:
         return Answer(False, purchase, refusal)
     record_decision(tx, approval, approver, "rejected", now, reason=reason)
@@ -85,9 +89,11 @@ def judge_approval(
         purchase = replace(purchase, status=Status.EXPIRED)
     misfits: tuple[Reason, ...] = ()
     limits: tuple[LimitState, ...] = purchase.limits
-    undecidable = waits_no_more(purchase)
+    undecidable = waits_no_more(purchase, expires_at=row.expires_at)
     if approver is not None:
-        undecidable = may_not_decide_purchase(tx.policy, purchase, approver)
+        undecidable = may_not_decide_purchase(
+            tx.policy, purchase, approver, expires_at=row.expires_at
+        )
     if purchase.needs_approval:
         decision = judge.decide(tx, _request_of(purchase), now, own=purchase)
         limits = decision.limits

@@ -28,7 +28,7 @@ def may_not_withdraw(
         return refusal
     return Reason(
         ReasonCode.INSUFFICIENT_USDC,
-        f"the treasury has {funds.usdc_free} USDC that is not promised ({funds.as_of}):"
+        f"the treasury has {funds.usdc_free} USDC available ({funds.as_of}):"
         f" {amount} can't be withdrawn",
     )
 

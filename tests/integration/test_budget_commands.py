@@ -255,7 +255,7 @@ def test_sessions_and_tasks_are_opened_looked_at_and_closed(shell: Shell, kind: 
     assert (listed[kind], listed["status"]) == ("r-1", "closed")
     assert "r-1" in shell.text(group, "list")
     assert shell.json(group, "report", "r-1")["off_chain"] == "0.00"
-    assert "not by name" in shell.text(group, "report", "r-2")
+    assert "not opened by name" in shell.text(group, "report", "r-2")
 
 
 def test_increases_wait_among_approvals_and_are_decided_there_too(shell: Shell) -> None:

@@ -102,7 +102,7 @@ def test_no_more_is_withdrawn_than_is_not_promised(make_world: Callable[..., Wor
         world.wiring.treasury.withdraw(amount="60.01", **order)
 
     assert refused.value.code == "insufficient_usdc"
-    assert "60.00 USDC that is not promised" in str(refused.value)
+    assert "60.00 USDC available" in str(refused.value)
     assert world.wiring.operations.orders() == []
     assert world.wiring.treasury.withdraw(amount="60.00", **order).status == "approved"
     world.go()

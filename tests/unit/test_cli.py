@@ -329,7 +329,7 @@ def test_a_traceback_is_shown_only_for_debugging(
     monkeypatch.setattr("coordinator.api.coordinator.Coordinator.from_env", broken)
     code, _, err = said(capsys, "limits", *(["--debug"] if debug else []))
     assert code == 1
-    assert "error: something unforeseen" in err
+    assert "error: unexpected" in err
     assert ("Traceback" in err) is debug
 
 
@@ -556,13 +556,13 @@ def interrupted(*_: object, **__: object) -> None:
 
 PAUSED = Blocker(BlockerCode.PAUSED, "spending is paused by olga: stop")
 ALONE = Blocker(BlockerCode.NOBODY_ACTS, "no worker is alive")
-GOES_ON = "goes on with the next command or a worker: coordinator purchase wait pur_1"
+GOES_ON = "continues with a worker, or with: coordinator purchase wait pur_1"
 
 
 @pytest.mark.parametrize(
     ("asked", "blocker", "told"),
     [
-        (False, None, "nothing was asked"),
+        (False, None, "nothing was requested"),
         (True, None, f"pur_1 is approved and {GOES_ON}"),
         (True, ALONE, f"pur_1 is approved and {GOES_ON}"),
         (True, PAUSED, "pur_1 is approved, and waits: spending is paused by olga: stop"),

@@ -117,7 +117,7 @@ def test_nothing_of_others_and_no_limit_that_is_not_there(scope: str, window: st
 
 def test_an_emergency_is_about_a_share_of_a_pool() -> None:
     check("pool_agent:crew/ada", "daily", kind=EMERGENCY)
-    with pytest.raises(InvalidRequest, match="shared out"):
+    with pytest.raises(InvalidRequest, match="shared among its agents"):
         check("pool:crew", "daily", kind=EMERGENCY)
 
 

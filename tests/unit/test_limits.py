@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from coordinator.domain.limits.limits import (
     CounterKey,
     Limit,
+    LimitState,
     Scope,
     ScopeKind,
     Usage,
@@ -337,40 +338,115 @@ def test_every_limit_is_told_with_the_moment_at_which_it_resets() -> None:
 
 
 @pytest.mark.parametrize(
-    ("scope", "window", "code"),
+    ("scope", "window", "code", "sentence"),
     [
-        (AGENT, Window.PER_PURCHASE, ReasonCode.PER_PURCHASE_LIMIT),
-        (AGENT, Window.DAILY, ReasonCode.DAILY_LIMIT),
-        (AGENT, Window.HOURLY, ReasonCode.HOURLY_LIMIT),
-        (AGENT, Window.WEEKLY, ReasonCode.WEEKLY_LIMIT),
-        (AGENT, Window.MONTHLY, ReasonCode.MONTHLY_LIMIT),
-        (AGENT, Window("rolling_24h"), ReasonCode.ROLLING_LIMIT),
-        (AGENT, Window.TOTAL, ReasonCode.TOTAL_LIMIT),
-        (ORGANISATION, Window.DAILY, ReasonCode.ORGANISATION_LIMIT),
-        (ORGANISATION, Window.TOTAL, ReasonCode.ORGANISATION_LIMIT),
-        (CATEGORY, Window.TOTAL, ReasonCode.CATEGORY_LIMIT),
-        (Scope(ScopeKind.POOL, "p"), Window.DAILY, ReasonCode.POOL_LIMIT),
-        (Scope(ScopeKind.TASK, "t"), Window.TOTAL, ReasonCode.TASK_LIMIT),
-        (Scope(ScopeKind.SESSION, "s"), Window.TOTAL, ReasonCode.SESSION_LIMIT),
-        (Scope(ScopeKind.PROVIDER, "p"), Window.WEEKLY, ReasonCode.PROVIDER_LIMIT),
-        (Scope.pair(ScopeKind.POOL_AGENT, "p", "a"), Window.TOTAL, ReasonCode.POOL_LIMIT),
-        (Scope.pair(ScopeKind.AGENT_CATEGORY, "a", "c"), Window.TOTAL, ReasonCode.CATEGORY_LIMIT),
-        (Scope.pair(ScopeKind.TASK_CATEGORY, "t", "c"), Window.TOTAL, ReasonCode.TASK_LIMIT),
+        (
+            AGENT,
+            Window.PER_PURCHASE,
+            ReasonCode.PER_PURCHASE_LIMIT,
+            "{agent} may spend 70.00 USDC a purchase",
+        ),
+        (AGENT, Window.DAILY, ReasonCode.DAILY_LIMIT, "{agent} may spend 70.00 USDC a day"),
+        (AGENT, Window.HOURLY, ReasonCode.HOURLY_LIMIT, "{agent} may spend 70.00 USDC an hour"),
+        (AGENT, Window.WEEKLY, ReasonCode.WEEKLY_LIMIT, "{agent} may spend 70.00 USDC a week"),
+        (AGENT, Window.MONTHLY, ReasonCode.MONTHLY_LIMIT, "{agent} may spend 70.00 USDC a month"),
+        (
+            AGENT,
+            Window("rolling_24h"),
+            ReasonCode.ROLLING_LIMIT,
+            "{agent} may spend 70.00 USDC in any 24 hours",
+        ),
+        (AGENT, Window.TOTAL, ReasonCode.TOTAL_LIMIT, "{agent} may spend 70.00 USDC in total"),
+        (
+            ORGANISATION,
+            Window.DAILY,
+            ReasonCode.ORGANISATION_LIMIT,
+            "the organisation may spend 70.00 USDC a day",
+        ),
+        (
+            ORGANISATION,
+            Window.TOTAL,
+            ReasonCode.ORGANISATION_LIMIT,
+            "the organisation may spend 70.00 USDC in total",
+        ),
+        (
+            CATEGORY,
+            Window.TOTAL,
+            ReasonCode.CATEGORY_LIMIT,
+            "category {category} may spend 70.00 USDC in total",
+        ),
+        (
+            Scope(ScopeKind.POOL, "p"),
+            Window.DAILY,
+            ReasonCode.POOL_LIMIT,
+            "pool p may spend 70.00 USDC a day",
+        ),
+        (
+            Scope(ScopeKind.TASK, "t"),
+            Window.TOTAL,
+            ReasonCode.TASK_LIMIT,
+            "task t may spend 70.00 USDC in total",
+        ),
+        (
+            Scope(ScopeKind.SESSION, "s"),
+            Window.TOTAL,
+            ReasonCode.SESSION_LIMIT,
+            "session s may spend 70.00 USDC in total",
+        ),
+        (
+            Scope(ScopeKind.PROVIDER, "p"),
+            Window.WEEKLY,
+            ReasonCode.PROVIDER_LIMIT,
+            "p may be paid 70.00 USDC a week",
+        ),
+        (
+            Scope(ScopeKind.X402),
+            Window.PER_PURCHASE,
+            ReasonCode.PER_PURCHASE_LIMIT,
+            "one HTTP request may cost 70.00 USDC",
+        ),
+        (
+            Scope.pair(ScopeKind.POOL_AGENT, "p", "a"),
+            Window.TOTAL,
+            ReasonCode.POOL_LIMIT,
+            "a may spend 70.00 USDC in total of pool p",
+        ),
+        (
+            Scope.pair(ScopeKind.AGENT_CATEGORY, "a", "c"),
+            Window.TOTAL,
+            ReasonCode.CATEGORY_LIMIT,
+            "a may spend 70.00 USDC in total in category c",
+        ),
+        (
+            Scope.pair(ScopeKind.TASK_CATEGORY, "t", "c"),
+            Window.TOTAL,
+            ReasonCode.TASK_LIMIT,
+            "task t may spend 70.00 USDC in total in category c",
+        ),
     ],
 )
 def test_an_agents_own_limit_is_named_by_its_window_and_others_by_their_scope(
-    scope: Scope, window: Window, code: ReasonCode
+    scope: Scope, window: Window, code: ReasonCode, sentence: str
 ) -> None:
-    used = Usage.of(held=Usdc("30"))
-    usage = {counter(scope, window): used}
-    (state,) = check_limits(
-        [Limit(scope, window, Usdc("70"))], lambda _: usage, Usdc("71.5"), 0, UTC_CALENDAR
-    )
-    reason = state.reason(Usdc("71.5"))
+    reason = broken(scope, window, held="30").reason(Usdc("71.5"))
+    left = "" if window is Window.PER_PURCHASE else "40.00 remains and "
     assert reason.code is code
-    remaining = "70.00" if window is Window.PER_PURCHASE else "40.00"
-    for told in (str(scope), "70.00", "71.50", f"{remaining} remains"):
-        assert told in reason.message
+    told = sentence.format(agent=AGENT.id, category=CATEGORY.id)
+    assert reason.message == f"{told}; {left}71.50 was requested"
+
+
+def test_a_limit_below_what_is_used_is_told_as_exceeded() -> None:
+    state = broken(Scope(ScopeKind.PROVIDER, "paper-api"), Window.MONTHLY, held="75")
+    told = "paper-api may be paid 70.00 USDC a month; that is already exceeded by 5.00"
+    assert state.reason(Usdc("1")).message == told
+
+
+def broken(scope: Scope, window: Window, *, held: str) -> LimitState:
+    """A limit of 70 USDC with ``held``, as a request for 71.50 meets it."""
+    usage = {counter(scope, window): Usage.of(held=Usdc(held))}
+    limits = [Limit(scope, window, Usdc("70"))]
+    (state,) = check_limits(limits, lambda _: usage, Usdc("71.5"), 0, UTC_CALENDAR)
+    return state
 
 
 @given(

@@ -87,7 +87,7 @@ def test_every_public_name_is_there() -> None:
     }
 
 
-REASON = Reason(ReasonCode.DAILY_LIMIT, "agent:ada may spend 5.00 USDC a day")
+REASON = Reason(ReasonCode.DAILY_LIMIT, "ada may spend 5.00 USDC a day")
 LIMIT = LimitState(
     Limit(ORGANISATION, Window.DAILY, Usdc("5")), Usage.of(Usdc("2"), Usdc("4")), 86_400, True
 )

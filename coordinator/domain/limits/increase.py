@@ -97,11 +97,11 @@ def check_requested(
     auto = rules.auto_approve(agent, now)
     known = {(limit.scope, limit.window) for limit in (*limits, *([auto] if auto else []))}
     if not _touches(agent, scope, rules.policy) or _belongs_to_other(agent, scope, openings):
-        raise InvalidRequest(f"{scope} is not {agent}'s to ask more for")
+        raise InvalidRequest(f"{agent} can't ask for more of {scope}: the limit is not its own")
     if (scope, window) not in known:
-        raise InvalidRequest(f"{scope} has no {window} limit that could be raised")
+        raise InvalidRequest(f"{scope} has no {window} limit to raise")
     if kind == EMERGENCY and scope.kind is not ScopeKind.POOL_AGENT:
-        raise InvalidRequest("an emergency moves money within a pool that was shared out")
+        raise InvalidRequest("an emergency needs a pool whose limit was shared among its agents")
 
 
 def judged(
@@ -116,14 +116,16 @@ def judged(
         code = ReasonCode.AGENT_DISABLED
         if rules.policy.agent(agent) is None:
             code = ReasonCode.AGENT_NOT_REGISTERED
-        return IncreaseStatus.REJECTED, Reason(code, f"{agent} may not ask")
+        return IncreaseStatus.REJECTED, Reason(
+            code, f"{agent} may not ask: it is not registered, or it is disabled"
+        )
     settings = rules.policy.increases
     if settings is None:
         return IncreaseStatus.WAITING, None
     if running + amount > settings.maximum:
         return IncreaseStatus.REJECTED, Reason(
             ReasonCode.INCREASE_LIMIT,
-            f"{amount} USDC with {running} that is granted already is above the maximum,"
+            f"{amount} USDC and the {running} already granted exceed the maximum of"
             f" {settings.maximum}",
         )
     least = settings.auto_approve_from_priority
@@ -143,12 +145,15 @@ def may_decide(policy: Policy, increase: Increase, approver: str) -> Reason | No
         text = f"{approver} may not decide this; approvers: {names}"
         return Reason(ReasonCode.NOT_AN_APPROVER, text)
     if known.up_to is not None and increase.amount > known.up_to:
-        text = f"{approver} may decide up to {known.up_to} USDC; this is {increase.amount}"
+        text = (
+            f"{approver} may decide up to {known.up_to} USDC; this request is for {increase.amount}"
+        )
         return Reason(ReasonCode.NOT_AN_APPROVER, text)
     if increase.status is IncreaseStatus.EXPIRED:
-        return Reason(ReasonCode.APPROVAL_EXPIRED, "its time to be approved is over")
+        text = f"this request expired at {rfc3339(increase.expires_at)}; the agent must ask again"
+        return Reason(ReasonCode.APPROVAL_EXPIRED, text)
     if not increase.waits:
-        text = f"it does not wait for approval: it is {increase.status}"
+        text = f"this request does not wait for approval: it is {increase.status}"
         return Reason(ReasonCode.APPROVAL_NOT_FOUND, text)
     return None
 

@@ -163,12 +163,37 @@ class LimitState(NamedTuple):
         return ReasonCode.ROLLING_LIMIT if rolling else ReasonCode(f"{window}_limit")
 
     def reason(self, asked: Usdc) -> Reason:
-        """The code and one sentence with what was asked and what is left."""
-        message = (
-            f"{self.limit.scope} may spend {self.limit.amount} USDC {self.limit.window.words};"
-            f" {self.remaining} remains and {asked} was asked"
-        )
-        return Reason(self.code, message)
+        """Return the code, and one sentence: the limit, what is left of it, and what was asked."""
+        limit = self.limit
+        if limit.window is Window.PER_PURCHASE:
+            left = f"{asked} was requested"
+        elif self.remaining < ZERO:
+            left = f"that is already exceeded by {ZERO - self.remaining}"
+        else:
+            left = f"{self.remaining} remains and {asked} was requested"
+        return Reason(self.code, f"{_sentence(limit)}; {left}")
+
+
+def _sentence(limit: Limit) -> str:
+    allowed = f"{limit.amount} USDC {limit.window.words}"
+    first, _, second = limit.scope.id.partition(_PAIR)
+    match limit.scope.kind:
+        case ScopeKind.ORGANISATION:
+            return f"the organisation may spend {allowed}"
+        case ScopeKind.PROVIDER:
+            return f"{first} may be paid {allowed}"
+        case ScopeKind.AGENT | ScopeKind.AUTO_APPROVED:
+            return f"{first} may spend {allowed}"
+        case ScopeKind.POOL_AGENT:
+            return f"{second} may spend {allowed} of pool {first}"
+        case ScopeKind.AGENT_CATEGORY:
+            return f"{first} may spend {allowed} in category {second}"
+        case ScopeKind.TASK_CATEGORY:
+            return f"task {first} may spend {allowed} in category {second}"
+        case ScopeKind.X402:
+            return f"one HTTP request may cost {limit.amount} USDC"
+        case kind:
+            return f"{kind} {first} may spend {allowed}"
 
 
 _SCOPE_CODES: Final = {

@@ -7,6 +7,7 @@ from coordinator.domain.purchase.lifecycle import Status
 from coordinator.domain.purchase.proposal import Proposal, ProposalStatus
 from coordinator.domain.purchase.purchase import Purchase
 from coordinator.domain.reasons import Reason, ReasonCode
+from coordinator.domain.times import rfc3339
 
 
 def not_an_approver(policy: Policy, name: str) -> Reason | None:
@@ -31,10 +32,12 @@ def may_not_decide_proposal(policy: Policy, proposal: Proposal, approver: str) -
         ProposalStatus.EXPIRED: ReasonCode.APPROVAL_EXPIRED,
         ProposalStatus.REJECTED: ReasonCode.REJECTED,
     }.get(proposal.status, ReasonCode.APPROVAL_NOT_FOUND)
-    return Reason(code, f"it does not wait for approval: it is {proposal.status}")
+    return Reason(code, f"this proposal does not wait for approval: it is {proposal.status}")
 
 
-def may_not_decide_purchase(policy: Policy, purchase: Purchase, approver: str) -> Reason | None:
+def may_not_decide_purchase(
+    policy: Policy, purchase: Purchase, approver: str, *, expires_at: int
+) -> Reason | None:
     """Say why the approver can't decide the purchase; None when they can."""
     allowed = policy.approvals.approvers
     known = allowed.get(approver)
@@ -46,19 +49,20 @@ def may_not_decide_purchase(policy: Policy, purchase: Purchase, approver: str) -
     if known.up_to is not None and purchase.amount > known.up_to:
         return Reason(
             ReasonCode.NOT_AN_APPROVER,
-            f"{approver} may decide up to {known.up_to} USDC; this is {purchase.amount}",
+            f"{approver} may decide up to {known.up_to} USDC; this purchase is {purchase.amount}",
         )
-    return waits_no_more(purchase)
+    return waits_no_more(purchase, expires_at=expires_at)
 
 
-def waits_no_more(purchase: Purchase) -> Reason | None:
+def waits_no_more(purchase: Purchase, *, expires_at: int) -> Reason | None:
     """Say why nobody can decide the purchase any more; None while people can."""
     if purchase.needs_approval:
         return None
     if purchase.status is Status.EXPIRED:
-        return Reason(ReasonCode.APPROVAL_EXPIRED, "its time to be approved is over")
+        text = f"this request expired at {rfc3339(expires_at)}; the agent must ask again"
+        return Reason(ReasonCode.APPROVAL_EXPIRED, text)
     code = {
         Status.REJECTED: ReasonCode.REJECTED,
         Status.CANCELLED: ReasonCode.CANCELLED,
     }.get(purchase.status, ReasonCode.APPROVAL_NOT_FOUND)
-    return Reason(code, f"it does not wait for approval: it is {purchase.status}")
+    return Reason(code, f"this purchase does not wait for approval: it is {purchase.status}")

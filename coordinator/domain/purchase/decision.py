@@ -13,7 +13,7 @@ from coordinator.domain.purchase.lifecycle import Status
 from coordinator.domain.purchase.request import Request
 from coordinator.domain.reasons import Reason, ReasonCode
 from coordinator.domain.shown import Shown
-from coordinator.domain.usdc import Usdc
+from coordinator.domain.usdc import ZERO, Usdc
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,10 +172,10 @@ def asks(agent_id: str, amount: Usdc, facts: Facts, auto: Limit | None) -> str |
     policy = facts.rules.policy
     threshold = policy.threshold(agent_id)
     if threshold is not None and amount > threshold:
-        return f"{amount} USDC is above {agent_id}'s threshold, {threshold}"
+        return f"{amount} USDC is above {agent_id}'s approval threshold of {threshold}"
     tier = policy.approvals.lowest_tier
     if tier is not None and amount > tier:
-        return f"{amount} USDC is above {tier}"
+        return f"{amount} USDC is above the approval tier of {tier}"
     if auto is None:
         return None
     calendar = facts.rules.calendar
@@ -183,8 +183,8 @@ def asks(agent_id: str, amount: Usdc, facts: Facts, auto: Limit | None) -> str |
     if not state.broken:
         return None
     return (
-        f"{agent_id} may buy {auto.amount} USDC a day without anybody being asked;"
-        f" {state.remaining} remains"
+        f"{agent_id} may spend {auto.amount} USDC a day without approval;"
+        f" {max(ZERO, state.remaining)} remains"
     )
 
 
@@ -219,13 +219,13 @@ def runs_allowed(terms: Terms, facts: Facts) -> Iterable[Reason]:
     tasks, sessions = policy.tasks, policy.sessions
     if terms.task is None:
         if tasks is not None and tasks.required:
-            yield Reason(ReasonCode.TASK_REQUIRED, "name a task")
+            yield Reason(ReasonCode.TASK_REQUIRED, "name a task: the policy requires one")
     else:
         limited = tasks is None or facts.rules.task_limits(terms.task) is not None
         yield from _run_allowed(TASK, terms.task, terms, facts, limited)
     if terms.session is None:
         if sessions is not None and sessions.required:
-            yield Reason(ReasonCode.SESSION_REQUIRED, "name a session")
+            yield Reason(ReasonCode.SESSION_REQUIRED, "name a session: the policy requires one")
     else:
         limited = sessions is None or facts.rules.session_limits(terms.session) is not None
         yield from _run_allowed(SESSION, terms.session, terms, facts, limited)
@@ -236,7 +236,7 @@ def _run_allowed(
 ) -> Iterable[Reason]:
     opened = facts.openings(kind, name)
     if not limited and (opened is None or opened.by_agent):
-        text = f"no operator opened {kind} {name}, and the policy has no default for it"
+        text = f"{kind} {name} has no limits: open it, or give the policy a default for {kind}s"
         yield Reason(ReasonCode.NO_LIMIT_CONFIGURED, text)
     if opened is None:
         return
@@ -252,13 +252,14 @@ def category_allowed(category: str | None, facts: Facts) -> Iterable[Reason]:
     named = facts.rules.policy.categories.named
     if category is None:
         if named:
-            text = f"name a category: {', '.join(sorted(named))}"
+            text = f"name a category, one of: {', '.join(sorted(named))}"
             yield Reason(ReasonCode.CATEGORY_REQUIRED, text)
         return
     if category not in named:
         known = ", ".join(sorted(named)) or "none"
         yield Reason(
-            ReasonCode.CATEGORY_NOT_ALLOWED, f"{category} is not a category of the policy: {known}"
+            ReasonCode.CATEGORY_NOT_ALLOWED,
+            f"{category} is not a category of the policy; categories: {known}",
         )
         yield Reason(ReasonCode.NO_LIMIT_CONFIGURED, f"category {category} has no limit")
 
@@ -275,15 +276,14 @@ def _fit(
         shown = provider_name or request.provider
         yield Reason(
             ReasonCode.PROVIDER_NOT_ALLOWED,
-            f"{shown} is not on the list of providers that {request.agent} may pay",
+            f"{shown} is not a provider that {request.agent} may pay",
         )
     elif (why := _not_payable(provider_name, facts)) is not None:
         yield Reason(ReasonCode.INVALID_PROVIDER, why)
     if request.amount < facts.minimum:
         yield Reason(
             ReasonCode.BELOW_MINIMUM,
-            f"{request.amount} USDC is below {facts.minimum}, the least that the rail can"
-            " always give back",
+            f"{request.amount} USDC is below the escrow's minimum of {facts.minimum}",
         )
     yield from category_allowed(category, facts)
 
@@ -301,16 +301,15 @@ def _funds(request: Request, facts: Facts) -> list[Reason]:
         reasons.append(
             Reason(
                 ReasonCode.INSUFFICIENT_USDC,
-                f"the treasury has {facts.funds.usdc_free} USDC that is not promised yet"
-                f" ({facts.funds.as_of}); {request.amount} was asked",
+                f"the treasury has {facts.funds.usdc_free} USDC available"
+                f" ({facts.funds.as_of}); {request.amount} was requested",
             )
         )
     if not facts.funds.gas_is_enough:
         reasons.append(
             Reason(
                 ReasonCode.INSUFFICIENT_GAS,
-                "the treasury's ETH would not pay for finishing or cancelling this purchase"
-                f" ({facts.funds.as_of})",
+                f"the treasury has too little ETH to pay this purchase's gas ({facts.funds.as_of})",
             )
         )
     return reasons

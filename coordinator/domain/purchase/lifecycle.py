@@ -126,11 +126,13 @@ def may_not_cancel(status: Status, *, in_flight: bool) -> Reason | None:
     if status in UNFUNDED and not in_flight:
         return None
     if status in UNFUNDED:
-        text = "its transactions are on their way; it is cancelled by itself if it can't be funded"
+        text = (
+            "its transactions are already sent; if it can't be funded it is cancelled automatically"
+        )
     elif status in FINAL:
-        text = f"it is {status} already"
+        text = f"it is already {status}"
     else:
-        text = f"it is {status}: the USDC comes back only by the provider or the deadline"
+        text = f"it is {status}: only the provider, or its deadline passing, can return the USDC"
     return Reason(ReasonCode.NOT_CANCELLABLE, text)
 
 

@@ -112,17 +112,17 @@ def test_the_doctor_tells_targets_and_a_failed_delivery(
 
     write_policy(folder)
     buy(run, "85")
-    assert line() == ("ok", "no targets: they are only kept")
+    assert line() == ("ok", "no targets: notices are kept, not delivered")
     write_policy(folder, receiver.url)
     run("policy", "apply")
-    assert line() == ("ok", "targets: 1; nothing was delivered yet")
+    assert line() == ("ok", "targets: 1; nothing delivered yet")
     (first, *_) = run("alerts", "list")
     database = open_database("sqlite:///coordinator.db")
     book = NoticeBook(database)
     book.failed(first["seq"], "json://127.0.0.1 did not take it", 10)
     assert line() == ("warn", "targets: 1; json://127.0.0.1 did not take it")
     book.delivered(first["seq"], 20)
-    assert line() == ("ok", "targets: 1; the last was delivered")
+    assert line() == ("ok", "targets: 1; the last notice was delivered")
     database.close()
 
 

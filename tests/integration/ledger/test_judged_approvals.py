@@ -186,4 +186,4 @@ def test_a_review_shows_what_was_decided_meanwhile_as_decided(
     assert first in printed.out
     assert len(asked) == 1
     assert "rejected" in printed.out
-    assert "decided or has expired meanwhile" in printed.err
+    assert "decided or expired in the meantime" in printed.err

@@ -214,4 +214,4 @@ def test_replay_prints_counts_and_a_table(
     assert told["differences"][0]["reason"]["code"] == "daily_limit"
     text = said(capsys, "policy", "replay", str(file), "--days", "3650")
     assert "newly denied" in text
-    assert "agent:ada may spend" in text
+    assert "ada may spend" in text
