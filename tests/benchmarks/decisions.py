@@ -1,228 +1,110 @@
-"""The measurement: durable decisions with few and many callers, after none and many purchases."""
+"""``scripts/bench decisions``: how many decisions a second become durable, and what they cost."""
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
-import tempfile
-import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, closing, contextmanager
-from dataclasses import dataclass
+import argparse
 from pathlib import Path
 from typing import Any, Final
 
-from tests.benchmarks.course import course, prepare, spell, warm_up
-from tests.benchmarks.figures import Case, Round
-from tests.benchmarks.history import fill
-from tests.benchmarks.lived import Lived, live_one
-from tests.benchmarks.machine import bare_insert_ms, fdatasync_per_second
-from tests.integration.stores import (
-    PostgresqlServer,
-    PostgresqlStore,
-    SqliteStore,
-    Store,
-    file_of,
-    name_of,
-    rows,
-)
+from tests.benchmarks.console import FOLDER, Tell, elapsed, kinds, positive
+from tests.benchmarks.figures import judged, machine_medians, medians, ratios
+from tests.benchmarks.machine import described
+from tests.benchmarks.report import show
+from tests.benchmarks.rounds import Plan, run, run_peer
 
-_ROOT: Final = Path(__file__).resolve().parents[2]
-_EMPTY: Final = 0
-# Of the time that is left, what opening, copying and the last decisions of a spell may take.
-_SPELLS_SHARE: Final = 0.7
+__all__ = ["measure", "parse", "show"]
 
-Tell = Callable[[str], None]
+HISTORIES: Final = (0, 100_000, 1_000_000)
+CALLERS: Final = (1, 8, 32)
+# What the ratios are of: the time is better spent on these.
+QUICK_CALLERS: Final = (1, 32)
+# Of what a quick run may take from its start to its last line, the rest is for ending.
+QUICK_SECONDS: Final = 40.0
+# Of the peer, whose decisions take longer the more payments it has.
+PEER_HISTORIES: Final = (0, 10_000, 100_000)
+MEMORY_DECISIONS: Final = 2_000
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Plan:
-    """What to measure; with ``seconds_in_all`` as much of it as fits."""
-
-    folder: Path
-    databases: Sequence[str]
-    histories: Sequence[int]
-    callers: Sequence[int]
-    rounds: int
-    # Of one spell: a history with a number of callers.
-    seconds: float
-    seconds_in_all: float | None = None
-    # The share of the time in all that may be gone when the databases are filled.
-    fill_share: float = 0.4
+def parse(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of this part."""
+    parser.add_argument("--quick", action="store_true", help="SQLite only, in under 50 s")
+    parser.add_argument("--folder", type=Path, default=FOLDER, help="where the databases stand")
+    full = parser.add_argument_group("without --quick")
+    full.add_argument("--histories", type=_counts, default=HISTORIES, metavar="0,N,…")
+    full.add_argument("--databases", type=kinds, default=["sqlite", "postgresql"], metavar="NAME,…")
+    full.add_argument("--rounds", type=positive(int), default=7, metavar="N")
+    full.add_argument("--seconds", type=positive(float), default=2.0, help="of each spell")
+    full.add_argument(
+        "--memory-decisions", type=positive(int), default=MEMORY_DECISIONS, metavar="N"
+    )
 
 
-@dataclass(slots=True)
-class Measured:
-    """What came of a plan."""
+def measure(arguments: argparse.Namespace, tell: Tell) -> dict[str, Any]:
+    """Measure what the arguments ask for; a full measurement puts the peer beside it."""
+    quick = arguments.quick
+    memory = 0 if quick else arguments.memory_decisions
+    measured = run(plan_of(arguments), tell, memory_decisions=memory)
+    peer = None
+    if not quick:
+        tell("the peer")
+        longest = max(measured.histories)
+        payments = sorted({min(count, longest) for count in PEER_HISTORIES})
+        peer = run_peer(arguments.folder, payments, arguments.seconds)
+    return summary_of(measured, peer)
 
-    rounds: list[Round]
-    histories: list[int]
-    limits_touched: int
-    memory_mb: dict[str, float]
+
+def summary_of(measured: Any, peer: dict[str, Any] | None) -> dict[str, Any]:
+    """What is printed: of several databases the first is the one of ``ratios``."""
+    found = list(dict.fromkeys(case.database for case in measured.rounds[0].samples))
+    by_database = {kind: ratios(measured.rounds, kind) for kind in found}
+    for kind, more in measured.memory_mb.items():
+        by_database[kind]["memory_mb"] = more
+    return {
+        "ratios": by_database[found[0]],
+        "targets": {kind: judged(of_kind) for kind, of_kind in by_database.items()},
+        "ratios_by_database": by_database,
+        "history": max(measured.histories),
+        "histories": measured.histories,
+        "limits_touched": measured.limits_touched,
+        **machine_medians(measured.rounds),
+        "decisions_per_second": medians(measured.rounds, "per_second"),
+        "p50_ms": medians(measured.rounds, "p50_ms"),
+        "rounds": len(measured.rounds),
+        "seconds": round(elapsed(), 1),
+        "machine": described(),
+        "peer": peer,
+    }
 
 
-class _Bench:
-    """The databases: one for each history that is not 0, and a fresh one for 0 in each round."""
-
-    def __init__(self, plan: Plan, stores: Sequence[Store], folder: Path, tell: Tell) -> None:
-        self.plan = plan
-        self.stores = stores
-        self.folder = folder
-        self.tell = tell
-        self.base = {store.kind: store.make(store.url("base")) for store in stores}
-        self.bare = {store.kind: store.make(store.url("bare")) for store in stores}
-        self.filled: dict[tuple[str, int], str] = {}
-        self.limits_touched = 0
-        for url in self.base.values():
-            prepare(url)
-
-    def fill(self, until: float | None) -> list[int]:
-        """Make the pasts; how many purchases each has, 0 and up."""
-        lived, found = live_one(), {_EMPTY}
-        for store in self.stores:
-            for wanted in self.plan.histories:
-                if wanted != _EMPTY:
-                    count = self._filled(store, lived, wanted, until)
-                    found.add(count)
-            if isinstance(store, PostgresqlStore):
-                _sync_from_now_on(store.server)
-        return sorted(found)
-
-    def _filled(self, store: Store, lived: Lived, wanted: int, until: float | None) -> int:
-        url = store.copy(self.base[store.kind], f"past{wanted}")
-        began = time.monotonic()
-        count = fill(
-            url,
-            lived,
-            wanted,
-            until=until,
-            tell=lambda done: self.tell(f"{store.kind}: {done:,} so far"),
+def plan_of(arguments: argparse.Namespace) -> Plan:
+    """What the arguments ask for."""
+    if arguments.quick:
+        # Importing has taken some of it already.
+        left = QUICK_SECONDS - elapsed()
+        return Plan(
+            folder=arguments.folder,
+            databases=["sqlite"],
+            histories=[0, HISTORIES[-1]],
+            callers=QUICK_CALLERS,
+            rounds=5,
+            seconds=arguments.seconds,
+            seconds_in_all=left,
         )
-        self.filled[store.kind, count] = url
-        took = time.monotonic() - began
-        self.tell(f"{store.kind}: {count:,} earlier purchases made in {took:.1f} s")
-        return count
-
-    def round(self, number: int, seconds: float) -> Round:
-        """Measure everything once; every other round begins with the longest history."""
-        found = Round()
-        for store in self.stores:
-            inserts = found.bare_insert_ms[store.kind] = []
-            past = [(n, url) for (kind, n), url in self.filled.items() if kind == store.kind]
-            empty = store.copy(self.base[store.kind], f"empty{number}")
-            for history, url in sorted([(_EMPTY, empty), *past], reverse=number % 2 == 1):
-                # Beside each, for a disk may be quick in one second and slow in the next.
-                found.fdatasync_per_second.append(fdatasync_per_second(self.folder, seconds))
-                inserts.append(bare_insert_ms(self.bare[store.kind], seconds))
-                with course(url) as coordinator:
-                    self.limits_touched = warm_up(coordinator)
-                    for callers in self.plan.callers:
-                        case = Case(store.kind, history, callers)
-                        found.samples[case] = spell(coordinator, callers=callers, seconds=seconds)
-            _drop(store, empty)
-        return found
-
-    def rounds(self, until: float | None) -> list[Round]:
-        """Rounds until there are enough, or the next would end after ``until``; at least one."""
-        seconds = self.plan.seconds
-        if until is not None:
-            histories = len(self.filled) + len(self.stores)
-            cases = histories * (len(self.plan.callers) + 2)
-            left = max(0.0, until - time.monotonic())
-            fits = left * _SPELLS_SHARE / (self.plan.rounds * cases)
-            seconds = min(seconds, max(0.05, fits))
-        made: list[Round] = []
-        longest = 0.0
-        while len(made) < self.plan.rounds:
-            began = time.monotonic()
-            if made and until is not None and began + longest > until:
-                break
-            made.append(self.round(len(made), seconds))
-            longest = max(longest, time.monotonic() - began)
-            self.tell(f"round {len(made)} of {self.plan.rounds}: {time.monotonic() - began:.1f} s")
-        return made
-
-    def memory_mb(self, decisions: int) -> dict[str, float]:
-        """By database: how much more a process holds that decides after the longest history."""
-        found = {}
-        for store in self.stores:
-            empty = store.copy(self.base[store.kind], "empty")
-            longest = max(n for kind, n in self.filled if kind == store.kind)
-            of_full = resident_mb(self.filled[store.kind, longest], decisions)
-            found[store.kind] = round(of_full - resident_mb(empty, decisions), 1)
-            self.tell(f"{store.kind}: {found[store.kind]:+.1f} MB of memory from 0 to {longest:,}")
-        return found
+    return Plan(
+        folder=arguments.folder,
+        databases=arguments.databases,
+        histories=arguments.histories,
+        callers=CALLERS,
+        rounds=arguments.rounds,
+        seconds=arguments.seconds,
+    )
 
 
-def measure(plan: Plan, tell: Tell, *, memory_decisions: int = 0) -> Measured:
-    """Carry out the plan in a folder of its own, which is gone afterwards."""
-    began = time.monotonic()
-    fill_until = finish_at = None
-    if plan.seconds_in_all is not None:
-        finish_at = began + plan.seconds_in_all
-        fill_until = began + plan.seconds_in_all * plan.fill_share
-    plan.folder.mkdir(parents=True, exist_ok=True)
-    with ExitStack() as stack:
-        made = tempfile.TemporaryDirectory(prefix="bench-", dir=plan.folder)
-        folder = Path(stack.enter_context(made))
-        stores: list[Store] = []
-        for kind in plan.databases:
-            if kind == "sqlite":
-                stores.append(SqliteStore(folder, folder / "none"))
-            else:
-                stores.append(stack.enter_context(_postgresql(plan.folder)))
-        bench = _Bench(plan, stores, folder, tell)
-        histories = bench.fill(fill_until)
-        rounds = bench.rounds(finish_at)
-        memory = bench.memory_mb(memory_decisions) if memory_decisions else {}
-        return Measured(rounds, histories, bench.limits_touched, memory)
-
-
-@contextmanager
-def _postgresql(folder: Path) -> Iterator[PostgresqlStore]:
-    # Not in a folder that only its maker may enter: the server runs as a user of its own.
-    server = PostgresqlServer(Path(tempfile.mkdtemp(prefix="bench-pg-", dir=folder)))
-    with closing(server), closing(PostgresqlStore(server)) as store:
-        yield store
-
-
-def _sync_from_now_on(server: PostgresqlServer) -> None:
-    """Make its commits durable, which those of tests and of filling need not be."""
-    for setting in ("fsync", "full_page_writes"):
-        server.sql(f"ALTER SYSTEM RESET {setting}")
-    server.restart()
-    url = server.url("postgres")
-    for setting in ("fsync", "full_page_writes", "synchronous_commit"):
-        assert rows(url, f"SHOW {setting}") == [("on",)], setting
-
-
-def _drop(store: Store, url: str) -> None:
-    if isinstance(store, PostgresqlStore):
-        store.server.drop(name_of(url))
-        return
-    file = file_of(url)
-    for part in file.parent.glob(f"{file.name}*"):
-        part.unlink()
-
-
-def resident_mb(url: str, decisions: int) -> float:
-    """What a process of its own holds in memory after so many decisions on the database."""
-    command = [sys.executable, "-m", "tests.benchmarks.resident", url, str(decisions)]
-    done = subprocess.run(command, cwd=_ROOT, stdout=subprocess.PIPE, text=True, check=True)
-    return float(done.stdout)
-
-
-def measure_peer(folder: Path, payments: Sequence[int], seconds: float) -> dict[str, Any] | None:
-    """What the peer's own Python says of it; None where its environment was not made."""
-    python = _ROOT / ".venv-agentpay" / "bin" / "python"
-    if not python.exists():
-        return None
-    listed = ",".join(str(count) for count in payments)
-    script = Path(__file__).with_name("peer.py")
-    command: list[str | Path] = [python, script, "--payments", listed, "--seconds", str(seconds)]
-    with tempfile.TemporaryDirectory(prefix="bench-peer-", dir=folder) as own:
-        command += ["--folder", own]
-        done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
-    found: dict[str, Any] = json.loads(done.stdout)
+def _counts(text: str) -> list[int]:
+    parts = text.split(",")
+    if not all(part.isdecimal() for part in parts):
+        raise argparse.ArgumentTypeError("histories are numbers of purchases, such as 0,1000")
+    found = sorted({int(part) for part in parts})
+    if found[0] != 0 or len(found) < 2:
+        raise argparse.ArgumentTypeError("histories are 0 and at least one more")
     return found

@@ -87,9 +87,15 @@ def ratios(rounds: Sequence[Round], database: str) -> dict[str, float]:
 
 def judged(found: Mapping[str, float]) -> dict[str, dict[str, Any]]:
     """Each ratio's target and whether it is met."""
+    return judge(found, TARGETS)
+
+
+def judge(found: Mapping[str, float], targets: Mapping[str, Target]) -> dict[str, dict[str, Any]]:
+    """Each ratio that has a target, with it and whether it is met."""
     return {
-        name: {"target": str(TARGETS[name]), "met": TARGETS[name].met(value)}
+        name: {"target": str(targets[name]), "met": targets[name].met(value)}
         for name, value in found.items()
+        if name in targets
     }
 
 

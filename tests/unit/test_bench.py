@@ -7,7 +7,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from tests.benchmarks.__main__ import HISTORIES, QUICK_SECONDS, parse, plan_of, summary_of
+from tests.benchmarks.__main__ import parse
+from tests.benchmarks.decisions import HISTORIES, QUICK_SECONDS, plan_of, summary_of
 from tests.benchmarks.figures import TARGETS, Case, Round, Sample, judged, medians, ratios
 from tests.benchmarks.past_counters import past_counters
 
