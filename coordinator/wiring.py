@@ -92,7 +92,6 @@ class Wiring(Ledger):
         self._rpc = rpc
         self._opened = Opened("this coordinator")
         self._remove_ledger: Callable[[], object] = lambda: None
-        self._waiters: list[Callable[[], None]] = []
         self._observers: list[Emit] = []
         if self.network.simulated:
             from coordinator.chain.simulated.simulation import throwaway_secrets
@@ -279,7 +278,7 @@ class Wiring(Ledger):
             allowance_limit=Usdc(self.settings.allowance_limit),
             clock=self.clock,
             reach=self.reach,
-            changed=self._tell_waiters,
+            changed=self.changes.look,
             poll_seconds=0.1 if self.network.local else 1.0,
         )
 
@@ -334,10 +333,6 @@ class Wiring(Ledger):
             raise InvalidRequest(f"the database {self.database.name} has nothing to back up yet")
         return back_up(self.database, path, audit_key=audit_key(self._id_secret))
 
-    def on_change(self, told: Callable[[], None]) -> None:
-        """Call ``told`` after every round of the executor in this process."""
-        self._waiters.append(told)
-
     def on_event(self, emit: Emit) -> None:
         """Call ``emit`` with what this process decides, holds, posts and voids, after commits."""
         self._observers.append(emit)
@@ -358,6 +353,8 @@ class Wiring(Ledger):
         built = self.__dict__
         if "executor" in built:
             self.executor.stop()
+        if "changes" in built:
+            self.changes.close()
         if "database" in built:
             self.database.close()
         self._remove_ledger()
@@ -371,13 +368,11 @@ class Wiring(Ledger):
         return self._opened.here()
 
     def wake(self) -> None:
-        """Let the executor of this process, if there is one, look at once."""
+        """Let the executor of this process, and those who wait in it, look at once."""
         if "executor" in self.__dict__:
             self.executor.wake()
-
-    def _tell_waiters(self) -> None:
-        for told in self._waiters:
-            told()
+        if "changes" in self.__dict__:
+            self.changes.look()
 
 
 def _free_builders() -> None:

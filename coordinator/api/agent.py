@@ -13,6 +13,7 @@ from coordinator.api.queries import limit_states, list_purchases
 from coordinator.api.runtime import Runtime
 from coordinator.api.session import Session
 from coordinator.api.terms import CostTerms, PurchaseTerms, WaitTerms, check_terms
+from coordinator.api.watcher import Wait
 from coordinator.budgets.budgets import Budgets, share_scope
 from coordinator.domain.errors import InvalidRequest, UnknownId
 from coordinator.domain.limits.increase import Increase
@@ -71,7 +72,7 @@ class Agent:
         )
         if not wait or purchase.final or purchase.needs_approval:
             return purchase
-        return self._runtime.wait_for(purchase.id, timeout_seconds=timeout_seconds)
+        return self._runtime._wait(Wait(purchase.id, "funded", timeout_seconds), purchase)
 
     async def apurchase(self, **terms: Unpack[PurchaseTerms]) -> Purchase:
         """``purchase`` off the event loop; cancelling the await does not cancel the purchase."""
@@ -81,7 +82,9 @@ class Agent:
         purchase = await self._runtime.off_loop(lambda: self._ask(starting=wait, **asked))
         if not wait or purchase.final or purchase.needs_approval:
             return purchase
-        return await self._runtime.await_for(purchase.id, timeout_seconds=timeout_seconds)
+        return await self._runtime._await(
+            Wait(purchase.id, "funded", timeout_seconds), lambda: purchase
+        )
 
     def _ask(self, *, starting: bool, idempotency_key: str | None = None, **terms: Any) -> Purchase:
         request = self._request(**terms)

@@ -48,6 +48,7 @@ _KINDS: Final[Mapping[str, tuple[str, Callable[[object], bool]]]] = {
     "Mapping[str, Any]": ("a table", lambda value: isinstance(value, Mapping)),
     "Policy": ("a Policy", lambda value: isinstance(value, Policy)),
     "Sharing": ("what `share` answered", lambda value: isinstance(value, Sharing)),
+    "Progress": ("a function", callable),
     "None": ("None", lambda value: value is None),
 }
 

@@ -9,29 +9,24 @@ import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from functools import partial
 from typing import Final, TypeVar
 
 from coordinator.alerts.delivery import Delivery
 from coordinator.api.arguments import checked
 from coordinator.api.observers import Callback, Observers
-from coordinator.domain.errors import ConfigurationError, CoordinatorError, InvalidRequest
+from coordinator.api.watcher import Wait, Watcher
+from coordinator.domain.errors import ConfigurationError, CoordinatorError
 from coordinator.domain.observed import KINDS
-from coordinator.domain.purchase.lifecycle import ESCROWED, Status
 from coordinator.domain.purchase.order import Order
 from coordinator.domain.purchase.purchase import Purchase
 from coordinator.startup import activate_policy, claim_database
 from coordinator.wiring import Wiring
 
 _LOOK_SECONDS: Final = 10
-_POLL_SECONDS: Final = 0.1
+# An executor that stops tells nobody.
+_POLL_SECONDS: Final = 1.0
 _AT_ONCE: Final = 16
-
-UNTIL: Final = {
-    "funded": frozenset(ESCROWED),
-    "delivered": frozenset({Status.DELIVERED, Status.DISPUTED, Status.SETTLED}),
-    "final": frozenset[Status](),
-}
-_ROUND_SECONDS: Final = 2
 
 T = TypeVar("T")
 
@@ -48,7 +43,6 @@ class Runtime:
     def __init__(self, wiring: Wiring, *, act: bool = True) -> None:
         self._wiring = wiring
         self.acts = wiring.acts = act
-        self._changed = threading.Condition()
         self._opening = threading.RLock()
         self._is_claimed = self._is_policy_read = False
         self._policy_fault: ConfigurationError | None = None
@@ -57,7 +51,7 @@ class Runtime:
         self._observers: Observers | None = None
         # The event loop's own threads are left to the loop's owner.
         self._threads = ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="coordinator-async")
-        wiring.on_change(self._tell)
+        self._watcher = Watcher(wiring, self.raise_fault)
 
     @property
     def wiring(self) -> Wiring:
@@ -120,6 +114,7 @@ class Runtime:
             self._delivery.stop()
         self._threads.shutdown(wait=True, cancel_futures=True)
         self._wiring.close()
+        self._watcher.close()
 
     def start(self) -> None:
         """Check the endpoint and start the executor, unless this process only decides."""
@@ -151,15 +146,17 @@ class Runtime:
         """Finish what a crash left; True when nothing is in flight or waits any more."""
         self.start()
         deadline = time.monotonic() + timeout_seconds
-        while True:
-            with self._changed:
+        w = self.wiring
+        with w.changes.watching() as told:
+            while True:
                 self.raise_fault()
-                if self.wiring.executor.acting and self.wiring.executor.idle():
+                if w.executor.acting and w.executor.idle():
                     return True
                 left = deadline - time.monotonic()
                 if left <= 0:
                     return False
-                self._changed.wait(min(left, _POLL_SECONDS))
+                told.wait(min(left, _POLL_SECONDS))
+                told.clear()
 
     def wait_for(
         self, purchase_id: str, *, until: str = "funded", timeout_seconds: float = 60
@@ -170,20 +167,56 @@ class Runtime:
         executor, unless this process only decides. ``blocker`` of a purchase that is not there at
         the timeout says who would have to act. Never raises for time and never cancels.
         """
-        waiting = _Waiting(self, purchase_id, until, timeout_seconds)
-        while (purchase := waiting.look()) is None:
-            with self._changed:
-                self._changed.wait(_POLL_SECONDS)
-        return purchase
+        wait = Wait(purchase_id, until, timeout_seconds)
+        return self._wait(wait, self.wiring.purchases.get(purchase_id))
 
     async def await_for(
         self, purchase_id: str, *, until: str = "funded", timeout_seconds: float = 60
     ) -> Purchase:
         """``wait_for`` off the event loop; no thread is kept while it waits."""
-        waiting = _Waiting(self, purchase_id, until, timeout_seconds)
-        while (purchase := await self.off_loop(waiting.look)) is None:
-            await asyncio.sleep(_POLL_SECONDS)
-        return purchase
+        wait = Wait(purchase_id, until, timeout_seconds)
+        return await self._await(wait, lambda: self.wiring.purchases.get(purchase_id))
+
+    def _wait(self, wait: Wait, purchase: Purchase) -> Purchase:
+        """Block until the wait for ``purchase``, as it was last read, is over."""
+        if self._begin(wait, purchase):
+            self._watcher.block(wait)
+        return self._answer(wait)
+
+    async def _await(self, wait: Wait, ask: Callable[[], Purchase]) -> Purchase:
+        """``_wait`` for what ``ask`` answers, of which only short calls take a thread."""
+        if await self.off_loop(lambda: self._begin(wait, ask())):
+            await self._watcher.until_over(wait)
+        return (
+            self._answer(wait)
+            if wait.purchase
+            else await self.off_loop(partial(self._answer, wait))
+        )
+
+    def _begin(self, wait: Wait, purchase: Purchase) -> bool:
+        """Start the executor unless the purchase is there; False when there is no need to wait."""
+        if purchase.needs_approval:
+            wait.purchase = purchase
+            return False
+        if not wait.is_there(purchase):
+            self.start()
+            if not self.acts:
+                blocker = self.wiring.blockers.of(purchase)
+                if blocker is not None:
+                    log.warning("purchase_waits purchase_id=%s: %s", purchase.id, blocker.message)
+        self.raise_fault()
+        return True
+
+    def _answer(self, wait: Wait) -> Purchase:
+        """Return the purchase as it is at the end of the wait, with its blocker if it waits on."""
+        if wait.fault is not None:
+            raise wait.fault
+        if wait.purchase is not None:
+            return wait.purchase
+        purchase = self.wiring.purchases.get(wait.purchase_id)
+        if wait.is_there(purchase) or purchase.needs_approval:
+            return purchase
+        return replace(purchase, blocker=self.wiring.blockers.of(purchase))
 
     async def off_loop(self, call: Callable[[], T]) -> T:
         """Run a short call in the coordinator's own threads, never in the event loop's."""
@@ -192,23 +225,17 @@ class Runtime:
 
     def _wait_for_order(self, order: Order, timeout_seconds: float) -> Order:
         """Return the order when it is done or failed, needs more approvers, or at the timeout."""
-        deadline = time.monotonic() + timeout_seconds
-        while True:
-            if order.status == "awaiting_approval":
-                return order
-            order = next(o for o in self.wiring.operations.orders() if o.id == order.id)
-            left = deadline - time.monotonic()
-            if order.status != "approved" or left <= 0:
-                return order
-            self.raise_fault()
-            with self._changed:
-                self._changed.wait(min(left, _POLL_SECONDS))
-
-    def told_whole(self, purchase: Purchase) -> bool:
-        """Return whether receipts and the hold's end are in the books too."""
-        if any(t.status == "signed" for t in purchase.transactions):
-            return False
-        return not purchase.final or not self.wiring.purchases.holds(purchase.id)
+        deadline, w = time.monotonic() + timeout_seconds, self.wiring
+        with w.changes.watching(order.id) as told:
+            while order.status != "awaiting_approval":
+                told.clear()
+                order = next(o for o in w.operations.orders() if o.id == order.id)
+                left = deadline - time.monotonic()
+                if order.status != "approved" or left <= 0:
+                    break
+                self.raise_fault()
+                told.wait(min(left, _POLL_SECONDS))
+        return order
 
     def raise_fault(self) -> None:
         """Raise what stopped the executor of this process, if anything did."""
@@ -236,52 +263,3 @@ class Runtime:
     def observers_dropped(self) -> int:
         """The number of events that were dropped because observers were too slow."""
         return self._observers.dropped if self._observers is not None else 0
-
-    def _tell(self) -> None:
-        with self._changed:
-            self._changed.notify_all()
-
-
-class _Waiting:
-    """A wait for one purchase, look by look."""
-
-    def __init__(
-        self, runtime: Runtime, purchase_id: str, until: str, timeout_seconds: float
-    ) -> None:
-        if until not in UNTIL:
-            raise InvalidRequest(f"until is one of {', '.join(UNTIL)}")
-        self._runtime = runtime
-        self._purchase_id = purchase_id
-        self._until = until
-        self._deadline = time.monotonic() + timeout_seconds
-        self._reached: float | None = None
-        self._started = False
-
-    def look(self) -> Purchase | None:
-        """Return the purchase when the wait is over, None while it goes on."""
-        runtime = self._runtime
-        purchase = runtime.wiring.purchases.get(self._purchase_id)
-        there = purchase.final or purchase.status in UNTIL[self._until]
-        over = time.monotonic() >= self._deadline
-        if purchase.needs_approval or (over and there):
-            return purchase
-        if over:
-            return replace(purchase, blocker=runtime.wiring.blockers.of(purchase))
-        if there:
-            # Its event is in the books; receipts and the hold's end follow in the same round.
-            self._reached = self._reached or time.monotonic()
-            late = time.monotonic() - self._reached > _ROUND_SECONDS
-            if late or runtime.told_whole(purchase):
-                return purchase
-        elif not self._started:
-            self._start(purchase)
-        runtime.raise_fault()
-        return None
-
-    def _start(self, purchase: Purchase) -> None:
-        self._started = True
-        self._runtime.start()
-        if not self._runtime.acts:
-            blocker = self._runtime.wiring.blockers.of(purchase)
-            if blocker is not None:
-                log.warning("purchase_waits purchase_id=%s: %s", purchase.id, blocker.message)

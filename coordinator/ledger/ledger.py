@@ -28,6 +28,7 @@ from coordinator.ledger.spend.costs import CostBook
 from coordinator.ledger.spend.proposals import ProposalBook
 from coordinator.ledger.spend.purchases import PurchaseBook
 from coordinator.ledger.store.database import Database
+from coordinator.ledger.tx.changes import ChangeFeed
 from coordinator.ledger.tx.checkpoints import CheckpointBook
 from coordinator.ledger.tx.group_commit import GroupCommit
 from coordinator.ledger.tx.leases import LeaseBook
@@ -87,6 +88,10 @@ class Ledger(ABC):
     @cached_property
     def group_commit(self) -> GroupCommit:
         return GroupCommit(self.database, self.audit, self.policies, self.tx_url, self.emit)
+
+    @cached_property
+    def changes(self) -> ChangeFeed:
+        return ChangeFeed(self.database)
 
     @cached_property
     def purchases(self) -> PurchaseBook:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 
-from sqlalchemy import Connection, case, exists, func, literal_column, select, update
+from sqlalchemy import Connection, case, func, literal_column, select, update
 
 from coordinator.domain.chain.steps import StepKind
 from coordinator.domain.inputs import id_text
@@ -92,6 +92,12 @@ class PurchaseBook:
         with self._database.read() as connection:
             return require_purchase(connection, self._tx_url, purchase_id)
 
+    def several(self, purchase_ids: Sequence[str]) -> Sequence[Purchase]:
+        """Load the purchases; an id that there is none for is left out."""
+        query = select(t.purchases).where(_p.id.in_(purchase_ids))
+        with self._database.read() as connection:
+            return load_purchases(connection, self._tx_url, query)
+
     def find(self, agent: str, idempotency_key: str) -> Purchase | None:
         """The purchase that the agent's key is bound to."""
         k = t.idempotency_keys.c
@@ -152,15 +158,17 @@ class PurchaseBook:
         with self._database.read() as connection:
             return {found: Usage(int(h), int(s)) for found, h, s in connection.execute(query)}
 
-    def holds(self, purchase_id: str) -> bool:
-        """Whether the purchase still holds anything: after its end, until that is final."""
-        open_hold = exists().where(
-            t.holds.c.purchase_id == purchase_id,
+    def holding(self, purchase_ids: Sequence[str]) -> set[str]:
+        """Find the purchases that still hold anything: until their end is final."""
+        if not purchase_ids:
+            return set()
+        query = select(t.holds.c.purchase_id).where(
+            t.holds.c.purchase_id.in_(purchase_ids),
             t.holds.c.kind == "purchase",
             t.holds.c.status == "held",
         )
         with self._database.read() as connection:
-            return bool(connection.execute(select(open_hold)).scalar())
+            return set(connection.execute(query).scalars())
 
     def stranded(self) -> Sequence[Purchase]:
         """Purchases whose USDC nobody here can free."""

@@ -223,6 +223,14 @@ def buy_until_killed(database: str, threads: int) -> None:
         threading.Thread(target=loop).start()
 
 
+def cancel(database: str, purchase_id: str) -> None:
+    """Cancel the purchase; says its status."""
+    coordinator = _opened(database)
+    coordinator.cancel(purchase_id, by="alice")
+    _say(coordinator.get(purchase_id).status.value)
+    _next()
+
+
 def hold_lock(database: str) -> None:
     """Hold the lock file of a writer until told."""
     file = os.open(f"{database}.lock", os.O_RDWR | os.O_CREAT, 0o600)

@@ -60,7 +60,7 @@ BAD: tuple[Any, ...] = (
     2**70,
 )
 # Of these any object is right: what is shown to people, or run in our own threads.
-_ANY = {("Coordinator", "off_loop"), ("Coordinator", "told_whole"), ("Coordinator", "observe")}
+_ANY = {("Coordinator", "off_loop"), ("Coordinator", "observe")}
 _CLASSES = (Coordinator, Agent, Session, Hold)
 
 
