@@ -22,6 +22,7 @@ from pydantic_settings import (
 from coordinator.domain.address import checksummed
 from coordinator.domain.errors import ConfigurationError
 from coordinator.domain.plain_text import decode_file
+from coordinator.domain.policy.faults import fault_text
 from coordinator.domain.policy.policy import Policy
 from coordinator.domain.policy.text import parse_policy
 from coordinator.domain.usdc import Usdc
@@ -86,10 +87,10 @@ class Settings(BaseSettings):
     def _urls(cls, value: str | None) -> str | None:
         for url in (value or "").split(","):
             if "@" in url.strip().partition("@")[2]:
-                raise ValueError("has two @: write one within a password as %40")
+                raise ValueError("has two @: write an @ in the password as %40")
             parts = urlsplit(url.strip())
             if "@" in parts.path + parts.query:
-                raise ValueError("has a raw / or ? in a password: write it as %2F or %3F")
+                raise ValueError("has a / or ? in its password: write them as %2F and %3F")
             if url.strip() and (parts.scheme not in ("http", "https") or not parts.hostname):
                 raise ValueError("must be URLs such as http://127.0.0.1:8545, comma separated")
         return value
@@ -239,12 +240,16 @@ def load_settings(env: Mapping[str, str]) -> Settings:
         settings = Settings.model_validate(values)
     except ValidationError as error:
         faults += [
-            f"{_PREFIX}{str(item['loc'][0]).upper()}: {item['msg'].removeprefix('Value error, ')}"
+            fault_text((f"{_PREFIX}{str(item['loc'][0]).upper()}",), _without_prefix(item["msg"]))
             for item in error.errors()
         ]
     if faults:
         raise ConfigurationError(*faults)
     return settings
+
+
+def _without_prefix(message: str) -> str:
+    return message.removeprefix("Value error, ").replace("Input should be", "must be")
 
 
 def checked_settings(env: Mapping[str, str]) -> Settings:
@@ -266,7 +271,9 @@ def checked_settings(env: Mapping[str, str]) -> Settings:
             faults += fault.faults
         kind, _, name = (settings.signer if settings else "").partition(":")
         if kind == "env" and name and name not in env and f"{name}_FILE" not in env:
-            faults.append(f"{name} is not set: it is the treasury's key (COORDINATOR_SIGNER)")
+            faults.append(
+                f"{name} is not set: put the treasury's private key there (see COORDINATOR_SIGNER)"
+            )
     if faults or settings is None:
         raise ConfigurationError(*faults)
     return settings
@@ -277,8 +284,8 @@ def id_secret(secrets: Mapping[str, str]) -> bytes:
     text = secrets.get("COORDINATOR_ID_SECRET")
     if not text:
         raise ConfigurationError(
-            "COORDINATOR_ID_SECRET is not set: `coordinator init` makes one; a database that was"
-            " used before needs the same one again"
+            "COORDINATOR_ID_SECRET is not set: `coordinator init` makes one; for an existing"
+            " database set the secret it was made with"
         )
     if not _HEX_SECRET.fullmatch(text.strip()):
         raise ConfigurationError("COORDINATOR_ID_SECRET must be at least 64 hex digits")

@@ -115,7 +115,7 @@ def _deployment_file(
     if s.kernel_address and s.vault_address and s.usdc_address:
         chain_id = int(rpc.call("eth_chainId"), 16)
         return Deployment(chain_id, s.kernel_address, s.vault_address, s.usdc_address, 0)
-    raise ConfigurationError("no contracts are known on this local chain: run `coordinator deploy`")
+    raise ConfigurationError("this local chain has no contracts yet: run `coordinator deploy`")
 
 
 def _check_local_chain(network: Network, rpc: Rpc) -> None:

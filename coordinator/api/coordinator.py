@@ -72,11 +72,11 @@ class Coordinator(Runtime, BudgetApi):
         """
         if not isinstance(policy, str | Path | Policy | None):
             raise ConfigurationError(
-                f"policy is a path or a Policy, not {type(policy).__name__}: build one of a dict"
-                " with Policy.from_dict"
+                f"policy must be a path or a Policy, not {type(policy).__name__}:"
+                " build one from a dict with Policy.from_dict"
             )
         if not isinstance(env_file, str | Path | None):
-            raise ConfigurationError(f"env_file is a path, not {type(env_file).__name__}")
+            raise ConfigurationError(f"env_file must be a path, not {type(env_file).__name__}")
         wrong = [
             f"{n} must be text, not {type(v).__name__}"
             for n, v in settings.items()
@@ -98,7 +98,9 @@ class Coordinator(Runtime, BudgetApi):
         found = self.opened.simulation
         if found is None:
             name = self.opened.network.name
-            raise ConfigurationError(f"the network is {name}: only a simulated one can be steered")
+            raise ConfigurationError(
+                f"the network is {name}: only COORDINATOR_NETWORK=simulated can be controlled"
+            )
         return found
 
     def __enter__(self) -> Coordinator:
@@ -220,7 +222,7 @@ class Coordinator(Runtime, BudgetApi):
                 bond = self.wiring.chain.escrow(purchase.escrow_id).bond
             except TxReverted as fault:
                 raise ChainUnavailable(
-                    f"the escrow of {purchase_id} is not on the chain at this moment ({fault}); the"
+                    f"the escrow of {purchase_id} is not on the chain at the moment ({fault}); the"
                     " books will follow: nothing was sent, try again"
                 ) from fault
         return self.wiring.treasury.dispute(
@@ -379,7 +381,7 @@ class Coordinator(Runtime, BudgetApi):
         Only a token that lets everybody mint does it; ConfigurationError on base.
         """
         if self.opened.network.name == "base":
-            raise ConfigurationError("on base USDC is real: nobody can mint it")
+            raise ConfigurationError("base has real USDC, which nobody can mint")
         self.start()
         order = self.wiring.treasury.mint(amount, by=by)
         return self._wait_for_order(order, timeout_seconds)

@@ -60,7 +60,7 @@ def crew_policy(provider: str) -> Policy:
 def planned(errands: tuple[Errand, ...] = ERRANDS) -> Iterator[tuple[str, str, int]]:
     """(step, what it does, gas limit) of everything that the crew would sign, in order."""
     total = Usdc.from_base_units(sum(e.amount.base_units for e in errands))
-    yield "approve", f"let the vault take what is bought, at least {total} USDC", _gas("approve")
+    yield "approve", f"allow the vault to take at least {total} USDC", _gas("approve")
     for errand in errands:
         asked = f", after {APPROVER} approved" if errand.asks else ""
         yield "create", f"{errand.agent}: open an escrow for {errand.purpose}", _gas("create")

@@ -51,7 +51,7 @@ class Observers:
         """Call it with every event of ``kinds`` from now on; InvalidRequest for an unknown kind."""
         kinds = tuple(kinds)
         if not kinds or not set(kinds) <= set(KINDS):
-            raise InvalidRequest(f"events are of {', '.join(KINDS)}")
+            raise InvalidRequest(f"events must be among {', '.join(KINDS)}")
         if "alert" in kinds and self._told_alert is None:
             self._told_alert = self._last_alert()
         with self._mutex:

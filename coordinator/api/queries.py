@@ -55,7 +55,7 @@ def _statuses(status: str | Iterable[str] | None) -> list[Status]:
         return [Status(name) for name in names]
     except (TypeError, ValueError):
         known = ", ".join(Status)
-        raise InvalidRequest(f"a status is one of {known}") from None
+        raise InvalidRequest(f"the status must be one of {known}") from None
 
 
 def unix_second(at: datetime | int | None) -> int | None:
@@ -93,5 +93,5 @@ def scope_of(**named: str | None) -> tuple[str, str]:
     """The one scope that is named, as (kind, id); the organisation without any."""
     chosen = [(kind, of) for kind, of in named.items() if of is not None]
     if len(chosen) > 1:
-        raise InvalidRequest(f"name one of {', '.join(named)}")
+        raise InvalidRequest(f"name only one of {', '.join(named)}")
     return chosen[0] if chosen else ("organisation", "")

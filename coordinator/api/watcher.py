@@ -29,7 +29,7 @@ class Wait:
 
     def __init__(self, purchase_id: str, until: str, timeout_seconds: float) -> None:
         if until not in UNTIL:
-            raise InvalidRequest(f"until is one of {', '.join(UNTIL)}")
+            raise InvalidRequest(f"until must be one of {', '.join(UNTIL)}")
         self.purchase_id = purchase_id
         self.purchase: Purchase | None = None
         self.fault: BaseException | None = None

@@ -88,7 +88,9 @@ def _check_integrity(copy: Path) -> None:
         except sqlite3.DatabaseError as fault:
             found, broken = [str(fault)], None
     if found != ["ok"] or broken is not None:
-        what = found[0] if found != ["ok"] else f"a row of {broken[0]} has lost what it belongs to"
+        what = (
+            found[0] if found != ["ok"] else f"a row of {broken[0]} refers to a row that is missing"
+        )
         raise LedgerUnavailable(f"the copy is damaged and was not kept: {what}")
 
 

@@ -90,7 +90,7 @@ class Follower:
             balance, _ = self.chain.balances([], block_number=number)
         except ChainUnavailable as fault:
             raise ChainUnavailable(
-                f"the endpoint can't tell the balance of block {number}, where the journal would"
+                f"the endpoint has no balance for block {number}, where the journal would"
                 f" begin: set COORDINATOR_START_BLOCK to a recent block ({fault})"
             ) from fault
         self.books.open(block, balance, now=self.clock())

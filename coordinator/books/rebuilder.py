@@ -48,13 +48,13 @@ class Rebuilder:
         """
         if self.books.cursor() is not None and not self.operations.recovering():
             raise ConfigurationError(
-                "rebuild needs a fresh database; this one has a journal: use another"
+                "rebuild needs an empty database; this one has a journal: use another"
                 " COORDINATOR_DATABASE_URL, or `coordinator recover`"
             )
         if audit is not None:
             with _opened(audit) as lines:
                 self._import(lines, _parsed(head))
-        why = "rebuilt from the chain: check it, then unpause"
+        why = "rebuilt from the chain: check it, then run `coordinator unpause`"
         self.operations.begin_recovery(why, now=self.clock())
         # A log that this host's worker has seen more of is accepted by the same unpause.
         self.checkpoint.advance(now=self.clock())

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from coordinator.domain.chain.gas import Fees, purchases_left, reserve_wei
+from coordinator.domain.chain.gas import Fees, eth, purchases_left, reserve_wei
 from coordinator.domain.chain.journal import EntryKind
 from coordinator.domain.chain.reconciliation import Discrepancy
 from coordinator.domain.limits.limits import ORGANISATION, UNUSED, CounterKey, Usage
@@ -86,7 +86,9 @@ class Reporter:
         seen = self.ledger.operations.balances(treasury)
         by_agent, by_step = self.ledger.gas.by_agent(), self.ledger.gas.by_step()
         if seen is None:
-            warning = "the balance was never read: run `coordinator recover` or a worker"
+            warning = (
+                "the balance was never read: run `coordinator worker` or `coordinator recover`"
+            )
             return GasReport(treasury, 0, None, None, warning, by_agent, by_step)
         started = {Status.APPROVED, Status.CREATED}
         open_ones = self.ledger.books.open_purchases()
@@ -120,8 +122,8 @@ class Reporter:
         if first is None or self.clock() - first.created_at < _STUCK_SECONDS:
             return None
         return (
-            f"the {first.kind} of nonce {first.nonce} waits since {rfc3339(first.created_at)}: it"
-            f" pays at most {first.attempts[-1].max_fee_per_gas} wei per gas, and"
+            f"the {first.kind} at nonce {first.nonce} is pending since {rfc3339(first.created_at)}:"
+            f" it pays at most {first.attempts[-1].max_fee_per_gas} wei per gas, and"
             f" {fees.max_fee_per_gas or 'more than the ceiling'} is suggested"
         )
 
@@ -234,13 +236,6 @@ def pending_dict(
         "amount": str(amount),
         "expires_at": rfc3339(expires_at),
     }
-
-
-def eth(wei: int) -> str:
-    """Wei as ETH, exactly, without trailing zeros beyond the first decimal."""
-    whole, part = divmod(wei, 10**18)
-    decimals = f"{part:018d}".rstrip("0") or "0"
-    return f"{whole}.{decimals}"
 
 
 def _message(reason: Reason | None) -> str | None:

@@ -120,7 +120,7 @@ class Budgets:
         """
         amounts, categories = _limits(limits or {})
         if categories and kind != TASK:
-            raise InvalidRequest("only tasks have limits by category")
+            raise InvalidRequest("only a task can have limits by category")
         opening = Opening(
             kind=kind,
             id=free_text(kind, name, 200),
@@ -182,7 +182,7 @@ class Budgets:
         priority · rebalance: minimums, then by the policy's weights of both.
         """
         if method not in METHODS:
-            raise InvalidRequest(f"a method is one of {', '.join(METHODS)}")
+            raise InvalidRequest(f"the method must be one of {', '.join(METHODS)}")
         table = pool_of(self.policies.current_rules(), pool)
         window, amount = shared(table)
         members = self.allocations.members(pool, now=self.clock())
@@ -232,9 +232,11 @@ class Budgets:
         """Read the usage of a scope in [since, until), by "hour", "day", "week" or "month"."""
         names = {"hour": "hourly", "day": "daily", "week": "weekly", "month": "monthly"}
         if by not in names:
-            raise InvalidRequest(f"by is one of {', '.join(names)}")
+            raise InvalidRequest(f"by must be one of {', '.join(names)}")
         if until - since > 5 * 366 * 86400 or until < since:
-            raise InvalidRequest("the range must be at most five years, and end after it begins")
+            raise InvalidRequest(
+                "the range must end after it begins, and be at most five years long"
+            )
         chosen = scope_of(scope)
         if chosen.kind not in BY_HOUR:
             known = ", ".join(sorted(BY_HOUR))
@@ -255,7 +257,7 @@ def scope_of(text: str) -> Scope:
             f"a scope is KIND or KIND:NAME, and a kind is one of {kinds}"
         ) from None
     if bool(scope.id) == (scope.kind is ScopeKind.ORGANISATION):
-        raise InvalidRequest("every scope but the organisation has a name")
+        raise InvalidRequest("every scope except the organisation needs a name")
     return scope
 
 
@@ -281,7 +283,7 @@ def _limits(
             if not isinstance(value, Mapping) or not all(
                 isinstance(v, Mapping) for v in value.values()
             ):
-                raise InvalidRequest("categories hold the limits of each by its name")
+                raise InvalidRequest("categories must map each category's name to its limits")
             for name, own in value.items():
                 categories[identifier("category", name)] = _limits(own)[0]
         elif key.endswith("_limit"):

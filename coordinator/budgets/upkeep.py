@@ -60,8 +60,8 @@ class Upkeep:
                     severity=Severity.INFO,
                     subject=f"pool:{pool}",
                     message=(
-                        f"pool {pool} is due to be shared out anew: look with `coordinator limits"
-                        f" rebalance --pool {pool} --dry-run`, and apply it without --dry-run"
+                        f"pool {pool} is due to be shared again: preview with `coordinator limits"
+                        f" rebalance --pool {pool} --dry-run`, then apply it without --dry-run"
                     ),
                 )
             ]
@@ -79,7 +79,7 @@ class Upkeep:
                     kind="review",
                     severity=Severity.WARNING if found else Severity.INFO,
                     subject="budgets",
-                    message="; ".join(one.message for one in found) or "nothing stands out",
+                    message="; ".join(one.message for one in found) or "nothing needs a look",
                 )
             ]
         )

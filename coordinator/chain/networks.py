@@ -150,7 +150,7 @@ def read_local_deployment(path: Path) -> Deployment:
         return Deployment.of(json.loads(path.read_text()))
     except FileNotFoundError:
         raise ConfigurationError(
-            "no contracts are known on this local chain: run `coordinator deploy`"
+            "this local chain has no contracts yet: run `coordinator deploy`"
         ) from None
 
 

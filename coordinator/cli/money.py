@@ -185,7 +185,7 @@ def _tell_withdrawal_plan(coordinator: Coordinator, terms: dict[str, str]) -> in
 
 
 def _tell_balances(coordinator: Coordinator) -> int:
-    from coordinator.books.reporting import eth
+    from coordinator.domain.chain.gas import eth
 
     w = coordinator.wiring
     seen = w.chain.observe()

@@ -258,7 +258,7 @@ def limit_table(limits: Iterable[LimitState]) -> None:
                 state.limit.amount,
                 state.usage.spent if counted else "",
                 state.usage.held if counted else "",
-                state.remaining,
+                remaining_text(str(state.remaining)),
                 short_time(state.resets_at),
             )
         )
@@ -267,6 +267,11 @@ def limit_table(limits: Iterable[LimitState]) -> None:
     first = 0 if any(row[0] for row in rows) else 1
     shown = [row[first:] for row in rows]
     table(*columns[first:], rows=shown, right=right, wrap=("scope", "window"))
+
+
+def remaining_text(remaining: str) -> str:
+    """What remains of a limit; a limit below what is used already is exceeded."""
+    return f"exceeded by {remaining[1:]}" if remaining.startswith("-") else remaining
 
 
 @contextmanager

@@ -332,7 +332,7 @@ def _tell_timeout(purchase: Purchase, until: str, timeout_seconds: int) -> None:
     on_its_way = not (purchase.final or purchase.needs_approval)
     if on_its_way and of_purchase(purchase, until=until) != ExitCode.OK:
         why = purchase.blocker.message if purchase.blocker else progress(purchase)
-        note(f"{purchase.status}, not {until}, after {timeout_seconds} s: {why}")
+        note(f"{purchase.status}, not {until} after {timeout_seconds} s: {why}")
 
 
 def _tell_decision(decision: Decision, agent: str, amount: str) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from coordinator.cli.output import card, heading, next_commands, say, table, usdc
+from coordinator.cli.output import card, heading, next_commands, remaining_text, say, table, usdc
 
 
 def show_report(found: dict[str, Any]) -> None:
@@ -30,8 +30,8 @@ def show_report(found: dict[str, Any]) -> None:
     _open(found)
     heading("Gas")
     gas = found["gas"]
-    left = gas["purchases_left"]
-    reach = f", enough for {left:,} more purchases" if left is not None else ""
+    more = gas["purchases_left"]
+    reach = f", enough for {more:,} more purchases" if more is not None else ""
     say(f"  {eth(gas['balance_wei'])} ETH{reach}")
     if gas["warning"]:
         say(f"  {gas['warning']}", style="yellow")
@@ -41,9 +41,12 @@ def show_report(found: dict[str, Any]) -> None:
 
 def _budget(found: dict[str, Any]) -> None:
     heading("Budget of the organisation, in total, USDC")
+    left = remaining_text(found["remaining"] or "unlimited")
+    if not left.startswith("exceeded"):
+        left = f"remaining {left}"
     say(
         f"  limit {found['total_limit'] or 'unlimited'}, spent {found['spent']},"
-        f" held {found['held']}, remaining {found['remaining'] or 'unlimited'}"
+        f" held {found['held']}, {left}"
     )
     for scope in found["paused"]:
         say(f"  spending is paused: {scope}", style="yellow")

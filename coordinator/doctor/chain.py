@@ -6,7 +6,6 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any, Final
 
-from coordinator.books.reporting import eth
 from coordinator.chain.networks import (
     Deployment,
     Network,
@@ -18,6 +17,7 @@ from coordinator.chain.rpc.client import Rpc
 from coordinator.config import read_policy
 from coordinator.doctor.check import Check, guarded, skipped, start_anvil
 from coordinator.doctor.local import LocalPatient
+from coordinator.domain.chain.gas import eth
 from coordinator.domain.errors import ConfigurationError, CoordinatorError
 from coordinator.domain.policy.payees import contracts_of, unpayable_providers
 from coordinator.domain.usdc import ZERO, Usdc

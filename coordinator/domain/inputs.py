@@ -47,7 +47,7 @@ def free_text(name: str, value: object, length_max: int, *, code: str = "invalid
         raise InvalidRequest(f"{name} must be text", code=code)
     if len(value) > length_max:
         raise InvalidRequest(
-            f"{name} has {len(value)} characters; at most {length_max} are kept", code=code
+            f"{name} has {len(value)} characters; at most {length_max} are allowed", code=code
         )
     if value.isascii() and value.isprintable() and not value.isspace() and value:
         return value
@@ -69,7 +69,7 @@ def positive_amount(amount: object) -> Usdc:
             f"{parsed} USDC is above the largest purchase, {_LARGEST}", code="invalid_amount"
         )
     if parsed <= ZERO:
-        raise InvalidRequest("an amount must be above zero", code="invalid_amount")
+        raise InvalidRequest("the amount must be above zero", code="invalid_amount")
     return parsed
 
 

@@ -21,15 +21,15 @@ _CONDITIONS: Final = {
     ),
     "gas_balance_low": (
         BlockerCode.GAS,
-        "the treasury is short of ETH for gas: send it some (`coordinator gas` says where to)",
+        "the treasury has too little ETH for gas: send it some (see `coordinator gas`)",
     ),
     "rail_trouble": (
         BlockerCode.RAIL,
-        "the escrow contract takes no new purchases at this moment (`coordinator doctor`)",
+        "the escrow contract takes no new purchases at the moment (see `coordinator doctor`)",
     ),
     "lane_stuck": (
         BlockerCode.LANE,
-        "an earlier transaction has waited for a block for minutes (`coordinator gas`)",
+        "an earlier transaction has been pending for minutes (see `coordinator gas`)",
     ),
 }
 
@@ -66,10 +66,10 @@ class Blockers:
         if unfunded and (blocker := self._paused(purchase)):
             return blocker
         if trouble := self._trouble():
-            return Blocker(BlockerCode.ENDPOINT, f"{trouble} (`coordinator doctor`)")
+            return Blocker(BlockerCode.ENDPOINT, f"{trouble} (see `coordinator doctor`)")
         holder = self._leases.present()
         if (holder is None or not holder.alive) and not self._starting():
-            text = "no worker is alive: start `coordinator worker`"
+            text = "no worker is running (start `coordinator worker`)"
             return Blocker(BlockerCode.NOBODY_ACTS, text)
         if unfunded:
             for kind, (code, text) in _CONDITIONS.items():
@@ -82,6 +82,7 @@ class Blockers:
         for pause in self._operations.pauses():
             if (pause.scope_kind, pause.scope_id) in stops:
                 what = "spending" if pause.scope_kind == "organisation" else str(pause)
-                text = f"{what} is paused by {pause.by}: {pause.reason}; an approver has to unpause"
+                text = f"{what} is paused by {pause.by}: {pause.reason}"
+                text += "; an approver must run `coordinator unpause`"
                 return Blocker(BlockerCode.PAUSED, text)
         return None

@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import Final
 
 from coordinator.domain.chain.events import EMPTY
-from coordinator.domain.chain.gas import reserve_wei
+from coordinator.domain.chain.gas import eth, reserve_wei
 from coordinator.domain.chain.steps import Call, PaymentTerms, Step, StepKind
 from coordinator.domain.errors import ChainUnavailable, TxReverted
 from coordinator.domain.policy.policy import Policy
@@ -202,7 +202,7 @@ class Work:
             return False
         message = (
             f"{purchase.amount} USDC: the vault was funded under this purchase's key in a block"
-            " that the books do not cover; rebuild with an earlier COORDINATOR_START_BLOCK"
+            " before the books begin; rebuild with an earlier COORDINATOR_START_BLOCK"
         )
         self._strand(purchase, message)
         return True
@@ -303,14 +303,13 @@ class Work:
         if purchase.amount > forecast.usdc:
             return Reason(
                 ReasonCode.INSUFFICIENT_USDC,
-                f"the treasury has {forecast.usdc} USDC that is not on its way elsewhere;"
-                f" {purchase.amount} are needed",
+                f"the treasury has {forecast.usdc} USDC available; {purchase.amount} is needed",
             )
         if needed_wei > forecast.gas_free_wei:
             return Reason(
                 ReasonCode.INSUFFICIENT_GAS,
-                f"finishing or cancelling it may cost {needed_wei} wei and {forecast.gas_free_wei}"
-                " wei are not reserved",
+                f"its gas may cost {eth(needed_wei)} ETH;"
+                f" only {eth(max(0, forecast.gas_free_wei))} ETH is available",
             )
         return None
 
@@ -362,7 +361,7 @@ class Work:
                 refusal = self._chain.refusal(call)
                 short = order.kind == "withdraw" and order.amount > forecast.usdc
                 if refusal is not None or short:
-                    why = refusal or "purchases on their way need the USDC"
+                    why = refusal or "the USDC is needed for purchases already on their way"
                     self._operations.end_order(order.id, "failed", message=why, now=self._clock())
                     continue
                 forecast.add(call)
@@ -371,8 +370,8 @@ class Work:
         """Say why the order may have been carried out already, in a database since put back."""
         if order.kind == "withdraw" and self._operations.may_be_done(order):
             return (
-                "this amount left for this recipient after it was ordered, in a transaction"
-                " that this database does not know: order it again if another one is meant"
+                "a transaction unknown to this database already paid this amount to this recipient"
+                " after it was ordered; if another payment is meant, order it again"
             )
         return None
 
@@ -381,7 +380,7 @@ def _changed_amount(purchase: OpenPurchase, amount: Usdc) -> Reason | None:
     """Say why not to fund it: a quote accepted with the treasury's key elsewhere changed it."""
     if amount == purchase.amount:
         return None
-    text = f"the escrow was changed to {amount} USDC on chain before it was funded"
+    text = f"the escrow's amount was changed to {amount} USDC on chain before it was funded"
     return Reason(ReasonCode.CANCELLED, text)
 
 

@@ -73,7 +73,7 @@ class EndpointFailover:
             return
         if self._waiting():
             self._told = True
-            log.error("chain_stalled block=%s: no endpoint has a later one", number)
+            log.error("chain_stalled block=%s: no endpoint has a newer one", number)
 
     def _since(self, ticks: float) -> float:
         return self._ticks() - ticks

@@ -217,8 +217,8 @@ class Executor:
         self._drift_looked_at = ticks
         if self._watch.look_at_drift(drift, allowed):
             why = (
-                f"the treasury's balance is {drift} USDC away from the journal, and {allowed} are"
-                " allowed: reconcile, explain it, then unpause"
+                f"the treasury's balance and the journal differ by {drift} USDC; at most {allowed}"
+                " is allowed: run `coordinator reconcile`, explain the difference, then unpause"
             )
             self._operations.pause(Pause("organisation", "", why, by="executor", at=self._clock()))
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from coordinator.domain.chain.events import EscrowState
+from coordinator.domain.chain.gas import eth
 from coordinator.domain.chain.steps import Step
 from coordinator.domain.notices import Notice, Severity, began, passed
 from coordinator.domain.policy.policy import Policy
@@ -44,7 +45,9 @@ class Watch:
     def look(self, policy: Policy, purchases: Sequence[OpenPurchase], seen: Observation) -> None:
         """Warn of low gas, a rail in trouble, windows that close, and stranded escrows."""
         gas, mark = seen.gas_balance_wei, policy.alerts.gas_balance_below_eth
-        few = f"the treasury has {gas} wei for gas, below the policy's {mark}: send it ETH"
+        few = (
+            f"the treasury has {eth(gas)} ETH for gas, below the policy's {eth(mark)}: send it ETH"
+        )
         self._condition("gas_balance_low", gas < mark, few)
         fees = "fees are above COORDINATOR_MAX_FEE_GWEI: nothing is signed until they fall"
         self._condition("fees_above_ceiling", seen.fees is None, fees)
@@ -56,7 +59,7 @@ class Watch:
     def look_at_drift(self, drift: Usdc, allowed: Usdc) -> bool:
         """Whether balance and journal differ by more than is allowed; it is told."""
         drifts = drift > allowed
-        why = f"balance and journal differ by {drift} USDC, and {allowed} are allowed"
+        why = f"balance and journal differ by {drift} USDC; at most {allowed} is allowed"
         self._condition("drift", drifts, why, Severity.CRITICAL)
         return drifts
 
@@ -68,7 +71,7 @@ class Watch:
             self._lane_since = self._ticks()
         stuck = first is not None and self._ticks() - self._lane_since >= _STUCK_SECONDS
         what = f"step={first.kind} nonce={first.nonce}" if first else ""
-        said = f"{what}: {_STUCK_SECONDS // 60} minutes unmined, and the others wait for it"
+        said = f"{what} is pending for {_STUCK_SECONDS // 60} minutes, and later ones wait for it"
         self._condition("lane_stuck", stuck, said)
         self._condition("sends_refused", refused is not None, refused or "")
 
@@ -83,7 +86,7 @@ class Watch:
         late = seen.head.at > escrow.deadline
         if escrow.state is EscrowState.STARTED and late and purchase.stranded is None:
             message = (
-                f"{purchase.amount} USDC: the provider started and did not deliver by the"
+                f"{purchase.amount} USDC: the provider started but did not deliver by the"
                 " deadline; only the provider can free it"
             )
             log.error("purchase_stranded purchase_id=%s", purchase.id)
@@ -100,7 +103,7 @@ class Watch:
             kind="dispute_window_closes",
             severity=Severity.WARNING,
             subject=purchase.id,
-            message=f"{purchase.amount} USDC: the window to dispute what was delivered ends soon",
+            message=f"{purchase.amount} USDC: the time to dispute this delivery ends soon",
         )
         self._notices.tell([notice])
 

@@ -38,5 +38,5 @@ def dispute(
 def _above_cap(bond: Usdc, most: Usdc) -> Reason | None:
     if bond <= most:
         return None
-    text = f"its bond is {bond} USDC, above approvals.dispute_bond_limit, {most}"
+    text = f"the dispute's bond is {bond} USDC, above approvals.dispute_bond_limit of {most}"
     return Reason(ReasonCode.ORGANISATION_LIMIT, text)

@@ -50,10 +50,13 @@ def settle_for_approver(tx: Tx, purchase_id: str, approver: Approver, *, now: in
 
 def _agent_may_not(policy: Policy, purchase: Purchase, agent: str) -> Reason | None:
     if purchase.agent != agent:
-        return Reason(ReasonCode.NOT_SETTLEABLE, f"it belongs to {purchase.agent}")
+        return Reason(ReasonCode.NOT_SETTLEABLE, f"this purchase belongs to {purchase.agent}")
     threshold = policy.threshold(agent)
     if threshold is not None and purchase.amount > threshold:
-        text = f"{purchase.amount} USDC is above the threshold, {threshold}: name an approver"
+        text = (
+            f"{purchase.amount} USDC is above the agent's threshold of {threshold}:"
+            " an approver must settle it"
+        )
         return Reason(ReasonCode.APPROVAL_REQUIRED, text)
     return None
 

@@ -264,7 +264,7 @@ def test_what_may_pay_no_more_is_told_once_and_shown_by_gas(
     world._passed += 600
     warning = world.coordinator.gas().warning or ""
     first = world.in_flight()[0]
-    assert f"the {first.kind} of nonce {first.nonce} waits since" in warning
+    assert f"the {first.kind} at nonce {first.nonce} is pending since" in warning
     assert "it pays at most 50000000 wei per gas, and" in warning
     world.go()
     assert world.coordinator.gas().warning is None

@@ -316,7 +316,7 @@ def test_a_fault_of_a_policy_file_names_line_and_key(
     code, out, _ = said(capsys, "policy", "check", "--json")
     assert code == 2
     message = json.loads(out)["error"]["message"]
-    assert re.match(r"policy\.toml:\d+: agents\.research-agent\.per_purchase_limt: ", message)
+    assert re.match(r"policy\.toml:\d+: agents\.research-agent\.per_purchase_limt is not a key", message)
 
 
 @pytest.mark.parametrize("debug", [False, True])
@@ -555,7 +555,7 @@ def interrupted(*_: object, **__: object) -> None:
 
 
 PAUSED = Blocker(BlockerCode.PAUSED, "spending is paused by olga: stop")
-ALONE = Blocker(BlockerCode.NOBODY_ACTS, "no worker is alive")
+ALONE = Blocker(BlockerCode.NOBODY_ACTS, "no worker is running")
 GOES_ON = "continues with a worker, or with: coordinator purchase wait pur_1"
 
 
@@ -593,14 +593,14 @@ def test_at_its_timeout_a_wait_says_how_far_it_got(capsys: pytest.CaptureFixture
     purchases._tell_timeout(replace(purchase("funded"), transactions=()), "final", 2)
     purchases._tell_timeout(purchase("funded"), "funded", 2)
     purchases._tell_timeout(purchase("settled"), "final", 2)
-    said = "funded, not final, after 2 s: funded, waiting for the provider to start\n"
+    said = "funded, not final after 2 s: funded, waiting for the provider to start\n"
     assert capsys.readouterr().err == said
 
 
 def test_at_its_timeout_a_wait_names_the_blocker(capsys: pytest.CaptureFixture[str]) -> None:
-    blocker = Blocker(BlockerCode.NOBODY_ACTS, "no worker is alive")
+    blocker = Blocker(BlockerCode.NOBODY_ACTS, "no worker is running")
     purchases._tell_timeout(replace(purchase("approved"), blocker=blocker), "funded", 60)
-    assert capsys.readouterr().err == "approved, not funded, after 60 s: no worker is alive\n"
+    assert capsys.readouterr().err == "approved, not funded after 60 s: no worker is running\n"
 
 
 def reviewed(monkeypatch: pytest.MonkeyPatch, approver: str, *typed: str) -> list[str]:
@@ -706,3 +706,8 @@ def test_a_terminal_shows_what_a_purchase_waits_for(monkeypatch: pytest.MonkeyPa
     assert found.status.value == "funded"
     assert shown[:2] == ["spending is paused by olga: stop", "approved, about to be sent"]
     assert shown[2].startswith("link sent, waiting for a block since ")
+
+
+def test_a_limit_below_what_is_used_is_shown_as_exceeded() -> None:
+    assert output.remaining_text("5.00") == "5.00"
+    assert output.remaining_text("-5.00") == "exceeded by 5.00"

@@ -70,7 +70,7 @@ def test_neither_allowlist_nor_minimum_nor_balance_is_asked() -> None:
 def test_a_threshold_allows_equal_and_refuses_above() -> None:
     decision = judge("20.000001")
     assert codes(decision) == ["approval_required"]
-    assert decision.reasons[0].message.endswith("; a cost can't wait for people")
+    assert decision.reasons[0].message.endswith("; a cost can't wait for approval")
 
 
 def test_limits_are_told_before_the_threshold_and_all_of_them() -> None:

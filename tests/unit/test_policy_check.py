@@ -55,36 +55,36 @@ SENTENCES = {
         '3: pools.x.rolling_24h_limit: write the amount as text, such as "25.00"'
     ),
     '[pools.x]\nagents = []\nrolling = { rolling_0h = "5" }': (
-        "3: pools.x.rolling: is not a key of the policy"
+        "3: pools.x.rolling is not a key of the policy"
     ),
     '[pools.x]\nagents = []\nyearly_limit = "5"': (
-        "3: pools.x.yearly_limit: is not a key of the policy"
+        "3: pools.x.yearly_limit is not a key of the policy"
     ),
     '[pools.x]\nagents = ["ada"]\ndaily_limit = "5"\nminimums = { ada = "6" }': (
-        "4: pools.x.minimums: are 6.00 together, more than the pool's 5.00"
+        "4: pools.x.minimums are 6.00 together, more than the pool's 5.00"
     ),
     '[pools.x]\nagents = ["ada"]\ndaily_limit = "0"\nminimums = { ada = "6" }': (
-        "4: pools.x.minimums: are 6.00 together, more than the pool's 0.00"
+        "4: pools.x.minimums are 6.00 together, more than the pool's 0.00"
     ),
     '[pools.x]\nagents = ["ada"]\ndaily_limit = "5"\nminimums = { bert = "1" }': (
-        "4: pools.x.minimums.bert: is not an agent of the pool"
+        "4: pools.x.minimums.bert is not an agent of the pool"
     ),
     '[pools.x]\nagents = []\ndaily_limit = "5"\nrebalance = {}': (
         "4: pools.x.rebalance: the pool has no agents to share among"
     ),
     '[pools.x]\nagents = ["ada"]\nhourly_limit = "5"\nminimums = { ada = "1" }': (
-        "1: pools.x: needs a daily_limit or a total_limit to share"
+        "1: pools.x needs a daily_limit or a total_limit to share"
     ),
     '[pools.x]\nagents = ["zoe"]': "2: pools.x.agents: there is no agent 'zoe'",
-    '[pools.x]\nagents = ["ada", "ada"]': "2: pools.x.agents: names an agent twice",
-    "[pools.x]\nagents = []\npriority = 0": "3: pools.x.priority: must be 1 or more",
-    "[pools.x]\nagents = []\npriority = 11": "3: pools.x.priority: must be at most 10",
-    "[pools.x]\nagents = []\npriority = 2.5": "3: pools.x.priority: must be a whole number",
+    '[pools.x]\nagents = ["ada", "ada"]': "2: pools.x.agents names an agent twice",
+    "[pools.x]\nagents = []\npriority = 0": "3: pools.x.priority must be 1 or more",
+    "[pools.x]\nagents = []\npriority = 11": "3: pools.x.priority must be at most 10",
+    "[pools.x]\nagents = []\npriority = 2.5": "3: pools.x.priority must be a whole number",
     '[pools.x]\nagents = ["ada"]\ndaily_limit = "5"\nrebalance = { usage_weight = 20 }': (
-        "4: pools.x.rebalance: priority_weight and usage_weight must make 100"
+        "4: pools.x.rebalance: priority_weight and usage_weight must add up to 100"
     ),
     '[pools.x]\nagents = []\ndaily_limit = "5"\nrebalance = { apply = "maybe" }': (
-        "4: pools.x.rebalance.apply: must be 'ask' or 'auto'"
+        "4: pools.x.rebalance.apply must be 'ask' or 'auto'"
     ),
     '[pools.x]\nagents = []\ndaily_limit = "5"\nrebalance = { every = "1 day" }': (
         '4: pools.x.rebalance.every: write the time as text, such as "30m", "24h" or "7d"'
@@ -93,10 +93,10 @@ SENTENCES = {
         "1: agents.ada.categories.foo: there is no category 'foo'"
     ),
     '[agents.ada.categories]\ndata = { daily_limit = "1", rolling_1h = "2" }': (
-        "2: agents.ada.categories.data.rolling_1h: is not a key of the policy"
+        "2: agents.ada.categories.data.rolling_1h is not a key of the policy"
     ),
-    '[tasks]\nrequired = "yes"': "2: tasks.required: must be true or false",
-    '[tasks]\ncolour = "red"': "2: tasks.colour: must be a table",
+    '[tasks]\nrequired = "yes"': "2: tasks.required must be true or false",
+    '[tasks]\ncolour = "red"': "2: tasks.colour must be a table",
     "[tasks.default]\ntotal_limit = 10": (
         '2: tasks.default.total_limit: write the amount as text, such as "25.00"'
     ),
@@ -116,13 +116,13 @@ SENTENCES = {
         '5: approvals.tiers.1.above: write the amount as text, such as "25.00"'
     ),
     '[[approvals.tiers]]\nabove = "100"\nrequired = 0': (
-        "3: approvals.tiers.0.required: must be 1 or more"
+        "3: approvals.tiers.0.required must be 1 or more"
     ),
     '[[approvals.tiers]]\nabove = "100"\nrequired = 3': (
-        "1: approvals.tiers.0: above 100.00 asks for 3 approvers; 2 may decide such an amount"
+        "1: approvals.tiers.0: above 100.00 asks for 3 approvers, but only 2 may approve that much"
     ),
     '[[approvals.tiers]]\nabove = "200"\nrequired = 2': (
-        "1: approvals.tiers.0: above 200.00 asks for 2 approvers; 1 may decide such an amount"
+        "1: approvals.tiers.0: above 200.00 asks for 2 approvers, but only 1 may approve that much"
     ),
     '[[approvals.tiers]]\nabove="9"\nrequired=1\n[[approvals.tiers]]\nabove="5"\nrequired=2': (
         "1: approvals.tiers.0: above 9.00 asks for fewer approvers than a lower tier"
@@ -131,42 +131,43 @@ SENTENCES = {
         "4: approvals.tiers.1: there is a tier above 9.00 already"
     ),
     "[approvals.approvers.Alice]": (
-        "1: approvals.approvers.Alice: looks like 'alice': each approver counts once, so give"
+        "1: approvals.approvers.Alice looks like 'alice': each approver counts once, so give"
         " people different names"
     ),
     "[approvals.approvers.b0b]\n[approvals.approvers.bob]": (
-        "2: approvals.approvers.bob: looks like 'b0b': each approver counts once, so give"
+        "2: approvals.approvers.bob looks like 'b0b': each approver counts once, so give"
         " people different names"
     ),
     "[approvals.approvers.CaroI]\n[approvals.approvers.carol]": (
-        "2: approvals.approvers.carol: looks like 'CaroI': each approver counts once, so give"
+        "2: approvals.approvers.carol looks like 'CaroI': each approver counts once, so give"
         " people different names"
     ),
     "[approvals.approvers.Ada]": (
-        "1: approvals.approvers.Ada: looks like the agent 'ada': who asks must not be who approves"
+        "1: approvals.approvers.Ada looks like the agent 'ada': an agent must not"
+        " approve its own requests"
     ),
     "[approvals.approvers.robot]\nagent = true": (
         "1: approvals.approvers.robot: an agent that approves needs up_to, the largest amount it"
         " may approve"
     ),
     "[service_levels]\nof = []\nfull = {from=50}\nstandard = {from=20}\nminimal = {from=5}\n"
-    "emergency = {from=0}": "2: service_levels.of: names no window",
+    "emergency = {from=0}": "2: service_levels.of names no window",
     "[service_levels]\nof = ['dayly']\nfull = {from=50}\nstandard = {from=20}\nminimal = {from=5}\n"
     "emergency = {from=0}": "2: service_levels.of: 'dayly' is not a window",
     "[service_levels]\nfull = {from=50}\nstandard = {from=60}\nminimal = {from=5}\n"
     "emergency = {from=0}": "1: service_levels: each level must begin below the one before",
     "[service_levels]\nfull = {from=50}\nstandard = {from=20}\nminimal = {from=5}\n"
-    "emergency = {from=1}": "5: service_levels.emergency.from: must be 0: it takes what is left",
+    "emergency = {from=1}": "5: service_levels.emergency.from must be 0: it is the lowest level",
     "[service_levels]\nfull = {from=101}\nstandard = {from=20}\nminimal = {from=5}\n"
-    "emergency = {from=0}": "2: service_levels.full.from: must be at most 100",
+    "emergency = {from=0}": "2: service_levels.full.from must be at most 100",
     '[increases]\nmaximum = "100"\nauto_approve_from_priority = 12': (
-        "3: increases.auto_approve_from_priority: must be at most 10"
+        "3: increases.auto_approve_from_priority must be at most 10"
     ),
-    "[increases]\nauto_approve_from_priority = 7": "1: increases.maximum: is missing",
-    "[reviews]\npool_remaining_below = 120": "2: reviews.pool_remaining_below: must be at most 100",
-    "[alerts]\nthresholds = [80, 1000]": "2: alerts.thresholds.1: must be at most 100",
-    "[alerts]\nthresholds = [80, 80]": "2: alerts.thresholds: names a share twice",
-    '[alerts]\nnotify = "slack://x"': "2: alerts.notify: must be a list: [ … ]",
+    "[increases]\nauto_approve_from_priority = 7": "1: increases.maximum is missing",
+    "[reviews]\npool_remaining_below = 120": "2: reviews.pool_remaining_below must be at most 100",
+    "[alerts]\nthresholds = [80, 1000]": "2: alerts.thresholds.1 must be at most 100",
+    "[alerts]\nthresholds = [80, 80]": "2: alerts.thresholds names a percentage twice",
+    '[alerts]\nnotify = "slack://x"': "2: alerts.notify must be a list: [ … ]",
     '[alerts]\nnotify = ["slack://a/b", "hunter2"]': (
         '2: alerts.notify.1: write a URL such as "json://127.0.0.1:8080", or "env:NAME" of one'
     ),
@@ -189,11 +190,11 @@ def test_the_faults_of_all_tables_are_told_at_once_contradictions_too() -> None:
         ]
     )
     assert faults_after(text) == [
-        "3: pools.x.priority: must be at most 10",
+        "3: pools.x.priority must be at most 10",
         '7: x402.per_request_limit: write the amount as text, such as "25.00"',
-        "11: increases.maximum: is missing",
+        "11: increases.maximum is missing",
         "5: pools.y.agents: there is no agent 'zoe'",
-        "8: approvals.tiers.0: above 9.00 asks for 3 approvers; 2 may decide such an amount",
+        "8: approvals.tiers.0: above 9.00 asks for 3 approvers, but only 2 may approve that much",
     ]
 
 
@@ -209,7 +210,7 @@ providers = ["bad"]
 """
     assert faults_after(text) == [
         '4: roles.junior.per_purchase_limit: write the amount as text, such as "25.00"',
-        "1: providers.bad.address: is missing",
+        "1: providers.bad.address is missing",
     ]
 
 
@@ -223,14 +224,14 @@ tiers = [{ above = "9", required = 2 }]
 """
     with pytest.raises(ConfigurationError) as refused:
         parse_policy(text)
-    assert list(refused.value.faults) == ["policy.toml:5: approvals.approvers: must be a table"]
+    assert list(refused.value.faults) == ["policy.toml:5: approvals.approvers must be a table"]
 
 
 def test_contradictions_are_told_even_when_the_organisation_is_wrong() -> None:
     with pytest.raises(ConfigurationError) as refused:
         parse_policy('[organisation]\n[pools.x]\nagents = ["zoe"]\n')
     assert list(refused.value.faults) == [
-        "policy.toml:1: organisation.total_limit: is missing",
+        'policy.toml:1: organisation.total_limit is missing: give an amount, or "unlimited"',
         "policy.toml:3: pools.x.agents: there is no agent 'zoe'",
     ]
 

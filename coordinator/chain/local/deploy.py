@@ -319,7 +319,9 @@ def _chain(rpc: Rpc) -> tuple[str, int, str]:
         return "anvil", chain_id, genesis_hash
     names = [n.name for n in NETWORKS.values() if chain_id in n.chain_ids and not n.local]
     if names == ["base"]:
-        raise ConfigurationError("these contracts are for test chains: Base has ACTP's own")
+        raise ConfigurationError(
+            "deploy works on test chains only: base already has ACTP's contracts"
+        )
     return (names or [f"chain-{chain_id}"])[0], chain_id, genesis_hash
 
 

@@ -29,7 +29,7 @@ def parse_key(text: str) -> bytes:
         key = bytes.fromhex(text.strip().removeprefix("0x"))
         address_of_key(key)
     except ValueError:
-        raise InvalidRequest("that is not a private key: 64 hex digits are") from None
+        raise InvalidRequest("not a private key: it must be 64 hex digits") from None
     return key
 
 

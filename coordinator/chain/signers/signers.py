@@ -86,8 +86,8 @@ class Signer:
         key = self._keystore.open()
         if address_of_key(key) != self.address:
             raise ConfigurationError(
-                f"the keystore {self._keystore.path} says that it is of {self.address}, and holds"
-                f" the key of {address_of_key(key)}: USDC sent to the first would be nobody's"
+                f"the keystore {self._keystore.path} names the address {self.address} but holds the"
+                f" key of {address_of_key(key)}: USDC sent to the named address would be lost"
             )
         return key
 
@@ -134,7 +134,7 @@ def _from_key(name: str, text: str | None) -> Signer:
         key = bytes.fromhex(digits)
         return Signer(address_of_key(key), key)
     except ValueError:
-        raise ConfigurationError(f"{name} is not a private key: 64 hex digits are") from None
+        raise ConfigurationError(f"{name} is not a private key: it must be 64 hex digits") from None
 
 
 def _from_keystore(path: Path, password: str | None) -> Signer:

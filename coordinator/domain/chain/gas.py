@@ -104,3 +104,10 @@ def purchases_left(balance_wei: int, reserved_wei: int, fees: Fees) -> int:
     """Compute how many more purchases the gas balance can finish at the current fee ceiling."""
     each = fees.ceiling_wei(PURCHASE_GAS, 3)
     return max(0, (balance_wei - reserved_wei) // each) if each else 0
+
+
+def eth(wei: int) -> str:
+    """Wei as ETH, exactly, without trailing zeros beyond the first decimal."""
+    whole, part = divmod(wei, 10**18)
+    decimals = f"{part:018d}".rstrip("0") or "0"
+    return f"{whole}.{decimals}"

@@ -80,7 +80,7 @@ class Finding(Shown):
         words = {
             "under_used": "uses little of",
             "nearly_depleted": "has nearly used up",
-            "pool_low": "is below its mark of",
+            "pool_low": "is below the mark of",
         }[self.kind]
         share = f"{self.remaining_percent} % remains"
         return f"{self.scope} {words} its {self.window} limit: {share}"

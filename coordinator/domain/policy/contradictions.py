@@ -86,7 +86,7 @@ def _pool_faults(policy: PolicyModel) -> Iterator[Fault]:
             yield (*path, "minimums"), f"are {least} together, more than the pool's {shared}"
         plan = pool.rebalance
         if plan is not None and plan.priority_weight + plan.usage_weight != 100:
-            yield (*path, "rebalance"), "priority_weight and usage_weight must make 100"
+            yield (*path, "rebalance"), "priority_weight and usage_weight must add up to 100"
         if plan is not None and not pool.agents:
             yield (*path, "rebalance"), "the pool has no agents to share among"
         if (plan is not None or pool.minimums) and shared is None:
@@ -102,7 +102,7 @@ def _provider_faults(policy: PolicyModel) -> Iterator[Fault]:
             yield ("providers", name, "address"), why
         other = seen.setdefault(provider.address, name)
         if other != name:
-            yield ("providers", name, "address"), f"is the address of {other!r} too"
+            yield ("providers", name, "address"), f"is also the address of {other!r}"
         yield from _limit_faults(("providers", name), provider)
 
 
@@ -115,7 +115,7 @@ def _category_faults(policy: PolicyModel) -> Iterator[Fault]:
 
 
 def _run_faults(policy: PolicyModel) -> Iterator[Fault]:
-    """Of tasks and sessions."""
+    """Find the faults of tasks and sessions."""
     tasks, sessions = policy.tasks, policy.sessions
     listed = [] if tasks is None else [("default", tasks.default), *tasks.named.items()]
     for name, task in listed:
@@ -158,14 +158,14 @@ def _approval_faults(policy: PolicyModel) -> Iterator[Fault]:
         if first in policy.agents and second in approvals.approvers and first != second:
             yield (
                 ("approvals", "approvers", second),
-                f"looks like the agent {first!r}: who asks must not be who approves",
+                f"looks like the agent {first!r}: an agent must not approve its own requests",
             )
     for name, approver in approvals.approvers.items():
         path = ("approvals", "approvers", name)
         if name in policy.agents and not approver.agent:
             yield (
                 ("agents", name),
-                "an agent can't be an approver as well unless it says agent = true",
+                "is also an approver: only with agent = true may an agent approve",
             )
         if approver.agent and approver.up_to is None:
             yield path, "an agent that approves needs up_to, the largest amount it may approve"
@@ -180,7 +180,7 @@ def _approval_faults(policy: PolicyModel) -> Iterator[Fault]:
         able = [a for a in approvals.approvers.values() if a.up_to is None or a.up_to > tier.above]
         if tier.required > len(able):
             asked = f"above {tier.above} asks for {tier.required} approvers"
-            yield path, f"{asked}; {len(able)} may decide such an amount"
+            yield path, f"{asked}, but only {len(able)} may approve that much"
         lower = [other for other in approvals.tiers if other.above < tier.above]
         if any(other.required > tier.required for other in lower):
             yield path, f"above {tier.above} asks for fewer approvers than a lower tier"
@@ -191,7 +191,7 @@ def _approval_faults(policy: PolicyModel) -> Iterator[Fault]:
 def _alert_faults(policy: PolicyModel) -> Iterator[Fault]:
     alerts = policy.alerts
     if len(set(alerts.thresholds)) != len(alerts.thresholds):
-        yield ("alerts", "thresholds"), "names a share twice"
+        yield ("alerts", "thresholds"), "names a percentage twice"
 
 
 def _other_faults(policy: PolicyModel) -> Iterator[Fault]:
@@ -209,4 +209,4 @@ def _other_faults(policy: PolicyModel) -> Iterator[Fault]:
         if shares != sorted(shares, reverse=True) or len(set(shares)) != len(shares):
             yield ("service_levels",), "each level must begin below the one before"
         if shares[-1] != 0:
-            yield ("service_levels", "emergency", "from"), "must be 0: it takes what is left"
+            yield ("service_levels", "emergency", "from"), "must be 0: it is the lowest level"

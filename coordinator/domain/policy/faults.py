@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from copy import deepcopy
 from typing import Any, Final
 
@@ -27,6 +28,16 @@ _SENTENCES: Final = {
 }
 # Of these tables the model has the ones under their own names as ``named``.
 _NAMED: Final = ("categories", "tasks", "sessions")
+
+
+# Words that begin a sentence of which the key is the subject.
+_VERBS: Final = frozenset({"are", "asks", "has", "is", "looks", "must", "names", "needs"})
+
+
+def fault_text(path: Sequence[str], said: str) -> str:
+    """The key and the sentence as one: "agents.ada has no per_purchase_limit"."""
+    joint = " " if said.partition(" ")[0] in _VERBS else ": "
+    return f"{'.'.join(path)}{joint}{said}"
 
 
 def without(document: dict[str, Any], paths: list[tuple[str, ...]]) -> dict[str, Any]:
@@ -86,6 +97,8 @@ def fault_of(details: ErrorDetails) -> Fault:
         path = (*path[:-2], f"{path[-1]}_limit")
     if path[-1] == "rolling" and kind == "dict_type":
         return path, _SENTENCES["extra_forbidden"]
+    if kind == "missing" and path[-1].endswith("_limit"):
+        return path, 'is missing: give an amount, or "unlimited"'
     if kind in _SENTENCES:
         return path, _SENTENCES[kind]
     if kind in ("greater_than_equal", "less_than_equal"):

@@ -8,7 +8,7 @@ from pydantic import ValidationError
 
 from coordinator.domain.errors import ConfigurationError
 from coordinator.domain.policy.contradictions import contradictions
-from coordinator.domain.policy.faults import Fault, besides, fault_of, without
+from coordinator.domain.policy.faults import Fault, besides, fault_of, fault_text, without
 from coordinator.domain.policy.model import PolicyModel
 from coordinator.domain.policy.values import UNLIMITED
 
@@ -26,7 +26,7 @@ class Policy(PolicyModel):
         """The policy of a parsed document; ConfigurationError lists every fault with its path."""
         policy, faults = cls.examine(document)
         if policy is None:
-            raise ConfigurationError(*(f"{'.'.join(path)}: {text}" for path, text in faults))
+            raise ConfigurationError(*(fault_text(path, text) for path, text in faults))
         return policy
 
     @classmethod

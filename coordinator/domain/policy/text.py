@@ -7,6 +7,7 @@ import tomllib
 from collections.abc import Sequence
 
 from coordinator.domain.errors import ConfigurationError
+from coordinator.domain.policy.faults import fault_text
 from coordinator.domain.policy.policy import Policy
 
 _PART = r"(?:[A-Za-z0-9_-]+|\"[^\"]*\"|'[^']*')"
@@ -16,7 +17,7 @@ _KEY = re.compile(rf"\s*{_DOTTED}\s*=")
 
 
 def parse_policy(text: str, *, name: str = "policy.toml") -> Policy:
-    """The policy; ConfigurationError lists every fault as ``name:line: key.path: sentence``."""
+    """The policy; ConfigurationError lists every fault as ``name:line: sentence``."""
     try:
         document = tomllib.loads(text)
     except tomllib.TOMLDecodeError as fault:
@@ -26,7 +27,7 @@ def parse_policy(text: str, *, name: str = "policy.toml") -> Policy:
         return policy
     lines = _lines(text)
     raise ConfigurationError(
-        *(f"{name}:{_line_of(lines, path)}: {'.'.join(path)}: {said}" for path, said in faults)
+        *(f"{name}:{_line_of(lines, path)}: {fault_text(path, said)}" for path, said in faults)
     )
 
 

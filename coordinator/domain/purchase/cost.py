@@ -217,4 +217,4 @@ def _asks(request: CostRequest, facts: Facts) -> Iterable[Reason]:
     auto = auto_limit(request.agent, facts)
     why = asks(request.agent, request.amount, facts, auto)
     if why is not None:
-        yield Reason(ReasonCode.APPROVAL_REQUIRED, f"{why}; a cost can't wait for people")
+        yield Reason(ReasonCode.APPROVAL_REQUIRED, f"{why}; a cost can't wait for approval")

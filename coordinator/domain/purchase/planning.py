@@ -168,7 +168,9 @@ def _plan_empty(purchase: OpenPurchase, escrow: OwnEscrow, paused: bool, chain_t
     if last is not None and last.status is StepStatus.REVERTED and aimed_here:
         return Plan(Action.CANCEL, escrow.escrow_id, _reverted("funding", last))
     if len(links) >= _RELINKS_MAX:
-        reason = Reason(ReasonCode.REVERTED, f"{len(links)} links missed the created escrow")
+        reason = Reason(
+            ReasonCode.REVERTED, f"{len(links)} funding transactions missed the created escrow"
+        )
         return Plan(Action.CANCEL, escrow.escrow_id, reason)
     return Plan(Action.LINK, escrow.escrow_id)
 
@@ -188,7 +190,7 @@ def _plan_unstarted(purchase: OpenPurchase, paused: bool, now: int, terms: Escro
     if creates and creates[-1].status is StepStatus.REVERTED:
         return Plan(Action.FAIL, reason=_reverted("creating", creates[-1]))
     if len(creates) >= _RELINKS_MAX:
-        reason = Reason(ReasonCode.REVERTED, f"{len(creates)} creates did not last")
+        reason = Reason(ReasonCode.REVERTED, f"{len(creates)} create transactions were lost again")
         return Plan(Action.FAIL, reason=reason)
     if refusal is not None and refusal.code is ReasonCode.PAUSED:
         return _WAIT
@@ -197,4 +199,4 @@ def _plan_unstarted(purchase: OpenPurchase, paused: bool, now: int, terms: Escro
 
 def _reverted(what: str, step: Step) -> Reason:
     said = step.revert_reason or "no reason was given"
-    return Reason(ReasonCode.REVERTED, f"{what} the escrow was refused by the contract: {said}")
+    return Reason(ReasonCode.REVERTED, f"the contract refused {what} the escrow: {said}")

@@ -84,6 +84,6 @@ def _provider(value: object, treasury_address: str | None) -> str:
         return address
     if not isinstance(value, str) or not IDENTIFIER.fullmatch(value):
         raise InvalidRequest(
-            "a provider is an address or a name of the policy", code="invalid_provider"
+            "the provider must be an address or a name of the policy", code="invalid_provider"
         )
     return value

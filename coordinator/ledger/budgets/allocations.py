@@ -100,7 +100,7 @@ def shared(pool: Pool) -> tuple[Window, Usdc]:
     for window in (Window.DAILY, Window.TOTAL):
         if (amount := pool.amounts.get(window)) is not None:
             return window, amount
-    raise InvalidRequest("a pool needs a daily_limit or a total_limit to be shared out")
+    raise InvalidRequest("a pool needs a daily_limit or a total_limit to be shared")
 
 
 def move_in_pool(tx: Tx, increase: Increase, *, author: str, now: int, ends_at: int) -> Usdc:
@@ -189,7 +189,7 @@ def _apply(
     recount(tx.connection, before, tx.rules, now)
     tx.forget()
     said = {agent: share.base_units for agent, share in shares.items()}
-    text = f"{by} shared pool {pool_name} out anew: {reason}"
+    text = f"{by} shared pool {pool_name} among its agents: {reason}"
     tx.notify([limits_changed(f"shared:{pool_name}:{now}", f"pool:{pool_name}", text, now)])
     tx.record(
         now,

@@ -201,7 +201,7 @@ def _grant(tx: Tx, increase: Increase, author: str, now: int) -> Increase:
     if increase.kind == EMERGENCY:
         moved = move_in_pool(tx, increase, author=author, now=now, ends_at=ends_at)
         if not moved:
-            text = "the pool's other agents have nothing left above what they use and must keep"
+            text = "the pool's other agents have nothing left to give"
             refused = Reason(ReasonCode.POOL_LIMIT, text)
             _set(tx.connection, increase.id, IncreaseStatus.REJECTED)
             tx.record(now, "increase_rejected", increase.id, why=text)
@@ -315,7 +315,8 @@ def _waiting(asked: Increase) -> Notice:
         severity=Severity.WARNING,
         subject=asked.id,
         message=(
-            f"{asked.agent} asks for {asked.amount} USDC more {asked.window.words} of {asked.scope}"
+            f"{asked.agent} asks to raise the limit of {asked.scope} by {asked.amount} USDC"
+            f" {asked.window.words}"
         ),
         fields=_fields(asked, asked.amount),
     )
@@ -333,5 +334,5 @@ def _fields(increase: Increase, amount: Usdc) -> dict[str, str]:
 
 
 def _granted(increase: Increase, amount: Usdc, author: str, now: int) -> Notice:
-    text = f"{increase.scope} has {amount} USDC more {increase.window.words}, granted by {author}"
+    text = f"{author} raised the limit of {increase.scope} by {amount} USDC {increase.window.words}"
     return limits_changed(f"granted:{increase.id}", str(increase.scope), text, now)

@@ -136,7 +136,9 @@ def _only_lower(rules: Rules, opening: Opening, now: int) -> None:
     table = rules.policy.tasks if kind == TASK else rules.policy.sessions
     default = rules.task_limits(name) if kind == TASK else rules.session_limits(name)
     if table is not None and default is None:
-        raise InvalidRequest(f"only an operator opens a {kind}: the policy has no default for it")
+        raise InvalidRequest(
+            f"only an operator may open a {kind}: the policy has no default for {kind}s"
+        )
     stated = [(Scope(ScopeKind(kind), name), default.amounts if default else {}, opening.limits)]
     for category, amounts in opening.categories.items():
         own = rules.task_limits(name)
@@ -156,6 +158,6 @@ def _not_above(
     most = rules.amount(Limit(scope, window, allowed), now)
     if asked > most:
         raise InvalidRequest(
-            f"{asked} USDC {window.words} is above the default, {most}: only an operator opens it"
-            " with more"
+            f"{asked} USDC {window.words} is above the default of {most}:"
+            " only an operator may open it with more"
         )

@@ -50,7 +50,7 @@ def apply_event(
     escrow = fold_escrow(connection, audit, event.escrow_id)
     if escrow.purchase_id is None:
         if event.kind is EventKind.ESCROW_FUNDED and not _is_key_of_a_purchase(connection, event):
-            why = "USDC left for purchases that this database does not know: check it, then unpause"
+            why = "USDC was paid for purchases unknown to this database: check it, then unpause"
             begin_recovery(connection, audit, why, now=now)
             attribute_to_organisation(connection, audit, rules, event.escrow_id, now=now)
         return None

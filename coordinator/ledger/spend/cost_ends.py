@@ -144,8 +144,8 @@ def _abandoned(row: Any, now: int) -> Notice:
         severity=Severity.WARNING,
         subject=row.id,
         message=(
-            f"{row.agent} held {Usdc.from_base_units(row.amount)} USDC and never said what it came"
-            " to: it is counted in full"
+            f"{row.agent} held {Usdc.from_base_units(row.amount)} USDC and never posted or voided"
+            " it: it counts in full"
         ),
     )
 
@@ -158,8 +158,8 @@ def _posted_late(cost: Cost, actual: Usdc, now: int) -> Notice:
         severity=Severity.WARNING,
         subject=cost.id,
         message=(
-            f"{cost.request.agent} said only after its hold had ended what it came to:"
-            f" {actual} USDC are counted where {cost.posted} were"
+            f"{cost.request.agent} posted a cost after its hold had ended:"
+            f" {actual} USDC now count instead of {cost.posted}"
         ),
     )
 

@@ -101,7 +101,7 @@ def _bound(tx: Tx, asked: NewRequest) -> str | IdempotencyConflict | None:
     address = provider if same_name else _address(tx.rules.policy, request.provider)
     if terms != request.terms_hash(address):
         return IdempotencyConflict(
-            f"key {asked.key!r} belongs to purchase {purchase_id} with other terms;"
+            f"key {asked.key!r} belongs to purchase {purchase_id}, which has other terms;"
             " use another key for another purchase"
         )
     return str(purchase_id)

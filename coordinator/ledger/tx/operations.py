@@ -104,7 +104,7 @@ class OperationsBook:
         assert known is not None
         if replace(known, secret_mark=identity.secret_mark) == identity != known:
             raise ConfigurationError(
-                "COORDINATOR_ID_SECRET is not the one that this database was made with; with"
+                "COORDINATOR_ID_SECRET is not the secret this database was made with; with"
                 " another one a purchase could be paid twice"
             )
         if known != identity:

@@ -81,7 +81,7 @@ def test_each_method_shares_the_whole_pool(opener: Opener) -> None:
     assert shares(coordinator, "by_usage") == {"ada": "0.00", "bert": "75.00", "cora": "25.00"}
     assert shares(coordinator, "by_priority") == {"ada": "45.00", "bert": "22.50", "cora": "32.50"}
     assert shares(coordinator, "rebalance") == {"ada": "31.50", "bert": "36.00", "cora": "32.50"}
-    with pytest.raises(InvalidRequest, match="a method is one of"):
+    with pytest.raises(InvalidRequest, match="the method must be one of"):
         coordinator.share("crew", "by_magic")
     with pytest.raises(InvalidRequest, match="not a pool"):
         coordinator.share("others")

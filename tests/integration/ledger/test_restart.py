@@ -484,7 +484,7 @@ def test_another_id_secret_is_refused_before_anything_is_decided(
 ) -> None:
     ask(coordinator.agent("ada"))
 
-    with pytest.raises(ConfigurationError, match="COORDINATOR_ID_SECRET is not the one"):
+    with pytest.raises(ConfigurationError, match="COORDINATOR_ID_SECRET is not the secret"):
         ask(opener(secret="44" * 32).agent("ada"))
 
 

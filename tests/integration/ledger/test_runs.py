@@ -241,7 +241,7 @@ def test_without_a_default_only_what_is_named_or_opened_by_an_operator_may_be_sp
     assert codes(ada.hold("1.00", task="t-1")) == ["no_limit_configured"]
     assert codes(ask(ada, "1.00", session="s-1")) == ["no_limit_configured"]
     assert ada.hold("1.00", task="known").ok
-    with pytest.raises(InvalidRequest, match="only an operator opens"):
+    with pytest.raises(InvalidRequest, match="only an operator may open"):
         ada.open_task("t-1", {"total_limit": "1"})
     coordinator.open_task("t-1", "ada", {"total_limit": "1"})
     coordinator.open_session("s-1")
