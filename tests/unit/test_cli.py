@@ -316,7 +316,8 @@ def test_a_fault_of_a_policy_file_names_line_and_key(
     code, out, _ = said(capsys, "policy", "check", "--json")
     assert code == 2
     message = json.loads(out)["error"]["message"]
-    assert re.match(r"policy\.toml:\d+: agents\.research-agent\.per_purchase_limt is not a key", message)
+    told = r"policy\.toml:\d+: agents\.research-agent\.per_purchase_limt is not a key"
+    assert re.match(told, message)
 
 
 @pytest.mark.parametrize("debug", [False, True])
