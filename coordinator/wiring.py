@@ -21,7 +21,8 @@ from coordinator.books.reconciler import Reconciler
 from coordinator.books.reporting import Reporter
 from coordinator.budgets.budgets import Budgets
 from coordinator.budgets.upkeep import Upkeep
-from coordinator.chain.networks import MINIMUM_AMOUNT, NETWORKS, Deployment, Network
+from coordinator.chain.actp.terms import MINIMUM_AMOUNT
+from coordinator.chain.networks import NETWORKS, Deployment, Network
 from coordinator.chain.rpc.client import Rpc
 from coordinator.chain.signers.signers import Signer
 from coordinator.config import Secrets, Settings, id_secret
@@ -216,10 +217,10 @@ class Wiring(Ledger):
 
     @cached_property
     def chain(self) -> Chain:
-        from coordinator.chain.evm.chain import EvmChain
+        from coordinator.chain.actp.chain import ActpChain
 
         s = self.settings
-        chain = EvmChain(
+        chain = ActpChain(
             self.rpc,
             self.network,
             self.deployment,

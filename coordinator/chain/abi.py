@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cache
 from typing import Any
 
@@ -83,16 +84,6 @@ class Abi:
 
 
 @cache
-def kernel_abi() -> Abi:
-    return Abi("ACTPKernel")
-
-
-@cache
-def vault_abi() -> Abi:
-    return Abi("EscrowVault")
-
-
-@cache
 def token_abi() -> Abi:
     return Abi("FiatToken")
 
@@ -136,8 +127,8 @@ def refused_by_contract(refusal: RpcRefusal) -> bool:
     )
 
 
-def revert_reason(refusal: RpcRefusal) -> str:
-    """Decode the reason that a contract gave for a revert, as text."""
+def revert_reason(refusal: RpcRefusal, abis: Sequence[Abi]) -> str:
+    """Decode the reason that a contract gave for a revert, as text; ``abis`` name its errors."""
     data = refusal.data
     if isinstance(data, dict):
         data = data.get("data")
@@ -146,7 +137,7 @@ def revert_reason(refusal: RpcRefusal) -> str:
     if isinstance(data, str) and data.startswith(_PANIC):
         return "arithmetic or assertion fault"
     if isinstance(data, str) and len(data) >= 10:
-        for abi in (kernel_abi(), vault_abi()):
+        for abi in abis:
             if name := abi.error_name(data[:10]):
                 return name
         return f"error {data[:10]}"

@@ -13,11 +13,6 @@ from typing import Any, Final
 
 from coordinator.domain.address import checksummed, keccak256
 from coordinator.domain.errors import ConfigurationError
-from coordinator.domain.usdc import Usdc
-
-# Below it the ACTP kernel's penalty (5 %) is less than its smallest fee (0.05 USDC), and a reclaim
-# after the deadline reverts `Fee exceeds amount`: only the provider could free the USDC.
-MINIMUM_AMOUNT: Final = Usdc("1.00")
 
 SIMULATED: Final = "simulated"
 

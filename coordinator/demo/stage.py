@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from coordinator.api.coordinator import Coordinator
-from coordinator.chain.abi import kernel_abi, vault_abi
+from coordinator.chain.actp.abi import kernel_abi, vault_abi
 from coordinator.chain.local.anvil import Anvil
 from coordinator.chain.local.deploy import Deployer, deploy, fund_local, unlocked_account
 from coordinator.chain.networks import Deployment

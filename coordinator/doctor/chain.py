@@ -100,7 +100,7 @@ class ChainPatient:
         )
 
     def _contracts(self, rpc: Rpc, network: Network) -> Check:
-        from coordinator.chain.abi import kernel_abi, vault_abi
+        from coordinator.chain.actp.abi import kernel_abi, vault_abi
         from coordinator.chain.actp.checks import version_faults
 
         name = "contracts"

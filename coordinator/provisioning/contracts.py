@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from coordinator.chain.actp.checks import check_endpoints
+from coordinator.chain.evm.endpoint_check import check_endpoints
 from coordinator.chain.local.deploy import Deployed, Deployer, unlocked_account
 from coordinator.chain.local.deploy import deploy as deploy_contracts
 from coordinator.chain.local.deploy import fund_local as fund_on_anvil

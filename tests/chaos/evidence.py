@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from coordinator.chain.abi import vault_abi
+from coordinator.chain.actp.abi import vault_abi
 from coordinator.domain.purchase.purchase import Purchase
 from tests.integration.world import World
 

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import pytest
 
 from coordinator import Usdc
-from coordinator.chain.abi import kernel_abi, token_abi
+from coordinator.chain.abi import token_abi
+from coordinator.chain.actp.abi import kernel_abi
 from coordinator.domain.chain.events import EscrowState
 from coordinator.domain.purchase.purchase import Purchase
 from coordinator.domain.usdc import ZERO

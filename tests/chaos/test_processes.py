@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import pytest
 
 from coordinator import Coordinator, Usdc
-from coordinator.chain.abi import vault_abi
+from coordinator.chain.actp.abi import vault_abi
 from coordinator.demo.stage import Stage, open_stage
 from coordinator.domain.chain.events import EscrowState
 from coordinator.executor import LEASE_SECONDS

@@ -7,8 +7,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
-from coordinator.chain.abi import Abi, kernel_abi, revert_reason, token_abi, vault_abi
-from coordinator.chain.actp.rail import STATES
+from coordinator.chain.abi import Abi, revert_reason, token_abi
+from coordinator.chain.actp.abi import contract_abis, kernel_abi, vault_abi
+from coordinator.chain.actp.terms import STATES
 from coordinator.chain.local.deploy import Deployer, deploy, fund_local, unlocked_account
 from coordinator.chain.networks import ARCHIVE, FEE_RECIPIENT
 from coordinator.chain.rpc.client import Rpc, RpcRefusal
@@ -230,7 +231,11 @@ class LocalChain:
 
     def _refusal(self, sender: str, to: str, data: str) -> str:
         (answer,) = self.rpc.batch([("eth_call", [{"from": sender, "to": to, "data": data}])])
-        return revert_reason(answer) if isinstance(answer, RpcRefusal) else "mined too late?"
+        return (
+            revert_reason(answer, contract_abis())
+            if isinstance(answer, RpcRefusal)
+            else "mined too late?"
+        )
 
 
 def _mapped(account: str, slot: int) -> bytes:

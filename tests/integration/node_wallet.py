@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from coordinator.chain.abi import kernel_abi, token_abi
+from coordinator.chain.abi import token_abi
+from coordinator.chain.actp.abi import kernel_abi
 from coordinator.chain.evm.send_answers import classify
 from coordinator.chain.rpc.client import RpcRefusal
 from coordinator.chain.signers.signers import Signer, address_of_key

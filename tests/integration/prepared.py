@@ -16,7 +16,7 @@ _SERVER = """
 import json, os, sys
 import web3, eth_account
 from coordinator import Coordinator
-from coordinator.chain.evm import chain
+from coordinator.chain.actp import chain
 from coordinator.ledger.store import migrate, opening
 for line in sys.stdin:
     asked = json.loads(line)

@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from coordinator.chain.abi import kernel_abi, revert_reason, token_abi
+from coordinator.chain.abi import revert_reason, token_abi
+from coordinator.chain.actp.abi import contract_abis, kernel_abi
 from coordinator.chain.rpc.client import RpcRefusal
 from tests.integration.local_chain import LocalChain
 from tests.integration.node_wallet import (
@@ -141,7 +142,7 @@ def test_a_refused_call_says_why_and_changes_nothing(chain: LocalChain) -> None:
     assert said.code == 3
     assert said.message == "execution reverted: Requester mismatch"
     assert said.data.startswith("0x08c379a0")
-    assert revert_reason(said) == "Requester mismatch"
+    assert revert_reason(said, contract_abis()) == "Requester mismatch"
     fine = call | {"data": create_data(chain, chain.stranger)}
     assert len(chain.rpc.call("eth_call", fine, "latest")) == 66
     assert chain.kernel("requesterNonces", chain.stranger) == 0
@@ -181,7 +182,7 @@ def test_only_an_impersonated_account_is_sent_for(wallet: Wallet) -> None:
 def token_says(chain: LocalChain, sender: str, function: str, *args: Any) -> str | None:
     call = {"from": sender, "to": chain.deployment.usdc, "data": token_abi().call(function, *args)}
     (answer,) = chain.rpc.batch([("eth_call", [call, "latest"])])
-    return revert_reason(answer) if isinstance(answer, RpcRefusal) else None
+    return revert_reason(answer, contract_abis()) if isinstance(answer, RpcRefusal) else None
 
 
 NOBODY = "0x" + "00" * 20

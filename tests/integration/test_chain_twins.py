@@ -13,7 +13,8 @@ from typing import Any
 
 import pytest
 
-from coordinator.chain.abi import Abi, kernel_abi, token_abi, vault_abi
+from coordinator.chain.abi import Abi, token_abi
+from coordinator.chain.actp.abi import kernel_abi, vault_abi
 from coordinator.chain.rpc.client import RpcRefusal
 from tests.integration.chains import CHAINS, open_chain
 from tests.integration.local_chain import LocalChain

@@ -18,7 +18,8 @@ from unittest import mock
 
 import pytest
 
-from coordinator.chain.abi import kernel_abi, token_abi
+from coordinator.chain.abi import token_abi
+from coordinator.chain.actp.abi import kernel_abi
 from coordinator.chain.local.anvil import Anvil
 from coordinator.chain.rpc.client import Rpc
 from coordinator.cli import main

@@ -14,7 +14,8 @@ from typing import Any
 
 import pytest
 
-from coordinator.chain.abi import Abi, kernel_abi, token_abi, vault_abi
+from coordinator.chain.abi import Abi, token_abi
+from coordinator.chain.actp.abi import kernel_abi, vault_abi
 from coordinator.chain.local.anvil import Anvil, find_anvil
 from coordinator.chain.local.deploy import Deployed, Deployer, deploy, fund_local, unlocked_account
 from coordinator.chain.networks import ARCHIVE, shipped_deployment

@@ -13,10 +13,11 @@ from typing import Any
 
 import pytest
 
-from coordinator.chain.abi import kernel_abi, revert_reason, token_abi, vault_abi
-from coordinator.chain.actp.rail import STATES
-from coordinator.chain.evm.chain import EvmChain
-from coordinator.chain.networks import MINIMUM_AMOUNT, NETWORKS
+from coordinator.chain.abi import revert_reason, token_abi
+from coordinator.chain.actp.abi import contract_abis, kernel_abi, vault_abi
+from coordinator.chain.actp.chain import ActpChain
+from coordinator.chain.actp.terms import MINIMUM_AMOUNT, STATES
+from coordinator.chain.networks import NETWORKS
 from coordinator.chain.rpc.client import RpcRefusal
 from coordinator.chain.signers.signers import Signer
 from coordinator.domain.address import checksummed
@@ -65,7 +66,7 @@ class Board:
             "nobody": NOBODY,
         }
         self.names = {address.lower(): name for name, address in self.who.items()}
-        self.evm = EvmChain(
+        self.evm = ActpChain(
             chain.rpc,
             NETWORKS["anvil"],
             chain.deployment,
@@ -111,7 +112,7 @@ class Board:
         call = {"from": self.who[who], "to": self.who["kernel"], "data": do(self, escrow_id, at)}
         asked = ("eth_call", [call, "latest", {}, {"time": hex(at)}])
         (answer,) = self.chain.rpc.batch([asked])
-        return revert_reason(answer) if isinstance(answer, RpcRefusal) else None
+        return revert_reason(answer, contract_abis()) if isinstance(answer, RpcRefusal) else None
 
     def answer(self, given: str, who: str, when: str, what: str) -> str | None:
         """The kernel's words for a row of a table; None when it would do it."""

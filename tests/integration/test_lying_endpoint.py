@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from coordinator.chain.abi import kernel_abi, token_abi
+from coordinator.chain.abi import token_abi
+from coordinator.chain.actp.abi import kernel_abi
 from coordinator.domain.chain.events import EscrowState
 from coordinator.domain.errors import ChainUnavailable
 from tests.integration.bad_endpoint import Ask, BadEndpoint, Call, Tell

@@ -16,7 +16,8 @@ from typing import Any
 import pytest
 
 from coordinator import LedgerUnavailable, Purchase, Status, Usdc
-from coordinator.chain.abi import token_abi, vault_abi
+from coordinator.chain.abi import token_abi
+from coordinator.chain.actp.abi import vault_abi
 from coordinator.demo.stage import Stage, open_stage
 from coordinator.domain.chain.events import EscrowState
 from coordinator.ledger.proofs.verification import verify

@@ -10,7 +10,8 @@ from collections.abc import Callable
 import pytest
 
 from coordinator import Usdc
-from coordinator.chain.abi import kernel_abi, token_abi
+from coordinator.chain.abi import token_abi
+from coordinator.chain.actp.abi import kernel_abi
 from coordinator.chain.actp.rail import ActpRail
 from coordinator.domain.chain.events import EscrowState
 from coordinator.domain.chain.steps import Step, StepKind

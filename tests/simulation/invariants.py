@@ -6,7 +6,8 @@ import sqlite3
 from collections import defaultdict
 from typing import TYPE_CHECKING, Any, Final
 
-from coordinator.chain.abi import kernel_abi, token_abi, vault_abi
+from coordinator.chain.abi import token_abi
+from coordinator.chain.actp.abi import kernel_abi, vault_abi
 from coordinator.chain.simulated import genesis
 from coordinator.domain.chain.escrow_key import EscrowKeys
 from coordinator.domain.chain.events import EscrowState
@@ -363,7 +364,7 @@ class Invariants:
                 genesis.KERNEL, kernel_abi().call("getTransaction", escrow_id), number
             )
             self._hold(isinstance(answer, str), "an escrow of the books exists", escrow_id)
-            from coordinator.chain.actp.rail import STATES
+            from coordinator.chain.actp.terms import STATES
 
             told = STATES[int(answer[2 + 64 * 3 : 2 + 64 * 4], 16)]
             self._hold(told == state, "an escrow's state is the chain's", (escrow_id, state, told))

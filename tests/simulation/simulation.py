@@ -16,8 +16,9 @@ from pathlib import Path
 from typing import Final
 
 from coordinator.books import ranges
-from coordinator.chain.abi import kernel_abi, token_abi
-from coordinator.chain.actp.rail import STATES
+from coordinator.chain.abi import token_abi
+from coordinator.chain.actp.abi import kernel_abi
+from coordinator.chain.actp.terms import STATES
 from coordinator.chain.simulated import SimulatedNode, genesis
 from coordinator.chain.simulated.machine import Rules
 from coordinator.chain.simulated.pool import Refused

@@ -9,9 +9,9 @@ from typing import Any, Concatenate, Final, ParamSpec, Protocol, TypeVar
 
 from eth_abi.exceptions import DecodingError
 
-from coordinator.chain.abi import number, refused_by_contract, revert_reason, word
+from coordinator.chain.abi import Abi, number, refused_by_contract, revert_reason, word
 from coordinator.chain.evm.send_answers import classify
-from coordinator.chain.rpc.client import Rpc, RpcRefusal
+from coordinator.chain.rpc.client import RpcRefusal
 from coordinator.domain.chain.events import Block
 from coordinator.domain.chain.steps import Receipt
 from coordinator.domain.errors import ChainUnavailable, CoordinatorError
@@ -32,7 +32,8 @@ UNREADABLE: Final = (
 
 
 class _Reads(Protocol):
-    _rpc: Rpc
+    @property
+    def host(self) -> str: ...
 
 
 S = TypeVar("S", bound=_Reads)
@@ -52,7 +53,7 @@ def decoded(method: Callable[Concatenate[S, P], R]) -> Callable[Concatenate[S, P
         except UNREADABLE as fault:
             log.debug("answer_unreadable read=%s", method.__name__, exc_info=True)
             raise ChainUnavailable(
-                f"the endpoint {self._rpc.current_host} gave an answer that can't be read"
+                f"the endpoint {self.host} gave an answer that can't be read"
                 f" ({method.__name__}: {type(fault).__name__})"
             ) from fault
 
@@ -86,11 +87,11 @@ def logs_of(answers: Sequence[Any], where: str) -> list[dict[str, Any]]:
     return [log for answer in answers for log in answer]
 
 
-def refusal_of(answer: RpcRefusal) -> str:
+def refusal_of(answer: RpcRefusal, abis: Sequence[Abi]) -> str:
     """Return the contract's revert reason; ChainUnavailable when the node itself failed."""
     if not refused_by_contract(answer):
         raise ChainUnavailable(f"the endpoint could not run a call: {answer.message[:200]}")
-    return revert_reason(answer)
+    return revert_reason(answer, abis)
 
 
 def sent_of(answer: Any) -> SendAnswer:

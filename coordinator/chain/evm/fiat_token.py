@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 from coordinator.chain.abi import token_abi
-from coordinator.chain.actp.rail import make_event
+from coordinator.chain.evm.contracts import ContractCall
+from coordinator.chain.evm.logs import Log, account_topic, event_of
 from coordinator.domain.chain.events import ChainEvent, EventKind
 from coordinator.domain.chain.gas import GAS_LIMITS
 from coordinator.domain.chain.steps import Call, StepKind
@@ -25,6 +26,12 @@ class FiatToken:
     address: str
     treasury: str
 
+    def balance_call(self) -> ContractCall:
+        return self.address, token_abi().call("balanceOf", self.treasury)
+
+    def allowance_call(self, spender: str) -> ContractCall:
+        return self.address, token_abi().call("allowance", self.treasury, spender)
+
     def approve(self, spender: str, amount: Usdc) -> Call:
         """Set the allowance of ``spender`` to ``amount``, whatever it was."""
         data = token_abi().call("approve", spender, amount.base_units)
@@ -39,16 +46,23 @@ class FiatToken:
         data = token_abi().call("mint", self.treasury, amount.base_units)
         return self._call(StepKind.MINT, data, None, order_id)
 
-    def filters(self) -> list[dict[str, Any]]:
+    def filters(self) -> list[Log]:
         """Log filters, without the range: transfers from and to the treasury."""
         transfer = token_abi().topic("Transfer")
-        ours = "0x" + self.treasury[2:].lower().rjust(64, "0")
+        ours = account_topic(self.treasury)
         return [
             {"address": self.address, "topics": [transfer, ours]},
             {"address": self.address, "topics": [transfer, None, ours]},
         ]
 
-    def transfers(self, logs: Sequence[dict[str, Any]]) -> Iterator[ChainEvent]:
+    def is_transfer_from(self, log: Log, sender: str) -> bool:
+        return bool(
+            log["topics"][0] == token_abi().topic("Transfer")
+            and log["topics"][1] == account_topic(sender)
+            and log["address"].lower() == self.address.lower()
+        )
+
+    def transfers(self, logs: Sequence[Log]) -> Iterator[ChainEvent]:
         """The transfers among ``logs``, which carry their block's time under ``at``."""
         transfer = token_abi().topic("Transfer")
         for log in logs:
@@ -57,7 +71,7 @@ class FiatToken:
             values = token_abi().log("Transfer", log)
             if values["value"] > AMOUNT_MAX:
                 continue
-            yield make_event(
+            yield event_of(
                 EventKind.TRANSFER,
                 log,
                 sender=values["from"],

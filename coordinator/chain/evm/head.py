@@ -7,10 +7,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import Any, Final
 
-from coordinator.chain.abi import kernel_abi, number, quantity, token_abi, uint
+from coordinator.chain.abi import number, quantity, uint
 from coordinator.chain.evm.answers import block_of, decoded
-from coordinator.chain.evm.fiat_token import AMOUNT_MAX
-from coordinator.chain.networks import Deployment, Network
+from coordinator.chain.evm.contracts import RailContracts
+from coordinator.chain.evm.fiat_token import AMOUNT_MAX, FiatToken
+from coordinator.chain.networks import Network
 from coordinator.chain.rpc.client import Rpc, RpcRefusal
 from coordinator.domain.chain.events import Block
 from coordinator.domain.chain.gas import suggested_fees
@@ -55,8 +56,8 @@ class HeadReader:
         self,
         rpc: Rpc,
         network: Network,
-        deployment: Deployment,
-        treasury: str,
+        token: FiatToken,
+        contracts: RailContracts,
         *,
         confirmations: int,
         finality: str,
@@ -64,12 +65,16 @@ class HeadReader:
     ) -> None:
         self._rpc = rpc
         self._network = network
-        self._deployment = deployment
-        self._treasury = treasury
+        self._token = token
+        self._contracts = contracts
         self._confirmations = confirmations
         self._finality = finality
         self._max_fee_wei = max_fee_wei
         self._confirmed: Observation | None = None
+
+    @property
+    def host(self) -> str:
+        return self._rpc.current_host
 
     @decoded
     def observe(self) -> Observation:
@@ -146,14 +151,12 @@ class HeadReader:
         return block_of(header)
 
     def _state_at(self, block_number: int) -> list[tuple[str, list[Any]]]:
-        """The calls that tell a block and the treasury's state after it."""
-        me, d, at = self._treasury, self._deployment, hex(block_number)
+        """The calls that tell a block, and treasury and rail after it."""
+        me, at = self._token.treasury, hex(block_number)
         calls = [
-            (d.usdc, token_abi().call("balanceOf", me)),
-            (d.usdc, token_abi().call("allowance", me, d.vault)),
-            (d.kernel, kernel_abi().call("requesterNonces", me)),
-            (d.kernel, kernel_abi().call("paused")),
-            (d.kernel, kernel_abi().call("approvedEscrowVaults", d.vault)),
+            self._token.balance_call(),
+            self._token.allowance_call(self._contracts.spender),
+            *self._contracts.state_calls(),
         ]
         if self._network.l1_fee_oracle:
             # getL1FeeUpperBound(uint256)
@@ -190,35 +193,33 @@ class HeadReader:
         again, *answers = state
         head, base_fee = header.block, header.base_fee_wei
         _check_same_block(again, header)
-        refused = next((a for a in answers[:7] if isinstance(a, RpcRefusal)), None)
+        l1_bound = answers.pop() if self._network.l1_fee_oracle else None
+        refused = next((a for a in answers if isinstance(a, RpcRefusal)), None)
         if refused is not None:
             raise ChainUnavailable(
                 f"the endpoint does not answer for block {head.number}: {refused.message[:200]}"
             )
         nonce, wei = number(answers[0]), quantity(answers[1])
-        balance, allowance, creates, paused, listed = map(uint, answers[2:7])
-        l1_bound = answers[7] if len(answers) > 7 else None
+        balance, allowance = map(uint, answers[2:4])
+        rail = self._contracts.state(answers[4:])
         l1_bound_wei = int(l1_bound, 16) if isinstance(l1_bound, str) and len(l1_bound) == 66 else 0
-        if max(base_fee, l1_bound_wei) > _L1_FEE_MAX_WEI or creates > _CREATES_MAX:
+        if max(base_fee, l1_bound_wei) > _L1_FEE_MAX_WEI or rail.create_nonce > _CREATES_MAX:
             raise ChainUnavailable(
                 f"the endpoint tells numbers that can't be: base fee {base_fee}, L1 data fee"
-                f" {l1_bound_wei} wei, {creates} escrows"
+                f" {l1_bound_wei} wei, {rail.create_nonce} escrows"
             )
-        trouble = "the kernel is paused" if paused else None
-        if not listed:
-            trouble = "the kernel does not accept the vault"
         return Observation(
             head=head,
             readable=head.number - self._confirmations + 1,
             final=header.final,
             base_fee_wei=base_fee,
             nonce=nonce,
-            create_nonce=creates,
+            create_nonce=rail.create_nonce,
             usdc_balance=Usdc.from_base_units(min(balance, AMOUNT_MAX)),
             usdc_allowance=Usdc.from_base_units(min(allowance, AMOUNT_MAX)),
             gas_balance_wei=wei,
             fees=suggested_fees(base_fee, header.tip_wei, l1_bound_wei, self._max_fee_wei),
-            rail_trouble=trouble,
+            rail_trouble=rail.trouble,
         )
 
 

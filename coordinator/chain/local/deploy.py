@@ -16,6 +16,7 @@ from web3.types import Nonce
 from web3.utils import get_create_address
 
 from coordinator.chain.abi import revert_reason, token_abi
+from coordinator.chain.actp.abi import contract_abis
 from coordinator.chain.networks import (
     ARCHIVE,
     FEE_RECIPIENT,
@@ -290,7 +291,11 @@ def _receipt(rpc: Rpc, plan: _Plan, step: _Step, tx_hash: str) -> dict[str, Any]
         return receipt
     again = {"from": plan.sender, "to": step.to, "data": step.data}
     (answer,) = rpc.batch([("eth_call", [again, receipt["blockNumber"]])])
-    reason = revert_reason(answer) if isinstance(answer, RpcRefusal) else "no reason given"
+    reason = (
+        revert_reason(answer, contract_abis())
+        if isinstance(answer, RpcRefusal)
+        else "no reason given"
+    )
     raise TxReverted(f"{step.title}: {reason}")
 
 

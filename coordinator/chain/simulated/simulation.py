@@ -6,8 +6,9 @@ import secrets
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
-from coordinator.chain.abi import Abi, kernel_abi, revert_reason, token_abi
-from coordinator.chain.actp.rail import STATES
+from coordinator.chain.abi import Abi, revert_reason, token_abi
+from coordinator.chain.actp.abi import contract_abis, kernel_abi
+from coordinator.chain.actp.terms import STATES
 from coordinator.chain.rpc.client import Call, Rpc, RpcRefusal
 from coordinator.chain.simulated import genesis
 from coordinator.chain.simulated.node import SimulatedNode
@@ -132,7 +133,7 @@ class Simulation:
         asked = ("eth_call", [{"from": sender, "to": to, "data": data}, "latest"])
         (answer,) = self.node.ask([asked])
         if isinstance(answer, RpcRefusal):
-            raise TxReverted(f"{function}: {revert_reason(answer)}")
+            raise TxReverted(f"{function}: {revert_reason(answer, contract_abis())}")
         self.node.send_as(sender, to, data)
         if not self.node.machine.automine:
             self.node.mine()

@@ -1,0 +1,63 @@
+"""The chain port: an EVM chain, a wallet as payer, and ACTP as the rail."""
+
+from __future__ import annotations
+
+from coordinator.chain.actp.contracts import ActpContracts
+from coordinator.chain.actp.events import EventReader
+from coordinator.chain.actp.rail import ActpRail
+from coordinator.chain.actp.reads import EscrowReader
+from coordinator.chain.evm.chain import EvmChain
+from coordinator.chain.evm.contracts import ContractReader
+from coordinator.chain.evm.fiat_token import FiatToken
+from coordinator.chain.evm.logs import LogReader
+from coordinator.chain.networks import Deployment, Network
+from coordinator.chain.rpc.client import Rpc
+from coordinator.chain.signers.signers import Signer
+
+
+class ActpChain(EvmChain):
+    """Reads and acts for one treasury that pays through one kernel and vault.
+
+    ``check`` has to pass before anything is signed.
+    """
+
+    def __init__(
+        self,
+        rpc: Rpc,
+        network: Network,
+        deployment: Deployment,
+        signer: Signer,
+        *,
+        confirmations: int,
+        finality: str,
+        max_fee_wei: int | None,
+    ) -> None:
+        kernel, vault = deployment.kernel, deployment.vault
+        token = FiatToken(deployment.usdc, signer.address)
+        super().__init__(
+            rpc,
+            network,
+            deployment.chain_id,
+            signer,
+            token,
+            ActpContracts(deployment, signer.address),
+            confirmations=confirmations,
+            finality=finality,
+            max_fee_wei=max_fee_wei,
+        )
+        escrows = EscrowReader(ContractReader(rpc), token, kernel, vault)
+        self.escrow = escrows.escrow
+        self.escrows_at = escrows.escrows_at
+        self.windows = escrows.windows
+        self.funded_by_treasury = escrows.funded_by_treasury
+        self.balances = escrows.balances
+        events = EventReader(LogReader(rpc), escrows, token, kernel, vault)
+        self.events = events.events
+        self.tail = events.tail
+        rail = ActpRail(kernel, vault, signer.address)
+        self.create = rail.create
+        self.link = rail.link
+        self.cancel = rail.cancel
+        self.reclaim = rail.reclaim
+        self.settle = rail.settle
+        self.dispute = rail.dispute

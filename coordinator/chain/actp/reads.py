@@ -1,0 +1,146 @@
+"""Escrows as kernel and vault tell them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from coordinator.chain.abi import number, uint
+from coordinator.chain.actp.abi import contract_abis, kernel_abi, vault_abi
+from coordinator.chain.actp.terms import MINIMUM_BOND, STATES
+from coordinator.chain.evm.answers import UNREADABLE, decoded, refusal_of
+from coordinator.chain.evm.contracts import ContractCall, ContractReader
+from coordinator.chain.evm.fiat_token import FiatToken
+from coordinator.chain.evm.head import BEHIND
+from coordinator.chain.rpc.client import RpcRefusal
+from coordinator.domain.chain.events import EscrowState
+from coordinator.domain.errors import ChainUnavailable, TxReverted
+from coordinator.domain.ports import EscrowOnChain
+from coordinator.domain.usdc import Usdc
+
+
+@dataclass(frozen=True, slots=True)
+class EscrowReader:
+    """Reads the escrows of one kernel and vault, and the treasury's balance beside them."""
+
+    contracts: ContractReader
+    token: FiatToken
+    kernel: str
+    vault: str
+
+    @property
+    def host(self) -> str:
+        return self.contracts.host
+
+    @decoded
+    def escrow(self, escrow_id: str) -> EscrowOnChain:
+        answer = self.contracts.ask([self._escrow_call(escrow_id)], "latest")[0]
+        if isinstance(answer, RpcRefusal):
+            raise TxReverted(refusal_of(answer, contract_abis()))
+        return escrow_of(answer)
+
+    def windows(self, escrow_id: str, *, head: int) -> frozenset[int | None]:
+        """Read the end of its window at each endpoint; None where it is not delivered.
+
+        An endpoint far behind block ``head`` counts only where it has the delivery.
+        """
+        told: set[int | None] = set()
+        for newest, answer in self.contracts.ask_everywhere(self._escrow_call(escrow_id)):
+            try:
+                ends = escrow_of(answer).window_ends
+                near = number(newest) >= head - BEHIND
+            except (ChainUnavailable, *UNREADABLE):
+                continue
+            if near or ends is not None:
+                told.add(ends)
+        return frozenset(told)
+
+    def window_ends(self, escrow_ids: Sequence[str]) -> dict[str, int | None]:
+        """Read the ends of delivered escrows' windows; None for one that was cancelled since."""
+        # Written once, at delivery: the latest block tells the same, and is never pruned.
+        answers = self.contracts.ask([self._escrow_call(i) for i in escrow_ids], "latest")
+        windows = {}
+        for escrow_id, answer in zip(escrow_ids, answers, strict=True):
+            found = None if isinstance(answer, RpcRefusal) else escrow_of(answer)
+            cancelled = found is not None and found.state is EscrowState.CANCELLED
+            if found is None or (found.window_ends is None and not cancelled):
+                raise ChainUnavailable(f"the endpoint does not tell the window of {escrow_id} yet")
+            windows[escrow_id] = found.window_ends
+        return windows
+
+    @decoded
+    def funded_by_treasury(self, escrow_key: str) -> bool:
+        """Whether the vault was ever funded by the treasury under this key, by its own record."""
+        vault, encode = self.vault, vault_abi().call
+        found, left = self.contracts.ask(
+            [(vault, encode("escrows", escrow_key)), (vault, encode("remaining", escrow_key))],
+            "latest",
+        )
+        if isinstance(found, RpcRefusal):
+            # A vault without that getter: what it still holds under the key tells as much.
+            return uint(left) > 0
+        requester, _, amount, *_ = vault_abi().result("escrows", found)
+        return bool(amount) and requester.lower() == self.token.treasury.lower()
+
+    @decoded
+    def escrows_at(
+        self, escrow_ids: Sequence[str], *, block_number: int
+    ) -> Mapping[str, EscrowOnChain]:
+        answers = self.contracts.ask([self._escrow_call(i) for i in escrow_ids], hex(block_number))
+        return {
+            escrow_id: escrow_of(answer)
+            for escrow_id, answer in zip(escrow_ids, answers, strict=True)
+            if not isinstance(answer, RpcRefusal) or not refusal_of(answer, contract_abis())
+        }
+
+    @decoded
+    def balances(
+        self, escrow_keys: Sequence[str], *, block_number: int
+    ) -> tuple[Usdc, Mapping[str, Usdc]]:
+        """The treasury's USDC, and what the vault holds under each key."""
+        encode = vault_abi().call
+        answers = self.contracts.ask(
+            [
+                self.token.balance_call(),
+                *((self.vault, encode("remaining", key)) for key in escrow_keys),
+            ],
+            hex(block_number),
+        )
+        refused = next((a for a in answers if isinstance(a, RpcRefusal)), None)
+        if refused is not None:
+            raise ChainUnavailable(
+                f"the endpoint has no balances of block {block_number}: {refused.message[:200]}"
+            )
+        # No code at the address yet answers with nothing: then it holds nothing.
+        amounts = [
+            Usdc.from_base_units(0 if answer == "0x" else uint(answer)) for answer in answers
+        ]
+        return amounts[0], dict(zip(escrow_keys, amounts[1:], strict=True))
+
+    def _escrow_call(self, escrow_id: str) -> ContractCall:
+        return self.kernel, kernel_abi().call("getTransaction", escrow_id)
+
+
+def escrow_of(answer: Any) -> EscrowOnChain:
+    """An escrow from the result of ``getTransaction``."""
+    fields = kernel_abi().result("getTransaction", answer)
+    state, amount, deadline, window, bond_bps = (
+        STATES[fields[3]],
+        Usdc.from_base_units(fields[4]),
+        fields[7],
+        fields[12],
+        fields[16],
+    )
+    # Until it is delivered the window is a span; from then on the instant at which it ends.
+    ended = state in (EscrowState.DELIVERED, EscrowState.DISPUTED, EscrowState.SETTLED)
+    bond = Usdc.from_base_units(amount.base_units * bond_bps // 10_000)
+    return EscrowOnChain(
+        state=state,
+        provider=fields[2],
+        escrow_key="0x" + fields[10].hex(),
+        amount=amount,
+        deadline=deadline,
+        window_ends=window if ended else None,
+        bond=max(bond, MINIMUM_BOND),
+    )

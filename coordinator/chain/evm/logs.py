@@ -1,0 +1,116 @@
+"""Logs of a span of blocks, each once, in order and with its block's time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from coordinator.chain.abi import number, word
+from coordinator.chain.evm.answers import block_of, logs_of
+from coordinator.chain.rpc.client import Rpc
+from coordinator.domain.chain.events import Block, ChainEvent, EventKind
+from coordinator.domain.errors import ChainUnavailable
+
+Log = dict[str, Any]
+
+# No block has room for so many logs.
+_INDEX_MAX: Final = 2**31 - 1
+
+
+@dataclass(frozen=True, slots=True)
+class LogReader:
+    """Reads logs; what can't be decoded raises as it is, see ``answers.decoded``."""
+
+    rpc: Rpc
+
+    @property
+    def host(self) -> str:
+        return self.rpc.current_host
+
+    def by_span(self, filters: Sequence[Log], *, after: int, to: int) -> tuple[Block, list[Log]]:
+        """Block ``to``, and the logs of the blocks up to it, all in one batch."""
+        span = {"fromBlock": hex(after + 1), "toBlock": hex(to)}
+        answers = self.rpc.batch(
+            [
+                ("eth_getBlockByNumber", [hex(to), False]),
+                *(("eth_getLogs", [{**item, **span}]) for item in filters),
+            ]
+        )
+        if not isinstance(answers[0], dict):
+            raise ChainUnavailable(f"the endpoint does not have block {to} yet")
+        logs = logs_of(answers[1:], f"blocks {after + 1} to {to}")
+        return block_of(answers[0]), logs
+
+    def by_block(
+        self, filters: Sequence[Log], *, after: int, after_hash: str, to: int
+    ) -> tuple[Block, list[Log]]:
+        """As ``by_span``, each block's logs by its hash; every block is the next one's parent."""
+        wanted = range(after + 1, to + 1)
+        headers = self.rpc.batch([("eth_getBlockByNumber", [hex(n), False]) for n in wanted])
+        parent = after_hash
+        for block, header in zip(wanted, headers, strict=True):
+            if not isinstance(header, dict) or header["parentHash"] != parent:
+                raise ChainUnavailable(f"block {block} does not follow the one that was read last")
+            parent = header["hash"]
+        answers = self.rpc.batch(
+            [
+                ("eth_getLogs", [{**item, "blockHash": header["hash"]}])
+                for header in headers
+                for item in filters
+            ]
+        )
+        logs = logs_of(answers, f"blocks {after + 1} to {to}")
+        return block_of(headers[-1]), logs
+
+    def of_transactions(self, blocks: Mapping[str, str]) -> Iterator[Log]:
+        """All logs of transactions, by hash; ``blocks`` has the hash of each one's block."""
+        for tx_hash, block_hash in sorted(blocks.items()):
+            receipt = self.rpc.call("eth_getTransactionReceipt", tx_hash)
+            if receipt is None or receipt["blockHash"] != block_hash:
+                raise ChainUnavailable(f"the endpoint does not have the receipt of {tx_hash}")
+            yield from receipt["logs"]
+
+    def ordered(self, logs: Sequence[Log], *, after: int, to: int) -> list[Log]:
+        """Each log once, in the chain's order, with its block's time under ``at``.
+
+        ChainUnavailable for one outside of the blocks beyond ``after`` up to ``to``.
+        """
+        for log in logs:
+            if not after < number(log["blockNumber"]) <= to or number(log["logIndex"]) > _INDEX_MAX:
+                raise ChainUnavailable(f"the endpoint tells a log outside of {after + 1} to {to}")
+        self._add_times(logs)
+        unique = {(log["blockHash"], log["logIndex"]): log for log in logs}
+        return sorted(
+            unique.values(), key=lambda g: (int(g["blockNumber"], 16), int(g["logIndex"], 16))
+        )
+
+    def _add_times(self, logs: Sequence[Log]) -> None:
+        unknown = sorted({log["blockNumber"] for log in logs if not log.get("blockTimestamp")})
+        headers = self.rpc.batch([("eth_getBlockByNumber", [n, False]) for n in unknown])
+        times = {}
+        for block, header in zip(unknown, headers, strict=True):
+            if not isinstance(header, dict):
+                raise ChainUnavailable(f"the endpoint does not have block {int(block, 16)}")
+            times[block] = number(header["timestamp"])
+        for log in logs:
+            stamp = log.get("blockTimestamp")
+            log["at"] = number(stamp) if stamp else times[log["blockNumber"]]
+
+
+def event_of(kind: EventKind, log: Log, **values: Any) -> ChainEvent:
+    """An event with its place on the chain from ``log``, which has its block's time."""
+    return ChainEvent(
+        kind=kind,
+        block_number=number(log["blockNumber"]),
+        block_hash=word(log["blockHash"]),
+        log_index=number(log["logIndex"]),
+        tx_hash=word(log["transactionHash"]),
+        at=log["at"],
+        **values,
+    )
+
+
+def account_topic(account: str) -> str:
+    """An address as an indexed argument."""
+    return "0x" + account[2:].lower().rjust(64, "0")
