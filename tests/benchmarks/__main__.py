@@ -19,6 +19,7 @@ from tests.benchmarks.console import teller
 PARTS: Final = {
     "decisions": "durable decisions a second, and their ratios",
     "start": "how long the command line takes to start",
+    "purchase": "purchases until they are funded, beside the least that the chain allows",
     "idle": "what a worker with nothing to do asks and uses, and how soon it notices",
 }
 

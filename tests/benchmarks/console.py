@@ -28,7 +28,8 @@ def teller() -> Tell:
     console = Console(stderr=True)
 
     def tell(text: str) -> None:
-        console.print(f"{elapsed():6.1f} s  {text}", highlight=False, markup=False)
+        line = f"{elapsed():6.1f} s  {text}"
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
 
     return tell
 

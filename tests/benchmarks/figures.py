@@ -34,18 +34,25 @@ class Round:
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """What a ratio should be; ``aim`` is what would be better still."""
+    """What a ratio should be; ``aim`` is what would be better still.
+
+    At most the bound; ``above`` it, or with ``least`` at least it.
+    """
 
     bound: float
     above: bool = False
     aim: float | None = None
+    least: bool = False
 
     def met(self, value: float) -> bool:
-        """Of an upper bound the bound itself is good enough, of a lower one it is not."""
-        return value > self.bound if self.above else value <= self.bound
+        """Whether the value is on the right side; the bound itself is good enough but ``above``."""
+        if self.above:
+            return value > self.bound
+        return value >= self.bound if self.least else value <= self.bound
 
     def __str__(self) -> str:
-        text = f"{'>' if self.above else '<='} {self.bound:g}"
+        sign = ">" if self.above else ">=" if self.least else "<="
+        text = f"{sign} {self.bound:g}"
         return text if self.aim is None else f"{text} (aim {self.aim:g})"
 
 

@@ -8,9 +8,15 @@ from collections import Counter
 import pytest
 
 from tests.benchmarks.__main__ import PARTS, parse
+from tests.benchmarks.buyers import Bought
+from tests.benchmarks.careful import Careful
+from tests.benchmarks.figures import Target
+from tests.benchmarks.floor import Floor
 from tests.benchmarks.idle import idle_figures, processor_seconds
 from tests.benchmarks.idle import summary_of as idle_summary
 from tests.benchmarks.proxy import Counts, Requests
+from tests.benchmarks.purchase import MANY, Measured, Round, Singles, of_floor, ratios_of
+from tests.benchmarks.purchase import summary_of as purchase_summary
 
 _SINGLE = b'{"jsonrpc": "2.0", "id": 1, "method": "eth_chainId", "params": []}'
 _BATCH = (
@@ -84,3 +90,64 @@ def test_a_processs_own_processor_time_is_what_it_says_itself() -> None:
 def test_each_part_can_be_asked_for_json(part: str) -> None:
     assert parse([part, "--json"]).json is True
     assert parse([part]).json is False
+
+
+def bought(seconds: float, calls: int = 400, funded: int = MANY) -> Bought:
+    return Bought(MANY, funded, seconds, 1.0, 2, 10, calls)
+
+
+def a_round(*, floor: float, signing: float, waiting: float, asyncio: float = 4.0) -> Round:
+    ways = {
+        "not_waiting": bought(4.0, 500),
+        "threads": bought(waiting, 600),
+        "asyncio": bought(asyncio, 900),
+    }
+    return Round(Floor(MANY, 9.0, signing, floor, 1), ways)
+
+
+SINGLES = Singles([1.0, 2.0, 3.0], [20, 30, 90], [2, 3, 9])
+
+
+def test_the_share_of_the_floor_is_of_its_signing_too_and_of_the_slower_way_to_wait() -> None:
+    assert of_floor(a_round(floor=2.5, signing=0.5, waiting=4.0, asyncio=6.0)) == 0.5
+    assert of_floor(a_round(floor=2.5, signing=0.5, waiting=3.0, asyncio=2.0)) == 1.0
+
+
+def test_ratios_of_purchases_are_medians_of_those_within_a_round() -> None:
+    rounds = [
+        a_round(floor=2.0, signing=0.2, waiting=4.4),
+        a_round(floor=2.0, signing=2.0, waiting=8.0),
+        a_round(floor=2.0, signing=0.2, waiting=44.0),
+    ]
+    assert ratios_of(Measured(SINGLES, {MANY: rounds})) == {
+        "waiting_over_not_waiting": 2.0,
+        "waiting_over_not_waiting_asyncio": 1.0,
+        "of_floor_200": 0.5,
+        "calls_per_purchase_200": 4.5,
+        "calls_single": 30.0,
+        "p50_over_block": 1.0,
+        "p50_minus_block_seconds": 0.0,
+    }
+
+
+def test_what_only_a_full_run_measures_has_ratios_of_its_own() -> None:
+    one = a_round(floor=2.0, signing=0.0, waiting=4.0)
+    one.careful = Careful("a peer", MANY, 10.0, 5.0)
+    found = ratios_of(Measured(SINGLES, {MANY: [one], 1_000: [one]}))
+    assert found["of_floor_1000"] == 0.5
+    assert found["careful_over_ours_200"] == 2.5
+
+
+def test_purchases_that_were_not_funded_in_time_are_told() -> None:
+    late = a_round(floor=2.0, signing=0.0, waiting=45.0)
+    late.ways["threads"] = bought(45.0, funded=MANY - 7)
+    summary = purchase_summary(Measured(SINGLES, {MANY: [late]}), public=False)
+    assert summary["unfunded"] == 7
+    assert not summary["targets"]["of_floor_200"]["met"]
+    assert summary["targets"]["p50_minus_block_seconds"]["met"]
+
+
+def test_a_share_that_should_be_reached_is_met_by_the_bound_itself() -> None:
+    assert Target(0.7, least=True).met(0.7)
+    assert not Target(0.7, least=True).met(0.699)
+    assert str(Target(0.7, least=True)) == ">= 0.7"
