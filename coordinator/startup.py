@@ -27,11 +27,11 @@ from coordinator.config import Settings, read_policy
 from coordinator.domain.errors import ChainUnavailable, ConfigurationError
 from coordinator.domain.policy.policy import Policy
 from coordinator.domain.ports import KillPoint, Reach
+from coordinator.ledger.ledger import Ledger
 from coordinator.ledger.store.database import Database
 from coordinator.ledger.store.migrate import migrate
 from coordinator.ledger.store.opening import open_database
-from coordinator.ledger.tx.operations import Identity, OperationsBook
-from coordinator.ledger.tx.policies import PolicyBook
+from coordinator.ledger.tx.identity import Identity, IdentityBook
 
 log = logging.getLogger(__name__)
 
@@ -72,7 +72,7 @@ def load_treasury_key(settings: Settings, secrets: Mapping[str, str], network: N
     return signer
 
 
-def find_genesis(network: Network, rpc: Rpc, operations: OperationsBook) -> str:
+def find_genesis(network: Network, rpc: Rpc, book: IdentityBook) -> str:
     """Return a local chain's genesis hash, from the database where the chain is down.
 
     Other networks have one chain under one id: theirs is empty.
@@ -82,7 +82,7 @@ def find_genesis(network: Network, rpc: Rpc, operations: OperationsBook) -> str:
     try:
         return str(rpc.call("eth_getBlockByNumber", "0x0", False)["hash"])
     except ChainUnavailable:
-        claimed = operations.identity()
+        claimed = book.identity()
         if claimed is None:
             raise
         return claimed.genesis
@@ -131,18 +131,13 @@ def _check_local_chain(network: Network, rpc: Rpc) -> None:
         )
 
 
-def claim_database(operations: OperationsBook, identity: Identity) -> None:
+def claim_database(book: IdentityBook, identity: Identity) -> None:
     """Bind a fresh database to this treasury; ConfigurationError when it is another one's."""
-    operations.claim(identity)
+    book.claim(identity)
 
 
 def activate_policy(
-    policies: PolicyBook,
-    source: Policy | Path,
-    *,
-    treasury: str,
-    many_hosts: bool,
-    now: Callable[[], int],
+    ledger: Ledger, source: Policy | Path, *, now: Callable[[], int]
 ) -> ConfigurationError | None:
     """Put the policy of the file, or of code, in force; return what is wrong with it.
 
@@ -151,9 +146,10 @@ def activate_policy(
     policy is in force; else the one in force applies, and whoever asks for new spending is to be
     refused: the file's limits may be lower, and nobody can tell.
     """
+    policies, many_hosts = ledger.policies, ledger.database.many_hosts
     try:
         if not (many_hosts and policies.any_applied()):
-            _activate(policies, source, treasury=treasury, only_first=many_hosts, now=now)
+            _activate(ledger, source, only_first=many_hosts, now=now)
         return None
     except ConfigurationError as fault:
         if not policies.any_applied():
@@ -168,17 +164,11 @@ def activate_policy(
 
 
 def _activate(
-    policies: PolicyBook,
-    source: Policy | Path,
-    *,
-    treasury: str,
-    only_first: bool,
-    now: Callable[[], int],
+    ledger: Ledger, source: Policy | Path, *, only_first: bool, now: Callable[[], int]
 ) -> None:
     policy = read_policy(source)
-    changed = policies.activate(
+    changed = ledger.activate_policy(
         policy,
-        treasury=treasury,
         author=os.environ.get("USER") or "coordinator",
         reason=f"read from {'code' if isinstance(source, Policy) else source.name}",
         now=now(),

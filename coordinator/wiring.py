@@ -42,7 +42,7 @@ from coordinator.ledger.ledger import Ledger
 from coordinator.ledger.proofs.verification import Verification, verify
 from coordinator.ledger.store.database import Database
 from coordinator.ledger.store.process_bound import Opened
-from coordinator.ledger.tx.operations import Identity
+from coordinator.ledger.tx.identity import Identity
 from coordinator.ledger.tx.transaction import TxUrl
 from coordinator.startup import (
     find_contracts,
@@ -149,7 +149,7 @@ class Wiring(Ledger):
 
     @cached_property
     def _genesis(self) -> str:
-        return find_genesis(self.network, self.rpc, self.operations)
+        return find_genesis(self.network, self.rpc, self.identity_book)
 
     @cached_property
     def deployment(self) -> Deployment:
@@ -296,7 +296,7 @@ class Wiring(Ledger):
     @cached_property
     def treasury(self) -> Treasury:
         return Treasury(
-            transactions=self.group_commit,
+            group_commit=self.group_commit,
             operations=self.operations,
             evidence=self.evidence,
             escrow_keys=self.escrow_keys,
@@ -330,7 +330,7 @@ class Wiring(Ledger):
 
     def back_up(self, path: Path) -> Backup:
         """A checked copy of the database; needs no chain. InvalidRequest before the first use."""
-        if self.operations.identity() is None:
+        if self.identity_book.identity() is None:
             raise InvalidRequest(f"the database {self.database.name} has nothing to back up yet")
         return back_up(self.database, path, audit_key=audit_key(self._id_secret))
 

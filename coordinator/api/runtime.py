@@ -64,13 +64,7 @@ class Runtime:
         if not self._is_policy_read:
             with self._opening:
                 if not self._is_policy_read:
-                    self._policy_fault = activate_policy(
-                        w.policies,
-                        w.policy_source,
-                        treasury=w.signer.address,
-                        many_hosts=w.database.many_hosts,
-                        now=w.clock,
-                    )
+                    self._policy_fault = activate_policy(w, w.policy_source, now=w.clock)
                     self._is_policy_read = True
         return w
 
@@ -81,7 +75,7 @@ class Runtime:
         if not self._is_claimed:
             with self._opening:
                 if not self._is_claimed:
-                    claim_database(w.operations, w.identity)
+                    claim_database(w.identity_book, w.identity)
                     self._is_claimed = True
         return w
 

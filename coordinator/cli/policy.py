@@ -86,16 +86,15 @@ def apply(
     """Put the file in force, for the next decision of every process."""
     policy = _read(file)
     with opened(act=False) as coordinator:
-        book = coordinator.claimed.policies
+        claimed = coordinator.claimed
         changes = changed(_current(coordinator), policy)
         applied = False
         if not dry_run:
-            applied = book.activate(
+            applied = claimed.activate_policy(
                 policy,
-                treasury=coordinator.claimed.signer.address,
                 author=operator_name(by),
                 reason=reason,
-                now=coordinator.claimed.clock(),
+                now=claimed.clock(),
             )
     if mode.json:
         emit(

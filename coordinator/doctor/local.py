@@ -21,9 +21,10 @@ from coordinator.ledger.store.database import Database
 from coordinator.ledger.store.migrate import HEAD, revision
 from coordinator.ledger.store.opening import open_database
 from coordinator.ledger.store.sqlite import SQLITE_VERSION_MIN, SqliteDatabase
+from coordinator.ledger.tx.identity import IdentityBook
 from coordinator.ledger.tx.leases import LeaseBook
 from coordinator.ledger.tx.notices import NoticeBook
-from coordinator.ledger.tx.operations import OperationsBook
+from coordinator.ledger.tx.pausing import list_pauses
 from coordinator.ledger.tx.policies import PolicyBook
 
 _INIT = "coordinator init"
@@ -198,7 +199,7 @@ class LocalPatient:
         return self._owner(database)
 
     def _owner(self, database: Database) -> Check:
-        owner = OperationsBook(database, AuditLog(database, b"")).identity()
+        owner = IdentityBook(database).identity()
         found = f"{database.name}, schema revision {HEAD}"
         if owner and self.signer and owner.treasury != self.signer.address:
             found = f"{database.name} belongs to treasury {owner.treasury}"
@@ -217,8 +218,7 @@ class LocalPatient:
 
     def _worker(self) -> Check:
         assert self.database is not None
-        log = AuditLog(self.database, b"")
-        owner = OperationsBook(self.database, log).identity()
+        owner = IdentityBook(self.database).identity()
         holder = None
         if owner is not None:
             leases = LeaseBook(self.database, chain_id=owner.chain_id, signer=owner.treasury)
@@ -230,7 +230,8 @@ class LocalPatient:
 
     def _pauses(self) -> Check:
         assert self.database is not None
-        pauses = OperationsBook(self.database, AuditLog(self.database, b"")).pauses()
+        with self.database.read() as connection:
+            pauses = list_pauses(connection)
         if not pauses:
             return Check("pauses", "ok", "spending is not paused")
         shown = [

@@ -25,7 +25,7 @@ from coordinator.executor.sender import Sender
 from coordinator.executor.watch import Watch
 from coordinator.ledger.ledger import Ledger
 from coordinator.ledger.tx.leases import Lease, new_holder
-from coordinator.ledger.tx.operations import Pause
+from coordinator.ledger.tx.pausing import Pause
 
 log = logging.getLogger(__name__)
 

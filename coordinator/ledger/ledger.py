@@ -8,6 +8,7 @@ from functools import cached_property
 from coordinator.domain.chain.escrow_key import EscrowKeys
 from coordinator.domain.observed import Event
 from coordinator.domain.policy.payees import Contracts
+from coordinator.domain.policy.policy import Policy
 from coordinator.domain.ports import Ticks
 from coordinator.ledger.audit.log import AuditLog
 from coordinator.ledger.budgets.allocations import AllocationBook
@@ -28,14 +29,17 @@ from coordinator.ledger.spend.costs import CostBook
 from coordinator.ledger.spend.proposals import ProposalBook
 from coordinator.ledger.spend.purchases import PurchaseBook
 from coordinator.ledger.store.database import Database
+from coordinator.ledger.tx.activation import activate_policy
 from coordinator.ledger.tx.changes import ChangeFeed
 from coordinator.ledger.tx.checkpoints import CheckpointBook
 from coordinator.ledger.tx.group_commit import GroupCommit
+from coordinator.ledger.tx.identity import Identity, IdentityBook
 from coordinator.ledger.tx.leases import LeaseBook
 from coordinator.ledger.tx.notices import NoticeBook
-from coordinator.ledger.tx.operations import Identity, OperationsBook
+from coordinator.ledger.tx.operations import OperationsBook
 from coordinator.ledger.tx.policies import PolicyBook
 from coordinator.ledger.tx.transaction import TxUrl
+from coordinator.ledger.tx.transactions import Transactions
 
 
 class Ledger(ABC):
@@ -78,16 +82,42 @@ class Ledger(ABC):
         """Tell observers, after a commit; never raises and never waits."""
 
     @cached_property
-    def operations(self) -> OperationsBook:
-        return OperationsBook(self.database, self.audit)
+    def identity_book(self) -> IdentityBook:
+        return IdentityBook(self.database)
 
     @cached_property
     def policies(self) -> PolicyBook:
         return PolicyBook(self.database, self.audit, self.contracts)
 
     @cached_property
+    def transactions(self) -> Transactions:
+        return Transactions(self.database, self.audit, self.policies, self.tx_url, self.emit)
+
+    @cached_property
     def group_commit(self) -> GroupCommit:
-        return GroupCommit(self.database, self.audit, self.policies, self.tx_url, self.emit)
+        return GroupCommit(self.transactions)
+
+    def activate_policy(
+        self, policy: Policy, *, author: str, reason: str, now: int, only_first: bool = False
+    ) -> bool:
+        """Put ``policy`` in force; False, and nothing written, when it already is.
+
+        With ``only_first`` False too when any other was ever in force.
+        """
+        with self.transactions.write() as tx:
+            return activate_policy(
+                tx,
+                policy,
+                contracts=self.contracts,
+                author=author,
+                reason=reason,
+                now=now,
+                only_first=only_first,
+            )
+
+    @cached_property
+    def operations(self) -> OperationsBook:
+        return OperationsBook(self.transactions)
 
     @cached_property
     def changes(self) -> ChangeFeed:
@@ -95,15 +125,15 @@ class Ledger(ABC):
 
     @cached_property
     def purchases(self) -> PurchaseBook:
-        return PurchaseBook(self.database, self.audit, self.group_commit, self.tx_url)
+        return PurchaseBook(self.transactions, self.group_commit)
 
     @cached_property
     def approvals(self) -> ApprovalBook:
-        return ApprovalBook(self.database, self.group_commit, self.tx_url)
+        return ApprovalBook(self.transactions, self.group_commit)
 
     @cached_property
     def proposals(self) -> ProposalBook:
-        return ProposalBook(self.database, self.audit)
+        return ProposalBook(self.transactions)
 
     @cached_property
     def bonds(self) -> BondBook:
@@ -111,7 +141,7 @@ class Ledger(ABC):
 
     @cached_property
     def costs(self) -> CostBook:
-        return CostBook(self.database, self.policies, self.group_commit)
+        return CostBook(self.transactions, self.group_commit)
 
     @cached_property
     def limits(self) -> LimitBook:
@@ -119,7 +149,7 @@ class Ledger(ABC):
 
     @cached_property
     def runs(self) -> RunBook:
-        return RunBook(self.database, self.audit, self.group_commit, self.tx_url)
+        return RunBook(self.database, self.group_commit)
 
     @cached_property
     def increases(self) -> IncreaseBook:
@@ -151,9 +181,7 @@ class Ledger(ABC):
     @cached_property
     def steps(self) -> StepBook:
         return StepBook(
-            self.database,
-            self.audit,
-            self.policies,
+            self.transactions,
             self.evidence,
             chain_id=self.identity.chain_id,
             signer=self.identity.treasury,
@@ -161,18 +189,15 @@ class Ledger(ABC):
 
     @cached_property
     def lane(self) -> LaneBook:
-        return LaneBook(self.database, self.audit, self.steps)
+        return LaneBook(self.transactions, self.steps)
 
     @cached_property
     def books(self) -> ChainBook:
         return ChainBook(
-            self.database,
-            self.audit,
-            self.policies,
+            self.transactions,
             self.steps,
             treasury=self.identity.treasury,
             vault=self.identity.vault,
-            emit=self.emit,
         )
 
     @cached_property
@@ -185,8 +210,8 @@ class Ledger(ABC):
 
     @cached_property
     def checkpoints(self) -> CheckpointBook:
-        return CheckpointBook(self.database, self.audit)
+        return CheckpointBook(self.transactions)
 
     @cached_property
     def imports(self) -> AuditImport:
-        return AuditImport(self.database, self.audit, self.policies, self.escrow_keys.key)
+        return AuditImport(self.transactions, self.escrow_keys.key)

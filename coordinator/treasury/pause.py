@@ -9,7 +9,8 @@ from coordinator.domain.purchase.approval import Approver
 from coordinator.domain.purchase.deciding import not_an_approver
 from coordinator.domain.purchase.proposal import ProposalKind
 from coordinator.domain.reasons import Reason
-from coordinator.ledger.tx.operations import OperationsBook, Pause
+from coordinator.ledger.tx.operations import OperationsBook
+from coordinator.ledger.tx.pausing import Pause
 from coordinator.ledger.tx.policies import PolicyBook
 from coordinator.ledger.tx.transaction import Tx
 from coordinator.treasury.propose import propose

@@ -49,7 +49,7 @@ log = logging.getLogger(__name__)
 class Treasury:
     """Runs the verbs for one treasury. ``wake`` lets the executor look for something to do."""
 
-    transactions: GroupCommit
+    group_commit: GroupCommit
     operations: OperationsBook
     evidence: Evidence
     escrow_keys: EscrowKeys
@@ -80,12 +80,12 @@ class Treasury:
             treasury=self.address,
             now=self.clock(),
         )
-        answer = self.transactions.run(lambda tx: decide_request(tx, asked))
+        answer = self.group_commit.run(lambda tx: decide_request(tx, asked))
         if isinstance(answer, ShortOfFunds):
             # A deposit may be younger than the balances that it was judged by.
             self.read_balances()
             asked = replace(asked, now=self.clock(), funds_are_fresh=True)
-            answer = self.transactions.run(lambda tx: decide_request(tx, asked))
+            answer = self.group_commit.run(lambda tx: decide_request(tx, asked))
         if isinstance(answer, IdempotencyConflict):
             raise answer
         assert not isinstance(answer, ShortOfFunds)
@@ -101,9 +101,9 @@ class Treasury:
 
     def check(self, request: Request) -> Decision:
         """Decide on a request as a dry run; nothing is written or held."""
-        decision = self.transactions.read(partial(self._decide, request))
+        decision = self.group_commit.read(partial(self._decide, request))
         if decision.short_of_funds and self.read_balances():
-            decision = self.transactions.read(partial(self._decide, request))
+            decision = self.group_commit.read(partial(self._decide, request))
         self.emit(decided("check", request, decision, self.clock()))
         return decision
 
@@ -118,7 +118,7 @@ class Treasury:
         """Return what approving would find at this moment; nothing is written."""
         name = None if approver is None else identifier("approver", approver)
         now = self.clock()
-        return self.transactions.read(
+        return self.group_commit.read(
             lambda tx: judge_approval(tx, approval_id, name, judge=self._judge, now=now)
         )
 
@@ -134,7 +134,7 @@ class Treasury:
     def _approve(self, approval_id: str, approver: str) -> Answer:
         who, now = _approver(approver), self.clock()
         with self._pausing_if_tampered(approval_id):
-            return self.transactions.run(
+            return self.group_commit.run(
                 lambda tx: approve(
                     tx, approval_id, who, judge=self._judge, evidence=self.evidence, now=now
                 )
@@ -153,7 +153,7 @@ class Treasury:
         reason = free_text("reason", reason, 2000)
         who, now = _approver(approver), self.clock()
         with self._pausing_if_tampered(approval_id):
-            return self.transactions.run(
+            return self.group_commit.run(
                 lambda tx: reject(tx, approval_id, who, reason=reason, now=now)
             )
 
@@ -165,7 +165,7 @@ class Treasury:
         """
         now = self.clock()
         with self._pausing_if_tampered(purchase_id):
-            answer = self.transactions.run(lambda tx: cancel(tx, purchase_id, by=by, now=now))
+            answer = self.group_commit.run(lambda tx: cancel(tx, purchase_id, by=by, now=now))
         self.wake()
         return answer
 
@@ -180,12 +180,12 @@ class Treasury:
         now = self.clock()
         if approver is None:
             name = agent or ""
-            answer = self.transactions.run(
+            answer = self.group_commit.run(
                 lambda tx: settle_for_agent(tx, purchase_id, name, now=now)
             )
         else:
             who = _approver(approver)
-            answer = self.transactions.run(
+            answer = self.group_commit.run(
                 lambda tx: settle_for_approver(tx, purchase_id, who, now=now)
             )
         self.wake()
@@ -199,7 +199,7 @@ class Treasury:
         """
         reason, approver = free_text("reason", reason, 2000), identifier("approver", approver)
         now = self.clock()
-        answer = self.transactions.run(
+        answer = self.group_commit.run(
             lambda tx: dispute(
                 tx, purchase_id, approver=approver, reason=reason, bond=bond, now=now
             )
@@ -216,7 +216,7 @@ class Treasury:
         """
         reason = free_text("reason", reason, 2000)
         who, now = _approver(approver), self.clock()
-        refusal = self.transactions.run(
+        refusal = self.group_commit.run(
             lambda tx: unpause(tx, scope, of, who, reason=reason, now=now)
         )
         self.wake()
@@ -228,7 +228,7 @@ class Treasury:
         """Count the approver's yes; the last one needed carries it out. Why not, otherwise."""
         who, now = _approver(approver), self.clock()
         with self._pausing_if_tampered(proposal_id):
-            found = self.transactions.run(
+            found = self.group_commit.run(
                 lambda tx: approve_proposal(tx, proposal_id, who, now=now)
             )
         self.wake()
@@ -240,7 +240,7 @@ class Treasury:
         """End the proposal by the approver's no."""
         reason = free_text("reason", reason, 2000)
         who, now = _approver(approver), self.clock()
-        found = self.transactions.run(
+        found = self.group_commit.run(
             lambda tx: reject_proposal(tx, proposal_id, who, reason=reason, now=now)
         )
         return found.proposal, found.refusal
@@ -258,7 +258,7 @@ class Treasury:
         name = identifier("approver", approver)
         self.read_balances()
         now = self.clock()
-        return self.transactions.read(
+        return self.group_commit.read(
             lambda tx: may_not_withdraw(tx, asked, name, treasury=self.address, now=now)
         )
 
@@ -278,14 +278,14 @@ class Treasury:
         def order(tx: Tx) -> Proposed:
             return propose(tx, ProposalKind.WITHDRAW, terms, who, reason=reason, now=now)
 
-        proposed = self.transactions.run(order)
+        proposed = self.group_commit.run(order)
         self.wake()
         return self.operations.order(proposed.proposal)
 
     def mint(self, amount: Amount, *, by: str) -> Order:
         """Order test tokens for the treasury, where the token lets everybody mint."""
         by, asked, now = identifier("by", by), positive_amount(amount), self.clock()
-        order = self.transactions.run(
+        order = self.group_commit.run(
             lambda tx: order_mint(tx, recipient=self.address, amount=asked, by=by, now=now)
         )
         self.wake()

@@ -112,7 +112,7 @@ def test_each_snapshot_is_judged_by_its_own_policy(world: World) -> None:
     old, new = world.policy, world.make_policy(settle="manual")
     with database.read() as before:
         assert book.in_force(before).hash == old.hash
-        book.activate(new, treasury=world.treasury, author="alice", reason="a test", now=1)
+        world.wiring.activate_policy(new, author="alice", reason="a test", now=1)
 
         def see_old() -> None:
             for _ in range(300):

@@ -10,7 +10,7 @@ from coordinator import InvalidRequest
 from coordinator.domain.errors import ConfigurationError
 from coordinator.domain.policy.policy import Policy
 from coordinator.domain.usdc import ZERO
-from coordinator.ledger.tx.policies import PolicyBook
+from coordinator.ledger.tx.activation import activate_policy
 from tests.integration.stores import on_either
 from tests.integration.world import World
 
@@ -45,9 +45,9 @@ def test_a_contract_that_a_policy_in_force_names_is_denied(
     policy = paying(world, address)
     world.round()
     # An earlier version knew no contracts.
-    PolicyBook(world.wiring.database, world.wiring.audit).activate(
-        policy, treasury="0x" + "11" * 20, author="olga", reason="a test", now=world.clock()
-    )
+    terms = {"author": "olga", "reason": "a test", "now": world.clock()}
+    with world.wiring.transactions.write() as tx:
+        activate_policy(tx, policy, contracts={}, **terms)
     world.policy = policy
 
     if what == "treasury" and not named:

@@ -143,9 +143,7 @@ class World:
         """Put another policy in force, in the running coordinator too."""
         # A copy of a policy remembers the hash of the first.
         self.policy = policy = Policy.from_dict(policy.document())
-        self.wiring.policies.activate(
-            policy, treasury=self.treasury, author="olga", reason="a test", now=self.clock()
-        )
+        self.wiring.activate_policy(policy, author="olga", reason="a test", now=self.clock())
 
     def restart(self, database: str | None = None) -> Coordinator:
         """Close the coordinator and go on with a new one, on ``database`` from now on."""

@@ -35,6 +35,7 @@ from coordinator.ledger.proofs import verification
 from coordinator.ledger.store import process_bound, sqlite
 from coordinator.ledger.store import schema as t
 from coordinator.ledger.tx import leases, policies
+from coordinator.ledger.tx.transaction import Tx
 from coordinator.treasury import approve
 
 Planted = Callable[[ExitStack], None]
@@ -202,13 +203,13 @@ def _sent_before_stored(stack: ExitStack) -> None:
 def _journal_not_rolled_back(stack: ExitStack) -> None:
     """A reorganisation moves the cursor and leaves the journal as it was."""
 
-    def roll_back(connection: Connection, audit: Any, to: Any, now: int) -> Any:
-        kept = connection.execute(select(t.journal).where(t.journal.c.block_number > to.number))
+    def roll_back(tx: Tx, to: Any, now: int) -> Any:
+        kept = tx.connection.execute(select(t.journal).where(t.journal.c.block_number > to.number))
         rows = [dict(row._mapping) for row in kept]
-        done = rollback.roll_back(connection, audit, to, now)
+        done = rollback.roll_back(tx, to, now)
         for index, row in enumerate(rows):
             row["log_index"] += 10_000 + index
-            connection.execute(insert(t.journal).values(**row))
+            tx.connection.execute(insert(t.journal).values(**row))
         return done
 
     _replace(stack, chain_book, "roll_back", roll_back)

@@ -12,7 +12,6 @@ from coordinator.domain.limits.run import Run
 from coordinator.domain.purchase.lifecycle import Status
 from coordinator.domain.usdc import Usdc
 from coordinator.domain.windows import Window
-from coordinator.ledger.audit.log import AuditLog
 from coordinator.ledger.limits.openings import (
     close_opening,
     closed_reason,
@@ -30,19 +29,15 @@ from coordinator.ledger.spend.reading import read_purchase
 from coordinator.ledger.store import schema as t
 from coordinator.ledger.store.database import Database
 from coordinator.ledger.tx.group_commit import GroupCommit
-from coordinator.ledger.tx.transaction import Tx, TxUrl
+from coordinator.ledger.tx.transaction import Tx
 
 
 class RunBook:
     """Opens and closes tasks and sessions."""
 
-    def __init__(
-        self, database: Database, audit: AuditLog, group_commit: GroupCommit, tx_url: TxUrl
-    ) -> None:
+    def __init__(self, database: Database, group_commit: GroupCommit) -> None:
         self._database = database
-        self._audit = audit
         self._group_commit = group_commit
-        self._tx_url = tx_url
 
     def open(self, opening: Opening, *, by: str, now: int) -> Run:
         """Open it with its limits over the policy's default; an agent may only lower these.

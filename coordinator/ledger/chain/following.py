@@ -11,15 +11,14 @@ from sqlalchemy import Connection, delete, insert, select, update
 from coordinator.domain.chain.escrow_key import service_hash
 from coordinator.domain.chain.events import EMPTY, ChainEvent, EscrowState, EventKind
 from coordinator.domain.chain.steps import StepKind
-from coordinator.domain.limits.rules import Rules
 from coordinator.domain.purchase.lifecycle import FINAL, MOVES, STATUS_OF, Status
 from coordinator.domain.reasons import ReasonCode
-from coordinator.ledger.audit.log import AuditLog
 from coordinator.ledger.limits.counters import reopen_holds
 from coordinator.ledger.proofs.audit_fold import LoggedState
 from coordinator.ledger.spend.adoption import attribute_to_organisation
 from coordinator.ledger.store import schema as t
 from coordinator.ledger.tx.pausing import begin_recovery, pause_everything
+from coordinator.ledger.tx.transaction import Tx
 
 log = logging.getLogger(__name__)
 
@@ -31,9 +30,7 @@ FOLLOWED: Final = frozenset(
 )
 
 
-def apply_event(
-    connection: Connection, audit: AuditLog, event: ChainEvent, rules: Rules, now: int
-) -> str | None:
+def apply_event(tx: Tx, event: ChainEvent, now: int) -> str | None:
     """Bring escrows and their purchases to what ``event`` says; strangers' escrows are ignored.
 
     Returns what to log once it is committed, None when no purchase moved.
@@ -44,28 +41,29 @@ def apply_event(
     if event.kind not in FOLLOWED or event.escrow_id is None:
         return None
     created = event.kind is EventKind.ESCROW_CREATED
-    if not created and _escrow(connection, event.escrow_id) is None:
+    if not created and _escrow(tx.connection, event.escrow_id) is None:
         return None
-    _store(connection, event)
-    escrow = fold_escrow(connection, audit, event.escrow_id)
+    _store(tx.connection, event)
+    escrow = fold_escrow(tx, event.escrow_id)
     if escrow.purchase_id is None:
-        if event.kind is EventKind.ESCROW_FUNDED and not _is_key_of_a_purchase(connection, event):
+        if event.kind is EventKind.ESCROW_FUNDED and not _is_key_of_a_purchase(tx, event):
             why = "USDC was paid for purchases unknown to this database: check it, then unpause"
-            begin_recovery(connection, audit, why, now=now)
-            attribute_to_organisation(connection, audit, rules, event.escrow_id, now=now)
+            begin_recovery(tx, why, now=now)
+            attribute_to_organisation(tx, event.escrow_id, now=now)
         return None
-    return _follow(connection, audit, escrow, event, now)
+    return _follow(tx, escrow, event, now)
 
 
-def fold_escrow(connection: Connection, audit: AuditLog, escrow_id: str) -> Any:
+def fold_escrow(tx: Tx, escrow_id: str) -> Any:
     """Make the escrow's row what its stored events say; None, and no row, when none is left."""
+    connection = tx.connection
     query = select(t.escrow_events).where(_ev.escrow_id == escrow_id)
     events = connection.execute(query.order_by(_ev.block_number, _ev.log_index)).all()
     if not events:
         connection.execute(delete(t.escrows).where(_e.escrow_id == escrow_id))
         return None
     values = _folded(events)
-    values["purchase_id"] = _owner(connection, audit, events[0], values)
+    values["purchase_id"] = _owner(tx, events[0], values)
     known = _escrow(connection, escrow_id)
     if known is None:
         connection.execute(insert(t.escrows).values(escrow_id=escrow_id, **values))
@@ -96,9 +94,9 @@ def _escrow(connection: Connection, escrow_id: str) -> Any:
     return connection.execute(select(t.escrows).where(_e.escrow_id == escrow_id)).one_or_none()
 
 
-def _is_key_of_a_purchase(connection: Connection, event: ChainEvent) -> bool:
+def _is_key_of_a_purchase(tx: Tx, event: ChainEvent) -> bool:
     query = select(_p.id).where(_p.escrow_key == event.escrow_key, _p.status != Status.DENIED.value)
-    return connection.execute(query).first() is not None
+    return tx.connection.execute(query).first() is not None
 
 
 def _store(connection: Connection, event: ChainEvent) -> None:
@@ -146,9 +144,7 @@ def _folded(events: Sequence[Any]) -> dict[str, Any]:
     return values
 
 
-def _owner(
-    connection: Connection, audit: AuditLog, created: Any, escrow: dict[str, Any]
-) -> str | None:
+def _owner(tx: Tx, created: Any, escrow: dict[str, Any]) -> str | None:
     """The purchase under whose key it is linked; before that the one whose step created it.
 
     One whose row was changed since owns what was decided: the log tells it.
@@ -159,8 +155,8 @@ def _owner(
             .join(t.attempts, t.attempts.c.step_id == t.steps.c.id)
             .where(t.attempts.c.hash == created.tx_hash, t.steps.c.kind == StepKind.CREATE.value)
         )
-        return connection.execute(creator).scalar()
-    owner = connection.execute(
+        return tx.connection.execute(creator).scalar()
+    owner = tx.connection.execute(
         select(_p.id, _p.agent, _p.provider, _p.amount, _p.service).where(
             _p.escrow_key == escrow["escrow_key"], _p.status != Status.DENIED.value
         )
@@ -171,17 +167,16 @@ def _owner(
     service = escrow["service_hash"] if owner.agent is None else service_hash(owner.service)
     asked = (owner.provider.lower(), owner.amount, service)
     paid = (escrow["provider"].lower(), escrow["amount"], escrow["service_hash"])
-    if asked == paid or _decided_terms(connection, audit, owner.id) == paid:
+    if asked == paid or _decided_terms(tx, owner.id) == paid:
         return str(owner.id)
     # Ours by key but not by terms: nobody asked for this, so no purchase owns it.
     return None
 
 
-def _decided_terms(
-    connection: Connection, audit: AuditLog, purchase_id: str
-) -> tuple[str, int, str] | None:
+def _decided_terms(tx: Tx, purchase_id: str) -> tuple[str, int, str] | None:
+    tx.flush()
     past = LoggedState()
-    for row in audit.proven(connection, purchase_id, skip=True):
+    for row in tx.audit.proven(tx.connection, purchase_id, skip=True):
         past.take(row)
     told = past.purchases.get(purchase_id)
     if told is None:
@@ -189,10 +184,8 @@ def _decided_terms(
     return told.provider.lower(), told.amount, service_hash(told.words.get("service"))
 
 
-def _follow(
-    connection: Connection, audit: AuditLog, escrow: Any, event: ChainEvent, now: int
-) -> str | None:
-    owner_id = escrow.purchase_id
+def _follow(tx: Tx, escrow: Any, event: ChainEvent, now: int) -> str | None:
+    connection, owner_id = tx.connection, escrow.purchase_id
     purchase = connection.execute(select(t.purchases).where(_p.id == owner_id)).one()
     before = Status(purchase.status)
     after, ended_at_block = status_by_escrows(connection, purchase)
@@ -200,7 +193,7 @@ def _follow(
     if after is None or before is after or (before in FINAL and not linked):
         return None
     if after not in MOVES[before] and not _end_was_taken_back(connection, purchase):
-        _overrule(connection, audit, purchase, after, now)
+        _overrule(tx, purchase, after, now)
     values: dict[str, Any] = {"status": after.value, "updated_at": now, "stranded": None}
     values["ended_at_block"] = ended_at_block if after in FINAL else None
     if after is not Status.CANCELLED:
@@ -209,8 +202,7 @@ def _follow(
         why = _why_cancelled(before)
         values.update(reason_code=ReasonCode.CANCELLED.value, reason_message=why)
     connection.execute(update(t.purchases).where(_p.id == owner_id).values(values))
-    audit.append(
-        connection,
+    tx.record(
         now,
         f"purchase_{after}",
         owner_id,
@@ -232,20 +224,19 @@ def _end_was_taken_back(connection: Connection, purchase: Any) -> bool:
     return Status(purchase.status) in FINAL and connection.execute(query).first() is not None
 
 
-def _overrule(
-    connection: Connection, audit: AuditLog, purchase: Any, after: Status, now: int
-) -> None:
+def _overrule(tx: Tx, purchase: Any, after: Status, now: int) -> None:
     """Take a move that the chain made and the table of moves does not have: after a restore.
 
     A hold that ended is held again, because the USDC has left; spending pauses until an approver
     has looked.
     """
-    reopen_holds(connection, purchase.id)
+    with tx.written() as connection:
+        reopen_holds(connection, purchase.id)
     why = f"the chain moved {purchase.id} from {purchase.status} to {after}: check it, then unpause"
-    pause_everything(connection, audit, why, by="executor", now=now)
+    pause_everything(tx, why, by="executor", now=now)
     before = purchase.status
     log.error("contradiction purchase_id=%s before=%s after=%s", purchase.id, before, after)
-    audit.append(connection, now, "contradiction", purchase.id, before=before, after=after)
+    tx.record(now, "contradiction", purchase.id, before=before, after=after)
 
 
 def _why_cancelled(before: Status) -> str:

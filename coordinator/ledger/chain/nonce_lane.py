@@ -7,12 +7,12 @@ import json
 from sqlalchemy import Connection, select, update
 
 from coordinator.domain.chain.steps import Call, StepStatus
-from coordinator.ledger.audit.log import AuditLog
-from coordinator.ledger.chain.steps import StepBook
+from coordinator.ledger.chain.steps import StepBook, fail_order
 from coordinator.ledger.store import schema as t
-from coordinator.ledger.store.database import Database
 from coordinator.ledger.tx.leases import Lease, fence
 from coordinator.ledger.tx.pausing import begin_recovery
+from coordinator.ledger.tx.transaction import Tx
+from coordinator.ledger.tx.transactions import Transactions
 
 _s = t.steps.c
 _a = t.attempts.c
@@ -22,9 +22,9 @@ _LANE = "lane"
 class LaneBook:
     """Compares the nonces that steps own with those that the chain has used."""
 
-    def __init__(self, database: Database, audit: AuditLog, steps: StepBook) -> None:
-        self._database = database
-        self._audit = audit
+    def __init__(self, transactions: Transactions, steps: StepBook) -> None:
+        self._transactions = transactions
+        self._database = transactions.database
         self._steps = steps
 
     def unexplained(self, used: int) -> int | None:
@@ -49,11 +49,12 @@ class LaneBook:
             known = self._own_nonces(connection, used)
         if known is not None and used <= known:
             return 0
-        with self._database.write() as connection:
+        with self._transactions.write() as tx:
+            connection = tx.connection
             fence(connection, lease)
             known = self._own_nonces(connection, used)
             if known is None:
-                open_lane(connection, self._audit, used, now=now)
+                open_lane(tx, used, now=now)
                 return 0
             for nonce in range(known, used):
                 self._steps.insert_step(connection, fill, nonce, StepStatus.DISPLACED, now)
@@ -61,11 +62,9 @@ class LaneBook:
                 f"{used - known} transactions of the treasury's key are not in this database:"
                 " it was restored, or somebody else has the key; check it, then unpause"
             )
-            begin_recovery(connection, self._audit, why, now=now)
-            self._fail_orders(connection, now)
-            self._audit.append(
-                connection, now, "nonces_adopted", "treasury", first=known, last=used - 1
-            )
+            begin_recovery(tx, why, now=now)
+            _fail_orders(tx, now)
+            tx.record(now, "nonces_adopted", "treasury", first=known, last=used - 1)
             return used - known
 
     def repair(self, lease: Lease, used: int, fill: Call, *, now: int) -> int:
@@ -79,9 +78,10 @@ class LaneBook:
             unproved = self._steps.nonces.any_unproved(connection, used)
             if not (unproved or self._gaps(connection, used)):
                 return 0
-        with self._database.write() as connection:
+        with self._transactions.write() as tx:
+            connection = tx.connection
             fence(connection, lease)
-            self._steps.nonces.drop_unproved(connection, used, now)
+            self._steps.nonces.drop_unproved(tx, used, now)
             gaps = self._gaps(connection, used)
             for nonce, step_id in gaps:
                 if step_id is None:
@@ -99,7 +99,7 @@ class LaneBook:
                     )
             if gaps:
                 nonces = [nonce for nonce, _ in gaps]
-                self._audit.append(connection, now, "lane_repaired", "treasury", nonces=nonces)
+                tx.record(now, "lane_repaired", "treasury", nonces=nonces)
             return len(gaps)
 
     def _own_nonces(self, connection: Connection, used: int) -> int | None:
@@ -122,22 +122,20 @@ class LaneBook:
                 gaps.append((nonce, row.id if row is not None else None))
         return gaps
 
-    def _fail_orders(self, connection: Connection, now: int) -> None:
-        """End orders that own no step: nobody knows whether the chain has carried them out."""
-        stepped = select(_s.reference).where(_s.reference.is_not(None))
-        o = t.orders.c
-        waiting = select(o.id).where(o.status == "approved", o.id.not_in(stepped))
-        why = "the database is behind the chain: order it again if it was not carried out"
-        for order_id in connection.execute(waiting).scalars().all():
-            connection.execute(
-                update(t.orders).where(o.id == order_id).values(status="failed", message=why)
-            )
-            self._audit.append(connection, now, "order_failed", order_id, why=why)
+
+def _fail_orders(tx: Tx, now: int) -> None:
+    """End orders that own no step: nobody knows whether the chain has carried them out."""
+    stepped = select(_s.reference).where(_s.reference.is_not(None))
+    o = t.orders.c
+    waiting = select(o.id).where(o.status == "approved", o.id.not_in(stepped))
+    why = "the database is behind the chain: order it again if it was not carried out"
+    for order_id in tx.connection.execute(waiting).scalars().all():
+        fail_order(tx, order_id, why, now)
 
 
-def open_lane(connection: Connection, audit: AuditLog, first: int, *, now: int) -> None:
+def open_lane(tx: Tx, first: int, *, now: int) -> None:
     """Note that the lane begins at nonce ``first``: what was used before is not ours to miss."""
-    audit.append(connection, now, "lane_opened", _LANE, first=first)
+    tx.record(now, "lane_opened", _LANE, first=first)
 
 
 def _lane_opened_at(connection: Connection) -> int | None:

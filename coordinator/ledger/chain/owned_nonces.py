@@ -13,6 +13,7 @@ from coordinator.ledger.proofs.row_proofs import STEP
 from coordinator.ledger.proofs.signed import SIGNED
 from coordinator.ledger.store import schema as t
 from coordinator.ledger.tx.pausing import report_tampering
+from coordinator.ledger.tx.transaction import Tx
 
 _s, _a = t.steps.c, t.attempts.c
 # Far more than are ever in flight, replaced transactions included.
@@ -46,19 +47,20 @@ class OwnedNonces:
         """Whether a step claims a nonce beyond the end."""
         return bool(self._beyond(connection, used))
 
-    def drop_unproved(self, connection: Connection, used: int, now: int) -> None:
+    def drop_unproved(self, tx: Tx, used: int, now: int) -> None:
         """Delete the steps that claim a nonce beyond the end, and pause spending."""
-        rows = self._beyond(connection, used)
+        tx.flush()
+        rows = self._beyond(tx.connection, used)
         if not rows:
             return
         for row in rows:
-            self.drop(connection, row.id)
+            self.drop(tx.connection, row.id)
         nonces = sorted(row.nonce for row in rows)
-        self.audit.append(
-            connection, now, "steps_dropped", "treasury", first=nonces[0], count=len(nonces)
-        )
+        tx.record(now, "steps_dropped", "treasury", first=nonces[0], count=len(nonces))
         what = f"the call at nonce {nonces[0]} is not the one that was allocated"
-        report_tampering(connection, self.audit, "treasury", what, now=now)
+        report_tampering(tx, "treasury", what, now=now)
+        # The log proves the nonces that are looked for next.
+        tx.flush()
 
     def drop(self, connection: Connection, step_id: int) -> None:
         """Delete a step that nothing proves, with the bytes that it claims."""

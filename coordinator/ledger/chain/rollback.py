@@ -11,12 +11,12 @@ from sqlalchemy import Connection, delete, func, select, update
 from coordinator.domain.chain.events import Block
 from coordinator.domain.chain.steps import StepKind, StepStatus
 from coordinator.domain.purchase.lifecycle import FINAL, Status
-from coordinator.ledger.audit.log import AuditLog
 from coordinator.ledger.chain.following import fold_escrow, status_by_escrows
 from coordinator.ledger.limits.counters import reopen_holds
 from coordinator.ledger.spend.restored_purchases import was_put_back
 from coordinator.ledger.store import schema as t
 from coordinator.ledger.tx.pausing import pause_everything
+from coordinator.ledger.tx.transaction import Tx
 
 log = logging.getLogger(__name__)
 
@@ -37,7 +37,7 @@ class RolledBack:
     purchases: int
 
 
-def roll_back(connection: Connection, audit: AuditLog, to: Block, now: int) -> RolledBack:
+def roll_back(tx: Tx, to: Block, now: int) -> RolledBack:
     """Forget every proof in blocks above ``to``; the cursor is the caller's.
 
     Steps mined there are in flight again under the same bytes, and purchases stand where the
@@ -45,6 +45,7 @@ def roll_back(connection: Connection, audit: AuditLog, to: Block, now: int) -> R
     step is given up: it may have been ordered again. A hold that had ended is held again: then
     the chain contradicts what was final, and spending pauses.
     """
+    connection = tx.connection
     entries = connection.execute(delete(t.journal).where(t.journal.c.block_number > to.number))
     purchases = _purchases_above(connection, to.number)
     escrow_ids = set(
@@ -52,19 +53,12 @@ def roll_back(connection: Connection, audit: AuditLog, to: Block, now: int) -> R
     )
     events = connection.execute(delete(t.escrow_events).where(_ev.block_number > to.number))
     for escrow_id in sorted(escrow_ids):
-        fold_escrow(connection, audit, escrow_id)
-    steps = _take_back_evidence(connection, audit, to.number, now)
-    moved = [_set_back(connection, audit, row, now) for row in purchases]
+        fold_escrow(tx, escrow_id)
+    steps = _take_back_evidence(tx, to.number, now)
+    moved = [_set_back(tx, row, now) for row in purchases]
     done = RolledBack(entries.rowcount, events.rowcount, steps, sum(moved))
-    audit.append(
-        connection,
-        now,
-        "journal_rolled_back",
-        "journal",
-        to=to.number,
-        to_hash=to.hash,
-        entries=done.entries,
-    )
+    rolled_back = {"to": to.number, "to_hash": to.hash, "entries": done.entries}
+    tx.record(now, "journal_rolled_back", "journal", **rolled_back)
     return done
 
 
@@ -90,7 +84,8 @@ def _purchases_above(connection: Connection, number: int) -> list[Any]:
     return list(connection.execute(query.order_by(_p.seq)))
 
 
-def _take_back_evidence(connection: Connection, audit: AuditLog, number: int, now: int) -> int:
+def _take_back_evidence(tx: Tx, number: int, now: int) -> int:
+    connection = tx.connection
     lost = list(
         connection.execute(
             select(_a.step_id, _a.hash, _a.fills, _s.kind, _s.purchase_id, _s.reference)
@@ -124,7 +119,7 @@ def _take_back_evidence(connection: Connection, audit: AuditLog, number: int, no
             )
         )
         if row.fills or failed:
-            audit.append(connection, now, "fill_taken_back", "treasury", tx_hash=row.hash)
+            tx.record(now, "fill_taken_back", "treasury", tx_hash=row.hash)
             continue
         if row.reference is not None:
             connection.execute(
@@ -133,7 +128,7 @@ def _take_back_evidence(connection: Connection, audit: AuditLog, number: int, no
                 .values(status="approved", message=None)
             )
         subject = row.purchase_id or row.reference or "treasury"
-        audit.append(connection, now, f"{row.kind}_taken_back", subject, tx_hash=row.hash)
+        tx.record(now, f"{row.kind}_taken_back", subject, tx_hash=row.hash)
     _reopen_displaced(connection, number)
     return len(lost)
 
@@ -162,37 +157,38 @@ def _reopen_displaced(connection: Connection, number: int) -> None:
             )
 
 
-def _set_back(connection: Connection, audit: AuditLog, purchase: Any, now: int) -> bool:
+def _set_back(tx: Tx, purchase: Any, now: int) -> bool:
     before = Status(purchase.status)
-    after, ended_at_block = status_by_escrows(connection, purchase)
+    after, ended_at_block = status_by_escrows(tx.connection, purchase)
     if after is None:
-        after, ended_at_block = _without_escrow(connection, purchase)
+        after, ended_at_block = _without_escrow(tx, purchase)
     if after is before and ended_at_block == purchase.ended_at_block:
         return False
     values: dict[str, Any] = {"status": after.value, "updated_at": now, "stranded": None}
     values["ended_at_block"] = ended_at_block if after in FINAL else None
     if after not in FINAL:
         values.update(reason_code=None, reason_message=None)
-    if reopen_holds(connection, purchase.id):
+    with tx.written() as connection:
+        reopened = reopen_holds(connection, purchase.id)
+    if reopened:
         why = f"a final end of {purchase.id} is not on the chain any more: check it, then unpause"
-        pause_everything(connection, audit, why, by="executor", now=now)
+        pause_everything(tx, why, by="executor", now=now)
         log.error("contradiction purchase_id=%s before=%s after=%s", purchase.id, before, after)
-        audit.append(connection, now, "contradiction", purchase.id, before=before, after=after)
-    connection.execute(update(t.purchases).where(_p.id == purchase.id).values(values))
-    audit.append(
-        connection, now, f"purchase_{after}", purchase.id, before=before.value, why="reorganisation"
-    )
+        tx.record(now, "contradiction", purchase.id, before=before, after=after)
+    tx.connection.execute(update(t.purchases).where(_p.id == purchase.id).values(values))
+    said = {"before": before.value, "why": "reorganisation"}
+    tx.record(now, f"purchase_{after}", purchase.id, **said)
     return True
 
 
-def _without_escrow(connection: Connection, purchase: Any) -> tuple[Status, int | None]:
+def _without_escrow(tx: Tx, purchase: Any) -> tuple[Status, int | None]:
     """Return the status of a purchase when no escrow of it is left on the chain.
 
     What is known from the chain alone has nothing that could create it again, and what comes from
     a lost database must not be: it has failed, until its events come back. Every other one was
     approved before its escrow was created.
     """
-    if purchase.agent is not None and not was_put_back(connection, purchase.id):
+    if purchase.agent is not None and not was_put_back(tx, purchase.id):
         return Status.APPROVED, None
     highest = select(func.max(t.cursors.c.number)).where(t.cursors.c.name == "books")
-    return Status.FAILED, connection.execute(highest).scalar()
+    return Status.FAILED, tx.connection.execute(highest).scalar()

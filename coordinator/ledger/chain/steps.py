@@ -17,18 +17,16 @@ from coordinator.domain.chain.steps import (
     StepStatus,
 )
 from coordinator.domain.notices import foreign_transaction
-from coordinator.ledger.audit.log import AuditLog
 from coordinator.ledger.chain.owned_nonces import OwnedNonces
 from coordinator.ledger.chain.signable import Signable
 from coordinator.ledger.chain.step_rows import load_steps
 from coordinator.ledger.proofs.evidence import Evidence, Seen
 from coordinator.ledger.proofs.row_proofs import STEP
 from coordinator.ledger.store import schema as t
-from coordinator.ledger.store.database import Database
 from coordinator.ledger.tx.leases import Lease, fence
-from coordinator.ledger.tx.notices import write_notices
 from coordinator.ledger.tx.pausing import pause_everything, report_tampering
-from coordinator.ledger.tx.policies import PolicyBook
+from coordinator.ledger.tx.transaction import Tx
+from coordinator.ledger.tx.transactions import Transactions
 
 _s = t.steps.c
 _a = t.attempts.c
@@ -42,22 +40,20 @@ class StepBook:
 
     def __init__(
         self,
-        database: Database,
-        audit: AuditLog,
-        policies: PolicyBook,
+        transactions: Transactions,
         evidence: Evidence,
         *,
         chain_id: int,
         signer: str,
     ) -> None:
-        self._database = database
-        self._audit = audit
-        self._policies = policies
+        self._transactions = transactions
+        self._database = transactions.database
+        self._row_mac = transactions.audit.mac
         self._evidence = evidence
         self._chain_id = chain_id
         self._signer = signer
         self.own = (_s.chain_id == chain_id, _s.signer == signer)
-        self.nonces = OwnedNonces(audit, self.own)
+        self.nonces = OwnedNonces(transactions.audit, self.own)
 
     def allocate(
         self,
@@ -75,15 +71,16 @@ class StepBook:
         must agree with what this executor has ``seen`` of it; orders that it has seen signed have
         failed. LeaseLost, and nothing written, when another executor has taken over.
         """
-        with self._database.write() as connection:
+        with self._transactions.write() as tx:
+            connection = tx.connection
             fence(connection, lease)
-            signable = self._signable(connection, now, seen)
+            signable = self._signable(tx, now, seen)
             calls = signable.of(calls)
             for order_id in signable.signed_before:
                 why = "it was signed before: order it again if it was not carried out"
-                self._fail_order(connection, order_id, why, now)
-            self._tell_tampering(connection, signable.tampered, now)
-            self.nonces.drop_unproved(connection, nonce_floor, now)
+                fail_order(tx, order_id, why, now)
+            _report_tampering(tx, signable.tampered, now)
+            self.nonces.drop_unproved(tx, nonce_floor, now)
             highest = self.nonces.highest(connection, nonce_floor)
             nonce = nonce_floor if highest is None else max(nonce_floor, highest + 1)
             return [
@@ -117,10 +114,13 @@ class StepBook:
         LeaseLost when another executor has taken over.
         """
         kept = []
-        with self._database.write() as connection:
+        with self._transactions.write() as tx:
+            connection = tx.connection
             fence(connection, lease)
-            signable = self._signable(connection, now, seen)
+            signable = self._signable(tx, now, seen)
             for step, attempt in signed:
+                # What the log tells of one is proof for the next.
+                tx.flush()
                 if not self._may_be_signed(connection, step, signable, fill):
                     continue
                 connection.execute(
@@ -137,8 +137,7 @@ class StepBook:
                 connection.execute(
                     update(t.steps).where(_s.id == step.id).values(status=StepStatus.SIGNED.value)
                 )
-                self._audit.append(
-                    connection,
+                tx.record(
                     now,
                     f"{StepKind.FILL if step.given_up else step.kind}_signed",
                     "treasury" if step.given_up else _subject(step),
@@ -146,7 +145,7 @@ class StepBook:
                     tx_hash=attempt.hash,
                 )
                 kept.append(attempt)
-            self._tell_tampering(connection, signable.tampered, now)
+            _report_tampering(tx, signable.tampered, now)
         return kept
 
     def in_flight(self) -> list[Step]:
@@ -164,7 +163,8 @@ class StepBook:
         """Keep what the chain proved of steps; the text is a revert's reason."""
         if not receipts:
             return
-        with self._database.write() as connection:
+        with self._transactions.write() as tx:
+            connection = tx.connection
             for step, receipt, revert_reason in receipts:
                 filled = any(a.fills and a.hash == receipt.tx_hash for a in step.attempts)
                 status = StepStatus.MINED if receipt.succeeded else StepStatus.REVERTED
@@ -190,9 +190,8 @@ class StepBook:
                 if changed.rowcount == 0:
                     continue  # another executor has stored it
                 done = receipt.succeeded and not filled
-                self._end_order(connection, step, done, revert_reason, now)
-                self._audit.append(
-                    connection,
+                _end_order(tx, step, done, revert_reason, now)
+                tx.record(
                     now,
                     f"{StepKind.FILL}_{StepStatus.MINED}" if filled else f"{step.kind}_{status}",
                     "treasury" if filled else _subject(step),
@@ -208,30 +207,24 @@ class StepBook:
         False, and nothing written, when the books have an event of one of the step's own hashes:
         then it is the receipt that is missing.
         """
-        with self._database.write() as connection:
-            if self._has_events(connection, step):
+        with self._transactions.write() as tx:
+            if _has_events(tx.connection, step):
                 return False
-            changed = connection.execute(
+            changed = tx.connection.execute(
                 update(t.steps)
                 .where(_s.id == step.id, _s.status.in_(_IN_FLIGHT))
                 .values(status=StepStatus.DISPLACED.value)
             )
             if changed.rowcount == 0:
                 return False
-            self._end_order(connection, step, False, "another transaction took its nonce", now)
+            _end_order(tx, step, False, "another transaction took its nonce", now)
             why = (
                 f"a transaction that is not ours was mined at nonce {step.nonce}: somebody else has"
                 " the treasury's key; check it, then unpause"
             )
-            pause_everything(connection, self._audit, why, by="executor", now=now)
-            self._audit.append(
-                connection,
-                now,
-                "foreign_transaction",
-                step.call.purchase_id or step.call.reference or "treasury",
-                nonce=step.nonce,
-            )
-            write_notices(connection, [foreign_transaction(step.nonce, now)])
+            pause_everything(tx, why, by="executor", now=now)
+            tx.record(now, "foreign_transaction", _subject(step), nonce=step.nonce)
+            tx.notify([foreign_transaction(step.nonce, now)])
             return True
 
     def insert_step(
@@ -247,59 +240,8 @@ class StepBook:
         assert made.inserted_primary_key is not None
         return int(made.inserted_primary_key[0])
 
-    def _has_events(self, connection: Connection, step: Step) -> bool:
-        hashes = [attempt.hash for attempt in step.attempts]
-        return any(
-            connection.execute(
-                select(table.c.tx_hash).where(table.c.tx_hash.in_(hashes)).limit(1)
-            ).first()
-            for table in (t.journal, t.escrow_events)
-        )
-
-    def _signable(
-        self,
-        connection: Connection,
-        now: int,
-        seen: Seen | None,
-    ) -> Signable:
-        return Signable(
-            connection,
-            self._policies.in_force(connection),
-            self._evidence,
-            now=now,
-            seen=seen,
-        )
-
-    def _end_order(
-        self, connection: Connection, step: Step, done: bool, why: str | None, now: int
-    ) -> None:
-        order_id, o = step.call.reference, t.orders.c
-        if order_id is None:
-            return
-        before = connection.execute(select(o.status).where(o.id == order_id)).scalar()
-        if before != "approved" and not (done and before == "failed"):
-            return
-        if not done:
-            self._fail_order(connection, order_id, why, now)
-            return
-        connection.execute(
-            update(t.orders).where(o.id == order_id).values(status="done", message=why)
-        )
-        self._audit.append(connection, now, "order_done", order_id, why=why)
-        if before == "failed":
-            pause = (
-                f"{step.kind} {order_id} was told as failed and was mined after all: if it was"
-                " ordered again it was carried out twice; check it, then unpause"
-            )
-            pause_everything(connection, self._audit, pause, by="executor", now=now)
-
-    def _fail_order(self, connection: Connection, order_id: str, why: str | None, now: int) -> None:
-        connection.execute(
-            update(t.orders)
-            .where(t.orders.c.id == order_id, t.orders.c.status == "approved")
-            .values(status="failed", message=why)
-        )
-        self._audit.append(connection, now, "order_failed", order_id, why=why)
+    def _signable(self, tx: Tx, now: int, seen: Seen | None) -> Signable:
+        return Signable(tx.connection, tx.policy, self._evidence, now=now, seen=seen)
 
     def give_up(self, connection: Connection, step_id: int) -> None:
         """Let a self-send of zero take the nonce of a step that has bytes, dearer than they are."""
@@ -355,7 +297,7 @@ class StepBook:
         """Whether the call, as it was signed, is the one that was allocated for its nonce."""
         code = connection.execute(select(_s.mac).where(_s.id == step.id)).scalar()
         values = self._values(step.call, step.nonce)
-        ours = self._audit.mac.proves(code, "steps", [values[name] for name in STEP])
+        ours = self._row_mac.proves(code, "steps", [values[name] for name in STEP])
         if not ours:
             tampered[f"nonce {step.nonce}"] = (
                 f"the call at nonce {step.nonce} ({step.kind}) is not the one that was allocated"
@@ -363,7 +305,7 @@ class StepBook:
         return ours
 
     def _mac(self, values: Mapping[str, Any]) -> str:
-        return self._audit.mac.make("steps", [values[name] for name in STEP])
+        return self._row_mac.make("steps", [values[name] for name in STEP])
 
     def _values(self, call: Call, nonce: int) -> dict[str, Any]:
         return {
@@ -380,12 +322,55 @@ class StepBook:
             "reference": call.reference,
         }
 
-    def _tell_tampering(self, connection: Connection, found: Mapping[str, str], now: int) -> None:
-        for subject, what in found.items():
-            if subject.startswith(_ORDERS):
-                # A pause does not stop it: it would be found in every round.
-                self._fail_order(connection, subject, what, now)
-            report_tampering(connection, self._audit, subject, what, now=now)
+
+def fail_order(tx: Tx, order_id: str, why: str | None, now: int) -> None:
+    """Note that an approved order has failed."""
+    tx.connection.execute(
+        update(t.orders)
+        .where(t.orders.c.id == order_id, t.orders.c.status == "approved")
+        .values(status="failed", message=why)
+    )
+    tx.record(now, "order_failed", order_id, why=why)
+
+
+def _end_order(tx: Tx, step: Step, done: bool, why: str | None, now: int) -> None:
+    order_id, o = step.call.reference, t.orders.c
+    if order_id is None:
+        return
+    before = tx.connection.execute(select(o.status).where(o.id == order_id)).scalar()
+    if before != "approved" and not (done and before == "failed"):
+        return
+    if not done:
+        fail_order(tx, order_id, why, now)
+        return
+    tx.connection.execute(
+        update(t.orders).where(o.id == order_id).values(status="done", message=why)
+    )
+    tx.record(now, "order_done", order_id, why=why)
+    if before == "failed":
+        pause = (
+            f"{step.kind} {order_id} was told as failed and was mined after all: if it was"
+            " ordered again it was carried out twice; check it, then unpause"
+        )
+        pause_everything(tx, pause, by="executor", now=now)
+
+
+def _has_events(connection: Connection, step: Step) -> bool:
+    hashes = [attempt.hash for attempt in step.attempts]
+    return any(
+        connection.execute(
+            select(table.c.tx_hash).where(table.c.tx_hash.in_(hashes)).limit(1)
+        ).first()
+        for table in (t.journal, t.escrow_events)
+    )
+
+
+def _report_tampering(tx: Tx, found: Mapping[str, str], now: int) -> None:
+    for subject, what in found.items():
+        if subject.startswith(_ORDERS):
+            # A pause does not stop it: it would be found in every round.
+            fail_order(tx, subject, what, now)
+        report_tampering(tx, subject, what, now=now)
 
 
 def _subject(step: Step) -> str:

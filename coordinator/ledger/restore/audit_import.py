@@ -14,7 +14,6 @@ from sqlalchemy import Connection, Table, delete, func, insert, select
 from coordinator.domain.audit import AuditRow, Head
 from coordinator.domain.errors import ConfigurationError
 from coordinator.ledger.audit.export import ExportFile
-from coordinator.ledger.audit.log import AuditLog
 from coordinator.ledger.chain.nonce_lane import open_lane
 from coordinator.ledger.limits.logged_budgets import put_costs, put_rules
 from coordinator.ledger.limits.openings import read_opening
@@ -22,9 +21,9 @@ from coordinator.ledger.proofs.audit_fold import LoggedState
 from coordinator.ledger.proofs.row_proofs import EscrowKey
 from coordinator.ledger.spend.restored_purchases import put_purchase
 from coordinator.ledger.store import schema as t
-from coordinator.ledger.store.database import Database
 from coordinator.ledger.tx.pausing import begin_recovery
-from coordinator.ledger.tx.policies import PolicyBook
+from coordinator.ledger.tx.transaction import Tx
+from coordinator.ledger.tx.transactions import Transactions
 
 _AT_ONCE: Final = 1000
 _SUBJECT: Final = "audit"
@@ -65,12 +64,8 @@ class Rebirth:
 class AuditImport:
     """Puts what only the lost database knew back, as its audit log tells it."""
 
-    def __init__(
-        self, database: Database, audit: AuditLog, policies: PolicyBook, escrow_key: EscrowKey
-    ) -> None:
-        self._database = database
-        self._audit = audit
-        self._policies = policies
+    def __init__(self, transactions: Transactions, escrow_key: EscrowKey) -> None:
+        self._transactions = transactions
         self._escrow_key = escrow_key
 
     def done(self) -> Imported | None:
@@ -78,9 +73,9 @@ class AuditImport:
         query = select(t.audit.c.body).where(
             t.audit.c.subject == _SUBJECT, t.audit.c.event == "audit_imported"
         )
-        with self._database.read() as connection:
+        with self._transactions.read() as tx:
             newest = query.order_by(t.audit.c.seq.desc()).limit(1)
-            text = connection.execute(newest).scalar()
+            text = tx.connection.execute(newest).scalar()
         if text is None:
             return None
         body = json.loads(text)
@@ -96,7 +91,8 @@ class AuditImport:
         Spending is paused. InvalidRequest when the file is wrong and
         ConfigurationError when the database is not fresh: then nothing is written.
         """
-        with self._database.write() as connection:
+        with self._transactions.write() as tx:
+            connection = tx.connection
             own = _own_rows(connection)
             connection.execute(delete(t.audit))
             past = LoggedState()
@@ -106,53 +102,29 @@ class AuditImport:
                     past.take(row)
             _check_start(past, at.start_block)
             for row in own:
-                self._audit.append(connection, row.at, row.event, row.subject, **row.body)
+                tx.record(row.at, row.event, row.subject, **row.body)
             found = Imported(
                 export.head,
                 purchases=len(past.purchases),
                 unattributed=sum(one.agent is None for one in past.purchases.values()),
             )
-            self._begin(connection, export, found, at)
+            _begin(tx, found, at)
             put_rules(connection, past.budgets)
-            self._put(connection, past, at)
+            tx.forget()
+            tx.reread_rules()
+            self._put(tx, past, at)
         return found
 
-    def _begin(
-        self, connection: Connection, export: ExportFile, found: Imported, at: Rebirth
-    ) -> None:
-        self._audit.append(
-            connection,
-            at.now,
-            "audit_imported",
-            _SUBJECT,
-            **found.as_dict(),
-        )
-        # The journal is made anew from the chain: what old rows say of it holds no longer.
-        self._audit.append(
-            connection, at.now, "journal_rolled_back", "journal", to=-1, to_hash="", entries=0
-        )
-        open_lane(connection, self._audit, at.nonce, now=at.now)
-        why = "rebuilt from the chain and an audit export: check it, then unpause"
-        begin_recovery(connection, self._audit, why, now=at.now)
-
-    def _put(self, connection: Connection, past: LoggedState, at: Rebirth) -> None:
-        rules = self._policies.rules(connection, changed=True)
+    def _put(self, tx: Tx, past: LoggedState, at: Rebirth) -> None:
+        connection = tx.connection
         openings = partial(read_opening, connection)
-        put_costs(connection, past.budgets, rules=rules, openings=openings)
+        put_costs(connection, past.budgets, rules=tx.rules, openings=openings)
         for purchase in past.purchases.values():
             if purchase.escrow_key is None:
                 assert purchase.agent is not None and purchase.idempotency_key is not None
                 purchase.escrow_key = self._escrow_key(purchase.agent, purchase.idempotency_key)
-            put_purchase(
-                connection,
-                self._audit,
-                purchase,
-                rules=rules,
-                openings=openings,
-                final_number=at.final_number,
-                now=at.now,
-            )
-        self._put_orders(connection, past, at.now)
+            put_purchase(tx, purchase, final_number=at.final_number, now=at.now)
+        _put_orders(tx, past, at.now)
         _put_pauses(connection, past)
         for discrepancy_id, (body, when) in past.explanations.items():
             connection.execute(
@@ -161,24 +133,34 @@ class AuditImport:
                 )
             )
 
-    def _put_orders(self, connection: Connection, past: LoggedState, now: int) -> None:
-        for order in past.orders.values():
-            lost = order.status == "approved"
-            connection.execute(
-                insert(t.orders).values(
-                    id=order.id,
-                    kind=order.kind,
-                    recipient=order.body["recipient"],
-                    amount=order.body["amount"],
-                    by=order.body["by"],
-                    reason=order.body["reason"],
-                    status="failed" if lost else order.status,
-                    created_at=order.created_at,
-                    message=_LOST_ORDER if lost else order.message,
-                )
+
+def _begin(tx: Tx, found: Imported, at: Rebirth) -> None:
+    tx.record(at.now, "audit_imported", _SUBJECT, **found.as_dict())
+    # The journal is made anew from the chain: what old rows say of it holds no longer.
+    tx.record(at.now, "journal_rolled_back", "journal", to=-1, to_hash="", entries=0)
+    open_lane(tx, at.nonce, now=at.now)
+    why = "rebuilt from the chain and an audit export: check it, then unpause"
+    begin_recovery(tx, why, now=at.now)
+
+
+def _put_orders(tx: Tx, past: LoggedState, now: int) -> None:
+    for order in past.orders.values():
+        lost = order.status == "approved"
+        tx.connection.execute(
+            insert(t.orders).values(
+                id=order.id,
+                kind=order.kind,
+                recipient=order.body["recipient"],
+                amount=order.body["amount"],
+                by=order.body["by"],
+                reason=order.body["reason"],
+                status="failed" if lost else order.status,
+                created_at=order.created_at,
+                message=_LOST_ORDER if lost else order.message,
             )
-            if lost:
-                self._audit.append(connection, now, "order_failed", order.id, why=_LOST_ORDER)
+        )
+        if lost:
+            tx.record(now, "order_failed", order.id, why=_LOST_ORDER)
 
 
 def _own_rows(connection: Connection) -> list[AuditRow]:

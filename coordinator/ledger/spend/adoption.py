@@ -12,28 +12,21 @@ from sqlalchemy import Connection, insert, select, update
 from coordinator.domain.chain.escrow_key import service_hash
 from coordinator.domain.chain.events import EscrowState
 from coordinator.domain.errors import IdempotencyConflict
-from coordinator.domain.limits.rules import Rules, Terms
+from coordinator.domain.limits.rules import Terms
 from coordinator.domain.purchase.lifecycle import FINAL, STATUS_OF
 from coordinator.domain.purchase.request import Request
 from coordinator.domain.usdc import Usdc
-from coordinator.ledger.audit.log import AuditLog
 from coordinator.ledger.limits.counters import charge_hold, charges_of, place_hold
 from coordinator.ledger.limits.openings import read_opening
 from coordinator.ledger.store import schema as t
+from coordinator.ledger.tx.transaction import Tx
 
 _p = t.purchases.c
 _e = t.escrows.c
 
 
 def adopt(
-    connection: Connection,
-    audit: AuditLog,
-    request: Request,
-    *,
-    key: str,
-    escrow_key: str,
-    rules: Rules,
-    now: int,
+    tx: Tx, request: Request, *, key: str, escrow_key: str, now: int
 ) -> str | IdempotencyConflict | None:
     """The id of the purchase whose USDC already left under ``escrow_key``; None if none did.
 
@@ -41,16 +34,18 @@ def adopt(
     too, even beyond their limits: the money is spent. For other terms an IdempotencyConflict is
     the answer.
     """
+    tx.flush()
+    connection = tx.connection
     known = select(_e.escrow_id, _e.purchase_id).where(_e.escrow_key == escrow_key)
     escrow = connection.execute(known).one_or_none()
     if escrow is None:
         return None
     if escrow.purchase_id is None:
-        attribute_to_organisation(connection, audit, rules, escrow.escrow_id, now=now)
+        attribute_to_organisation(tx, escrow.escrow_id, now=now)
     row = _unattributed(connection, escrow_key)
     if row is None:
         return None
-    policy = rules.policy
+    policy = tx.policy
     name, provider = policy.provider(request.provider)
     service = request.service or (provider.service if provider else None)
     address = provider.address if provider else request.provider
@@ -87,11 +82,11 @@ def adopt(
     ).one()
     terms = Terms(request.agent, category, name, request.task, request.session)
     opening = partial(read_opening, connection)
-    wanted = rules.charged(terms, hold.placed_at, opening)
+    wanted = tx.rules.charged(terms, hold.placed_at, opening)
     missing = sorted(set(wanted) - set(charges_of(connection, row.id, "purchase")))
-    charge_hold(connection, hold.id, missing)
-    audit.append(
-        connection,
+    with tx.written():
+        charge_hold(connection, hold.id, missing)
+    tx.record(
         now,
         "purchase_adopted",
         row.id,
@@ -108,15 +103,13 @@ def adopt(
     return str(row.id)
 
 
-def attribute_to_organisation(
-    connection: Connection, audit: AuditLog, rules: Rules, escrow_id: str, *, now: int
-) -> str:
+def attribute_to_organisation(tx: Tx, escrow_id: str, *, now: int) -> str:
     """Give a funded escrow that no purchase knows one without an agent; the purchase's id.
 
     Its hold counts against the organisation from the instant at which the escrow was created.
     """
+    connection, policy = tx.connection, tx.policy
     escrow = connection.execute(select(t.escrows).where(_e.escrow_id == escrow_id)).one()
-    policy = rules.policy
     name, _ = policy.provider(escrow.provider)
     status = STATUS_OF[EscrowState(escrow.state)]
     purchase_id = "pur_" + secrets.token_hex(10)
@@ -148,11 +141,10 @@ def attribute_to_organisation(
         purchase_id=purchase_id,
         kind="purchase",
         amount=Usdc.from_base_units(escrow.amount),
-        counters=rules.charged(Terms(), escrow.created_at),
+        counters=tx.rules.charged(Terms(), escrow.created_at),
         now=escrow.created_at,
     )
-    audit.append(
-        connection,
+    tx.record(
         now,
         "escrow_attributed",
         purchase_id,

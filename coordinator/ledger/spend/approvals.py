@@ -6,7 +6,7 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import Connection, delete, insert, literal, select, update
+from sqlalchemy import delete, insert, literal, select, update
 
 from coordinator.domain.errors import LedgerTampered, UnknownId
 from coordinator.domain.inputs import id_text
@@ -19,12 +19,11 @@ from coordinator.ledger.limits.counters import move_hold
 from coordinator.ledger.proofs.evidence import Evidence
 from coordinator.ledger.proofs.row_proofs import purchase_differences
 from coordinator.ledger.spend.moves import approval_fields, due, expire, move
-from coordinator.ledger.spend.reading import decision_row, load_purchase, load_purchases
+from coordinator.ledger.spend.reading import decision_row, load_purchases, read_purchase
 from coordinator.ledger.store import schema as t
-from coordinator.ledger.store.database import Database
 from coordinator.ledger.tx.group_commit import GroupCommit
-from coordinator.ledger.tx.notices import write_notices
-from coordinator.ledger.tx.transaction import Tx, TxUrl
+from coordinator.ledger.tx.transaction import Tx
+from coordinator.ledger.tx.transactions import Transactions
 
 _p = t.purchases.c
 
@@ -32,15 +31,14 @@ _p = t.purchases.c
 class ApprovalBook:
     """Approvals of purchases above their agent's threshold."""
 
-    def __init__(self, database: Database, group_commit: GroupCommit, tx_url: TxUrl) -> None:
-        self._database = database
+    def __init__(self, transactions: Transactions, group_commit: GroupCommit) -> None:
+        self._transactions = transactions
         self._group_commit = group_commit
-        self._tx_url = tx_url
 
     def expire_due(self, now: int) -> None:
         """Expire every approval whose time is over; holds are voided."""
-        with self._database.read() as connection:
-            overdue = connection.execute(due(now).limit(1)).first()
+        with self._transactions.read() as tx:
+            overdue = tx.connection.execute(due(now).limit(1)).first()
         if overdue is not None:
             self._group_commit.run(lambda tx: expire(tx, now))
 
@@ -60,14 +58,14 @@ class ApprovalBook:
                 ~told.exists(),
             )
         )
-        with self._database.read() as connection:
+        with self._transactions.read() as tx:
             found = [
-                approval_fields(row.id, self._load(connection, row.purchase_id), row.expires_at)
-                for row in connection.execute(query).all()
+                approval_fields(row.id, read_purchase(tx, row.purchase_id), row.expires_at)
+                for row in tx.connection.execute(query).all()
             ]
         if found:
-            with self._database.write() as connection:
-                write_notices(connection, [approval_expires_soon(one, now) for one in found])
+            with self._transactions.write() as tx:
+                tx.notify(approval_expires_soon(one, now) for one in found)
 
     def pending(self, now: int) -> Sequence[PendingApproval]:
         """Every purchase that waits for people and has not expired, oldest first."""
@@ -77,10 +75,10 @@ class ApprovalBook:
             .where(_p.status == Status.AWAITING_APPROVAL.value, t.approvals.c.expires_at > now)
             .order_by(t.approvals.c.created_at, _p.seq)
         )
-        with self._database.read() as connection:
-            rows = connection.execute(query).all()
+        with self._transactions.read() as tx:
+            rows = tx.connection.execute(query).all()
             wanted = select(t.purchases).where(_p.id.in_([row.purchase for row in rows]))
-            loaded = {p.id: p for p in load_purchases(connection, self._tx_url, wanted)}
+            loaded = {p.id: p for p in load_purchases(tx, wanted)}
         return [
             PendingApproval(
                 row.id, loaded[row.purchase], row.required, row.created_at, row.expires_at
@@ -90,20 +88,20 @@ class ApprovalBook:
 
     def get(self, approval_id: str) -> PendingApproval:
         """The approval, whatever its state; UnknownId when there is none."""
-        with self._database.read() as connection:
-            row, purchase = _approval(connection, self._tx_url, approval_id)
+        with self._transactions.read() as tx:
+            row, purchase = read_approval(tx, approval_id)
             return PendingApproval(row.id, purchase, row.required, row.created_at, row.expires_at)
-
-    def _load(self, connection: Connection, purchase_id: str) -> Purchase:
-        purchase = load_purchase(connection, self._tx_url, purchase_id)
-        assert purchase is not None
-        return purchase
 
 
 def read_approval(tx: Tx, approval_id: str) -> tuple[Any, Purchase]:
     """Return the approval's row and its purchase in this transaction; UnknownId without one."""
+    approval_id = id_text("an approval id", approval_id)
     tx.flush()
-    return _approval(tx.connection, tx.tx_url, approval_id)
+    query = select(t.approvals).where(t.approvals.c.id == approval_id)
+    row = tx.connection.execute(query).one_or_none()
+    if row is None:
+        raise UnknownId(f"there is no approval {approval_id[:60]!r}")
+    return row, read_purchase(tx, row.purchase_id)
 
 
 def record_decision(
@@ -164,14 +162,3 @@ def release(tx: Tx, purchase: Purchase, decision: Decision, now: int) -> None:
         )
         said = {"policy": policy_hash, **stored}
         move(tx, purchase, Status.APPROVED, now, said=said, approved_at=now)
-
-
-def _approval(connection: Connection, tx_url: TxUrl, approval_id: str) -> tuple[Any, Purchase]:
-    approval_id = id_text("an approval id", approval_id)
-    query = select(t.approvals).where(t.approvals.c.id == approval_id)
-    row = connection.execute(query).one_or_none()
-    if row is None:
-        raise UnknownId(f"there is no approval {approval_id[:60]!r}")
-    purchase = load_purchase(connection, tx_url, row.purchase_id)
-    assert purchase is not None
-    return row, purchase

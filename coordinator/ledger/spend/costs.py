@@ -43,12 +43,10 @@ from coordinator.ledger.spend.cost_ends import (
 from coordinator.ledger.spend.reading import decision_row
 from coordinator.ledger.spend.requests import INSERT_HOLD
 from coordinator.ledger.store import schema as t
-from coordinator.ledger.store.database import Database
 from coordinator.ledger.store.prepared import Prepared
-from coordinator.ledger.tx.facts import read_facts
 from coordinator.ledger.tx.group_commit import GroupCommit
-from coordinator.ledger.tx.policies import PolicyBook
 from coordinator.ledger.tx.transaction import Tx
+from coordinator.ledger.tx.transactions import Transactions
 
 _k, _h = t.costs.c, t.holds.c
 _COST: Final = Prepared(
@@ -61,9 +59,9 @@ _COST: Final = Prepared(
 class CostBook:
     """Holds, posts and voids costs; each is a piece of work of the group commit."""
 
-    def __init__(self, database: Database, policies: PolicyBook, group_commit: GroupCommit) -> None:
-        self._database = database
-        self._policies = policies
+    def __init__(self, transactions: Transactions, group_commit: GroupCommit) -> None:
+        self._transactions = transactions
+        self._database = transactions.database
         self._group_commit = group_commit
 
     def hold(self, request: CostRequest, *, lasts_seconds: int, now: int) -> Cost:
@@ -98,12 +96,9 @@ class CostBook:
 
     def check(self, request: CostRequest, *, now: int) -> CostDecision:
         """Decide on a hold as a dry run; nothing is written."""
-        with self._database.read() as connection:
-            rules = self._policies.rules(connection)
-            openings = partial(self._policies.opening, connection)
-            facts = read_facts(connection, rules, ZERO, "", now, openings)
-            decision = judge_cost(request, facts)
-        self._group_commit.emit(judged_cost("check", request, decision, now))
+        with self._transactions.read() as tx:
+            decision = judge_cost(request, facts_of(tx, now))
+        self._transactions.tell([judged_cost("check", request, decision, now)])
         return decision
 
     def get(self, cost_id: str) -> Cost:

@@ -87,8 +87,7 @@ def expire(tx: Tx, now: int) -> None:
         try:
             end_unsigned(tx, purchase, Status.EXPIRED, why, now)
         except LedgerTampered as fault:
-            with tx.written() as connection:
-                report_tampering(connection, tx.audit, purchase.id, fault.what, now=now)
+            report_tampering(tx, purchase.id, fault.what, now=now)
             continue
         tx.notify([approval_expired(approval_fields(row.id, purchase, row.expires_at), now)])
 

@@ -6,14 +6,13 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import Connection, insert, select, update
+from sqlalchemy import insert, select, update
 
 from coordinator.domain.errors import LedgerTampered, UnknownId
 from coordinator.domain.purchase.proposal import Proposal, ProposalKind, ProposalStatus
-from coordinator.ledger.audit.log import AuditLog
 from coordinator.ledger.store import schema as t
-from coordinator.ledger.store.database import Database
 from coordinator.ledger.tx.transaction import Tx
+from coordinator.ledger.tx.transactions import Transactions
 
 _q = t.proposals.c
 
@@ -24,9 +23,8 @@ _ENDS = frozenset({"proposal_approved", "proposal_rejected", "proposal_expired"}
 class ProposalBook:
     """Reads withdrawals, early settles and unpauses that approvers propose and others approve."""
 
-    def __init__(self, database: Database, audit: AuditLog) -> None:
-        self._database = database
-        self._audit = audit
+    def __init__(self, transactions: Transactions) -> None:
+        self._transactions = transactions
 
     def waiting(self, now: int) -> Sequence[Proposal]:
         """List the proposals that wait and have not expired, oldest first."""
@@ -35,16 +33,13 @@ class ProposalBook:
             .where(_q.status == ProposalStatus.AWAITING_APPROVAL.value, _q.expires_at > now)
             .order_by(_q.created_at, _q.id)
         )
-        with self._database.read() as connection:
-            return [
-                _load(connection, self._audit, one)
-                for one in connection.execute(query).scalars().all()
-            ]
+        with self._transactions.read() as tx:
+            return [read_proposal(tx, one) for one in tx.connection.execute(query).scalars().all()]
 
     def get(self, proposal_id: str) -> Proposal:
         """The proposal, whatever became of it; UnknownId when there is none."""
-        with self._database.read() as connection:
-            return _load(connection, self._audit, proposal_id)
+        with self._transactions.read() as tx:
+            return read_proposal(tx, proposal_id)
 
 
 def insert_proposal(tx: Tx, proposal: Proposal, now: int) -> None:
@@ -108,15 +103,11 @@ def read_proposal(tx: Tx, proposal_id: str) -> Proposal:
     UnknownId when there is none; LedgerTampered if its row differs.
     """
     tx.flush()
-    return _load(tx.connection, tx.audit, proposal_id)
-
-
-def _load(connection: Connection, audit: AuditLog, proposal_id: str) -> Proposal:
-    """Return the proposal as the audit log tells it; LedgerTampered if its row differs."""
-    row = connection.execute(select(t.proposals).where(_q.id == proposal_id)).one_or_none()
+    query = select(t.proposals).where(_q.id == proposal_id)
+    row = tx.connection.execute(query).one_or_none()
     if row is None:
         raise UnknownId(f"there is no proposal {proposal_id[:60]!r}")
-    said = audit.proven(connection, proposal_id)
+    said = tx.audit.proven(tx.connection, proposal_id)
     made = next((one.body for one in said if one.event == "proposal_made"), None)
     ends = [one.event for one in said if one.event in _ENDS]
     status = ends[-1].removeprefix("proposal_") if ends else "awaiting_approval"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 
-from sqlalchemy import Connection, case, func, literal_column, select, update
+from sqlalchemy import case, func, literal_column, select, update
 
 from coordinator.domain.chain.steps import StepKind
 from coordinator.domain.inputs import id_text
@@ -14,21 +14,14 @@ from coordinator.domain.notices import stranded
 from coordinator.domain.purchase.lifecycle import UNLINKED, Status
 from coordinator.domain.purchase.purchase import Purchase
 from coordinator.domain.reasons import Reason
-from coordinator.ledger.audit.log import AuditLog
 from coordinator.ledger.proofs.signed import signed_for
 from coordinator.ledger.spend.moves import end_unsigned, is_in_flight, move
-from coordinator.ledger.spend.reading import (
-    load_purchase,
-    load_purchases,
-    read_purchase,
-    require_purchase,
-)
+from coordinator.ledger.spend.reading import load_purchases, read_purchase
 from coordinator.ledger.store import schema as t
-from coordinator.ledger.store.database import Database
 from coordinator.ledger.tx.group_commit import GroupCommit
 from coordinator.ledger.tx.leases import Lease, fence
-from coordinator.ledger.tx.notices import write_notices
-from coordinator.ledger.tx.transaction import Tx, TxUrl
+from coordinator.ledger.tx.transaction import Tx
+from coordinator.ledger.tx.transactions import Transactions
 
 _p = t.purchases.c
 
@@ -36,17 +29,10 @@ _p = t.purchases.c
 class PurchaseBook:
     """Purchases with their holds and idempotency keys."""
 
-    def __init__(
-        self,
-        database: Database,
-        audit: AuditLog,
-        group_commit: GroupCommit,
-        tx_url: TxUrl,
-    ) -> None:
-        self._database = database
-        self._audit = audit
+    def __init__(self, transactions: Transactions, group_commit: GroupCommit) -> None:
+        self._transactions = transactions
+        self._database = transactions.database
         self._group_commit = group_commit
-        self._tx_url = tx_url
 
     def fail(
         self, lease: Lease, purchase_id: str, status: Status, reason: Reason, *, used: int, now: int
@@ -65,49 +51,49 @@ class PurchaseBook:
         """By nonce, what the audit log tells was signed for the purchase; LeaseLost as ``fail``."""
         with self._database.read() as connection:
             fence(connection, lease)
-            return signed_for(connection, self._audit, purchase_id)
+            return signed_for(connection, self._transactions.audit, purchase_id)
 
     def explain_cancel(self, purchase_id: str, reason: Reason, *, now: int) -> None:
         """Keep why an empty escrow is being cancelled; the chain's event will end the purchase."""
-        with self._database.write() as connection:
-            connection.execute(
+        with self._transactions.write() as tx:
+            tx.connection.execute(
                 update(t.purchases)
                 .where(_p.id == purchase_id)
                 .values(reason_code=reason.code.value, reason_message=reason.message)
             )
-            self._audit.append(connection, now, "cancel_decided", purchase_id, why=reason.message)
+            tx.record(now, "cancel_decided", purchase_id, why=reason.message)
 
     def note_stranded(self, purchase_id: str, message: str | None, *, now: int) -> None:
         """Keep, or clear, that nobody here can end the purchase, with who can free it."""
-        with self._database.write() as connection:
-            connection.execute(
+        with self._transactions.write() as tx:
+            tx.connection.execute(
                 update(t.purchases).where(_p.id == purchase_id).values(stranded=message)
             )
             event = "purchase_stranded" if message else "purchase_unstranded"
-            self._audit.append(connection, now, event, purchase_id, why=message)
-            write_notices(connection, [stranded(purchase_id, message, now)])
+            tx.record(now, event, purchase_id, why=message)
+            tx.notify([stranded(purchase_id, message, now)])
 
     def get(self, purchase_id: str) -> Purchase:
         """The purchase; UnknownId when there is none."""
-        with self._database.read() as connection:
-            return require_purchase(connection, self._tx_url, purchase_id)
+        with self._transactions.read() as tx:
+            return read_purchase(tx, purchase_id)
 
     def several(self, purchase_ids: Sequence[str]) -> Sequence[Purchase]:
         """Load the purchases; an id that there is none for is left out."""
         query = select(t.purchases).where(_p.id.in_(purchase_ids))
-        with self._database.read() as connection:
-            return load_purchases(connection, self._tx_url, query)
+        with self._transactions.read() as tx:
+            return load_purchases(tx, query)
 
     def find(self, agent: str, idempotency_key: str) -> Purchase | None:
         """The purchase that the agent's key is bound to."""
         k = t.idempotency_keys.c
-        with self._database.read() as connection:
+        with self._transactions.read() as tx:
             idempotency_key = id_text("an idempotency key", idempotency_key)
             query = select(k.purchase_id).where(
                 k.agent == agent, k.idempotency_key == idempotency_key
             )
-            found = connection.execute(query).scalar()
-            return self._load(connection, found) if found else None
+            found = tx.connection.execute(query).scalar()
+            return read_purchase(tx, found) if found else None
 
     def list(
         self,
@@ -132,10 +118,10 @@ class PurchaseBook:
         if after is not None:
             before = select(_p.seq).where(_p.id == after).scalar_subquery()
             query = query.where(_p.seq < before)
-        with self._database.read() as connection:
+        with self._transactions.read() as tx:
             if after is not None:
-                require_purchase(connection, self._tx_url, after)
-            return load_purchases(connection, self._tx_url, query)
+                read_purchase(tx, after)
+            return load_purchases(tx, query)
 
     def sums_by(self, column: str, *, since: int | None, until: int | None) -> Mapping[str, Usage]:
         """Held and spent by ``agent``, ``category`` or ``provider``, of purchases asked in range.
@@ -173,13 +159,8 @@ class PurchaseBook:
     def stranded(self) -> Sequence[Purchase]:
         """Purchases whose USDC nobody here can free."""
         query = select(t.purchases).where(_p.stranded.is_not(None)).order_by(_p.seq)
-        with self._database.read() as connection:
-            return load_purchases(connection, self._tx_url, query)
-
-    def _load(self, connection: Connection, purchase_id: str) -> Purchase:
-        purchase = load_purchase(connection, self._tx_url, purchase_id)
-        assert purchase is not None
-        return purchase
+        with self._transactions.read() as tx:
+            return load_purchases(tx, query)
 
 
 def _fail(

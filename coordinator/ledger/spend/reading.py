@@ -25,36 +25,25 @@ from coordinator.ledger.store.sums import exact_sum, read_sum
 from coordinator.ledger.tx.transaction import Tx, TxUrl
 
 
-def load_purchase(connection: Connection, tx_url: TxUrl, purchase_id: str) -> Purchase | None:
-    """The purchase, or None when there is none."""
-    query = select(t.purchases).where(t.purchases.c.id == purchase_id)
-    found = load_purchases(connection, tx_url, query)
-    return found[0] if found else None
-
-
-def require_purchase(connection: Connection, tx_url: TxUrl, purchase_id: str) -> Purchase:
-    """Return the purchase; UnknownId when there is none."""
-    purchase_id = id_text("a purchase id", purchase_id)
-    purchase = load_purchase(connection, tx_url, purchase_id)
-    if purchase is None:
-        raise UnknownId(f"there is no purchase {purchase_id[:60]!r}")
-    return purchase
-
-
 def read_purchase(tx: Tx, purchase_id: str) -> Purchase:
     """Return the purchase as it is in this transaction; UnknownId when there is none."""
-    tx.flush()
-    return require_purchase(tx.connection, tx.tx_url, purchase_id)
+    purchase_id = id_text("a purchase id", purchase_id)
+    found = load_purchases(tx, select(t.purchases).where(t.purchases.c.id == purchase_id))
+    if not found:
+        raise UnknownId(f"there is no purchase {purchase_id[:60]!r}")
+    return found[0]
 
 
-def load_purchases(connection: Connection, tx_url: TxUrl, query: Select[Any]) -> list[Purchase]:
+def load_purchases(tx: Tx, query: Select[Any]) -> list[Purchase]:
     """Whole purchases of a query over ``purchases``, in its order, in six queries."""
+    tx.flush()
+    connection = tx.connection
     rows = connection.execute(query).all()
     ids = [row.id for row in rows]
     approvals = _approvals(connection, ids)
     escrows = _escrows(connection, ids)
     decisions = _decisions(connection, ids)
-    transactions = _transactions(connection, tx_url, ids)
+    transactions = _transactions(connection, tx.tx_url, ids)
     sums = sums_of_escrows(connection, ids)
     return [
         _purchase(

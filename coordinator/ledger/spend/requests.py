@@ -75,15 +75,9 @@ def find_bound(tx: Tx, asked: NewRequest) -> str | IdempotencyConflict | None:
     """
     bound = None if asked.key_is_new else _bound(tx, asked)
     if bound is None and tx.cache.any_unattributed:
-        with tx.written() as connection:
+        with tx.written():
             bound = adopt(
-                connection,
-                tx.audit,
-                asked.request,
-                key=asked.key,
-                escrow_key=asked.escrow_key,
-                rules=tx.rules,
-                now=asked.now,
+                tx, asked.request, key=asked.key, escrow_key=asked.escrow_key, now=asked.now
             )
     return bound
 

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from typing import Final
 
 from sqlalchemy import Connection, insert, select
 
-from coordinator.domain.limits.rules import Openings, Rules, Terms
+from coordinator.domain.limits.rules import Terms
 from coordinator.domain.purchase.lifecycle import Status
 from coordinator.domain.reasons import Reason, ReasonCode
 from coordinator.domain.usdc import ZERO, Usdc
-from coordinator.ledger.audit.log import AuditLog
 from coordinator.ledger.limits.counters import end_hold, place_hold
+from coordinator.ledger.limits.openings import read_opening
 from coordinator.ledger.proofs.audit_fold import LoggedPurchase
 from coordinator.ledger.store import schema as t
+from coordinator.ledger.tx.transaction import Tx
 
 _LOST: Final = Reason(
     ReasonCode.EXPIRED,
@@ -23,21 +25,13 @@ _LOST: Final = Reason(
 _UNKNOWN: Final = "known from the chain alone; not attributed yet"
 
 
-def put_purchase(
-    connection: Connection,
-    audit: AuditLog,
-    past: LoggedPurchase,
-    *,
-    rules: Rules,
-    openings: Openings,
-    final_number: int,
-    now: int,
-) -> None:
+def put_purchase(tx: Tx, past: LoggedPurchase, *, final_number: int, now: int) -> None:
     """Insert it with its key, approvals, hold and charges.
 
     One that ended unfunded is as it was and holds nothing. Any other has failed (expired, when it
     waited for people) and holds its amount until the books have come to ``final_number``.
     """
+    connection = tx.connection
     before, over = past.status, past.over
     if not over:
         waited = before is Status.AWAITING_APPROVAL
@@ -56,10 +50,9 @@ def put_purchase(
         )
     _put_approvals(connection, past)
     if before is not Status.DENIED:
-        _put_holds(connection, past, rules, openings, ended=over)
+        _put_holds(tx, past, ended=over)
     if before is not past.status:
-        audit.append(
-            connection,
+        tx.record(
             now,
             f"purchase_{past.status}",
             past.id,
@@ -69,13 +62,14 @@ def put_purchase(
         )
 
 
-def was_put_back(connection: Connection, purchase_id: str) -> bool:
+def was_put_back(tx: Tx, purchase_id: str) -> bool:
     """Whether the purchase comes from the export of a lost database."""
+    tx.flush()
     c = t.audit.c
     imported = select(c.seq).where(c.subject == "audit", c.event == "audit_imported")
     asked = select(c.seq).where(c.subject == purchase_id).order_by(c.seq).limit(1)
-    newest = connection.execute(imported.order_by(c.seq.desc()).limit(1)).scalar()
-    first = connection.execute(asked).scalar()
+    newest = tx.connection.execute(imported.order_by(c.seq.desc()).limit(1)).scalar()
+    first = tx.connection.execute(asked).scalar()
     return newest is not None and first is not None and first < newest
 
 
@@ -132,14 +126,8 @@ def _put_approvals(connection: Connection, past: LoggedPurchase) -> None:
         )
 
 
-def _put_holds(
-    connection: Connection,
-    past: LoggedPurchase,
-    rules: Rules,
-    openings: Openings,
-    *,
-    ended: bool,
-) -> None:
+def _put_holds(tx: Tx, past: LoggedPurchase, *, ended: bool) -> None:
+    connection, openings = tx.connection, partial(read_opening, tx.connection)
     terms = Terms(
         past.agent,
         past.words.get("category"),
@@ -154,7 +142,7 @@ def _put_holds(
         purchase_id=past.id,
         kind="purchase",
         amount=Usdc.from_base_units(past.amount),
-        counters=rules.charged(terms, past.placed_at, openings, asked=past.approval is not None),
+        counters=tx.rules.charged(terms, past.placed_at, openings, asked=past.approval is not None),
         now=past.placed_at,
     )
     if ended:
@@ -166,6 +154,6 @@ def _put_holds(
             purchase_id=past.id,
             kind="bond",
             amount=Usdc.from_base_units(bond),
-            counters=rules.charged(Terms(), held_at),
+            counters=tx.rules.charged(Terms(), held_at),
             now=held_at,
         )

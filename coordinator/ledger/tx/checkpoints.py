@@ -8,10 +8,9 @@ from typing import Final
 from sqlalchemy import Connection, select
 
 from coordinator.domain.audit import Head
-from coordinator.ledger.audit.log import AuditLog
 from coordinator.ledger.store import schema as t
-from coordinator.ledger.store.database import Database
 from coordinator.ledger.tx.pausing import begin_recovery
+from coordinator.ledger.tx.transactions import Transactions
 
 log = logging.getLogger(__name__)
 
@@ -22,22 +21,23 @@ _SUBJECT: Final = "audit"
 class CheckpointBook:
     """Refusals of the log by its worker, and their end."""
 
-    def __init__(self, database: Database, audit: AuditLog) -> None:
-        self._database = database
-        self._audit = audit
+    def __init__(self, transactions: Transactions) -> None:
+        self._transactions = transactions
+        self._database = transactions.database
+        self._audit = transactions.audit
 
     def refuse(self, expected: Head, why: str, *, now: int) -> None:
         """Stop all new spending and say which head was expected; once for each head."""
-        with self._database.write() as connection:
-            if self._refusal(connection, expected) is not None:
+        with self._transactions.write() as tx:
+            if self._refusal(tx.connection, expected) is not None:
                 return
             log.error("audit_log_refused expected=%s why=%s", expected, why)
             text = (
                 f"the audit log is not the one that the worker has seen ({why}): the database was"
                 " put back, or somebody has changed it; check it, then unpause"
             )
-            self._audit.append(connection, now, _REFUSED, _SUBJECT, expected=str(expected), why=why)
-            begin_recovery(connection, self._audit, text, now=now)
+            tx.record(now, _REFUSED, _SUBJECT, expected=str(expected), why=why)
+            begin_recovery(tx, text, now=now)
 
     def accepted(self, expected: Head) -> Head | None:
         """Return the head that an approver has accepted instead of the ``expected`` one."""

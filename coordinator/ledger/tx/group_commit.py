@@ -2,23 +2,17 @@
 
 from __future__ import annotations
 
-import logging
 import threading
 from collections import deque
-from collections.abc import Callable, Hashable, Iterable
+from collections.abc import Callable, Hashable
 from typing import Any, Final, Generic, TypeVar
 
 from coordinator.domain.errors import CommitUnknown, LedgerTampered, LedgerUnavailable
 from coordinator.domain.limits.limits import CounterKey
-from coordinator.domain.observed import Emit, Event, nobody_looks
-from coordinator.ledger.audit.log import AuditLog
 from coordinator.ledger.limits.counters import CounterSheet
-from coordinator.ledger.store.database import Database
 from coordinator.ledger.tx.cache import DecisionCache
-from coordinator.ledger.tx.policies import PolicyBook
-from coordinator.ledger.tx.transaction import Tx, TxUrl
-
-log = logging.getLogger(__name__)
+from coordinator.ledger.tx.transaction import Tx
+from coordinator.ledger.tx.transactions import Transactions
 
 WORK_MAX: Final = 128
 _IDS_MAX: Final = 50_000
@@ -50,19 +44,9 @@ class GroupCommit:
     transaction is undone and every piece of it runs alone.
     """
 
-    def __init__(
-        self,
-        database: Database,
-        audit: AuditLog,
-        policies: PolicyBook,
-        tx_url: TxUrl,
-        emit: Emit = nobody_looks,
-    ) -> None:
-        self._database = database
-        self._audit = audit
-        self._policies = policies
-        self._tx_url = tx_url
-        self.emit = emit
+    def __init__(self, transactions: Transactions) -> None:
+        self._transactions = transactions
+        self._database = transactions.database
         self._ids: dict[CounterKey, int] = {}
         # The cache as of the last commit, with the stamp that the commit left.
         self._kept: tuple[Hashable, DecisionCache] | None = None
@@ -94,9 +78,8 @@ class GroupCommit:
 
     def read(self, work: Callable[[Tx], T]) -> T:
         """Return what ``work`` finds in one snapshot; it waits for nobody, and writes nothing."""
-        with self._database.read() as connection:
-            cache = DecisionCache(connection, self._policies, {})
-            return work(Tx(connection, self._audit, cache, self._tx_url))
+        with self._transactions.read() as tx:
+            return work(tx)
 
     def _leave(self, ticket: _Ticket[Any]) -> None:
         """Wait no longer; whoever was to write lets another do it."""
@@ -168,28 +151,19 @@ class GroupCommit:
             if kept is not None and kept[0] == stamp.before:
                 cache = kept[1]
             else:
-                cache = DecisionCache(connection, self._policies, self._ids)
-            tx = Tx(connection, self._audit, cache, self._tx_url)
+                cache = DecisionCache(connection, self._transactions.policies, self._ids)
+            tx = self._transactions.begin(connection, cache)
             for ticket in tickets:
                 ticket.result = ticket.work(tx)
-            with self._database.in_one_go(connection):
-                tx.flush()
+            self._transactions.flush(tx)
         # What wrote nothing was not synced either: a server that crashes may give its number again.
         if stamp.after is not None and tx.wrote:
             self._kept = stamp.after, cache
         self._remember(cache.sheet)
-        self._emit(tx.events)
+        self._transactions.tell(tx.events)
 
     def _remember(self, sheet: CounterSheet) -> None:
         if len(self._ids) > _IDS_MAX:
             self._ids.clear()
         self._ids.update(sheet.made)
         sheet.made.clear()
-
-    def _emit(self, events: Iterable[Event]) -> None:
-        """Tell observers of the commit; a fault of theirs must not look like one of the work."""
-        try:
-            for event in events:
-                self.emit(event)
-        except Exception:
-            log.exception("events_not_told")

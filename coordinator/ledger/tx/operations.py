@@ -1,59 +1,37 @@
-"""Rows beside purchases: pauses, balances seen, orders, identity."""
+"""Rows beside purchases: pauses, balances seen, orders."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import delete, insert, select, update
 
 from coordinator.domain.chain.gas import Fees
 from coordinator.domain.chain.journal import EntryKind
-from coordinator.domain.errors import ConfigurationError
 from coordinator.domain.ports import Observation
 from coordinator.domain.purchase.decision import Funds
 from coordinator.domain.purchase.order import Order
 from coordinator.domain.purchase.proposal import Proposal
 from coordinator.domain.usdc import Usdc
-from coordinator.ledger.audit.log import AuditLog
 from coordinator.ledger.store import schema as t
-from coordinator.ledger.store.database import Database
 from coordinator.ledger.tx.facts import read_treasury_state
-from coordinator.ledger.tx.pausing import begin_recovery, pause_scope, recovering, report_tampering
+from coordinator.ledger.tx.pausing import (
+    Pause,
+    begin_recovery,
+    list_pauses,
+    pause_scope,
+    recovering,
+    report_tampering,
+)
 from coordinator.ledger.tx.transaction import Tx
+from coordinator.ledger.tx.transactions import Transactions
 
 # An unchanged balance is written again only this often.
 _REFRESH_SECONDS = 15
 # How far the chain's clock may be behind ours.
 _CLOCKS_APART_SECONDS = 300
-
-
-@dataclass(frozen=True, slots=True)
-class Identity:
-    """The identity of a database: its chain, contracts, treasury and id secret."""
-
-    chain_id: int
-    genesis: str
-    kernel: str
-    vault: str
-    usdc: str
-    treasury: str
-    secret_mark: str
-
-
-@dataclass(frozen=True, slots=True)
-class Pause:
-    """Spending stopped for a scope: organisation, agent or provider."""
-
-    scope_kind: str
-    scope_id: str
-    reason: str
-    by: str
-    at: int
-
-    def __str__(self) -> str:
-        return f"{self.scope_kind}:{self.scope_id}" if self.scope_id else self.scope_kind
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,47 +50,10 @@ class SeenBalances:
 class OperationsBook:
     """Small facts, each written with its audit row."""
 
-    def __init__(self, database: Database, audit: AuditLog) -> None:
-        self._database = database
-        self._audit = audit
+    def __init__(self, transactions: Transactions) -> None:
+        self._transactions = transactions
+        self._database = transactions.database
         self._last_seen: tuple[int, object] | None = None
-
-    def identity(self) -> Identity | None:
-        """The identity that the database has; None while it is fresh."""
-        with self._database.read() as connection:
-            row = connection.execute(select(t.identity)).one_or_none()
-        return _identity(row) if row else None
-
-    def claim(self, identity: Identity) -> None:
-        """Bind a fresh database; ConfigurationError when it belongs to something else."""
-        known = self.identity()
-        if known is None:
-            with self._database.write() as connection:
-                if connection.execute(select(t.identity)).first() is None:
-                    connection.execute(
-                        insert(t.identity).values(
-                            chain_id=identity.chain_id,
-                            genesis=identity.genesis,
-                            kernel=identity.kernel,
-                            vault=identity.vault,
-                            usdc=identity.usdc,
-                            treasury=identity.treasury,
-                            secret_mark=identity.secret_mark,
-                        )
-                    )
-            known = self.identity()
-        assert known is not None
-        if replace(known, secret_mark=identity.secret_mark) == identity != known:
-            raise ConfigurationError(
-                "COORDINATOR_ID_SECRET is not the secret this database was made with; with"
-                " another one a purchase could be paid twice"
-            )
-        if known != identity:
-            raise ConfigurationError(
-                f"this database belongs to treasury {known.treasury}, kernel {known.kernel}, vault"
-                f" {known.vault} and token {known.usdc} on chain {known.chain_id} (genesis"
-                f" {known.genesis[:12] or 'any'}); use another COORDINATOR_DATABASE_URL"
-            )
 
     def store_balances(
         self, treasury: str, seen: Observation, *, now: int, again: bool = False
@@ -165,9 +106,7 @@ class OperationsBook:
     def pauses(self) -> Sequence[Pause]:
         """Everything that is stopped."""
         with self._database.read() as connection:
-            order = (t.pauses.c.at, t.pauses.c.scope_kind, t.pauses.c.scope_id)
-            rows = connection.execute(select(t.pauses).order_by(*order)).all()
-        return [Pause(r.scope_kind, r.scope_id, r.reason, r.by, r.at) for r in rows]
+            return list_pauses(connection)
 
     def recovering(self) -> bool:
         """Whether the books were found behind the chain, and no approver has looked yet."""
@@ -176,26 +115,18 @@ class OperationsBook:
 
     def begin_recovery(self, reason: str, *, now: int) -> None:
         """Stop all new spending because the books are behind the chain, whoever had stopped it."""
-        with self._database.write() as connection:
-            begin_recovery(connection, self._audit, reason, now=now)
+        with self._transactions.write() as tx:
+            begin_recovery(tx, reason, now=now)
 
     def report_tampering(self, subject: str, what: str, *, now: int) -> None:
         """Stop all new spending and tell that somebody else writes to the database."""
-        with self._database.write() as connection:
-            report_tampering(connection, self._audit, subject, what, now=now)
+        with self._transactions.write() as tx:
+            report_tampering(tx, subject, what, now=now)
 
     def pause(self, pause: Pause) -> bool:
         """Stop new spending in the scope; False when it is stopped already."""
-        with self._database.write() as connection:
-            return pause_scope(
-                connection,
-                self._audit,
-                pause.scope_kind,
-                pause.scope_id,
-                pause.reason,
-                by=pause.by,
-                now=pause.at,
-            )
+        with self._transactions.write() as tx:
+            return pause_scope(tx, pause)
 
     def orders(self, *statuses: str) -> Sequence[Order]:
         """Orders in the given statuses (all without any), oldest first."""
@@ -264,28 +195,26 @@ class OperationsBook:
 
     def end_order(self, order_id: str, status: str, *, message: str | None, now: int) -> None:
         """Note what became of an order: done or failed."""
-        with self._database.write() as connection:
-            connection.execute(
+        with self._transactions.write() as tx:
+            tx.connection.execute(
                 update(t.orders)
                 .where(t.orders.c.id == order_id, t.orders.c.status == "approved")
                 .values(status=status, message=message)
             )
-            self._audit.append(connection, now, f"order_{status}", order_id, why=message)
+            tx.record(now, f"order_{status}", order_id, why=message)
 
     def explain(self, discrepancy_id: str, *, by: str, reason: str, now: int) -> None:
         """Close a discrepancy as an audit row; the books stay as they are."""
-        with self._database.write() as connection:
-            connection.execute(
+        with self._transactions.write() as tx:
+            tx.connection.execute(
                 delete(t.explanations).where(t.explanations.c.discrepancy_id == discrepancy_id)
             )
-            connection.execute(
+            tx.connection.execute(
                 insert(t.explanations).values(
                     discrepancy_id=discrepancy_id, by=by, reason=reason, at=now
                 )
             )
-            self._audit.append(
-                connection, now, "discrepancy_explained", discrepancy_id, by=by, reason=reason
-            )
+            tx.record(now, "discrepancy_explained", discrepancy_id, by=by, reason=reason)
 
     def explained(self) -> frozenset[str]:
         """Return the ids of discrepancies that the audit log tells somebody has explained."""
@@ -294,7 +223,8 @@ class OperationsBook:
             if not ids:
                 return frozenset()
             events = ("discrepancy_explained",)
-            proven = self._audit.proven(connection, *ids, events=events, skip=True)
+            log = self._transactions.audit
+            proven = log.proven(connection, *ids, events=events, skip=True)
             return frozenset(row.subject for row in proven)
 
 
@@ -316,9 +246,3 @@ def insert_order(
         insert(t.orders).values(id=order_id, kind=kind, status="approved", created_at=now, **terms)
     )
     tx.record(now, f"{kind}_ordered", order_id, **terms, **agreed)
-
-
-def _identity(row: Any) -> Identity:
-    return Identity(
-        row.chain_id, row.genesis, row.kernel, row.vault, row.usdc, row.treasury, row.secret_mark
-    )

@@ -7,23 +7,20 @@ from hashlib import sha256
 from types import MappingProxyType
 from typing import Any, Final
 
-from sqlalchemy import Connection, func, insert, literal_column, select
+from sqlalchemy import Connection, func, literal_column, select
 
 from coordinator.domain.canonical import canonical_json
 from coordinator.domain.errors import ConfigurationError, LedgerTampered
 from coordinator.domain.limits.rules import Opening, Rules
-from coordinator.domain.notices import limits_changed
-from coordinator.domain.policy.payees import Contracts, unpayable_providers
+from coordinator.domain.policy.payees import Contracts
 from coordinator.domain.policy.policy import Policy
 from coordinator.ledger.audit.log import AuditLog
 from coordinator.ledger.limits.openings import read_opening
 from coordinator.ledger.limits.overlays import list_overlays, read_overlays
-from coordinator.ledger.limits.recount import recount
 from coordinator.ledger.proofs.row_proofs import opening_fault, overlay_faults
 from coordinator.ledger.store import schema as t
 from coordinator.ledger.store.database import Database
 from coordinator.ledger.store.prepared import Prepared
-from coordinator.ledger.tx.notices import forget_due, write_notices
 
 _p, _o = t.policies.c, t.overlays.c
 # Hash and id beside the numbers, which a database that was restored may give a second time.
@@ -36,11 +33,11 @@ _VERSION: Final = Prepared(
 )
 
 
-_ACTIVATED: Final = "policy_activated"
+ACTIVATED: Final = "policy_activated"
 
 
 class PolicyBook:
-    """Reads and activates versions."""
+    """Reads the versions: the newest is in force."""
 
     def __init__(
         self, database: Database, audit: AuditLog, contracts: Contracts = MappingProxyType({})
@@ -104,65 +101,6 @@ class PolicyBook:
             raise LedgerTampered(fault)
         return read_opening(connection, kind, name)
 
-    def activate(
-        self,
-        policy: Policy,
-        *,
-        treasury: str,
-        author: str,
-        reason: str,
-        now: int,
-        only_first: bool = False,
-    ) -> bool:
-        """Make ``policy`` the one in force; False, and nothing written, when it already is.
-
-        With ``only_first`` False too when any other was ever in force. Overlays stay.
-
-        A version that adds a limit, a window or a member of a pool, or changes the zone, charges
-        what is held and spent in the windows of the present to their counters in the same
-        transaction. ConfigurationError when a provider is an address that can't be paid, such as
-        the treasury's own or a contract of the rail.
-        """
-        own = {**self._contracts, treasury.lower(): "the treasury's own address"}
-        faults = [
-            f"providers.{name}.address: {why}" for name, why in unpayable_providers(policy, own)
-        ]
-        if faults:
-            raise ConfigurationError(*faults)
-        with self._database.write() as connection:
-            newest = select(t.policies.c.hash).order_by(t.policies.c.version.desc()).limit(1)
-            before = connection.execute(newest).scalar()
-            if before == policy.hash or (only_first and before is not None):
-                return False
-            old = self.rules(connection) if before else None
-            connection.execute(
-                insert(t.policies).values(
-                    hash=policy.hash,
-                    author=author,
-                    reason=reason,
-                    activated_at=now,
-                    document=json.dumps(policy.document(), sort_keys=True),
-                )
-            )
-            if old is not None:
-                recount(connection, old, Rules(policy, old.overlays, self._contracts), now)
-                if not old.policy.alerts.notify:
-                    forget_due(connection)
-                short = policy.hash[:12]
-                text = f"{author} put policy {short}… in force: {reason}"
-                changed = limits_changed(f"policy:{short}:{now}", "policy", text, now)
-                write_notices(connection, [changed])
-            self._audit.append(
-                connection,
-                now,
-                _ACTIVATED,
-                policy.hash,
-                author=author,
-                reason=reason,
-                before=before,
-            )
-        return True
-
     def _require_overlays(self, connection: Connection, policy: Policy) -> None:
         """LedgerTampered when one was made up, or taken from an agent or a pool of the policy."""
         of = (*policy.agents, *policy.pools)
@@ -177,7 +115,7 @@ class PolicyBook:
         """
         row = connection.execute(select(t.policies).where(_p.version == version)).one()
         document = json.loads(row.document)
-        told = self._audit.proven(connection, events=(_ACTIVATED,), newest=1)
+        told = self._audit.proven(connection, events=(ACTIVATED,), newest=1)
         if sha256(canonical_json(document)).hexdigest() != row.hash:
             raise LedgerTampered(f"the document of policy {row.hash[:12]}…")
         if not told or told[-1].subject != row.hash:

@@ -59,9 +59,8 @@ def opener(database: str, clock: Clock, store: Store) -> Iterator[Opener]:
         wiring = opened[-1].wiring
         wiring.treasury  # noqa: B018
         if wiring.database.many_hosts:
-            wiring.policies.activate(
+            wiring.activate_policy(
                 read_policy(chosen),
-                treasury=wiring.signer.address,
                 author="olga",
                 reason="read from policy.toml",
                 now=wiring.clock(),

@@ -26,9 +26,8 @@ POOL = {"pools": {"p": {"agents": ["ada", "bert"], "daily_limit": "100"}}}
 
 def apply(coordinator: Coordinator, wanted: Policy) -> None:
     wiring = coordinator.wiring
-    assert wiring.policies.activate(
+    assert wiring.activate_policy(
         wanted,
-        treasury=wiring.signer.address,
         author="olga",
         reason="a test",
         now=wiring.clock(),

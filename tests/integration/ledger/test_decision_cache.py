@@ -158,10 +158,7 @@ def _close(other: Coordinator) -> None:
 def _lower(other: Coordinator) -> None:
     wiring = other.wiring
     lowered = policy({"agents": {"ada": {"daily_limit": "1"}}})
-    treasury = wiring.signer.address
-    assert wiring.policies.activate(
-        lowered, treasury=treasury, author="olga", reason="less", now=wiring.clock()
-    )
+    assert wiring.activate_policy(lowered, author="olga", reason="less", now=wiring.clock())
 
 
 CHANGES = {

@@ -40,7 +40,7 @@ def allocate(coordinator: Coordinator, lease: Lease, floor: int = 0) -> list[Ste
 
 def lane(coordinator: Coordinator) -> LaneBook:
     wiring = coordinator.wiring
-    return LaneBook(wiring.database, wiring.audit, wiring.steps)
+    return LaneBook(wiring.transactions, wiring.steps)
 
 
 def attempt(step: Step) -> Attempt:

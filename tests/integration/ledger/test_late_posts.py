@@ -51,9 +51,8 @@ def disable_and_close(coordinator: Coordinator, hold: Hold, clock: Clock) -> Non
 
 def remove_and_close(coordinator: Coordinator, hold: Hold, clock: Clock) -> None:
     wiring = coordinator.wiring
-    wiring.policies.activate(
+    wiring.activate_policy(
         policy({"agents": {"ada": None}}),
-        treasury=wiring.signer.address,
         author="olga",
         reason="a test",
         now=clock(),
@@ -174,9 +173,8 @@ def test_it_counts_in_the_day_of_its_hold_and_in_the_counters_that_came_meanwhil
     clock.now += DAY
     wiring = coordinator.wiring
     weekly = {"agents": {"ada": {"weekly_limit": "500"}}}
-    wiring.policies.activate(
+    wiring.activate_policy(
         policy(weekly),
-        treasury=wiring.signer.address,
         author="olga",
         reason="a test",
         now=clock(),

@@ -109,9 +109,8 @@ class Run:
 
     def apply(self, number: int) -> None:
         wiring, document = self.coordinator.wiring, self.story.versions[number]
-        wiring.policies.activate(
+        wiring.activate_policy(
             Policy.from_dict(dict(document)),
-            treasury=wiring.signer.address,
             author="olga",
             reason="a test",
             now=self.clock.now,

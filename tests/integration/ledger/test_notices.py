@@ -129,9 +129,7 @@ def test_a_bond_is_told_like_any_other_amount(opener: Opener) -> None:
 def test_a_changed_policy_a_pause_and_a_stranded_purchase_are_told(opener: Opener) -> None:
     coordinator = opener()
     w = coordinator.wiring
-    w.policies.activate(
-        policy(LIMITED), treasury=w.signer.address, author="olga", reason="less", now=NOON
-    )
+    w.activate_policy(policy(LIMITED), author="olga", reason="less", now=NOON)
     assert "olga" in newest(coordinator).notice.message
     coordinator.pause("a look", by="bob", agent="ada")
     assert newest(coordinator).notice.severity is Severity.WARNING
@@ -276,9 +274,8 @@ def test_nothing_that_waited_for_nobody_is_delivered_when_somebody_is_named(
     w = coordinator.wiring
     delivery = deliver(coordinator, receiver)
     tell(coordinator, "old")
-    w.policies.activate(
+    w.activate_policy(
         policy({"alerts": {"notify": [receiver.url]}}),
-        treasury=w.signer.address,
         author="olga",
         reason="tell us",
         now=NOON,

@@ -259,7 +259,7 @@ def test_a_fault_after_the_commit_is_not_taken_for_one_of_the_work(
     def fail(_: object) -> None:
         raise RuntimeError("after the commit")
 
-    coordinator.wiring.group_commit.emit = fail
+    coordinator.wiring.transactions.emit = fail
     assert coordinator.agent("ada").record("2.00").ok
     assert rows(database, "SELECT count(*), sum(posted) FROM holds") == [(1, 2_000_000)]
     assert [r for r in caplog.records if r.message == "events_not_told"]

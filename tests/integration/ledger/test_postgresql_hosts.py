@@ -133,12 +133,12 @@ def test_a_changed_policy_file_is_put_in_force_only_by_hand(
 
 
 def test_of_two_first_policies_one_is_in_force(opener: Opener, database: str) -> None:
-    book, signer = opener().wiring.policies, opener().wiring.signer
+    wiring = opener().wiring
     changed = policy({"organisation": {"total_limit": "5"}})
     before = contents(database)
 
-    terms = {"treasury": signer.address, "author": "olga", "reason": "first", "now": 1}
-    assert not book.activate(changed, only_first=True, **terms)  # type: ignore[arg-type]
+    terms = {"author": "olga", "reason": "first", "now": 1}
+    assert not wiring.activate_policy(changed, only_first=True, **terms)  # type: ignore[arg-type]
 
     assert contents(database) == before
 

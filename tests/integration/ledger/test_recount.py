@@ -41,9 +41,8 @@ def apply(coordinator: Coordinator) -> Apply:
 
     def activate(changes: dict[str, Any]) -> bool:
         wiring = coordinator.wiring
-        return wiring.policies.activate(
+        return wiring.activate_policy(
             policy(changes),
-            treasury=wiring.signer.address,
             author="olga",
             reason="a test",
             now=wiring.clock(),

@@ -19,7 +19,7 @@ from coordinator import (
 )
 from coordinator.domain.chain.events import EscrowState
 from coordinator.ledger.proofs.verification import verify
-from coordinator.ledger.tx.operations import Identity
+from coordinator.ledger.tx.identity import Identity
 from tests.integration.ledger.chain_feed import ChainFeed
 from tests.integration.ledger.conftest import Opener
 from tests.integration.ledger.deciding import (
@@ -466,16 +466,16 @@ def test_a_refused_database_does_not_get_the_others_policy(
 def test_a_database_is_bound_to_each_part_of_what_it_belongs_to(
     coordinator: Coordinator, database: str, field: str
 ) -> None:
-    operations = coordinator.wiring.operations
-    known = operations.identity()
+    book = coordinator.wiring.identity_book
+    known = book.identity()
     assert known is not None
     values = {name: getattr(known, name) for name in known.__dataclass_fields__}
-    operations.claim(Identity(**values))
+    book.claim(Identity(**values))
     before = contents(database)
 
     other = {**values, field: 1 if field == "chain_id" else "0x" + "ee" * 20}
     with pytest.raises(ConfigurationError, match="use another COORDINATOR_DATABASE_URL"):
-        operations.claim(Identity(**other))
+        book.claim(Identity(**other))
     assert contents(database) == before
 
 

@@ -46,9 +46,8 @@ def codes(answer: Purchase | Hold) -> list[str]:
 def apply(coordinator: Coordinator, changes: dict[str, Any]) -> None:
     """Put the usual policy with changes in force."""
     wiring = coordinator.wiring
-    assert wiring.policies.activate(
+    assert wiring.activate_policy(
         policy(changes),
-        treasury=wiring.signer.address,
         author="olga",
         reason="a test",
         now=wiring.clock(),
