@@ -111,12 +111,12 @@ def test_each_snapshot_is_judged_by_its_own_policy(world: World) -> None:
     book, database = world.wiring.policies, world.wiring.database
     old, new = world.policy, world.make_policy(settle="manual")
     with database.read() as before:
-        assert book.in_force(before).hash == old.hash
+        assert book.rules(before).policy.hash == old.hash
         world.wiring.activate_policy(new, author="alice", reason="a test", now=1)
 
         def see_old() -> None:
             for _ in range(300):
-                assert book.in_force(before).hash == old.hash
+                assert book.rules(before).policy.hash == old.hash
 
         def see_new() -> None:
             with database.read() as after:

@@ -32,6 +32,7 @@ from coordinator.ledger.chain import steps as step_book
 from coordinator.ledger.chain.agreement import Agreement
 from coordinator.ledger.limits import counters
 from coordinator.ledger.proofs import verification
+from coordinator.ledger.spend import holds
 from coordinator.ledger.store import process_bound, sqlite
 from coordinator.ledger.store import schema as t
 from coordinator.ledger.tx import leases, policies
@@ -79,12 +80,12 @@ def _hold_ended_by_clock(stack: ExitStack) -> None:
     real = chain_book.ChainBook.end_holds
 
     def end_holds(self: Any, final_number: int, *, now: int) -> int:
-        with self._database.write() as connection:
+        with self._transactions.write() as tx:
             old = select(t.holds).where(
                 t.holds.c.status == "held", t.holds.c.placed_at < now - 3600
             )
-            for hold in connection.execute(old).all():
-                counters.end_hold(connection, hold.purchase_id, hold.kind, spent=ZERO, now=now)
+            for hold in tx.connection.execute(old).all():
+                holds.end_hold(tx, hold.purchase_id, hold.kind, spent=ZERO, now=now)
         return real(self, final_number, now=now)
 
     _replace(stack, chain_book.ChainBook, "end_holds", end_holds)
@@ -128,14 +129,12 @@ def _new_nonce_for_an_old_step(stack: ExitStack) -> None:
 
 def _posted_in_todays_window(stack: ExitStack) -> None:
     """What was spent is counted on the day on which it is posted."""
-    real = counters.end_hold
+    real = holds.end_hold
 
-    def end_hold(
-        connection: Connection, purchase_id: str, kind: str, *, spent: Any, now: int
-    ) -> None:
+    def end_hold(tx: Tx, purchase_id: str, kind: str, *, spent: Any, now: int) -> None:
         query = select(t.holds).where(t.holds.c.purchase_id == purchase_id, t.holds.c.kind == kind)
-        hold = connection.execute(query).one()
-        charges = connection.execute(
+        hold = tx.connection.execute(query).one()
+        charges = tx.connection.execute(
             select(t.hold_charges).where(t.hold_charges.c.hold_id == hold.id)
         ).all()
         keys = []
@@ -143,11 +142,11 @@ def _posted_in_todays_window(stack: ExitStack) -> None:
             window = Window(row.window)
             start, _ = Calendar(ZoneInfo("UTC")).bounds(window, now)
             keys.append(CounterKey(Scope(ScopeKind(row.scope_kind), row.scope_id), window, start))
-        counters.move_hold(connection, purchase_id, keys, now)
-        connection.execute(
+        holds.move_hold(tx, purchase_id, keys, now)
+        tx.connection.execute(
             update(t.holds).where(t.holds.c.id == hold.id).values(placed_at=hold.placed_at)
         )
-        real(connection, purchase_id, kind, spent=spent, now=now)
+        real(tx, purchase_id, kind, spent=spent, now=now)
 
     _replace(stack, chain_book, "end_hold", end_hold)
 

@@ -21,8 +21,8 @@ from coordinator.ledger.chain.agreement import Agreement, compare
 from coordinator.ledger.chain.following import apply_event
 from coordinator.ledger.chain.rollback import RolledBack, roll_back
 from coordinator.ledger.chain.steps import StepBook
-from coordinator.ledger.limits.counters import end_hold
 from coordinator.ledger.spend.bonds import bond_lost
+from coordinator.ledger.spend.holds import end_hold
 from coordinator.ledger.spend.reading import sums_of_escrows
 from coordinator.ledger.store import schema as t
 from coordinator.ledger.tx.pausing import pause_everything
@@ -203,7 +203,7 @@ class ChainBook:
                     if row.kind == "purchase"
                     else bond_lost(tx.connection, row.purchase_id)
                 )
-                end_hold(tx.connection, row.purchase_id, row.kind, spent=spent, now=now)
+                end_hold(tx, row.purchase_id, row.kind, spent=spent, now=now)
                 tx.record(
                     now,
                     "hold_posted" if spent else "hold_voided",

@@ -13,9 +13,9 @@ from coordinator.domain.chain.events import EMPTY, ChainEvent, EscrowState, Even
 from coordinator.domain.chain.steps import StepKind
 from coordinator.domain.purchase.lifecycle import FINAL, MOVES, STATUS_OF, Status
 from coordinator.domain.reasons import ReasonCode
-from coordinator.ledger.limits.counters import reopen_holds
 from coordinator.ledger.proofs.audit_fold import LoggedState
 from coordinator.ledger.spend.adoption import attribute_to_organisation
+from coordinator.ledger.spend.holds import reopen_holds
 from coordinator.ledger.store import schema as t
 from coordinator.ledger.tx.pausing import begin_recovery, pause_everything
 from coordinator.ledger.tx.transaction import Tx
@@ -230,8 +230,7 @@ def _overrule(tx: Tx, purchase: Any, after: Status, now: int) -> None:
     A hold that ended is held again, because the USDC has left; spending pauses until an approver
     has looked.
     """
-    with tx.written() as connection:
-        reopen_holds(connection, purchase.id)
+    reopen_holds(tx, purchase.id)
     why = f"the chain moved {purchase.id} from {purchase.status} to {after}: check it, then unpause"
     pause_everything(tx, why, by="executor", now=now)
     before = purchase.status

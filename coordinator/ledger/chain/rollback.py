@@ -12,7 +12,7 @@ from coordinator.domain.chain.events import Block
 from coordinator.domain.chain.steps import StepKind, StepStatus
 from coordinator.domain.purchase.lifecycle import FINAL, Status
 from coordinator.ledger.chain.following import fold_escrow, status_by_escrows
-from coordinator.ledger.limits.counters import reopen_holds
+from coordinator.ledger.spend.holds import reopen_holds
 from coordinator.ledger.spend.restored_purchases import was_put_back
 from coordinator.ledger.store import schema as t
 from coordinator.ledger.tx.pausing import pause_everything
@@ -168,9 +168,7 @@ def _set_back(tx: Tx, purchase: Any, now: int) -> bool:
     values["ended_at_block"] = ended_at_block if after in FINAL else None
     if after not in FINAL:
         values.update(reason_code=None, reason_message=None)
-    with tx.written() as connection:
-        reopened = reopen_holds(connection, purchase.id)
-    if reopened:
+    if reopen_holds(tx, purchase.id):
         why = f"a final end of {purchase.id} is not on the chain any more: check it, then unpause"
         pause_everything(tx, why, by="executor", now=now)
         log.error("contradiction purchase_id=%s before=%s after=%s", purchase.id, before, after)

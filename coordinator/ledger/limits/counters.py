@@ -1,15 +1,14 @@
-"""Counters and holds: what is reserved and spent, by scope and window."""
+"""Counters: what is reserved and spent, by scope and window."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import chain
 from typing import Any, Final
 
-from sqlalchemy import Connection, bindparam, insert, select, update
+from sqlalchemy import Connection, bindparam, insert, select
 
-from coordinator.domain.errors import ImpossibleState, InvalidRequest
+from coordinator.domain.errors import InvalidRequest
 from coordinator.domain.limits.limits import CounterKey, Scope, ScopeKind, Usage
 from coordinator.domain.usdc import Usdc
 from coordinator.domain.windows import ROLLING, Window
@@ -36,11 +35,6 @@ _MAKE: Final = Prepared(
     "start",
     "held",
     "spent",
-)
-_ADD: Final = Prepared(
-    update(t.counters)
-    .where(_c.id == bindparam("id_"))
-    .values(held=_c.held + bindparam("held_"), spent=_c.spent + bindparam("spent_"))
 )
 _COLUMNS: Final = 'id, held, spent, scope_kind, scope_id, "window", start'
 # Both kinds of database name the columns of VALUES like this.
@@ -107,13 +101,20 @@ class CounterSheet:
 
     def change(self, ids: Sequence[int], *, held: int, spent: int) -> None:
         """Add to the counters that a hold charged; InvalidRequest as of ``charge_request``."""
-        unread = [id_ for id_ in ids if id_ not in self._by_id]
-        for found in _by_ids(self.connection, unread) if unread else ():
-            self._tracked(found)
-        rows = [self._by_id[id_] for id_ in ids]
+        rows = self._charged(ids)
         if held + spent > 0:
             _require_room(rows, held + spent)
         self._add(rows, held, spent)
+
+    def add(self, ids: Sequence[int], *, held: int, spent: int) -> None:
+        """Add to the counters that a hold charged what the chain says, whatever they come to."""
+        self._add(self._charged(ids), held, spent)
+
+    def _charged(self, ids: Sequence[int]) -> list[list[int]]:
+        unread = [id_ for id_ in ids if id_ not in self._by_id]
+        for found in _by_ids(self.connection, unread) if unread else ():
+            self._tracked(found)
+        return [self._by_id[id_] for id_ in ids]
 
     def _charge(self, keys: Sequence[CounterKey], held: int, spent: int) -> list[int]:
         return self._add([self._rows[key] or self._make(key) for key in keys], held, spent)
@@ -227,42 +228,6 @@ def read_usage(connection: Connection, keys: Iterable[CounterKey]) -> Mapping[Co
     return CounterSheet(connection).usage(keys)
 
 
-def place_hold(
-    connection: Connection,
-    *,
-    purchase_id: str,
-    kind: str,
-    amount: Usdc,
-    counters: Iterable[CounterKey],
-    now: int,
-) -> None:
-    """Reserve ``amount`` in every counter."""
-    charges = _charge(connection, counters, held=amount.base_units, spent=0)
-    connection.execute(
-        insert(t.holds).values(
-            kind=kind,
-            purchase_id=purchase_id,
-            amount=amount.base_units,
-            status="held",
-            posted=0,
-            placed_at=now,
-            charges=json.dumps(charges),
-        )
-    )
-
-
-def charge_hold(connection: Connection, hold_id: int, counters: Iterable[CounterKey]) -> None:
-    """Charge the hold, as it is, to ``counters`` that it has not charged yet."""
-    hold = connection.execute(select(t.holds).where(t.holds.c.id == hold_id)).one()
-    held = hold.amount if hold.status == "held" else 0
-    charges = _charge(connection, counters, held=held, spent=hold.posted)
-    connection.execute(
-        update(t.holds)
-        .where(t.holds.c.id == hold_id)
-        .values(charges=json.dumps(json.loads(hold.charges) + charges))
-    )
-
-
 def charges_of(connection: Connection, purchase_id: str, kind: str) -> tuple[CounterKey, ...]:
     """The counters that the purchase's hold charged."""
     query = (
@@ -274,67 +239,6 @@ def charges_of(connection: Connection, purchase_id: str, kind: str) -> tuple[Cou
         CounterKey(Scope(ScopeKind(r.scope_kind), r.scope_id), Window(r.window), r.start)
         for r in connection.execute(query)
     )
-
-
-def move_hold(
-    connection: Connection, purchase_id: str, counters: Iterable[CounterKey], now: int
-) -> None:
-    """Take the purchase's hold out of its counters and put it into ``counters``."""
-    hold = _open_hold(connection, purchase_id, "purchase")
-    change_counters(connection, hold.charges, held=-hold.amount, spent=0)
-    charges = _charge(connection, counters, held=hold.amount, spent=0)
-    connection.execute(
-        update(t.holds)
-        .where(t.holds.c.id == hold.id)
-        .values(placed_at=now, charges=json.dumps(charges))
-    )
-
-
-def end_hold(connection: Connection, purchase_id: str, kind: str, *, spent: Usdc, now: int) -> None:
-    """Post ``spent`` (or void, when zero) in exactly the counters that were charged."""
-    hold = _open_hold(connection, purchase_id, kind)
-    change_counters(connection, hold.charges, held=-hold.amount, spent=spent.base_units)
-    connection.execute(
-        update(t.holds)
-        .where(t.holds.c.id == hold.id, t.holds.c.status == "held")
-        .values(status="posted" if spent else "voided", posted=spent.base_units, ended_at=now)
-    )
-
-
-def reopen_holds(connection: Connection, purchase_id: str) -> bool:
-    """Hold again, in the counters that were charged, what the purchase's ended holds held.
-
-    False when none of its holds had ended.
-    """
-    ended = (t.holds.c.purchase_id == purchase_id, t.holds.c.status != "held")
-    holds = connection.execute(select(t.holds).where(*ended)).all()
-    for hold in holds:
-        change_counters(connection, hold.charges, held=hold.amount, spent=-hold.posted)
-    connection.execute(update(t.holds).where(*ended).values(status="held", posted=0, ended_at=None))
-    return bool(holds)
-
-
-def change_counters(connection: Connection, charges: str, *, held: int, spent: int) -> None:
-    """Add to the counters that a hold's ``charges`` name."""
-    rows = [{"id_": id_, "held_": held, "spent_": spent} for id_ in json.loads(charges)]
-    _ADD.each(connection, rows)
-
-
-def _charge(
-    connection: Connection, counters: Iterable[CounterKey], *, held: int, spent: int
-) -> list[int]:
-    sheet = CounterSheet(connection)
-    charges = sheet.charge(counters, held=held, spent=spent)
-    sheet.flush()
-    return charges
-
-
-def _open_hold(connection: Connection, purchase_id: str, kind: str):  # type: ignore[no-untyped-def]
-    query = select(t.holds).where(t.holds.c.purchase_id == purchase_id, t.holds.c.kind == kind)
-    hold = connection.execute(query).one_or_none()
-    if hold is None or hold.status != "held":
-        raise ImpossibleState(f"purchase {purchase_id} has no open {kind} hold to end")
-    return hold
 
 
 def _where(key: CounterKey) -> dict[str, Any]:

@@ -13,15 +13,9 @@ from typing import Any, Final
 from sqlalchemy import Connection, insert
 
 from coordinator.domain.audit import AuditRow
-from coordinator.domain.limits.rules import SESSION, TASK, Openings, Rules
-from coordinator.domain.purchase.cost import CostRequest, cost_counters
-from coordinator.domain.purchase.decision import Facts
-from coordinator.domain.usdc import ZERO, Usdc
-from coordinator.ledger.limits.counters import CounterSheet
+from coordinator.domain.limits.rules import SESSION, TASK
 from coordinator.ledger.limits.overlays import logged_overlays, put_overlay
 from coordinator.ledger.store import schema as t
-
-_TERMS: Final = ("agent", "category", "provider", "task", "session", "purpose")
 
 
 @dataclass(slots=True)
@@ -95,40 +89,3 @@ def put_rules(connection: Connection, past: LoggedBudgets) -> None:
     for row in past.overlays:
         for one in logged_overlays(row):
             put_overlay(connection, one, author=row.body["by"], reason=row.body["reason"])
-
-
-def put_costs(
-    connection: Connection, past: LoggedBudgets, *, rules: Rules, openings: Openings
-) -> None:
-    """Insert every cost with its hold, charged as if it were placed now at its own instant."""
-    sheet = CounterSheet(connection)
-    for cost_id, cost in past.costs.items():
-        body = cost.body
-        amount = Usdc.from_base_units(body["amount"])
-        request = CostRequest(amount=amount, **{term: body[term] for term in _TERMS})
-        facts = Facts(rules, cost.at, ZERO, lambda keys: {}, openings=openings)
-        held = amount.base_units if cost.status == "held" else 0
-        counters = cost_counters(request, facts).counters
-        charges = sheet.charge(counters, held=held, spent=cost.posted)
-        connection.execute(
-            insert(t.costs).values(
-                id=cost_id,
-                created_at=cost.at,
-                expires_at=body["expires_at"],
-                **{term: body[term] for term in _TERMS},
-            )
-        )
-        connection.execute(
-            insert(t.holds).values(
-                kind="off_chain",
-                cost_id=cost_id,
-                amount=amount.base_units,
-                status=cost.status,
-                posted=cost.posted,
-                placed_at=cost.at,
-                ended_at=cost.ended_at,
-                charges=json.dumps(charges),
-                by_owner=int(cost.by_owner),
-            )
-        )
-    sheet.flush()

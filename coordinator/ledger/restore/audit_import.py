@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import partial
 from itertools import islice
 from typing import Any, Final
 
@@ -15,10 +14,10 @@ from coordinator.domain.audit import AuditRow, Head
 from coordinator.domain.errors import ConfigurationError
 from coordinator.ledger.audit.export import ExportFile
 from coordinator.ledger.chain.nonce_lane import open_lane
-from coordinator.ledger.limits.logged_budgets import put_costs, put_rules
-from coordinator.ledger.limits.openings import read_opening
+from coordinator.ledger.limits.logged_budgets import put_rules
 from coordinator.ledger.proofs.audit_fold import LoggedState
 from coordinator.ledger.proofs.row_proofs import EscrowKey
+from coordinator.ledger.spend.restored_costs import put_costs
 from coordinator.ledger.spend.restored_purchases import put_purchase
 from coordinator.ledger.store import schema as t
 from coordinator.ledger.tx.pausing import begin_recovery
@@ -117,13 +116,13 @@ class AuditImport:
 
     def _put(self, tx: Tx, past: LoggedState, at: Rebirth) -> None:
         connection = tx.connection
-        openings = partial(read_opening, connection)
-        put_costs(connection, past.budgets, rules=tx.rules, openings=openings)
+        put_costs(tx, past.budgets)
         for purchase in past.purchases.values():
             if purchase.escrow_key is None:
                 assert purchase.agent is not None and purchase.idempotency_key is not None
                 purchase.escrow_key = self._escrow_key(purchase.agent, purchase.idempotency_key)
             put_purchase(tx, purchase, final_number=at.final_number, now=at.now)
+            tx.flush()
         _put_orders(tx, past, at.now)
         _put_pauses(connection, past)
         for discrepancy_id, (body, when) in past.explanations.items():

@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 import secrets
 from functools import partial
-from typing import Any
+from typing import Any, Final
 
-from sqlalchemy import Connection, insert, select, update
+from sqlalchemy import Connection, select, update
 
 from coordinator.domain.chain.escrow_key import service_hash
 from coordinator.domain.chain.events import EscrowState
@@ -16,13 +16,22 @@ from coordinator.domain.limits.rules import Terms
 from coordinator.domain.purchase.lifecycle import FINAL, STATUS_OF
 from coordinator.domain.purchase.request import Request
 from coordinator.domain.usdc import Usdc
-from coordinator.ledger.limits.counters import charge_hold, charges_of, place_hold
+from coordinator.ledger.limits.counters import charges_of
 from coordinator.ledger.limits.openings import read_opening
+from coordinator.ledger.spend.holds import charge_hold, place_hold
+from coordinator.ledger.spend.purchase_rows import bind_key, insert_purchase
 from coordinator.ledger.store import schema as t
 from coordinator.ledger.tx.transaction import Tx
 
 _p = t.purchases.c
 _e = t.escrows.c
+# What the chain does not tell of a purchase.
+_UNSAID: Final = dict.fromkeys(
+    (
+        *("agent", "idempotency_key", "terms_hash", "service", "category", "task", "session"),
+        *("reason_code", "reason_message"),
+    )
+)
 
 
 def adopt(
@@ -76,7 +85,7 @@ def adopt(
             updated_at=now,
         )
     )
-    bind(connection, request, key, address, row.id)
+    bind_key(tx, request.agent, key, row.id, request.terms_hash(address))
     hold = connection.execute(
         select(t.holds).where(t.holds.c.purchase_id == row.id, t.holds.c.kind == "purchase")
     ).one()
@@ -84,8 +93,7 @@ def adopt(
     opening = partial(read_opening, connection)
     wanted = tx.rules.charged(terms, hold.placed_at, opening)
     missing = sorted(set(wanted) - set(charges_of(connection, row.id, "purchase")))
-    with tx.written():
-        charge_hold(connection, hold.id, missing)
+    charge_hold(tx, hold.id, missing)
     tx.record(
         now,
         "purchase_adopted",
@@ -100,6 +108,8 @@ def adopt(
         task=request.task,
         session=request.session,
     )
+    # Whoever asks next in this transaction looks for the key.
+    tx.flush()
     return str(row.id)
 
 
@@ -113,36 +123,40 @@ def attribute_to_organisation(tx: Tx, escrow_id: str, *, now: int) -> str:
     name, _ = policy.provider(escrow.provider)
     status = STATUS_OF[EscrowState(escrow.state)]
     purchase_id = "pur_" + secrets.token_hex(10)
-    connection.execute(
-        insert(t.purchases).values(
-            id=purchase_id,
-            status=status.value,
-            provider=escrow.provider,
-            provider_name=name,
-            amount=escrow.amount,
-            purpose="known from the chain alone; not attributed yet",
-            escrow_key=escrow.escrow_key,
-            settle=policy.escrow.settle,
-            policy_hash=policy.hash,
-            decision=json.dumps({}),
-            created_at=escrow.created_at,
-            updated_at=now,
-            approved_at=escrow.created_at,
-            ended_at_block=escrow.last_block if status in FINAL else None,
-            cancel_wanted=0,
-            settle_wanted=0,
-        )
+    insert_purchase(
+        tx,
+        {
+            **_UNSAID,
+            "id": purchase_id,
+            "status": status.value,
+            "provider": escrow.provider,
+            "provider_name": name,
+            "amount": escrow.amount,
+            "purpose": "known from the chain alone; not attributed yet",
+            "escrow_key": escrow.escrow_key,
+            "settle": policy.escrow.settle,
+            "policy_hash": policy.hash,
+            "decision": json.dumps({}),
+            "created_at": escrow.created_at,
+            "updated_at": now,
+            "approved_at": escrow.created_at,
+            "ended_at_block": escrow.last_block if status in FINAL else None,
+            "cancel_wanted": 0,
+            "settle_wanted": 0,
+        },
     )
+    amount, counters = escrow.amount, tx.rules.charged(Terms(), escrow.created_at)
+    place_hold(
+        tx,
+        "purchase",
+        Usdc.from_base_units(amount),
+        tx.sheet.charge(counters, held=amount, spent=0),
+        purchase_id=purchase_id,
+        placed_at=escrow.created_at,
+    )
+    tx.flush()
     connection.execute(
         update(t.escrows).where(_e.escrow_id == escrow_id).values(purchase_id=purchase_id)
-    )
-    place_hold(
-        connection,
-        purchase_id=purchase_id,
-        kind="purchase",
-        amount=Usdc.from_base_units(escrow.amount),
-        counters=tx.rules.charged(Terms(), escrow.created_at),
-        now=escrow.created_at,
     )
     tx.record(
         now,
@@ -159,20 +173,6 @@ def attribute_to_organisation(tx: Tx, escrow_id: str, *, now: int) -> str:
         status=status.value,
     )
     return purchase_id
-
-
-def bind(
-    connection: Connection, request: Request, key: str, address: str, purchase_id: str
-) -> None:
-    """Bind the agent's key to the purchase, for ever."""
-    connection.execute(
-        insert(t.idempotency_keys).values(
-            agent=request.agent,
-            idempotency_key=key,
-            purchase_id=purchase_id,
-            terms_hash=request.terms_hash(address),
-        )
-    )
 
 
 def _unattributed(connection: Connection, escrow_key: str) -> Any:

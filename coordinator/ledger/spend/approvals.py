@@ -15,9 +15,9 @@ from coordinator.domain.purchase.approval import Approver, PendingApproval
 from coordinator.domain.purchase.decision import Decision
 from coordinator.domain.purchase.lifecycle import Status
 from coordinator.domain.purchase.purchase import Purchase
-from coordinator.ledger.limits.counters import move_hold
 from coordinator.ledger.proofs.evidence import Evidence
 from coordinator.ledger.proofs.row_proofs import purchase_differences
+from coordinator.ledger.spend.holds import move_hold
 from coordinator.ledger.spend.moves import approval_fields, due, expire, move
 from coordinator.ledger.spend.reading import decision_row, load_purchases, read_purchase
 from coordinator.ledger.store import schema as t
@@ -152,7 +152,7 @@ def count_approved(tx: Tx, evidence: Evidence, purchase: Purchase) -> int:
 def release(tx: Tx, purchase: Purchase, decision: Decision, now: int) -> None:
     """Send the approved purchase on its way: its hold is charged at ``now``, by ``decision``."""
     with tx.written() as connection:
-        move_hold(connection, purchase.id, decision.counters, now)
+        move_hold(tx, purchase.id, decision.counters, now)
         tx.notify_crossings(decision.limits, purchase.amount, now)
         stored, policy_hash = decision_row(decision), tx.policy.hash
         connection.execute(

@@ -11,7 +11,7 @@ from coordinator.domain.observed import held
 from coordinator.domain.purchase.lifecycle import Status
 from coordinator.domain.reasons import Reason
 from coordinator.domain.usdc import Usdc
-from coordinator.ledger.limits.counters import place_hold
+from coordinator.ledger.spend.holds import place_hold
 from coordinator.ledger.store import schema as t
 from coordinator.ledger.store.database import Database
 from coordinator.ledger.store.sums import exact_sum, read_sum
@@ -29,21 +29,13 @@ def hold_bond(
     broken = sorted((s for s in states if s.broken), key=lambda s: s.remaining)
     if broken:
         return broken[0].reason(bond)
-    with tx.written() as connection:
-        query = select(t.holds).where(
-            t.holds.c.purchase_id == purchase_id, t.holds.c.kind == "bond"
-        )
-        if connection.execute(query).first() is None:
-            place_hold(
-                connection,
-                purchase_id=purchase_id,
-                kind="bond",
-                amount=bond,
-                counters=counters,
-                now=now,
-            )
-            tx.emit(held("bond", amount=bond, agent=None, now=now, purchase_id=purchase_id))
-            tx.notify_crossings(states, bond, now)
+    tx.flush()
+    query = select(t.holds).where(t.holds.c.purchase_id == purchase_id, t.holds.c.kind == "bond")
+    if tx.connection.execute(query).first() is None:
+        charges = tx.sheet.charge(counters, held=bond.base_units, spent=0)
+        place_hold(tx, "bond", bond, charges, purchase_id=purchase_id, placed_at=now)
+        tx.emit(held("bond", amount=bond, agent=None, now=now, purchase_id=purchase_id))
+        tx.notify_crossings(states, bond, now)
     tx.record(now, "dispute_wanted", purchase_id, by=by, why=why, bond=bond.base_units)
     return None
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -40,8 +39,8 @@ from coordinator.ledger.spend.cost_ends import (
     read_cost,
     void,
 )
+from coordinator.ledger.spend.holds import place_hold
 from coordinator.ledger.spend.reading import decision_row
-from coordinator.ledger.spend.requests import INSERT_HOLD
 from coordinator.ledger.store import schema as t
 from coordinator.ledger.store.prepared import Prepared
 from coordinator.ledger.tx.group_commit import GroupCommit
@@ -217,10 +216,16 @@ def _new(
 
 
 def _insert(tx: Tx, cost: Cost, decision: CostDecision, *, held: Usdc, spent: Usdc) -> None:
-    asked, amount = cost.request, cost.request.amount
     charges = tx.sheet.charge_request(
         decision.counters, held=held.base_units, spent=spent.base_units
     )
+    insert_cost(tx, cost, charges, ended_at=cost.created_at if spent else None)
+    tx.notify_crossings(cost.limits, cost.amount, cost.created_at)
+
+
+def insert_cost(tx: Tx, cost: Cost, charges: Sequence[int], *, ended_at: int | None) -> None:
+    """Write a cost with its hold; ``charges`` are the ids of the counters that it is in."""
+    asked = cost.request
     tx.insert(
         _COST,
         {
@@ -235,18 +240,15 @@ def _insert(tx: Tx, cost: Cost, decision: CostDecision, *, held: Usdc, spent: Us
             "expires_at": cost.expires_at,
         },
     )
-    tx.insert_dependent(
-        INSERT_HOLD,
-        {
-            "kind": "off_chain",
-            "purchase_id": None,
-            "cost_id": cost.id,
-            "amount": amount.base_units,
-            "status": cost.status.value,
-            "posted": spent.base_units,
-            "placed_at": cost.created_at,
-            "ended_at": cost.created_at if spent else None,
-            "charges": json.dumps(charges),
-        },
+    place_hold(
+        tx,
+        "off_chain",
+        cost.amount,
+        charges,
+        cost_id=cost.id,
+        placed_at=cost.created_at,
+        status=cost.status.value,
+        posted=cost.posted.base_units,
+        ended_at=ended_at,
+        by_owner=cost.by_owner,
     )
-    tx.notify_crossings(cost.limits, amount, cost.created_at)

@@ -15,8 +15,8 @@ from coordinator.domain.purchase.purchase import Purchase
 from coordinator.domain.reasons import Reason, ReasonCode
 from coordinator.domain.times import rfc3339
 from coordinator.domain.usdc import ZERO
-from coordinator.ledger.limits.counters import end_hold
 from coordinator.ledger.proofs.signed import require_unsigned
+from coordinator.ledger.spend.holds import end_hold
 from coordinator.ledger.spend.reading import read_purchase
 from coordinator.ledger.store import schema as t
 from coordinator.ledger.tx.pausing import report_tampering
@@ -68,8 +68,8 @@ def end_unsigned(tx: Tx, purchase: Purchase, status: Status, why: Reason, now: i
     LedgerTampered when the audit log tells that something was.
     """
     require_unsigned(tx.connection, tx.audit, purchase.id)
-    with tx.written() as connection:
-        end_hold(connection, purchase.id, "purchase", spent=ZERO, now=now)
+    with tx.written():
+        end_hold(tx, purchase.id, "purchase", spent=ZERO, now=now)
         move(tx, purchase, status, now, reason=why)
     held, agent = purchase.amount, purchase.agent
     tx.emit(ended("purchase", held=held, spent=ZERO, agent=agent, now=now, purchase_id=purchase.id))

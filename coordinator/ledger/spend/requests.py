@@ -6,7 +6,7 @@ import secrets
 from dataclasses import dataclass
 from typing import Any, Final
 
-from sqlalchemy import bindparam, insert, select
+from sqlalchemy import bindparam, select
 
 from coordinator.domain.canonical import canonical_json
 from coordinator.domain.errors import IdempotencyConflict
@@ -19,6 +19,8 @@ from coordinator.domain.purchase.purchase import Purchase
 from coordinator.domain.purchase.request import Request
 from coordinator.domain.usdc import ZERO, Usdc
 from coordinator.ledger.spend.adoption import adopt
+from coordinator.ledger.spend.holds import place_hold
+from coordinator.ledger.spend.purchase_rows import bind_key, insert_approval, insert_purchase
 from coordinator.ledger.spend.reading import decision_row
 from coordinator.ledger.store import schema as t
 from coordinator.ledger.store.prepared import Prepared
@@ -29,24 +31,6 @@ _BOUND: Final = Prepared(
     select(_k.purchase_id, _k.terms_hash, _p.provider, _p.provider_name)
     .join(t.purchases, _p.id == _k.purchase_id)
     .where(_k.agent == bindparam("agent_"), _k.idempotency_key == bindparam("key_"))
-)
-_PURCHASE: Final = Prepared(
-    insert(t.purchases),
-    *("id", "status", "agent", "idempotency_key", "terms_hash", "provider", "provider_name"),
-    *("amount", "purpose", "service", "category", "task", "session", "escrow_key", "settle"),
-    *("policy_hash", "decision", "reason_code", "reason_message", "created_at", "updated_at"),
-    *("approved_at", "cancel_wanted", "settle_wanted"),
-)
-_KEY: Final = Prepared(
-    insert(t.idempotency_keys), "agent", "idempotency_key", "purchase_id", "terms_hash"
-)
-INSERT_HOLD: Final = Prepared(
-    insert(t.holds),
-    *("kind", "purchase_id", "cost_id", "amount", "status", "posted", "placed_at", "ended_at"),
-    "charges",
-)
-_APPROVAL: Final = Prepared(
-    insert(t.approvals), "id", "purchase_id", "required", "created_at", "expires_at"
 )
 
 
@@ -124,7 +108,7 @@ def write_request(tx: Tx, asked: NewRequest, decision: Decision) -> Purchase:
             "expires_at": now + rules.policy.approvals.expires_after,
         }
         tx.cache.awaits(approval["expires_at"])
-        tx.insert_dependent(_APPROVAL, approval | {"purchase_id": purchase_id, "created_at": now})
+        insert_approval(tx, approval, purchase_id, created_at=now)
         waits = (request.agent, shown, request.amount, decision.required, now)
         tx.notify([approval_waits(approval["id"], *waits)])
     said = {
@@ -148,8 +132,8 @@ def write_request(tx: Tx, asked: NewRequest, decision: Decision) -> Purchase:
     reason = decision.reason
     if decision.outcome is Status.DENIED and reason is not None:
         tx.notify([denied(request.agent, shown, request.amount, reason, now)])
-    tx.insert(
-        _PURCHASE,
+    insert_purchase(
+        tx,
         said
         | {
             "id": purchase_id,
@@ -163,6 +147,7 @@ def write_request(tx: Tx, asked: NewRequest, decision: Decision) -> Purchase:
             "created_at": now,
             "updated_at": now,
             "approved_at": now if decision.outcome is Status.APPROVED else None,
+            "ended_at_block": None,
             "cancel_wanted": 0,
             "settle_wanted": 0,
         },
@@ -185,33 +170,12 @@ def write_request(tx: Tx, asked: NewRequest, decision: Decision) -> Purchase:
 
 def _hold(tx: Tx, asked: NewRequest, decision: Decision, purchase_id: str, terms: str) -> None:
     request, now = asked.request, asked.now
-    amount = request.amount.base_units
     bound = (purchase_id, terms, decision.provider, decision.provider_name)
     tx.notes[request.agent, asked.key] = bound
-    tx.insert_dependent(
-        _KEY,
-        {
-            "agent": request.agent,
-            "idempotency_key": asked.key,
-            "purchase_id": purchase_id,
-            "terms_hash": terms,
-        },
-    )
-    charges = tx.sheet.charge_request(decision.counters, held=amount, spent=0)
-    tx.insert_dependent(
-        INSERT_HOLD,
-        {
-            "kind": "purchase",
-            "purchase_id": purchase_id,
-            "cost_id": None,
-            "amount": amount,
-            "status": "held",
-            "posted": 0,
-            "placed_at": now,
-            "ended_at": None,
-            "charges": canonical_json(charges).decode(),
-        },
-    )
+    bind_key(tx, request.agent, asked.key, purchase_id, terms)
+    held = request.amount.base_units
+    charges = tx.sheet.charge_request(decision.counters, held=held, spent=0)
+    place_hold(tx, "purchase", request.amount, charges, purchase_id=purchase_id, placed_at=now)
     tx.treasury_state.promise(request.amount)
     tx.notify_crossings(decision.limits, request.amount, now)
 

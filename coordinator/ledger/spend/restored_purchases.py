@@ -6,15 +6,16 @@ import json
 from functools import partial
 from typing import Final
 
-from sqlalchemy import Connection, insert, select
+from sqlalchemy import insert, select
 
 from coordinator.domain.limits.rules import Terms
 from coordinator.domain.purchase.lifecycle import Status
 from coordinator.domain.reasons import Reason, ReasonCode
-from coordinator.domain.usdc import ZERO, Usdc
-from coordinator.ledger.limits.counters import end_hold, place_hold
+from coordinator.domain.usdc import Usdc
 from coordinator.ledger.limits.openings import read_opening
 from coordinator.ledger.proofs.audit_fold import LoggedPurchase
+from coordinator.ledger.spend.holds import place_hold
+from coordinator.ledger.spend.purchase_rows import bind_key, insert_approval, insert_purchase
 from coordinator.ledger.store import schema as t
 from coordinator.ledger.tx.transaction import Tx
 
@@ -31,24 +32,17 @@ def put_purchase(tx: Tx, past: LoggedPurchase, *, final_number: int, now: int) -
     One that ended unfunded is as it was and holds nothing. Any other has failed (expired, when it
     waited for people) and holds its amount until the books have come to ``final_number``.
     """
-    connection = tx.connection
     before, over = past.status, past.over
     if not over:
         waited = before is Status.AWAITING_APPROVAL
         past.status = Status.EXPIRED if waited else Status.FAILED
         past.reason_code, past.reason_message = _LOST.code.value, _LOST.message
         past.updated_at = now
-    _insert(connection, past, None if over else final_number)
+    _insert(tx, past, None if over else final_number)
     if past.agent is not None and before is not Status.DENIED:
-        connection.execute(
-            insert(t.idempotency_keys).values(
-                agent=past.agent,
-                idempotency_key=past.idempotency_key,
-                purchase_id=past.id,
-                terms_hash=past.terms,
-            )
-        )
-    _put_approvals(connection, past)
+        assert past.idempotency_key is not None and past.terms is not None
+        bind_key(tx, past.agent, past.idempotency_key, past.id, past.terms)
+    _put_approvals(tx, past)
     if before is not Status.DENIED:
         _put_holds(tx, past, ended=over)
     if before is not past.status:
@@ -73,47 +67,47 @@ def was_put_back(tx: Tx, purchase_id: str) -> bool:
     return newest is not None and first is not None and first < newest
 
 
-def _insert(connection: Connection, past: LoggedPurchase, ended_at_block: int | None) -> None:
+def _insert(tx: Tx, past: LoggedPurchase, ended_at_block: int | None) -> None:
     words = past.words
-    connection.execute(
-        insert(t.purchases).values(
-            id=past.id,
-            status=past.status.value,
-            agent=past.agent,
-            idempotency_key=past.idempotency_key,
-            terms_hash=past.terms,
-            provider=past.provider,
-            provider_name=words.get("provider_name"),
-            amount=past.amount,
-            purpose=words.get("purpose") or _UNKNOWN,
-            service=words.get("service"),
-            category=words.get("category"),
-            task=words.get("task"),
-            session=words.get("session"),
-            escrow_key=past.escrow_key,
-            settle=past.settle,
-            policy_hash=past.policy,
-            decision=json.dumps(past.decision),
-            reason_code=past.reason_code,
-            reason_message=past.reason_message,
-            created_at=past.asked_at,
-            updated_at=past.updated_at,
-            approved_at=past.approved_at,
-            ended_at_block=ended_at_block,
-            cancel_wanted=int(past.cancel_wanted),
-            settle_wanted=int(past.settle_wanted),
-        )
+    insert_purchase(
+        tx,
+        {
+            "id": past.id,
+            "status": past.status.value,
+            "agent": past.agent,
+            "idempotency_key": past.idempotency_key,
+            "terms_hash": past.terms,
+            "provider": past.provider,
+            "provider_name": words.get("provider_name"),
+            "amount": past.amount,
+            "purpose": words.get("purpose") or _UNKNOWN,
+            "service": words.get("service"),
+            "category": words.get("category"),
+            "task": words.get("task"),
+            "session": words.get("session"),
+            "escrow_key": past.escrow_key,
+            "settle": past.settle,
+            "policy_hash": past.policy,
+            "decision": json.dumps(past.decision),
+            "reason_code": past.reason_code,
+            "reason_message": past.reason_message,
+            "created_at": past.asked_at,
+            "updated_at": past.updated_at,
+            "approved_at": past.approved_at,
+            "ended_at_block": ended_at_block,
+            "cancel_wanted": int(past.cancel_wanted),
+            "settle_wanted": int(past.settle_wanted),
+        },
     )
 
 
-def _put_approvals(connection: Connection, past: LoggedPurchase) -> None:
+def _put_approvals(tx: Tx, past: LoggedPurchase) -> None:
     if past.approval is None:
         return
-    connection.execute(
-        insert(t.approvals).values(**past.approval, purchase_id=past.id, created_at=past.asked_at)
-    )
+    insert_approval(tx, past.approval, past.id, created_at=past.asked_at)
+    tx.flush()
     for approver, said in past.decisions.items():
-        connection.execute(
+        tx.connection.execute(
             insert(t.approval_decisions).values(
                 approval_id=past.approval["id"],
                 approver=approver,
@@ -127,7 +121,6 @@ def _put_approvals(connection: Connection, past: LoggedPurchase) -> None:
 
 
 def _put_holds(tx: Tx, past: LoggedPurchase, *, ended: bool) -> None:
-    connection, openings = tx.connection, partial(read_opening, tx.connection)
     terms = Terms(
         past.agent,
         past.words.get("category"),
@@ -137,23 +130,26 @@ def _put_holds(tx: Tx, past: LoggedPurchase, *, ended: bool) -> None:
     )
     if past.agent is None:
         terms = Terms()
+    openings, asked = partial(read_opening, tx.connection), past.approval is not None
+    counters = tx.rules.charged(terms, past.placed_at, openings, asked=asked)
     place_hold(
-        connection,
+        tx,
+        "purchase",
+        Usdc.from_base_units(past.amount),
+        tx.sheet.charge(counters, held=0 if ended else past.amount, spent=0),
         purchase_id=past.id,
-        kind="purchase",
-        amount=Usdc.from_base_units(past.amount),
-        counters=tx.rules.charged(terms, past.placed_at, openings, asked=past.approval is not None),
-        now=past.placed_at,
+        placed_at=past.placed_at,
+        status="voided" if ended else "held",
+        ended_at=past.updated_at if ended else None,
     )
-    if ended:
-        end_hold(connection, past.id, "purchase", spent=ZERO, now=past.updated_at)
     if past.bond is not None and not ended:
         bond, held_at = past.bond
+        counters = tx.rules.charged(Terms(), held_at)
         place_hold(
-            connection,
+            tx,
+            "bond",
+            Usdc.from_base_units(bond),
+            tx.sheet.charge(counters, held=bond, spent=0),
             purchase_id=past.id,
-            kind="bond",
-            amount=Usdc.from_base_units(bond),
-            counters=tx.rules.charged(Terms(), held_at),
-            now=held_at,
+            placed_at=held_at,
         )

@@ -66,10 +66,6 @@ class PolicyBook:
         with self._database.read() as connection:
             return connection.execute(select(t.policies.c.version).limit(1)).first() is not None
 
-    def in_force(self, connection: Connection) -> Policy:
-        """The policy in force, read in the caller's transaction."""
-        return self.rules(connection).policy
-
     def rules(self, connection: Connection, *, changed: bool = False) -> Rules:
         """The rules in force, read in the caller's transaction.
 

@@ -15,7 +15,7 @@ from coordinator.domain.limits.limits import ScopeKind
 from coordinator.domain.policy.policy import Policy
 from coordinator.domain.purchase.lifecycle import Status
 from coordinator.domain.usdc import Usdc
-from coordinator.ledger.limits.counters import end_hold
+from coordinator.ledger.spend.holds import end_hold
 from tests.integration.ledger.deciding import (
     USDC,
     Clock,
@@ -124,9 +124,9 @@ class Run:
             return
         entry, purchase_id, now = self.model.entries[number], self.ids[number], self.clock.now
         if spent:
-            with self.coordinator.wiring.database.write() as connection:
+            with self.coordinator.wiring.transactions.write() as tx:
                 amount = Usdc.from_base_units(spent)
-                end_hold(connection, purchase_id, "purchase", spent=amount, now=now)
+                end_hold(tx, purchase_id, "purchase", spent=amount, now=now)
         else:
             assert self.coordinator.agent(entry.asked.agent).cancel(purchase_id).done
         entry.held, entry.spent = 0, spent
