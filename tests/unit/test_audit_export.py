@@ -12,7 +12,7 @@ from coordinator.domain.audit import AuditRow, Head
 from coordinator.domain.canonical import canonical_json
 from coordinator.domain.errors import InvalidRequest
 from coordinator.ledger.audit.export import line_of, read_export
-from coordinator.ledger.audit.log import AuditLog
+from coordinator.ledger.audit.log import AuditEntry, AuditLog
 from coordinator.ledger.store.migrate import migrate
 from coordinator.ledger.store.opening import open_database
 
@@ -25,8 +25,11 @@ def log(tmp_path_factory: pytest.TempPathFactory) -> AuditLog:
     database = open_database(f"sqlite:///{path}")
     migrate(database)
     made = AuditLog(database, KEY)
-    for number in range(6):
-        made.record(1_700_000_000 + number, "purchase_denied", f"pur_{number}", why="zu groß – ⚡")
+    why = {"why": "zu groß – ⚡"}
+    with database.write() as connection:
+        for n in range(6):
+            entry = AuditEntry.of(1_700_000_000 + n, "purchase_denied", f"pur_{n}", why)
+            made.append_all(connection, [entry])
     return made
 
 

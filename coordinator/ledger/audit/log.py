@@ -46,14 +46,8 @@ class AuditLog:
         self._key = key
         self.mac = RowMac(key)
 
-    def append(
-        self, connection: Connection, at: int, event: str, subject: str, **body: Any
-    ) -> None:
-        """Add one row, chained to the last, in the caller's transaction."""
-        self.append_all(connection, [AuditEntry.of(at, event, subject, body)])
-
     def append_all(
-        self, connection: Connection, said: Sequence[AuditEntry], head: Head | None = None
+        self, connection: Connection, entries: Sequence[AuditEntry], head: Head | None = None
     ) -> Head:
         """Add rows, each chained to the one before, in the caller's transaction; the last one.
 
@@ -62,7 +56,7 @@ class AuditLog:
         head = head or read_head(connection)
         seq, digest = head.count, head.hash
         rows = []
-        for at, event, subject, text in said:
+        for at, event, subject, text in entries:
             seq += 1
             digest = self._hash(digest, seq, at, event, subject, text)
             rows.append(
@@ -77,11 +71,6 @@ class AuditLog:
             )
         _APPEND.each(connection, rows)
         return Head(seq, digest)
-
-    def record(self, at: int, event: str, subject: str, **body: Any) -> None:
-        """Add one row in a transaction of its own."""
-        with self.database.write() as connection:
-            self.append(connection, at, event, subject, **body)
 
     def head(self) -> Head:
         """Count and hash of the last row; (0, zeros) of an empty log."""

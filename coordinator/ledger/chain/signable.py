@@ -6,11 +6,10 @@ from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from typing import Any, Final
 
-from sqlalchemy import Connection, select
+from sqlalchemy import select
 
 from coordinator.domain.chain.steps import Call, PaymentTerms, StepKind
 from coordinator.domain.errors import LedgerTampered
-from coordinator.domain.policy.policy import Policy
 from coordinator.domain.purchase.lifecycle import (
     FINAL,
     Status,
@@ -25,6 +24,7 @@ from coordinator.ledger.proofs.audit_fold import LoggedOrder, LoggedPurchase
 from coordinator.ledger.proofs.evidence import Evidence, Seen
 from coordinator.ledger.proofs.row_proofs import order_differences, purchase_differences
 from coordinator.ledger.store import schema as t
+from coordinator.ledger.tx.transaction import Tx
 
 _p = t.purchases.c
 _SPENDING: Final = frozenset({StepKind.CREATE, StepKind.LINK})
@@ -41,15 +41,14 @@ class Signable:
 
     def __init__(
         self,
-        connection: Connection,
-        policy: Policy,
+        tx: Tx,
         evidence: Evidence,
         *,
         now: int,
         seen: Seen | None = None,
     ) -> None:
-        self._connection = connection
-        self._policy = policy
+        self._connection = tx.connection
+        self._policy = tx.policy
         self._evidence = evidence
         # By subject, what differs from the audit log: nothing is signed on its word.
         self.tampered: dict[str, str] = {}
@@ -58,7 +57,7 @@ class Signable:
         self.signed_before: list[str] = []
         self._now = now
         self._paused = {
-            (row.scope_kind, row.scope_id) for row in connection.execute(select(t.pauses))
+            (row.scope_kind, row.scope_id) for row in tx.connection.execute(select(t.pauses))
         }
         self._stopped: dict[tuple[str, str], bool] = {}
         self._left_out: set[str | None] = set()

@@ -74,7 +74,7 @@ class StepBook:
         with self._transactions.write() as tx:
             connection = tx.connection
             fence(connection, lease)
-            signable = self._signable(tx, now, seen)
+            signable = Signable(tx, self._evidence, now=now, seen=seen)
             calls = signable.of(calls)
             for order_id in signable.signed_before:
                 why = "it was signed before: order it again if it was not carried out"
@@ -117,7 +117,7 @@ class StepBook:
         with self._transactions.write() as tx:
             connection = tx.connection
             fence(connection, lease)
-            signable = self._signable(tx, now, seen)
+            signable = Signable(tx, self._evidence, now=now, seen=seen)
             for step, attempt in signed:
                 # What the log tells of one is proof for the next.
                 tx.flush()
@@ -239,9 +239,6 @@ class StepBook:
         )
         assert made.inserted_primary_key is not None
         return int(made.inserted_primary_key[0])
-
-    def _signable(self, tx: Tx, now: int, seen: Seen | None) -> Signable:
-        return Signable(tx.connection, tx.policy, self._evidence, now=now, seen=seen)
 
     def give_up(self, connection: Connection, step_id: int) -> None:
         """Let a self-send of zero take the nonce of a step that has bytes, dearer than they are."""

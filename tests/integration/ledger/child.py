@@ -30,7 +30,7 @@ from coordinator.ledger.proofs.verification import verify
 from coordinator.ledger.store.database import Database
 from coordinator.ledger.store.migrate import migrate
 from coordinator.ledger.store.opening import open_database
-from tests.integration.ledger.deciding import ask, contents, open_coordinator, policy
+from tests.integration.ledger.deciding import append, ask, contents, open_coordinator, policy
 from tests.integration.ledger.nursery import Nursery, serve
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -164,7 +164,7 @@ def migrate_it(database: str, scripts: str = "", head: str = "") -> None:
 def write_in_turns(database: str, count: int) -> None:
     """Write ``count`` times; says when each was asked for, begun and done."""
     coordinator = _opened(database, lock_timeout_seconds=60)
-    audit, turns = coordinator.wiring.audit, []
+    turns = []
     _say("open")
     _next()
     for _ in range(count):
@@ -172,7 +172,7 @@ def write_in_turns(database: str, count: int) -> None:
         with coordinator.wiring.database.write() as connection:
             begun = time.monotonic()
             for _ in range(20):
-                audit.append(connection, 1, "paused", "organisation")
+                append(coordinator.wiring, connection, 1, "paused", "organisation")
         turns.append((asked, begun, time.monotonic()))
     _say(turns)
     _next()

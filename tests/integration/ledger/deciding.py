@@ -9,6 +9,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from sqlalchemy import Connection
+
 from coordinator.api.coordinator import Agent, Coordinator
 from coordinator.config import Settings
 from coordinator.domain.chain.escrow_key import audit_key
@@ -155,7 +157,16 @@ def lay_over(
             overlay_id=overlay_id,
             **values,
         )
-        wiring.audit.append(connection, starts_at, event, subject, **said)
+        append(wiring, connection, starts_at, event, subject, **said)
+
+
+def append(
+    wiring: Wiring, connection: Connection, at: int, event: str, subject: str, **body: Any
+) -> None:
+    """Append to the audit log in a transaction that is open already."""
+    tx = wiring.transactions.begin(connection)
+    tx.record(at, event, subject, **body)
+    tx.flush()
 
 
 def contents(database: str | Path) -> dict[str, list[tuple[Any, ...]]]:

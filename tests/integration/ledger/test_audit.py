@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from coordinator import Coordinator, Status
-from coordinator.ledger.audit.log import AuditLog, Head
+from coordinator.ledger.audit.log import AuditEntry, AuditLog, Head
 from coordinator.ledger.proofs.verification import verify
 from tests.integration.ledger.conftest import Opener
 from tests.integration.ledger.deciding import HOUR, Clock, ask, contents, edit, rows
@@ -129,7 +129,8 @@ def test_an_inserted_row_is_found(lived: Coordinator, database: str) -> None:
 def test_a_cut_off_end_is_found_against_a_head_noted_before(
     lived: Coordinator, database: str
 ) -> None:
-    lived.wiring.audit.record(0, "looked_at", "audit", by="olga")
+    with lived.wiring.transactions.write() as tx:
+        tx.record(0, "looked_at", "audit", by="olga")
     head = lived.wiring.audit.head()
     assert edit(database, "DELETE FROM audit WHERE seq = ?", head.count) == 1
 
@@ -142,7 +143,8 @@ def test_a_cut_off_end_is_found_against_a_head_noted_before(
 def test_an_end_that_was_cut_off_and_grew_again_is_found_against_the_head(
     lived: Coordinator, database: str
 ) -> None:
-    lived.wiring.audit.record(0, "looked_at", "audit", by="olga")
+    with lived.wiring.transactions.write() as tx:
+        tx.record(0, "looked_at", "audit", by="olga")
     head = lived.wiring.audit.head()
     edit(database, "DELETE FROM audit WHERE seq = ?", head.count)
     ask(lived.agent("bert"))
@@ -170,7 +172,10 @@ def test_rows_made_with_another_key_are_found(
     lived: Coordinator, database: str, clock: Clock
 ) -> None:
     count = lived.wiring.audit.head().count
-    AuditLog(lived.wiring.database, b"k" * 32).record(clock(), "paused", "organisation", by="eve")
+    other = AuditLog(lived.wiring.database, b"k" * 32)
+    with lived.wiring.database.write() as connection:
+        entry = AuditEntry.of(clock(), "paused", "organisation", {"by": "eve"})
+        other.append_all(connection, [entry])
 
     (fault,) = faults(lived)
     assert fault.startswith(f"row {count + 1} (paused organisation)")

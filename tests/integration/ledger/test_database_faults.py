@@ -19,6 +19,7 @@ from tests.integration.ledger.child import Child, run
 from tests.integration.ledger.conftest import Opener
 from tests.integration.ledger.deciding import (
     Clock,
+    append,
     ask,
     assert_books_agree,
     contents,
@@ -241,14 +242,13 @@ def test_whatever_is_raised_inside_a_write_leaves_nothing_of_it(
     coordinator: Coordinator, path: Path
 ) -> None:
     before = contents(path)
-    audit = coordinator.wiring.audit
 
     for fault in (ValueError("mine"), KeyboardInterrupt(), OSError(28, "No space", "elsewhere")):
         with (
             pytest.raises(type(fault)) as told,
             coordinator.wiring.database.write() as connection,
         ):
-            audit.append(connection, 1, "paused", "organisation")
+            append(coordinator.wiring, connection, 1, "paused", "organisation")
             raise fault
         assert told.value is fault
         assert contents(path) == before

@@ -25,6 +25,7 @@ from tests.integration.ledger.deciding import (
     NOON,
     USDC,
     Clock,
+    append,
     ask,
     counter,
     edit,
@@ -253,7 +254,7 @@ def test_another_policy_under_the_number_of_the_one_in_force_is_read(
     wiring = coordinator.wiring
     with wiring.database.write() as connection:
         said = {"author": "olga", "reason": "a test", "before": None}
-        wiring.audit.append(connection, NOON, "policy_activated", other.hash, **said)
+        append(wiring, connection, NOON, "policy_activated", other.hash, **said)
 
     assert [r.code.value for r in ask(ada, "1.01").reasons] == ["per_purchase_limit"]
 

@@ -22,6 +22,7 @@ from coordinator.ledger.store.database import Database
 from coordinator.ledger.store.opening import open_database
 from tests.integration.ledger.deciding import (
     Clock,
+    append,
     ask,
     assert_books_agree,
     contents,
@@ -72,7 +73,7 @@ def test_a_server_that_was_restarted_is_used_again_at_once(
 ) -> None:
     bought = ask(coordinator.agent("ada"))
     with pytest.raises(LedgerUnavailable) as told, coordinator.wiring.database.write() as writing:
-        coordinator.wiring.audit.append(writing, 1, "paused", "organisation")
+        append(coordinator.wiring, writing, 1, "paused", "organisation")
         postgresql.restart()
 
     assert told.value.money_moved is None
@@ -104,7 +105,7 @@ def test_a_connection_that_is_cut_in_the_middle_of_a_write_leaves_nothing_of_it(
     before, books = contents(database), coordinator.wiring.database
 
     with pytest.raises(LedgerUnavailable) as told, books.write() as connection:
-        coordinator.wiring.audit.append(connection, 1, "paused", "organisation")
+        append(coordinator.wiring, connection, 1, "paused", "organisation")
         postgresql.disconnect(name_of(database))
         connection.execute(text("SELECT 1"))
 
@@ -233,7 +234,7 @@ def test_a_failed_statement_is_never_committed_though_its_fault_was_swallowed(
     before, books = contents(database), coordinator.wiring.database
 
     with pytest.raises(LedgerUnavailable, match="nothing was written"), books.write() as writing:
-        coordinator.wiring.audit.append(writing, 1, "paused", "organisation")
+        append(coordinator.wiring, writing, 1, "paused", "organisation")
         with pytest.raises(DBAPIError):
             writing.execute(text("SELECT * FROM no_such_table"))
 
