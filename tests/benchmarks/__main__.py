@@ -20,6 +20,8 @@ PARTS: Final = {
     "decisions": "durable decisions a second, and their ratios",
     "start": "how long the command line takes to start",
     "purchase": "purchases until they are funded, beside the least that the chain allows",
+    "gas": "gas and fees of a purchase",
+    "reconcile": "comparing books with the chain, beside downloading the same logs",
     "idle": "what a worker with nothing to do asks and uses, and how soon it notices",
 }
 

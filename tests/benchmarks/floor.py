@@ -46,6 +46,19 @@ class Floor:
         }
 
 
+def fill(scene: Scene, treasury: Treasury, count: int, *, each_block: int) -> None:
+    """Fund so many escrows, ``each_block`` of them in a block; blocks are mined by hand."""
+    rpc, left = Rpc([scene.url], timeout_seconds=60), count
+    while left:
+        calls = _calls(scene, treasury, min(left, each_block))
+        sends = [
+            ("eth_sendRawTransaction", [attempt.raw]) for attempt in _sign(scene, treasury, calls)
+        ]
+        _check(rpc.send(sends))
+        scene.chain.mine()
+        left -= len(calls) // 2
+
+
 def pay(scene: Scene, treasury: Treasury, url: str, count: int) -> Floor:
     """Fund so many escrows; each is checked afterwards."""
     began = time.perf_counter()

@@ -27,8 +27,8 @@ from tests.benchmarks.course import POLICY
 from tests.integration.local_chain import LocalChain
 
 BLOCK_SECONDS: Final = 2
-_WEI: Final = 10**18
-_USDC: Final = Usdc("100000")
+_WEI: Final = 10**20
+_USDC: Final = Usdc("1000000")
 _GAS: Final = 200_000
 _FEE_WEI: Final = 10**10
 _LOOK_SECONDS: Final = 0.01

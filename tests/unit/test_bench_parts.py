@@ -12,11 +12,14 @@ from tests.benchmarks.buyers import Bought
 from tests.benchmarks.careful import Careful
 from tests.benchmarks.figures import Target
 from tests.benchmarks.floor import Floor
+from tests.benchmarks.gas import Paid
+from tests.benchmarks.gas import summary_of as gas_summary
 from tests.benchmarks.idle import idle_figures, processor_seconds
 from tests.benchmarks.idle import summary_of as idle_summary
 from tests.benchmarks.proxy import Counts, Requests
 from tests.benchmarks.purchase import MANY, Measured, Round, Singles, of_floor, ratios_of
 from tests.benchmarks.purchase import summary_of as purchase_summary
+from tests.benchmarks.reconcile import summary_of as reconcile_summary
 
 _SINGLE = b'{"jsonrpc": "2.0", "id": 1, "method": "eth_chainId", "params": []}'
 _BATCH = (
@@ -151,3 +154,47 @@ def test_a_share_that_should_be_reached_is_met_by_the_bound_itself() -> None:
     assert Target(0.7, least=True).met(0.7)
     assert not Target(0.7, least=True).met(0.699)
     assert str(Target(0.7, least=True)) == ">= 0.7"
+
+
+def test_gas_of_a_purchase_is_all_that_the_account_paid_for() -> None:
+    ours = [
+        Paid("approve", 50, 500, 2.0),
+        Paid("create", 300, 3000, 4.0),
+        Paid("link", 250, 0, 3.0),
+    ]
+    floor = [Paid("create", 280, 0, 2.0), Paid("link", 220, 0, 2.0)]
+    summary = gas_summary({1: (ours, floor), 2: (ours, floor * 2)})
+    assert summary["ratios"] == {
+        "gas_over_floor_1": 1.2,
+        "gas_over_floor_2": 0.6,
+        "price_over_base_fee": 3.0,
+    }
+    assert summary["purchases"]["2"]["gas_each"] == 300
+    assert summary["purchases"]["1"]["eth_each"] == 3500 / 10**18
+    assert summary["gas_by_step"]["approve"] == {"transactions": 2, "mean": 50, "most": 50}
+
+
+def test_reconciling_is_compared_with_the_bare_loop_of_the_same_run() -> None:
+    def reading(seconds: float, **more: float) -> dict[str, float]:
+        return {"seconds": seconds, "memory_mb": 120.5, "calls": 5_000, **more}
+
+    more = reading(0.5, from_block=101, to_block=105)
+    readings = {
+        "bare": reading(2.0),
+        "rebuild": reading(8.0),
+        "full": reading(4.0),
+        "incremental": more,
+    }
+    summary = reconcile_summary(10_000, readings)
+    assert summary["ratios"] == {
+        "full_of_bare": 0.5,
+        "rebuild_of_bare": 0.25,
+        "memory_mb": 120.5,
+        "incremental_over_full": 0.125,
+        "new_blocks_over_incremental_blocks": 1.0,
+        "calls_per_escrow": 0.5,
+    }
+    assert all(found["met"] for found in summary["targets"].values())
+    more["from_block"] = 1
+    again = reconcile_summary(10_000, readings)
+    assert not again["targets"]["new_blocks_over_incremental_blocks"]["met"]
