@@ -162,7 +162,7 @@ class Secrets(Mapping[str, str]):
 
 
 def environment(env_file: Path | None = None) -> dict[str, str]:
-    """The process's environment over the values of ``.env`` (or ``env_file``).
+    """Return the process's environment over the values of ``.env`` (or ``env_file``).
 
     ConfigurationError when an ``env_file`` was named and there is none.
     """
@@ -227,7 +227,7 @@ def environment_with(given: Mapping[str, str], file: Path | None = None) -> dict
 
 
 def load_settings(env: Mapping[str, str]) -> Settings:
-    """The settings in ``env``; ConfigurationError lists every fault and unknown name."""
+    """Return the settings in ``env``; ConfigurationError lists every fault and unknown name."""
     known = {f"{_PREFIX}{name.upper()}": name for name in Settings.model_fields}
     others = {*SECRET_NAMES, *(f"{n}_FILE" for n in SECRET_NAMES), "COORDINATOR_KILL_AT"}
     faults = [
@@ -280,7 +280,7 @@ def checked_settings(env: Mapping[str, str]) -> Settings:
 
 
 def id_secret(secrets: Mapping[str, str]) -> bytes:
-    """The id secret, at least 32 bytes in hex; ConfigurationError when missing or weak."""
+    """Return the id secret, at least 32 bytes in hex; ConfigurationError when missing or weak."""
     text = secrets.get("COORDINATOR_ID_SECRET")
     if not text:
         raise ConfigurationError(
@@ -294,7 +294,7 @@ def id_secret(secrets: Mapping[str, str]) -> bytes:
 
 
 def read_policy(source: Policy | Path) -> Policy:
-    """The policy of a file, or a policy built in code, with every fault told at once."""
+    """Return the policy of a file, or a policy built in code, with every fault told at once."""
     if isinstance(source, Policy):
         return Policy.from_dict(source.document())
     try:

@@ -31,7 +31,7 @@ _NO_TERMS = ("idempotency_key", "wait", "timeout_seconds")
 
 @checked
 class Agent:
-    """One agent: it asks, looks, waits and cancels; it holds no key and sets no policy."""
+    """One agent's view: it requests, reads, waits and cancels; it holds no key, sets no policy."""
 
     def __init__(self, runtime: Runtime, agent_id: str) -> None:
         self._runtime = runtime
@@ -53,7 +53,7 @@ class Agent:
         wait: bool = True,
         timeout_seconds: float = 60,
     ) -> Purchase:
-        """Ask to buy; the purchase as it is when funded, final, waiting for people, or timed out.
+        """Request a purchase and wait until it is funded, final, awaiting approval, or timed out.
 
         ``amount`` is a decimal string of USDC or ``Usdc``. Give a key of your own to ask again
         safely: the same key never pays twice. Denials are returned, not raised. InvalidRequest
@@ -75,7 +75,7 @@ class Agent:
         return self._runtime._wait(Wait(purchase.id, "funded", timeout_seconds), purchase)
 
     async def apurchase(self, **terms: Unpack[PurchaseTerms]) -> Purchase:
-        """``purchase`` off the event loop; cancelling the await does not cancel the purchase."""
+        """Await ``purchase``; cancelling the await does not cancel the purchase."""
         check_terms(terms, PurchaseTerms)
         asked: dict[str, Any] = dict(terms)
         wait, timeout_seconds = asked.pop("wait", True), asked.pop("timeout_seconds", 60)
@@ -95,7 +95,7 @@ class Agent:
         return purchase
 
     def check(self, **terms: Unpack[PurchaseTerms]) -> Decision:
-        """Decide on a purchase of these terms as a dry run; nothing is written or held."""
+        """Judge a purchase with these terms as a dry run; nothing is written or held."""
         check_terms(terms, PurchaseTerms)
         asked = {name: value for name, value in terms.items() if name not in _NO_TERMS}
         return self._runtime.wiring.treasury.check(self._request(**asked))
@@ -103,7 +103,7 @@ class Agent:
     def get(
         self, purchase_id: str | None = None, *, idempotency_key: str | None = None
     ) -> Purchase:
-        """The agent's purchase by id or by its own key; UnknownId when there is none."""
+        """Return the agent's purchase by id or by its own key; UnknownId when there is none."""
         if (purchase_id is None) == (idempotency_key is None):
             raise InvalidRequest("name a purchase id or an idempotency key")
         if purchase_id is not None:
@@ -123,7 +123,7 @@ class Agent:
         limit: int = 100,
         after: str | None = None,
     ) -> Sequence[Purchase]:
-        """The agent's purchases, newest first."""
+        """Return the agent's purchases, newest first."""
         return list_purchases(
             self._runtime.wiring,
             agent=self.id,
@@ -142,7 +142,7 @@ class Agent:
         return self._runtime.wait_for(purchase_id, until=until, timeout_seconds=timeout_seconds)
 
     async def await_for(self, purchase_id: str, **terms: Unpack[WaitTerms]) -> Purchase:
-        """``wait_for`` off the event loop."""
+        """Await ``wait_for`` without blocking the event loop."""
         check_terms(terms, WaitTerms)
         await self._runtime.off_loop(lambda: self.get(purchase_id))
         return await self._runtime.await_for(purchase_id, **terms)
@@ -165,7 +165,7 @@ class Agent:
         expires_after: str | int = "15m",
         **terms: Unpack[CostTerms],
     ) -> Hold:
-        """Reserve what something without an escrow may cost (a model call, an API's fee).
+        """Hold an amount for a cost without an escrow (a model call, an API's fee).
 
         ``terms``: category, provider, task, session, purpose, ``x402=True`` for a payment of one
         HTTP request. Refusals are returned: look at ``ok``. Post the actual, or void it; after
@@ -179,7 +179,7 @@ class Agent:
         return Hold(self._budgets, cost, self._look_at_level)
 
     def record(self, amount: Amount, **terms: Unpack[CostTerms]) -> Cost:
-        """Post what was spent already, with the terms of ``hold``; never refused.
+        """Record money already spent, with the terms of ``hold``; never refused.
 
         It counts in every limit, beyond it too, so that nothing else is admitted meanwhile.
         """
@@ -188,7 +188,7 @@ class Agent:
         return cost
 
     def check_hold(self, amount: Amount, **terms: Unpack[CostTerms]) -> CostDecision:
-        """Decide on a hold of these terms as a dry run; nothing is written."""
+        """Judge a hold with these terms as a dry run; nothing is written."""
         return self._budgets.check(self._cost(amount, terms))
 
     def limits(
@@ -199,17 +199,17 @@ class Agent:
         task: str | None = None,
         session: str | None = None,
     ) -> Sequence[LimitState]:
-        """Every limit that the agent's spending touches, with what remains of each."""
+        """Return every limit that the agent's spending touches, with what remains of each."""
         return limit_states(
             self._runtime.wiring, self.id, category, provider=provider, task=task, session=session
         )
 
     def open_session(self, session: str, limits: Mapping[str, Any] | None = None) -> Session:
-        """Open a session of its own, with the default's limits or lower ones."""
+        """Open a session for this agent, with the default limits or lower ones."""
         return self._open(SESSION, session, limits)
 
     def open_task(self, task: str, limits: Mapping[str, Any] | None = None) -> Session:
-        """Open a task of its own, with the default's limits or lower ones."""
+        """Open a task for this agent, with the default limits or lower ones."""
         return self._open(TASK, task, limits)
 
     def request_increase(
@@ -221,7 +221,7 @@ class Agent:
         window: str = "daily",
         lasts: str | int = "24h",
     ) -> Increase:
-        """Ask for ``amount`` more of a limit for a time; granted, refused, or waiting for people.
+        """Ask to raise a limit by ``amount`` for a time; granted, refused, or waiting for approval.
 
         ``scope`` is the agent's own unless given ("agent_category:me/data", "session:s-1"). No
         word of the reason grants anything. InvalidRequest when there is no such limit.
@@ -244,7 +244,7 @@ class Agent:
         window: str = "daily",
         lasts: str | int = "24h",
     ) -> Increase:
-        """Ask for what other agents of the pool have left, for a time; people decide."""
+        """Ask for money that other agents of the pool have left, for a time; approvers decide."""
         return self._budgets.ask_more(
             agent=self.id,
             scope=share_scope(pool, self.id),

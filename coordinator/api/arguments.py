@@ -54,7 +54,7 @@ _KINDS: Final[Mapping[str, tuple[str, Callable[[object], bool]]]] = {
 
 
 def checked(owner: type[T]) -> type[T]:
-    """Have every public method of the class refuse arguments of another kind than annotated.
+    """Make every public method of the class refuse arguments that don't fit its annotations.
 
     InvalidRequest, before anything else is done. Where an annotation names other types than those
     in ``_KINDS`` the method itself tells what it takes.

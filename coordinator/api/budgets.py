@@ -24,12 +24,12 @@ if TYPE_CHECKING:
 
 @checked
 class BudgetApi(ABC):
-    """The part of ``Coordinator`` that is about tasks, sessions, shares and grants."""
+    """Methods of ``Coordinator`` for tasks, sessions, shares and grants."""
 
     @property
     @abstractmethod
     def wiring(self) -> Wiring:
-        """The parts of the coordinator, while it may be used."""
+        """Return the coordinator's parts; CoordinatorClosed after it was closed."""
 
     def open_session(
         self,
@@ -39,7 +39,7 @@ class BudgetApi(ABC):
         *,
         by: str = "operator",
     ) -> Session:
-        """Open a session for an agent (for all, without one), with limits of its own.
+        """Open a session with its own limits, for one agent or, without ``agent``, for all.
 
         ``limits`` are keys of the policy file, {"total_limit": "5.00"}, and may be above the
         default. InvalidRequest when it was opened before.
@@ -54,36 +54,36 @@ class BudgetApi(ABC):
         *,
         by: str = "operator",
     ) -> Session:
-        """Open a task; ``limits`` may hold ``categories``, each with limits of its own."""
+        """Open a task; ``limits`` may hold ``categories``, each with its own limits."""
         return self._open(TASK, task, agent, limits, by)
 
     def session(self, session: str, *, by: str = "operator") -> Session:
-        """A session by name, opened or not: its limits, report and end."""
+        """Return a session by name, opened or not, to read its limits, report or close it."""
         return Session(self.wiring, SESSION, session, by=by)
 
     def task(self, task: str, *, by: str = "operator") -> Session:
-        """A task by name, opened or not: its limits, report and end."""
+        """Return a task by name, opened or not, to read its limits, report or close it."""
         return Session(self.wiring, TASK, task, by=by)
 
     def sessions(self, *, open_only: bool = False) -> Sequence[dict[str, Any]]:
-        """Sessions that were opened by name, oldest first."""
+        """List sessions that were opened by name, oldest first."""
         return self._runs(SESSION, open_only)
 
     def tasks(self, *, open_only: bool = False) -> Sequence[dict[str, Any]]:
-        """Tasks that were opened by name, oldest first."""
+        """List tasks that were opened by name, oldest first."""
         return self._runs(TASK, open_only)
 
     def increases(self, *, waiting: bool = True) -> Sequence[Increase]:
-        """Requests for more of a limit that wait for people; all of them with waiting=False."""
+        """List requests to raise a limit that wait for approval; all with waiting=False."""
         at = self.wiring.clock() if waiting else None
         return self.wiring.budgets.increases.list(waiting_at=at)
 
     def approve_increase(self, increase_id: str, *, approver: str) -> Increase:
-        """Count the approver's yes; ``reason`` of the answer says why it was not, if so."""
+        """Approve it in the approver's name; ``reason`` of the answer explains a refusal."""
         return self.wiring.budgets.approve(increase_id, approver=approver)
 
     def reject_increase(self, increase_id: str, *, approver: str, reason: str) -> Increase:
-        """Refuse it in the approver's name."""
+        """Reject it in the approver's name."""
         return self.wiring.budgets.reject(increase_id, approver=approver, reason=reason)
 
     def share(self, pool: str, method: str = "rebalance") -> Sharing:
@@ -108,15 +108,15 @@ class BudgetApi(ABC):
         return overlays.withdraw(overlay_id, by=by, reason=reason, now=self.wiring.clock())
 
     def disable_agent(self, agent: str, *, by: str, reason: str) -> bool:
-        """Refuse whatever the agent asks, until it is enabled; False when it is refused already."""
+        """Deny the agent's requests until it is enabled; False when it is disabled already."""
         return self._set_enabled(agent, False, by, reason)
 
     def enable_agent(self, agent: str, *, by: str, reason: str) -> bool:
-        """Let a disabled agent ask again; False when it was not disabled here."""
+        """Enable a disabled agent; False when it was not disabled here."""
         return self._set_enabled(agent, True, by, reason)
 
     def service_level(self, agent: str) -> ServiceLevel:
-        """The agent's service level, its features, and the share that decides it."""
+        """Return the agent's service level, its features, and the share that decides it."""
         return self.wiring.budgets.level(agent)
 
     def review(self) -> Sequence[Finding]:

@@ -60,7 +60,7 @@ class Coordinator(Runtime, BudgetApi):
         act: bool = True,
         **settings: str,
     ) -> Coordinator:
-        """The coordinator of the environment and ``.env``.
+        """Make the coordinator that the environment and ``.env`` describe.
 
         On the network ``simulated`` neither counts: what the call does not give is made for this
         coordinator alone and thrown away with it.
@@ -91,7 +91,7 @@ class Coordinator(Runtime, BudgetApi):
 
     @property
     def simulation(self) -> Simulation:
-        """Controls of the chain of COORDINATOR_NETWORK=simulated, for tests.
+        """Controls of the simulated chain, for tests with COORDINATOR_NETWORK=simulated.
 
         ConfigurationError on other networks: nobody does that to them.
         """
@@ -117,11 +117,11 @@ class Coordinator(Runtime, BudgetApi):
         self.close()
 
     def agent(self, agent_id: str) -> Agent:
-        """The agent's own view; an unregistered one is denied when it asks."""
+        """Return the agent's own view; an unregistered agent's requests are denied."""
         return Agent(self, agent_id)
 
     def agents(self) -> Sequence[dict[str, Any]]:
-        """Every registered agent with its limits and what remains of them."""
+        """Return every registered agent with its limits and what remains of them."""
         return list_agents(self.wiring, self.limits)
 
     def purchases(
@@ -139,7 +139,7 @@ class Coordinator(Runtime, BudgetApi):
         )
 
     def get(self, purchase_id: str) -> Purchase:
-        """The purchase; UnknownId (an InvalidRequest) when there is none."""
+        """Return the purchase; UnknownId (an InvalidRequest) when there is none."""
         return self.wiring.purchases.get(purchase_id)
 
     def limits(
@@ -151,7 +151,7 @@ class Coordinator(Runtime, BudgetApi):
         task: str | None = None,
         session: str | None = None,
     ) -> Sequence[LimitState]:
-        """The organisation's limits and those of whatever is named, with what remains of each."""
+        """Return the limits of the organisation and of every scope named, with what remains."""
         return limit_states(
             self.wiring, agent, category, provider=provider, task=task, session=session
         )
@@ -170,18 +170,18 @@ class Coordinator(Runtime, BudgetApi):
         return w.reporter.replay(other, since=now - days * 86_400, until=now + 1, minimum=minimum)
 
     def approvals(self) -> Sequence[PendingApproval]:
-        """Purchases that wait for people, oldest first."""
+        """List purchases that wait for approvers, oldest first."""
         return self.wiring.approvals.pending(self.wiring.clock())
 
     def judge_approval(self, approval_id: str, *, approver: str | None = None) -> JudgedApproval:
-        """Judge a waiting purchase at this moment: every limit, and the reasons against it.
+        """Judge a waiting purchase now: every limit, and the reasons against approving it.
 
         With ``approver`` also whether that person may decide it. Nothing is written.
         """
         return self.wiring.treasury.judge_approval(approval_id, approver=approver)
 
     def approve(self, approval_id: str, *, approver: str) -> Answer:
-        """Approve it in the approver's name; judged anew, and refused when it does not fit."""
+        """Approve it in the approver's name; refused when it no longer fits the limits."""
         return self.wiring.treasury.approve(approval_id, approver=approver)
 
     def reject(self, approval_id: str, *, approver: str, reason: str) -> Answer:
@@ -189,17 +189,17 @@ class Coordinator(Runtime, BudgetApi):
         return self.wiring.treasury.reject(approval_id, approver=approver, reason=reason)
 
     def proposals(self) -> Sequence[Proposal]:
-        """Withdrawals, early settles and unpauses that wait for more approvers, oldest first."""
+        """List withdrawals, early settles and unpauses that wait for approvers, oldest first."""
         return self.wiring.proposals.waiting(self.wiring.clock())
 
     def proposal(self, proposal_id: str) -> Proposal:
-        """The proposal, whatever became of it; UnknownId when there is none."""
+        """Return the proposal, pending or decided; UnknownId when there is none."""
         return self.wiring.proposals.get(proposal_id)
 
     def approve_proposal(
         self, proposal_id: str, *, approver: str
     ) -> tuple[Proposal, Reason | None]:
-        """Say yes in the approver's name; the last one needed carries it out.
+        """Approve it in the approver's name; the last approval needed carries it out.
 
         The reason tells why it was not: the person may not, it is too late, or others have to
         approve it too.
@@ -209,11 +209,11 @@ class Coordinator(Runtime, BudgetApi):
     def reject_proposal(
         self, proposal_id: str, *, approver: str, reason: str
     ) -> tuple[Proposal, Reason | None]:
-        """End it by the approver's no; the reason tells why that was not possible."""
+        """Reject it in the approver's name; the reason says why that was not possible."""
         return self.wiring.treasury.reject_proposal(proposal_id, approver=approver, reason=reason)
 
     def dispute(self, purchase_id: str, *, approver: str, reason: str) -> Answer:
-        """Contest a delivered purchase inside its window; the bond is held meanwhile."""
+        """Dispute a delivered purchase within its window; the bond is held meanwhile."""
         self.look()
         purchase = self.get(purchase_id)
         bond = ZERO
@@ -239,7 +239,7 @@ class Coordinator(Runtime, BudgetApi):
         return self.wiring.treasury.settle(purchase_id, approver=approver)
 
     def cancel(self, purchase_id: str, *, by: str) -> Answer:
-        """Cancel what is not on its way and not funded; the hold is voided."""
+        """Cancel a purchase with nothing on its way and nothing funded; its hold is voided."""
         return self.wiring.treasury.cancel(purchase_id, by=by)
 
     def pause(
@@ -280,7 +280,7 @@ class Coordinator(Runtime, BudgetApi):
         pool: str | None = None,
         provider: str | None = None,
     ) -> bool:
-        """Allow spending again, once as many approvers as the policy requires have said so.
+        """Allow spending again, once as many approvers as the policy requires have agreed.
 
         False when ``by`` is not an approver, and nothing changed, and while others have to approve
         it too: then it stands in ``proposals()``.
@@ -289,7 +289,7 @@ class Coordinator(Runtime, BudgetApi):
         return self.wiring.treasury.unpause(reason, approver=by, scope=scope, of=of) is None
 
     def gas(self) -> GasReport:
-        """ETH for gas, what it was spent on, and how many purchases are left."""
+        """Report the ETH for gas, its spending, and how many more purchases it pays for."""
         return self.wiring.reporter.gas()
 
     def report(
@@ -299,7 +299,7 @@ class Coordinator(Runtime, BudgetApi):
         return self.wiring.reporter.report(since=unix_second(since), until=unix_second(until))
 
     def receipt(self, purchase_id: str) -> dict[str, Any]:
-        """Everything that proves one purchase: who, why, limits, approvals, transactions."""
+        """Return the proof of one purchase: who, why, limits, approvals, transactions."""
         return self.wiring.reporter.receipt(purchase_id)
 
     def reconcile(
@@ -319,7 +319,7 @@ class Coordinator(Runtime, BudgetApi):
         head: str | None = None,
         progress: Progress | None = None,
     ) -> Reconciliation:
-        """A fresh database from the chain and the id secret; signs nothing.
+        """Rebuild a lost database from the chain and the id secret; signs nothing.
 
         With ``audit``, the file that `coordinator audit export` wrote, purchases get back their
         ids, agents, words, keys and approvals, and the log goes on from its rows; ``head`` is one
@@ -334,7 +334,7 @@ class Coordinator(Runtime, BudgetApi):
         return self.wiring.rebuilder.rebuild(export, head=head, progress=progress)
 
     def backup(self, path: str | Path) -> Backup:
-        """A consistent copy of the database in a new file, checked; spending goes on meanwhile.
+        """Copy the database to a new file and check the copy; spending goes on meanwhile.
 
         Note its audit head elsewhere. Key and id secret are not in it: keep them elsewhere too.
         InvalidRequest when the file exists or the database has nothing yet.
@@ -342,7 +342,7 @@ class Coordinator(Runtime, BudgetApi):
         return self.opened.back_up(Path(path))
 
     def refresh(self, *, progress: Progress | None = None) -> None:
-        """Read the chain's present, so that gas and report tell it; signs nothing.
+        """Bring gas and report up to date with the chain; signs nothing.
 
         The books are brought up to date only where they were opened before: opening them is for
         the first purchase, `reconcile` or `rebuild`.
@@ -362,7 +362,7 @@ class Coordinator(Runtime, BudgetApi):
         reason: str,
         timeout_seconds: float = 60,
     ) -> Order:
-        """Send USDC out of the treasury; the order as it is when done, failed, or timed out.
+        """Send USDC out of the treasury; returns the order once done, failed or timed out.
 
         It takes as many approvers as a purchase of that amount: until then its status is
         ``awaiting_approval``, and it stands in ``proposals()``.
@@ -376,7 +376,7 @@ class Coordinator(Runtime, BudgetApi):
         return self._wait_for_order(order, timeout_seconds)
 
     def mint(self, amount: Amount, *, by: str, timeout_seconds: float = 60) -> Order:
-        """Mint a test network's token for the treasury; the order when done, failed or timed out.
+        """Mint a test network's token for the treasury; returns the order once done or timed out.
 
         Only a token that lets everybody mint does it; ConfigurationError on base.
         """
@@ -387,7 +387,7 @@ class Coordinator(Runtime, BudgetApi):
         return self._wait_for_order(order, timeout_seconds)
 
     def audit(self, *, after: int = 0) -> Iterable[dict[str, Any]]:
-        """The audit log's rows after a sequence number, oldest first."""
+        """List the audit log's rows after a sequence number, oldest first."""
         return self.opened.audit.rows(after)
 
     def alerts(

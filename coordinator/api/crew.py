@@ -18,7 +18,7 @@ _TIMEOUT_SECONDS: Final = 120
 
 @dataclass(frozen=True, slots=True)
 class Errand:
-    """One purchase of the crew; above its agent's threshold the approver is asked."""
+    """One purchase of the crew; above its agent's threshold it needs approval."""
 
     agent: str
     amount: Usdc
@@ -39,7 +39,7 @@ ERRANDS: Final = (
 
 
 def crew_policy(provider: str) -> Policy:
-    """Three agents that may spend a few USDC on one provider."""
+    """Make a policy in which three agents may spend a few USDC on one provider."""
     agent = {
         "per_purchase_limit": "5",
         "daily_limit": "10",
@@ -58,7 +58,7 @@ def crew_policy(provider: str) -> Policy:
 
 
 def planned(errands: tuple[Errand, ...] = ERRANDS) -> Iterator[tuple[str, str, int]]:
-    """(step, what it does, gas limit) of everything that the crew would sign, in order."""
+    """List (step, description, gas limit) of every transaction the crew would sign, in order."""
     total = Usdc.from_base_units(sum(e.amount.base_units for e in errands))
     yield "approve", f"allow the vault to take at least {total} USDC", _gas("approve")
     for errand in errands:
@@ -70,7 +70,7 @@ def planned(errands: tuple[Errand, ...] = ERRANDS) -> Iterator[tuple[str, str, i
 def run_crew(
     coordinator: Coordinator, *, run_id: str, told: Callable[[Errand, Purchase], None]
 ) -> list[Purchase]:
-    """Buy each errand and wait until it is funded or final; the purchases, in order.
+    """Buy each errand, wait until it is funded or final, and return the purchases in order.
 
     The same ``run_id`` again buys nothing twice: its keys are bound.
     """
@@ -93,7 +93,7 @@ def run_crew(
 
 
 def summary(coordinator: Coordinator, purchases: list[Purchase]) -> dict[str, Any]:
-    """The crew's run as plain data: purchases, discrepancies, report."""
+    """Return the crew's run as plain data: purchases, discrepancies, report."""
     return {
         "ok": all(purchase.ok for purchase in purchases),
         "purchases": [purchase.as_dict() for purchase in purchases],

@@ -18,7 +18,7 @@ from coordinator.domain.usdc import Amount
 
 @checked
 class Hold(Shown):
-    """Reserved until it is posted or voided, or refused: look at ``ok`` or ``denied``.
+    """A cost that is held until it is posted or voided, or refused: see ``ok`` and ``denied``.
 
     As a context manager: ``post`` what it came to; an exception voids it; leaving without either
     posts the whole amount. Entering one that was refused raises ``Denied``, so that nothing is
@@ -51,11 +51,11 @@ class Hold(Shown):
         return self.cost.limits
 
     def as_dict(self) -> dict[str, Any]:
-        """As JSON: the cost that it holds, as it is known here."""
+        """Return the held cost as JSON, as last known here."""
         return self.cost.as_dict()
 
     def post(self, actual: Amount | None = None) -> Cost:
-        """Say what it came to (the whole amount when nothing is given); it may be more than held.
+        """Post the actual cost, by default the whole amount; it may be more than was held.
 
         A hold that was posted or voided here stays as it is: the answer tells how. One that ended
         meanwhile, because its task or session was closed, it was voided by an operator or its time
@@ -68,7 +68,7 @@ class Hold(Shown):
         return self.cost
 
     def void(self) -> Cost:
-        """Give the amount back: nothing was spent."""
+        """Void the hold: nothing was spent."""
         self._check()
         self.cost = self._budgets.void(self.id)
         self._told()

@@ -1,4 +1,4 @@
-"""Observers: told of what happened, after it was committed, by a thread of their own.
+"""Call observers with each event after its commit, from a thread of their own.
 
 They can neither change nor delay a decision. Whoever decides puts an event into a queue and goes
 on; a queue that is full drops it and counts it.
@@ -48,7 +48,7 @@ class Observers:
         self.dropped = 0
 
     def add(self, callback: Callback, kinds: Iterable[str]) -> None:
-        """Call it with every event of ``kinds`` from now on; InvalidRequest for an unknown kind."""
+        """Call it with every later event of ``kinds``; InvalidRequest for an unknown kind."""
         kinds = tuple(kinds)
         if not kinds or not set(kinds) <= set(KINDS):
             raise InvalidRequest(f"events must be among {', '.join(KINDS)}")
@@ -64,7 +64,7 @@ class Observers:
                 self._thread.start()
 
     def put(self, event: Event) -> None:
-        """Have it told; never waits, never raises."""
+        """Queue an event for the observers; never waits, never raises."""
         if not self._callbacks.get(event.kind):
             return
         try:
@@ -75,7 +75,7 @@ class Observers:
                 log.warning("observers_too_slow dropped=1")
 
     def stop(self) -> None:
-        """Tell nothing more; a callback that is running is waited for a second at most."""
+        """Stop calling observers; wait at most a second for a running callback."""
         self._stopping.set()
         thread = self._thread
         if thread is not None and thread is not threading.current_thread():

@@ -41,7 +41,7 @@ def limit_states(
     task: str | None,
     session: str | None,
 ) -> Sequence[LimitState]:
-    """Return the organisation's limits and those of whatever is named."""
+    """Return the limits of the organisation and of every scope named."""
     name, _ = wiring.policies.current().provider(provider or "")
     terms = Terms(agent, category, name, task, session)
     return wiring.limits.states(terms, now=wiring.clock())
@@ -90,7 +90,7 @@ def list_agents(
 
 
 def scope_of(**named: str | None) -> tuple[str, str]:
-    """The one scope that is named, as (kind, id); the organisation without any."""
+    """Return the one scope named, as (kind, id); the organisation if none is."""
     chosen = [(kind, of) for kind, of in named.items() if of is not None]
     if len(chosen) > 1:
         raise InvalidRequest(f"name only one of {', '.join(named)}")

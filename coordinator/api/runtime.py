@@ -1,4 +1,4 @@
-"""Run what a process does for a coordinator in the background: act, deliver, observe, wait."""
+"""Run a coordinator's background work: executor, delivery of notices, observers, waits."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ log = logging.getLogger(__name__)
 
 @checked
 class Runtime:
-    """The executor, the delivery of notices and the observers of one process, and its waiters.
+    """Background work of one process: executor, delivery of notices, observers and waits.
 
     ``acts`` is False in a process that only decides.
     """
@@ -55,7 +55,7 @@ class Runtime:
 
     @property
     def wiring(self) -> Wiring:
-        """The parts, once the database is this treasury's and a policy is in force.
+        """Return the parts, after checking the database's treasury and putting a policy in force.
 
         ConfigurationError when neither can be; CoordinatorClosed after ``close``; ForkedProcess in
         a process that was forked from the one that used it first.
@@ -70,7 +70,7 @@ class Runtime:
 
     @property
     def claimed(self) -> Wiring:
-        """The parts, once the database is this treasury's: no policy file can stop an emergency."""
+        """Return the parts, after checking the database's treasury; reads no policy file."""
         w = self.opened
         if not self._is_claimed:
             with self._opening:
@@ -81,12 +81,12 @@ class Runtime:
 
     @property
     def opened(self) -> Wiring:
-        """The parts, for what decides and writes nothing: whose database it is was not asked."""
+        """Return the parts for reads, without checking whose database it is."""
         self._wiring.check()
         return self._wiring
 
     def _check_policy_file(self) -> None:
-        """Refuse new spending while the file that should decide it is faulty; all faults at once.
+        """Raise every fault of the policy file, so that no spending is decided by an older policy.
 
         ConfigurationError. The file's limits may be lower than those in force.
         """
@@ -95,7 +95,7 @@ class Runtime:
             raise self._policy_fault
 
     def close(self) -> None:
-        """Stop acting and close the database; what is open goes on at the next start.
+        """Stop acting and close the database; open purchases continue at the next start.
 
         Whatever is asked afterwards is refused. Closing again does nothing, nor does a close in a
         forked child.
@@ -137,7 +137,7 @@ class Runtime:
             self.wiring.executor.wait_for_look(_LOOK_SECONDS)
 
     def recover(self, *, timeout_seconds: float = 60) -> bool:
-        """Finish what a crash left; True when nothing is in flight or waits any more."""
+        """Finish the work a crash left open; True when nothing is in flight or waiting."""
         self.start()
         deadline = time.monotonic() + timeout_seconds
         w = self.wiring
@@ -155,7 +155,7 @@ class Runtime:
     def wait_for(
         self, purchase_id: str, *, until: str = "funded", timeout_seconds: float = 60
     ) -> Purchase:
-        """The purchase once it is ``funded``, ``delivered`` or ``final``, or at the timeout.
+        """Wait until the purchase is ``funded``, ``delivered`` or ``final``, or the time is over.
 
         Returns at once when it can't get there by itself: final, or waiting for people. Starts the
         executor, unless this process only decides. ``blocker`` of a purchase that is not there at
@@ -167,7 +167,7 @@ class Runtime:
     async def await_for(
         self, purchase_id: str, *, until: str = "funded", timeout_seconds: float = 60
     ) -> Purchase:
-        """``wait_for`` off the event loop; no thread is kept while it waits."""
+        """Await ``wait_for`` without blocking the event loop or keeping a thread."""
         wait = Wait(purchase_id, until, timeout_seconds)
         return await self._await(wait, lambda: self.wiring.purchases.get(purchase_id))
 
@@ -232,7 +232,7 @@ class Runtime:
         return order
 
     def raise_fault(self) -> None:
-        """Raise what stopped the executor of this process, if anything did."""
+        """Raise the fault that stopped this process's executor, if any."""
         if "executor" in self.wiring.__dict__ and (fault := self.wiring.executor.fault):
             if isinstance(fault, CoordinatorError):
                 raise fault

@@ -1,4 +1,4 @@
-"""A task or session that was opened by name: its limits, its report, its end."""
+"""Read, report and close a task or session by name."""
 
 from __future__ import annotations
 
@@ -32,14 +32,14 @@ class Session(Shown):
         self.id = name
 
     def limits(self) -> Sequence[LimitState]:
-        """Its own limits, with what remains of each."""
+        """Return its own limits, with what remains of each."""
         mine = f"{self.kind}:{self.id}"
         named = Terms(**{self.kind: self.id})
         states = self._wiring.limits.states(named, now=self._wiring.clock())
         return [state for state in states if str(state.limit.scope) == mine]
 
     def as_dict(self) -> dict[str, Any]:
-        """The task or session as JSON; one of the default's has no limits of its own."""
+        """Return the task or session as JSON; one of the default's has no limits of its own."""
         run = self._wiring.budgets.runs.find(self.kind, self.id)
         if run is not None:
             return run.as_dict()
@@ -47,7 +47,7 @@ class Session(Shown):
         return {self.kind: self.id, "status": "open", "limits": {}, **unknown}
 
     def close(self) -> Run:
-        """Close it: held costs go back, and purchases with nothing signed are cancelled.
+        """Close it: held costs are voided, and purchases with nothing signed are cancelled.
 
         What is on its way or funded goes on, and what a cost came to counts when it is posted
         later. Closing again changes nothing.

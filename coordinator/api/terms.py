@@ -1,4 +1,4 @@
-"""The terms of what an agent asks, for type checkers and for the check at run time."""
+"""Keyword arguments of an agent's requests, for type checkers and the check at run time."""
 
 # No `from __future__ import annotations`: Python would not see what is Required.
 from collections.abc import Mapping
@@ -43,7 +43,7 @@ class WaitTerms(TypedDict, total=False):
 
 
 def check_terms(given: Mapping[str, Any], kind: type[Any]) -> None:
-    """Refuse names that ``kind`` (a TypedDict) does not have, and say which required are missing.
+    """Refuse names that ``kind`` (a TypedDict) lacks, and name missing required ones.
 
     InvalidRequest names them all.
     """

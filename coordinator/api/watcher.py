@@ -39,11 +39,11 @@ class Wait:
         self._deadline = time.monotonic() + timeout_seconds
 
     def is_there(self, purchase: Purchase) -> bool:
-        """Whether the purchase got there, or can't get any further."""
+        """Return whether the purchase got there, or can't get any further."""
         return purchase.final or purchase.status in self._goals
 
     def look(self, purchase: Purchase, *, whole: bool) -> bool:
-        """Whether the wait is over; one that is there waits two seconds for the rest at most."""
+        """Return whether the wait is over; once there, wait up to two seconds for receipts."""
         there = self.is_there(purchase)
         if purchase.needs_approval or (there and whole):
             self.purchase = purchase
@@ -75,7 +75,7 @@ class Watcher:
         self._unseen: set[str] = set()
 
     def __len__(self) -> int:
-        """The number of waits."""
+        """Return the number of waits."""
         with self._mutex:
             return sum(map(len, self._waits.values()))
 

@@ -25,7 +25,7 @@ _BESIDE: Final = ("", "-wal", "-shm", "-journal")
 
 @dataclass(frozen=True, slots=True)
 class Backup(Shown):
-    """A copy and what was found in it; ``faults`` are those that the audit log shows."""
+    """A checked copy; ``faults`` are those of its audit log."""
 
     path: Path
     size_bytes: int
@@ -47,7 +47,7 @@ class Backup(Shown):
 
 
 def back_up(database: Database, path: Path, *, audit_key: bytes) -> Backup:
-    """A whole copy at ``path``, on disk and read again; writers go on meanwhile.
+    """Write a whole copy to ``path``, sync it and read it again; writers go on meanwhile.
 
     InvalidRequest when the file exists or can't be made, LedgerUnavailable when the copy is
     damaged: then nothing is left at ``path``. A copy whose audit log is not whole is kept, and
@@ -67,7 +67,7 @@ def back_up(database: Database, path: Path, *, audit_key: bytes) -> Backup:
 
 @contextlib.contextmanager
 def _unfinished(path: Path) -> Iterator[Path]:
-    """A file beside ``path`` that only its owner reads; gone afterwards, whatever happens."""
+    """Make a file beside ``path`` that only its owner can read; it is removed afterwards."""
     copy = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
     try:
         os.close(os.open(copy, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
@@ -106,7 +106,7 @@ def _make_one_file(copy: Path) -> None:
 
 
 def _publish(copy: Path, path: Path) -> None:
-    """Give the finished copy its name; a file that came meanwhile is not replaced."""
+    """Give the finished copy its name, without replacing a file made meanwhile."""
     try:
         os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
     except FileExistsError:

@@ -1,4 +1,4 @@
-"""Bring the books to the chain: forward block by block, back to the fork of lost blocks."""
+"""Follow the chain: read new blocks into the books, roll lost ones back to the fork."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class Follower:
     reach: Reach
 
     def follow(self, seen: Observation, *, progress: Progress | None = None) -> int:
-        """Bring the books to what ``seen`` shows as readable and final; how many events were new.
+        """Bring the books up to ``seen``; returns the number of new events.
 
         Blocks above the final one are read by their hashes. No block is final in the books before
         its events were read a second time, in a later call, and found whole, and its hash was told
@@ -54,7 +54,7 @@ class Follower:
         return events
 
     def _cursor(self) -> Block:
-        """Return the books' block, taken back to a fork first; ImpossibleState without one."""
+        """Roll the books back to the fork if needed, and return their block."""
         return self._back_to_fork(self.books.cursor() or self._open())
 
     def _forward(
@@ -79,7 +79,7 @@ class Follower:
         return events
 
     def _read(self, cursor: Block, tail: int, until: int) -> EventBatch:
-        """Events of (cursor, until]; beyond block ``tail`` by the blocks' hashes."""
+        """Read the events of (cursor, until]; beyond block ``tail`` by the blocks' hashes."""
         read = self.chain.tail if until > tail else self.chain.events
         return read(after=cursor.number, after_hash=cursor.hash, to=until)
 
@@ -102,7 +102,7 @@ class Follower:
         return self.chain.receipts([attempt.hash for attempt in attempts])
 
     def _back_to_fork(self, cursor: Block) -> Block:
-        """The cursor, after taking the books back if its block was lost."""
+        """Return the cursor, after rolling the books back if its block was lost."""
         if self.chain.block(cursor.number).hash == cursor.hash:
             return cursor
         if self._proved_hash(cursor.number) == cursor.hash:
@@ -135,7 +135,7 @@ class Follower:
         return self.books.cursor() or fork
 
     def _proved_hash(self, number: int, *, all_of_them: bool = False) -> str:
-        """The block's hash as every endpoint that answers tells it, or one of them three times.
+        """Return the block's hash on which all answering endpoints, or three reads of one, agree.
 
         ChainUnavailable while they disagree, one node of a fleet may be wrong; with
         ``all_of_them`` also while one of them does not answer.
@@ -149,7 +149,7 @@ class Follower:
         return told[0]
 
     def _prove(self, block: Block) -> None:
-        """ChainUnavailable unless it is the block that ``_proved_hash`` tells."""
+        """Raise ChainUnavailable unless the block has the hash of ``_proved_hash``."""
         told = self._proved_hash(block.number)
         if told != block.hash:
             log.error("endpoints_disagree block=%s hashes=%s,%s", block.number, block.hash, told)
@@ -158,7 +158,7 @@ class Follower:
     def _finalise(
         self, before: Block, final: Block, readable: int, progress: Progress | None
     ) -> None:
-        """Read again what was in the books up to ``before`` and is final by now.
+        """Read blocks up to ``before`` a second time once they are final.
 
         Each range that agrees is final in the books at once: whoever is interrupted goes on there.
         """
@@ -183,7 +183,7 @@ class Follower:
                 progress(first, known.number, target.number)
 
     def _agrees(self, batch: EventBatch) -> bool:
-        """Whether the books have the batch's events and no others; those of lost blocks are others.
+        """Return whether the books have exactly the batch's events.
 
         ChainUnavailable when the batch lacks what stands in a block of the chain: a block's events
         never change, so it is the endpoint that leaves them out.
@@ -198,7 +198,7 @@ class Follower:
 
 
 def _check_complete(batch: EventBatch, evidence: Mapping[str, Receipt]) -> None:
-    """Refuse logs that leave out what a receipt proves: nodes may know a block, not its logs."""
+    """Refuse logs without an event that a receipt proves: a node may have a block without logs."""
     told = {event.tx_hash for event in batch.events}
     for tx_hash, receipt in evidence.items():
         within = batch.after < receipt.block_number <= batch.to.number

@@ -1,4 +1,4 @@
-"""Reads of block ranges, in spans that the endpoint takes."""
+"""Read block ranges in spans that the endpoint accepts."""
 
 from __future__ import annotations
 

@@ -22,7 +22,7 @@ from coordinator.ledger.tx.operations import OperationsBook
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rebuilder:
-    """Rebuilds once, or goes on where it was interrupted. It never signs anything."""
+    """Rebuilds a database, or continues an interrupted rebuild. It never signs anything."""
 
     chain: ChainReader
     books: ChainBook
@@ -41,7 +41,7 @@ class Rebuilder:
         head: str | None = None,
         progress: Progress | None = None,
     ) -> Reconciliation:
-        """Put the export at ``audit`` back, read everything from the chain, and compare.
+        """Import the export at ``audit``, read everything from the chain, and compare.
 
         ``head`` is COUNT:HASH, noted before. ConfigurationError when the database has followed
         the chain already.

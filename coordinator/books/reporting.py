@@ -29,7 +29,7 @@ _STUCK_SECONDS: Final = 300
 
 @dataclass(frozen=True, slots=True)
 class GasReport(Shown):
-    """ETH for gas in wei: balance as last read, what it went for, and how far it reaches.
+    """Gas in wei: the balance as last read, its spending, and how many purchases it covers.
 
     ``purchases_left`` counts purchases that could be created, funded and ended at the fee
     ceiling of the last block read, None while the fee is not known.
@@ -81,7 +81,7 @@ class Reporter:
     clock: Clock
 
     def gas(self) -> GasReport:
-        """The gas balance as the executor last read it, and every wei paid so far."""
+        """Return the gas balance as the executor last read it, and every wei paid so far."""
         treasury = self.ledger.identity.treasury
         seen = self.ledger.operations.balances(treasury)
         by_agent, by_step = self.ledger.gas.by_agent(), self.ledger.gas.by_step()
@@ -128,7 +128,7 @@ class Reporter:
         )
 
     def discrepancies(self) -> list[Discrepancy]:
-        """List differences that the books show by themselves; `reconcile` asks the chain too."""
+        """List differences within the books; `reconcile` also reads the chain."""
         return list(
             differences_in_books(self.ledger.books, self.ledger.journal, self.ledger.operations)
         )
@@ -194,7 +194,7 @@ class Reporter:
         return Report(values)
 
     def receipt(self, purchase_id: str) -> dict[str, Any]:
-        """One purchase with its audit rows and the audit head; UnknownId when there is none."""
+        """Return one purchase with its audit rows and the audit head; UnknownId if unknown."""
         purchase = self.ledger.purchases.get(purchase_id)
         rows = [
             {**row, "at": rfc3339(row["at"])} for row in self.ledger.audit.rows(subject=purchase_id)

@@ -213,7 +213,7 @@ class Budgets:
         )
 
     def level(self, agent: str) -> ServiceLevel:
-        """The agent's service level at this moment."""
+        """Return the agent's service level at this moment."""
         levels = self.policies.current().service_levels
         return service_level(levels, self.limits.states(Terms(agent), now=self.clock()))
 
@@ -248,7 +248,7 @@ class Budgets:
 
 
 def scope_of(text: str) -> Scope:
-    """The scope of a text such as "agent:research-agent"; InvalidRequest otherwise."""
+    """Return the scope of a text such as "agent:research-agent"; InvalidRequest otherwise."""
     try:
         scope = Scope.of(text)
     except ValueError:
@@ -262,7 +262,7 @@ def scope_of(text: str) -> Scope:
 
 
 def share_scope(pool: str, agent: str) -> str:
-    """The scope of an agent's share of a pool."""
+    """Return the scope of an agent's share of a pool."""
     return str(pair(pool, agent))
 
 

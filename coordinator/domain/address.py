@@ -17,12 +17,12 @@ def keccak256(data: bytes) -> bytes:
 
 
 def looks_like_address(text: str) -> bool:
-    """Whether ``text`` was meant as an address (starts with 0x), whatever it holds."""
+    """Return whether ``text`` was meant as an address (starts with 0x), whatever it holds."""
     return text[:2] in ("0x", "0X")
 
 
 def checksummed(text: str) -> str:
-    """The address with its EIP-55 checksum.
+    """Return the address with its EIP-55 checksum.
 
     All-lower and all-upper hex carry no checksum and are accepted; mixed case must be right.
     Raises ValueError with one sentence otherwise, and for the zero address.

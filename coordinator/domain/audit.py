@@ -19,7 +19,7 @@ class Head:
 
     @classmethod
     def parse(cls, text: str) -> Head:
-        """From ``COUNT:HASH``; ValueError with one sentence otherwise."""
+        """Parse ``COUNT:HASH``; ValueError with one sentence otherwise."""
         count, _, digest = text.partition(":")
         if not (count.isascii() and count.isdecimal()) or len(digest) != 64:
             raise ValueError("an audit head is COUNT:HASH, as `coordinator audit head` prints it")

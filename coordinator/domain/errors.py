@@ -1,4 +1,4 @@
-"""The errors. Answers of policy, people and chain are returned, not raised."""
+"""The errors. Answers of policy, approvers and chain are returned, not raised."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class UnknownId(InvalidRequest):
 
 
 class Denied(CoordinatorError):
-    """A cost that the policy refused is used as if it were held; nothing is held or spent.
+    """A refused cost was used as if it were held; nothing is held or spent.
 
     ``code`` is the refusal's own.
     """
@@ -53,7 +53,7 @@ class LedgerUnavailable(CoordinatorError):
 
 
 class LedgerTampered(LedgerUnavailable):
-    """A row was changed by something else than this program; nothing was done on its word."""
+    """Another program changed a row of the database; nothing was done because of it."""
 
     code = "ledger_tampered"
 
@@ -65,13 +65,13 @@ class LedgerTampered(LedgerUnavailable):
 
 
 class CoordinatorClosed(LedgerUnavailable):
-    """Something is used after its coordinator was closed; nothing was done."""
+    """The coordinator was closed before this call; nothing was done."""
 
     code = "closed"
 
 
 class ForkedProcess(LedgerUnavailable):
-    """A forked child used what its parent had opened; nothing was done."""
+    """A forked child used its parent's coordinator; nothing was done."""
 
     code = "forked_process"
 
@@ -126,7 +126,7 @@ class LeaseLost(CoordinatorError):
 
 
 class ImpossibleState(CoordinatorError):
-    """Something that cannot be was seen; the executor stops rather than guess."""
+    """The books or the chain are in an impossible state; the executor stops instead of guessing."""
 
     code = "impossible_state"
     money_moved = None

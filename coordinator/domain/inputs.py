@@ -1,4 +1,4 @@
-"""Values that agents and people give, checked: each fault is one sentence."""
+"""Check the values that agents and people give; each fault is one sentence."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _BLANK_BRAILLE: Final = "\u2800"
 
 
 def identifier(name: str, value: object) -> str:
-    """A name of letters, digits and ``._:@-``, at most 64 long."""
+    """Return a name of letters, digits and ``._:@-``, at most 64 long."""
     if not isinstance(value, str) or not IDENTIFIER.fullmatch(value):
         raise InvalidRequest(
             f"{name} must be 1 to 64 letters, digits or ._:@- and start with a letter or digit"
@@ -59,7 +59,7 @@ def free_text(name: str, value: object, length_max: int, *, code: str = "invalid
 
 
 def positive_amount(amount: object) -> Usdc:
-    """An amount above zero from a decimal string or ``Usdc``; InvalidRequest otherwise."""
+    """Return an amount above zero from a decimal string or ``Usdc``; InvalidRequest otherwise."""
     try:
         parsed = Usdc(amount)  # type: ignore[arg-type]
     except ValueError as fault:
@@ -74,7 +74,7 @@ def positive_amount(amount: object) -> Usdc:
 
 
 def id_text(name: str, value: object) -> str:
-    """An id as it was given; InvalidRequest when it is not text that an id could be."""
+    """Return an id as it was given; InvalidRequest when it is not text that an id could be."""
     if not isinstance(value, str):
         raise InvalidRequest(f"{name} must be text, not {type(value).__name__}")
     if not value.isprintable():
@@ -83,5 +83,5 @@ def id_text(name: str, value: object) -> str:
 
 
 def idempotency_key(value: object) -> str:
-    """A key of at most 200 characters, kept as given."""
+    """Return a key of at most 200 characters, kept as given."""
     return free_text("idempotency key", value, TEXT_LENGTH_MAX)

@@ -27,7 +27,7 @@ class Severity(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Notice:
-    """One thing that became true at a unix second; of the same key only the first is told.
+    """A message to people about an event at a unix second; each key is told once.
 
     ``fields`` are its ids and amounts for programs; amounts are decimal strings of USDC.
     """
@@ -44,7 +44,7 @@ class Notice:
 def crossings(
     limits: Iterable[LimitState], amount: Usdc, thresholds: Sequence[int], now: int
 ) -> Iterator[Notice]:
-    """A notice for each threshold (percent) of a limit that ``amount`` more reaches.
+    """Yield a notice for each threshold (percent) of a limit that ``amount`` more reaches.
 
     The key names the limit with its amount, the threshold and the window, so that each is told
     once a window, and again where the limit was changed; a rolling window once a bucket.
@@ -86,7 +86,7 @@ def _crossed(state: LimitState, threshold: int, amount: Usdc, now: int) -> Notic
 
 
 def denied(agent: str, provider: str | None, amount: Usdc, reason: Reason, now: int) -> Notice:
-    """Notice of a denial, once an hour for each agent and code.
+    """Make the notice of a denial, once an hour for each agent and code.
 
     Of agents that nobody registered one an hour is told, however many names they take.
     """
@@ -113,7 +113,7 @@ def denied(agent: str, provider: str | None, amount: Usdc, reason: Reason, now: 
 def approval_waits(
     approval_id: str, agent: str, provider: str, amount: Usdc, required: int, now: int
 ) -> Notice:
-    """A purchase that waits for people, once for each approval.
+    """Make the notice of a purchase that waits for approvers, once for each approval.
 
     The purpose is left out: an agent wrote it, and chat programs act on what they are sent.
     """
@@ -138,7 +138,7 @@ def approval_waits(
 
 
 def proposal_waits(proposal: Proposal, now: int) -> Notice:
-    """A proposal that needs more approvers, once for each yes."""
+    """Make the notice of a proposal that needs more approvers, once for each yes."""
     done = len(proposal.approved_by)
     return Notice(
         key=f"proposal:{proposal.id}:{done}",
@@ -161,7 +161,7 @@ def proposal_waits(proposal: Proposal, now: int) -> Notice:
 
 
 def approval_expires_soon(fields: Mapping[str, str], now: int) -> Notice:
-    """A purchase that still waits in the last quarter of its time, once for each approval."""
+    """Make the notice that an approval is in the last quarter of its time, once for each."""
     approval_id = fields["approval_id"]
     return Notice(
         key=f"approval_expires_soon:{approval_id}",
@@ -178,7 +178,7 @@ def approval_expires_soon(fields: Mapping[str, str], now: int) -> Notice:
 
 
 def approval_expired(fields: Mapping[str, str], now: int) -> Notice:
-    """A purchase that nobody approved in time; its hold is voided."""
+    """Make the notice of a purchase that nobody approved in time; its hold is voided."""
     approval_id = fields["approval_id"]
     return Notice(
         key=f"approval_expired:{approval_id}",
@@ -194,7 +194,7 @@ def approval_expired(fields: Mapping[str, str], now: int) -> Notice:
 def approval_decided(
     fields: Mapping[str, str], decision: str, approvers: Sequence[str], now: int
 ) -> Notice:
-    """People have approved or rejected a purchase; ``decision`` says which."""
+    """Make the notice of an approved or rejected purchase; ``decision`` says which."""
     approval_id, by = fields["approval_id"], ", ".join(approvers)
     return Notice(
         key=f"approval_decided:{approval_id}",
@@ -212,14 +212,14 @@ def _described(fields: Mapping[str, str]) -> str:
 
 
 def limits_changed(key: str, subject: str, message: str, now: int) -> Notice:
-    """Somebody changed what may be spent: the policy, or what is laid over it."""
+    """Make the notice of a changed policy or overlay."""
     return Notice(
         f"limits_changed:{key}", now, "limits_changed", Severity.WARNING, subject, message
     )
 
 
 def paused(scope: str, by: str, reason: str, now: int, *, by_itself: bool) -> Notice:
-    """Spending was stopped; critical when no person did it."""
+    """Make the notice of a pause; critical when no person did it."""
     return Notice(
         key=f"paused:{scope}:{now}",
         at=now,
@@ -232,7 +232,7 @@ def paused(scope: str, by: str, reason: str, now: int, *, by_itself: bool) -> No
 
 
 def unpaused(scope: str, by: str, reason: str, now: int) -> Notice:
-    """Spending is allowed again."""
+    """Make the notice of an unpause."""
     return Notice(
         key=f"unpaused:{scope}:{now}",
         at=now,
@@ -245,7 +245,7 @@ def unpaused(scope: str, by: str, reason: str, now: int) -> Notice:
 
 
 def stranded(purchase_id: str, message: str | None, now: int) -> Notice:
-    """USDC that nobody here can free, with who can; None: it is not stranded any more."""
+    """Make the notice of a stranded purchase and who can free it; None: no longer stranded."""
     return Notice(
         key=f"stranded:{purchase_id}:{now}",
         at=now,
@@ -258,7 +258,7 @@ def stranded(purchase_id: str, message: str | None, now: int) -> Notice:
 
 
 def foreign_transaction(nonce: int, now: int) -> Notice:
-    """Somebody else has the treasury's key."""
+    """Make the notice of a foreign transaction: somebody else has the treasury's key."""
     return Notice(
         key=f"foreign_transaction:{nonce}",
         at=now,
@@ -271,18 +271,18 @@ def foreign_transaction(nonce: int, now: int) -> Notice:
 
 
 def began(kind: str, severity: Severity, message: str, now: int) -> Notice:
-    """A condition of the treasury that stands from ``now`` on until it is over."""
+    """Make the notice that a condition of the treasury began at ``now``."""
     return Notice(f"{kind}:{now}", now, kind, severity, "treasury", message)
 
 
 def passed(kind: str, message: str, now: int) -> Notice:
-    """The condition is over; when it comes back it is told again."""
+    """Make the notice that the condition is over; if it returns it is told again."""
     return Notice(f"{kind}{OVER}:{now}", now, f"{kind}{OVER}", Severity.INFO, "treasury", message)
 
 
 @dataclass(frozen=True, slots=True)
 class KeptNotice(Shown):
-    """A notice as it is kept; ``due_at`` is None when nothing is left to try.
+    """A stored notice; ``due_at`` is None when no delivery is left to try.
 
     ``delivered_at`` is when the last of the targets had taken it; ``fault`` is why the latest try
     failed. Times are unix seconds.

@@ -17,7 +17,7 @@ KINDS: Final = ("decision", "check", "hold", "post", "void", "alert")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Event:
-    """One thing that happened at a unix second; nothing that is done to it changes anything.
+    """An event at a unix second; changing it has no effect.
 
     ``kind`` is one of KINDS. ``outcome`` is a decision's or check's (approved, awaiting_approval,
     denied), what a hold is for (purchase, bond, off_chain), or an alert's kind; ``reason`` the
@@ -46,7 +46,7 @@ def nobody_looks(event: Event) -> None:
 
 
 def decided(kind: str, request: Request, decision: Decision, now: int, **ids: str) -> Event:
-    """A ``decision`` or a ``check`` of a request."""
+    """Make the event of a ``decision`` or a ``check`` of a request."""
     reason = decision.reason
     return Event(
         kind=kind,
@@ -62,7 +62,7 @@ def decided(kind: str, request: Request, decision: Decision, now: int, **ids: st
 def judged_cost(
     kind: str, request: CostRequest, decision: CostDecision, now: int, **ids: str
 ) -> Event:
-    """A ``decision`` or a ``check`` of a cost without an escrow: approved or denied."""
+    """Make the event of a ``decision`` or a ``check`` of a cost: approved or denied."""
     code = decision.reasons[0].code.value if decision.reasons else None
     return Event(
         kind=kind,
@@ -76,12 +76,12 @@ def judged_cost(
 
 
 def held(of: str, *, amount: Usdc, agent: str | None, now: int, **ids: str) -> Event:
-    """A hold of a purchase, a bond or a cost that is off_chain."""
+    """Make the event of a hold: of a purchase, a bond or an off_chain cost."""
     return Event(kind="hold", at=now, agent=agent, amount=amount, outcome=of, ids=ids)
 
 
 def ended(of: str, *, held: Usdc, spent: Usdc, agent: str | None, now: int, **ids: str) -> Event:
-    """A hold's end: posted with what was spent, or void with what it held."""
+    """Make the event of a hold's end: post with the amount spent, void with the amount held."""
     return Event(
         kind="post" if spent else "void",
         at=now,

@@ -1,4 +1,4 @@
-"""Text from outside, made safe to print: nothing in it acts on a terminal or hides."""
+"""Make text from outside safe to print: nothing in it controls a terminal or hides."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _UNSEEN: Final = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
 
 
 def visible(text: str, *, lines: bool = False) -> str:
-    """Write out what can't be seen, such as escape codes; line feeds too unless ``lines``."""
+    """Escape invisible characters, such as escape codes; line feeds too unless ``lines``."""
     if text.isascii() and text.isprintable():
         return text
     return "".join(c if lines and c == "\n" else _shown(c) for c in text)
@@ -25,7 +25,7 @@ def _shown(character: str) -> str:
 
 
 def decode_file(data: bytes) -> str:
-    """The text of a file that people wrote, with ``\n`` between its lines.
+    """Return the text of a file that people wrote, with ``\n`` between its lines.
 
     UTF-8, with or without the mark that Windows editors put before it, and UTF-16 with its mark.
     ValueError with one sentence that says what to do for anything else.

@@ -108,7 +108,7 @@ class EscrowOnChain:
 
 
 class ChainReader(Protocol):
-    """Reads blocks, events, escrows and balances, for whoever keeps the books.
+    """Reads blocks, events, escrows and balances; the books use it.
 
     Reads are retried inside; ChainUnavailable when no endpoint answers.
     """
@@ -140,7 +140,7 @@ class EndpointChoice(Protocol):
 
 
 class TransactionSender(Protocol):
-    """Signs and sends, and finds what became of it. A send is one try of stored bytes.
+    """Signs, sends, and finds the outcome. A send is one try of stored bytes.
 
     It goes to one endpoint, or ``everywhere``. ``confirm`` refuses what was seen and costs money
     where a second reading, or another endpoint, tells something else; ``confirm_nonce`` a nonce,
@@ -189,7 +189,7 @@ class Rail(Protocol):
 
 
 class Chain(ChainReader, EndpointChoice, TransactionSender, Rail, Protocol):
-    """All of it, for whoever builds the others: one treasury on one chain."""
+    """Every port of one treasury on one chain."""
 
     @property
     def treasury(self) -> str: ...

@@ -1,4 +1,4 @@
-"""Stable codes that tell why a purchase is where it is."""
+"""Stable codes that explain a purchase's status."""
 
 from __future__ import annotations
 

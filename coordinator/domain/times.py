@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 
 def rfc3339(at: int | None) -> str | None:
-    """The unix second as text such as ``2026-05-01T12:00:00Z``."""
+    """Return the unix second as text such as ``2026-05-01T12:00:00Z``."""
     if at is None:
         return None
     return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

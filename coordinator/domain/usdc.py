@@ -43,7 +43,7 @@ class Usdc:
 
     @classmethod
     def from_base_units(cls, base_units: int) -> Usdc:
-        """The amount of ``base_units`` millionths of a USDC (may be negative)."""
+        """Return the amount of ``base_units`` millionths of a USDC (may be negative)."""
         if type(base_units) is not int:
             raise TypeError(f"base units must be an int, not {type(base_units).__name__}")
         made = _new(cls)

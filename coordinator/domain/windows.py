@@ -103,7 +103,7 @@ class Calendar:
         self._last: dict[Window, Frame] = {}
 
     def frame(self, window: Window, at: int) -> Frame:
-        """The window around ``at``.
+        """Return the window around ``at``.
 
         A day runs from the first instant of the local date to that of the next, so it lasts 23 or
         25 hours when clocks change; weeks and months are made of such days. An hour is one of the
@@ -125,7 +125,7 @@ class Calendar:
         return self.frame(window, at)[:2]
 
     def counts_from(self, window: Window, at: int) -> int:
-        """The start of the first counter that counts at ``at``; for rolling ones the oldest."""
+        """Return the start of the oldest counter that counts at ``at``."""
         return self.frame(window, at).counts_from
 
     def resets_at(self, window: Window, at: int) -> int | None:
@@ -145,7 +145,7 @@ class Calendar:
         return 0, None
 
     def _hour(self, at: int) -> tuple[int, int]:
-        """The local hour under one UTC offset: a change of the clocks begins and ends one."""
+        """Return the local hour under one UTC offset: a clock change starts and ends one."""
         offset = self._offset(at)
         start = at - (at + offset) % 3600
         return self._edge(at, start - 1, offset) + 1, self._edge(at, start + 3600, offset)
@@ -171,7 +171,7 @@ class Calendar:
 
 @lru_cache(maxsize=64)
 def calendar_of(zone: ZoneInfo) -> Calendar:
-    """The calendar of a zone; one for each, because it remembers the windows of the present."""
+    """Return the zone's calendar, always the same one: it caches the current windows."""
     return Calendar(zone)
 
 
@@ -184,7 +184,7 @@ def _date_at(at: int, zone: ZoneInfo) -> date:
 
 
 def _dates(window: Window, day: date) -> tuple[date, date]:
-    """The first date of the window that holds ``day``, and the first after it."""
+    """Return the first date of the window that holds ``day``, and the first after it."""
     if window is Window.WEEKLY:
         first = day - timedelta(days=day.weekday())
         return first, first + timedelta(days=7)

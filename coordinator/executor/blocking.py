@@ -1,4 +1,4 @@
-"""Find what keeps an unfinished purchase from going on."""
+"""Find the obstacle of an unfinished purchase."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ class Blockers:
         self._starting = starting
 
     def of(self, purchase: Purchase) -> Blocker | None:
-        """Return what is in the purchase's way, or None when it only takes time."""
+        """Return the purchase's obstacle, or None when it only takes time."""
         if purchase.final or purchase.needs_approval:
             return None
         unfunded = purchase.status in (Status.APPROVED, Status.CREATED)

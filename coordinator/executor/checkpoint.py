@@ -1,4 +1,4 @@
-"""The audit log as this worker has seen it, kept in a file outside the database."""
+"""Keep the worker's checkpoint of the audit log in a file outside the database."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ _START: Final = Head(0, GENESIS)
 
 @dataclass(slots=True)
 class CheckpointState:
-    """The state of the log up to ``head``: what is signed and which policy is in force."""
+    """The log's state up to ``head``: signed withdrawals, and the policy in force."""
 
     head: Head = _START
     signed: set[str] = field(default_factory=set)
@@ -88,7 +88,7 @@ class CheckpointState:
 
 
 class Checkpoint:
-    """Verifies each row of the audit log once, and refuses a log that has lost what it had.
+    """Verifies each row of the audit log once, and refuses a log that has lost rows.
 
     A database that was put back with its log is authentic row by row. Only what is kept elsewhere
     tells that it is older: the head of the log, and which orders were signed, which no chain would
@@ -103,12 +103,12 @@ class Checkpoint:
         self._written: Head | None = None
 
     def take_over(self) -> None:
-        """Read the file anew: another process of this host may have acted meanwhile."""
+        """Read the file again: another process of this host may have acted meanwhile."""
         if self._path is not None:
             self._known = None
 
     def advance(self, *, now: int) -> bool:
-        """Verify what was appended since; False while the log is refused, and spending pauses.
+        """Verify the rows appended since; on a refused log pause spending and return False.
 
         It is accepted again once an approver has unpaused after it was refused. LedgerUnavailable
         when the file can't be read or written: then nothing may be signed either.
@@ -132,7 +132,7 @@ class Checkpoint:
 
     @property
     def seen(self) -> Seen:
-        """The log as seen so far: whatever is signed must agree with it."""
+        """The log as verified so far: every signature must agree with it."""
         return self._known.seen() if self._known is not None else Seen()
 
     @property

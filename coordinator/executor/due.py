@@ -1,4 +1,4 @@
-"""Plan the calls that purchases, disputes and orders are due for, in the order of their nonces."""
+"""Plan the calls due for purchases, disputes and orders, in the order of their nonces."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _FAULTS_MAX: Final = 3
 
 
 class Work:
-    """Chooses calls; ends what needs none. It signs and sends nothing."""
+    """Chooses calls, and ends purchases that need none. It signs and sends nothing."""
 
     def __init__(
         self,
@@ -69,7 +69,7 @@ class Work:
         *,
         final_number: int,
     ) -> list[Call]:
-        """The calls to make, in order, with what they need of the allowance before them.
+        """Return the calls to make, in order, with the approvals they need before them.
 
         Escrows are created while there is ``room`` for calls; what comes later waits a round.
         What no node answers a call about waits too, and comes last in the next round. Up to block
@@ -124,7 +124,7 @@ class Work:
 
     @contextlib.contextmanager
     def _waiting_if_unanswered(self, subject: str) -> Iterator[None]:
-        """One call that no node answers must not hold up whatever else is due."""
+        """Keep one call that no node answers from holding up the others."""
         try:
             yield
             self._unanswered.discard(subject)
@@ -188,7 +188,7 @@ class Work:
             log.warning("purchase_%s purchase_id=%s why=%s", status, purchase.id, reason.message)
 
     def _funded_unseen(self, purchase: OpenPurchase, *, linked: bool = False) -> bool:
-        """Whether the vault was funded under its key though the books know nothing of it.
+        """Return whether the vault was funded under its key in a block unknown to the books.
 
         Then the hold must stay, whatever the steps say: the USDC has left for this purchase.
         ``linked`` tells that a link of it was signed, whatever its steps say.
@@ -275,7 +275,7 @@ class Work:
             self._purchases.explain_cancel(purchase.id, reason, now=self._clock())
 
     def _try(self, purchase: OpenPurchase, call: Call, forecast: Forecast) -> bool:
-        """Queue a call that the contract would accept; else report it as stranded, try later."""
+        """Queue a call if the contract would accept it; else report it as stranded, try later."""
         key = f"{call.kind}:{call.escrow_id}"
         if self._ticks() < self._retry_at.get(key, 0.0):
             return False

@@ -1,4 +1,4 @@
-"""Failover of endpoints: distrust one that lags behind, report one that stalls."""
+"""Switch to another endpoint when this one lags or stops producing blocks."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _STALLED_SECONDS: Final = 60
 
 
 class EndpointFailover:
-    """Keeps reads at an endpoint whose chain goes on; ``waiting`` says whether that matters."""
+    """Chooses the endpoint to read; ``waiting`` says whether a transaction waits for a block."""
 
     def __init__(self, *, chain: EndpointChoice, ticks: Ticks, waiting: Callable[[], bool]) -> None:
         self._chain = chain
@@ -31,7 +31,7 @@ class EndpointFailover:
 
     @contextmanager
     def round(self) -> Iterator[None]:
-        """After a round that the endpoint made impossible, another is asked in the next."""
+        """After a round that the endpoint's failure ended, use another in the next round."""
         try:
             yield
         except ChainUnavailable:
@@ -39,7 +39,7 @@ class EndpointFailover:
             raise
 
     def observe(self, known: int) -> Observation:
-        """The chain's present, of another endpoint when this one is behind or stands still.
+        """Return the newest observation, from another endpoint when this one lags or stalls.
 
         ChainUnavailable when every one is behind block ``known`` or a head that was followed.
         """
@@ -63,12 +63,12 @@ class EndpointFailover:
         return seen
 
     def followed(self, seen: Observation) -> None:
-        """The books are where ``seen`` is, so its head was true."""
+        """Note that the books reached ``seen``, so its head is confirmed."""
         if seen.head.number > self._highest:
             self._highest, self._moved_at, self._told = seen.head.number, self._ticks(), False
 
     def _tell_stall(self, number: int) -> None:
-        """Once a stall, and only while something signed waits: local chains stand still at rest."""
+        """Warn once of a stall while a signed transaction waits; idle local chains are normal."""
         if number > self._highest or self._told or self._since(self._moved_at) < _STALLED_SECONDS:
             return
         if self._waiting():

@@ -1,4 +1,4 @@
-"""The executor's rounds: hold the lease, follow the chain, do what is due."""
+"""Run the executor's rounds: hold the lease, follow the chain, make the calls that are due."""
 
 from __future__ import annotations
 
@@ -130,11 +130,11 @@ class Executor:
         return self._looked.wait(timeout_seconds)
 
     def wake(self) -> None:
-        """Look for work at once."""
+        """Start the next round at once."""
         self._woken.set()
 
     def stop(self) -> None:
-        """End after the present round and let another process act at once."""
+        """Stop after the current round and let another process act at once."""
         self._stopping.set()
         self._woken.set()
         if self._thread is not None:
@@ -156,7 +156,7 @@ class Executor:
         return self._lease is not None
 
     def run_once(self) -> bool:
-        """One round: follow the chain, then do what is due. False without the lease.
+        """Run one round: follow the chain, then make the calls due. False without the lease.
 
         LedgerTampered, and spending pauses, when the database tells what its log does not.
         """
@@ -208,7 +208,7 @@ class Executor:
         raise LedgerTampered(f"policy {policy.hash[:12]}… is not the one last put in force")
 
     def _look_for_drift(self) -> None:
-        """Pause when USDC came or went that the journal knows nothing of."""
+        """Pause spending when the balance differs from the journal."""
         ticks, last = self._ticks(), self._drift_looked_at
         if last is not None and ticks - last < _DRIFT_SECONDS:
             return
@@ -223,7 +223,7 @@ class Executor:
             self._operations.pause(Pause("organisation", "", why, by="executor", at=self._clock()))
 
     def idle(self) -> bool:
-        """Whether nothing is signed and open, and no purchase waits that this can move on."""
+        """Return whether nothing is in flight and no purchase waits for this executor."""
         if self._sender.in_flight() or self._operations.orders("approved"):
             return False
         waiting = (Status.APPROVED, Status.CREATED)

@@ -1,4 +1,4 @@
-"""Sending of steps: signed once, persisted before they are sent, sent until there is evidence."""
+"""Sign each step once, store it, then send it until the chain has evidence of its end."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class _SentState:
 
 @dataclass(slots=True)
 class _Missing:
-    """A used nonce without a receipt of ours: seen first at ``head``, and who was found there.
+    """A used nonce without our receipt: first seen at ``head``, with the transaction found.
 
     ``ours`` once that was asked about a final block: then it is the receipt that is missing.
     """
@@ -100,11 +100,11 @@ class Sender:
         return max(0, _IN_FLIGHT_MAX - len(in_flight))
 
     def take_over(self) -> None:
-        """Forget when bytes were sent, so that all of them are sent at once."""
+        """Forget when bytes were sent, so that the next round sends all of them again."""
         self._sent.clear()
 
     def adopt_nonces(self, lease: Lease, seen: Observation) -> None:
-        """Notice a chain that is ahead of the database; spending pauses then.
+        """Pause spending when the chain is ahead of the database.
 
         ChainUnavailable when the count of the chain would change the lane and is not confirmed.
         """
@@ -206,7 +206,7 @@ class Sender:
             log.error("foreign_transaction nonce=%s step=%s", step.nonce, step.kind)
 
     def repair(self, lease: Lease, seen: Observation) -> None:
-        """Close holes in the lane, and sign what a crash or a pause left with a nonce alone."""
+        """Fill unused nonces, and sign steps that a crash or a pause left unsigned."""
         self._head = seen.head.number
         fill, now = self._chain.fill(), self._clock()
         if repaired := self._lane.repair(lease, seen.nonce, fill, now=now):
@@ -220,7 +220,7 @@ class Sender:
         )
 
     def _first_fees(self, step: Step, suggested: Fees) -> Fees:
-        """The suggestion; of a step given up, what replaces its bytes where a node has them."""
+        """Return the suggested fees; for a step given up, fees that replace its earlier bytes."""
         if not step.attempts:
             return suggested
         return self._dearer(step.attempts[-1], suggested) or suggested
@@ -231,7 +231,7 @@ class Sender:
         )
 
     def bump(self, lease: Lease, seen: Observation) -> None:
-        """Sign dearer attempts, under the same nonces, of what is priced out of the blocks."""
+        """Replace underpriced pending transactions at the same nonce with higher fees."""
         self._head = seen.head.number
         if seen.fees is None:
             return
@@ -278,7 +278,7 @@ class Sender:
         return attempt.max_fee_per_gas < seen.base_fee_wei or (left_out and first)
 
     def refused(self, in_flight: Sequence[Step]) -> str | None:
-        """Return the refusal that nodes have repeated for a minute to the first of the lane."""
+        """Return the refusal that nodes repeat for a minute for the first step in the lane."""
         attempt = in_flight[0].to_send if in_flight else None
         state = self._sent.get(attempt.hash) if attempt is not None else None
         if state is None or state.refused is None or state.refused_since is None:
@@ -289,7 +289,7 @@ class Sender:
         return f"no node takes step={step.kind} nonce={step.nonce}: {state.refused.said[:200]}"
 
     def send_again(self) -> None:
-        """Send the same bytes once more of what is not mined yet, to every endpoint."""
+        """Send the stored bytes of unmined steps again, to every endpoint."""
         now = self._ticks()
         due = [
             attempt
@@ -358,6 +358,6 @@ class Sender:
 
 
 def _cost_wei(step: Step, fees: Fees) -> int:
-    """Return what the account must hold before a node takes the step at these fees."""
+    """Return the wei that a node requires in the account to accept the step at these fees."""
     limit = GAS_LIMITS["fill"] if step.given_up else step.call.gas_limit
     return fees.ceiling_wei(limit, 1)

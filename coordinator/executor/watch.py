@@ -1,4 +1,4 @@
-"""Warnings for operators: each is told once, when it becomes true."""
+"""Warn operators of a condition, once when it begins."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _STUCK_SECONDS: Final = 600
 
 
 class Watch:
-    """Tells what stands and what has passed. What was told is in the notices, not here."""
+    """Writes a notice when a condition begins and when it ends."""
 
     def __init__(
         self, *, purchases: PurchaseBook, notices: NoticeBook, clock: Clock, ticks: Ticks
@@ -38,7 +38,7 @@ class Watch:
         self._closing: set[str] = set()
 
     def take_over(self) -> None:
-        """Read anew what was told: another executor may have acted meanwhile."""
+        """Forget the conditions seen: another executor may have acted meanwhile."""
         self._standing.clear()
         self._closing.clear()
 
@@ -57,14 +57,14 @@ class Watch:
             self._warn_of(purchase, policy, seen)
 
     def look_at_drift(self, drift: Usdc, allowed: Usdc) -> bool:
-        """Whether balance and journal differ by more than is allowed; it is told."""
+        """Return whether balance and journal differ by more than allowed, with a notice if so."""
         drifts = drift > allowed
         why = f"balance and journal differ by {drift} USDC; at most {allowed} is allowed"
         self._condition("drift", drifts, why, Severity.CRITICAL)
         return drifts
 
     def look_at_lane(self, in_flight: Sequence[Step], refused: str | None = None) -> None:
-        """Warn of a step that the others wait for and that no block, or no node, takes."""
+        """Warn when the first step in the lane is refused by every node, or mined by no block."""
         first = in_flight[0] if in_flight else None
         if first is None or first.id != self._lane_first:
             self._lane_first = first.id if first else None

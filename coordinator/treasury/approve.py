@@ -36,7 +36,7 @@ from coordinator.treasury.judge import Judge
 def approve(
     tx: Tx, approval_id: str, approver: Approver, *, judge: Judge, evidence: Evidence, now: int
 ) -> Answer:
-    """Count one person's yes; the last one needed judges anew and moves the hold to ``now``.
+    """Record one person's yes; the last one needed judges again and moves the hold to ``now``.
 
     Not done, with the reason and nothing changed, when the person may not decide, it is too late,
     or it does not fit any more. LedgerTampered when the audit log tells of other terms.
@@ -62,7 +62,7 @@ def approve(
 
 
 def reject(tx: Tx, approval_id: str, approver: Approver, *, reason: str, now: int) -> Answer:
-    """End it by one person's no; the hold is voided."""
+    """Reject it in one person's name; the hold is voided."""
     expire(tx, now)
     approval, purchase = read_approval(tx, approval_id)
     refusal = may_not_decide_purchase(
@@ -80,7 +80,7 @@ def reject(tx: Tx, approval_id: str, approver: Approver, *, reason: str, now: in
 def judge_approval(
     tx: Tx, approval_id: str, approver: str | None, *, judge: Judge, now: int
 ) -> JudgedApproval:
-    """Return what ``approve`` would find at ``now``, in anybody's or one approver's name.
+    """Judge as ``approve`` would at ``now``, in anybody's or one approver's name.
 
     Nothing is written. UnknownId when there is no such approval.
     """

@@ -17,7 +17,7 @@ from coordinator.ledger.tx.transaction import Tx
 
 
 def cancel(tx: Tx, purchase_id: str, *, by: str, now: int) -> Answer:
-    """End a purchase that nothing was signed for, or order an empty escrow's cancelling."""
+    """Cancel a purchase with nothing signed, or order its empty escrow to be cancelled."""
     expire(tx, now)
     purchase = read_purchase(tx, purchase_id)
     if purchase.status is Status.CANCELLED:

@@ -1,4 +1,4 @@
-"""Contest a delivered purchase inside its window."""
+"""Dispute a delivered purchase within its window."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Read the treasury's balances anew before a request is denied for want of funds."""
+"""Read the treasury's balances again before denying a request for lack of funds."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _SECONDS: Final = 2
 
 @dataclass(frozen=True, slots=True)
 class FreshBalances:
-    """Stores the balances of this moment, where this process may ask the chain.
+    """Stores current balances, if this process may read the chain.
 
     A process that only decides does not ask: a worker does that for it. Nor is it asked again
     within two seconds: agents that have nothing may ask often. ``chain`` is built when it is asked.
@@ -31,7 +31,7 @@ class FreshBalances:
     acts: Callable[[], bool]
 
     def read(self) -> bool:
-        """Store them; False where no chain can be asked within two seconds."""
+        """Store them; False when no chain answers within two seconds."""
         stored = self.operations.balances(self.treasury)
         if not self.acts() or (stored is not None and self.clock() - stored.at < _SECONDS):
             return False

@@ -1,4 +1,4 @@
-"""Judge a request by the rules and the balances of the moment, without holding anything."""
+"""Judge a request by current rules and balances, without holding anything."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Judge:
     def decide(
         self, tx: Tx, request: Request, now: int, *, own: Purchase | None = None
     ) -> Decision:
-        """Return the decision; the hold of ``own``, which people approve, is left out.
+        """Return the decision; it ignores the hold of ``own``, the purchase being approved.
 
         LedgerTampered when the task or session is not as the audit log tells.
         """

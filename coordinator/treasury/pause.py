@@ -40,7 +40,7 @@ def pause_spending(
 def unpause(
     tx: Tx, scope: str, of: str, approver: Approver, *, reason: str, now: int
 ) -> Reason | None:
-    """Propose to allow spending again; it is, once as many approvers agree as the policy requires.
+    """Propose to allow spending again; the last approver that the policy requires does so.
 
     None when it is done, or was not stopped; otherwise why not.
     """

@@ -1,4 +1,4 @@
-"""Propose what takes several approvers, approve it and reject it: withdraw, settle early, unpause.
+"""Propose, approve and reject withdrawals, early settles and unpauses.
 
 It is carried out in the transaction that counts the last yes.
 """
@@ -49,7 +49,7 @@ def propose(
     reason: str,
     now: int,
 ) -> Proposed:
-    """Propose it, or say yes to the same proposal of another approver.
+    """Propose it, or approve the same proposal of another approver.
 
     It is carried out at once where no other approver is needed.
     """
@@ -70,7 +70,7 @@ def propose(
 
 
 def approve_proposal(tx: Tx, proposal_id: str, approver: Approver, *, now: int) -> Proposed:
-    """Count one approver's yes under the policy in force; the last one carries it out."""
+    """Record one approver's yes under the policy in force; the last one needed carries it out."""
     expire_proposals(tx, now)
     proposal = read_proposal(tx, proposal_id)
     refusal = may_not_decide_proposal(tx.policy, proposal, approver.name)
@@ -82,7 +82,7 @@ def approve_proposal(tx: Tx, proposal_id: str, approver: Approver, *, now: int) 
 def reject_proposal(
     tx: Tx, proposal_id: str, approver: Approver, *, reason: str, now: int
 ) -> Proposed:
-    """End it by one approver's no."""
+    """Reject it in one approver's name."""
     expire_proposals(tx, now)
     proposal = read_proposal(tx, proposal_id)
     refusal = may_not_decide_proposal(tx.policy, proposal, approver.name)
@@ -149,7 +149,7 @@ def _new(
 
 
 def _required(policy: Policy, kind: ProposalKind, terms: Mapping[str, Any]) -> int:
-    """Return the approvals it takes: by its amount, or an unpause by its own rule."""
+    """Return the number of approvals needed, by amount, or for an unpause by its own rule."""
     if kind is ProposalKind.UNPAUSE:
         return policy.approvals.required
     return policy.approvals.required_for(Usdc.from_base_units(terms["amount"]))

@@ -1,4 +1,4 @@
-"""Decide on a request, and hold what it may spend."""
+"""Decide on a request, and hold its amount."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from coordinator.ledger.tx.transaction import Tx
 
 @dataclass(frozen=True, slots=True)
 class ShortOfFunds:
-    """It would be denied for want of funds alone, by balances that may be older than a deposit."""
+    """The only reason to deny is lack of funds, and the balances may be older than a deposit."""
 
 
 def request(tx: Tx, asked: NewRequest) -> Purchase | IdempotencyConflict | ShortOfFunds:
-    """Return the purchase: the one that the key is bound to, or one that is judged and held."""
+    """Return the purchase bound to the key, or decide on a new one and hold its amount."""
     expire(tx, asked.now)
     bound = find_bound(tx, asked)
     if isinstance(bound, IdempotencyConflict):

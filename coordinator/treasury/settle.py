@@ -32,7 +32,7 @@ def settle_for_agent(tx: Tx, purchase_id: str, agent: str, *, now: int) -> Answe
 
 
 def settle_for_approver(tx: Tx, purchase_id: str, approver: Approver, *, now: int) -> Answer:
-    """Propose the settling; it is ordered once as many approvers agree as its amount takes."""
+    """Propose the settling; it is ordered once enough approvers for its amount agree."""
     purchase = read_purchase(tx, purchase_id)
     if purchase.status is Status.SETTLED:
         return Answer(True, purchase)

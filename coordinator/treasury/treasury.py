@@ -64,7 +64,7 @@ class Treasury:
     emit: Emit = nobody_looks
 
     def request(self, request: Request, *, key: str | None = None) -> Purchase:
-        """The purchase, decided and held in one transaction: denied, waiting, or approved.
+        """Decide on a request and hold its amount, in one transaction: denied, waiting or approved.
 
         The same key with the same terms gives the purchase that it is bound to; with other terms
         IdempotencyConflict. No money moves here.
@@ -123,7 +123,7 @@ class Treasury:
         )
 
     def approve(self, approval_id: str, *, approver: str) -> Answer:
-        """Count the approver's yes; the last one needed sends the purchase on its way."""
+        """Record the approver's yes; the last one needed approves the purchase."""
         answer = self._approve(approval_id, approver)
         if answer.reason is not None and answer.reason.code in OF_FUNDS and self.read_balances():
             answer = self._approve(approval_id, approver)
@@ -149,7 +149,7 @@ class Treasury:
             raise
 
     def reject(self, approval_id: str, *, approver: str, reason: str) -> Answer:
-        """End the purchase by the approver's no; its hold is voided."""
+        """Reject the purchase in the approver's name; its hold is voided."""
         reason = free_text("reason", reason, 2000)
         who, now = _approver(approver), self.clock()
         with self._pausing_if_tampered(approval_id):
@@ -192,7 +192,7 @@ class Treasury:
         return answer
 
     def dispute(self, purchase_id: str, *, approver: str, reason: str, bond: Usdc) -> Answer:
-        """Contest a delivered purchase inside its window; ``bond`` is held for the organisation.
+        """Dispute a delivered purchase within its window; ``bond`` is held for the organisation.
 
         The bond comes back when the provider is found at fault and is lost otherwise. One approver
         is enough; a bond above the policy's ``dispute_bond_limit`` is refused.
@@ -210,7 +210,7 @@ class Treasury:
     def unpause(
         self, reason: str, *, approver: str, scope: str = "organisation", of: str = ""
     ) -> Reason | None:
-        """Allow spending again, once as many approvers as the policy requires have said so.
+        """Allow spending again, once as many approvers as the policy requires have agreed.
 
         None when it is done; otherwise why not: the person may not, or others have to say so too.
         """
@@ -225,7 +225,7 @@ class Treasury:
     def approve_proposal(
         self, proposal_id: str, *, approver: str
     ) -> tuple[Proposal, Reason | None]:
-        """Count the approver's yes; the last one needed carries it out. Why not, otherwise."""
+        """Record the approver's yes; the last one needed carries it out. Refusals say why."""
         who, now = _approver(approver), self.clock()
         with self._pausing_if_tampered(proposal_id):
             found = self.group_commit.run(
@@ -237,7 +237,7 @@ class Treasury:
     def reject_proposal(
         self, proposal_id: str, *, approver: str, reason: str
     ) -> tuple[Proposal, Reason | None]:
-        """End the proposal by the approver's no."""
+        """Reject the proposal in the approver's name."""
         reason = free_text("reason", reason, 2000)
         who, now = _approver(approver), self.clock()
         found = self.group_commit.run(
@@ -283,7 +283,7 @@ class Treasury:
         return self.operations.order(proposed.proposal)
 
     def mint(self, amount: Amount, *, by: str) -> Order:
-        """Order test tokens for the treasury, where the token lets everybody mint."""
+        """Order test tokens for the treasury; the token must let anybody mint."""
         by, asked, now = identifier("by", by), positive_amount(amount), self.clock()
         order = self.group_commit.run(
             lambda tx: order_mint(tx, recipient=self.address, amount=asked, by=by, now=now)

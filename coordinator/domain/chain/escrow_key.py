@@ -1,4 +1,4 @@
-"""The escrow key of a purchase: not to be guessed, and the same whenever it is computed."""
+"""Compute a purchase's escrow key: deterministic, and impossible to guess without the secret."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class EscrowKeys:
     kernel_address: str
 
     def key(self, agent: str, idempotency_key: str) -> str:
-        """0x and 64 hex digits."""
+        """Return the key as 0x and 64 hex digits."""
         message = canonical_json(
             ["escrow", self.chain_id, self.kernel_address.lower(), agent, idempotency_key]
         )
@@ -32,12 +32,12 @@ class EscrowKeys:
 
 
 def audit_key(secret: bytes) -> bytes:
-    """The key of the audit log's hash chain, derived from the id secret."""
+    """Return the key of the audit log's hash chain, derived from the id secret."""
     return hmac.new(secret, b"coordinator audit log", sha256).digest()
 
 
 def secret_mark(secret: bytes) -> str:
-    """Return a mark that tells two id secrets apart without telling either."""
+    """Return a fingerprint that tells two id secrets apart without revealing either."""
     return hmac.new(secret, b"coordinator id secret", sha256).hexdigest()
 
 

@@ -1,4 +1,4 @@
-"""Gas that a purchase may still need, and the number of purchases that a balance pays for."""
+"""Compute the gas a purchase may still need, and how many purchases a balance pays for."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Fees:
     l1_fee_upper_bound_wei: int = 0
 
     def ceiling_wei(self, gas_limit: int, transactions: int) -> int:
-        """The most that ``transactions`` with ``gas_limit`` in sum can cost."""
+        """Return the most that ``transactions`` with ``gas_limit`` in sum can cost."""
         return self.max_fee_per_gas * gas_limit + self.l1_fee_upper_bound_wei * transactions
 
 
@@ -80,7 +80,7 @@ def bumped_fees(
 
 
 def with_tip(suggested: Fees, tip_wei: int, max_fee_wei: int | None) -> Fees:
-    """The suggestion with at least the tip that a node asks for.
+    """Raise the suggestion to at least the tip that a node asks for.
 
     Unchanged when that is above the fee ceiling, or above two gwei where none is set.
     """

@@ -53,7 +53,7 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class FundedEscrow:
-    """An escrow of ours that was funded before, as making entries needs it."""
+    """An escrow of ours funded earlier, with the values that entries need."""
 
     escrow_id: str
     escrow_key: str
@@ -68,7 +68,7 @@ def make_entries(
     known: Mapping[str, FundedEscrow],
     bonds: Iterable[str] = (),
 ) -> list[Entry]:
-    """The entries of ``events``, which are in chain order.
+    """Return the entries of ``events``, which are in chain order.
 
     ``known`` maps escrow keys to our funded escrows, ``bonds`` are the ids of the escrows whose
     dispute bond we have paid and not got back.

@@ -1,4 +1,4 @@
-"""Differences between the books and the chain, each with a name that lasts."""
+"""Differences between the books and the chain, each with a stable id."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ class Rescan:
     more: int = 0
 
     def with_part(self, reached: int, events: int, found: Iterable[Discrepancy]) -> Rescan:
-        """The comparison after one more range of blocks."""
+        """Return the comparison after one more range of blocks."""
         kept, more = list(self.found), self.more
         for difference in found:
             if len(kept) < FOUND_MAX:
@@ -89,7 +89,7 @@ class Rescan:
         return Rescan(self.from_block, reached, self.events + events, tuple(kept), more)
 
     def differences(self) -> Iterator[Discrepancy]:
-        """Yield the differences that were kept, and one that counts the others."""
+        """Yield the differences kept, and one that counts the rest."""
         yield from self.found
         if self.more:
             yield Discrepancy(
@@ -100,7 +100,7 @@ class Rescan:
 
 
 def differing_entries(made: Iterable[Entry], booked: Iterable[Entry]) -> Iterator[Discrepancy]:
-    """Compare the journal with the entries that the chain's events make, but for the opening."""
+    """Compare the journal, except its opening, with the entries made from the chain's events."""
     want = {(e.block_hash, e.log_index): e for e in made}
     have = {(e.block_hash, e.log_index): e for e in booked if e.kind is not EntryKind.OPENING}
     for key in sorted(want.keys() | have.keys()):

@@ -1,4 +1,4 @@
-"""Steps and attempts: one thing to do on chain, and the signed transactions that try it."""
+"""Steps, each one call to make on chain, and their attempts, the signed transactions."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class StepKind(StrEnum):
 
 
 class StepStatus(StrEnum):
-    """The evidence that there is: only the chain ends a step.
+    """A step's status by its evidence: only the chain ends a step.
 
     allocated: owns a nonce, nothing signed · signed: bytes stored, so it may be mined at any
     time · mined / reverted: receipt in a sealed block · displaced: another transaction was
@@ -43,7 +43,7 @@ IN_FLIGHT = frozenset({StepStatus.ALLOCATED, StepStatus.SIGNED})
 
 @dataclass(frozen=True, slots=True)
 class PaymentTerms:
-    """The terms that a call was made from; of a withdrawal the payee is the recipient."""
+    """The terms a call was made from; a withdrawal's payee is its recipient."""
 
     payee: str
     amount: Usdc
@@ -120,7 +120,7 @@ class Step:
 
     @property
     def to_send(self) -> Attempt | None:
-        """The dearest attempt that may be sent; of a step given up only those that fill."""
+        """The attempt with the highest fee that may be sent; for a step given up, only fills."""
         last = [a for a in self.attempts if a.fills or not self.given_up]
         return last[-1] if last else None
 

@@ -1,4 +1,4 @@
-"""Sharing of a pool's amount among its agents.
+"""Share a pool's amount among its agents.
 
 Every sharing names each member once, in order of agent, and sums to the amount to the base unit:
 shares are rounded down, and the base units left over go one each to the largest remainders, ties
@@ -43,14 +43,14 @@ class Member:
 
 @dataclass(frozen=True, slots=True)
 class Moved:
-    """New allocations with the same sum, and how much of what was asked was moved."""
+    """New allocations with the same sum, and the amount moved of the amount requested."""
 
     allocations: dict[str, Usdc]
     moved: Usdc
 
 
 def fixed(amount: Usdc, members: Iterable[Member]) -> dict[str, Usdc]:
-    """Equal shares of ``amount``, each *at least* the member's minimum.
+    """Share ``amount`` equally, each share *at least* the member's minimum.
 
     Raises ValueError when there are no members, an agent stands twice, the amount is negative or
     the minimums exceed it; so do the other sharings.
@@ -60,7 +60,7 @@ def fixed(amount: Usdc, members: Iterable[Member]) -> dict[str, Usdc]:
 
 
 def by_usage(amount: Usdc, members: Iterable[Member]) -> dict[str, Usdc]:
-    """Shares of ``amount`` proportional to ``used``, each *at least* the member's minimum.
+    """Share ``amount`` in proportion to ``used``, each share *at least* the member's minimum.
 
     Equal shares when nobody used anything; else a member that used nothing gets its minimum.
     """
@@ -69,14 +69,14 @@ def by_usage(amount: Usdc, members: Iterable[Member]) -> dict[str, Usdc]:
 
 
 def by_priority(amount: Usdc, members: Iterable[Member]) -> dict[str, Usdc]:
-    """Minimums first; *on top* of them the rest of ``amount``, proportional to priority."""
+    """Give the minimums, and *on top* of them the rest of ``amount`` by priority."""
     return rebalanced(amount, members, priority_weight=100, usage_weight=0)
 
 
 def rebalanced(
     amount: Usdc, members: Iterable[Member], *, priority_weight: int, usage_weight: int
 ) -> dict[str, Usdc]:
-    """Minimums first; *on top* of them the rest of ``amount``, by priority and usage together.
+    """Give the minimums, and *on top* of them the rest of ``amount`` by priority and usage.
 
     A member's part of the rest is ``priority_weight`` percent of its part of all priorities plus
     ``usage_weight`` percent of its part of all usage (equal parts when nobody used anything).
@@ -108,7 +108,7 @@ def emergency(
     amount: Usdc,
     floor: Mapping[str, Usdc],
 ) -> Moved:
-    """Up to ``amount`` moved to ``agent`` from others of its priority or below.
+    """Move up to ``amount`` to ``agent`` from others of its priority or below.
 
     The lowest priority gives first, ties by agent name. Each keeps the greater of its minimum and
     its ``floor`` (what it holds and has spent; zero where missing), and gives what is above. Less
@@ -160,7 +160,7 @@ def _at_least(amount: Usdc, members: list[Member], weights: Mapping[str, int]) -
 
 
 def _proportional(base_units: int, weights: Mapping[str, int]) -> dict[str, int]:
-    """``base_units`` by largest remainder; the weights must not all be zero."""
+    """Split ``base_units`` by largest remainder; the weights must not all be zero."""
     total = sum(weights.values())
     shares = {agent: base_units * weight // total for agent, weight in weights.items()}
     left = base_units - sum(shares.values())
@@ -185,7 +185,7 @@ def _checked(amount: Usdc, members: Iterable[Member]) -> list[Member]:
 
 
 def _checked_names(members: Iterable[Member]) -> list[Member]:
-    """The members in order of agent, so that no result depends on the order they came in."""
+    """Sort the members by agent, so that no result depends on their order."""
     listed = sorted(members, key=lambda member: member.agent)
     if not listed:
         raise ValueError("a pool without members has nobody to share among")

@@ -1,4 +1,4 @@
-"""The limits of an agent as they are in force, and where each comes from."""
+"""Explain an agent's limits in force: their amounts, and where each comes from."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from coordinator.domain.windows import Window
 
 
 class Effective(NamedTuple):
-    """A limit with what is granted beyond it, which ``grants`` tell; ``source`` says the rest.
+    """A limit with its ``grants``; ``source`` says where the amount without them comes from.
 
     A source is a key of the policy such as ``roles.junior.daily_limit``, ``allocation of pool p``
     or ``session s as opened``.
@@ -34,7 +34,7 @@ class Effective(NamedTuple):
 def effective(
     rules: Rules, terms: Terms, now: int, openings: Openings = nothing_opened
 ) -> list[Effective]:
-    """Every limit that an amount with these terms would touch at the unix second ``now``."""
+    """Return every limit that an amount with these terms touches at the unix second ``now``."""
     limits = list(rules.touched(terms, now, openings).limits)
     auto = rules.auto_approve(terms.agent, now) if terms.agent is not None else None
     if auto is not None:
@@ -54,7 +54,7 @@ def effective_of_agent(
     task: str | None = None,
     session: str | None = None,
 ) -> list[Effective]:
-    """Every limit that the agent can meet: over all categories and the providers it may pay.
+    """Return every limit the agent can reach, over all categories and providers it may pay.
 
     Of tasks and sessions those of ``task`` and ``session``, or the policy's default. Each limit
     stands once.
@@ -76,7 +76,7 @@ def effective_of_agent(
 
 
 def _choices(rules: Rules, agent_id: str) -> Iterator[tuple[str | None, str | None]]:
-    """Categories and providers, each with the other missing."""
+    """Yield (category, provider): neither, then each category and each provider by itself."""
     policy = rules.policy
     yield None, None
     for category in policy.categories.named:
@@ -129,7 +129,7 @@ def _source(rules: Rules, limit: Limit, openings: Openings) -> str:
 
 
 def _spender(rules: Rules, agent_id: str, key: str) -> str:
-    """The agent's table or its role's, whichever has the key."""
+    """Name the table that has the key: the agent's or its role's."""
     agent = rules.policy.agents[agent_id]
     window = key.removesuffix("_limit")
     own = window in agent.rolling or getattr(agent, key, None) is not None
@@ -145,7 +145,7 @@ def _run(rules: Rules, kind: str, name: str, window: Window, openings: Openings,
 
 
 def _listed(rules: Rules, kind: str, name: str) -> str:
-    """The table of the policy that has the limits of a task or session."""
+    """Name the policy's table with the limits of a task or session."""
     tasks, sessions = rules.policy.tasks, rules.policy.sessions
     if kind == SESSION:
         return name if sessions is not None and name in sessions.named else "default"

@@ -1,4 +1,4 @@
-"""Increases: requests of agents for more than a limit gives, for a time."""
+"""Requests of agents to raise a limit for a time."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _OWN: Final = frozenset({ScopeKind.AGENT, ScopeKind.AGENT_CATEGORY, ScopeKind.AU
 
 
 class IncreaseStatus(StrEnum):
-    """Waits for people; in force until it ends; refused; nobody decided in time."""
+    """Waiting for approvers; granted until it ends; rejected; expired without a decision."""
 
     WAITING = "waiting"
     GRANTED = "granted"
@@ -33,7 +33,7 @@ class IncreaseStatus(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Increase(Shown):
-    """A request for more than a limit gives, and its decision; times are unix seconds, UTC.
+    """A request to raise a limit, and its decision; times are unix seconds, UTC.
 
     ``kind`` is "increase", more money for the scope, or "emergency", money of the pool's other
     agents. ``ends_at`` is when a granted one is over.
@@ -57,7 +57,7 @@ class Increase(Shown):
 
     @property
     def terms(self) -> Terms:
-        """The terms of a request that would touch the limit."""
+        """Return the terms of a request that would touch the limit."""
         return _terms(self.agent, self.scope)
 
     @property
@@ -69,7 +69,7 @@ class Increase(Shown):
         return self.status is IncreaseStatus.WAITING
 
     def as_dict(self) -> dict[str, Any]:
-        """As JSON: amounts are strings, times RFC 3339 in UTC."""
+        """Return it as JSON: amounts are strings, times RFC 3339 in UTC."""
         return {
             "increase_id": self.id,
             "kind": self.kind,
@@ -92,7 +92,7 @@ class Increase(Shown):
 def check_requested(
     kind: str, agent: str, scope: Scope, window: Window, rules: Rules, openings: Openings, now: int
 ) -> None:
-    """InvalidRequest unless the scope is the agent's and has a limit over this window."""
+    """Raise InvalidRequest unless the scope is the agent's and has a limit over this window."""
     limits = rules.touched(_terms(agent, scope), now, openings).limits
     auto = rules.auto_approve(agent, now)
     known = {(limit.scope, limit.window) for limit in (*limits, *([auto] if auto else []))}
@@ -107,7 +107,7 @@ def check_requested(
 def judged(
     agent: str, kind: str, scope: Scope, amount: Usdc, running: Usdc, rules: Rules
 ) -> tuple[IncreaseStatus, Reason | None]:
-    """Granted without people, refused with the reason, or waiting.
+    """Grant it without approval, refuse it with the reason, or let it wait for approvers.
 
     ``running`` is what the agent has been granted and still has in the same scope and window: it
     and the amount together may be at most the maximum.
@@ -138,7 +138,7 @@ def judged(
 
 
 def may_decide(policy: Policy, increase: Increase, approver: str) -> Reason | None:
-    """Return the reason why the approver may not decide it, or None: never the agent that asked."""
+    """Return the reason why the approver may not decide it, or None; the asking agent may not."""
     known = policy.approvals.approvers.get(approver)
     if known is None or approver == increase.agent:
         names = ", ".join(policy.approvals.approvers) or "none"
@@ -159,7 +159,7 @@ def may_decide(policy: Policy, increase: Increase, approver: str) -> Reason | No
 
 
 def raised(rules: Rules, scope: Scope, window: Window, now: int) -> Usdc:
-    """Sum what is granted at ``now`` beyond the policy's own limit; never below zero."""
+    """Sum the amounts granted at ``now`` on top of the policy's limit; never below zero."""
     return max(ZERO, rules.amount(Limit(scope, window, ZERO), now))
 
 
@@ -188,7 +188,7 @@ def _touches(agent: str, scope: Scope, policy: Policy) -> bool:
 
 
 def _belongs_to_other(agent: str, scope: Scope, openings: Openings) -> bool:
-    """Whether it is a task or session that another agent has for itself."""
+    """Return whether the scope is a task or session that belongs to another agent."""
     name = scope.id
     if scope.kind is ScopeKind.TASK_CATEGORY:
         name = scope.id.rpartition("/")[0]

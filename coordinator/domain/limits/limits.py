@@ -1,4 +1,4 @@
-"""Limits over scopes and windows, and the counters that they are checked against."""
+"""Check limits over scopes and windows against counters."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ class Scope(NamedTuple):
 
     @classmethod
     def of(cls, text: str) -> Scope:
-        """The scope that ``str`` gave; ValueError for anything else."""
+        """Parse the text that ``str`` gives; ValueError for anything else."""
         kind, _, name = text.partition(":")
         return cls(ScopeKind(kind), name)
 
@@ -84,7 +84,7 @@ class CounterKey(NamedTuple):
 
 
 class Usage(NamedTuple):
-    """The sums of a counter: reserved and posted amounts, kept in base units."""
+    """The sums of a counter: held and posted amounts, in base units."""
 
     held_units: int = 0
     spent_units: int = 0
@@ -127,7 +127,7 @@ class LimitState(NamedTuple):
     broken: bool
 
     def as_dict(self) -> dict[str, Any]:
-        """The command line's JSON of a limit, key for key."""
+        """Return the command line's JSON of a limit, key for key."""
         return {
             "scope": str(self.limit.scope),
             "window": self.limit.window.value,
@@ -155,7 +155,7 @@ class LimitState(NamedTuple):
 
     @property
     def code(self) -> ReasonCode:
-        """The stable code: for the agent's own limits the window's, else the scope's."""
+        """The reason code: an agent's own limit has the window's, any other the scope's."""
         scope, window = self.limit.scope, self.limit.window
         if scope.kind is not ScopeKind.AGENT:
             return _SCOPE_CODES[scope.kind]
@@ -258,7 +258,7 @@ Reader = Callable[[Iterable[CounterKey]], Mapping[CounterKey, Usage]]
 def check_limits(
     limits: Iterable[Limit], usage: Reader, amount: Usdc, at: int, calendar: Calendar
 ) -> tuple[LimitState, ...]:
-    """Each limit with its usage at ``at`` and whether ``amount`` more would exceed it."""
+    """Return each limit with its usage at ``at`` and whether ``amount`` more would exceed it."""
     limits = list(limits)
     found = places(limits, (), at, calendar)
     return limit_states(limits, found.counters, found.resets, usage, amount)
@@ -271,7 +271,7 @@ def limit_states(
     usage: Reader,
     amount: Usdc,
 ) -> tuple[LimitState, ...]:
-    """Each limit with the usage of its counter and whether ``amount`` more would exceed it."""
+    """Return each limit with its usage and whether ``amount`` more would exceed it."""
     found = usage([key for key in counters if key is not None])
     asked = amount.base_units
     states = []

@@ -11,7 +11,7 @@ from coordinator.domain.policy.tables import Limits
 
 
 def merged(policy: Policy, overlays: Overlays, now: int) -> tuple[Policy, frozenset[str]]:
-    """The policy with disabled agents and grants without an end in it, and those grants' ids.
+    """Write disabled agents and grants without an end into the policy; returns those grants' ids.
 
     Not in it are grants that end, what no key of the file can say (allocations, grants to single
     tasks, sessions and pairs), and what would make the policy contradict itself.
@@ -29,7 +29,7 @@ def merged(policy: Policy, overlays: Overlays, now: int) -> tuple[Policy, frozen
 
 
 def _raised(policy: Policy, grant: Grant) -> Policy | None:
-    """The policy with the grant in the limit that it raises; None where that can't be written."""
+    """Add the grant to the limit that it raises; None if the policy can't say so."""
     path, limits = _place(policy, grant.scope)
     amount = limits.amounts.get(grant.window) if limits is not None else None
     if amount is None:
@@ -43,7 +43,7 @@ def _raised(policy: Policy, grant: Grant) -> Policy | None:
 
 
 def _place(policy: Policy, scope: Scope) -> tuple[tuple[str, ...], Limits | None]:
-    """The table that has the scope's limits, and those; an agent's with its role's."""
+    """Find the table with the scope's limits; an agent's includes its role's."""
     kind, name = scope
     match kind:
         case ScopeKind.ORGANISATION:

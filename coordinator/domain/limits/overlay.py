@@ -14,7 +14,7 @@ from coordinator.domain.windows import Window
 
 @dataclass(frozen=True, slots=True)
 class Overlay(Shown):
-    """One thing laid over the policy: what, by whom, why, and until when (unix seconds)."""
+    """One overlay of the policy, with author, reason and end (unix seconds)."""
 
     id: str
     kind: str
@@ -28,7 +28,7 @@ class Overlay(Shown):
     increase_id: str | None = None
 
     def as_dict(self, *, at: int | None = None) -> dict[str, Any]:
-        """As JSON; ``in_force`` says whether it holds at the instant ``at``, where one is given."""
+        """Return it as JSON; with ``at``, ``in_force`` says whether it holds then."""
         shown: dict[str, Any] = {
             "id": self.id,
             "kind": self.kind,

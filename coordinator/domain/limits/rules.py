@@ -52,7 +52,7 @@ class Terms(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Grant:
-    """More of one limit in [starts_at, ends_at), unix seconds; None: for ever."""
+    """A raise of one limit in [starts_at, ends_at), unix seconds; None: for ever."""
 
     id: str
     scope: Scope
@@ -96,7 +96,7 @@ class Opening:
     def own(
         self, stated: Mapping[Window, Usdc], category: str | None = None
     ) -> Mapping[Window, Usdc]:
-        """Return its own limits, or those of a category, that hold in place of ``stated``."""
+        """Return its own limits, or its limits of a category, that replace ``stated``."""
         limits = self.limits if category is None else self.categories.get(category, {})
         if not self.by_agent:
             return limits
@@ -124,7 +124,7 @@ class Touched:
         self._places: Places | None = None
 
     def places(self, at: int, calendar: Calendar) -> Places:
-        """Return its limits' and windows' counters at ``at``; remembered until a window ends."""
+        """Return the counters of its limits and windows at ``at``; cached until a window ends."""
         known = self._places
         if known is None or at < known.since or (known.until is not None and at >= known.until):
             known = self._places = places(self.limits, self.windows, at, calendar)
@@ -132,7 +132,7 @@ class Touched:
 
 
 class Rules:
-    """The limits in force. Made anew with every version of policy or overlays.
+    """The limits in force, made again for every version of policy or overlays.
 
     ``contracts`` are addresses that nobody may be paid at.
     """
@@ -154,7 +154,7 @@ class Rules:
         self._runs: dict[tuple[str | None, str | None, str | None], Touched] = {}
 
     def touched(self, terms: Terms, now: int, openings: Openings = nothing_opened) -> Touched:
-        """Every limit that an amount with these terms must satisfy at the instant ``now``."""
+        """Return every limit that an amount with these terms must satisfy at ``now``."""
         parts = self.parts(terms, openings)
         limits = tuple(limit for part in parts for limit in part.limits)
         windows = tuple(window for part in parts for window in part.windows)
@@ -165,7 +165,7 @@ class Rules:
     def states(
         self, terms: Terms, amount: Usdc, now: int, usage: Reader, openings: Openings, *more: Limit
     ) -> tuple[tuple[LimitState, ...], tuple[CounterKey, ...]]:
-        """Every limit as ``amount`` with these terms meets it, and the counters it charges."""
+        """Return every limit with its state for ``amount``, and the counters that it charges."""
         limits: list[Limit] = list(more)
         lone = places(more, (), now, self.calendar)
         counters, resets = list(lone.counters), list(lone.resets)
@@ -183,7 +183,7 @@ class Rules:
     def charged(
         self, terms: Terms, at: int, openings: Openings = nothing_opened, *, asked: bool = False
     ) -> tuple[CounterKey, ...]:
-        """Return the counters that an amount with these terms at ``at`` is put into.
+        """Return the counters that an amount with these terms charges at ``at``.
 
         ``asked`` says that people were asked about it, so that it does not count in what passes
         without them.
@@ -193,7 +193,7 @@ class Rules:
         return keys if asked else (*keys, *self.auto_approved(terms.agent, at))
 
     def parts(self, terms: Terms, openings: Openings) -> Sequence[Touched]:
-        """The limits of agent, category and provider, and of task and session, without grants."""
+        """Return the limits of agent, category, provider, task and session, without grants."""
         agent, category, provider, task, session = terms
         key = (agent, category, provider)
         known = self._known.get(key)
@@ -206,18 +206,18 @@ class Rules:
         return known, self._of_runs(category, task, session, openings)
 
     def amount(self, limit: Limit, now: int) -> Usdc:
-        """The limit's amount with what is granted beyond it at ``now``."""
+        """Return the limit's amount at ``now``, grants included."""
         return self._granted(limit, now).amount
 
     def least_amount(self, limit: Limit, since: int, until: int) -> Usdc:
-        """Return the lowest amount that the limit has, with its grants, in [since, until)."""
+        """Return the limit's lowest amount in [since, until), grants included."""
         grants = self._grants.get((limit.scope, limit.window), ())
         ends = (end for g in grants if (end := g.ends_at) is not None and since < end < until)
         starts = (g.starts_at for g in grants if since < g.starts_at < until)
         return min(self.amount(limit, at) for at in (since, *starts, *ends))
 
     def auto_approve(self, agent_id: str, now: int) -> Limit | None:
-        """Return the daily amount below the threshold that passes without a human."""
+        """Return the limit on an agent's daily spending without approval."""
         agent = self.policy.agent(agent_id)
         amount = agent.auto_approve_daily_limit if agent else None
         if not isinstance(amount, Usdc):
@@ -226,7 +226,7 @@ class Rules:
         return self._granted(Limit(scope, Window.DAILY, amount), now)
 
     def auto_approved(self, agent_id: str | None, at: int) -> tuple[CounterKey, ...]:
-        """Return the counter of what passes without people; empty where nothing limits that."""
+        """Return the counter of spending without approval; empty if nothing limits it."""
         limit = self.auto_approve(agent_id, at) if agent_id is not None else None
         if limit is None:
             return ()
@@ -234,17 +234,17 @@ class Rules:
         return (CounterKey(limit.scope, limit.window, start),)
 
     def task_limits(self, name: str) -> TaskLimits | None:
-        """The policy's limits of a task by its name or the default; None where it has none."""
+        """Return the policy's limits of a task, by name or default; None if it has none."""
         tasks = self.policy.tasks
         return None if tasks is None else tasks.named.get(name, tasks.default)
 
     def session_limits(self, name: str) -> Limits | None:
-        """The policy's limits of a session by its name or the default; None where it has none."""
+        """Return the policy's limits of a session, by name or default; None if it has none."""
         sessions = self.policy.sessions
         return None if sessions is None else sessions.named.get(name, sessions.default)
 
     def enabled(self, agent_id: str) -> bool:
-        """Whether the agent may ask at all; False for one that nobody registered."""
+        """Return whether the agent may request anything; False for an unregistered one."""
         agent = self.policy.agent(agent_id)
         return agent is not None and agent.enabled and agent_id not in self.overlays.disabled
 

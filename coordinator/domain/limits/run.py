@@ -24,7 +24,7 @@ class Run(Shown):
     closed_at: int | None
 
     def as_dict(self) -> dict[str, Any]:
-        """As JSON; limits by their keys in the policy file."""
+        """Return it as JSON; limits by their keys in the policy file."""
         opening = self.opening
         limits: dict[str, Any] = _keys(opening.limits)
         if opening.categories:

@@ -16,7 +16,7 @@ FULL = "full"
 
 @dataclass(frozen=True, slots=True)
 class ServiceLevel(Shown):
-    """The level that an agent is at, what it may afford there, and the share that decides it.
+    """An agent's service level, its features, and the remaining share that decides it.
 
     ``remaining_percent`` is the smallest remaining share of its limits, rounded down; None where
     none of the windows that count is limited. ``scope`` names the limit with that share.
@@ -28,7 +28,7 @@ class ServiceLevel(Shown):
     scope: str | None
 
     def as_dict(self) -> dict[str, Any]:
-        """As JSON."""
+        """Return it as JSON."""
         return {
             "name": self.name,
             "features": list(self.features),
@@ -38,7 +38,7 @@ class ServiceLevel(Shown):
 
 
 def service_level(levels: ServiceLevels | None, limits: Iterable[LimitState]) -> ServiceLevel:
-    """The level by the smallest remaining share over the windows that the policy names.
+    """Find the level by the smallest remaining share over the windows that the policy names.
 
     A level holds from its share on (inclusive). Without a table of levels, or a limit that
     counts, it is ``full``.
@@ -96,7 +96,7 @@ class Finding(Shown):
 
 
 def review(limits: Iterable[LimitState], *, pool_remaining_below: int) -> Iterator[Finding]:
-    """Find what stands out among the limits of agents and pools.
+    """Find limits of agents and pools that need a look.
 
     Under-used: 80 % and more remains. Nearly depleted: 10 % and less. A pool is low below its
     mark, which is not inclusive.

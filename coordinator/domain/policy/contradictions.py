@@ -1,4 +1,4 @@
-"""Contradictions within a policy, each as a key path and one sentence."""
+"""Find contradictions within a policy, each as a key path and one sentence."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from coordinator.domain.windows import Window
 
 
 def contradictions(policy: PolicyModel) -> list[Fault]:
-    """Every fault of a policy whose tables are each well-formed."""
+    """Return every contradiction of a policy whose tables are each well-formed."""
     return [
         *(
             fault
@@ -138,7 +138,7 @@ _LOOKS_LIKE: Final = str.maketrans("01i", "oll")
 
 
 def _one_person(names: Iterable[str]) -> Iterator[tuple[str, str]]:
-    """Each name with an earlier one that a person would read as the same."""
+    """Yield each name with an earlier one that looks like it."""
     seen: dict[str, str] = {}
     for name in names:
         read = name.casefold().translate(_LOOKS_LIKE)

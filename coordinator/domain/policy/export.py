@@ -11,7 +11,7 @@ from coordinator.domain.policy.policy import Policy
 
 
 def to_toml(policy: Policy) -> str:
-    """The policy as a file; ``parse_policy`` of it gives an equal policy.
+    """Return the policy as a file; ``parse_policy`` of it gives an equal policy.
 
     Of the URLs of [alerts] it has what may be shown: nothing else is stored.
     """
@@ -19,12 +19,12 @@ def to_toml(policy: Policy) -> str:
 
 
 def document_to_toml(document: Mapping[str, Any]) -> str:
-    """A policy's document as TOML; tables that say nothing are left out."""
+    """Return a policy's document as TOML; tables that say nothing are left out."""
     return tomlkit.dumps(_without_empty((), document)).strip() + "\n"
 
 
 def comment(text: str) -> str:
-    """The text as a line of TOML comment, whatever is in it."""
+    """Return the text as a line of TOML comment, whatever is in it."""
     return f"# {''.join(c if c.isprintable() else ' ' for c in text)}".rstrip() + "\n"
 
 
@@ -37,7 +37,7 @@ def _without_empty(path: tuple[str, ...], table: Mapping[str, Any]) -> dict[str,
 
 
 def _is_named(path: tuple[str, ...], key: str) -> bool:
-    """Whether an empty table says something: that there is such a category, agent, ..."""
+    """Return whether an empty table matters: it declares a category, an agent, ..."""
     of_a_spender = len(path) == 2 and path[0] in ("agents", "roles", "tasks")
     of_a_pool = len(path) == 2 and path[0] == "pools"
     parts = {"categories"} if of_a_spender else {"minimums"} if of_a_pool else set()

@@ -1,4 +1,4 @@
-"""Faults of a policy document: where, and one sentence."""
+"""Faults of a policy document: each a place and one sentence."""
 
 from __future__ import annotations
 
@@ -35,13 +35,13 @@ _VERBS: Final = frozenset({"are", "asks", "has", "is", "looks", "must", "names",
 
 
 def fault_text(path: Sequence[str], said: str) -> str:
-    """The key and the sentence as one: "agents.ada has no per_purchase_limit"."""
+    """Return the key and the sentence as one: "agents.ada has no per_purchase_limit"."""
     joint = " " if said.partition(" ")[0] in _VERBS else ": "
     return f"{'.'.join(path)}{joint}{said}"
 
 
 def without(document: dict[str, Any], paths: list[tuple[str, ...]]) -> dict[str, Any]:
-    """The document less what stands at ``paths``."""
+    """Return the document without the values at ``paths``."""
     pruned = deepcopy(document)
     for path in paths:
         table: Any = pruned
@@ -59,7 +59,7 @@ def without(document: dict[str, Any], paths: list[tuple[str, ...]]) -> dict[str,
 
 
 def _each_once(said: Any) -> list[str] | None:
-    """The names of a list that are well-formed but twice; None when something else is wrong."""
+    """Return a list's well-formed but repeated names; None if something else is wrong."""
     if not isinstance(said, list) or not all(isinstance(name, str) for name in said):
         return None
     once = list(dict.fromkeys(said))
@@ -67,7 +67,7 @@ def _each_once(said: Any) -> list[str] | None:
 
 
 def besides(faults: list[Fault], found: list[Fault], policy: PolicyModel) -> list[Fault]:
-    """Leave out of the contradictions ``found`` those that a fault may have made.
+    """Drop contradictions from ``found`` that another fault may have caused.
 
     ``policy`` is what was left of the document without what is at fault.
     """

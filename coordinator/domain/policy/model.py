@@ -1,4 +1,4 @@
-"""The policy's tables together, with look-ups in them."""
+"""The policy's tables, with look-ups."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class PolicyModel(Table):
     alerts: Alerts = Alerts()
 
     def document(self) -> dict[str, Any]:
-        """The policy as plain data; ``from_dict`` of it gives an equal policy.
+        """Return the policy as plain data; ``from_dict`` of it gives an equal policy.
 
         But for ``alerts.notify``, which tells only what may be shown.
         """
@@ -75,7 +75,7 @@ class PolicyModel(Table):
         return calendar_of(self.zone)
 
     def agent(self, agent_id: str) -> AgentPolicy | None:
-        """The agent with its role's values filled in; None if it is not registered."""
+        """Return the agent with its role's values filled in; None if it is not registered."""
         return self._agents.get(agent_id)
 
     @cached_property
@@ -95,7 +95,7 @@ class PolicyModel(Table):
         return AgentPolicy.model_construct(**values)
 
     def provider(self, text: str) -> tuple[str | None, Provider | None]:
-        """(name, provider) for a name or an address of the allowlist, (None, None) otherwise."""
+        """Find (name, provider) by name or address; (None, None) if not on the allowlist."""
         if text in self.providers:
             return text, self.providers[text]
         name = self._provider_names.get(text.lower())
@@ -117,7 +117,7 @@ class PolicyModel(Table):
         return found
 
     def stops(self, agent_id: str | None, provider_name: str | None) -> frozenset[tuple[str, str]]:
-        """The scopes, as (kind, id), of which one paused stops the agent's spending there."""
+        """Return the scopes, as (kind, id), whose pause stops the agent's spending there."""
         pools = [("pool", name) for name in self.pools_of.get(agent_id or "", ())]
         found = {("organisation", ""), *pools}
         if agent_id is not None:
@@ -127,7 +127,7 @@ class PolicyModel(Table):
         return frozenset(found)
 
     def threshold(self, agent_id: str) -> Usdc | None:
-        """Above this amount a human is asked (equal is not); None means no threshold at all."""
+        """Return the amount above which a purchase needs approval; None for no threshold."""
         agent = self.agent(agent_id)
         value = agent.approval_threshold if agent else None
         if value == UNLIMITED:

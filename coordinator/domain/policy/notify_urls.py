@@ -17,14 +17,14 @@ _HIDDEN: Final = "…"
 
 
 def notify_url(value: object) -> str:
-    """A URL, or ``env:NAME`` for one that stands in the environment; ValueError otherwise."""
+    """Check a URL, or ``env:NAME`` of one in the environment; ValueError otherwise."""
     if isinstance(value, str) and (_URL.fullmatch(value) or _NAMED.fullmatch(value)):
         return value
     raise ValueError('write a URL such as "json://127.0.0.1:8080", or "env:NAME" of one')
 
 
 def shown(url: str) -> str:
-    """The scheme, and the host where it is one; never a token. Of what it gave it gives the same.
+    """Return the scheme, and the host if it holds no token. Idempotent.
 
     ``env:NAME`` is shown as it is.
     """

@@ -27,7 +27,7 @@ Contracts = Mapping[str, str]
 
 
 def contracts_of(*, treasury: str, usdc: str, vault: str, kernel: str) -> Contracts:
-    """The treasury's own address and its contracts, none of which can be a payee."""
+    """Return the treasury's own address and its contracts, none of which can be a payee."""
     named = {
         kernel: "the escrow kernel",
         vault: "the escrow vault",
@@ -49,7 +49,7 @@ def not_payable(address: str, contracts: Contracts) -> str | None:
 
 
 def unpayable_providers(policy: PolicyModel, contracts: Contracts) -> Iterator[tuple[str, str]]:
-    """Each provider of the policy that can't be paid, with why."""
+    """Yield each provider of the policy that can't be paid, with why."""
     for name, provider in policy.providers.items():
         why = not_payable(provider.address, contracts)
         if why is not None:

@@ -23,7 +23,7 @@ class Policy(PolicyModel):
 
     @classmethod
     def from_dict(cls, document: dict[str, Any]) -> Policy:
-        """The policy of a parsed document; ConfigurationError lists every fault with its path."""
+        """Make the policy of a parsed document; ConfigurationError lists every fault."""
         policy, faults = cls.examine(document)
         if policy is None:
             raise ConfigurationError(*(fault_text(path, text) for path, text in faults))
@@ -31,7 +31,7 @@ class Policy(PolicyModel):
 
     @classmethod
     def examine(cls, document: dict[str, Any]) -> tuple[Policy | None, list[Fault]]:
-        """The policy, or None and every fault as (key path, sentence)."""
+        """Return the policy, or None and every fault as (key path, sentence)."""
         try:
             policy = cls.model_validate(document)
         except ValidationError as error:

@@ -307,7 +307,7 @@ class ServiceLevels(Table):
         return value
 
     def levels(self) -> Iterator[tuple[str, ServiceLevel]]:
-        """The levels by name, best first."""
+        """Yield the levels by name, best first."""
         for name in ("full", "standard", "minimal", "emergency"):
             yield name, getattr(self, name)
 

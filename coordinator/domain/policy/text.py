@@ -17,7 +17,7 @@ _KEY = re.compile(rf"\s*{_DOTTED}\s*=")
 
 
 def parse_policy(text: str, *, name: str = "policy.toml") -> Policy:
-    """The policy; ConfigurationError lists every fault as ``name:line: sentence``."""
+    """Return the policy; ConfigurationError lists every fault as ``name:line: sentence``."""
     try:
         document = tomllib.loads(text)
     except tomllib.TOMLDecodeError as fault:

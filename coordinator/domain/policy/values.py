@@ -40,7 +40,7 @@ def _amount_or_unlimited(value: object) -> Usdc | str:
 
 
 def duration(value: object) -> int:
-    """The seconds of a text such as "30m", "24h" or "7d"; ValueError otherwise."""
+    """Return the seconds of a text such as "30m", "24h" or "7d"; ValueError otherwise."""
     match = _DURATION.fullmatch(value) if isinstance(value, str) else None
     if match is None:
         raise ValueError('write the time as text, such as "30m", "24h" or "7d"')

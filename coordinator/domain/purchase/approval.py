@@ -1,4 +1,4 @@
-"""Approvals: a purchase that waits for people, and how it is judged at this moment."""
+"""Purchases that wait for approvers, and how approving would be judged now."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class PendingApproval(Shown):
         return approved_names(self.purchase)
 
     def as_dict(self) -> dict[str, Any]:
-        """The command line's JSON, but for what is judged at the moment of showing."""
+        """Return the command line's JSON, without the fields judged when it is shown."""
         p = self.purchase
         return {
             "approval_id": self.id,
@@ -53,7 +53,7 @@ class PendingApproval(Shown):
 
 @dataclass(frozen=True, slots=True)
 class JudgedApproval(Shown):
-    """An approval as approving it at this moment would find it.
+    """A waiting approval, with its limits and refusals as of now.
 
     ``limits`` are all that the purchase touches, without its own hold, each marked broken where
     the purchase does not fit. ``undecidable`` is why nobody (or not the approver who was named)
@@ -67,7 +67,7 @@ class JudgedApproval(Shown):
 
     @property
     def refusals(self) -> tuple[Reason, ...]:
-        """Every reason for which approving it would be refused."""
+        """Every reason why approving it would be refused."""
         return (*(() if self.undecidable is None else (self.undecidable,)), *self.misfits)
 
     @property

@@ -1,4 +1,4 @@
-"""Blockers of unfinished purchases: the reason, and who can change it, in one sentence."""
+"""Obstacles of unfinished purchases, each with its remedy in one sentence."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from coordinator.domain.shown import Shown
 
 
 class BlockerCode(StrEnum):
-    """The codes of blockers: what a purchase waits for that no time alone brings."""
+    """The codes of blockers: obstacles that time alone does not remove."""
 
     PAUSED = "paused"
     NOBODY_ACTS = "nobody_acts"
@@ -23,7 +23,7 @@ class BlockerCode(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Blocker(Shown):
-    """The first thing in a purchase's way; ``message`` says what would end it."""
+    """The first obstacle of a purchase; ``message`` says how to remove it."""
 
     code: BlockerCode
     message: str

@@ -70,7 +70,7 @@ class CostRequest:
         purpose: object = None,
         x402: bool = False,
     ) -> CostRequest:
-        """The cost, checked; ``InvalidRequest`` with one sentence when it is malformed."""
+        """Return the cost, checked; ``InvalidRequest`` with one sentence when it is malformed."""
         return cls(
             agent=identifier("agent", agent),
             amount=positive_amount(amount),
@@ -83,7 +83,7 @@ class CostRequest:
         )
 
     def terms(self, policy: Policy) -> Terms:
-        """The terms that decide which limits it touches, by the policy's own names."""
+        """Return the terms that decide which limits it touches, by the policy's own names."""
         category = self.category or policy.categories.default
         provider = self.provider
         if provider is not None:
@@ -113,7 +113,7 @@ class Cost(Shown):
     by_owner: bool = True
 
     def counts(self, actual: Usdc) -> bool:
-        """Tell whether ``actual``, said at this moment, changes what is counted.
+        """Return whether posting ``actual`` now changes the amount that counts.
 
         Yes while it is held; after it ended without its owner, where that is more.
         """
@@ -138,7 +138,7 @@ class Cost(Shown):
         return self.request.amount
 
     def as_dict(self) -> dict[str, Any]:
-        """As JSON: amounts are strings, times RFC 3339 in UTC."""
+        """Return it as JSON: amounts are strings, times RFC 3339 in UTC."""
         asked = self.request
         return {
             "cost_id": self.id,
@@ -169,7 +169,7 @@ class CostDecision(Shown):
     terms: Terms
 
     def as_dict(self) -> dict[str, Any]:
-        """As JSON: whether it fits, every reason if not, and the limits that it touches."""
+        """Return as JSON whether it fits, every reason if not, and the limits it touches."""
         return {
             "ok": not self.reasons,
             "reasons": [reason.as_dict() for reason in self.reasons],
@@ -178,7 +178,7 @@ class CostDecision(Shown):
 
 
 def judge_cost(request: CostRequest, facts: Facts) -> CostDecision:
-    """Judge the whole policy at once, as for a purchase, without what only escrows have.
+    """Check the cost against the whole policy, as a purchase, without the escrow's rules.
 
     No allowlist, no minimum, no balance. What would ask a human is refused: a cost can't wait; so
     it counts in what passes without people.
@@ -201,7 +201,7 @@ def judge_cost(request: CostRequest, facts: Facts) -> CostDecision:
 
 
 def cost_counters(request: CostRequest, facts: Facts) -> CostDecision:
-    """Return the counters and limits that a cost which was spent already touches."""
+    """Return the counters and limits touched by a cost that is already spent."""
     terms = request.terms(facts.rules.policy)
     limits, counters = judge_limits(terms, ZERO, facts)
     return CostDecision((), limits, (*counters, *auto_counters(request.agent, facts)), terms)

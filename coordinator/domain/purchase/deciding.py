@@ -1,4 +1,4 @@
-"""Say who may decide in the treasury's name, and what can still be decided."""
+"""Check who may decide in the treasury's name, and whether a decision is still possible."""
 
 from __future__ import annotations
 

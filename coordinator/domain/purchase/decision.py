@@ -1,4 +1,4 @@
-"""The decision on a request: allowed, asks a human, or denied, with every reason."""
+"""Decide on a request: approved, awaiting approval, or denied, with every reason."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from coordinator.domain.usdc import ZERO, Usdc
 
 @dataclass(frozen=True, slots=True)
 class Funds:
-    """The USDC that the treasury can still promise, by balances that are at most 60 s old.
+    """The USDC still available in the treasury, by balances at most 60 s old.
 
     ``usdc_free`` is the USDC less what unfinished purchases need; ``gas_is_enough`` tells
     whether one more purchase could be finished and cancelled. The balances are those of a block,
@@ -77,7 +77,7 @@ class Decision(Shown):
         return self.reasons[0] if self.reasons else None
 
     def as_dict(self) -> dict[str, Any]:
-        """As JSON, with the names that a purchase has for the same."""
+        """Return it as JSON, with the names that a purchase has for the same."""
         return {
             "outcome": self.outcome.value,
             "reason": self.reason.as_dict() if self.reason else None,
@@ -92,7 +92,7 @@ class Decision(Shown):
 
     @property
     def short_of_funds(self) -> bool:
-        """Whether nothing but the treasury's own USDC or gas speaks against it."""
+        """Whether lack of the treasury's USDC or gas is the only reason to deny it."""
         denied = self.outcome is Status.DENIED
         return denied and all(reason.code in OF_FUNDS for reason in self.reasons)
 
@@ -101,7 +101,7 @@ OF_FUNDS: Final = frozenset({ReasonCode.INSUFFICIENT_USDC, ReasonCode.INSUFFICIE
 
 
 def decide(request: Request, facts: Facts) -> Decision:
-    """Judge the whole policy at once.
+    """Check the request against the whole policy at once.
 
     Denials of fact (agent, provider, category, pause) come before limits, limits before funds;
     of several broken limits the one with least remaining leads. A limit allows equal, the
@@ -147,28 +147,28 @@ def decide(request: Request, facts: Facts) -> Decision:
 def judge_limits(
     terms: Terms, amount: Usdc, facts: Facts, *more: Limit
 ) -> tuple[tuple[LimitState, ...], tuple[CounterKey, ...]]:
-    """Every limit that these terms touch with what remains of it, and the counters to charge."""
+    """Return every limit these terms touch with its remainder, and the counters to charge."""
     return facts.rules.states(terms, amount, facts.now, facts.usage, facts.openings, *more)
 
 
 def broken(limits: Iterable[LimitState], asked: Usdc) -> Iterable[Reason]:
-    """A reason for every limit that would be exceeded, the one with least remaining first."""
+    """Return a reason for each limit that would be exceeded, least remaining first."""
     exceeded = sorted((state for state in limits if state.broken), key=lambda s: s.remaining)
     return [state.reason(asked) for state in exceeded]
 
 
 def auto_limit(agent_id: str, facts: Facts) -> Limit | None:
-    """Return the daily amount that passes without people; None where the policy sets none."""
+    """Return the limit on daily spending without approval; None if the policy sets none."""
     return facts.rules.auto_approve(agent_id, facts.now)
 
 
 def auto_counters(agent_id: str, facts: Facts) -> tuple[CounterKey, ...]:
-    """Return where what passes without people is counted; empty where nothing limits that."""
+    """Return the counters of spending without approval; empty if nothing limits it."""
     return facts.rules.auto_approved(agent_id, facts.now)
 
 
 def asks(agent_id: str, amount: Usdc, facts: Facts, auto: Limit | None) -> str | None:
-    """Return the reason to ask a human, or None. ``auto`` is the daily amount without people."""
+    """Return why approval is needed, or None. ``auto`` is the daily limit without approval."""
     policy = facts.rules.policy
     threshold = policy.threshold(agent_id)
     if threshold is not None and amount > threshold:
@@ -214,7 +214,7 @@ def stopped_reasons(terms: Terms, facts: Facts) -> Iterable[Reason]:
 
 
 def runs_allowed(terms: Terms, facts: Facts) -> Iterable[Reason]:
-    """Yield the reasons against this task or session, or that one has to be named."""
+    """Yield the reasons against the task or session, or against leaving it out."""
     policy = facts.rules.policy
     tasks, sessions = policy.tasks, policy.sessions
     if terms.task is None:
@@ -248,7 +248,7 @@ def _run_allowed(
 
 
 def category_allowed(category: str | None, facts: Facts) -> Iterable[Reason]:
-    """Yield the reasons against this category, or that one has to be named."""
+    """Yield the reasons against the category, or against leaving it out."""
     named = facts.rules.policy.categories.named
     if category is None:
         if named:

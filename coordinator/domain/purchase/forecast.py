@@ -54,7 +54,7 @@ class Forecast:
             self.create_nonce += 1
 
     def with_allowance(self, standing: Usdc, approve: Callable[[Usdc], Call]) -> list[Call]:
-        """The queued calls, behind an approval when the allowance would not last for them.
+        """Return the queued calls, after an approval if the allowance is too small for them.
 
         It is raised to ``standing``, or to what they need when that is more. It stands in the
         same nonce forecast: links before it use the old allowance, links after it the new one.
@@ -66,7 +66,7 @@ class Forecast:
 
 
 def reserved_wei(purchases: Sequence[OpenPurchase], in_flight: Sequence[Step], fees: Fees) -> int:
-    """Wei that purchases on their way may still cost, at the fee ceiling."""
+    """Return the wei that unfinished purchases may still cost, at the fee ceiling."""
     started = [p for p in purchases if p.steps]
     signed = sum(GAS_LIMITS[step.kind.value] for step in in_flight)
     ends = reserve_wei(fees, unstarted=0, unended=len(started))

@@ -1,4 +1,4 @@
-"""The statuses of a purchase, the moves between them, and what may be done in each.
+"""The statuses of a purchase, the moves between them, and the actions each allows.
 
 Whoever plans an action, whoever orders it and whoever signs it asks the same rule here.
 """
@@ -66,7 +66,7 @@ UNFUNDED: Final = frozenset({_S.AWAITING_APPROVAL, _S.APPROVED, _S.CREATED})
 
 
 def check_move(purchase_id: str, before: Status, after: Status) -> None:
-    """Refuse, as an impossible state, a move that ``MOVES`` does not have."""
+    """Raise ImpossibleState for a move that ``MOVES`` does not have."""
     if after not in MOVES[before]:
         raise ImpossibleState(f"purchase {purchase_id} can't go from {before} to {after}")
 
@@ -145,7 +145,7 @@ def may_not_settle(status: Status) -> Reason | None:
 
 
 def is_settled_unasked(settle: str, *, unasked: bool, window_over: bool) -> bool:
-    """Whether a delivered purchase is paid without an order to do so.
+    """Return whether a delivered purchase is paid without an order.
 
     ``unasked`` tells that the policy settles it on delivery, ``window_over`` that nobody can
     contest it any more.
@@ -167,5 +167,5 @@ def may_not_dispute(status: Status, *, now: int, window_ends: int | None) -> Rea
 
 
 def may_reclaim(state: EscrowState, *, chain_time: int, deadline: int) -> bool:
-    """Whether the USDC can be taken back: the provider has not started by the deadline."""
+    """Return whether the USDC can be taken back: the provider has not started by the deadline."""
     return state is EscrowState.FUNDED and chain_time >= deadline

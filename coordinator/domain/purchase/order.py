@@ -1,4 +1,4 @@
-"""An order of people: a withdrawal, or a mint of test tokens."""
+"""Orders of people: withdrawals, and mints of test tokens."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Order(Shown):
     message: str | None = None
 
     def as_dict(self) -> dict[str, Any]:
-        """As JSON; the amount as a decimal string of USDC."""
+        """Return it as JSON; the amount as a decimal string of USDC."""
         return {
             "order_id": self.id,
             "kind": self.kind,

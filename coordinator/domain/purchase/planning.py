@@ -38,7 +38,7 @@ class Action(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class OwnEscrow:
-    """An escrow that a purchase created, or that is linked under its escrow key (``linked``)."""
+    """An escrow created for a purchase, or linked under its escrow key (``linked``)."""
 
     escrow_id: str
     state: EscrowState
@@ -50,7 +50,7 @@ class OwnEscrow:
 
 @dataclass(frozen=True, slots=True)
 class OpenPurchase:
-    """A purchase that is approved or further and not final, with all that the choice needs.
+    """An approved, unfinished purchase with everything the plan needs.
 
     ``key_known`` tells that the books have an escrow under its key with other terms.
     """
@@ -101,7 +101,7 @@ def plan(
     final_number: int,
     terms: EscrowTerms,
 ) -> Plan:
-    """The next action; WAIT while anything that could change the answer is in flight.
+    """Return the next action; WAIT while a transaction in flight could change it.
 
     ``early_settle`` tells that the policy settles it on delivery, ``disputing`` that a bond is
     held to contest it. ``now`` is the clock's time, ``chain_time`` the latest block's; both unix
@@ -137,7 +137,7 @@ def plan(
 
 
 def settles_unasked(policy: Policy, settle: str, agent: str | None, amount: Usdc) -> bool:
-    """Whether a purchase that was asked for under ``settle`` is paid when it is delivered."""
+    """Return whether a purchase requested under ``settle`` is paid on delivery."""
     threshold = policy.threshold(agent or "")
     return settle == "on_delivery" and (threshold is None or amount <= threshold)
 

@@ -74,7 +74,7 @@ class Proposal(Shown):
         )
 
     def as_dict(self) -> dict[str, Any]:
-        """As JSON."""
+        """Return it as JSON."""
         return {
             "approval_id": self.id,
             "kind": self.kind.value,

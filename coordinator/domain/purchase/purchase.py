@@ -129,7 +129,7 @@ class Purchase(Shown):
         return sum(transaction.gas_wei for transaction in self.transactions)
 
     def as_dict(self) -> dict[str, Any]:
-        """The command line's JSON, key for key; amounts are strings, times RFC 3339 in UTC."""
+        """Return the command line's JSON; amounts are strings, times RFC 3339 in UTC."""
         return {
             "purchase_id": self.id,
             "status": self.status.value,

@@ -1,4 +1,4 @@
-"""Replay of past requests by other rules: newly denied, allowed or asked."""
+"""Replay past requests under other rules: newly denied, allowed or needing approval."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ class Moved(NamedTuple):
 
 
 class Difference(NamedTuple):
-    """A request that would have had another first outcome, or been refused when approved."""
+    """A request with another first outcome, or refused when it was approved."""
 
     at: int
     id: str
@@ -118,7 +118,7 @@ class Replay(Shown):
         }
 
     def as_dict(self) -> dict[str, Any]:
-        """The command line's JSON, key for key; amounts are strings, times RFC 3339 in UTC."""
+        """Return the command line's JSON; amounts are strings, times RFC 3339 in UTC."""
         return {
             "since": rfc3339(self.since),
             "until": rfc3339(self.until),
@@ -146,7 +146,7 @@ class MemoryCounters:
             starts[start] = _sum(starts.get(start, UNUSED), usage)
 
     def void(self, keys: Iterable[CounterKey], usage: Usage) -> None:
-        """Take from each counter."""
+        """Subtract from each counter."""
         self.charge(keys, Usage.of(ZERO - usage.held, ZERO - usage.spent))
 
     def _usage(self, key: CounterKey) -> Usage:
@@ -173,7 +173,7 @@ def replay(
     minimum: Usdc,
     openings: Openings = nothing_opened,
 ) -> Replay:
-    """Decide what happened anew, in order, by ``rules``; nothing is written.
+    """Decide past requests again, in order, by ``rules``; nothing is written.
 
     What was denied and is allowed counts in full from then on, and so does what is newly asked:
     nobody knows what people would have said. What people rejected or let expire is given back

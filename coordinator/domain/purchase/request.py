@@ -48,7 +48,7 @@ class Request:
         session: object = None,
         treasury_address: str | None = None,
     ) -> Request:
-        """The request, checked; ``InvalidRequest`` with one sentence when it is malformed."""
+        """Check the request and return it; ``InvalidRequest`` says what is malformed."""
         return cls(
             agent=identifier("agent", agent),
             provider=_provider(provider, treasury_address),
@@ -61,7 +61,7 @@ class Request:
         )
 
     def terms_hash(self, provider_address: str) -> str:
-        """The hash that binds an idempotency key: all terms but the purpose, as asked."""
+        """Return the hash that binds an idempotency key: all terms but the purpose, as asked."""
         terms = [
             provider_address.lower(),
             self.amount.base_units,
