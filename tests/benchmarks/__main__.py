@@ -1,7 +1,8 @@
 """Benchmarks: ``scripts/bench PART [--json]``.
 
 Each part is a module: ``parse(parser)`` adds its arguments, ``measure(arguments, tell)`` makes the
-summary, and ``show(summary)`` prints it. One with ``code(summary)`` decides the exit code.
+summary, and ``show(summary)`` prints it. One with ``plot(summary)`` can be drawn, one with
+``code(summary)`` decides the exit code.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import importlib
 import json
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from types import ModuleType
 from typing import Final
 
@@ -31,6 +33,10 @@ def main(given: Sequence[str] | None = None) -> int:
     arguments = parse(given)
     part = _module(arguments.what)
     summary = part.measure(arguments, teller())
+    if getattr(arguments, "svg", None):
+        from tests.benchmarks.plots import write
+
+        write(part.plot(summary), arguments.svg)
     if arguments.json:
         print(json.dumps(summary, indent=2))
     else:
@@ -48,7 +54,10 @@ def parse(given: Sequence[str] | None = None) -> argparse.Namespace:
         command.add_argument("--json", action="store_true", help="one JSON object on stdout")
         if name in asked:
             # Importing all of them takes seconds of the time that is measured.
-            _module(name).parse(command)
+            part = _module(name)
+            part.parse(command)
+            if hasattr(part, "plot"):
+                command.add_argument("--svg", type=Path, help="a file to draw bars into")
     return parser.parse_args(asked)
 
 

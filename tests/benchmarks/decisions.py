@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
+from tests.benchmarks.charts import Chart
 from tests.benchmarks.console import FOLDER, Tell, elapsed, kinds, positive
 from tests.benchmarks.figures import judged, machine_medians, medians, ratios
 from tests.benchmarks.machine import described
 from tests.benchmarks.report import show
 from tests.benchmarks.rounds import Plan, run, run_peer
 
-__all__ = ["measure", "parse", "show"]
+__all__ = ["measure", "parse", "plot", "show"]
 
 HISTORIES: Final = (0, 100_000, 1_000_000)
 CALLERS: Final = (1, 8, 32)
@@ -98,6 +100,17 @@ def plan_of(arguments: argparse.Namespace) -> Plan:
         rounds=arguments.rounds,
         seconds=arguments.seconds,
     )
+
+
+def plot(summary: Mapping[str, Any]) -> Chart:
+    """Decisions a second by callers, after none and after the most purchases."""
+    values = {
+        f"{kind} after {int(history):,}": {f"{n} at once": rate for n, rate in rates.items()}
+        for kind, histories in summary["decisions_per_second"].items()
+        for history, rates in histories.items()
+        if int(history) in (0, summary["history"])
+    }
+    return Chart("Durable decisions a second", values)
 
 
 def _counts(text: str) -> list[int]:

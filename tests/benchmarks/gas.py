@@ -17,6 +17,7 @@ from coordinator.chain.abi import token_abi
 from coordinator.chain.actp.abi import kernel_abi
 from coordinator.domain.usdc import ZERO
 from tests.benchmarks.buyers import open_buyers
+from tests.benchmarks.charts import Chart
 from tests.benchmarks.console import Tell, elapsed, show_ratios, show_rows
 from tests.benchmarks.figures import Target, judge
 from tests.benchmarks.floor import pay
@@ -115,6 +116,14 @@ def show(summary: Mapping[str, Any]) -> None:
     ]
     show_rows("Gas by step", ["step", "transactions", "mean", "most"], steps)
     show_ratios(summary, _MEANINGS)
+
+
+def plot(summary: Mapping[str, Any]) -> Chart:
+    """Gas of a purchase by how many at once."""
+    found = summary["purchases"].items()
+    ours = {count: each["gas_each"] for count, each in found}
+    floor = {count: each["floor_gas_each"] for count, each in found}
+    return Chart("Gas of one of so many purchases at once", {"ours": ours, "floor": floor})
 
 
 def _each(paid: Sequence[Paid], count: int) -> float:

@@ -21,6 +21,7 @@ from typing import Any, Final
 
 from coordinator import Coordinator
 from coordinator.domain.usdc import Usdc
+from tests.benchmarks.charts import Chart
 from tests.benchmarks.console import FOLDER, Tell, elapsed, kinds, positive, show_ratios, show_rows
 from tests.benchmarks.course import buy
 from tests.benchmarks.databases import fresh_databases
@@ -149,6 +150,15 @@ def show(summary: Mapping[str, Any]) -> None:
     seconds = max(found["measured_seconds"] for found in by_database.values())
     show_rows(f"Calls in {seconds:.0f} s of nothing", ["method", *by_database], rows)
     show_ratios(summary, _MEANINGS)
+
+
+def plot(summary: Mapping[str, Any]) -> Chart:
+    """Calls a day beside one for each block, and the target."""
+    label = "JSON-RPC calls a day"
+    bars = {kind: found["calls_per_day"] for kind, found in summary["by_database"].items()}
+    bars |= {"one a block": DAY // BLOCK_SECONDS, "target": int(TARGETS["calls_per_day"].bound)}
+    values: dict[str, dict[str, float | None]] = {name: {label: bar} for name, bar in bars.items()}
+    return Chart("What an idle worker asks", values, logarithmic=True)
 
 
 @dataclass(slots=True)

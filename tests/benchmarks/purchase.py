@@ -17,6 +17,7 @@ from typing import Any, Final
 from coordinator.chain.rpc.client import Rpc
 from tests.benchmarks.buyers import WAYS, Bought, open_buyers
 from tests.benchmarks.careful import Careful, pay_carefully
+from tests.benchmarks.charts import Chart
 from tests.benchmarks.console import Tell, elapsed, positive, show_ratios, show_rows
 from tests.benchmarks.figures import Target, judge
 from tests.benchmarks.floor import Floor, pay
@@ -195,6 +196,28 @@ def show(summary: Mapping[str, Any]) -> None:
     if summary["unfunded"]:
         print(f"{summary['unfunded']} purchases were not funded in their time: it is a lower bound")
     show_ratios(summary, _MEANINGS)
+
+
+def plot(summary: Mapping[str, Any]) -> Chart:
+    """Seconds by how many at once, of every way on blocks."""
+    series: dict[str, dict[str, float | None]] = {}
+    for count, found in summary["at_once"].items():
+        rows = [_seconds(each) for each in found]
+        for name in rows[0]:
+            known = [row[name] for row in rows if row[name] is not None]
+            series.setdefault(name, {})[count] = median(known) if known else None
+    title = f"Seconds until all of so many at once are funded, blocks of {BLOCK_SECONDS} s"
+    return Chart(title, series, logarithmic=True)
+
+
+def _seconds(found: Mapping[str, Any]) -> dict[str, Any]:
+    """A round's seconds by what is shown; the floor's with its signing."""
+    floor, careful = found["floor"], found["careful"]
+    return {
+        "floor, signing": floor["seconds"] + floor["signing_seconds"],
+        **{way.replace("_", " "): found[way]["seconds"] for way in WAYS},
+        "agirails, careful": careful and careful["seconds"],
+    }
 
 
 _COLUMNS: Final = (

@@ -16,6 +16,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
+from tests.benchmarks.charts import Chart
 from tests.benchmarks.console import Tell, elapsed, positive, show_ratios, show_rows
 from tests.benchmarks.figures import Target, judge
 from tests.benchmarks.floor import fill
@@ -41,6 +42,7 @@ _MEANINGS: Final = {
     "rebuild_of_bare": "time of the bare loop / of rebuilding the books",
     "memory_mb": "MB over idle of comparing everything, at its most",
     "incremental_over_full": "time after a few blocks more / of comparing everything",
+    "incremental_calls_over_full": "JSON-RPC calls after a few blocks more / of everything",
     "new_blocks_over_incremental_blocks": "new blocks / blocks read when it is incremental",
     "calls_per_escrow": "JSON-RPC calls an escrow of comparing everything",
 }
@@ -81,6 +83,7 @@ def summary_of(count: int, found: Mapping[str, Mapping[str, Any]]) -> dict[str, 
         "rebuild_of_bare": round(bare["seconds"] / found["rebuild"]["seconds"], 3),
         "memory_mb": full["memory_mb"],
         "incremental_over_full": round(more["seconds"] / full["seconds"], 3),
+        "incremental_calls_over_full": round(more["calls"] / full["calls"], 3),
         "new_blocks_over_incremental_blocks": round(_NEW_BLOCKS / read, 3),
         "calls_per_escrow": round(full["calls"] / count, 3),
     }
@@ -103,6 +106,13 @@ def show(summary: Mapping[str, Any]) -> None:
     ]
     show_rows(f"{summary['escrows']:,} escrows", ["reading", *names], rows)
     show_ratios(summary, _MEANINGS)
+
+
+def plot(summary: Mapping[str, Any]) -> Chart:
+    """Seconds of each reading."""
+    seconds = {what: found["seconds"] for what, found in summary["readings"].items()}
+    title = f"Seconds of reading {summary['escrows']:,} escrows"
+    return Chart(title, {"seconds": seconds}, logarithmic=True)
 
 
 def _read(

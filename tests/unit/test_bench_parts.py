@@ -16,8 +16,10 @@ from tests.benchmarks.gas import Paid
 from tests.benchmarks.gas import summary_of as gas_summary
 from tests.benchmarks.idle import idle_figures, processor_seconds
 from tests.benchmarks.idle import summary_of as idle_summary
+from tests.benchmarks.plots import draw
 from tests.benchmarks.proxy import Counts, Requests
 from tests.benchmarks.purchase import MANY, Measured, Round, Singles, of_floor, ratios_of
+from tests.benchmarks.purchase import plot as purchase_plot
 from tests.benchmarks.purchase import summary_of as purchase_summary
 from tests.benchmarks.reconcile import summary_of as reconcile_summary
 
@@ -191,6 +193,7 @@ def test_reconciling_is_compared_with_the_bare_loop_of_the_same_run() -> None:
         "rebuild_of_bare": 0.25,
         "memory_mb": 120.5,
         "incremental_over_full": 0.125,
+        "incremental_calls_over_full": 1.0,
         "new_blocks_over_incremental_blocks": 1.0,
         "calls_per_escrow": 0.5,
     }
@@ -198,3 +201,15 @@ def test_reconciling_is_compared_with_the_bare_loop_of_the_same_run() -> None:
     more["from_block"] = 1
     again = reconcile_summary(10_000, readings)
     assert not again["targets"]["new_blocks_over_incremental_blocks"]["met"]
+
+
+def test_every_part_that_is_drawn_has_its_bars_and_no_script() -> None:
+    rounds = {MANY: [a_round(floor=2.0, signing=0.5, waiting=4.0)]}
+    summary = purchase_summary(Measured(SINGLES, rounds), public=False)
+    chart = purchase_plot(summary)
+    assert chart.labels == ["200"]
+    assert chart.values["floor, signing"] == {"200": 2.5}
+    assert chart.values["agirails, careful"] == {"200": None}
+    drawn = draw(chart)
+    assert drawn == draw(chart)
+    assert "script" not in drawn and "not waiting" in drawn
