@@ -36,7 +36,6 @@ _MEANINGS: Final = {
     "gas_over_floor_1": "one purchase: gas / of create and link alone",
     "gas_over_floor_20": "20 at once: the same of each",
     "gas_over_floor_200": "200 at once: the same of each",
-    "price_over_base_fee": "what is paid for gas / the base fee of its block",
 }
 
 
@@ -47,7 +46,6 @@ class Paid:
     step: str
     gas: int
     wei: int
-    price_over_base_fee: float
 
 
 def parse(parser: argparse.ArgumentParser) -> None:
@@ -73,7 +71,6 @@ def summary_of(found: Mapping[int, tuple[Sequence[Paid], Sequence[Paid]]]) -> di
         for count, (ours, floor) in found.items()
     }
     everything = [paid for ours, _ in found.values() for paid in ours]
-    ratios["price_over_base_fee"] = round(mean(p.price_over_base_fee for p in everything), 3)
     return {
         "ratios": ratios,
         "targets": judge(ratios, TARGETS),
@@ -157,7 +154,7 @@ def _paid(scene: Scene, account: str, first: int) -> Iterator[Paid]:
         for transaction, receipt in zip(sent, receipts, strict=True):
             gas, price = int(receipt["gasUsed"], 16), int(receipt["effectiveGasPrice"], 16)
             step = names.get(transaction["input"][:10], "other")
-            yield Paid(step, gas, gas * price, price / int(block["baseFeePerGas"], 16))
+            yield Paid(step, gas, gas * price)
 
 
 def _steps() -> dict[str, str]:

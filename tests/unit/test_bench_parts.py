@@ -160,17 +160,13 @@ def test_a_share_that_should_be_reached_is_met_by_the_bound_itself() -> None:
 
 def test_gas_of_a_purchase_is_all_that_the_account_paid_for() -> None:
     ours = [
-        Paid("approve", 50, 500, 2.0),
-        Paid("create", 300, 3000, 4.0),
-        Paid("link", 250, 0, 3.0),
+        Paid("approve", 50, 500),
+        Paid("create", 300, 3000),
+        Paid("link", 250, 0),
     ]
-    floor = [Paid("create", 280, 0, 2.0), Paid("link", 220, 0, 2.0)]
+    floor = [Paid("create", 280, 0), Paid("link", 220, 0)]
     summary = gas_summary({1: (ours, floor), 2: (ours, floor * 2)})
-    assert summary["ratios"] == {
-        "gas_over_floor_1": 1.2,
-        "gas_over_floor_2": 0.6,
-        "price_over_base_fee": 3.0,
-    }
+    assert summary["ratios"] == {"gas_over_floor_1": 1.2, "gas_over_floor_2": 0.6}
     assert summary["purchases"]["2"]["gas_each"] == 300
     assert summary["purchases"]["1"]["eth_each"] == 3500 / 10**18
     assert summary["gas_by_step"]["approve"] == {"transactions": 2, "mean": 50, "most": 50}
