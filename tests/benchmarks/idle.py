@@ -9,6 +9,7 @@ nobody moves on.
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import subprocess
 import sys
@@ -63,7 +64,9 @@ _MEANINGS: Final = {
     "deposit_seconds": "from a deposit's block until it is in the books, seconds",
     "signed_within_seconds": "from a purchase that another process asked until it is sent, seconds",
     "waiters_cpu_of_a_core": "processor of those that wait in threads, of a core",
-    "waiters_cpu_of_a_core_asyncio": "the same as futures of an event loop",
+    "waiter_begin_ms": "processor until one waits in a thread, ms",
+    "waiters_cpu_of_a_core_asyncio": "processor of those that wait in an event loop, of a core",
+    "waiter_begin_ms_asyncio": "processor until one waits in an event loop, ms",
 }
 
 
@@ -88,7 +91,8 @@ def measure(arguments: argparse.Namespace, tell: Tell) -> dict[str, Any]:
         workers = _workers(scene, databases, stack)
         scene.blocks_every(BLOCK_SECONDS)
         waited = waiters.run()
-        tell(f"{arguments.waiters:,} waiters used {max(waited.values()):.1%} of a core at most")
+        most = max(found["of_a_core"] for found in waited.values())
+        tell(f"{arguments.waiters:,} waiters used {most:.1%} of a core at most")
         time.sleep(_SETTLE_SECONDS)
         tell(f"{seconds:g} s of nothing, {len(workers)} workers")
         idle = _idle(workers, seconds, scene)
@@ -108,13 +112,16 @@ def measure(arguments: argparse.Namespace, tell: Tell) -> dict[str, Any]:
 
 
 def summary_of(
-    by_database: Mapping[str, Mapping[str, Any]], waiters: Mapping[str, float], count: int
+    by_database: Mapping[str, Mapping[str, Any]],
+    waiters: Mapping[str, Mapping[str, float]],
+    count: int,
 ) -> dict[str, Any]:
     """What is printed; of several databases the ratios are those of the one that is worse."""
     names = [name for name in _MEANINGS if name in next(iter(by_database.values()))]
     ratios = {name: max(found[name] for found in by_database.values()) for name in names}
-    ratios["waiters_cpu_of_a_core"] = waiters["threads"]
-    ratios["waiters_cpu_of_a_core_asyncio"] = waiters["asyncio"]
+    for way, suffix in (("threads", ""), ("asyncio", "_asyncio")):
+        ratios[f"waiters_cpu_of_a_core{suffix}"] = round(waiters[way]["of_a_core"], 4)
+        ratios[f"waiter_begin_ms{suffix}"] = round(waiters[way]["begin_ms_each"], 3)
     return {
         **ratios,
         "ratios": ratios,
@@ -241,8 +248,8 @@ class _Waiters:
                 text=True,
             )
 
-    def run(self) -> dict[str, float]:
-        """Both at once, and what each used of a core."""
+    def run(self) -> dict[str, dict[str, float]]:
+        """Both at once, and what each used."""
         for process in self._processes.values():
             assert process.stdin and process.stdout and process.stdout.readline() == "ready\n"
         for process in self._processes.values():
@@ -250,7 +257,7 @@ class _Waiters:
             process.stdin.write("\n")
             process.stdin.flush()
         told = {way: p.communicate(timeout=120)[0] for way, p in self._processes.items()}
-        return {way: round(float(text), 4) for way, text in told.items()}
+        return {way: json.loads(text) for way, text in told.items()}
 
 
 def _idle(workers: Sequence[_Worker], seconds: float, scene: Scene) -> dict[str, dict[str, Any]]:

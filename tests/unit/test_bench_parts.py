@@ -74,7 +74,10 @@ def test_a_day_of_nothing_is_as_many_spans_as_fit() -> None:
 def test_of_two_databases_the_ratios_are_those_of_the_worse() -> None:
     figures = {"calls_per_day": 10_000, "cpu_of_a_core": 0.03, "signed_within_seconds": 0.5}
     other = {"calls_per_day": 30_000, "cpu_of_a_core": 0.01, "signed_within_seconds": 0.9}
-    waited = {"threads": 0.005, "asyncio": 0.02}
+    waited = {
+        "threads": {"of_a_core": 0.005, "begin_ms_each": 1.5},
+        "asyncio": {"of_a_core": 0.02, "begin_ms_each": 0.5},
+    }
     summary = idle_summary({"sqlite": figures, "postgresql": other}, waited, 1_000)
     assert summary["calls_per_day"] == summary["ratios"]["calls_per_day"] == 30_000
     assert {name: found["met"] for name, found in summary["targets"].items()} == {
