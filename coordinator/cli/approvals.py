@@ -337,7 +337,7 @@ def show_pending(coordinator: Coordinator, approval_id: str) -> bool:
         ("task", p.task),
         ("session", p.session),
         ("why it asks", p.reason.message if p.reason else None),
-        ("waits since", readable_time(item.created_at)),
+        ("waiting since", readable_time(item.created_at)),
         ("expires", readable_time(item.expires_at)),
         ("approved by", f"{by} ({item.required} needed)"),
         ("purchase", p.id),

@@ -9,6 +9,7 @@ import json
 import logging
 import os
 import sys
+import time
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -218,7 +219,7 @@ def one_shot_level() -> str:
 
 
 def set_up_logging(level: str) -> None:
-    """Log events to stderr, as lines of time, level, and event with its ids."""
+    """Log events to stderr, as lines of UTC time, level, and event with its ids."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(_EventLine("%(asctime)s %(levelname)-7s %(message)s"))
     logging.basicConfig(level="WARNING", handlers=[handler], force=True)
@@ -226,7 +227,11 @@ def set_up_logging(level: str) -> None:
 
 
 class _EventLine(logging.Formatter):
-    default_msec_format = "%s.%03d"
+    default_msec_format = "%s.%03dZ"
+
+    @staticmethod
+    def converter(seconds: float | None) -> time.struct_time:
+        return time.gmtime(seconds)
 
     def formatMessage(self, record: logging.LogRecord) -> str:
         # One event, one line, whatever a node or an agent put into it.

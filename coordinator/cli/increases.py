@@ -186,7 +186,7 @@ def show_increase(coordinator: Coordinator, asked: Increase) -> None:
         ("reason", asked.reason.message if asked.reason else None),
         ("asked", readable_time(asked.created_at)),
         ("expires", readable_time(asked.expires_at) if asked.waits else None),
-        ("approved by", f"{by}; {asked.required} needed" if asked.waits else by),
+        ("approved by", f"{by} ({asked.required} needed)" if asked.waits else by),
         ("ends", readable_time(asked.ends_at)),
     ]
     card(f"Increase {asked.id}", asked.status.value, rows)

@@ -240,7 +240,7 @@ def template(name: str) -> str:
 
 
 def _advise(answers: Answers, address: str | None) -> None:
-    heading("Back up, apart from each other")
+    heading("Back up, in separate places")
     holds = "id secret and the treasury's key" if answers.key == "new-env" else "id secret"
     say(f"  .env            holds the {holds}: if you lose it, nobody can recover them")
     if answers.key == "new-keystore":

@@ -116,5 +116,5 @@ def migrate() -> None:
 
 def _tell_pauses(coordinator: Coordinator, changed: bool, done: str, nothing: str) -> None:
     pauses = [str(found) for found in coordinator.claimed.operations.pauses()]
-    text = f"{done if changed else nothing}; paused now: {', '.join(pauses) or 'nothing'}"
+    text = f"{done if changed else nothing}; scopes paused now: {', '.join(pauses) or 'none'}"
     tell({"changed": changed, "paused": pauses}, text)

@@ -54,7 +54,7 @@ def show_proposal(proposal: Proposal) -> None:
         ("reason", proposal.reason),
         ("proposed", readable_time(proposal.created_at)),
         ("expires", readable_time(proposal.expires_at) if proposal.waits else None),
-        ("approved by", f"{by}; {proposal.required} needed" if proposal.waits else by),
+        ("approved by", f"{by} ({proposal.required} needed)" if proposal.waits else by),
     ]
     card(f"Proposal {proposal.id}", proposal.status.value, rows)
 

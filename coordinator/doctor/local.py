@@ -212,7 +212,7 @@ class LocalPatient:
             return skipped("audit log", "the id secret is missing")
         result = verify(AuditLog(self.database, self.audit_key))
         if result.ok:
-            return Check("audit log", "ok", f"{result.head.count} rows, whole")
+            return Check("audit log", "ok", f"{result.head.count} rows, verified")
         found = f"{len(result.faults)} faults: {result.faults[0]}"
         return Check("audit log", "fail", found, "coordinator audit verify")
 

@@ -33,6 +33,16 @@ _ENDED: Final = frozenset(
     }
 )
 _START: Final = Head(0, GENESIS)
+# Decisions of any process, which the worker's log tells with the id that they are about.
+_TOLD: Final = {
+    "purchase_denied": "purchase_id",
+    "purchase_awaiting_approval": "purchase_id",
+    "purchase_approved": "purchase_id",
+    "purchase_rejected": "purchase_id",
+    "paused": "scope",
+    "unpaused": "scope",
+    "policy_activated": "hash",
+}
 
 
 @dataclass(slots=True)
@@ -113,11 +123,13 @@ class Checkpoint:
         It is accepted again once an approver has unpaused after it was refused. LedgerUnavailable
         when the file can't be read or written: then nothing may be signed either.
         """
+        started = self._known is None
         if self._known is None:
             self._known = self._read()
         known = self._known
         try:
-            self._take(self._audit.after(known.head))
+            # What was decided before this executor acted is history, not its log.
+            self._take(self._audit.after(known.head), tell=not started)
         except LedgerTampered as fault:
             head = self._book.accepted(known.head)
             if head is None:
@@ -140,14 +152,18 @@ class Checkpoint:
         """Hash of the policy that the log put in force last."""
         return self._known.policy if self._known is not None else None
 
-    def _take(self, rows: Iterable[AuditRow]) -> None:
+    def _take(self, rows: Iterable[AuditRow], *, tell: bool = False) -> None:
         # A copy, so that a row that is wrong leaves everything as it was.
-        known = None
+        known, told = None, []
         for row in rows:
             known = deepcopy(self._known) if known is None else known
             assert known is not None
             known.take(row)
+            if tell and row.event in _TOLD:
+                told.append((row.event, _TOLD[row.event], row.subject))
         self._known = known or self._known
+        for event, name, subject in told:
+            log.info("%s %s=%s", event, name, subject)
 
     def _read(self) -> CheckpointState:
         if self._path is None or not self._path.exists():

@@ -268,7 +268,7 @@ def test_a_drift_above_the_threshold_pauses_by_itself(world: World) -> None:
     world.executor._drift_looked_at = None
     world.round()
     (paused,) = world.wiring.operations.pauses()
-    assert "5.00 USDC away from the journal" in paused.reason
+    assert "the journal differ by 5.00 USDC" in paused.reason
     (found,) = world.coordinator.reconcile().discrepancies
     world.wiring.operations.explain(
         found.id, by="alice", reason="seen by the bank", now=world.clock()

@@ -227,3 +227,22 @@ def test_a_faulty_env_file_is_nothing_to_a_simulated_network(
     (tmp_path / ".env").write_bytes(b"COORDINATOR_RPC_URL=\xff\xff")
     with simulated() as coordinator:
         assert buy(coordinator).status == "funded"
+
+
+def test_the_executors_log_tells_decisions_and_pauses(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO", logger="coordinator.executor.checkpoint")
+    with simulated() as coordinator:
+        buy(coordinator)
+        denied = buy(coordinator, "120.00")
+        coordinator.pause("a look", by="olga")
+        coordinator.unpause("looked", by="alice")
+        last = buy(coordinator)
+    assert last.status == "funded"
+    told = [record.getMessage() for record in caplog.records]
+    expected = [
+        f"purchase_denied purchase_id={denied.id}",
+        "paused scope=organisation",
+        "unpaused scope=organisation",
+        f"purchase_approved purchase_id={last.id}",
+    ]
+    assert [line for line in told if line in expected] == expected

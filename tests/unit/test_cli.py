@@ -680,7 +680,7 @@ def test_the_doctor_warns_of_secrets_that_others_can_read(
 
 def test_init_names_each_file_to_back_up_once(capsys: pytest.CaptureFixture[str]) -> None:
     _, out, _ = said(capsys, "init", "--yes")
-    advice = out.partition("Back up, apart from each other")[2].partition("Next")
+    advice = out.partition("Back up, in separate places")[2].partition("Next")
     assert [line.split()[0] for line in advice[0].split("\n") if line] == [
         ".env",
         "coordinator.db",
