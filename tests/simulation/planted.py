@@ -107,7 +107,8 @@ def _new_nonce_for_an_old_step(stack: ExitStack) -> None:
 
     def send(self: Any, attempts: Sequence[Any], **terms: Any) -> None:
         real(self, attempts, **terms)
-        with self._steps._database.write() as connection:
+        with self._steps._transactions.write() as tx:
+            connection = tx.connection
             for attempt in attempts:
                 state = self._sent.get(attempt.hash)
                 if state is not None and state.held_since_block is None:
@@ -115,9 +116,7 @@ def _new_nonce_for_an_old_step(stack: ExitStack) -> None:
                     step_id = connection.execute(query).scalar()
                     connection.execute(delete(t.attempts).where(t.attempts.c.hash == attempt.hash))
                     (step,) = step_rows.load_steps(connection, t.steps.c.id == step_id)
-                    values = self._steps._values(
-                        step.call, self._steps.nonces.highest(connection, 0) + 1
-                    )
+                    values = self._steps._values(step.call, self._steps.nonces.highest(tx, 0) + 1)
                     connection.execute(
                         update(t.steps)
                         .where(t.steps.c.id == step_id)

@@ -174,9 +174,8 @@ def _owner(tx: Tx, created: Any, escrow: dict[str, Any]) -> str | None:
 
 
 def _decided_terms(tx: Tx, purchase_id: str) -> tuple[str, int, str] | None:
-    tx.flush()
     past = LoggedState()
-    for row in tx.audit.proven(tx.connection, purchase_id, skip=True):
+    for row in tx.proven(purchase_id, skip=True):
         past.take(row)
     told = past.purchases.get(purchase_id)
     if told is None:

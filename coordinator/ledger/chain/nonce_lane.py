@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from sqlalchemy import Connection, select, update
+from sqlalchemy import select, update
 
 from coordinator.domain.chain.steps import Call, StepStatus
 from coordinator.ledger.chain.steps import StepBook, fail_order
@@ -24,7 +24,6 @@ class LaneBook:
 
     def __init__(self, transactions: Transactions, steps: StepBook) -> None:
         self._transactions = transactions
-        self._database = transactions.database
         self._steps = steps
 
     def unexplained(self, used: int) -> int | None:
@@ -32,11 +31,11 @@ class LaneBook:
 
         That is when the chain has used more, or when a nonce from ``used`` on stands empty.
         """
-        with self._database.read() as connection:
-            known = self._own_nonces(connection, used)
+        with self._transactions.read() as tx:
+            known = self._own_nonces(tx, used)
             if known is None:
                 return used if used else None
-            return known if used > known or self._gaps(connection, used) else None
+            return known if used > known or self._gaps(tx, used) else None
 
     def adopt(self, lease: Lease, used: int, fill: Call, *, now: int) -> int:
         """Note nonces below ``used`` that the chain has and no step owns: how many there were.
@@ -45,19 +44,18 @@ class LaneBook:
         pauses, unknown escrows are adopted, and orders that may have been carried out fail.
         Nonces that were used before this database first looked are nobody's business.
         """
-        with self._database.read() as connection:
-            known = self._own_nonces(connection, used)
+        with self._transactions.read() as tx:
+            known = self._own_nonces(tx, used)
         if known is not None and used <= known:
             return 0
         with self._transactions.write() as tx:
-            connection = tx.connection
-            fence(connection, lease)
-            known = self._own_nonces(connection, used)
+            fence(tx.connection, lease)
+            known = self._own_nonces(tx, used)
             if known is None:
                 open_lane(tx, used, now=now)
                 return 0
             for nonce in range(known, used):
-                self._steps.insert_step(connection, fill, nonce, StepStatus.DISPLACED, now)
+                self._steps.insert_step(tx.connection, fill, nonce, StepStatus.DISPLACED, now)
             why = (
                 f"{used - known} transactions of the treasury's key are not in this database:"
                 " it was restored, or somebody else has the key; check it, then unpause"
@@ -74,15 +72,15 @@ class LaneBook:
         the chain any more: what had it ended, was told so, and may have been done again since.
         Steps that were made up beyond the end of the lane are dropped.
         """
-        with self._database.read() as connection:
-            unproved = self._steps.nonces.any_unproved(connection, used)
-            if not (unproved or self._gaps(connection, used)):
+        with self._transactions.read() as tx:
+            unproved = self._steps.nonces.any_unproved(tx, used)
+            if not (unproved or self._gaps(tx, used)):
                 return 0
         with self._transactions.write() as tx:
             connection = tx.connection
             fence(connection, lease)
             self._steps.nonces.drop_unproved(tx, used, now)
-            gaps = self._gaps(connection, used)
+            gaps = self._gaps(tx, used)
             for nonce, step_id in gaps:
                 if step_id is None:
                     self._steps.insert_step(connection, fill, nonce, StepStatus.ALLOCATED, now)
@@ -102,20 +100,20 @@ class LaneBook:
                 tx.record(now, "lane_repaired", "treasury", nonces=nonces)
             return len(gaps)
 
-    def _own_nonces(self, connection: Connection, used: int) -> int | None:
+    def _own_nonces(self, tx: Tx, used: int) -> int | None:
         """The nonce after the last that this database knows of; None before it ever looked."""
-        highest = self._steps.nonces.highest(connection, used)
-        return _lane_opened_at(connection) if highest is None else int(highest) + 1
+        highest = self._steps.nonces.highest(tx, used)
+        return _lane_opened_at(tx) if highest is None else int(highest) + 1
 
-    def _gaps(self, connection: Connection, used: int) -> list[tuple[int, int | None]]:
+    def _gaps(self, tx: Tx, used: int) -> list[tuple[int, int | None]]:
         """(nonce, its displaced step or None) of the lane from ``used`` on."""
         query = select(_s.nonce, _s.id, _s.status).where(*self._steps.own, _s.nonce >= used)
-        owned = {row.nonce: row for row in connection.execute(query)}
+        owned = {row.nonce: row for row in tx.connection.execute(query)}
         gaps: list[tuple[int, int | None]] = []
-        end = self._steps.nonces.highest(connection, used)
+        end = self._steps.nonces.highest(tx, used)
         if end is None or end < used:
             return gaps
-        first = max(used, _lane_opened_at(connection) or 0) if used not in owned else used
+        first = max(used, _lane_opened_at(tx) or 0) if used not in owned else used
         for nonce in range(first, end + 1):
             row = owned.get(nonce)
             if row is None or row.status == StepStatus.DISPLACED.value:
@@ -138,9 +136,10 @@ def open_lane(tx: Tx, first: int, *, now: int) -> None:
     tx.record(now, "lane_opened", _LANE, first=first)
 
 
-def _lane_opened_at(connection: Connection) -> int | None:
+def _lane_opened_at(tx: Tx) -> int | None:
     query = select(t.audit.c.body).where(
         t.audit.c.subject == _LANE, t.audit.c.event == "lane_opened"
     )
-    body = connection.execute(query.order_by(t.audit.c.seq.desc()).limit(1)).scalar()
+    tx.flush()
+    body = tx.connection.execute(query.order_by(t.audit.c.seq.desc()).limit(1)).scalar()
     return int(json.loads(body)["first"]) if body is not None else None

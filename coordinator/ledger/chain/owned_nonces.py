@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, Connection, Row, delete, func, select
+from sqlalchemy import ColumnElement, Row, delete, func, select
 
-from coordinator.ledger.audit.log import AuditLog
+from coordinator.ledger.audit.row_mac import RowMac
 from coordinator.ledger.proofs.row_proofs import STEP
-from coordinator.ledger.proofs.signed import SIGNED
+from coordinator.ledger.spend.signed import SIGNED
 from coordinator.ledger.store import schema as t
 from coordinator.ledger.tx.pausing import report_tampering
 from coordinator.ledger.tx.transaction import Tx
@@ -28,59 +28,56 @@ class OwnedNonces:
     log tells that its bytes were signed.
     """
 
-    audit: AuditLog
+    mac: RowMac
     own: Sequence[ColumnElement[bool]]
 
-    def highest(self, connection: Connection, used: int) -> int | None:
+    def highest(self, tx: Tx, used: int) -> int | None:
         """Return the highest nonce that a step owns; None without any.
 
         ``used`` is the chain's count: what lies below it needs no proof.
         """
         ahead = select(t.steps).where(*self.own, _s.nonce >= used).order_by(_s.nonce.desc())
-        for row in connection.execute(ahead):
-            if self._is_allocated(row) or self.was_signed(connection, row.id, row.nonce):
+        for row in tx.connection.execute(ahead):
+            if self._is_allocated(row) or self.was_signed(tx, row.id, row.nonce):
                 return int(row.nonce)
         behind = select(func.max(_s.nonce)).where(*self.own, _s.nonce < used)
-        return connection.execute(behind).scalar()
+        return tx.connection.execute(behind).scalar()
 
-    def any_unproved(self, connection: Connection, used: int) -> bool:
+    def any_unproved(self, tx: Tx, used: int) -> bool:
         """Whether a step claims a nonce beyond the end."""
-        return bool(self._beyond(connection, used))
+        return bool(self._beyond(tx, used))
 
     def drop_unproved(self, tx: Tx, used: int, now: int) -> None:
         """Delete the steps that claim a nonce beyond the end, and pause spending."""
-        tx.flush()
-        rows = self._beyond(tx.connection, used)
+        rows = self._beyond(tx, used)
         if not rows:
             return
         for row in rows:
-            self.drop(tx.connection, row.id)
+            self.drop(tx, row.id)
         nonces = sorted(row.nonce for row in rows)
         tx.record(now, "steps_dropped", "treasury", first=nonces[0], count=len(nonces))
         what = f"the call at nonce {nonces[0]} is not the one that was allocated"
         report_tampering(tx, "treasury", what, now=now)
-        # The log proves the nonces that are looked for next.
-        tx.flush()
 
-    def drop(self, connection: Connection, step_id: int) -> None:
+    def drop(self, tx: Tx, step_id: int) -> None:
         """Delete a step that nothing proves, with the bytes that it claims."""
-        connection.execute(delete(t.attempts).where(_a.step_id == step_id))
-        connection.execute(delete(t.steps).where(_s.id == step_id))
+        tx.connection.execute(delete(t.attempts).where(_a.step_id == step_id))
+        tx.connection.execute(delete(t.steps).where(_s.id == step_id))
 
-    def was_signed(self, connection: Connection, step_id: int, nonce: int, *subjects: str) -> bool:
+    def was_signed(self, tx: Tx, step_id: int, nonce: int, *subjects: str) -> bool:
         """Whether the log tells, of the subjects or of any, that bytes of the step were signed."""
         query = select(_a.hash).where(_a.step_id == step_id)
-        hashes = set(connection.execute(query).scalars())
+        hashes = set(tx.connection.execute(query).scalars())
         if not hashes:
             return False
-        rows = self.audit.proven(connection, *subjects, events=SIGNED, newest=_NEWEST, skip=True)
+        rows = tx.proven(*subjects, events=SIGNED, newest=_NEWEST, skip=True)
         return any(r.body["nonce"] == nonce and r.body["tx_hash"] in hashes for r in rows)
 
-    def _beyond(self, connection: Connection, used: int) -> list[Row[Any]]:
-        end = self.highest(connection, used)
+    def _beyond(self, tx: Tx, used: int) -> list[Row[Any]]:
+        end = self.highest(tx, used)
         first = used if end is None else max(used, end + 1)
         query = select(t.steps).where(*self.own, _s.nonce >= first)
-        return list(connection.execute(query).all())
+        return list(tx.connection.execute(query).all())
 
     def _is_allocated(self, row: Row[Any]) -> bool:
-        return self.audit.mac.proves(row.mac, "steps", [getattr(row, name) for name in STEP])
+        return self.mac.proves(row.mac, "steps", [getattr(row, name) for name in STEP])

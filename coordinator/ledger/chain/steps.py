@@ -53,7 +53,7 @@ class StepBook:
         self._chain_id = chain_id
         self._signer = signer
         self.own = (_s.chain_id == chain_id, _s.signer == signer)
-        self.nonces = OwnedNonces(transactions.audit, self.own)
+        self.nonces = OwnedNonces(self._row_mac, self.own)
 
     def allocate(
         self,
@@ -81,7 +81,7 @@ class StepBook:
                 fail_order(tx, order_id, why, now)
             _report_tampering(tx, signable.tampered, now)
             self.nonces.drop_unproved(tx, nonce_floor, now)
-            highest = self.nonces.highest(connection, nonce_floor)
+            highest = self.nonces.highest(tx, nonce_floor)
             nonce = nonce_floor if highest is None else max(nonce_floor, highest + 1)
             return [
                 Step(
@@ -121,7 +121,7 @@ class StepBook:
             for step, attempt in signed:
                 # What the log tells of one is proof for the next.
                 tx.flush()
-                if not self._may_be_signed(connection, step, signable, fill):
+                if not self._may_be_signed(tx, step, signable, fill):
                     continue
                 connection.execute(
                     insert(t.attempts).values(
@@ -258,36 +258,35 @@ class StepBook:
             update(t.steps).where(_s.id == step_id).values(**values, mac=self._mac(values))
         )
 
-    def _may_be_signed(
-        self, connection: Connection, step: Step, signable: Signable, fill: Call
-    ) -> bool:
+    def _may_be_signed(self, tx: Tx, step: Step, signable: Signable, fill: Call) -> bool:
+        connection = tx.connection
         given_up = connection.execute(select(_s.given_up).where(_s.id == step.id)).scalar()
         if step.given_up or given_up:
             # A fill takes nothing, so nothing has to prove it.
             return step.given_up and bool(given_up)
         proved = self._is_ours(connection, step, signable.tampered)
         if step.attempts:
-            return proved and self._was_signed(connection, step, signable.tampered)
+            return proved and self._was_signed(tx, step, signable.tampered)
         if proved and signable.allows(step.call, stored=True):
             return True
         if proved:
             self.make_fill(connection, step.id, step.nonce, fill)
         else:
             # A fill has a code of its own, so that whoever invents steps would have them paid.
-            self.nonces.drop(connection, step.id)
+            self.nonces.drop(tx, step.id)
         return False
 
-    def _was_signed(self, connection: Connection, step: Step, tampered: dict[str, str]) -> bool:
+    def _was_signed(self, tx: Tx, step: Step, tampered: dict[str, str]) -> bool:
         """Whether bytes of the step were ever signed; if not, a fill takes its nonce."""
         if _subject(step) == _TREASURY:
             # What moves no USDC needs no decision either.
             return True
-        if self.nonces.was_signed(connection, step.id, step.nonce, _subject(step)):
+        if self.nonces.was_signed(tx, step.id, step.nonce, _subject(step)):
             return True
         tampered[f"nonce {step.nonce}"] = (
             f"the audit log does not tell that {step.kind} was signed for nonce {step.nonce}"
         )
-        self.give_up(connection, step.id)
+        self.give_up(tx.connection, step.id)
         return False
 
     def _is_ours(self, connection: Connection, step: Step, tampered: dict[str, str]) -> bool:

@@ -15,9 +15,9 @@ from coordinator.domain.purchase.purchase import Purchase
 from coordinator.domain.reasons import Reason, ReasonCode
 from coordinator.domain.times import rfc3339
 from coordinator.domain.usdc import ZERO
-from coordinator.ledger.proofs.signed import require_unsigned
 from coordinator.ledger.spend.holds import end_hold
 from coordinator.ledger.spend.reading import read_purchase
+from coordinator.ledger.spend.signed import require_unsigned
 from coordinator.ledger.store import schema as t
 from coordinator.ledger.tx.pausing import report_tampering
 from coordinator.ledger.tx.transaction import Tx
@@ -67,7 +67,7 @@ def end_unsigned(tx: Tx, purchase: Purchase, status: Status, why: Reason, now: i
 
     LedgerTampered when the audit log tells that something was.
     """
-    require_unsigned(tx.connection, tx.audit, purchase.id)
+    require_unsigned(tx, purchase.id)
     with tx.written():
         end_hold(tx, purchase.id, "purchase", spent=ZERO, now=now)
         move(tx, purchase, status, now, reason=why)

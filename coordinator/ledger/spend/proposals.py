@@ -107,7 +107,7 @@ def read_proposal(tx: Tx, proposal_id: str) -> Proposal:
     row = tx.connection.execute(query).one_or_none()
     if row is None:
         raise UnknownId(f"there is no proposal {proposal_id[:60]!r}")
-    said = tx.audit.proven(tx.connection, proposal_id)
+    said = tx.proven(proposal_id)
     made = next((one.body for one in said if one.event == "proposal_made"), None)
     ends = [one.event for one in said if one.event in _ENDS]
     status = ends[-1].removeprefix("proposal_") if ends else "awaiting_approval"

@@ -14,9 +14,9 @@ from coordinator.domain.notices import stranded
 from coordinator.domain.purchase.lifecycle import UNLINKED, Status
 from coordinator.domain.purchase.purchase import Purchase
 from coordinator.domain.reasons import Reason
-from coordinator.ledger.proofs.signed import signed_for
 from coordinator.ledger.spend.moves import end_unsigned, is_in_flight, move
 from coordinator.ledger.spend.reading import load_purchases, read_purchase
+from coordinator.ledger.spend.signed import signed_for
 from coordinator.ledger.store import schema as t
 from coordinator.ledger.tx.group_commit import GroupCommit
 from coordinator.ledger.tx.leases import Lease, fence
@@ -49,9 +49,9 @@ class PurchaseBook:
 
     def signed(self, lease: Lease, purchase_id: str) -> Mapping[int, StepKind]:
         """By nonce, what the audit log tells was signed for the purchase; LeaseLost as ``fail``."""
-        with self._database.read() as connection:
-            fence(connection, lease)
-            return signed_for(connection, self._transactions.audit, purchase_id)
+        with self._transactions.read() as tx:
+            fence(tx.connection, lease)
+            return signed_for(tx, purchase_id)
 
     def explain_cancel(self, purchase_id: str, reason: Reason, *, now: int) -> None:
         """Keep why an empty escrow is being cancelled; the chain's event will end the purchase."""
@@ -170,7 +170,7 @@ def _fail(
     purchase = read_purchase(tx, purchase_id)
     if purchase.status not in UNLINKED or is_in_flight(tx, purchase_id):
         return False
-    signed = signed_for(tx.connection, tx.audit, purchase_id)
+    signed = signed_for(tx, purchase_id)
     if any(nonce >= used for nonce in signed):
         return False
     count, last = tx.connection.execute(

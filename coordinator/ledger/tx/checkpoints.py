@@ -5,11 +5,12 @@ from __future__ import annotations
 import logging
 from typing import Final
 
-from sqlalchemy import Connection, select
+from sqlalchemy import select
 
 from coordinator.domain.audit import Head
 from coordinator.ledger.store import schema as t
 from coordinator.ledger.tx.pausing import begin_recovery
+from coordinator.ledger.tx.transaction import Tx
 from coordinator.ledger.tx.transactions import Transactions
 
 log = logging.getLogger(__name__)
@@ -23,13 +24,11 @@ class CheckpointBook:
 
     def __init__(self, transactions: Transactions) -> None:
         self._transactions = transactions
-        self._database = transactions.database
-        self._audit = transactions.audit
 
     def refuse(self, expected: Head, why: str, *, now: int) -> None:
         """Stop all new spending and say which head was expected; once for each head."""
         with self._transactions.write() as tx:
-            if self._refusal(tx.connection, expected) is not None:
+            if _refusal(tx, expected) is not None:
                 return
             log.error("audit_log_refused expected=%s why=%s", expected, why)
             text = (
@@ -41,11 +40,9 @@ class CheckpointBook:
 
     def accepted(self, expected: Head) -> Head | None:
         """Return the head that an approver has accepted instead of the ``expected`` one."""
-        with self._database.read() as connection:
-            refused = self._refusal(connection, expected)
-            unpaused = self._audit.proven(
-                connection, "organisation", events=("unpaused",), skip=True
-            )
+        with self._transactions.read() as tx:
+            refused = _refusal(tx, expected)
+            unpaused = tx.proven("organisation", events=("unpaused",), skip=True)
         if refused is None or not unpaused or unpaused[-1].seq < refused.count:
             return None
         return refused
@@ -53,10 +50,11 @@ class CheckpointBook:
     def signed_orders(self, *events: str) -> set[str]:
         """Ids of the orders that the log tells were signed, whether or not that can be proved."""
         query = select(t.audit.c.subject).where(t.audit.c.event.in_(events))
-        with self._database.read() as connection:
-            return set(connection.execute(query).scalars())
+        with self._transactions.read() as tx:
+            return set(tx.connection.execute(query).scalars())
 
-    def _refusal(self, connection: Connection, expected: Head) -> Head | None:
-        rows = self._audit.proven(connection, _SUBJECT, events=(_REFUSED,), skip=True)
-        same = [row for row in rows if row.body["expected"] == str(expected)]
-        return Head(same[-1].seq, same[-1].hash) if same else None
+
+def _refusal(tx: Tx, expected: Head) -> Head | None:
+    rows = tx.proven(_SUBJECT, events=(_REFUSED,), skip=True)
+    same = [row for row in rows if row.body["expected"] == str(expected)]
+    return Head(same[-1].seq, same[-1].hash) if same else None

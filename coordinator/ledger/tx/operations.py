@@ -218,13 +218,12 @@ class OperationsBook:
 
     def explained(self) -> frozenset[str]:
         """Return the ids of discrepancies that the audit log tells somebody has explained."""
-        with self._database.read() as connection:
-            ids = connection.execute(select(t.explanations.c.discrepancy_id)).scalars().all()
+        with self._transactions.read() as tx:
+            query = select(t.explanations.c.discrepancy_id)
+            ids = tx.connection.execute(query).scalars().all()
             if not ids:
                 return frozenset()
-            events = ("discrepancy_explained",)
-            log = self._transactions.audit
-            proven = log.proven(connection, *ids, events=events, skip=True)
+            proven = tx.proven(*ids, events=("discrepancy_explained",), skip=True)
             return frozenset(row.subject for row in proven)
 
 

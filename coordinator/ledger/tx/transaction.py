@@ -8,6 +8,7 @@ from typing import Any
 
 from sqlalchemy import Connection
 
+from coordinator.domain.audit import AuditRow
 from coordinator.domain.limits.limits import LimitState
 from coordinator.domain.limits.rules import Opening, Rules
 from coordinator.domain.notices import Notice, crossings
@@ -77,6 +78,11 @@ class Tx:
     def record(self, at: int, event: str, subject: str, **body: Any) -> None:
         """Append to the audit log."""
         self._entries.append(AuditEntry.of(at, event, subject, body))
+
+    def proven(self, *subjects: str, **which: Any) -> list[AuditRow]:
+        """Return rows of the audit log as ``AuditLog.proven`` does, this transaction's too."""
+        self.flush()
+        return self.audit.proven(self.connection, *subjects, **which)
 
     def notify(self, notices: Iterable[Notice]) -> None:
         """Have people told, after the commit."""
