@@ -133,7 +133,7 @@ def test_a_lost_database_is_rebuilt_paused_and_agrees_with_the_chain(world: Worl
 
 def test_only_a_fresh_database_is_rebuilt(world: World) -> None:
     world.fund()
-    with pytest.raises(ConfigurationError, match="fresh database"):
+    with pytest.raises(ConfigurationError, match="needs an empty database"):
         world.coordinator.rebuild()
 
 
@@ -487,7 +487,7 @@ def test_an_interrupted_rebuild_goes_on_with_the_same_export_only(
 def test_an_export_goes_into_a_fresh_database_only(world: World, tmp_path: Path) -> None:
     world.fund()
     file = export(world, tmp_path / "audit.jsonl")
-    with pytest.raises(ConfigurationError, match="fresh database"):
+    with pytest.raises(ConfigurationError, match="needs an empty database"):
         world.coordinator.rebuild(audit=file)
 
 

@@ -385,7 +385,7 @@ def test_a_copy_from_before_the_first_step_sends_no_order_again(
     put_back(world, copy)
     world.round()
 
-    why = "not in this database" if looked else "does not know"
+    why = "not in this database" if looked else "unknown to this database"
     assert why in paused_because(world)
     world.unpause()
     world.go()
