@@ -37,6 +37,7 @@ from coordinator.domain.usdc import Usdc
 from coordinator.executor import Executor
 from coordinator.executor.blocking import Blockers
 from coordinator.executor.checkpoint import Checkpoint
+from coordinator.executor.tempo import Tempo
 from coordinator.ledger.audit.log import AuditLog
 from coordinator.ledger.ledger import Ledger
 from coordinator.ledger.proofs.verification import Verification, verify
@@ -271,7 +272,7 @@ class Wiring(Ledger):
             chain=self.chain,
             ledger=self,
             checkpoint=self.checkpoint,
-            follow=self.follower.follow,
+            follow=lambda seen, final: self.follower.follow(seen, finalise=final).receipts,
             drift=self.reconciler.drift,
             upkeep=Upkeep(budgets=self.budgets, notices=self.notices, ticks=self.ticks).run,
             max_fee_wei=self.settings.max_fee_wei,
@@ -279,8 +280,7 @@ class Wiring(Ledger):
             allowance_limit=Usdc(self.settings.allowance_limit),
             clock=self.clock,
             reach=self.reach,
-            changed=self.changes.look,
-            poll_seconds=0.1 if self.network.local else 1.0,
+            tempo=Tempo(ticks=self.ticks, local=self.network.local),
         )
 
     @cached_property

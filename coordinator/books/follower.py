@@ -18,8 +18,7 @@ from coordinator.ledger.chain.steps import StepBook
 
 log = logging.getLogger(__name__)
 
-# Blocks near the head are read one by one, by their hashes: so many in one batch of requests.
-_TAIL_AT_ONCE: Final = 12
+# So many blocks before the head are read as what a reorganisation may still take back.
 _TAIL_MAX: Final = 240
 _LOOKS: Final = 3
 # Steps whose success has no event that is followed.
@@ -27,6 +26,14 @@ _SILENT: Final = (StepKind.APPROVE, StepKind.FILL)
 
 Progress = Callable[[int, int, int], None]
 """Called with (first block, block reached, last block)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Followed:
+    """Count of new events, and the receipts read with them; None where none were read."""
+
+    events: int
+    receipts: Mapping[str, Receipt] | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,46 +47,54 @@ class Follower:
     clock: Clock
     reach: Reach
 
-    def follow(self, seen: Observation, *, progress: Progress | None = None) -> int:
-        """Bring the books up to ``seen``; returns the number of new events.
+    def follow(
+        self, seen: Observation, *, finalise: bool = True, progress: Progress | None = None
+    ) -> Followed:
+        """Bring the books to what ``seen`` shows as readable and, with ``finalise``, as final.
 
-        Blocks above the final one are read by their hashes. No block is final in the books before
-        its events were read a second time, in a later call, and found whole, and its hash was told
-        by every endpoint; what an endpoint had left out is put in.
+        Logs above the final block count only with a block that is on the chain. No block is final
+        in the books before its events were read a second time, in a later call, and found whole,
+        and its hash was told by every endpoint; what an endpoint had left out is put in.
         """
         before = self._cursor()
-        events = self._forward(before, seen.readable, seen.final_number, progress)
-        if seen.final is not None:
-            self._finalise(before, seen.final, seen.readable, progress)
-        return events
+        done = self._forward(before, seen, seen.readable, seen.final_number, progress)
+        if finalise and seen.final is not None:
+            self._finalise(before, seen, seen.final, progress)
+        return done
 
     def _cursor(self) -> Block:
         """Roll the books back to the fork if needed, and return their block."""
         return self._back_to_fork(self.books.cursor() or self._open())
 
     def _forward(
-        self, cursor: Block, to: int, final_number: int, progress: Progress | None = None
-    ) -> int:
+        self,
+        cursor: Block,
+        seen: Observation,
+        to: int,
+        final_number: int,
+        progress: Progress | None = None,
+    ) -> Followed:
         """Read on to block ``to``; ranges that the endpoint refuses are halved."""
-        first, span, events = cursor.number, Span(), 0
+        first, span, done = cursor.number, Span(), Followed(0, None)
         tail = max(final_number, to - _TAIL_MAX)
-        evidence = self._receipts() if cursor.number < to else {}
         while cursor.number < to:
-            limit = min(max(tail, cursor.number + _TAIL_AT_ONCE), to)
+            limit = to if cursor.number >= tail else min(tail, to)
             read = partial(self._read, cursor, tail)
             batch = span.read(read, after=cursor.number, to=limit)
-            _check_complete(batch, evidence)
+            if done.receipts is None:
+                done = Followed(0, self._receipts(seen, batch))
+            self._check_complete(batch, done.receipts or {})
             self.reach(KillPoint.EVENTS_READ)
             if self.books.apply(batch, now=self.clock()):
-                events += len(batch.events)
+                done = Followed(done.events + len(batch.events), done.receipts)
                 self.reach(KillPoint.EVENTS_STORED)
             cursor = self.books.cursor() or cursor
             if progress is not None:
                 progress(first, cursor.number, to)
-        return events
+        return done
 
     def _read(self, cursor: Block, tail: int, until: int) -> EventBatch:
-        """Read the events of (cursor, until]; beyond block ``tail`` by the blocks' hashes."""
+        """Read the events of (cursor, until]; beyond block ``tail`` only of blocks on the chain."""
         read = self.chain.tail if until > tail else self.chain.events
         return read(after=cursor.number, after_hash=cursor.hash, to=until)
 
@@ -96,10 +111,12 @@ class Follower:
         self.books.open(block, balance, now=self.clock())
         return self.books.cursor() or block
 
-    def _receipts(self) -> Mapping[str, Receipt]:
-        in_flight = [step for step in self.steps.in_flight() if step.kind not in _SILENT]
-        attempts = [a for step in in_flight for a in step.attempts if not a.fills]
-        return self.chain.receipts([attempt.hash for attempt in attempts])
+    def _receipts(self, seen: Observation, batch: EventBatch) -> Mapping[str, Receipt]:
+        """Read the receipts of all that is in flight and whose nonces the chain has used."""
+        used = [step for step in self.steps.in_flight() if step.nonce < seen.nonce]
+        hashes = [attempt.hash for step in used for attempt in step.attempts]
+        alone = batch.to if batch.to.number == batch.after + 1 else None
+        return self.chain.receipts(hashes, block=alone) if hashes else {}
 
     def _back_to_fork(self, cursor: Block) -> Block:
         """Return the cursor, after rolling the books back if its block was lost."""
@@ -156,7 +173,7 @@ class Follower:
             raise ChainUnavailable(f"block {block.number} is not the one that was told before")
 
     def _finalise(
-        self, before: Block, final: Block, readable: int, progress: Progress | None
+        self, before: Block, seen: Observation, final: Block, progress: Progress | None
     ) -> None:
         """Read blocks up to ``before`` a second time once they are final.
 
@@ -174,7 +191,8 @@ class Follower:
             if not self._agrees(batch):
                 log.error("books_differ after=%s to=%s", known.number, batch.to.number)
                 cursor = self.books.cursor() or before
-                self._forward(self._roll_back(cursor, known), readable, target.number)
+                cursor = self._roll_back(cursor, known)
+                self._forward(cursor, seen, seen.readable, target.number)
                 return
             known = batch.to
             self._prove(known)
@@ -196,13 +214,25 @@ class Follower:
             raise ChainUnavailable(f"the endpoint leaves logs of block {number} out")
         return True
 
+    def _check_complete(self, batch: EventBatch, receipts: Mapping[str, Receipt]) -> None:
+        """Refuse logs that leave out what a receipt proves: a node may know a block alone."""
+        told = {event.tx_hash for event in batch.events}
+        silent = None
+        for tx_hash, receipt in receipts.items():
+            within = batch.after < receipt.block_number <= batch.to.number
+            if not within or not receipt.succeeded or tx_hash in told:
+                continue
+            silent = self._silent() if silent is None else silent
+            if tx_hash not in silent:
+                raise ChainUnavailable(
+                    f"the endpoint leaves the logs of {tx_hash} out of block {receipt.block_number}"
+                )
 
-def _check_complete(batch: EventBatch, evidence: Mapping[str, Receipt]) -> None:
-    """Refuse logs without an event that a receipt proves: a node may have a block without logs."""
-    told = {event.tx_hash for event in batch.events}
-    for tx_hash, receipt in evidence.items():
-        within = batch.after < receipt.block_number <= batch.to.number
-        if within and receipt.succeeded and tx_hash not in told:
-            raise ChainUnavailable(
-                f"the endpoint leaves the logs of {tx_hash} out of block {receipt.block_number}"
-            )
+    def _silent(self) -> set[str]:
+        """Find the hashes in flight whose success has no event that is followed."""
+        return {
+            attempt.hash
+            for step in self.steps.in_flight()
+            for attempt in step.attempts
+            if step.kind in _SILENT or attempt.fills
+        }

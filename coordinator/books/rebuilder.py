@@ -58,7 +58,7 @@ class Rebuilder:
         self.operations.begin_recovery(why, now=self.clock())
         # A log that this host's worker has seen more of is accepted by the same unpause.
         self.checkpoint.advance(now=self.clock())
-        events = self.follower.follow(self.chain.observe(), progress=progress)
+        events = self.follower.follow(self.chain.observe(), progress=progress).events
         final = self.books.final()
         if final is not None:
             self.books.end_holds(final.number, now=self.clock())

@@ -11,7 +11,7 @@ from coordinator.books.follower import Follower, Progress
 from coordinator.books.ranges import Span
 from coordinator.domain.chain.events import Block, EventBatch
 from coordinator.domain.chain.reconciliation import Discrepancy, Reconciliation, differing_entries
-from coordinator.domain.ports import ChainReader, Clock, EscrowOnChain
+from coordinator.domain.ports import ChainReader, Clock, EscrowOnChain, Observation
 from coordinator.domain.usdc import ZERO, Usdc
 from coordinator.ledger.chain.chain_book import ChainBook, EscrowRow
 from coordinator.ledger.chain.differences import differences_in_books
@@ -47,7 +47,7 @@ class Reconciler:
         compared with what they make.
         """
         before = self.books.cursor()
-        events = self.follower.follow(self.chain.observe(), progress=progress)
+        events = self.follower.follow(self.chain.observe(), progress=progress).events
         cursor = self.books.cursor()
         assert cursor is not None
         start = before.number + 1 if before else self.follower.start_block
@@ -97,16 +97,16 @@ class Reconciler:
     def _read_after(self, at: int, until: int) -> EventBatch:
         return self.chain.events(after=at, after_hash="", to=until)
 
-    def drift(self) -> Usdc:
+    def drift(self, seen: Observation | None = None) -> Usdc:
         """Compute the unexplained difference between the treasury's balance and the journal.
 
-        Read at the books' last block, in either direction.
+        At the books' last block, in either direction; ``seen`` saves a read where that is its head.
         """
         for _ in range(_COMPARE_TRIES):
             cursor = self.books.cursor()
             if cursor is None:
                 return ZERO
-            found = self._balance_difference(cursor)
+            found = self._balance_difference(cursor, seen)
             if found is None or found.id in self.operations.explained():
                 return ZERO
             if self.books.cursor() == cursor:
@@ -122,8 +122,13 @@ class Reconciler:
         if (found := self._balance_difference(cursor)) is not None:
             yield found
 
-    def _balance_difference(self, cursor: Block) -> Discrepancy | None:
-        balance, _ = self.chain.balances([], block_number=cursor.number)
+    def _balance_difference(
+        self, cursor: Block, seen: Observation | None = None
+    ) -> Discrepancy | None:
+        if seen is not None and seen.head == cursor:
+            balance = seen.usdc_balance
+        else:
+            balance, _ = self.chain.balances([], block_number=cursor.number)
         booked = self.journal.treasury_balance()
         if balance == booked:
             return None

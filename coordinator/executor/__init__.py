@@ -1,5 +1,6 @@
 """Drive approved purchases to funded and open ones to their end; recover after a crash."""
 
-from coordinator.executor.loop import LEASE_SECONDS, Executor
+from coordinator.executor.loop import Executor
+from coordinator.executor.rounds import LEASE_SECONDS
 
 __all__ = ["LEASE_SECONDS", "Executor"]

@@ -38,13 +38,13 @@ class EndpointFailover:
             self._chain.turn_away()
             raise
 
-    def observe(self, known: int) -> Observation:
+    def observe(self, known: int, *, quick: bool = False) -> Observation:
         """Return the newest observation, from another endpoint when this one lags or stalls.
 
         ChainUnavailable when every one is behind block ``known`` or a head that was followed.
         """
         known = max(self._highest, known)
-        seen = self._chain.observe()
+        seen = self._chain.observe(quick=quick)
         still = seen.head.number <= self._highest and self._since(self._moved_at) >= _STILL_SECONDS
         if seen.head.number < known:
             above = known - 1

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -132,18 +132,22 @@ class Sender:
         fees = seen.fees
         self._sign_and_send(lease, [(step, fees) for step in steps], seen)
 
-    def look_for_receipts(self, seen: Observation, cursor: Block | None) -> None:
+    def store_receipts(
+        self, seen: Observation, cursor: Block | None, receipts: Mapping[str, Receipt] | None
+    ) -> None:
         """Keep the evidence of steps mined in blocks whose events are in the books.
 
-        A receipt of a block above ``cursor`` waits: its events may not be in the books yet.
+        ``receipts`` are those that were read with the events, None to read them now. One of a
+        block above ``cursor`` waits: its events may not be in the books yet.
         """
-        in_flight = [step for step in self._steps.in_flight() if step.attempts]
+        in_flight = [s for s in self._steps.in_flight() if s.attempts and s.nonce < seen.nonce]
+        self._missing = {s.id: self._missing[s.id] for s in in_flight if s.id in self._missing}
         if not in_flight or cursor is None:
             return
-        hashes = [attempt.hash for step in in_flight for attempt in step.attempts]
-        receipts = self._chain.receipts(hashes)
-        if receipts and self._chain.block(cursor.number).hash != cursor.hash:
-            # A reorganisation since the books were written: these are receipts of its blocks.
+        if receipts is None:
+            hashes = [attempt.hash for step in in_flight for attempt in step.attempts]
+            receipts = self._chain.receipts(hashes)
+        if self._were_lost(receipts, cursor):
             return
         self._reach(KillPoint.RECEIPTS_READ)
         proved = []
@@ -158,6 +162,13 @@ class Sender:
         self._steps.store_receipts(proved, now=self._clock())
         if proved:
             self._reach(KillPoint.RECEIPTS_STORED)
+
+    def _were_lost(self, receipts: Mapping[str, Receipt], cursor: Block) -> bool:
+        """Whether the books' block is gone, so that these may be receipts of a fork's blocks."""
+        last = (cursor.number, cursor.hash)
+        if all((r.block_number, r.block_hash) == last for r in receipts.values()):
+            return False
+        return self._chain.block(cursor.number).hash != cursor.hash
 
     def _revert_reason(self, step: Step, receipt: Receipt) -> str | None:
         if receipt.succeeded:
@@ -175,9 +186,6 @@ class Sender:
         return reason
 
     def _look_at_missing(self, step: Step, seen: Observation) -> None:
-        if seen.nonce <= step.nonce:
-            self._missing.pop(step.id, None)
-            return
         # The nonce is used and none of our hashes has a receipt: a slow node, or a stranger. Only
         # a stranger's is still there once that block is final.
         missing = self._missing.setdefault(step.id, _Missing(seen.head.number))

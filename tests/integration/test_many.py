@@ -77,7 +77,7 @@ class Crowd:
         self.used: list[Usdc] = []
         self._first_block = self._head()
         self.coordinator = stage.open(COORDINATOR_POLICY_FILE=str(path))
-        self.coordinator.wiring.on_change(self.look)
+        self.coordinator.wiring.changes.subscribe(lambda changes: self.look())
 
     def __enter__(self) -> Crowd:
         return self
@@ -86,7 +86,7 @@ class Crowd:
         self.coordinator.close()
 
     def look(self) -> None:
-        """Note what is held and spent now; after every round of the executor too."""
+        """Note what is held and spent now; after every change of the ledger too."""
         (total,) = [s for s in self.coordinator.limits() if s.limit.window.value == "total"]
         self.used.append(total.usage.held + total.usage.spent)
 

@@ -659,7 +659,7 @@ def test_a_cancelling_that_was_taken_back_by_hand_pays_nothing(world: World) -> 
     world.chain.mine()
     seen, books = world.coordinator.wiring.chain.observe(), world.coordinator.wiring.books
     world.coordinator.wiring.follower.follow(seen)
-    world.executor._sender.look_for_receipts(seen, books.cursor())
+    world.executor._sender.store_receipts(seen, books.cursor(), None)
     assert world.coordinator.cancel(asked.id, by=AGENT).done
     assert world.status(asked) == "created"
 

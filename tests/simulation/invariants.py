@@ -15,7 +15,7 @@ from coordinator.domain.errors import LedgerTampered
 from coordinator.domain.purchase.lifecycle import FINAL, STATUS_OF, Status
 from coordinator.domain.purchase.purchase import Purchase
 from coordinator.domain.usdc import Usdc
-from coordinator.executor.loop import LEASE_SECONDS
+from coordinator.executor.rounds import LEASE_SECONDS
 from coordinator.ledger.proofs.verification import verify
 from tests.simulation.tampering import THIEF
 

@@ -54,6 +54,7 @@ class ActpChain(EvmChain):
         events = EventReader(LogReader(rpc), escrows, token, kernel, vault)
         self.events = events.events
         self.tail = events.tail
+        self.anything_after = events.anything_after
         rail = ActpRail(kernel, vault, signer.address)
         self.create = rail.create
         self.link = rail.link

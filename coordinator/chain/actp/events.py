@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Final
 
+from coordinator.chain.abi import token_abi
 from coordinator.chain.actp.abi import kernel_abi, vault_abi
 from coordinator.chain.actp.reads import EscrowReader
 from coordinator.chain.actp.terms import STATES
@@ -13,6 +15,9 @@ from coordinator.chain.evm.fiat_token import FiatToken
 from coordinator.chain.evm.logs import Log, LogReader, account_topic, event_of
 from coordinator.domain.chain.events import ChainEvent, EscrowState, EventBatch, EventKind
 from coordinator.domain.usdc import Usdc
+
+_KERNEL_EVENTS: Final = ("TransactionCreated", "EscrowLinked", "StateTransitioned")
+_VAULT_EVENTS: Final = ("EscrowCreated", "EscrowPayout")
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,24 +41,51 @@ class EventReader:
 
     @decoded
     def tail(self, *, after: int, after_hash: str, to: int) -> EventBatch:
-        """As ``events``, each block's logs by its hash; every block is the next one's parent."""
-        block, logs = self.logs.by_block(self._filters(), after=after, after_hash=after_hash, to=to)
+        """As ``events``, near the head: what is not on the chain any more is refused.
+
+        A single block's logs are read by its hash, those of several in one span.
+        """
+        read = self.logs.by_block if to - after == 1 else self.logs.by_linked_span
+        block, logs = read(self._filters(), after=after, after_hash=after_hash, to=to)
         return EventBatch(after, after_hash, block, self._events_of(logs, after, to))
 
-    def _filters(self) -> list[Log]:
-        """Log filters, without the range: the kernel's events, our vault escrows, all payouts."""
-        kernel, vault = kernel_abi(), vault_abi()
+    @decoded
+    def anything_after(self, block_number: int, *, escrows: bool) -> bool:
+        """Whether later blocks have logs that may matter: USDC or an escrow of ours.
+
+        ``escrows`` asks for the moves of escrows too. One call each, of which nothing is kept; a
+        node that refuses says yes, for then the chain has to be read whole.
+        """
         ours = account_topic(self.token.treasury)
-        moved = [kernel.topic("EscrowLinked"), kernel.topic("StateTransitioned")]
-        return [
-            {"address": self.kernel, "topics": [kernel.topic("TransactionCreated"), None, ours]},
-            {"address": self.kernel, "topics": [moved]},
-            {"address": self.vault, "topics": [vault.topic("EscrowCreated"), None, ours]},
-            {"address": self.vault, "topics": [vault.topic("EscrowPayout")]},
-            *self.token.filters(),
+        came = [token_abi().topic("Transfer"), kernel_abi().topic("TransactionCreated")]
+        filters: list[Log] = [
+            {"address": [self.token.address, self.kernel], "topics": [came, None, ours]}
         ]
+        if escrows:
+            filters.append(self._escrow_filter())
+        return self.logs.any_after(filters, block_number)
+
+    def _filters(self) -> list[Log]:
+        """Log filters, without the range: of kernel and vault, and of the treasury's USDC."""
+        return [self._escrow_filter(), *self.token.filters()]
+
+    def _escrow_filter(self) -> Log:
+        kernel, vault = kernel_abi(), vault_abi()
+        topics = [
+            *(kernel.topic(name) for name in _KERNEL_EVENTS),
+            *(vault.topic(name) for name in _VAULT_EVENTS),
+        ]
+        return {"address": [self.kernel, self.vault], "topics": [topics]}
+
+    def _is_foreign(self, log: Log) -> bool:
+        """Whether it tells of an escrow that another treasury asked for."""
+        created = (kernel_abi().topic("TransactionCreated"), vault_abi().topic("EscrowCreated"))
+        return log["topics"][0] in created and log["topics"][2] != account_topic(
+            self.token.treasury
+        )
 
     def _events_of(self, logs: list[Log], after: int, to: int) -> tuple[ChainEvent, ...]:
+        logs = [log for log in logs if not self._is_foreign(log)]
         logs.extend(self._bond_transfers(logs))
         ordered = self.logs.ordered(logs, after=after, to=to)
         events = [*self._escrow_events(ordered), *self.token.transfers(ordered)]
@@ -79,9 +111,9 @@ class EventReader:
         """The events of ``logs``, which carry their block's time under ``at``."""
         kernel, vault = kernel_abi(), vault_abi()
         names = {
-            kernel.topic(name): name
-            for name in ("TransactionCreated", "EscrowLinked", "StateTransitioned")
-        } | {vault.topic(name): name for name in ("EscrowCreated", "EscrowPayout")}
+            **{kernel.topic(name): name for name in _KERNEL_EVENTS},
+            **{vault.topic(name): name for name in _VAULT_EVENTS},
+        }
         named = [(names[log["topics"][0]], log) for log in logs if log["topics"][0] in names]
         funded = _funded_by_us(named)
         for name, log in named:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Final
 
 from coordinator.chain.abi import quantity
 from coordinator.chain.evm.answers import block_of, decoded, receipt_of, refusal_of, sent_of
@@ -22,6 +22,9 @@ from coordinator.domain.chain.steps import Attempt, Call, Receipt, StepKind
 from coordinator.domain.errors import ChainUnavailable
 from coordinator.domain.ports import Observation, SendAnswer, Sent
 from coordinator.domain.usdc import Usdc
+
+# A whole block has the receipts of others too, each of a kilobyte.
+_WHOLE_BLOCK_FROM: Final = 8
 
 
 class EvmChain:
@@ -57,7 +60,9 @@ class EvmChain:
             max_fee_wei=max_fee_wei,
         )
         self._checked = False
+        self._tells_block_receipts = True
         self.observe = head.observe
+        self.head = head.newest
         self.confirm = head.confirm
         self.withdraw = token.withdraw
         self.mint = token.mint
@@ -105,28 +110,46 @@ class EvmChain:
         return told
 
     @decoded
-    def receipts(self, hashes: Sequence[str]) -> Mapping[str, Receipt]:
-        answers = self._rpc.batch([("eth_getTransactionReceipt", [h]) for h in hashes])
+    def receipts(
+        self, hashes: Sequence[str], *, block: Block | None = None
+    ) -> Mapping[str, Receipt]:
+        """Read receipts of blocks that are on the chain; of many in ``block``, all in one call."""
+        found: dict[str, Any] = {}
+        if block is not None and len(hashes) >= _WHOLE_BLOCK_FROM:
+            found = self._receipts_of_block(block, set(hashes))
+        single = [tx_hash for tx_hash in hashes if tx_hash not in found]
+        answers = self._rpc.batch([("eth_getTransactionReceipt", [h]) for h in single])
         _check_answered(answers, "receipts")
-        mined = {
+        found |= {
             tx_hash: answer
-            for tx_hash, answer in zip(hashes, answers, strict=True)
+            for tx_hash, answer in zip(single, answers, strict=True)
             if isinstance(answer, dict) and answer.get("blockNumber")
         }
         # A preconfirmed or orphaned receipt names a block that is not on the chain.
-        numbers = sorted({answer["blockNumber"] for answer in mined.values()})
+        sealed = {hex(block.number): block.hash} if block is not None else {}
+        numbers = sorted({answer["blockNumber"] for answer in found.values()} - sealed.keys())
         headers = self._rpc.batch([("eth_getBlockByNumber", [n, False]) for n in numbers])
         _check_answered(headers, "the blocks of receipts")
-        sealed = {
+        sealed |= {
             number: header["hash"]
             for number, header in zip(numbers, headers, strict=True)
             if isinstance(header, dict)
         }
         return {
             tx_hash: receipt_of(tx_hash, answer)
-            for tx_hash, answer in mined.items()
+            for tx_hash, answer in found.items()
             if sealed.get(answer["blockNumber"]) == answer["blockHash"]
         }
+
+    def _receipts_of_block(self, block: Block, wanted: set[str]) -> dict[str, Any]:
+        """Read a block's receipts at once; none where the endpoint can't, once and for all."""
+        if not self._tells_block_receipts:
+            return {}
+        answer = self._rpc.batch([("eth_getBlockReceipts", [block.hash])])[0]
+        if isinstance(answer, list):
+            return {r["transactionHash"]: r for r in answer if r["transactionHash"] in wanted}
+        self._tells_block_receipts = False
+        return {}
 
     def mined_at_nonce(self, nonce: int, *, by: int) -> str | None:
         return mined_at_nonce(self._rpc, self.treasury, nonce, by=by)

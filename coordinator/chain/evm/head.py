@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any, Final
 
 from coordinator.chain.abi import number, quantity, uint
@@ -35,6 +35,8 @@ BEHIND: Final = 8
 _LOOKS_STILL: Final = 12
 _LOOKS: Final = 24
 _LOOK_SECONDS: Final = 0.25
+# How long a quick reading goes on with the tip and the final block of the last whole one.
+_REMEMBERED_SECONDS: Final = 300
 # Nonces have a confirmation of their own; the other two are no part of the state after a block.
 _NOT_COMPARED: Final = frozenset({"nonce", "final", "readable"})
 
@@ -71,15 +73,27 @@ class HeadReader:
         self._finality = finality
         self._max_fee_wei = max_fee_wei
         self._confirmed: Observation | None = None
+        # The last that was read whole.
+        self._header: _Header | None = None
 
     @property
     def host(self) -> str:
         return self._rpc.current_host
 
     @decoded
-    def observe(self) -> Observation:
-        header = self._newest()
-        return self._observation(self._rpc.batch(self._state_at(header.block.number)), header)
+    def newest(self) -> Block:
+        """The newest block, in one call."""
+        return block_of(self._rpc.call("eth_getBlockByNumber", "latest", False))
+
+    @decoded
+    def observe(self, *, quick: bool = False) -> Observation:
+        """The newest block and the state after it; ``confirm`` reads them a second time.
+
+        A ``quick`` reading takes tip and final block from the last whole one, for five minutes.
+        """
+        header = self._newest(quick)
+        _, *state = self._state_at(header.block.number)
+        return self._observation(self._rpc.batch(state), header)
 
     def confirm(self, seen: Observation) -> None:
         """Refuse what a second reading of the head, or another endpoint, contradicts.
@@ -122,7 +136,21 @@ class HeadReader:
             " until both have it (take one that stays behind out of COORDINATOR_RPC_URL)"
         )
 
-    def _newest(self) -> _Header:
+    def _newest(self, quick: bool) -> _Header:
+        remembered = self._header
+        if remembered is None or not quick:
+            self._header = self._read_header()
+            return self._header
+        newest = self._rpc.call("eth_getBlockByNumber", "latest", False)
+        block = block_of(newest)
+        if not 0 <= block.at - remembered.block.at < _REMEMBERED_SECONDS:
+            self._header = self._read_header()
+            return self._header
+        base_fee = quantity(newest.get("baseFeePerGas"))
+        final = block if self._finality == "1" else remembered.final
+        return replace(remembered, block=block, base_fee_wei=base_fee, final=final)
+
+    def _read_header(self) -> _Header:
         wanted: list[tuple[str, list[Any]]] = [
             ("eth_getBlockByNumber", ["latest", False]),
             ("eth_maxPriorityFeePerGas", []),
@@ -139,7 +167,7 @@ class HeadReader:
             final = block_of(finals[0]) if isinstance(finals[0], dict) else None
         else:
             final = self._sealed_before(block)
-        return _Header(block, base_fee, min(tip_wei, max(base_fee, _TIP_MIN_WEI)), final)
+        return _Header(block, base_fee, tip_wei, final)
 
     def _sealed_before(self, block: Block) -> Block | None:
         number = block.number - int(self._finality) + 1
@@ -186,13 +214,13 @@ class HeadReader:
     def _decode_reading(self, seen: Observation, state: Sequence[Any]) -> Observation:
         assert seen.fees is not None
         base_fee, tip = quantity(state[0]["baseFeePerGas"]), seen.fees.max_priority_fee_per_gas
-        return self._observation(state, _Header(block_of(state[0]), base_fee, tip, seen.final))
+        header = _Header(block_of(state[0]), base_fee, tip, seen.final)
+        return self._observation(state[1:], header)
 
     def _observation(self, state: Sequence[Any], header: _Header) -> Observation:
-        """Decode the answers to ``_state_at`` of the header's block."""
-        again, *answers = state
-        head, base_fee = header.block, header.base_fee_wei
-        _check_same_block(again, header)
+        """Decode the answers to ``_state_at`` of the header's block, without the block itself."""
+        answers, head, base_fee = [*state], header.block, header.base_fee_wei
+        tip_wei = min(header.tip_wei, max(base_fee, _TIP_MIN_WEI))
         l1_bound = answers.pop() if self._network.l1_fee_oracle else None
         refused = next((a for a in answers if isinstance(a, RpcRefusal)), None)
         if refused is not None:
@@ -218,7 +246,7 @@ class HeadReader:
             usdc_balance=Usdc.from_base_units(min(balance, AMOUNT_MAX)),
             usdc_allowance=Usdc.from_base_units(min(allowance, AMOUNT_MAX)),
             gas_balance_wei=wei,
-            fees=suggested_fees(base_fee, header.tip_wei, l1_bound_wei, self._max_fee_wei),
+            fees=suggested_fees(base_fee, tip_wei, l1_bound_wei, self._max_fee_wei),
             rail_trouble=rail.trouble,
         )
 
@@ -229,16 +257,6 @@ def _height(answer: Any) -> int:
         return number(answer)
     except (TypeError, ValueError, ChainUnavailable):
         return 0
-
-
-def _check_same_block(again: Any, header: _Header) -> None:
-    """Refuse a head whose time or base fee only one answer tells: both cost money."""
-    number = header.block.number
-    if not isinstance(again, dict):
-        raise ChainUnavailable(f"the endpoint does not have block {number} yet")
-    fee = quantity(again.get("baseFeePerGas"))
-    if block_of(again) != header.block or fee != header.base_fee_wei:
-        raise ChainUnavailable(f"the endpoint tells two different blocks {number}")
 
 
 def _compare(one: Observation, other: Observation) -> None:

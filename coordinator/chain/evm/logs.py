@@ -30,38 +30,55 @@ class LogReader:
 
     def by_span(self, filters: Sequence[Log], *, after: int, to: int) -> tuple[Block, list[Log]]:
         """Block ``to``, and the logs of the blocks up to it, all in one batch."""
+        header, *logs = self._read_span(filters, after, to)
+        return block_of(header), logs
+
+    def by_linked_span(
+        self, filters: Sequence[Log], *, after: int, after_hash: str, to: int
+    ) -> tuple[Block, list[Log]]:
+        """As ``by_span``, near the head: ChainUnavailable for what is not on the chain any more.
+
+        Block ``after`` has to be ``after_hash``, and each log's block the chain's at its number.
+        """
+        header, *logs = self._read_span(filters, after, to)
+        known = {header["number"]: header}
+        wanted = sorted({hex(after), *(log["blockNumber"] for log in logs)} - known.keys())
+        headers = self.rpc.batch([("eth_getBlockByNumber", [n, False]) for n in wanted])
+        known |= zip(wanted, headers, strict=True)
+        named = [(hex(after), after_hash), *((g["blockNumber"], g["blockHash"]) for g in logs)]
+        for block, block_hash in named:
+            if not isinstance(known[block], dict) or known[block]["hash"] != block_hash:
+                raise ChainUnavailable(f"block {number(block)} is not the one that was told before")
+        return block_of(header), logs
+
+    def _read_span(self, filters: Sequence[Log], after: int, to: int) -> list[Any]:
+        """Read the header of block ``to`` and then the logs of the blocks up to it."""
         span = {"fromBlock": hex(after + 1), "toBlock": hex(to)}
-        answers = self.rpc.batch(
+        header, *answers = self.rpc.batch(
             [
                 ("eth_getBlockByNumber", [hex(to), False]),
                 *(("eth_getLogs", [{**item, **span}]) for item in filters),
             ]
         )
-        if not isinstance(answers[0], dict):
+        if not isinstance(header, dict):
             raise ChainUnavailable(f"the endpoint does not have block {to} yet")
-        logs = logs_of(answers[1:], f"blocks {after + 1} to {to}")
-        return block_of(answers[0]), logs
+        return [header, *logs_of(answers, f"blocks {after + 1} to {to}")]
+
+    def any_after(self, filters: Sequence[Log], block_number: int) -> bool:
+        """Whether any log was told of later blocks; a refusal is a yes."""
+        span = {"fromBlock": hex(block_number + 1), "toBlock": "latest"}
+        answers = self.rpc.batch([("eth_getLogs", [{**item, **span}]) for item in filters])
+        return any(answer != [] for answer in answers)
 
     def by_block(
         self, filters: Sequence[Log], *, after: int, after_hash: str, to: int
     ) -> tuple[Block, list[Log]]:
-        """As ``by_span``, each block's logs by its hash; every block is the next one's parent."""
-        wanted = range(after + 1, to + 1)
-        headers = self.rpc.batch([("eth_getBlockByNumber", [hex(n), False]) for n in wanted])
-        parent = after_hash
-        for block, header in zip(wanted, headers, strict=True):
-            if not isinstance(header, dict) or header["parentHash"] != parent:
-                raise ChainUnavailable(f"block {block} does not follow the one that was read last")
-            parent = header["hash"]
-        answers = self.rpc.batch(
-            [
-                ("eth_getLogs", [{**item, "blockHash": header["hash"]}])
-                for header in headers
-                for item in filters
-            ]
-        )
-        logs = logs_of(answers, f"blocks {after + 1} to {to}")
-        return block_of(headers[-1]), logs
+        """Block ``to``, the one after ``after``, and its logs by its hash."""
+        header = self.rpc.call("eth_getBlockByNumber", hex(to), False)
+        if not isinstance(header, dict) or header["parentHash"] != after_hash:
+            raise ChainUnavailable(f"block {to} does not follow block {after} that was read last")
+        asked = [("eth_getLogs", [{**item, "blockHash": header["hash"]}]) for item in filters]
+        return block_of(header), logs_of(self.rpc.batch(asked), f"block {to}")
 
     def of_transactions(self, blocks: Mapping[str, str]) -> Iterator[Log]:
         """All logs of transactions, by hash; ``blocks`` has the hash of each one's block."""

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 
-from sqlalchemy import case, func, literal_column, select, update
+from sqlalchemy import case, exists, func, literal_column, select, update
 
-from coordinator.domain.chain.steps import StepKind
+from coordinator.domain.chain.steps import IN_FLIGHT, StepKind
 from coordinator.domain.inputs import id_text
 from coordinator.domain.limits.limits import Usage
 from coordinator.domain.notices import stranded
-from coordinator.domain.purchase.lifecycle import UNLINKED, Status
+from coordinator.domain.purchase.lifecycle import OPEN, UNLINKED, Status
 from coordinator.domain.purchase.purchase import Purchase
 from coordinator.domain.reasons import Reason
 from coordinator.ledger.spend.moves import end_unsigned, is_in_flight, move
@@ -83,6 +83,20 @@ class PurchaseBook:
         query = select(t.purchases).where(_p.id.in_(purchase_ids))
         with self._transactions.read() as tx:
             return load_purchases(tx, query)
+
+    def unsigned(self, purchase_ids: Iterable[str]) -> bool:
+        """Whether one of them waits for a call that is not signed yet."""
+        wanted = _p.status.in_([s.value for s in UNLINKED]) & _p.stranded.is_(None)
+        wanted |= (_p.cancel_wanted == 1) | (_p.settle_wanted == 1)
+        signing = exists().where(
+            t.steps.c.purchase_id == _p.id,
+            t.steps.c.status.in_([s.value for s in IN_FLIGHT]),
+        )
+        query = select(_p.id).where(
+            _p.id.in_(list(purchase_ids)), _p.status.in_([s.value for s in OPEN]), wanted, ~signing
+        )
+        with self._transactions.read() as tx:
+            return tx.connection.execute(query.limit(1)).first() is not None
 
     def find(self, agent: str, idempotency_key: str) -> Purchase | None:
         """The purchase that the agent's key is bound to."""

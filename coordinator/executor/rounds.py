@@ -1,0 +1,261 @@
+"""The executor's rounds: hold the lease, follow the chain, do what is due."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from typing import Final
+
+from coordinator.domain.chain.steps import Receipt
+from coordinator.domain.errors import LedgerTampered
+from coordinator.domain.policy.policy import Policy
+from coordinator.domain.ports import Chain, Clock, KillPoint, Observation, Reach, Ticks
+from coordinator.domain.purchase.lifecycle import Status
+from coordinator.domain.usdc import Usdc
+from coordinator.executor.checkpoint import Checkpoint
+from coordinator.executor.due import Work
+from coordinator.executor.failover import EndpointFailover
+from coordinator.executor.sender import Sender
+from coordinator.executor.tempo import Pace
+from coordinator.executor.watch import Watch
+from coordinator.ledger.ledger import Ledger
+from coordinator.ledger.tx.leases import Lease, new_holder
+from coordinator.ledger.tx.pausing import Pause
+
+log = logging.getLogger(__name__)
+
+LEASE_SECONDS: Final = 10
+RENEW_SECONDS: Final = LEASE_SECONDS / 4
+_DRIFT_SECONDS: Final = 60
+_POLICY_READS: Final = 3
+
+Follow = Callable[[Observation, bool], Mapping[str, Receipt] | None]
+"""Brings the books to a block, and what is final where asked; the receipts that it read."""
+
+
+class Rounds:
+    """Rounds of work for one signer. They act only while the lease is held.
+
+    ``follow`` brings the books to what was seen of the chain.
+    """
+
+    def __init__(
+        self,
+        *,
+        chain: Chain,
+        ledger: Ledger,
+        checkpoint: Checkpoint,
+        follow: Follow,
+        drift: Callable[[Observation], Usdc],
+        upkeep: Callable[[int], None],
+        allowance_limit: Usdc,
+        max_fee_wei: int | None,
+        clock: Clock,
+        ticks: Ticks,
+        reach: Reach,
+    ) -> None:
+        self._chain = chain
+        self._books = ledger.books
+        self._leases = ledger.leases
+        self._approvals = ledger.approvals
+        self._policies = ledger.policies
+        self._operations = ledger.operations
+        self._checkpoint = checkpoint
+        self._follow = follow
+        self._drift = drift
+        self._upkeep = upkeep
+        self._drift_looked_at: float | None = None
+        self._ticks = ticks
+        self._clock = clock
+        self._reach = reach
+        self._sender = Sender(
+            chain=chain,
+            steps=ledger.steps,
+            lane=ledger.lane,
+            clock=clock,
+            ticks=ticks,
+            reach=reach,
+            max_fee_wei=max_fee_wei,
+            checkpoint=checkpoint,
+        )
+        self._work = Work(
+            chain=chain,
+            bonds=ledger.bonds,
+            purchases=ledger.purchases,
+            operations=ledger.operations,
+            allowance_limit=allowance_limit,
+            clock=clock,
+            ticks=ticks,
+        )
+        self._watch = Watch(
+            purchases=ledger.purchases, notices=ledger.notices, clock=clock, ticks=ticks
+        )
+        self._failover = EndpointFailover(
+            chain=chain, ticks=ticks, waiting=lambda: bool(self._sender.in_flight())
+        )
+        # What the last round followed; None where it has to be read anew.
+        self._seen: Observation | None = None
+        self._holder = new_holder()
+        self._lease: Lease | None = None
+        self._lease_renewed = 0.0
+        self._round = threading.Lock()
+        self._looked = threading.Event()
+        self._followed = False
+
+    @property
+    def acting(self) -> bool:
+        """Whether this executor holds the lease."""
+        return self._lease is not None
+
+    def run_once(self) -> bool:
+        """One round: follow the chain, then do what is due. False without the lease.
+
+        LedgerTampered, and spending pauses, when the database tells what its log does not.
+        """
+        return self._run_round(quick=False, again=False)
+
+    def _run_round(self, *, quick: bool, again: bool, finalise: bool = True) -> bool:
+        """Run a round; ``again`` goes on with what was seen while the chain has the same head.
+
+        A ``quick`` one reads no more of the chain's present than changes from head to head, and
+        without ``finalise`` nothing becomes final in the books.
+        """
+        with self._round, self._failover.round(), self._pausing_if_tampered():
+            if not self._hold_lease():
+                self._looked.set()
+                return False
+            # A round that fails leaves nothing for the next one to go on with.
+            seen, self._seen = self._seen if again else None, None
+            if seen is None or self._chain.head() != seen.head:
+                seen = self._follow_chain(quick, finalise)
+            now = self._clock()
+            self._keep_house(now)
+            self._look_for_drift(seen)
+            if not self._hold_lease():
+                return False
+            if self._checkpoint.advance(now=now):
+                self._do_what_is_due(seen)
+            final = self._books.final()
+            if final is not None and self._books.end_holds(final.number, now=now):
+                self._reach(KillPoint.HOLDS_ENDED)
+            self._seen = seen
+            self._done(seen, finalise)
+            return True
+
+    def _done(self, seen: Observation, finalised: bool) -> None:
+        """Called after every whole round."""
+
+    def _follow_chain(self, quick: bool, finalise: bool) -> Observation:
+        """Read the chain's present, bring the books to it, and store the receipts."""
+        assert self._lease is not None
+        cursor = self._books.cursor()
+        seen = self._failover.observe(cursor.number if cursor else 0, quick=quick)
+        self._operations.store_balances(self._chain.treasury, seen, now=self._clock())
+        self._sender.adopt_nonces(self._lease, seen)
+        receipts = self._follow(seen, finalise)
+        self._failover.followed(seen)
+        self._sender.store_receipts(seen, self._books.cursor(), receipts)
+        self._followed = True
+        self._looked.set()
+        return seen
+
+    def _finds_anything(self, pace: Pace) -> bool:
+        """Look whether the chain has anything that was not followed yet, in one call or two."""
+        with self._failover.round():
+            cursor = self._books.cursor()
+            if self._seen is None or cursor is None:
+                return True
+            if pace is Pace.BUSY:
+                return self._chain.head() != self._seen.head
+            return self._chain.anything_after(cursor.number, escrows=pace is Pace.OPEN)
+
+    def _keep_house(self, now: int) -> None:
+        """Do what the clock alone makes due."""
+        self._approvals.expire_due(now)
+        self._approvals.tell_expiring(now)
+        self._upkeep(now)
+
+    @contextlib.contextmanager
+    def _pausing_if_tampered(self) -> Iterator[None]:
+        try:
+            yield
+        except LedgerTampered as fault:
+            self._operations.report_tampering("database", fault.what, now=self._clock())
+            raise
+
+    def _policy(self) -> Policy:
+        """Return the policy in force; LedgerTampered unless the worker saw it come into force."""
+        for _ in range(_POLICY_READS):
+            policy = self._policies.current()
+            if self._checkpoint.policy in (None, policy.hash):
+                return policy
+            # It may have changed since the log was verified.
+            self._checkpoint.advance(now=self._clock())
+        raise LedgerTampered(f"policy {policy.hash[:12]}… is not the one last put in force")
+
+    def _look_for_drift(self, seen: Observation) -> None:
+        """Pause spending when the balance differs from the journal."""
+        ticks, last = self._ticks(), self._drift_looked_at
+        if last is not None and ticks - last < _DRIFT_SECONDS:
+            return
+        drift, allowed = self._drift(seen), self._policies.current().alerts.drift_above
+        # A look that failed was none.
+        self._drift_looked_at = ticks
+        if self._watch.look_at_drift(drift, allowed):
+            why = (
+                f"the treasury's balance and the journal differ by {drift} USDC; at most {allowed}"
+                " is allowed: run `coordinator reconcile`, explain the difference, then unpause"
+            )
+            self._operations.pause(Pause("organisation", "", why, by="executor", at=self._clock()))
+
+    def idle(self) -> bool:
+        """Return whether nothing is in flight and no purchase waits for this executor."""
+        return self._pace() is not Pace.BUSY
+
+    def _pace(self) -> Pace:
+        if self._sender.in_flight() or self._operations.orders("approved"):
+            return Pace.BUSY
+        purchases = self._books.open_purchases()
+        waiting = (Status.APPROVED, Status.CREATED)
+        if any(p.status in waiting and not p.stranded for p in purchases):
+            return Pace.BUSY
+        return Pace.OPEN if purchases else Pace.IDLE
+
+    def _hold_lease(self) -> bool:
+        now = self._ticks()
+        if self._lease is None or now - self._lease_renewed > RENEW_SECONDS:
+            before = self._lease
+            self._lease = self._leases.acquire(self._holder, seconds=LEASE_SECONDS)
+            self._lease_renewed = now
+            if self._lease is not None and before is None:
+                log.info("executor_acts holder=%s token=%s", self._holder, self._lease.token)
+                self._checkpoint.take_over()
+                self._sender.take_over()
+                self._seen = None
+                self._watch.take_over()
+        return self._lease is not None
+
+    def _do_what_is_due(self, seen: Observation) -> None:
+        assert self._lease is not None
+        self._sender.repair(self._lease, seen)
+        self._sender.bump(self._lease, seen)
+        self._sender.send_again()
+        policy, purchases = self._policy(), self._books.open_purchases()
+        self._watch.look(policy, purchases, seen)
+        in_flight = self._sender.in_flight()
+        self._watch.look_at_lane(in_flight, self._sender.refused(in_flight))
+        if seen.fees is not None:
+            room = self._sender.room(in_flight)
+            final = self._books.final()
+            calls = self._work.due(
+                self._lease,
+                policy,
+                purchases,
+                seen,
+                in_flight,
+                room,
+                final_number=final.number if final else 0,
+            )
+            self._sender.send_new(self._lease, calls, seen)

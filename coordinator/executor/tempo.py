@@ -1,0 +1,121 @@
+"""When the executor looks at the chain next: as often as something depends on it, no oftener."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Final
+
+from coordinator.domain.ports import Observation, Ticks
+
+# Between two looks, and between two whole rounds although no look found anything.
+_OPEN_SECONDS: Final = (2.0, 15.0)
+_IDLE_SECONDS: Final = (14.0, 70.0)
+_BUSY_ROUND_SECONDS: Final = 4.0
+_LOCAL_SECONDS: Final = (0.1, 0.1)
+_LOCAL_SECONDS_BUSY: Final = (0.1, 0.5)
+# Between two rounds that read again what is final.
+_FINAL_SECONDS: Final = 120.0
+_FINAL_SECONDS_IDLE: Final = 300.0
+# Where another executor acts.
+_STANDBY_SECONDS: Final = 1.0
+# Of a chain whose block time is not known yet.
+_BLOCK_SECONDS: Final = 2.0
+_BLOCK_SECONDS_MIN: Final = 0.2
+_BLOCK_SECONDS_MAX: Final = 15.0
+# A head is expected a block time after the last, and asked for from a little before.
+_EXPECTED: Final = 0.9
+_PART_OF_BLOCK: Final = 8
+
+
+class Pace(StrEnum):
+    """Pace of the executor, by what depends on the chain.
+
+    busy: something is signed or has to be · open: escrows are with providers · idle: nothing.
+    """
+
+    BUSY = "busy"
+    OPEN = "open"
+    IDLE = "idle"
+
+
+class Tempo:
+    """Spans between looks at the chain, by ``ticks``.
+
+    A look costs one call: while busy it asks for the newest block, else for logs of ours since the
+    books' block. What it finds makes a round due, and so does a span without one, because an
+    endpoint that stands still answers looks, too. On a local chain calls cost nothing.
+    ``poll_seconds`` is the least span between two looks of somebody who pays by the call.
+    """
+
+    def __init__(self, *, ticks: Ticks, local: bool, poll_seconds: float | None = None) -> None:
+        self._ticks = ticks
+        self._local = local
+        self._poll_seconds = poll_seconds
+        self._block_seconds = _BLOCK_SECONDS
+        self._last: Observation | None = None
+        self._head_at = self._looked_at = self._round_at = self._final_at = float("-inf")
+        self.pace = Pace.BUSY
+
+    def round_done(self, seen: Observation, pace: Pace, *, final: bool) -> None:
+        """Note what a round saw and left to do, and whether it read again what is final."""
+        now = self._ticks()
+        if final:
+            self._final_at = now
+        if self._last is None or seen.head.number > self._last.head.number:
+            self._learn(seen)
+            self._head_at = now
+        self._last, self.pace = seen, pace
+        self._looked_at = self._round_at = now
+
+    def looked(self) -> None:
+        """Note a look that found nothing."""
+        self._looked_at = self._ticks()
+
+    @property
+    def round_is_due(self) -> bool:
+        """Whether the chain has to be read whole, whatever a look would find."""
+        return self._ticks() - self._round_at >= self._spans[1]
+
+    @property
+    def final_is_due(self) -> bool:
+        """Whether what is final by now has to be read again."""
+        span = _FINAL_SECONDS_IDLE if self.pace is Pace.IDLE else _FINAL_SECONDS
+        return self._local or self._ticks() - self._final_at >= span
+
+    @property
+    def standby_seconds(self) -> float:
+        """The seconds between two tries to act where another executor does."""
+        return _LOCAL_SECONDS[0] if self._local else _STANDBY_SECONDS
+
+    @property
+    def seconds_left(self) -> float:
+        """The seconds until the next look or round."""
+        look, whole = self._spans
+        next_look = max(self._looked_at + look, self._expected_at)
+        return max(0.0, min(next_look, self._round_at + whole) - self._ticks())
+
+    @property
+    def _spans(self) -> tuple[float, float]:
+        """The seconds between two looks, and between two rounds."""
+        if self._local:
+            return _LOCAL_SECONDS_BUSY if self.pace is Pace.BUSY else _LOCAL_SECONDS
+        if self.pace is Pace.BUSY:
+            spans = self._block_seconds / _PART_OF_BLOCK, _BUSY_ROUND_SECONDS
+        else:
+            spans = _OPEN_SECONDS if self.pace is Pace.OPEN else _IDLE_SECONDS
+        least = self._poll_seconds or 0.0
+        return max(least, spans[0]), max(least, spans[1])
+
+    @property
+    def _expected_at(self) -> float:
+        if self._local or self.pace is not Pace.BUSY:
+            return float("-inf")
+        return self._head_at + _EXPECTED * self._block_seconds
+
+    def _learn(self, seen: Observation) -> None:
+        """Follow the chain's block time, between the last two heads that were seen."""
+        if self._last is None:
+            return
+        blocks = seen.head.number - self._last.head.number
+        seconds = (seen.head.at - self._last.head.at) / blocks
+        self._block_seconds = min(max(seconds, _BLOCK_SECONDS_MIN), _BLOCK_SECONDS_MAX)
