@@ -43,8 +43,8 @@ QUICK_SECONDS: Final = 20.0
 WAITERS: Final = 1_000
 DAY: Final = 86_400
 # After so long without a block that matters the worker is what it will be.
-_SETTLE_SECONDS: Final = 2.0
-_WAITERS_SECONDS: Final = 5.0
+_SETTLE_SECONDS: Final = 1.0
+_WAITERS_SECONDS: Final = 3.0
 _SEND: Final = "eth_sendRawTransaction"
 _DEPOSIT: Final = Usdc("25")
 _ROOT: Final = Path(__file__).resolve().parents[2]

@@ -27,6 +27,8 @@ from tests.benchmarks.scene import BLOCK_SECONDS, Scene, Treasury, open_scene
 
 MANY: Final = 200
 COUNTS: Final = (1, 20, 200, 1_000)
+# Of a thousand that come at once Anvil leaves some unmined when each gets a block.
+AUTOMINE_COUNTS: Final = (1, 20, 200)
 SINGLES: Final = 8
 # Of what a quick run may take from its start to its last line, the rest is for ending.
 QUICK_SECONDS: Final = 150.0
@@ -122,7 +124,7 @@ def measure(arguments: argparse.Namespace, tell: Tell) -> dict[str, Any]:
                     measured.rounds[count] = [bench.round(scene, count)]
     if not arguments.quick:
         with open_scene() as scene:
-            measured.automine = {count: bench.round(scene, count) for count in COUNTS}
+            measured.automine = {n: bench.round(scene, n) for n in AUTOMINE_COUNTS}
     return summary_of(measured, public=arguments.public)
 
 
