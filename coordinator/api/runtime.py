@@ -27,6 +27,8 @@ _LOOK_SECONDS: Final = 10
 # An executor that stops tells nobody.
 _POLL_SECONDS: Final = 1.0
 _AT_ONCE: Final = 16
+# Of many that wait where nobody acts, the first are told why in the log.
+_WARNED_MAX: Final = 16
 
 T = TypeVar("T")
 
@@ -194,7 +196,7 @@ class Runtime:
             return False
         if not wait.is_there(purchase):
             self.start()
-            if not self.acts:
+            if not self.acts and len(self._watcher) < _WARNED_MAX:
                 blocker = self.wiring.blockers.of(purchase)
                 if blocker is not None:
                     log.warning("purchase_waits purchase_id=%s: %s", purchase.id, blocker.message)

@@ -51,7 +51,8 @@ class Abi:
         if function not in self._signatures:
             found = self._contract.get_function_by_name(function)
             selector = "0x" + function_abi_to_4byte_selector(found.abi).hex()
-            self._signatures[function] = (selector, list(found.argument_types))
+            types = [_type(item) for item in self._functions[function]["inputs"]]
+            self._signatures[function] = (selector, types)
         return self._signatures[function]
 
     def result(self, function: str, data: str) -> Any:

@@ -49,6 +49,8 @@ class Network:
         return f"{self.explorer}/tx/{tx_hash}" if self.explorer else f"tx:{tx_hash}"
 
 
+# Multicall3, the same address on Base, Base Sepolia and most chains; github.com/mds1/multicall3.
+AGGREGATOR: Final = "0xcA11bde05977b3631167028862bE2a173976CA11"
 # The OP stack's predeploy; docs.optimism.io, "GasPriceOracle".
 _ORACLE: Final = "0x420000000000000000000000000000000000000F"
 

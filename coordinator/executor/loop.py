@@ -82,7 +82,7 @@ class Executor(Rounds):
         pause = _FAULT_SECONDS
         while not self._stopping.is_set():
             try:
-                self._turn()
+                self.turn()
                 left, pause, self.trouble = self._seconds_left(), _FAULT_SECONDS, None
             except (ChainUnavailable, LedgerUnavailable) as fault:
                 log.warning("executor_waits reason=%s", fault)
@@ -98,7 +98,7 @@ class Executor(Rounds):
                 return
             self._woken.wait(left)
 
-    def _turn(self) -> None:
+    def turn(self) -> None:
         """Run a round where there is something to do, and renew the lease where that is due."""
         asked, tempo = self._woken.is_set(), self._tempo
         self._woken.clear()

@@ -8,6 +8,7 @@ from dataclasses import dataclass, fields, replace
 from typing import Any, Final
 
 from coordinator.chain.abi import number, quantity, uint
+from coordinator.chain.evm.aggregator import Aggregator
 from coordinator.chain.evm.answers import block_of, decoded
 from coordinator.chain.evm.contracts import RailContracts
 from coordinator.chain.evm.fiat_token import AMOUNT_MAX, FiatToken
@@ -72,6 +73,7 @@ class HeadReader:
         self._confirmations = confirmations
         self._finality = finality
         self._max_fee_wei = max_fee_wei
+        self._aggregator = Aggregator(token.treasury)
         self._confirmed: Observation | None = None
         # The last that was read whole.
         self._header: _Header | None = None
@@ -93,7 +95,11 @@ class HeadReader:
         """
         header = self._newest(quick)
         _, *state = self._state_at(header.block.number)
-        return self._observation(self._rpc.batch(state), header)
+        nonce, *answers = self._rpc.batch(state)
+        if self._aggregator.is_missing(answers):
+            _, *state = self._state_at(header.block.number)
+            nonce, *answers = self._rpc.batch(state)
+        return self._observation([nonce, *self._aggregator.results(answers)], header)
 
     def confirm(self, seen: Observation) -> None:
         """Refuse what a second reading of the head, or another endpoint, contradicts.
@@ -193,8 +199,7 @@ class HeadReader:
         return [
             ("eth_getBlockByNumber", [at, False]),
             ("eth_getTransactionCount", [me, at]),
-            ("eth_getBalance", [me, at]),
-            *(("eth_call", [{"to": to, "data": data}, at]) for to, data in calls),
+            *self._aggregator.requests(calls, at),
         ]
 
     def _read_everywhere(self, seen: Observation, block_number: int) -> list[Observation]:
@@ -214,11 +219,11 @@ class HeadReader:
     def _decode_reading(self, seen: Observation, state: Sequence[Any]) -> Observation:
         assert seen.fees is not None
         base_fee, tip = quantity(state[0]["baseFeePerGas"]), seen.fees.max_priority_fee_per_gas
-        header = _Header(block_of(state[0]), base_fee, tip, seen.final)
-        return self._observation(state[1:], header)
+        header, nonce = _Header(block_of(state[0]), base_fee, tip, seen.final), state[1]
+        return self._observation([nonce, *self._aggregator.results(state[2:])], header)
 
     def _observation(self, state: Sequence[Any], header: _Header) -> Observation:
-        """Decode the answers to ``_state_at`` of the header's block, without the block itself."""
+        """Decode nonce, wei and the results of the calls after the header's block."""
         answers, head, base_fee = [*state], header.block, header.base_fee_wei
         tip_wei = min(header.tip_wei, max(base_fee, _TIP_MIN_WEI))
         l1_bound = answers.pop() if self._network.l1_fee_oracle else None

@@ -14,6 +14,7 @@ from typing import BinaryIO, Final
 
 from tenacity import RetryError, Retrying, retry_if_result, stop_after_delay, wait_fixed
 
+from coordinator.chain.networks import AGGREGATOR, packaged
 from coordinator.chain.rpc.client import Rpc
 from coordinator.domain.errors import ChainUnavailable, ConfigurationError
 
@@ -129,6 +130,9 @@ class Anvil:
                 anvil.url = "http://" + _listening(process, output, said_before)
                 rpc = Rpc([anvil.url])
                 rpc.call("eth_chainId")
+                # Public chains have Multicall3 there.
+                code = packaged("abi", "Aggregator.json")["deployed_bytecode"]
+                rpc.call("anvil_setCode", AGGREGATOR, code)
                 if log is None:
                     rpc.call("anvil_setLoggingEnabled", False)
             except BaseException:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import itertools
+import math
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
 from functools import partial
 from typing import Any, Final
 from urllib.parse import urlsplit
@@ -23,6 +25,9 @@ from coordinator.domain.ports import Ticks
 _TIMEOUT_SECONDS: Final = 5
 # Answers about us or about the address, whatever was asked: none of them heals in a second.
 _NOT_FOR_US: Final = (401, 402, 403, 404)
+_TOO_MANY: Final = 429
+# Nobody keeps out who pays for longer, and what is in flight has to be looked after.
+_RETRY_SECONDS_MAX: Final = 300
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +55,14 @@ class BatchRefused(ChainUnavailable):
 
 class EndpointOut(ChainUnavailable):
     """An endpoint hangs or does not let us in: others are asked for a while."""
+
+
+class RateLimited(ChainUnavailable):
+    """An endpoint takes no request before a time that it told."""
+
+    def __init__(self, host: str, seconds: float) -> None:
+        super().__init__(f"the endpoint {host} limits our rate: asked again in {seconds:.0f} s")
+        self.seconds = seconds
 
 
 Call = tuple[str, Sequence[Any]]
@@ -227,6 +240,9 @@ class Rpc:
                 endpoint.takes_less_than(len(part))
                 if len(part) == 1:
                     raise
+            except RateLimited as fault:
+                endpoint.close_for(fault.seconds)
+                raise
             except ChainUnavailable as fault:
                 endpoint.failed(lasting=isinstance(fault, EndpointOut))
                 raise
@@ -236,6 +252,8 @@ class Rpc:
 
     def _ask(self, endpoint: Endpoint, calls: Sequence[Call]) -> list[Any]:
         self._local.host = endpoint.host
+        if endpoint.closed_seconds > 0:
+            raise RateLimited(endpoint.host, endpoint.closed_seconds)
         if self._chain_id is not None and not endpoint.right_chain:
             said = self._post(endpoint.url, [("eth_chainId", [])])[0]
             if not isinstance(said, str):
@@ -254,6 +272,9 @@ class Rpc:
         where = urlsplit(url).netloc.rpartition("@")[2]
         try:
             response = self._session().post(url, json=body, timeout=self._timeout)
+            wait = response.headers.get("Retry-After")
+            if response.status_code == _TOO_MANY and (seconds := retry_seconds(wait)) is not None:
+                raise RateLimited(where, seconds)
             if response.status_code in _NOT_FOR_US:
                 raise EndpointOut(f"the endpoint {where} answered {response.status_code}")
             document = response.json()
@@ -311,10 +332,27 @@ def _passes(fault: BaseException) -> bool:
     return isinstance(fault, ChainUnavailable) and not isinstance(fault, EndpointOut)
 
 
+def retry_seconds(header: str | None) -> float | None:
+    """Seconds of a Retry-After header, from 0 to 300; None without one that can be read.
+
+    RFC 9110, 10.2.3: seconds, or a date.
+    """
+    if header is None:
+        return None
+    try:
+        seconds = float(header)
+    except ValueError:
+        try:
+            seconds = parsedate_to_datetime(header).timestamp() - time.time()
+        except (ValueError, TypeError):
+            return None
+    return min(max(seconds, 0.0), _RETRY_SECONDS_MAX) if math.isfinite(seconds) else None
+
+
 def _overloaded(status: int, said: Any) -> bool:
     """Whether any request would have been answered like this: the batch's size says nothing."""
     # Some endpoints refuse a large batch with status 500, but always with a JSON-RPC error.
-    return status == 429 or (status >= 500 and not isinstance(said, dict))
+    return status == _TOO_MANY or (status >= 500 and not isinstance(said, dict))
 
 
 def _limits_rate(error: Any) -> bool:

@@ -24,6 +24,7 @@ class Endpoint:
         self.url = url
         self._ticks = ticks
         self._rests_until = 0.0
+        self._closed_until = float("-inf")
         self._faults = 0
         self._batch_max = _BATCH_MAX
         self._grows_at = 0.0
@@ -45,6 +46,16 @@ class Endpoint:
         """Leave it alone for a while; its chain is asked for again when it comes back."""
         self._rests_until = self._ticks() + _REST_SECONDS
         self.right_chain = False
+
+    def close_for(self, seconds: float) -> None:
+        """Ask it nothing for so long, even where there is no other: it told so itself."""
+        self._closed_until = self._ticks() + seconds
+        self._rests_until = max(self._rests_until, self._closed_until)
+
+    @property
+    def closed_seconds(self) -> float:
+        """The seconds for which it wants no request; 0 or less when it takes them."""
+        return self._closed_until - self._ticks()
 
     def answered(self) -> None:
         """It is well again, however it was."""
