@@ -1,9 +1,9 @@
 """``scripts/bench idle``: what a worker with nothing to do costs, and how soon it notices.
 
 A ``coordinator worker`` for each kind of database, with the settings of a public network, on a
-chain that has a block every two seconds and nothing else. Afterwards a deposit comes, and another
-process asks for a purchase. Before it, in processes of their own, so many wait for purchases that
-nobody moves on.
+chain that has a block every two seconds and nothing else. Afterwards a deposit comes, and
+meanwhile, in processes of their own, so many wait for purchases that nobody moves on. At last
+another process asks for a purchase.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ QUICK_SECONDS: Final = 20.0
 WAITERS: Final = 1_000
 DAY: Final = 86_400
 # After so long without a block that matters the worker is what it will be.
-_SETTLE_SECONDS: Final = 1.0
+_SETTLE_SECONDS: Final = 3.0
 _WAITERS_SECONDS: Final = 3.0
 _SEND: Final = "eth_sendRawTransaction"
 _DEPOSIT: Final = Usdc("25")
@@ -90,13 +90,16 @@ def measure(arguments: argparse.Namespace, tell: Tell) -> dict[str, Any]:
         waiters = _Waiters(scene.folder, arguments.waiters)
         workers = _workers(scene, databases, stack)
         scene.blocks_every(BLOCK_SECONDS)
-        waited = waiters.run()
-        most = max(found["of_a_core"] for found in waited.values())
-        tell(f"{arguments.waiters:,} waiters used {most:.1%} of a core at most")
+        waiters.wait_until_ready()
         time.sleep(_SETTLE_SECONDS)
         tell(f"{seconds:g} s of nothing, {len(workers)} workers")
         idle = _idle(workers, seconds, scene)
+        # Both let the processor rest, and a worker may take its time.
+        waiters.begin()
         deposits = _deposits(scene, workers)
+        waited = waiters.found()
+        most = max(told["of_a_core"] for told in waited.values())
+        tell(f"{arguments.waiters:,} waiters used {most:.1%} of a core at most")
         tell(f"a deposit was in the books after {max(deposits.values()):.2f} s at most")
         signed = _signed(scene, workers)
         tell(f"a purchase was sent after {max(signed.values()):.2f} s at most")
@@ -248,14 +251,20 @@ class _Waiters:
                 text=True,
             )
 
-    def run(self) -> dict[str, dict[str, float]]:
-        """Both at once, and what each used."""
+    def wait_until_ready(self) -> None:
+        """Until what they will wait for is decided."""
         for process in self._processes.values():
-            assert process.stdin and process.stdout and process.stdout.readline() == "ready\n"
+            assert process.stdout and process.stdout.readline() == "ready\n"
+
+    def begin(self) -> None:
+        """Both at once."""
         for process in self._processes.values():
             assert process.stdin
             process.stdin.write("\n")
             process.stdin.flush()
+
+    def found(self) -> dict[str, dict[str, float]]:
+        """What each used, when it is known."""
         told = {way: p.communicate(timeout=120)[0] for way, p in self._processes.items()}
         return {way: json.loads(text) for way, text in told.items()}
 
