@@ -32,6 +32,7 @@ class Abi:
         web3 = Web3()
         self._contract = web3.eth.contract(abi=self.items)
         self._codec = web3.codec
+        self._topics: dict[str, str] = {}
         self._signatures: dict[str, tuple[str, list[str]]] = {}
         self._functions = {i["name"]: i for i in self.items if i["type"] == "function"}
         self._events = {i["name"]: i for i in self.items if i["type"] == "event"}
@@ -62,7 +63,9 @@ class Abi:
         return values[0] if len(values) == 1 else values
 
     def topic(self, event: str) -> str:
-        return "0x" + event_abi_to_log_topic(self._events[event]).hex()
+        if event not in self._topics:
+            self._topics[event] = "0x" + event_abi_to_log_topic(self._events[event]).hex()
+        return self._topics[event]
 
     def log(self, event: str, log: dict[str, Any]) -> dict[str, Any]:
         """The arguments of a log of ``event``; 32-byte values and addresses as hex."""

@@ -32,8 +32,10 @@ _RESEND_SECONDS: Final = 4
 _DISPLACED_AFTER_LOOKS: Final = 4
 # The first of the lane that so many blocks leave out although nodes have it is priced too low.
 _STUCK_BLOCKS: Final = 10
-# Nodes keep a limited queue for each sender; what does not fit waits for the next round.
-_IN_FLIGHT_MAX: Final = 240
+# Nodes keep a limited queue for each sender; what does not fit waits for the next round. Whatever
+# their limit, they tell it by refusing: then fewer are sent at once.
+_IN_FLIGHT_MAX: Final = 480
+_IN_FLIGHT_MAX_REFUSED: Final = 240
 _REFUSED_SECONDS: Final = 60
 
 
@@ -97,7 +99,10 @@ class Sender:
 
     def room(self, in_flight: Sequence[Step]) -> int:
         """Return how many more calls a node's queue for one sender takes."""
-        return max(0, _IN_FLIGHT_MAX - len(in_flight))
+        sent = (self._sent.get(step.to_send.hash) for step in in_flight if step.to_send)
+        refused = any(state is not None and state.refused is not None for state in sent)
+        most = _IN_FLIGHT_MAX_REFUSED if refused else _IN_FLIGHT_MAX
+        return max(0, most - len(in_flight))
 
     def take_over(self) -> None:
         """Forget when bytes were sent, so that the next round sends all of them again."""

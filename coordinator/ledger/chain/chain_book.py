@@ -320,21 +320,22 @@ class ChainBook:
 
 
 def _write_entries(tx: Tx, entries: list[Entry], after: int, to: Block, now: int) -> None:
-    for entry in entries:
-        tx.connection.execute(
-            insert(t.journal).values(
-                block_hash=entry.block_hash,
-                log_index=entry.log_index,
-                block_number=entry.block_number,
-                tx_hash=entry.tx_hash,
-                at=entry.at,
-                kind=entry.kind.value,
-                debit=entry.debit,
-                credit=entry.credit,
-                amount=entry.amount.base_units,
-                escrow_key=entry.escrow_key,
-            )
-        )
+    rows = [
+        {
+            "block_hash": entry.block_hash,
+            "log_index": entry.log_index,
+            "block_number": entry.block_number,
+            "tx_hash": entry.tx_hash,
+            "at": entry.at,
+            "kind": entry.kind.value,
+            "debit": entry.debit,
+            "credit": entry.credit,
+            "amount": entry.amount.base_units,
+            "escrow_key": entry.escrow_key,
+        }
+        for entry in entries
+    ]
+    tx.connection.execute(insert(t.journal), rows)
     tx.record(
         now,
         "journal_written",

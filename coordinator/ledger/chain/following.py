@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from types import SimpleNamespace
 from typing import Any, Final
 
-from sqlalchemy import Connection, delete, insert, select, update
+from sqlalchemy import BindParameter, Connection, bindparam, delete, insert, select, update
 
 from coordinator.domain.chain.escrow_key import service_hash
 from coordinator.domain.chain.events import EMPTY, ChainEvent, EscrowState, EventKind
@@ -29,6 +30,39 @@ FOLLOWED: Final = frozenset(
     {EventKind.ESCROW_CREATED, EventKind.ESCROW_FUNDED, EventKind.ESCROW_MOVED}
 )
 
+# Built once: a block may have events of hundreds of purchases, and to build a statement takes
+# longer than to run it.
+_OF: Final[BindParameter[Any]] = bindparam("of")
+_ESCROW: Final = select(t.escrows).where(_e.escrow_id == _OF)
+_ESCROWS: Final = select(_e.state, _e.escrow_key, _e.last_block).where(_e.purchase_id == _OF)
+_EVENTS: Final = (
+    select(t.escrow_events).where(_ev.escrow_id == _OF).order_by(_ev.block_number, _ev.log_index)
+)
+_STORE: Final = insert(t.escrow_events)
+_INSERT_ESCROW: Final = insert(t.escrows)
+_CHANGE_ESCROW: Final = update(t.escrows).where(_e.escrow_id == _OF)
+_PURCHASE: Final = select(t.purchases).where(_p.id == _OF)
+_OWNER: Final = select(_p.id, _p.agent, _p.provider, _p.amount, _p.service).where(
+    _p.escrow_key == _OF, _p.status != Status.DENIED.value
+)
+_CREATOR: Final = (
+    select(t.steps.c.purchase_id)
+    .join(t.attempts, t.attempts.c.step_id == t.steps.c.id)
+    .where(t.attempts.c.hash == _OF, t.steps.c.kind == StepKind.CREATE.value)
+)
+_MOVE: Final = (
+    update(t.purchases)
+    .where(_p.id == _OF)
+    .values(
+        status=bindparam("to_status"),
+        updated_at=bindparam("now"),
+        stranded=None,
+        ended_at_block=bindparam("ended"),
+        reason_code=bindparam("code"),
+        reason_message=bindparam("message"),
+    )
+)
+
 
 def apply_event(tx: Tx, event: ChainEvent, now: int) -> str | None:
     """Bring escrows and their purchases to what ``event`` says; strangers' escrows are ignored.
@@ -41,10 +75,11 @@ def apply_event(tx: Tx, event: ChainEvent, now: int) -> str | None:
     if event.kind not in FOLLOWED or event.escrow_id is None:
         return None
     created = event.kind is EventKind.ESCROW_CREATED
-    if not created and _escrow(tx.connection, event.escrow_id) is None:
+    known = _escrow(tx.connection, event.escrow_id)
+    if not created and known is None:
         return None
-    _store(tx.connection, event)
-    escrow = fold_escrow(tx, event.escrow_id)
+    tx.connection.execute(_STORE, _event_row(event))
+    escrow = _fold(tx, event.escrow_id, is_known=known is not None)
     if escrow.purchase_id is None:
         if event.kind is EventKind.ESCROW_FUNDED and not _is_key_of_a_purchase(tx, event):
             why = "USDC was paid for purchases unknown to this database: check it, then unpause"
@@ -56,20 +91,22 @@ def apply_event(tx: Tx, event: ChainEvent, now: int) -> str | None:
 
 def fold_escrow(tx: Tx, escrow_id: str) -> Any:
     """Make the escrow's row what its stored events say; None, and no row, when none is left."""
+    return _fold(tx, escrow_id, is_known=_escrow(tx.connection, escrow_id) is not None)
+
+
+def _fold(tx: Tx, escrow_id: str, *, is_known: bool) -> Any:
     connection = tx.connection
-    query = select(t.escrow_events).where(_ev.escrow_id == escrow_id)
-    events = connection.execute(query.order_by(_ev.block_number, _ev.log_index)).all()
+    events = connection.execute(_EVENTS, {"of": escrow_id}).all()
     if not events:
         connection.execute(delete(t.escrows).where(_e.escrow_id == escrow_id))
         return None
     values = _folded(events)
     values["purchase_id"] = _owner(tx, events[0], values)
-    known = _escrow(connection, escrow_id)
-    if known is None:
-        connection.execute(insert(t.escrows).values(escrow_id=escrow_id, **values))
+    if is_known:
+        connection.execute(_CHANGE_ESCROW, {"of": escrow_id, **values})
     else:
-        connection.execute(update(t.escrows).where(_e.escrow_id == escrow_id).values(**values))
-    return _escrow(connection, escrow_id)
+        connection.execute(_INSERT_ESCROW, {"escrow_id": escrow_id, **values})
+    return SimpleNamespace(escrow_id=escrow_id, **values)
 
 
 def status_by_escrows(connection: Connection, purchase: Any) -> tuple[Status | None, int | None]:
@@ -78,8 +115,7 @@ def status_by_escrows(connection: Connection, purchase: Any) -> tuple[Status | N
     An escrow linked under its key decides; before that it is created while one is empty, and
     cancelled once none is. (None, None) without any.
     """
-    query = select(_e.state, _e.escrow_key, _e.last_block).where(_e.purchase_id == purchase.id)
-    escrows = connection.execute(query).all()
+    escrows = connection.execute(_ESCROWS, {"of": purchase.id}).all()
     if not escrows:
         return None, None
     linked = next((e for e in escrows if e.escrow_key == purchase.escrow_key), None)
@@ -91,7 +127,7 @@ def status_by_escrows(connection: Connection, purchase: Any) -> tuple[Status | N
 
 
 def _escrow(connection: Connection, escrow_id: str) -> Any:
-    return connection.execute(select(t.escrows).where(_e.escrow_id == escrow_id)).one_or_none()
+    return connection.execute(_ESCROW, {"of": escrow_id}).one_or_none()
 
 
 def _is_key_of_a_purchase(tx: Tx, event: ChainEvent) -> bool:
@@ -99,25 +135,23 @@ def _is_key_of_a_purchase(tx: Tx, event: ChainEvent) -> bool:
     return tx.connection.execute(query).first() is not None
 
 
-def _store(connection: Connection, event: ChainEvent) -> None:
-    connection.execute(
-        insert(t.escrow_events).values(
-            block_hash=event.block_hash,
-            log_index=event.log_index,
-            block_number=event.block_number,
-            tx_hash=event.tx_hash,
-            at=event.at,
-            kind=event.kind.value,
-            escrow_id=event.escrow_id,
-            escrow_key=event.escrow_key,
-            provider=event.provider,
-            amount=event.amount.base_units if event.amount is not None else None,
-            service_hash=event.service_hash,
-            deadline=event.deadline,
-            state=event.state.value if event.state is not None else None,
-            window_ends=event.window_ends,
-        )
-    )
+def _event_row(event: ChainEvent) -> dict[str, Any]:
+    return {
+        "block_hash": event.block_hash,
+        "log_index": event.log_index,
+        "block_number": event.block_number,
+        "tx_hash": event.tx_hash,
+        "at": event.at,
+        "kind": event.kind.value,
+        "escrow_id": event.escrow_id,
+        "escrow_key": event.escrow_key,
+        "provider": event.provider,
+        "amount": event.amount.base_units if event.amount is not None else None,
+        "service_hash": event.service_hash,
+        "deadline": event.deadline,
+        "state": event.state.value if event.state is not None else None,
+        "window_ends": event.window_ends,
+    }
 
 
 def _folded(events: Sequence[Any]) -> dict[str, Any]:
@@ -150,17 +184,8 @@ def _owner(tx: Tx, created: Any, escrow: dict[str, Any]) -> str | None:
     One whose row was changed since owns what was decided: the log tells it.
     """
     if escrow["escrow_key"] is None:
-        creator = (
-            select(t.steps.c.purchase_id)
-            .join(t.attempts, t.attempts.c.step_id == t.steps.c.id)
-            .where(t.attempts.c.hash == created.tx_hash, t.steps.c.kind == StepKind.CREATE.value)
-        )
-        return tx.connection.execute(creator).scalar()
-    owner = tx.connection.execute(
-        select(_p.id, _p.agent, _p.provider, _p.amount, _p.service).where(
-            _p.escrow_key == escrow["escrow_key"], _p.status != Status.DENIED.value
-        )
-    ).one_or_none()
+        return tx.connection.execute(_CREATOR, {"of": created.tx_hash}).scalar()
+    owner = tx.connection.execute(_OWNER, {"of": escrow["escrow_key"]}).one_or_none()
     if owner is None:
         return None
     # One that is known from the chain alone has no service name that could be compared.
@@ -185,7 +210,7 @@ def _decided_terms(tx: Tx, purchase_id: str) -> tuple[str, int, str] | None:
 
 def _follow(tx: Tx, escrow: Any, event: ChainEvent, now: int) -> str | None:
     connection, owner_id = tx.connection, escrow.purchase_id
-    purchase = connection.execute(select(t.purchases).where(_p.id == owner_id)).one()
+    purchase = connection.execute(_PURCHASE, {"of": owner_id}).one()
     before = Status(purchase.status)
     after, ended_at_block = status_by_escrows(connection, purchase)
     linked = escrow.escrow_key == purchase.escrow_key
@@ -193,14 +218,20 @@ def _follow(tx: Tx, escrow: Any, event: ChainEvent, now: int) -> str | None:
         return None
     if after not in MOVES[before] and not _end_was_taken_back(connection, purchase):
         _overrule(tx, purchase, after, now)
-    values: dict[str, Any] = {"status": after.value, "updated_at": now, "stranded": None}
-    values["ended_at_block"] = ended_at_block if after in FINAL else None
-    if after is not Status.CANCELLED:
-        values.update(reason_code=None, reason_message=None)
-    elif purchase.reason_code is None:
-        why = _why_cancelled(before)
-        values.update(reason_code=ReasonCode.CANCELLED.value, reason_message=why)
-    connection.execute(update(t.purchases).where(_p.id == owner_id).values(values))
+    reason: tuple[str | None, str | None] = None, None
+    if after is Status.CANCELLED:
+        reason = purchase.reason_code, purchase.reason_message
+        if purchase.reason_code is None:
+            reason = ReasonCode.CANCELLED.value, _why_cancelled(before)
+    values = {
+        "of": owner_id,
+        "to_status": after.value,
+        "now": now,
+        "ended": ended_at_block if after in FINAL else None,
+        "code": reason[0],
+        "message": reason[1],
+    }
+    connection.execute(_MOVE, values)
     tx.record(
         now,
         f"purchase_{after}",

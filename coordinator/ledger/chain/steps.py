@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, Final
 
-from sqlalchemy import Connection, case, insert, select, update
+from sqlalchemy import BindParameter, Connection, bindparam, case, insert, select, update
 
 from coordinator.domain.chain.steps import (
     IN_FLIGHT,
@@ -33,6 +33,16 @@ _a = t.attempts.c
 _TREASURY = "treasury"
 _ORDERS = ("wdr_", "mnt_")
 _IN_FLIGHT = [status.value for status in IN_FLIGHT]
+# Built once: hundreds of steps are signed and proved at a time.
+_OF: Final[BindParameter[Any]] = bindparam("of")
+_STORE_ATTEMPT: Final = insert(t.attempts)
+_SIGN_STEP: Final = update(t.steps).where(_s.id == _OF).values(status=StepStatus.SIGNED.value)
+_PROVE_ATTEMPT: Final = update(t.attempts).where(_a.hash == _OF)
+_END_STEP: Final = (
+    update(t.steps)
+    .where(_s.id == _OF, _s.status.in_(_IN_FLIGHT))
+    .values(status=bindparam("to_status"), revert_reason=bindparam("why"))
+)
 
 
 class StepBook:
@@ -124,19 +134,18 @@ class StepBook:
                 if not self._may_be_signed(tx, step, signable, fill):
                     continue
                 connection.execute(
-                    insert(t.attempts).values(
-                        hash=attempt.hash,
-                        step_id=step.id,
-                        raw=attempt.raw,
-                        max_fee_per_gas=attempt.max_fee_per_gas,
-                        max_priority_fee_per_gas=attempt.max_priority_fee_per_gas,
-                        signed_at=now,
-                        fills=int(step.given_up),
-                    )
+                    _STORE_ATTEMPT,
+                    {
+                        "hash": attempt.hash,
+                        "step_id": step.id,
+                        "raw": attempt.raw,
+                        "max_fee_per_gas": attempt.max_fee_per_gas,
+                        "max_priority_fee_per_gas": attempt.max_priority_fee_per_gas,
+                        "signed_at": now,
+                        "fills": int(step.given_up),
+                    },
                 )
-                connection.execute(
-                    update(t.steps).where(_s.id == step.id).values(status=StepStatus.SIGNED.value)
-                )
+                connection.execute(_SIGN_STEP, {"of": step.id})
                 tx.record(
                     now,
                     f"{StepKind.FILL if step.given_up else step.kind}_signed",
@@ -170,23 +179,9 @@ class StepBook:
                 status = StepStatus.MINED if receipt.succeeded else StepStatus.REVERTED
                 if filled:
                     status = StepStatus.DISPLACED
-                connection.execute(
-                    update(t.attempts)
-                    .where(_a.hash == receipt.tx_hash)
-                    .values(
-                        block_number=receipt.block_number,
-                        block_hash=receipt.block_hash,
-                        succeeded=int(receipt.succeeded),
-                        gas_used=receipt.gas_used,
-                        effective_gas_price=receipt.effective_gas_price,
-                        l1_fee_wei=receipt.l1_fee_wei,
-                    )
-                )
-                changed = connection.execute(
-                    update(t.steps)
-                    .where(_s.id == step.id, _s.status.in_(_IN_FLIGHT))
-                    .values(status=status.value, revert_reason=revert_reason)
-                )
+                connection.execute(_PROVE_ATTEMPT, {"of": receipt.tx_hash, **_proof(receipt)})
+                ended = {"of": step.id, "to_status": status.value, "why": revert_reason}
+                changed = connection.execute(_END_STEP, ended)
                 if changed.rowcount == 0:
                     continue  # another executor has stored it
                 done = receipt.succeeded and not filled
@@ -367,6 +362,18 @@ def _report_tampering(tx: Tx, found: Mapping[str, str], now: int) -> None:
             # A pause does not stop it: it would be found in every round.
             fail_order(tx, subject, what, now)
         report_tampering(tx, subject, what, now=now)
+
+
+def _proof(receipt: Receipt) -> dict[str, Any]:
+    """Return what a receipt tells of its attempt, by column."""
+    return {
+        "block_number": receipt.block_number,
+        "block_hash": receipt.block_hash,
+        "succeeded": int(receipt.succeeded),
+        "gas_used": receipt.gas_used,
+        "effective_gas_price": receipt.effective_gas_price,
+        "l1_fee_wei": receipt.l1_fee_wei,
+    }
 
 
 def _subject(step: Step) -> str:
