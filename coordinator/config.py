@@ -61,6 +61,7 @@ class Settings(BaseSettings):
     finality: str | None = None
     allowance_limit: str = "1000"
     max_fee_gwei: str | None = None
+    poll_seconds: Annotated[float, Field(ge=0.1, le=600)] | None = None
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     deployments_folder: Path = Path(".local/deployments")
     state_folder: Path = Path(".local/state")

@@ -280,7 +280,11 @@ class Wiring(Ledger):
             allowance_limit=Usdc(self.settings.allowance_limit),
             clock=self.clock,
             reach=self.reach,
-            tempo=Tempo(ticks=self.ticks, local=self.network.local),
+            tempo=Tempo(
+                ticks=self.ticks,
+                local=self.network.local,
+                poll_seconds=self.settings.poll_seconds,
+            ),
         )
 
     @cached_property

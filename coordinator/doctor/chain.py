@@ -14,13 +14,14 @@ from coordinator.chain.networks import (
     shipped_deployment,
 )
 from coordinator.chain.rpc.client import Rpc
-from coordinator.config import read_policy
+from coordinator.config import Settings, read_policy
 from coordinator.doctor.check import Check, guarded, skipped, start_anvil
 from coordinator.doctor.local import LocalPatient
 from coordinator.domain.chain.gas import eth
 from coordinator.domain.errors import ConfigurationError, CoordinatorError
 from coordinator.domain.policy.payees import contracts_of, unpayable_providers
 from coordinator.domain.usdc import ZERO, Usdc
+from coordinator.executor.tempo import idle_calls_a_day
 
 # Circle's own on Base Sepolia: people get it from Circle's faucet and wonder.
 _CIRCLE_BASE_SEPOLIA: Final = "0x036CbD53842c5426634e7929541eC2318f3dCF7e"
@@ -66,6 +67,8 @@ class ChainPatient:
         chain_id = guarded("chain id", "configuration", lambda: _chain_id(rpc, network))
         yield chain_id
         yield guarded("client", "configuration", lambda: _client(rpc, network))
+        if not network.local:
+            yield _calls(self._local.settings)
         if chain_id.status == "fail":
             for name in _CHECKS:
                 yield skipped(name, "the endpoint is on another chain", "chain")
@@ -213,6 +216,12 @@ def _chain_id(rpc: Rpc, network: Network) -> Check:
     found = "; ".join(f"{said} at {host}" for host, said in wrong.items()) or "no answer"
     found += f", but {network.name} is {wanted}: nothing will be signed"
     return Check("chain id", "fail", found, "set COORDINATOR_NETWORK or COORDINATOR_RPC_URL")
+
+
+def _calls(settings: Settings | None) -> Check:
+    calls = idle_calls_a_day(settings.poll_seconds if settings else None)
+    found = f"a worker with nothing to do makes about {calls:,} a day"
+    return Check("calls", "ok", f"{found} (COORDINATOR_POLL_SECONDS lowers it)")
 
 
 def _client(rpc: Rpc, network: Network) -> Check:

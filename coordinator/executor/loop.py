@@ -130,6 +130,8 @@ class Executor(Rounds):
 
     def _notice(self, changes: frozenset[str] | None) -> None:
         """Wake when another process asked for what has to be signed."""
+        if changes == frozenset():
+            return
         if changes is None or self._purchases.unsigned(changes) or self._has_orders():
             self.wake()
 

@@ -16,6 +16,10 @@ _LOCAL_SECONDS_BUSY: Final = (0.1, 0.5)
 # Between two rounds that read again what is final.
 _FINAL_SECONDS: Final = 120.0
 _FINAL_SECONDS_IDLE: Final = 300.0
+# JSON-RPC calls of a round with nothing to do, and of one that reads again what is final.
+_ROUND_CALLS: Final = 9
+_FINAL_CALLS: Final = 8
+_DAY: Final = 86_400
 # Where another executor acts.
 _STANDBY_SECONDS: Final = 1.0
 # Of a chain whose block time is not known yet.
@@ -119,3 +123,13 @@ class Tempo:
         blocks = seen.head.number - self._last.head.number
         seconds = (seen.head.at - self._last.head.at) / blocks
         self._block_seconds = min(max(seconds, _BLOCK_SECONDS_MIN), _BLOCK_SECONDS_MAX)
+
+
+def idle_calls_a_day(poll_seconds: float | None) -> int:
+    """Return about how many JSON-RPC calls a worker with nothing to do makes a day.
+
+    Measured parts, on a public network with one endpoint; ``scripts/bench idle`` counts them.
+    """
+    look, whole = (max(span, poll_seconds or 0.0) for span in _IDLE_SECONDS)
+    rounds, finals = _DAY / whole, _DAY / max(_FINAL_SECONDS_IDLE, whole)
+    return round(_DAY / look - rounds + rounds * _ROUND_CALLS + finals * _FINAL_CALLS)

@@ -140,7 +140,16 @@ class ChangeFeed:
                 self._seen = newest
         if asked or changes is None or changes:
             for changed in subscribers:
-                changed(changes)
+                self._tell(changed, changes)
+
+    def _tell(self, changed: Changed, changes: Changes | None) -> None:
+        try:
+            changed(changes)
+        except (LedgerUnavailable, CoordinatorClosed, ForkedProcess):
+            raise
+        except Exception:
+            # A fault of one subscriber must not leave the others waiting.
+            log.exception("change_not_told")
 
     def _read(self, seen: int) -> tuple[Changes | None, int]:
         """Return the subjects of the rows after ``seen``, and the newest row's number."""

@@ -20,7 +20,7 @@ from coordinator.ledger.store import schema as t
 from coordinator.ledger.store.prepared import Prepared
 
 # Older balances refuse nothing: the executor checks again before it signs.
-_OBSERVATION_SECONDS: Final = 60
+_OBSERVATION_SECONDS: Final = 180
 _UNFINISHED: Final = (*UNFUNDED, Status.FUNDED, Status.STARTED, Status.DELIVERED)
 _o = t.observations.c
 _PAUSED: Final = Prepared(select(t.pauses.c.scope_kind, t.pauses.c.scope_id))

@@ -155,3 +155,19 @@ def test_a_wait_goes_on_while_the_database_is_away(
     assert wait.result(_LONG).status is Status.CANCELLED
     coordinator.cancel(other.id, by="alice")
     assert asking.result(_LONG).status is Status.CANCELLED
+
+
+def test_a_subscriber_that_raises_leaves_the_others_told(
+    coordinator: Coordinator, threads: ThreadPoolExecutor, caplog: pytest.LogCaptureFixture
+) -> None:
+    def refuse(changes: object) -> None:
+        raise KeyError("a bug of a subscriber")
+
+    purchase = ask(coordinator.agent("ada"))
+    coordinator.wiring.changes.subscribe(refuse)
+    wait = waiting(threads, coordinator, purchase, "final")
+
+    coordinator.cancel(purchase.id, by="alice")
+
+    assert wait.result(_LONG).status is Status.CANCELLED
+    assert "change_not_told" in caplog.text
