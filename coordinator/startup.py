@@ -80,12 +80,17 @@ def find_genesis(network: Network, rpc: Rpc, book: IdentityBook) -> str:
     if not network.local:
         return _ANY_GENESIS
     try:
-        return str(rpc.call("eth_getBlockByNumber", "0x0", False)["hash"])
+        return read_genesis(rpc)
     except ChainUnavailable:
         claimed = book.identity()
         if claimed is None:
             raise
         return claimed.genesis
+
+
+def read_genesis(rpc: Rpc) -> str:
+    """Return the hash of the chain's first block."""
+    return str(rpc.call("eth_getBlockByNumber", "0x0", False)["hash"])
 
 
 def find_contracts(

@@ -17,11 +17,13 @@ from typing import Any, Final
 
 from coordinator.api.coordinator import Coordinator
 from coordinator.chain.actp.abi import kernel_abi, vault_abi
+from coordinator.chain.actp.terms import STATES
 from coordinator.chain.local.anvil import Anvil
 from coordinator.chain.local.deploy import Deployer, deploy, fund_local, unlocked_account
 from coordinator.chain.networks import Deployment
 from coordinator.chain.rpc.client import Rpc
 from coordinator.config import load_settings
+from coordinator.domain.chain.events import EscrowState
 from coordinator.domain.errors import CoordinatorError
 from coordinator.domain.ports import EscrowOnChain
 from coordinator.domain.purchase.purchase import Purchase
@@ -30,7 +32,6 @@ from coordinator.wiring import wire
 
 TREASURY_USDC: Final = Usdc("1000.00")
 TREASURY_WEI: Final = 5 * 10**16
-_STARTED, _DELIVERED = 3, 4
 _WAIT_SECONDS: Final = 20
 
 
@@ -164,8 +165,9 @@ class Stage:
     def deliver(self, purchase: Purchase) -> None:
         """Be the provider: start and deliver, leaving an hour to contest."""
         window = "0x" + (3600).to_bytes(32, "big").hex()
-        for state, proof in ((_STARTED, "0x"), (_DELIVERED, window)):
-            data = kernel_abi().call("transitionState", purchase.escrow_id, state, proof)
+        for state, proof in ((EscrowState.STARTED, "0x"), (EscrowState.DELIVERED, window)):
+            number = STATES.index(state)
+            data = kernel_abi().call("transitionState", purchase.escrow_id, number, proof)
             self.act(self.provider, data)
 
     def list_vault(self, listed: bool, *, wait: bool = True) -> None:

@@ -9,9 +9,6 @@ from typing import Any, Final
 from coordinator.chain.networks import (
     Deployment,
     Network,
-    local_deployment_path,
-    read_local_deployment,
-    shipped_deployment,
 )
 from coordinator.chain.rpc.client import Rpc
 from coordinator.config import Settings, read_policy
@@ -22,6 +19,7 @@ from coordinator.domain.errors import ConfigurationError, CoordinatorError
 from coordinator.domain.policy.payees import contracts_of, unpayable_providers
 from coordinator.domain.usdc import ZERO, Usdc
 from coordinator.executor.tempo import idle_calls_a_day
+from coordinator.startup import find_contracts, read_genesis
 
 # Circle's own on Base Sepolia: people get it from Circle's faucet and wonder.
 _CIRCLE_BASE_SEPOLIA: Final = "0x036CbD53842c5426634e7929541eC2318f3dCF7e"
@@ -82,48 +80,24 @@ class ChainPatient:
             yield from self._money(rpc, network, self._deployment)
         yield guarded("clock", "chain", lambda: _clock(rpc, network))
 
-    def _find_deployment(self, rpc: Rpc, network: Network) -> Deployment:
-        s = self._local.settings
-        assert s is not None
-        chain_id = int(rpc.call("eth_chainId"), 16)
-        if s.kernel_address and s.vault_address and s.usdc_address:
-            return Deployment(chain_id, s.kernel_address, s.vault_address, s.usdc_address, 0)
-        if network.local:
-            genesis = str(rpc.call("eth_getBlockByNumber", "0x0", False)["hash"])
-            path = local_deployment_path(s.deployments_folder, chain_id, genesis)
-            found = read_local_deployment(path)
-        else:
-            found = shipped_deployment(network.chain_ids[0])
-        return Deployment(
-            found.chain_id,
-            s.kernel_address or found.kernel,
-            s.vault_address or found.vault,
-            s.usdc_address or found.usdc,
-            found.block,
-        )
-
     def _contracts(self, rpc: Rpc, network: Network) -> Check:
-        from coordinator.chain.actp.abi import kernel_abi, vault_abi
-        from coordinator.chain.actp.checks import version_faults
+        from coordinator.chain.actp.abi import kernel_abi
+        from coordinator.chain.actp.checks import contract_faults
 
-        name = "contracts"
-        try:
-            d = self._find_deployment(rpc, network)
-        except ConfigurationError as fault:
-            return Check(name, "fail", str(fault), "coordinator deploy" if network.local else None)
+        name, settings = "contracts", self._local.settings
+        assert settings is not None
         check_settings = "check COORDINATOR_KERNEL_ADDRESS, _VAULT_ADDRESS, _USDC_ADDRESS"
+        action = "coordinator deploy" if network.local else check_settings
+        try:
+            d = find_contracts(settings, network, rpc, lambda: read_genesis(rpc))
+        except ConfigurationError as fault:
+            return Check(name, "fail", str(fault), action if network.local else None)
         for what, address in (("kernel", d.kernel), ("vault", d.vault), ("token", d.usdc)):
             if str(rpc.call("eth_getCode", address, "latest")) == "0x":
-                action = "coordinator deploy" if network.local else check_settings
                 return Check(name, "fail", f"there is no {what} at {address}", action)
-        faults = []
-        if _read(rpc, vault_abi(), d.vault, "token").lower() != d.usdc.lower():
-            faults.append(f"the vault {d.vault} does not take the token {d.usdc}")
-        if _read(rpc, vault_abi(), d.vault, "kernel").lower() != d.kernel.lower():
-            faults.append(f"the vault {d.vault} does not belong to the kernel {d.kernel}")
-        if not _read(rpc, kernel_abi(), d.kernel, "approvedEscrowVaults", d.vault):
-            faults.append(f"the kernel {d.kernel} does not accept the vault {d.vault}")
-        faults += version_faults(rpc, d)
+        faults = contract_faults(rpc, d)
+        if not faults and not _read(rpc, kernel_abi(), d.kernel, "approvedEscrowVaults", d.vault):
+            faults = [f"the kernel {d.kernel} does not accept the vault {d.vault}"]
         if faults:
             return Check(name, "fail", "; ".join(faults), check_settings)
         self._deployment = d

@@ -14,6 +14,12 @@ from coordinator.domain.usdc import DECIMALS
 
 def check_contracts(rpc: Rpc, d: Deployment) -> None:
     """Refuse contracts that do not belong together; ConfigurationError lists every fault."""
+    if faults := contract_faults(rpc, d):
+        raise ConfigurationError(*faults)
+
+
+def contract_faults(rpc: Rpc, d: Deployment) -> list[str]:
+    """Say what is wrong with kernel, vault and token, whichever state they are in."""
     calls = [
         (d.vault, vault_abi().call("token")),
         (d.vault, vault_abi().call("kernel")),
@@ -34,8 +40,7 @@ def check_contracts(rpc: Rpc, d: Deployment) -> None:
         faults += version_faults(rpc, d)
     if not isinstance(decimals, str) or decimals == "0x" or uint(decimals) != DECIMALS:
         faults.append(f"the token {d.usdc} does not have {DECIMALS} decimals")
-    if faults:
-        raise ConfigurationError(*faults)
+    return faults
 
 
 def version_faults(rpc: Rpc, d: Deployment) -> list[str]:
