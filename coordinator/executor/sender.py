@@ -34,8 +34,10 @@ _DISPLACED_AFTER_LOOKS: Final = 4
 _STUCK_BLOCKS: Final = 10
 # Nodes keep a limited queue for each sender; what does not fit waits for the next round. Whatever
 # their limit, they tell it by refusing: then fewer are sent at once.
-_IN_FLIGHT_MAX: Final = 480
+_IN_FLIGHT_MAX: Final = 1_000
 _IN_FLIGHT_MAX_REFUSED: Final = 240
+# Blocks take the lane in order: what stands further back is sent again when it comes to the front.
+_RESENT_MAX: Final = 240
 _REFUSED_SECONDS: Final = 60
 
 
@@ -306,7 +308,7 @@ class Sender:
         now = self._ticks()
         due = [
             attempt
-            for step in self._steps.in_flight()
+            for step in self._steps.in_flight()[:_RESENT_MAX]
             if (attempt := step.to_send) is not None
             if attempt.hash not in self._sent
             or now - self._sent[attempt.hash].sent_at >= _RESEND_SECONDS

@@ -5,9 +5,10 @@ from __future__ import annotations
 import hmac
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import lru_cache
 from typing import Any, Final, NamedTuple
 
-from sqlalchemy import Connection, insert, literal_column, or_, select
+from sqlalchemy import Connection, Select, bindparam, insert, literal_column, or_, select
 
 from coordinator.domain.audit import AuditRow, Head
 from coordinator.domain.canonical import canonical_json
@@ -100,18 +101,9 @@ class AuditLog:
         LedgerTampered when one was changed, moved or made up; with ``skip`` it is left out. That
         none was taken out is not proved here: ``verify`` and the executor's checkpoint do.
         """
-        c = t.audit.c
-        query = select(t.audit, _BEFORE.c.hash.label("previous")).outerjoin(
-            _BEFORE, _BEFORE.c.seq == c.seq - 1
-        )
-        if subjects:
-            query = query.where(c.subject.in_(subjects))
-        if events:
-            # Literally: an index of some events alone is used only where the text names them.
-            query = query.where(or_(*(c.event == literal_column(f"'{e}'") for e in events)))
-        query = query.order_by(c.seq.desc() if newest else c.seq).limit(newest)
+        query = _proof_query(bool(subjects), tuple(events), newest)
         found = []
-        for row in connection.execute(query).all():
+        for row in connection.execute(query, {"subjects": subjects} if subjects else {}).all():
             if self.stands(GENESIS if row.seq == 1 else row.previous, row):
                 found.append(AuditRow(row.seq, row.at, row.event, row.subject, row.body, row.hash))
             elif not skip:
@@ -162,6 +154,21 @@ class AuditLog:
     def _hash(self, previous: str, seq: int, at: int, event: str, subject: str, body: str) -> str:
         message = canonical_json([previous, seq, at, event, subject, body])
         return hmac.digest(self._key, message, "sha256").hex()
+
+
+@lru_cache(maxsize=64)
+def _proof_query(some: bool, events: tuple[str, ...], newest: int | None) -> Select[Any]:
+    """Build the query of rows, each with the hash of the one before; once for each form of it."""
+    c = t.audit.c
+    query = select(t.audit, _BEFORE.c.hash.label("previous")).outerjoin(
+        _BEFORE, _BEFORE.c.seq == c.seq - 1
+    )
+    if some:
+        query = query.where(c.subject.in_(bindparam("subjects", expanding=True)))
+    if events:
+        # Literally: an index of some events alone is used only where the text names them.
+        query = query.where(or_(*(c.event == literal_column(f"'{e}'") for e in events)))
+    return query.order_by(c.seq.desc() if newest else c.seq).limit(newest)
 
 
 def read_head(connection: Connection) -> Head:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from typing import Any, Final
 
-from sqlalchemy import select
+from sqlalchemy import BindParameter, bindparam, select
 
 from coordinator.domain.chain.steps import Call, PaymentTerms, StepKind
 from coordinator.domain.errors import LedgerTampered
@@ -27,6 +27,8 @@ from coordinator.ledger.store import schema as t
 from coordinator.ledger.tx.transaction import Tx
 
 _p = t.purchases.c
+_OF: Final[BindParameter[Any]] = bindparam("of")
+_PURCHASE: Final = select(t.purchases).where(_p.id == _OF)
 _SPENDING: Final = frozenset({StepKind.CREATE, StepKind.LINK})
 _PULLS: Final = frozenset({StepKind.LINK, StepKind.DISPUTE})
 _OF_ESCROW: Final = frozenset({StepKind.SETTLE, StepKind.DISPUTE})
@@ -61,6 +63,8 @@ class Signable:
         }
         self._stopped: dict[tuple[str, str], bool] = {}
         self._left_out: set[str | None] = set()
+        # Nobody else writes meanwhile, and what this transaction adds decides nothing.
+        self._past: dict[str, LoggedPurchase] = {}
 
     def of(self, calls: Iterable[Call]) -> list[Call]:
         """Filter the calls that may still be signed, in order; the rest are planned anew.
@@ -98,7 +102,7 @@ class Signable:
         return allowed
 
     def _is_due(self, call: Call, purchase_id: str, stored: bool) -> bool:
-        purchase = self._connection.execute(select(t.purchases).where(_p.id == purchase_id)).one()
+        purchase = self._connection.execute(_PURCHASE, {"of": purchase_id}).one()
         if call.kind in _PROVED and purchase.status in FINAL:
             # It ended after its call was allocated, and what ended has no rows to compare.
             return False
@@ -201,11 +205,14 @@ class Signable:
 
     def _proved(self, call: Call, row: Any) -> LoggedPurchase | None:
         """Return the purchase as the audit log tells it, if its row and the call tell the same."""
-        try:
-            past = self._evidence.purchase(self._connection, row.id, self._seen)
-        except LedgerTampered as fault:
-            self.tampered[row.id] = fault.what
-            return None
+        past = self._past.get(row.id)
+        if past is None:
+            try:
+                past = self._evidence.purchase(self._connection, row.id, self._seen)
+            except LedgerTampered as fault:
+                self.tampered[row.id] = fault.what
+                return None
+            self._past[row.id] = past
         wrong = next(_differences(call, row, past), None)
         if wrong is not None:
             self.tampered[row.id] = f"purchase {row.id}: {wrong}"

@@ -35,6 +35,7 @@ _ORDERS = ("wdr_", "mnt_")
 _IN_FLIGHT = [status.value for status in IN_FLIGHT]
 # Built once: hundreds of steps are signed and proved at a time.
 _OF: Final[BindParameter[Any]] = bindparam("of")
+_INSERT_STEP: Final = insert(t.steps)
 _STORE_ATTEMPT: Final = insert(t.attempts)
 _SIGN_STEP: Final = update(t.steps).where(_s.id == _OF).values(status=StepStatus.SIGNED.value)
 _PROVE_ATTEMPT: Final = update(t.attempts).where(_a.hash == _OF)
@@ -227,11 +228,8 @@ class StepBook:
     ) -> int:
         """Give ``call`` the nonce, in the caller's transaction; the step's id."""
         values = self._values(call, nonce)
-        made = connection.execute(
-            insert(t.steps).values(
-                **values, status=status.value, created_at=now, mac=self._mac(values)
-            )
-        )
+        row = {**values, "status": status.value, "created_at": now, "mac": self._mac(values)}
+        made = connection.execute(_INSERT_STEP, row)
         assert made.inserted_primary_key is not None
         return int(made.inserted_primary_key[0])
 
