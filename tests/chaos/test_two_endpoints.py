@@ -139,7 +139,7 @@ def test_a_first_endpoint_with_malformed_answers_is_left_for_the_second(
         finalise(world)
         assert fault.name in proxy.injected
     check_funded_once(world, asked)
-    assert max(second.posts) >= max(usual, 7), "the size of its batches is its own"
+    assert max(second.posts) >= max(usual, 3), "the size of its batches is its own"
 
 
 def test_nothing_becomes_final_while_another_node_contradicts_it(

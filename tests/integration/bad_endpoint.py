@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from itertools import chain, islice
 from typing import Any
 
 import pytest
+from eth_abi.abi import decode, encode
+from eth_utils.abi import function_signature_to_4byte_selector
 
+from coordinator.chain.networks import AGGREGATOR
 from coordinator.chain.rpc.client import Rpc, RpcRefusal
+from coordinator.domain.address import checksummed
 
 Call = tuple[str, Sequence[Any]]
 Ask = Callable[[str, Sequence[Call]], list[Any]]
@@ -18,9 +23,16 @@ INTERNAL_ERROR = RpcRefusal(-32603, "Internal error")
 
 
 class BadEndpoint:
-    """What stands between one ``Rpc`` and its endpoints until it is healed."""
+    """What stands between one ``Rpc`` and its endpoints until it is healed.
 
-    def __init__(self, rpc: Rpc, patch: pytest.MonkeyPatch, tell: Tell) -> None:
+    It sees what an aggregator is asked call by call, and what it tells of each is put together;
+    not ``unpacked``, it sees requests as they are sent.
+    """
+
+    def __init__(
+        self, rpc: Rpc, patch: pytest.MonkeyPatch, tell: Tell, *, unpacked: bool = True
+    ) -> None:
+        self._unpacked = unpacked
         self._ask: Ask = rpc._post
         self._tell: Tell | None = tell
         patch.setattr(rpc, "_post", self._post)
@@ -31,7 +43,48 @@ class BadEndpoint:
     def _post(self, url: str, calls: Sequence[Call]) -> list[Any]:
         if self._tell is None:
             return self._ask(url, calls)
-        return self._tell(url, calls, self._ask)
+        if not self._unpacked:
+            return self._tell(url, calls, self._ask)
+        parts = [_unpacked(call) for call in calls]
+        told = iter(self._tell(url, list(chain.from_iterable(parts)), self._ask))
+        return [
+            _packed(list(islice(told, len(part)))) if _is_aggregate(call) else next(told)
+            for call, part in zip(calls, parts, strict=True)
+        ]
+
+
+def _is_aggregate(call: Call) -> bool:
+    method, params = call
+    return method == "eth_call" and params[0]["to"] == AGGREGATOR
+
+
+def _unpacked(call: Call) -> list[Call]:
+    """The calls within one of the aggregator, as they would be made one by one."""
+    if not _is_aggregate(call):
+        return [call]
+    (request, at), balance = call[1], function_signature_to_4byte_selector("getEthBalance(address)")
+    (wanted,) = decode(["(address,bool,bytes)[]"], bytes.fromhex(request["data"][10:]))
+    return [
+        ("eth_getBalance", ["0x" + data[-20:].hex(), at])
+        if to.lower() == AGGREGATOR.lower() and data.startswith(balance)
+        else ("eth_call", [{"to": checksummed(to), "data": "0x" + data.hex()}, at])
+        for to, _, data in wanted
+    ]
+
+
+def _packed(answers: list[Any]) -> Any:
+    """What the aggregator would answer; whatever no contract could is the whole answer."""
+    results = []
+    for answer in answers:
+        if isinstance(answer, RpcRefusal):
+            results.append((False, b""))
+            continue
+        try:
+            data = bytes.fromhex(answer[2:].rjust(-len(answer[2:]) % 2 + len(answer[2:]), "0"))
+        except (TypeError, ValueError):
+            return answer
+        results.append((True, data.rjust(32, b"\0") if data and len(data) < 32 else data))
+    return "0x" + encode(["(bool,bytes)[]"], [results]).hex()
 
 
 def instead(method: str, answer: Any) -> Tell:

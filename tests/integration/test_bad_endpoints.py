@@ -397,7 +397,7 @@ def test_an_endpoint_that_takes_small_batches_is_asked_in_small_ones(
             raise BatchRefused("too many calls in a batch")
         return ask(url, calls)
 
-    BadEndpoint(world.wiring.rpc, monkeypatch, tell)
+    BadEndpoint(world.wiring.rpc, monkeypatch, tell, unpacked=False)
     asked = world.buy("25.00")
     world.go()
 

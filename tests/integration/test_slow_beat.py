@@ -60,7 +60,7 @@ def idle(
     ticks.now += _ROUND
     world.executor.turn()
     assert world.executor._tempo.pace is Pace.IDLE
-    BadEndpoint(world.wiring.rpc, monkeypatch, calls)
+    BadEndpoint(world.wiring.rpc, monkeypatch, calls, unpacked=False)
     return world
 
 

@@ -14,7 +14,13 @@ from typing import Any, Final
 from urllib.parse import urlsplit
 
 import requests
-from tenacity import Retrying, retry_if_exception, stop_after_attempt, wait_exponential
+from tenacity import (
+    RetryCallState,
+    Retrying,
+    retry_if_exception,
+    stop_after_attempt,
+    wait_exponential,
+)
 
 from coordinator.chain.rpc.endpoints import Endpoint, Endpoints
 from coordinator.chain.rpc.redaction import Redaction
@@ -28,6 +34,9 @@ _NOT_FOR_US: Final = (401, 402, 403, 404)
 _TOO_MANY: Final = 429
 # Nobody keeps out who pays for longer, and what is in flight has to be looked after.
 _RETRY_SECONDS_MAX: Final = 300
+# The longest wait between two tries of one read.
+_WAIT_SECONDS_MAX: Final = 2
+_EXPONENTIAL: Final = wait_exponential(multiplier=0.1, max=_WAIT_SECONDS_MAX)
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,7 +216,7 @@ class Rpc:
     def _retrying(self, worth: Callable[[BaseException], bool]) -> Retrying:
         return Retrying(
             stop=stop_after_attempt(max(self._tries, len(self.urls))),
-            wait=wait_exponential(multiplier=0.1, max=2),
+            wait=_wait_before_another,
             retry=retry_if_exception(worth),
             reraise=True,
             sleep=self._sleep,
@@ -219,6 +228,8 @@ class Rpc:
         return next(awake, None) or next(turn)
 
     def _worth_another_try(self, fault: BaseException) -> bool:
+        if isinstance(fault, RateLimited) and fault.seconds <= _WAIT_SECONDS_MAX:
+            return True
         all_rest = all(endpoint.rests for endpoint in self._endpoints.all)
         return isinstance(fault, ChainUnavailable) and not all_rest
 
@@ -325,6 +336,14 @@ class Rpc:
             # A proxy of the environment has no business between us and a local chain.
             session.trust_env = not self.loopback
         return session
+
+
+def _wait_before_another(state: RetryCallState) -> float:
+    """Wait as long as the endpoint said, or a little longer from try to try."""
+    fault = state.outcome.exception() if state.outcome else None
+    if isinstance(fault, RateLimited) and fault.seconds <= _WAIT_SECONDS_MAX:
+        return fault.seconds
+    return _EXPONENTIAL(state)
 
 
 def _passes(fault: BaseException) -> bool:
