@@ -101,11 +101,11 @@ class AuditLog:
         LedgerTampered when one was changed, moved or made up; with ``skip`` it is left out. That
         none was taken out is not proved here: ``verify`` and the executor's checkpoint do.
         """
-        query = _proof_query(bool(subjects), tuple(events), newest)
         found = []
-        for row in connection.execute(query, {"subjects": subjects} if subjects else {}).all():
-            if self.stands(GENESIS if row.seq == 1 else row.previous, row):
-                found.append(AuditRow(row.seq, row.at, row.event, row.subject, row.body, row.hash))
+        for *values, previous in _proof_rows(connection, subjects, tuple(events), newest):
+            row = AuditRow(*values)
+            if self.stands(GENESIS if row.seq == 1 else previous, row):
+                found.append(row)
             elif not skip:
                 raise LedgerTampered(f"audit row {row.seq} ({row.event} {row.subject})")
         return found[::-1] if newest else found
@@ -122,10 +122,11 @@ class AuditLog:
                 raise LedgerTampered(f"audit row {head.count} is gone, or is another one")
             previous = head
             for row in connection.execute(query):
-                if row.seq != previous.count + 1 or not self.stands(previous.hash, row):
-                    raise LedgerTampered(f"audit row {row.seq} ({row.event} {row.subject})")
-                previous = Head(row.seq, row.hash)
-                yield AuditRow(row.seq, row.at, row.event, row.subject, row.body, row.hash)
+                found = AuditRow(*row)
+                if found.seq != previous.count + 1 or not self.stands(previous.hash, found):
+                    raise LedgerTampered(f"audit row {found.seq} ({found.event} {found.subject})")
+                previous = Head(found.seq, found.hash)
+                yield found
 
     def export(self) -> Iterator[bytes]:
         """The whole log as lines of an export, of one instant; ``read_export`` takes them."""
@@ -142,10 +143,10 @@ class AuditLog:
         """
         return read_export(lines, self._hash, expected)
 
-    def stands(self, previous: str, row: Any) -> bool:
+    def stands(self, previous: str, row: AuditRow) -> bool:
         """Return whether the row follows ``previous`` and was written with this log's key."""
         try:
-            digest = self._hash(previous, row.seq, row.at, row.event, row.subject, row.body)
+            digest = self._hash(previous, row.seq, row.at, row.event, row.subject, row.text)
             return hmac.compare_digest(digest.encode(), row.hash.encode())
         except (AttributeError, TypeError, ValueError):
             # SQLite keeps any type in any column: what can't be hashed was not written here.
@@ -156,13 +157,28 @@ class AuditLog:
         return hmac.digest(self._key, message, "sha256").hex()
 
 
+def _proof_rows(
+    connection: Connection, subjects: tuple[str, ...], events: tuple[str, ...], newest: int | None
+) -> Sequence[Sequence[Any]]:
+    """Rows, each with the hash of the one before; a decision asks for those of one subject."""
+    if len(subjects) > 1:
+        query = _proof_query(True, events, newest)
+        return connection.execute(query, {"subjects": subjects}).all()
+    named = {"subject_": subjects[0]} if subjects else {}
+    return _small_proof(bool(subjects), events, newest).rows(connection, named)
+
+
+@lru_cache(maxsize=64)
+def _small_proof(one: bool, events: tuple[str, ...], newest: int | None) -> Prepared:
+    query = _proof_query(False, events, newest)
+    return Prepared(query.where(t.audit.c.subject == bindparam("subject_")) if one else query)
+
+
 @lru_cache(maxsize=64)
 def _proof_query(some: bool, events: tuple[str, ...], newest: int | None) -> Select[Any]:
-    """Build the query of rows, each with the hash of the one before; once for each form of it."""
+    """Build the query once for each form of it."""
     c = t.audit.c
-    query = select(t.audit, _BEFORE.c.hash.label("previous")).outerjoin(
-        _BEFORE, _BEFORE.c.seq == c.seq - 1
-    )
+    query = select(t.audit, _BEFORE.c.hash).outerjoin(_BEFORE, _BEFORE.c.seq == c.seq - 1)
     if some:
         query = query.where(c.subject.in_(bindparam("subjects", expanding=True)))
     if events:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from hashlib import sha256
 from typing import Any, Final, Protocol
 
-from sqlalchemy import Connection, Select, Table, case, func, select
+from sqlalchemy import Connection, Select, Table, bindparam, case, func, select
 
 from coordinator.domain.audit import AuditRow
 from coordinator.domain.canonical import canonical_json
@@ -18,6 +18,7 @@ from coordinator.ledger.limits.logged_budgets import OVERLAID
 from coordinator.ledger.limits.overlays import logged_overlays
 from coordinator.ledger.proofs.audit_fold import MOVED, LoggedOrder, LoggedPurchase, LoggedState
 from coordinator.ledger.store import schema as t
+from coordinator.ledger.store.prepared import Prepared
 
 _PAGE: Final = 500
 # What a step's code authenticates: all that its transaction is made from.
@@ -32,7 +33,11 @@ _OVERLAY: Final = (
     *("id", "kind", "scope_kind", "scope_id", "window", "amount"),
     *("starts_at", "ends_at", "withdrawn"),
 )
-
+_IS_OPENED: Final = Prepared(
+    select(t.openings.c.status).where(
+        t.openings.c.kind == bindparam("kind_"), t.openings.c.id == bindparam("id_")
+    )
+)
 
 EscrowKey = Callable[[str, str], str]
 """The escrow key of (agent, idempotency key)."""
@@ -279,11 +284,12 @@ def opening_fault(connection: Connection, log: Log, kind: str, name: str) -> str
     for said in log.proven(connection, name, events=(f"{kind}_opened", f"{kind}_closed")):
         past.take(said)
     body = past.budgets.openings.get((kind, name))
-    query = select(t.openings).where(o.kind == kind, o.id == name)
-    row = connection.execute(query).one_or_none()
-    if row is None or body is None:
-        both = row is None and body is None
-        return None if both else f"{kind} {name}: its row, or the log's, is gone"
+    opened = _IS_OPENED.one(connection, {"kind_": kind, "id_": name}) is not None
+    if not opened and body is None:
+        return None
+    if not opened or body is None:
+        return f"{kind} {name}: its row, or the log's, is gone"
+    row = connection.execute(select(t.openings).where(o.kind == kind, o.id == name)).one()
     fault = next(_opening_differences(row, body), None)
     return f"{kind} {name}: {fault}" if fault is not None else None
 

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 
 from sqlalchemy import select
 
-from coordinator.domain.audit import Head
+from coordinator.domain.audit import AuditRow, Head
 from coordinator.ledger.audit.export import GENESIS
 from coordinator.ledger.audit.journal_proof import JournalProof
 from coordinator.ledger.audit.log import AuditLog
@@ -41,15 +40,16 @@ def verify(log: AuditLog, expected: Head | None = None) -> Verification:
         previous = Head(0, GENESIS)
         at_expected = previous.hash if expected and expected.count == 0 else None
         query = select(t.audit).order_by(t.audit.c.seq)
-        for row in connection.execute(query):
+        for values in connection.execute(query):
+            row = AuditRow(*values)
             if row.seq != previous.count + 1:
                 faults.append(f"rows {previous.count + 1} to {row.seq - 1} are missing")
             if not log.stands(previous.hash, row):
                 faults.append(f"row {row.seq} ({row.event} {row.subject}) was changed or moved")
             elif row.event == "journal_written":
-                journal.written(json.loads(row.body))
+                journal.written(row.body)
             elif row.event == "journal_rolled_back":
-                journal.rolled_back(json.loads(row.body))
+                journal.rolled_back(row.body)
             previous = Head(row.seq, row.hash)
             if expected and row.seq == expected.count:
                 at_expected = row.hash
