@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 import math
+import re
 from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime
 from pathlib import Path
@@ -16,6 +17,7 @@ from coordinator.domain.policy.policy import Policy
 
 _INTEGER_MAX: Final = 2**62
 
+_SURROGATE: Final = re.compile("[\ud800-\udfff]")
 _CODES: Final = {"provider": "invalid_provider", "purpose": "invalid_purpose"}
 
 T = TypeVar("T")
@@ -26,7 +28,7 @@ def _is_text(value: object) -> bool:
     return (
         isinstance(value, str)
         and "\0" not in value
-        and not any("\ud800" <= character <= "\udfff" for character in value)
+        and (value.isascii() or _SURROGATE.search(value) is None)
     )
 
 
@@ -76,11 +78,16 @@ def _wanted(method: Callable[..., Any]) -> Iterator[tuple[str, list[str]]]:
 
 def _checking(method: Callable[..., Any], wanted: Mapping[str, list[str]]) -> Callable[..., Any]:
     signature = inspect.signature(method)
+    names = tuple(signature.parameters)
+    fits = {name: tuple(_KINDS[kind][1] for kind in kinds) for name, kinds in wanted.items()}
 
     def check(*args: Any, **named: Any) -> None:
-        for name, value in signature.bind(*args, **named).arguments.items():
-            if name in wanted:
-                _check(name, value, wanted[name])
+        # Binding takes longer than all the rest: only what does not fit is told by it.
+        for name, value in (*zip(names, args, strict=False), *named.items()):
+            kinds = fits.get(name)
+            if kinds is not None and not any([fit(value) for fit in kinds]):
+                signature.bind(*args, **named)
+                raise _refusal(name, value, wanted[name])
 
     if inspect.iscoroutinefunction(method):
 
@@ -99,10 +106,9 @@ def _checking(method: Callable[..., Any], wanted: Mapping[str, list[str]]) -> Ca
     return calling
 
 
-def _check(name: str, value: object, kinds: list[str]) -> None:
-    if not any(_KINDS[kind][1](value) for kind in kinds):
-        words = " or ".join(_KINDS[kind][0] for kind in kinds if kind != "None")
-        given = "" if isinstance(value, str | int | float) else f", not {type(value).__name__}"
-        told = "agent" if name == "agent_id" else name.replace("_", " ")
-        code = _CODES.get(name, "invalid_request")
-        raise InvalidRequest(f"{told} must be {words}{given}", code=code)
+def _refusal(name: str, value: object, kinds: list[str]) -> InvalidRequest:
+    words = " or ".join(_KINDS[kind][0] for kind in kinds if kind != "None")
+    given = "" if isinstance(value, str | int | float) else f", not {type(value).__name__}"
+    told = "agent" if name == "agent_id" else name.replace("_", " ")
+    code = _CODES.get(name, "invalid_request")
+    return InvalidRequest(f"{told} must be {words}{given}", code=code)
