@@ -28,7 +28,7 @@ class EscrowKeys:
         message = canonical_json(
             ["escrow", self.chain_id, self.kernel_address.lower(), agent, idempotency_key]
         )
-        return "0x" + hmac.new(self.secret, message, sha256).hexdigest()
+        return "0x" + hmac.digest(self.secret, message, "sha256").hex()
 
 
 def audit_key(secret: bytes) -> bytes:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from functools import cache
 from itertools import chain
 from typing import Any, Final
 
@@ -13,7 +14,7 @@ from coordinator.domain.limits.limits import CounterKey, Scope, ScopeKind, Usage
 from coordinator.domain.usdc import Usdc
 from coordinator.domain.windows import ROLLING, Window
 from coordinator.ledger.store import schema as t
-from coordinator.ledger.store.prepared import Prepared, in_powers_of_two
+from coordinator.ledger.store.prepared import OR_FAIL, Prepared
 
 _c = t.counters.c
 _SCOPED: Final = (
@@ -39,11 +40,11 @@ _MAKE: Final = Prepared(
 _COLUMNS: Final = 'id, held, spent, scope_kind, scope_id, "window", start'
 # Both kinds of database name the columns of VALUES like this.
 _WRITE: Final = (
-    "UPDATE counters SET held = v.column2, spent = v.column3"
+    "UPDATE {how} counters SET held = v.column2, spent = v.column3"
     " FROM (VALUES {rows}) AS v WHERE counters.id = v.column1"
 )
 # psycopg remembers no text of more than 50 values.
-_CHANGED_MAX: Final = 16
+_CHANGED_MAX: Final[Mapping[str, int]] = {"?": 64, "%s": 16}
 # 10^12 USDC in base units: more than there is, and far below what 64 bits hold.
 COUNTED_MAX: Final = 10**18
 
@@ -136,9 +137,10 @@ class CounterSheet:
         self._changed.clear()
         mark = _mark(self.connection)
         raw: Any = self.connection.connection.dbapi_connection
-        for part in in_powers_of_two(changed, most=_CHANGED_MAX):
-            rows = ", ".join([f"({mark}, {mark}, {mark})"] * len(part))
-            raw.execute(_WRITE.format(rows=rows), tuple(chain(*part)))
+        most = _CHANGED_MAX[mark]
+        for done in range(0, len(changed), most):
+            part = changed[done : done + most]
+            raw.execute(_write(mark, len(part)), tuple(chain(*part)))
 
     @property
     def size(self) -> int:
@@ -197,6 +199,12 @@ class CounterSheet:
                 buckets[start] = self._rows[key._replace(start=start)] = self._tracked(row)
         counted = [row for start, row in buckets.items() if start >= key.start]
         return Usage(sum(row[1] for row in counted), sum(row[2] for row in counted))
+
+
+@cache
+def _write(mark: str, count: int) -> str:
+    how = OR_FAIL if mark == "?" else ""
+    return _WRITE.format(how=how, rows=", ".join([f"({mark}, {mark}, {mark})"] * count))
 
 
 def _by_ids(connection: Connection, ids: Sequence[int]) -> Sequence[Sequence[Any]]:

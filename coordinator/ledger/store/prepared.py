@@ -12,6 +12,9 @@ from sqlalchemy.engine import Dialect
 Row = Sequence[Any]
 # SQLite takes 32,766 values in a statement.
 _ROWS_MAX: Final = 64
+# Whatever fails undoes its whole transaction: SQLite need not copy every page that a statement
+# changes, to undo that statement alone.
+OR_FAIL: Final = "OR FAIL"
 
 T = TypeVar("T")
 
@@ -38,7 +41,9 @@ class Prepared:
 
     def __init__(self, statement: ClauseElement, *columns: str) -> None:
         # An insert gives back only what it is asked for.
-        self._statement = statement.inline() if isinstance(statement, Insert) else statement
+        if isinstance(statement, Insert):
+            statement = statement.inline().prefix_with(OR_FAIL, dialect="sqlite")
+        self._statement = statement
         self._columns = list(columns) or None
         self._compiled: dict[str, tuple[str, tuple[str, ...]]] = {}
         self._constants: dict[str, Any] = {}

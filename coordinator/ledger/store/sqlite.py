@@ -130,11 +130,12 @@ class SqliteDatabase(Connected):
                 connection = self._open_writer()
                 # On the driver: SQLAlchemy would take longer to say it than SQLite to do it.
                 raw = cast("sqlite3.Connection", connection.connection.dbapi_connection)
-                with connection.begin() as begun:
-                    raw.execute("BEGIN IMMEDIATE")
-                    yield connection
-                    self.check()
-                    raw.execute("COMMIT")
+                raw.execute("BEGIN IMMEDIATE")
+                yield connection
+                self.check()
+                raw.execute("COMMIT")
+                # What SQLAlchemy began by itself, where it was asked for anything.
+                if (begun := connection.get_transaction()) is not None:
                     begun.close()
             except BaseException:
                 self._close_writer()
