@@ -57,7 +57,7 @@ def live_one() -> Lived:
                 table: [
                     dict(row)
                     for row in connection.execute(
-                        f"SELECT * FROM {table} WHERE {of} ORDER BY rowid", (purchase.id,)
+                        f"SELECT * FROM {table} WHERE {of} ORDER BY 1", (purchase.id,)
                     )
                 ]
                 for table, of in _TABLES.items()

@@ -41,10 +41,10 @@ def _one_of(column: str, values: type[StrEnum] | tuple[str, ...]) -> CheckConstr
     return CheckConstraint(f"{column} IN ({listed})", name=f"{column}_known")
 
 
-def _index_of_the_set(name: str, column: str) -> Index:
+def _index_of_the_set(name: str, column: str, *, unique: bool = False) -> Index:
     """Of the rows in which the column is not null: the others cost nothing."""
     there = text(f"{column} IS NOT NULL")
-    return Index(name, column, sqlite_where=there, postgresql_where=there)
+    return Index(name, column, unique=unique, sqlite_where=there, postgresql_where=there)
 
 
 policies = Table(
@@ -108,6 +108,8 @@ idempotency_keys = Table(
     Column("idempotency_key", String(200), primary_key=True),
     Column("purchase_id", ForeignKey("purchases.id"), nullable=False),
     Column("terms_hash", String(64), nullable=False),
+    # Of a row and an index of the same a decision would write two pages.
+    sqlite_with_rowid=False,
 )
 
 approvals = Table(
@@ -189,9 +191,8 @@ holds = Table(
     _one_of("status", ("held", "posted", "voided")),
     CheckConstraint("(purchase_id IS NULL) <> (cost_id IS NULL)", name="hold_of_one"),
     UniqueConstraint("purchase_id", "kind"),
-    UniqueConstraint("cost_id"),
+    _index_of_the_set("holds_cost", "cost_id", unique=True),
     Index("holds_status", "status"),
-    Index("holds_placed", "placed_at"),
 )
 
 # A view, one row for each counter that a hold charged.

@@ -487,10 +487,16 @@ def upgrade() -> None:
         sa.ForeignKeyConstraint(["cost_id"], ["costs.id"]),
         sa.ForeignKeyConstraint(["purchase_id"], ["purchases.id"]),
         sa.PrimaryKeyConstraint("id"),
-        sa.UniqueConstraint("cost_id"),
         sa.UniqueConstraint("purchase_id", "kind"),
     )
-    op.create_index("holds_placed", "holds", ["placed_at"])
+    op.create_index(
+        "holds_cost",
+        "holds",
+        ["cost_id"],
+        unique=True,
+        sqlite_where=sa.text("cost_id IS NOT NULL"),
+        postgresql_where=sa.text("cost_id IS NOT NULL"),
+    )
     op.create_index("holds_status", "holds", ["status"])
     op.create_table(
         "idempotency_keys",
@@ -500,6 +506,7 @@ def upgrade() -> None:
         sa.Column("terms_hash", sa.String(length=64), nullable=False),
         sa.ForeignKeyConstraint(["purchase_id"], ["purchases.id"]),
         sa.PrimaryKeyConstraint("agent", "idempotency_key"),
+        sqlite_with_rowid=False,
     )
     op.create_table(
         "increase_decisions",
