@@ -12,7 +12,7 @@ from coordinator.books.ranges import Span
 from coordinator.domain.chain.events import Block, EventBatch
 from coordinator.domain.chain.steps import Receipt, StepKind
 from coordinator.domain.errors import ChainUnavailable, ImpossibleState
-from coordinator.domain.ports import ChainReader, Clock, KillPoint, Observation, Reach
+from coordinator.domain.ports import ChainReader, Clock, KillPoint, Observation, Reach, Unlinked
 from coordinator.ledger.chain.chain_book import ChainBook
 from coordinator.ledger.chain.steps import StepBook
 
@@ -56,15 +56,22 @@ class Follower:
         in the books before its events were read a second time, in a later call, and found whole,
         and its hash was told by every endpoint; what an endpoint had left out is put in.
         """
-        before = self._cursor()
-        done = self._forward(before, seen, seen.readable, seen.final_number, progress)
+        cursor = self.books.cursor() or self._open()
+        # Reading on from near the head proves that the books' block is on the chain.
+        proves = self._tail(seen.readable, seen.final_number) <= cursor.number < seen.readable
+        before = cursor if proves else self._back_to_fork(cursor)
+        try:
+            done = self._forward(before, seen, seen.readable, seen.final_number, progress)
+        except Unlinked:
+            before = self._back_to_fork(self.books.cursor() or cursor)
+            done = self._forward(before, seen, seen.readable, seen.final_number, progress)
         if finalise and seen.final is not None:
             self._finalise(before, seen, seen.final, progress)
         return done
 
-    def _cursor(self) -> Block:
-        """Roll the books back to the fork if needed, and return their block."""
-        return self._back_to_fork(self.books.cursor() or self._open())
+    def _tail(self, to: int, final_number: int) -> int:
+        """Return the block from which on the chain may be reorganised."""
+        return max(final_number, to - _TAIL_MAX)
 
     def _forward(
         self,
@@ -76,7 +83,7 @@ class Follower:
     ) -> Followed:
         """Read on to block ``to``; ranges that the endpoint refuses are halved."""
         first, span, done = cursor.number, Span(), Followed(0, None)
-        tail = max(final_number, to - _TAIL_MAX)
+        tail = self._tail(to, final_number)
         while cursor.number < to:
             limit = to if cursor.number >= tail else min(tail, to)
             read = partial(self._read, cursor, tail)

@@ -8,6 +8,7 @@ from typing import Final
 
 from coordinator.domain.chain.events import EventBatch
 from coordinator.domain.errors import ChainUnavailable
+from coordinator.domain.ports import Unlinked
 
 RANGE_MAX: Final = 5000
 
@@ -31,6 +32,8 @@ class Span:
             until = min(after + most, to)
             try:
                 batch = read(until)
+            except Unlinked:
+                raise
             except ChainUnavailable:
                 if until == after + 1:
                     raise

@@ -10,6 +10,7 @@ from typing import Protocol
 from coordinator.domain.chain.events import Block, EscrowState, EventBatch
 from coordinator.domain.chain.gas import Fees
 from coordinator.domain.chain.steps import Attempt, Call, Receipt
+from coordinator.domain.errors import ChainUnavailable
 from coordinator.domain.usdc import Usdc
 
 Clock = Callable[[], int]
@@ -107,13 +108,18 @@ class EscrowOnChain:
     bond: Usdc
 
 
+class Unlinked(ChainUnavailable):
+    """The block that was to be read on from is not on the chain any more, or not for this node."""
+
+
 class ChainReader(Protocol):
     """Reads blocks, events, escrows and balances; the books use it.
 
-    Reads are retried inside; ChainUnavailable when no endpoint answers.
+    Reads are retried inside; ChainUnavailable when no endpoint answers. ``tail`` raises Unlinked
+    where block ``after`` is not ``after_hash``.
     """
 
-    def observe(self, *, quick: bool = False) -> Observation: ...
+    def observe(self, *, quick: bool = False, head: Block | None = None) -> Observation: ...
     def block(self, number: int) -> Block: ...
     def hashes(self, number: int, *, all_of_them: bool = False) -> Sequence[str]: ...
     def events(self, *, after: int, after_hash: str, to: int) -> EventBatch: ...
@@ -147,7 +153,7 @@ class EndpointChoice(Protocol):
     there is one; ``turn_away`` at any other.
     """
 
-    def observe(self, *, quick: bool = False) -> Observation: ...
+    def observe(self, *, quick: bool = False, head: Block | None = None) -> Observation: ...
     def look_elsewhere(self, *, above: int) -> bool: ...
     def turn_away(self) -> None: ...
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Final
 
+from coordinator.domain.chain.events import Block
 from coordinator.domain.errors import ChainUnavailable
 from coordinator.domain.ports import EndpointChoice, Observation, Ticks
 
@@ -38,13 +39,13 @@ class EndpointFailover:
             self._chain.turn_away()
             raise
 
-    def observe(self, known: int, *, quick: bool = False) -> Observation:
+    def observe(self, known: int, *, quick: bool = False, head: Block | None = None) -> Observation:
         """Return the newest observation, from another endpoint when this one lags or stalls.
 
         ChainUnavailable when every one is behind block ``known`` or a head that was followed.
         """
         known = max(self._highest, known)
-        seen = self._chain.observe(quick=quick)
+        seen = self._chain.observe(quick=quick, head=head)
         still = seen.head.number <= self._highest and self._since(self._moved_at) >= _STILL_SECONDS
         if seen.head.number < known:
             above = known - 1

@@ -9,7 +9,7 @@ from typing import Any, Final
 from coordinator.domain.errors import ChainUnavailable, LeaseLost, LedgerUnavailable
 from coordinator.domain.ports import Observation
 from coordinator.executor.rounds import RENEW_SECONDS, Rounds
-from coordinator.executor.tempo import Tempo
+from coordinator.executor.tempo import Pace, Tempo
 from coordinator.ledger.ledger import Ledger
 
 log = logging.getLogger(__name__)
@@ -107,11 +107,21 @@ class Executor(Rounds):
         elif asked:
             self._run_round(quick=True, again=True, finalise=False)
         elif tempo.seconds_left <= 0:
-            if self._finds_anything(tempo.pace):
-                self._run_round(quick=True, again=False, finalise=False)
-            else:
-                tempo.looked()
+            self._look()
         self._renew()
+
+    def _look(self) -> None:
+        """Look at the chain, and run a round if it has anything that was not followed."""
+        pace, head = self._tempo.pace, None
+        if pace is Pace.BUSY:
+            head = self._new_head()
+            found = head is not None
+        else:
+            found = self._has_news(escrows=pace is Pace.OPEN)
+        if found:
+            self._run_round(quick=True, again=False, finalise=False, head=head)
+        else:
+            self._tempo.looked()
 
     def _renew(self) -> None:
         with self._round:

@@ -8,6 +8,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 from typing import Final
 
+from coordinator.domain.chain.events import Block
 from coordinator.domain.chain.steps import Receipt
 from coordinator.domain.errors import LedgerTampered
 from coordinator.domain.policy.policy import Policy
@@ -116,11 +117,14 @@ class Rounds:
         """
         return self._run_round(quick=False, again=False)
 
-    def _run_round(self, *, quick: bool, again: bool, finalise: bool = True) -> bool:
+    def _run_round(
+        self, *, quick: bool, again: bool, finalise: bool = True, head: Block | None = None
+    ) -> bool:
         """Run a round; ``again`` goes on with what was seen while the chain has the same head.
 
         A ``quick`` one reads no more of the chain's present than changes from head to head, and
-        without ``finalise`` nothing becomes final in the books.
+        without ``finalise`` nothing becomes final in the books. ``head`` is the newest block where
+        it was just read.
         """
         with self._round, self._failover.round(), self._pausing_if_tampered():
             if not self._hold_lease():
@@ -128,8 +132,10 @@ class Rounds:
                 return False
             # A round that fails leaves nothing for the next one to go on with.
             seen, self._seen = self._seen if again else None, None
-            if seen is None or self._chain.head() != seen.head:
-                seen = self._follow_chain(quick, finalise)
+            if seen is not None:
+                head = self._chain.head()
+            if seen is None or seen.head != head:
+                seen = self._follow_chain(quick, finalise, head)
             now = self._clock()
             self._keep_house(now)
             self._look_for_drift(seen)
@@ -147,11 +153,11 @@ class Rounds:
     def _done(self, seen: Observation, finalised: bool) -> None:
         """Called after every whole round."""
 
-    def _follow_chain(self, quick: bool, finalise: bool) -> Observation:
+    def _follow_chain(self, quick: bool, finalise: bool, head: Block | None) -> Observation:
         """Read the chain's present, bring the books to it, and store the receipts."""
         assert self._lease is not None
         cursor = self._books.cursor()
-        seen = self._failover.observe(cursor.number if cursor else 0, quick=quick)
+        seen = self._failover.observe(cursor.number if cursor else 0, quick=quick, head=head)
         self._operations.store_balances(self._chain.treasury, seen, now=self._clock())
         self._sender.adopt_nonces(self._lease, seen)
         receipts = self._follow(seen, finalise)
@@ -161,15 +167,19 @@ class Rounds:
         self._looked.set()
         return seen
 
-    def _finds_anything(self, pace: Pace) -> bool:
-        """Look whether the chain has anything that was not followed yet, in one call or two."""
+    def _new_head(self) -> Block | None:
+        """Look, in one call, for a block after the one that was followed last."""
         with self._failover.round():
-            cursor = self._books.cursor()
-            if self._seen is None or cursor is None:
-                return True
-            if pace is Pace.BUSY:
-                return self._chain.head() != self._seen.head
-            return self._chain.anything_after(cursor.number, escrows=pace is Pace.OPEN)
+            head = self._chain.head()
+        return None if self._seen is not None and self._seen.head == head else head
+
+    def _has_news(self, *, escrows: bool) -> bool:
+        """Look, in a call or two, for logs since the books' block, with moves of ``escrows``."""
+        cursor = self._books.cursor()
+        if cursor is None:
+            return True
+        with self._failover.round():
+            return self._chain.anything_after(cursor.number, escrows=escrows)
 
     def _keep_house(self, now: int) -> None:
         """Do what the clock alone makes due."""

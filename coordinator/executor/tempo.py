@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from enum import StrEnum
 from typing import Final
 
@@ -26,9 +27,9 @@ _STANDBY_SECONDS: Final = 1.0
 _BLOCK_SECONDS: Final = 2.0
 _BLOCK_SECONDS_MIN: Final = 0.2
 _BLOCK_SECONDS_MAX: Final = 15.0
-# A head is expected a block time after the last, and asked for from a little before.
-_EXPECTED: Final = 0.9
+# A head is asked for this often, from a little before it is expected.
 _PART_OF_BLOCK: Final = 8
+_HEADS_KEPT: Final = 16
 
 
 class Pace(StrEnum):
@@ -57,7 +58,9 @@ class Tempo:
         self._poll_seconds = poll_seconds
         self._block_seconds = _BLOCK_SECONDS
         self._last: Observation | None = None
-        self._head_at = self._looked_at = self._round_at = self._final_at = float("-inf")
+        self._looked_at = self._round_at = self._final_at = float("-inf")
+        # Of the last heads, how long after the chain's time of each it was seen here.
+        self._delays: deque[float] = deque(maxlen=_HEADS_KEPT)
         self.pace = Pace.BUSY
 
     def round_done(self, seen: Observation, pace: Pace, *, final: bool) -> None:
@@ -66,8 +69,7 @@ class Tempo:
         if final:
             self._final_at = now
         if self._last is None or seen.head.number > self._last.head.number:
-            self._learn(seen)
-            self._head_at = now
+            self._learn(seen, now)
         self._last, self.pace = seen, pace
         self._looked_at = self._round_at = now
 
@@ -112,12 +114,16 @@ class Tempo:
 
     @property
     def _expected_at(self) -> float:
-        if self._local or self.pace is not Pace.BUSY:
+        """The time of the next head: a block time after the last, and seen as soon as others."""
+        if self._local or self._last is None or self.pace is not Pace.BUSY:
             return float("-inf")
-        return self._head_at + _EXPECTED * self._block_seconds
+        early = self._block_seconds / _PART_OF_BLOCK
+        expected = self._last.head.at + self._block_seconds + min(self._delays) - early
+        return min(expected, self._round_at + self._block_seconds)
 
-    def _learn(self, seen: Observation) -> None:
-        """Follow the chain's block time, between the last two heads that were seen."""
+    def _learn(self, seen: Observation, now: float) -> None:
+        """Follow the chain's block time, and how soon a head is seen."""
+        self._delays.append(now - seen.head.at)
         if self._last is None:
             return
         blocks = seen.head.number - self._last.head.number

@@ -75,6 +75,7 @@ class HeadReader:
         self._max_fee_wei = max_fee_wei
         self._aggregator = Aggregator(token.treasury)
         self._confirmed: Observation | None = None
+        self._looked_at: dict[str, Any] = {}
         # The last that was read whole.
         self._header: _Header | None = None
 
@@ -85,15 +86,17 @@ class HeadReader:
     @decoded
     def newest(self) -> Block:
         """The newest block, in one call."""
-        return block_of(self._rpc.call("eth_getBlockByNumber", "latest", False))
+        self._looked_at = self._rpc.call("eth_getBlockByNumber", "latest", False)
+        return block_of(self._looked_at)
 
     @decoded
-    def observe(self, *, quick: bool = False) -> Observation:
+    def observe(self, *, quick: bool = False, head: Block | None = None) -> Observation:
         """The newest block and the state after it; ``confirm`` reads them a second time.
 
         A ``quick`` reading takes tip and final block from the last whole one, for five minutes.
+        ``head`` is the newest block where it was just asked for.
         """
-        header = self._newest(quick)
+        header = self._newest(quick, head)
         _, *state = self._state_at(header.block.number)
         nonce, *answers = self._rpc.batch(state)
         if self._aggregator.is_missing(answers):
@@ -142,13 +145,13 @@ class HeadReader:
             " until both have it (take one that stays behind out of COORDINATOR_RPC_URL)"
         )
 
-    def _newest(self, quick: bool) -> _Header:
+    def _newest(self, quick: bool, head: Block | None) -> _Header:
         remembered = self._header
         if remembered is None or not quick:
             self._header = self._read_header()
             return self._header
-        newest = self._rpc.call("eth_getBlockByNumber", "latest", False)
-        block = block_of(newest)
+        block = self.newest() if head is None or block_of(self._looked_at) != head else head
+        newest = self._looked_at
         if not 0 <= block.at - remembered.block.at < _REMEMBERED_SECONDS:
             self._header = self._read_header()
             return self._header

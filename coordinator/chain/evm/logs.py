@@ -11,6 +11,7 @@ from coordinator.chain.evm.answers import block_of, logs_of
 from coordinator.chain.rpc.client import Rpc
 from coordinator.domain.chain.events import Block, ChainEvent, EventKind
 from coordinator.domain.errors import ChainUnavailable
+from coordinator.domain.ports import Unlinked
 
 Log = dict[str, Any]
 
@@ -36,19 +37,21 @@ class LogReader:
     def by_linked_span(
         self, filters: Sequence[Log], *, after: int, after_hash: str, to: int
     ) -> tuple[Block, list[Log]]:
-        """As ``by_span``, near the head: ChainUnavailable for what is not on the chain any more.
+        """As ``by_span``, near the head; Unlinked unless block ``after`` is ``after_hash``.
 
-        Block ``after`` has to be ``after_hash``, and each log's block the chain's at its number.
+        ChainUnavailable for a log of a block that is not the chain's at its number.
         """
         header, *logs = self._read_span(filters, after, to)
         known = {header["number"]: header}
         wanted = sorted({hex(after), *(log["blockNumber"] for log in logs)} - known.keys())
         headers = self.rpc.batch([("eth_getBlockByNumber", [n, False]) for n in wanted])
         known |= zip(wanted, headers, strict=True)
-        named = [(hex(after), after_hash), *((g["blockNumber"], g["blockHash"]) for g in logs)]
-        for block, block_hash in named:
-            if not isinstance(known[block], dict) or known[block]["hash"] != block_hash:
-                raise ChainUnavailable(f"block {number(block)} is not the one that was told before")
+        if not _is_block(known[hex(after)], after_hash):
+            raise Unlinked(f"block {after} is not the one that was read last")
+        for log in logs:
+            if not _is_block(known[log["blockNumber"]], log["blockHash"]):
+                block = number(log["blockNumber"])
+                raise ChainUnavailable(f"a log's block {block} is not on the chain any more")
         return block_of(header), logs
 
     def _read_span(self, filters: Sequence[Log], after: int, to: int) -> list[Any]:
@@ -76,7 +79,7 @@ class LogReader:
         """Block ``to``, the one after ``after``, and its logs by its hash."""
         header = self.rpc.call("eth_getBlockByNumber", hex(to), False)
         if not isinstance(header, dict) or header["parentHash"] != after_hash:
-            raise ChainUnavailable(f"block {to} does not follow block {after} that was read last")
+            raise Unlinked(f"block {to} does not follow block {after} that was read last")
         asked = [("eth_getLogs", [{**item, "blockHash": header["hash"]}]) for item in filters]
         return block_of(header), logs_of(self.rpc.batch(asked), f"block {to}")
 
@@ -113,6 +116,10 @@ class LogReader:
         for log in logs:
             stamp = log.get("blockTimestamp")
             log["at"] = number(stamp) if stamp else times[log["blockNumber"]]
+
+
+def _is_block(header: Any, block_hash: str) -> bool:
+    return isinstance(header, dict) and header["hash"] == block_hash
 
 
 def event_of(kind: EventKind, log: Log, **values: Any) -> ChainEvent:
