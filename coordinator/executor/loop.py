@@ -28,7 +28,6 @@ class Executor(Rounds):
 
     def __init__(self, *, ledger: Ledger, tempo: Tempo, **terms: Any) -> None:
         super().__init__(ledger=ledger, **terms)
-        self._changes = ledger.changes
         self._purchases = ledger.purchases
         self._tempo = tempo
         self._thread: threading.Thread | None = None

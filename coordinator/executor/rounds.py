@@ -63,6 +63,7 @@ class Rounds:
         self._approvals = ledger.approvals
         self._policies = ledger.policies
         self._operations = ledger.operations
+        self._changes = ledger.changes
         self._checkpoint = checkpoint
         self._follow = follow
         self._drift = drift
@@ -163,6 +164,8 @@ class Rounds:
         receipts = self._follow(seen, finalise)
         self._failover.followed(seen)
         self._sender.store_receipts(seen, self._books.cursor(), receipts)
+        # Whoever waits for what came is told while the round goes on.
+        self._changes.look()
         self._followed = True
         self._looked.set()
         return seen

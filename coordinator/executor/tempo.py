@@ -28,7 +28,7 @@ _BLOCK_SECONDS: Final = 2.0
 _BLOCK_SECONDS_MIN: Final = 0.2
 _BLOCK_SECONDS_MAX: Final = 15.0
 # A head is asked for this often, from a little before it is expected.
-_PART_OF_BLOCK: Final = 8
+_PART_OF_BLOCK: Final = 12
 _HEADS_KEPT: Final = 16
 
 

@@ -51,11 +51,11 @@ def test_while_busy_the_next_head_is_asked_for_when_it_is_expected(ticks: Ticks)
     ticks.now += 4
     tempo.round_done(seen(11, 5004), Pace.BUSY, final=False)  # four seconds a block
 
-    assert tempo.seconds_left == pytest.approx(3.5)
-    ticks.now += 3.6
+    assert tempo.seconds_left == pytest.approx(4 - 4 / 12)
+    ticks.now += 3.7
     assert tempo.seconds_left == 0 and not tempo.round_is_due
     tempo.looked()
-    assert tempo.seconds_left == pytest.approx(0.4)  # the round's span comes before the eighth
+    assert tempo.seconds_left == pytest.approx(0.3)  # the round's span comes before the eighth
 
 
 def test_a_head_that_was_seen_late_makes_the_next_expected_no_later(ticks: Ticks) -> None:
@@ -66,7 +66,7 @@ def test_a_head_that_was_seen_late_makes_the_next_expected_no_later(ticks: Ticks
     ticks.now += 11.5  # with nothing to do meanwhile; block 17 is a second and a half old
     tempo.round_done(seen(17, 5034), Pace.BUSY, final=False)
 
-    assert tempo.seconds_left == pytest.approx(0.25)
+    assert tempo.seconds_left == pytest.approx(0.5 - 2 / 12)
 
 
 def test_a_round_is_due_though_no_look_found_anything(ticks: Ticks) -> None:
