@@ -106,7 +106,7 @@ def parse(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of this part."""
     parser.add_argument("--quick", action="store_true", help="one and 200, in under 3 minutes")
     parser.add_argument(
-        "--public", action="store_true", help="a public network's settings, not a local chain's"
+        "--local", action="store_true", help="a local chain's settings, not a public network's"
     )
     parser.add_argument("--rounds", type=positive(int), default=_ROUNDS, metavar="N", help="of 200")
 
@@ -125,7 +125,7 @@ def measure(arguments: argparse.Namespace, tell: Tell) -> dict[str, Any]:
     if not arguments.quick:
         with open_scene() as scene:
             measured.automine = {n: bench.round(scene, n) for n in AUTOMINE_COUNTS}
-    return summary_of(measured, public=arguments.public)
+    return summary_of(measured, public=not arguments.local)
 
 
 def summary_of(measured: Measured, *, public: bool) -> dict[str, Any]:
@@ -256,7 +256,7 @@ class _Bench:
 
     def __init__(self, arguments: argparse.Namespace, tell: Tell) -> None:
         self.quick: bool = arguments.quick
-        self.public: bool = arguments.public
+        self.public: bool = not arguments.local
         self.rounds: int = arguments.rounds
         self.tell = tell
         self._made = 0
