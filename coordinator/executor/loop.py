@@ -102,9 +102,9 @@ class Executor(Rounds):
         asked, tempo = self._woken.is_set(), self._tempo
         self._woken.clear()
         if self._lease is None or tempo.round_is_due:
-            self._run_round(quick=not tempo.final_is_due, again=False, finalise=tempo.final_is_due)
+            self.run_round(quick=not tempo.final_is_due, again=False, finalise=tempo.final_is_due)
         elif asked:
-            self._run_round(quick=True, again=True, finalise=False)
+            self.run_round(quick=True, again=True, finalise=False)
         elif tempo.seconds_left <= 0:
             self._look()
         self._renew()
@@ -118,7 +118,7 @@ class Executor(Rounds):
         else:
             found = self._has_news(escrows=pace is Pace.OPEN)
         if found:
-            self._run_round(quick=True, again=False, finalise=False, head=head)
+            self.run_round(quick=True, again=False, finalise=False, head=head)
         else:
             self._tempo.looked()
 

@@ -116,9 +116,9 @@ class Rounds:
 
         LedgerTampered, and spending pauses, when the database tells what its log does not.
         """
-        return self._run_round(quick=False, again=False)
+        return self.run_round(quick=False, again=False)
 
-    def _run_round(
+    def run_round(
         self, *, quick: bool, again: bool, finalise: bool = True, head: Block | None = None
     ) -> bool:
         """Run a round; ``again`` goes on with what was seen while the chain has the same head.

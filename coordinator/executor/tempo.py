@@ -9,7 +9,7 @@ from typing import Final
 from coordinator.domain.ports import Observation, Ticks
 
 # Between two looks, and between two whole rounds although no look found anything.
-_OPEN_SECONDS: Final = (2.0, 15.0)
+_OPEN_SECONDS: Final = (3.0, 30.0)
 _IDLE_SECONDS: Final = (14.0, 70.0)
 _BUSY_ROUND_SECONDS: Final = 4.0
 _LOCAL_SECONDS: Final = (0.1, 0.1)

@@ -32,6 +32,7 @@ from coordinator.domain.errors import (
 )
 from coordinator.domain.policy.policy import Policy
 from coordinator.domain.usdc import Usdc
+from coordinator.executor import Executor
 from tests.simulation.faults import kinds, strike
 from tests.simulation.invariants import Broken, Invariants
 from tests.simulation.parts import Faults, Killed, Process, Time
@@ -89,6 +90,7 @@ class Simulation:
     def __init__(self, seed: int) -> None:
         self.seed = seed
         self.rng = random.Random(seed)
+        self.paces = random.Random(seed + 2)
         self.time = Time()
         self.faults = Faults(random.Random(seed + 1))
         self.trail: deque[str] = deque(maxlen=60)
@@ -271,12 +273,19 @@ class Simulation:
         process = self._any
         executor = process.wiring.executor
         try:
-            if not executor.run_once():
+            if not self._run(executor):
                 self.invariants.had_to_wait(process)
         finally:
             if executor.acting:
                 self.invariants.acted()
         self.time.go(1)
+
+    def _run(self, executor: Executor) -> bool:
+        """Run one of the rounds that its thread runs: whole, for who asked, or for a block."""
+        way = self.paces.choice(("whole", "whole", "asked", "block"))
+        if way == "whole":
+            return executor.run_once()
+        return executor.run_round(quick=True, again=way == "asked", finalise=False)
 
     def _mine(self) -> None:
         self.node.mine(self.rng.choice((1, 1, 1, 2, 5)))

@@ -70,7 +70,7 @@ def test_a_head_that_was_seen_late_makes_the_next_expected_no_later(ticks: Ticks
 
 
 def test_a_round_is_due_though_no_look_found_anything(ticks: Ticks) -> None:
-    for pace, span in ((Pace.BUSY, 4), (Pace.OPEN, 15), (Pace.IDLE, 70)):
+    for pace, span in ((Pace.BUSY, 4), (Pace.OPEN, 30), (Pace.IDLE, 70)):
         tempo = Tempo(ticks=ticks, local=False)
         tempo.round_done(seen(10, 5000), pace, final=True)
         ticks.now += span - 0.1
