@@ -65,7 +65,7 @@ class Database(Protocol):
         """The stamp of a write transaction in which nothing was done yet."""
 
     def in_one_go(self, connection: Connection) -> AbstractContextManager[object]:
-        """Statements within it are sent together; the faults of all come at its end."""
+        """Statements within it are sent with the commit, which must be next, and fail with it."""
 
     def read(self) -> AbstractContextManager[Connection]:
         """One consistent snapshot; never waits for writers."""

@@ -14,7 +14,7 @@ from typing import Any, Final, cast
 
 import psycopg
 from psycopg.conninfo import make_conninfo
-from sqlalchemy import URL, Connection, CursorResult, Engine, create_engine, event
+from sqlalchemy import URL, Connection, Engine, create_engine, event
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from coordinator.domain.errors import CommitUnknown, ConfigurationError, LedgerUnavailable
@@ -32,24 +32,22 @@ _CONNECT_SECONDS: Final = 10
 _POOL_SIZE, _POOL_OVERFLOW = 8, 8
 _NOTHING_WRITTEN: Final = "; nothing was written"
 
-# Everything is set inside the transaction: poolers give the next one another session.
+# Everything is set inside the transaction: poolers give the next one another session. The answer
+# is the stamp: which database of which server it is, what was under way when the lock was there,
+# and the transaction's number.
 _WRITE: Final = f"""
 BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE;
-SET LOCAL lock_timeout = {{lock_timeout_ms}};
-SET LOCAL idle_in_transaction_session_timeout = {{idle_ms}};
-SELECT set_config('synchronous_commit', CASE current_setting('synchronous_commit')
-    WHEN 'remote_apply' THEN 'remote_apply' ELSE 'on' END, true);
-SELECT pg_advisory_xact_lock({_WRITERS})
-"""
-_READ: Final = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
-# Which database of which server it is, what was under way when the transaction began, and the
-# transaction's number.
-_STAMP: Final = """
+SELECT set_config('lock_timeout', '{{lock_timeout_ms}}', true),
+    set_config('idle_in_transaction_session_timeout', '{{idle_ms}}', true),
+    set_config('synchronous_commit', CASE current_setting('synchronous_commit')
+        WHEN 'remote_apply' THEN 'remote_apply' ELSE 'on' END, true);
+SELECT pg_advisory_xact_lock({_WRITERS});
 SELECT concat(current_database(), ' ', pg_postmaster_start_time()),
     pg_snapshot_xmin(seen)::text::bigint, pg_snapshot_xmax(seen)::text::bigint,
     pg_current_xact_id()::text::bigint
 FROM pg_current_snapshot() AS seen
 """
+_READ: Final = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
 _CLOCK: Final = "SELECT floor(extract(epoch FROM clock_timestamp()) * 1000)::bigint"
 
 
@@ -69,6 +67,9 @@ class PostgresqlDatabase(Connected):
         self._timeout = lock_timeout_seconds
         self._turns = Turns()
         self._raw: set[psycopg.Connection[Any]] = set()
+        # Of the write that has the turn: how it began, and what is sent with its commit.
+        self._stamp: tuple[Any, ...] = ()
+        self._sent_together = ExitStack()
         self._engine = _engine(url, self._name, self._raw)
         super().__init__()
 
@@ -99,7 +100,7 @@ class PostgresqlDatabase(Connected):
 
     def now(self) -> int:
         with self._faults_named(), self._using(lambda: _CLOCK) as (_, answer):
-            return int(answer.scalar_one()) // 1000
+            return int(answer[0]) // 1000
 
     def close(self) -> None:
         if self.here():
@@ -128,26 +129,26 @@ class PostgresqlDatabase(Connected):
                 raise LedgerUnavailable(self._locked_by("other threads of this process"))
             with (
                 self._faults_named(_NOTHING_WRITTEN),
-                self._using(lambda: self._begin(deadline)) as (connection, _),
+                self._using(lambda: self._begin(deadline)) as (connection, stamp),
                 _rolled_back_on_fault(connection),
+                ExitStack() as self._sent_together,
             ):
+                self._stamp = stamp
                 yield connection
                 self._commit(connection)
         finally:
             self._turns.give_back(mine)
 
     def stamp(self, connection: Connection) -> Stamp:
-        raw = cast("psycopg.Connection[Any]", connection.connection.dbapi_connection)
-        row = raw.execute(_STAMP).fetchone()
-        assert row is not None
-        server, oldest_running, next_completed, own = row
+        server, oldest_running, next_completed, own = self._stamp
         # Nothing else was under way: whoever writes after this one takes the next number.
         alone = oldest_running == next_completed == own
         return Stamp((server, own), (server, own + 1) if alone else None)
 
     def in_one_go(self, connection: Connection) -> contextlib.AbstractContextManager[object]:
-        raw = cast("psycopg.Connection[Any]", connection.connection.dbapi_connection)
-        return raw.pipeline()
+        # With the commit too: one round trip for all.
+        self._sent_together.enter_context(_raw(connection).pipeline())
+        return contextlib.nullcontext()
 
     @contextlib.contextmanager
     def read(self) -> Iterator[Connection]:
@@ -158,23 +159,25 @@ class PostgresqlDatabase(Connected):
                 _roll_back(connection)
 
     @contextlib.contextmanager
-    def _using(self, first: Callable[[], str]) -> Iterator[tuple[Connection, CursorResult[Any]]]:
-        """A connection with the answer to its first statement.
+    def _using(self, first: Callable[[], str]) -> Iterator[tuple[Connection, tuple[Any, ...]]]:
+        """A connection with the row that the last of its first statements answers, if any does.
 
-        One that was cut while nobody used it is noticed by that statement and replaced.
+        One that was cut while nobody used it is noticed by these statements and replaced.
         """
         self.check()
         with ExitStack() as stack:
             stack.enter_context(self.connected())
             connection = stack.enter_context(self._engine.connect())
             try:
-                answer = connection.exec_driver_sql(first())
-            except DBAPIError as fault:
-                if not fault.connection_invalidated:
+                answer = _answer(connection, first())
+            except psycopg.OperationalError as fault:
+                if not _raw(connection).closed:
                     raise
+                connection.invalidate(fault)
                 stack.close()
+                stack.enter_context(self.connected())
                 connection = stack.enter_context(self._engine.connect())
-                answer = connection.exec_driver_sql(first())
+                answer = _answer(connection, first())
             yield connection, answer
 
     def _begin(self, deadline: float) -> str:
@@ -183,18 +186,19 @@ class PostgresqlDatabase(Connected):
 
     def _commit(self, connection: Connection) -> None:
         self.check()
-        raw = cast("psycopg.Connection[Any]", connection.connection.dbapi_connection)
+        raw = _raw(connection)
         try:
-            answer = raw.execute("COMMIT").statusmessage
+            answer = raw.execute("COMMIT")
+            self._sent_together.close()
         except psycopg.Error as fault:
             if fault.diag.severity_nonlocalized == "ERROR" and not raw.closed:
-                raise self._unusable(fault, _NOTHING_WRITTEN) from fault
+                raise
             connection.invalidate()
             raise CommitUnknown(
                 f"the database {self._name} was cut off while it committed: this may or may not"
                 " have been written; ask again with the same idempotency key"
             ) from fault
-        if answer != "COMMIT":
+        if answer.statusmessage != "COMMIT":
             # What a statement that failed, and whose fault was swallowed, leads to.
             raise LedgerUnavailable(f"the database {self._name} refused it{_NOTHING_WRITTEN}")
 
@@ -285,6 +289,18 @@ def _engine(url: URL, name: str, raw: set[psycopg.Connection[Any]]) -> Engine:
         raw.discard(connection)
 
     return engine
+
+
+def _raw(connection: Connection) -> psycopg.Connection[Any]:
+    return cast("psycopg.Connection[Any]", connection.connection.dbapi_connection)
+
+
+def _answer(connection: Connection, statements: str) -> tuple[Any, ...]:
+    cursor = _raw(connection).execute(statements)
+    while cursor.nextset():
+        pass
+    row: tuple[Any, ...] | None = cursor.fetchone() if cursor.description else None
+    return row or ()
 
 
 @contextlib.contextmanager
