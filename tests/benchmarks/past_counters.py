@@ -8,7 +8,7 @@ know which counters it charged, or what a counter says.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from tests.benchmarks.course import (
@@ -32,6 +32,10 @@ class PastCounter:
     width: int
     agents: int
     first_id: int
+
+    def rows(self, count: int) -> int:
+        """How many ids it takes for so many purchases."""
+        return -(-count // self.width) * self.agents
 
     def id_of(self, n: str) -> str:
         """SQL of the id of the counter that purchase ``n`` charged."""
@@ -64,15 +68,19 @@ def past_counters(
     charged: Iterable[tuple[str, str, str]], count: int, seconds_between: int
 ) -> list[PastCounter]:
     """The counters of up to ``count`` purchases, as one purchase charged them."""
-    made, first_id = [], 1
+    kinds = []
     for kind, of, window in charged:
         scope_id, width, agents = _scope(kind, of, count)
         if window in _WINDOW_SECONDS:
             width = _WINDOW_SECONDS[window] // seconds_between
         elif window != "total":
             raise ValueError(f"the benchmark's past knows no window {window}")
-        made.append(PastCounter(kind, scope_id, window, width, agents, first_id))
-        first_id += -(-count // width) * agents
+        kinds.append(PastCounter(kind, scope_id, window, width, agents, first_id=1))
+    made, first_id = [], 1
+    # Totals are made by the first purchases: their rows lie together.
+    for one in sorted(kinds, key=lambda one: one.rows(count)):
+        made.append(replace(one, first_id=first_id))
+        first_id += one.rows(count)
     return made
 
 
