@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import sqlite3
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,6 +16,7 @@ from coordinator import ConfigurationError, Coordinator, LedgerUnavailable, Stat
 from coordinator.ledger.proofs.verification import verify
 from coordinator.ledger.store import schema as t
 from coordinator.ledger.store.opening import open_database
+from coordinator.ledger.store.prepared import Prepared
 from tests.integration.ledger.child import Child, run
 from tests.integration.ledger.conftest import Opener
 from tests.integration.ledger.deciding import (
@@ -236,6 +238,22 @@ def test_an_integrity_error_is_not_taken_for_an_unavailable_database(
             for statement in statements:
                 connection.execute(statement)
         assert contents(path) == before
+
+
+def test_of_rows_that_are_written_together_a_faulty_one_leaves_none(
+    coordinator: Coordinator, path: Path
+) -> None:
+    before = contents(path)
+    row = {"scope_kind": "agent", "scope_id": "ada", "window": "total", "start": 0, "held": 1}
+    together = Prepared(insert(t.counters), *row, "spent")
+
+    with (
+        pytest.raises(sqlite3.IntegrityError),
+        coordinator.wiring.database.write() as connection,
+    ):
+        together.each(connection, [row | {"spent": 0}] * 2)
+
+    assert contents(path) == before
 
 
 def test_whatever_is_raised_inside_a_write_leaves_nothing_of_it(

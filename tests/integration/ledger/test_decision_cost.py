@@ -27,6 +27,8 @@ HEAD_OF_LOG = "SELECT audit.seq, audit.hash \nFROM audit ORDER BY audit.seq DESC
 FEW, MANY = 10, 5_000
 # A deeper tree costs a few instructions more; a scan would cost hundreds of times more.
 TOLERANCE = 1.05
+# One of each table and index that gets a row, those of its counters, and now and then a parent.
+PAGES_MAX = 17
 
 Statements = list[str]
 Act = Callable[[Coordinator], Any]
@@ -214,6 +216,21 @@ def test_a_scan_would_be_found(lived: str, coordinator: Coordinator, path: Path)
 
     assert count[0] > MANY
     assert any(step.startswith("SCAN") for step, _ in plans(path, statements))
+
+
+def test_a_decision_writes_few_pages(lived: str, coordinator: Coordinator, path: Path) -> None:
+    copy_lives(path, lived, count=MANY, first=FEW + 1)
+    ChainFeed(coordinator).observe("1000000")
+    _approved(coordinator)
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        (page_size,) = connection.execute("PRAGMA page_size").fetchone()
+        for _ in range(20):
+            _approved(coordinator)
+        written = path.with_name(f"{path.name}-wal").stat().st_size
+
+    # A header of the file, and one of each page.
+    assert (written - 32) / (page_size + 24) / 20 <= PAGES_MAX
 
 
 @pytest.mark.campaign
