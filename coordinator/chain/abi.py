@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
@@ -13,11 +14,13 @@ from web3 import Web3
 
 from coordinator.chain.networks import packaged
 from coordinator.chain.rpc.client import RpcRefusal
+from coordinator.chain.words import Reader, hex_digits, readers, split
 from coordinator.domain.errors import ChainUnavailable
 
 _ERROR_STRING = "0x08c379a0"
 _PANIC = "0x4e487b71"
 _HEX_PREFIX = 2
+_ONE_WORD = ["bytes32"]
 _WORD_LENGTH = 66
 _NUMBER_MAX = 2**63 - 1
 # JSON-RPC's code for a reverted call, since geth 1.9.15.
@@ -34,6 +37,8 @@ class Abi:
         self._codec = web3.codec
         self._topics: dict[str, str] = {}
         self._signatures: dict[str, tuple[str, list[str]]] = {}
+        self._layouts: dict[str, _Layout | None] = {}
+        self._structs: dict[str, tuple[Reader, ...]] = {}
         self._functions = {i["name"]: i for i in self.items if i["type"] == "function"}
         self._events = {i["name"]: i for i in self.items if i["type"] == "event"}
         self._errors = {
@@ -45,6 +50,8 @@ class Abi:
     def call(self, function: str, *args: Any) -> str:
         """The call data, as hex."""
         selector, types = self._signature(function)
+        if types == _ONE_WORD and isinstance(args[0], str) and len(args[0]) == _WORD_LENGTH:
+            return selector + hex_digits(args[0])
         return selector + self._codec.encode(types, args).hex()
 
     def _signature(self, function: str) -> tuple[str, list[str]]:
@@ -58,9 +65,23 @@ class Abi:
 
     def result(self, function: str, data: str) -> Any:
         """The decoded result: one value, or a tuple of several; structs are tuples."""
-        types = [_type(output) for output in self._functions[function]["outputs"]]
+        types = self._outputs(function)
         values = decode(types, bytes.fromhex(data.removeprefix("0x")))
         return values[0] if len(values) == 1 else values
+
+    def struct(self, function: str, data: str) -> list[Any]:
+        """The fields of a result that is one struct of words; 32-byte values as hex."""
+        if function not in self._structs:
+            (kind,) = self._outputs(function)
+            found = readers(kind.strip("()").split(","))
+            assert found is not None
+            self._structs[function] = found
+        fields = self._structs[function]
+        words = split(hex_digits(data), len(fields))
+        return [read(text) for read, text in zip(fields, words, strict=True)]
+
+    def _outputs(self, function: str) -> list[str]:
+        return [_type(output) for output in self._functions[function]["outputs"]]
 
     def topic(self, event: str) -> str:
         if event not in self._topics:
@@ -69,6 +90,12 @@ class Abi:
 
     def log(self, event: str, log: dict[str, Any]) -> dict[str, Any]:
         """The arguments of a log of ``event``; 32-byte values and addresses as hex."""
+        if event not in self._layouts:
+            self._layouts[event] = _layout(self._events[event]["inputs"])
+        layout = self._layouts[event]
+        return layout.read(log) if layout is not None else self._any_log(event, log)
+
+    def _any_log(self, event: str, log: dict[str, Any]) -> dict[str, Any]:
         inputs = self._events[event]["inputs"]
         indexed = [i for i in inputs if i["indexed"]]
         plain = [i for i in inputs if not i["indexed"]]
@@ -85,6 +112,33 @@ class Abi:
 
     def error_name(self, selector: str) -> str | None:
         return self._errors.get(selector)
+
+
+@dataclass(frozen=True, slots=True)
+class _Layout:
+    """The arguments of an event that are a word each: those of its topics, then its data's."""
+
+    names: tuple[str, ...]
+    readers: tuple[Reader, ...]
+    topics: int
+
+    def read(self, log: dict[str, Any]) -> dict[str, Any]:
+        topics = [word(topic)[2:] for topic in log["topics"][1:]]
+        if len(topics) != self.topics:
+            raise ValueError(f"{self.topics} indexed arguments are due, and {len(topics)} came")
+        digits = hex_digits("".join(topics) + log["data"].removeprefix("0x"))
+        words = split(digits, len(self.names))
+        values = [read(text) for read, text in zip(self.readers, words, strict=True)]
+        return dict(zip(self.names, values, strict=True))
+
+
+def _layout(inputs: Sequence[dict[str, Any]]) -> _Layout | None:
+    ordered = sorted(inputs, key=lambda item: not item["indexed"])
+    found = readers([item["type"] for item in ordered])
+    if found is None:
+        return None
+    topics = sum(item["indexed"] for item in inputs)
+    return _Layout(tuple(item["name"] for item in ordered), found, topics)
 
 
 @cache

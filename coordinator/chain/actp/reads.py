@@ -124,7 +124,7 @@ class EscrowReader:
 
 def escrow_of(answer: Any) -> EscrowOnChain:
     """An escrow from the result of ``getTransaction``."""
-    fields = kernel_abi().result("getTransaction", answer)
+    fields = kernel_abi().struct("getTransaction", answer)
     state, amount, deadline, window, bond_bps = (
         STATES[fields[3]],
         Usdc.from_base_units(fields[4]),
@@ -138,7 +138,7 @@ def escrow_of(answer: Any) -> EscrowOnChain:
     return EscrowOnChain(
         state=state,
         provider=fields[2],
-        escrow_key="0x" + fields[10].hex(),
+        escrow_key=fields[10],
         amount=amount,
         deadline=deadline,
         window_ends=window if ended else None,
