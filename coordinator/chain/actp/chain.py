@@ -7,7 +7,7 @@ from coordinator.chain.actp.events import EventReader
 from coordinator.chain.actp.rail import ActpRail
 from coordinator.chain.actp.reads import EscrowReader
 from coordinator.chain.evm.chain import EvmChain
-from coordinator.chain.evm.contracts import ContractReader
+from coordinator.chain.evm.contract_reader import ContractReader
 from coordinator.chain.evm.fiat_token import FiatToken
 from coordinator.chain.evm.logs import LogReader
 from coordinator.chain.networks import Deployment, Network

@@ -9,7 +9,8 @@ from typing import Any
 from coordinator.chain.abi import Abi, uint
 from coordinator.chain.actp.abi import contract_abis, kernel_abi
 from coordinator.chain.actp.checks import check_contracts
-from coordinator.chain.evm.contracts import ContractCall, RailState
+from coordinator.chain.evm.calls import ContractCall
+from coordinator.chain.evm.contracts import RailState
 from coordinator.chain.networks import Deployment
 from coordinator.chain.rpc.client import Rpc
 

@@ -10,7 +10,8 @@ from coordinator.chain.abi import number, uint
 from coordinator.chain.actp.abi import contract_abis, kernel_abi, vault_abi
 from coordinator.chain.actp.terms import MINIMUM_BOND, STATES
 from coordinator.chain.evm.answers import UNREADABLE, decoded, refusal_of
-from coordinator.chain.evm.contracts import ContractCall, ContractReader
+from coordinator.chain.evm.calls import ContractCall
+from coordinator.chain.evm.contract_reader import ContractReader
 from coordinator.chain.evm.fiat_token import FiatToken
 from coordinator.chain.evm.head import BEHIND
 from coordinator.chain.rpc.client import RpcRefusal

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 from coordinator.chain.abi import Abi
+from coordinator.chain.evm.calls import ContractCall
 from coordinator.chain.rpc.client import Rpc
-
-ContractCall = tuple[str, str]
-"""(address, call data)"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,28 +33,3 @@ class RailContracts(Protocol):
     def state_calls(self) -> Sequence[ContractCall]: ...
     def state(self, answers: Sequence[Any]) -> RailState: ...
     def check(self, rpc: Rpc) -> None: ...
-
-
-@dataclass(frozen=True, slots=True)
-class ContractReader:
-    """Asks contracts; an answer is the result as hex, or the node's RpcRefusal."""
-
-    rpc: Rpc
-
-    @property
-    def host(self) -> str:
-        return self.rpc.current_host
-
-    def ask(self, calls: Iterable[ContractCall], at: str) -> list[Any]:
-        """The answers to ``calls`` after block ``at``, a number as hex or a tag, in one batch."""
-        return self.rpc.batch([_eth_call(call, at) for call in calls])
-
-    def ask_everywhere(self, call: ContractCall) -> list[tuple[Any, Any]]:
-        """(number of its newest block, answer) of each endpoint that answers."""
-        asked = [("eth_blockNumber", []), _eth_call(call, "latest")]
-        return [(newest, answer) for newest, answer in self.rpc.everywhere(asked)]
-
-
-def _eth_call(call: ContractCall, at: str) -> tuple[str, list[Any]]:
-    to, data = call
-    return "eth_call", [{"to": to, "data": data}, at]

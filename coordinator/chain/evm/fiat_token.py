@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from coordinator.chain.abi import token_abi
-from coordinator.chain.evm.contracts import ContractCall
+from coordinator.chain.evm.calls import ContractCall
 from coordinator.chain.evm.logs import Log, account_topic, event_of
 from coordinator.domain.chain.events import ChainEvent, EventKind
 from coordinator.domain.chain.gas import GAS_LIMITS

@@ -92,18 +92,18 @@ class LogReader:
             yield from receipt["logs"]
 
     def ordered(self, logs: Sequence[Log], *, after: int, to: int) -> list[Log]:
-        """Each log once, in the chain's order, with its block's time under ``at``.
+        """Each log once, in the chain's order, with its ``place`` and its block's time, ``at``.
 
         ChainUnavailable for one outside of the blocks beyond ``after`` up to ``to``.
         """
         for log in logs:
-            if not after < number(log["blockNumber"]) <= to or number(log["logIndex"]) > _INDEX_MAX:
+            place = number(log["blockNumber"]), number(log["logIndex"])
+            if not after < place[0] <= to or place[1] > _INDEX_MAX:
                 raise ChainUnavailable(f"the endpoint tells a log outside of {after + 1} to {to}")
+            log["place"] = place
         self._add_times(logs)
         unique = {(log["blockHash"], log["logIndex"]): log for log in logs}
-        return sorted(
-            unique.values(), key=lambda g: (int(g["blockNumber"], 16), int(g["logIndex"], 16))
-        )
+        return sorted(unique.values(), key=_place)
 
     def _add_times(self, logs: Sequence[Log]) -> None:
         unknown = sorted({log["blockNumber"] for log in logs if not log.get("blockTimestamp")})
@@ -123,16 +123,22 @@ def _is_block(header: Any, block_hash: str) -> bool:
 
 
 def event_of(kind: EventKind, log: Log, **values: Any) -> ChainEvent:
-    """An event with its place on the chain from ``log``, which has its block's time."""
+    """An event with its place on the chain from ``log``, one of ``LogReader.ordered``."""
+    block_number, log_index = log["place"]
     return ChainEvent(
         kind=kind,
-        block_number=number(log["blockNumber"]),
+        block_number=block_number,
         block_hash=word(log["blockHash"]),
-        log_index=number(log["logIndex"]),
+        log_index=log_index,
         tx_hash=word(log["transactionHash"]),
         at=log["at"],
         **values,
     )
+
+
+def _place(log: Log) -> tuple[int, int]:
+    found: tuple[int, int] = log["place"]
+    return found
 
 
 def account_topic(account: str) -> str:
