@@ -11,13 +11,18 @@ from coordinator.domain.errors import ChainUnavailable
 from coordinator.domain.ports import Unlinked
 
 RANGE_MAX: Final = 5000
+# A range's events are held at once: 20 MB of them.
+_EVENTS_AT_ONCE: Final = 10_000
+# Nothing is known yet of how busy the blocks are.
+_RANGE_FIRST: Final = 32
 
 
 @dataclass(slots=True)
 class Span:
     """The number of blocks to ask for at once: halved by a refusal, doubled by an answer.
 
-    It stays between one block and RANGE_MAX.
+    It stays between one block and RANGE_MAX, and where many events are, below that, so that the
+    memory for them does not grow with the past.
     """
 
     blocks: int | None = None
@@ -27,7 +32,7 @@ class Span:
 
         ChainUnavailable when the endpoint refuses a single one.
         """
-        most = self.blocks or RANGE_MAX
+        most = self.blocks or min(_RANGE_FIRST, RANGE_MAX)
         while True:
             until = min(after + most, to)
             try:
@@ -39,5 +44,6 @@ class Span:
                     raise
                 most = (until - after) // 2
                 continue
-            self.blocks = min(2 * most, RANGE_MAX)
+            fitting = (until - after) * _EVENTS_AT_ONCE // max(len(batch.events), 1)
+            self.blocks = max(1, min(2 * most, RANGE_MAX, fitting))
             return batch

@@ -30,6 +30,10 @@ class EntryKind(StrEnum):
     BOND_LOSS = "bond_loss"
 
 
+# A transaction with none of them makes no entry.
+_MONEY: Final = frozenset({EventKind.ESCROW_FUNDED, EventKind.PAYOUT, EventKind.TRANSFER})
+
+
 @dataclass(frozen=True, slots=True)
 class Entry:
     """``amount`` moved from account ``credit`` to account ``debit``.
@@ -77,7 +81,12 @@ def make_entries(
     for event in events:
         by_tx[(event.block_number, event.tx_hash)].append(event)
     books = _Books(treasury.lower(), vault.lower(), dict(known), set(bonds))
-    entries = [entry for group in by_tx.values() for entry in books.entries_of_tx(group)]
+    entries = [
+        entry
+        for group in by_tx.values()
+        if any(event.kind in _MONEY for event in group)
+        for entry in books.entries_of_tx(group)
+    ]
     return sorted(entries, key=lambda entry: (entry.block_number, entry.log_index))
 
 

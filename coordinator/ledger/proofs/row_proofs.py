@@ -214,7 +214,7 @@ def _cost_faults(connection: Connection, log: Log) -> Iterator[str]:
 
 def _order_faults(connection: Connection, log: Log) -> Iterator[str]:
     rows = connection.execute(select(t.orders)).all()
-    past, _ = _folded(log.proven(connection, *(row.id for row in rows), skip=True))
+    past, _ = _folded(log.proven(connection, *(r.id for r in rows), skip=True) if rows else ())
     for row in rows:
         known = past.orders.get(row.id)
         if known is None:
