@@ -251,6 +251,7 @@ class Wiring(Ledger):
             chain=self.chain,
             books=self.books,
             journal=self.journal,
+            comparisons=self.comparisons,
             operations=self.operations,
             row_faults=partial(self.evidence.row_faults, self.database),
             follower=self.follower,

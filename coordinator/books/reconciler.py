@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Final
@@ -14,6 +14,7 @@ from coordinator.domain.chain.reconciliation import Discrepancy, Reconciliation,
 from coordinator.domain.ports import ChainReader, Clock, EscrowOnChain, Observation
 from coordinator.domain.usdc import ZERO, Usdc
 from coordinator.ledger.chain.chain_book import ChainBook, EscrowRow
+from coordinator.ledger.chain.comparisons import ComparisonBook, page_digest
 from coordinator.ledger.chain.differences import differences_in_books
 from coordinator.ledger.chain.journal_book import JournalBook
 from coordinator.ledger.tx.operations import OperationsBook
@@ -33,6 +34,7 @@ class Reconciler:
     chain: ChainReader
     books: ChainBook
     journal: JournalBook
+    comparisons: ComparisonBook
     operations: OperationsBook
     row_faults: Callable[[], Iterable[str]]
     follower: Follower
@@ -43,15 +45,17 @@ class Reconciler:
     ) -> Reconciliation:
         """Bring the books up to date and compare them with the chain at one block.
 
-        With ``from_block`` the events from there on are read again, and each journal entry is
-        compared with what they make.
+        Escrows that stand in the books as when they agreed with the chain, within the last week,
+        are not asked again: without an event nothing of them can have changed. With ``from_block``
+        all are, the events from there on are read again, and each journal entry is compared with
+        what they make.
         """
         before = self.books.cursor()
         events = self.follower.follow(self.chain.observe(), progress=progress).events
         cursor = self.books.cursor()
         assert cursor is not None
         start = before.number + 1 if before else self.follower.start_block
-        cursor, differences = self._compare_still(cursor)
+        cursor, differences = self._compare_still(cursor, everything=from_block is not None)
         if from_block is not None:
             start = max(from_block, self.follower.start_block)
             events, differing = self._read_again(start, cursor, progress)
@@ -63,10 +67,10 @@ class Reconciler:
             self.operations.report_tampering("database", changed.detail, now=self.clock())
         return Reconciliation(min(start, cursor.number), cursor.number, events, found)
 
-    def _compare_still(self, cursor: Block) -> tuple[Block, list[Discrepancy]]:
+    def _compare_still(self, cursor: Block, *, everything: bool) -> tuple[Block, list[Discrepancy]]:
         # An executor beside us moves the books on: what was read in two halves proves nothing.
         for _ in range(_COMPARE_TRIES):
-            differences = list(self._compare(cursor))
+            differences = list(self._compare(cursor, everything))
             after = self.books.cursor() or cursor
             if after == cursor or not differences:
                 break
@@ -114,11 +118,11 @@ class Reconciler:
                 return max(found.amount, ZERO - found.amount)
         return ZERO
 
-    def _compare(self, cursor: Block) -> Iterator[Discrepancy]:
+    def _compare(self, cursor: Block, everything: bool) -> Iterator[Discrepancy]:
         yield from differences_in_books(self.books, self.journal, self.operations)
         for fault in self.row_faults():
             yield Discrepancy(_ROW_DIFFERS, fault, "coordinator audit verify", about=fault)
-        yield from self._escrow_differences(cursor)
+        yield from self._escrow_differences(cursor, everything)
         if (found := self._balance_difference(cursor)) is not None:
             yield found
 
@@ -141,31 +145,62 @@ class Reconciler:
             about=str(balance - booked),
         )
 
-    def _escrow_differences(self, cursor: Block) -> Iterator[Discrepancy]:
-        known = self.books.escrows()
-        booked_all = self.journal.escrow_balances()
-        for start in range(0, len(known), _COMPARED_AT_ONCE):
+    def _escrow_differences(self, cursor: Block, everything: bool) -> Iterator[Discrepancy]:
+        now = self.clock()
+        agreed = {} if everything else self.comparisons.agreed(now=now)
+        known, booked = self.books.escrows(), self.journal.escrow_balances()
+        agreeing = {}
+        for page, start in enumerate(range(0, len(known), _COMPARED_AT_ONCE)):
             part = known[start : start + _COMPARED_AT_ONCE]
-            on_chain = self.chain.escrows_at(
-                [escrow.escrow_id for escrow in part], block_number=cursor.number
-            )
-            keys = [escrow.escrow_key for escrow in part if escrow.escrow_key]
-            _, remaining = self.chain.balances(keys, block_number=cursor.number)
-            for escrow in part:
-                yield from _state_difference(escrow, on_chain.get(escrow.escrow_id))
-                if not escrow.escrow_key:
-                    continue
+            digest = _digest(part, booked)
+            if agreed.get(page) == digest:
+                continue
+            found = list(self._page_differences(part, booked, cursor))
+            if not found:
+                agreeing[page] = digest
+            yield from found
+        self.comparisons.store(agreeing, now=now)
+
+    def _page_differences(
+        self, part: Sequence[EscrowRow], booked: Mapping[str, Usdc], cursor: Block
+    ) -> Iterator[Discrepancy]:
+        ids = [escrow.escrow_id for escrow in part]
+        on_chain = self.chain.escrows_at(ids, block_number=cursor.number)
+        keys = [escrow.escrow_key for escrow in part if escrow.escrow_key]
+        _, remaining = self.chain.balances(keys, block_number=cursor.number)
+        for escrow in part:
+            yield from _state_difference(escrow, on_chain.get(escrow.escrow_id))
+            if escrow.escrow_key:
                 left = remaining[escrow.escrow_key]
-                booked = booked_all.get(escrow.escrow_key, ZERO)
-                if left != booked:
-                    yield Discrepancy(
-                        "escrow_balance_differs",
-                        f"the vault holds {left} USDC for it, the journal says {booked}",
-                        "coordinator reconcile explain",
-                        amount=left - booked,
-                        purchase_id=escrow.purchase_id,
-                        escrow_id=escrow.escrow_id,
-                    )
+                yield from _held_difference(escrow, left, booked.get(escrow.escrow_key, ZERO))
+
+
+def _digest(part: Sequence[EscrowRow], booked: Mapping[str, Usdc]) -> str:
+    """The digest of all that the page's escrows are compared by."""
+    return page_digest(
+        [
+            (
+                escrow.escrow_id,
+                escrow.escrow_key,
+                escrow.amount.base_units,
+                escrow.state.value,
+                booked.get(escrow.escrow_key or "", ZERO).base_units,
+            )
+            for escrow in part
+        ]
+    )
+
+
+def _held_difference(escrow: EscrowRow, left: Usdc, booked: Usdc) -> Iterator[Discrepancy]:
+    if left != booked:
+        yield Discrepancy(
+            "escrow_balance_differs",
+            f"the vault holds {left} USDC for it, the journal says {booked}",
+            "coordinator reconcile explain",
+            amount=left - booked,
+            purchase_id=escrow.purchase_id,
+            escrow_id=escrow.escrow_id,
+        )
 
 
 def _state_difference(escrow: EscrowRow, seen: EscrowOnChain | None) -> Iterator[Discrepancy]:

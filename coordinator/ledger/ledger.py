@@ -17,6 +17,7 @@ from coordinator.ledger.budgets.limit_book import LimitBook
 from coordinator.ledger.budgets.overlay_book import OverlayBook
 from coordinator.ledger.budgets.runs import RunBook
 from coordinator.ledger.chain.chain_book import ChainBook
+from coordinator.ledger.chain.comparisons import ComparisonBook
 from coordinator.ledger.chain.gas_book import GasBook
 from coordinator.ledger.chain.journal_book import JournalBook
 from coordinator.ledger.chain.nonce_lane import LaneBook
@@ -203,6 +204,10 @@ class Ledger(ABC):
     @cached_property
     def journal(self) -> JournalBook:
         return JournalBook(self.database, self.audit.mac)
+
+    @cached_property
+    def comparisons(self) -> ComparisonBook:
+        return ComparisonBook(self.database, self.audit.mac)
 
     @cached_property
     def gas(self) -> GasBook:

@@ -46,6 +46,8 @@ def roll_back(tx: Tx, to: Block, now: int) -> RolledBack:
     the chain contradicts what was final, and spending pauses.
     """
     connection = tx.connection
+    # What agreed may have agreed with a block that is lost.
+    connection.execute(delete(t.comparisons))
     entries = connection.execute(delete(t.journal).where(t.journal.c.block_number > to.number))
     purchases = _purchases_above(connection, to.number)
     escrow_ids = set(

@@ -540,6 +540,16 @@ rescans = Table(
     Column("found", Text, nullable=False),
 )
 
+# A digest of every page of escrows that the chain told just so, and when.
+comparisons = Table(
+    "comparisons",
+    metadata,
+    Column("page", BigInteger, primary_key=True, autoincrement=False),
+    Column("digest", String(64), nullable=False),
+    Column("at", BigInteger, nullable=False),
+    Column("mac", String(80), nullable=False),
+)
+
 explanations = Table(
     "explanations",
     metadata,

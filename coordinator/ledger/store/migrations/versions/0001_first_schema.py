@@ -433,6 +433,14 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("from_block"),
     )
     op.create_table(
+        "comparisons",
+        sa.Column("page", sa.BigInteger(), autoincrement=False, nullable=False),
+        sa.Column("digest", sa.String(length=64), nullable=False),
+        sa.Column("at", sa.BigInteger(), nullable=False),
+        sa.Column("mac", sa.String(length=80), nullable=False),
+        sa.PrimaryKeyConstraint("page"),
+    )
+    op.create_table(
         "approvals",
         sa.Column("id", sa.String(length=40), nullable=False),
         sa.Column("purchase_id", sa.String(length=40), nullable=False),

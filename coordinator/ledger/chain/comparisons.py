@@ -1,0 +1,64 @@
+"""What was compared with the chain and agreed, so that only what differs from it is asked again."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from hashlib import sha256
+from typing import Any, Final
+
+from sqlalchemy import delete, insert, select
+
+from coordinator.domain.canonical import canonical_json
+from coordinator.ledger.audit.row_mac import RowMac
+from coordinator.ledger.store import schema as t
+from coordinator.ledger.store.database import Database
+
+# What the chain did and no event told of is found after so long at the latest.
+VALID_SECONDS: Final = 7 * 86_400
+
+_c = t.comparisons.c
+
+
+class ComparisonBook:
+    """Digests of the books' escrows, a page of them each, that agreed with the chain.
+
+    Each is authenticated: with an edited one, what was changed in the books would not be found.
+    """
+
+    def __init__(self, database: Database, mac: RowMac) -> None:
+        self._database = database
+        self._mac = mac
+
+    def agreed(self, *, now: int) -> Mapping[int, str]:
+        """By page, the digest of what agreed within the last week."""
+        query = select(t.comparisons).where(_c.at > now - VALID_SECONDS, _c.at <= now)
+        with self._database.read() as connection:
+            rows = connection.execute(query).all()
+        return {
+            row.page: row.digest
+            for row in rows
+            if self._mac.proves(row.mac, "comparisons", [row.page, row.digest, row.at])
+        }
+
+    def store(self, pages: Mapping[int, str], *, now: int) -> None:
+        """Note that these pages agreed."""
+        rows = [
+            {
+                "page": page,
+                "digest": digest,
+                "at": now,
+                "mac": self._mac.make("comparisons", [page, digest, now]),
+            }
+            for page, digest in pages.items()
+        ]
+        if not rows:
+            return
+        with self._database.write() as connection:
+            for row in rows:
+                connection.execute(delete(t.comparisons).where(_c.page == row["page"]))
+            connection.execute(insert(t.comparisons), rows)
+
+
+def page_digest(rows: Sequence[Sequence[Any]]) -> str:
+    """The SHA-256 of a page of escrows as the books have them."""
+    return sha256(canonical_json(rows)).hexdigest()
