@@ -4,10 +4,19 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from types import SimpleNamespace
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
-from sqlalchemy import BindParameter, Connection, bindparam, delete, insert, select, update
+from sqlalchemy import (
+    BindParameter,
+    Connection,
+    bindparam,
+    delete,
+    insert,
+    literal_column,
+    null,
+    select,
+    update,
+)
 
 from coordinator.domain.chain.escrow_key import service_hash
 from coordinator.domain.chain.events import EMPTY, ChainEvent, EscrowState, EventKind
@@ -18,6 +27,7 @@ from coordinator.ledger.proofs.audit_fold import LoggedState
 from coordinator.ledger.spend.adoption import attribute_to_organisation
 from coordinator.ledger.spend.holds import reopen_holds
 from coordinator.ledger.store import schema as t
+from coordinator.ledger.store.prepared import Prepared
 from coordinator.ledger.tx.pausing import begin_recovery, pause_everything
 from coordinator.ledger.tx.transaction import Tx
 
@@ -30,33 +40,91 @@ FOLLOWED: Final = frozenset(
     {EventKind.ESCROW_CREATED, EventKind.ESCROW_FUNDED, EventKind.ESCROW_MOVED}
 )
 
-# Built once: a block may have events of hundreds of purchases, and to build a statement takes
-# longer than to run it.
+
+class _StoredEvent(NamedTuple):
+    kind: str
+    block_number: int
+    tx_hash: str
+    at: int
+    escrow_key: str | None
+    provider: str
+    amount: int
+    service_hash: str
+    deadline: int
+    state: str | None
+    window_ends: int | None
+
+
+class _Owner(NamedTuple):
+    id: str
+    status: str
+    escrow_key: str
+    reason_code: str | None
+    reason_message: str | None
+
+
+class _Terms(NamedTuple):
+    id: str
+    agent: str | None
+    provider: str
+    amount: int
+    service: str | None
+
+
+class _FoldedEscrow(NamedTuple):
+    escrow_id: str
+    escrow_key: str | None
+    purchase_id: str | None
+
+
+# Prepared: a past has events of thousands of purchases, each of which takes eight statements.
 _OF: Final[BindParameter[Any]] = bindparam("of")
-_ESCROW: Final = select(t.escrows).where(_e.escrow_id == _OF)
-_ESCROWS: Final = select(_e.state, _e.escrow_key, _e.last_block).where(_e.purchase_id == _OF)
-_EVENTS: Final = (
-    select(t.escrow_events).where(_ev.escrow_id == _OF).order_by(_ev.block_number, _ev.log_index)
+_KNOWN: Final = Prepared(select(_e.seq).where(_e.escrow_id == _OF))
+_ESCROWS: Final = Prepared(
+    select(_e.state, _e.escrow_key, _e.last_block).where(_e.purchase_id == _OF)
 )
-_STORE: Final = insert(t.escrow_events)
-_INSERT_ESCROW: Final = insert(t.escrows)
-_CHANGE_ESCROW: Final = update(t.escrows).where(_e.escrow_id == _OF)
-_PURCHASE: Final = select(t.purchases).where(_p.id == _OF)
-_OWNER: Final = select(_p.id, _p.agent, _p.provider, _p.amount, _p.service).where(
-    _p.escrow_key == _OF, _p.status != Status.DENIED.value
+_EVENTS: Final = Prepared(
+    select(*(_ev[name] for name in _StoredEvent._fields))
+    .where(_ev.escrow_id == _OF)
+    .order_by(_ev.block_number, _ev.log_index)
 )
-_CREATOR: Final = (
+_STORE: Final = Prepared(
+    insert(t.escrow_events),
+    *("block_hash", "log_index", "block_number", "tx_hash", "at", "kind", "escrow_id"),
+    *("escrow_key", "provider", "amount", "service_hash", "deadline", "state", "window_ends"),
+)
+_FOLDED: Final = (
+    *("escrow_key", "provider", "amount", "service_hash", "state", "deadline", "window_ends"),
+    *("created_at", "last_block", "purchase_id"),
+)
+_INSERT_ESCROW: Final = Prepared(insert(t.escrows), "escrow_id", *_FOLDED)
+# A parameter may not have the name of a column that is set.
+_CHANGE_ESCROW: Final = Prepared(
+    update(t.escrows)
+    .where(_e.escrow_id == _OF)
+    .values({name: bindparam(f"to_{name}") for name in _FOLDED})
+)
+_PURCHASE: Final = Prepared(select(*(_p[name] for name in _Owner._fields)).where(_p.id == _OF))
+_ASKED: Final = Prepared(
+    select(*(_p[name] for name in _Terms._fields)).where(
+        _p.escrow_key == _OF, _p.status != literal_column(f"'{Status.DENIED.value}'")
+    )
+)
+_CREATOR: Final = Prepared(
     select(t.steps.c.purchase_id)
     .join(t.attempts, t.attempts.c.step_id == t.steps.c.id)
-    .where(t.attempts.c.hash == _OF, t.steps.c.kind == StepKind.CREATE.value)
+    .where(
+        t.attempts.c.hash == _OF,
+        t.steps.c.kind == literal_column(f"'{StepKind.CREATE.value}'"),
+    )
 )
-_MOVE: Final = (
+_MOVE: Final = Prepared(
     update(t.purchases)
     .where(_p.id == _OF)
     .values(
         status=bindparam("to_status"),
         updated_at=bindparam("now"),
-        stranded=None,
+        stranded=null(),
         ended_at_block=bindparam("ended"),
         reason_code=bindparam("code"),
         reason_message=bindparam("message"),
@@ -75,13 +143,15 @@ def apply_event(tx: Tx, event: ChainEvent, now: int) -> str | None:
     if event.kind not in FOLLOWED or event.escrow_id is None:
         return None
     created = event.kind is EventKind.ESCROW_CREATED
-    known = _escrow(tx.connection, event.escrow_id)
-    if not created and known is None:
+    is_known = _is_known(tx.connection, event.escrow_id)
+    if not created and not is_known:
         return None
-    tx.connection.execute(_STORE, _event_row(event))
-    escrow = _fold(tx, event.escrow_id, is_known=known is not None)
+    _STORE.each(tx.connection, [_event_row(event)])
+    escrow = _fold(tx, event.escrow_id, is_known=is_known)
+    assert escrow is not None
     if escrow.purchase_id is None:
-        if event.kind is EventKind.ESCROW_FUNDED and not _is_key_of_a_purchase(tx, event):
+        funded = event.kind is EventKind.ESCROW_FUNDED
+        if funded and _ASKED.one(tx.connection, {"of": event.escrow_key}) is None:
             why = "USDC was paid for purchases unknown to this database: check it, then unpause"
             begin_recovery(tx, why, now=now)
             attribute_to_organisation(tx, event.escrow_id, now=now)
@@ -89,24 +159,25 @@ def apply_event(tx: Tx, event: ChainEvent, now: int) -> str | None:
     return _follow(tx, escrow, event, now)
 
 
-def fold_escrow(tx: Tx, escrow_id: str) -> Any:
-    """Make the escrow's row what its stored events say; None, and no row, when none is left."""
-    return _fold(tx, escrow_id, is_known=_escrow(tx.connection, escrow_id) is not None)
+def fold_escrow(tx: Tx, escrow_id: str) -> None:
+    """Make the escrow's row what its stored events say; no row is left when they say nothing."""
+    _fold(tx, escrow_id, is_known=_is_known(tx.connection, escrow_id))
 
 
-def _fold(tx: Tx, escrow_id: str, *, is_known: bool) -> Any:
+def _fold(tx: Tx, escrow_id: str, *, is_known: bool) -> _FoldedEscrow | None:
     connection = tx.connection
-    events = connection.execute(_EVENTS, {"of": escrow_id}).all()
+    events = [_StoredEvent(*row) for row in _EVENTS.rows(connection, {"of": escrow_id})]
     if not events:
         connection.execute(delete(t.escrows).where(_e.escrow_id == escrow_id))
         return None
     values = _folded(events)
     values["purchase_id"] = _owner(tx, events[0], values)
     if is_known:
-        connection.execute(_CHANGE_ESCROW, {"of": escrow_id, **values})
+        changed = {f"to_{name}": value for name, value in values.items()}
+        _CHANGE_ESCROW.each(connection, [{"of": escrow_id, **changed}])
     else:
-        connection.execute(_INSERT_ESCROW, {"escrow_id": escrow_id, **values})
-    return SimpleNamespace(escrow_id=escrow_id, **values)
+        _INSERT_ESCROW.each(connection, [{"escrow_id": escrow_id, **values}])
+    return _FoldedEscrow(escrow_id, values["escrow_key"], values["purchase_id"])
 
 
 def status_by_escrows(connection: Connection, purchase: Any) -> tuple[Status | None, int | None]:
@@ -115,24 +186,19 @@ def status_by_escrows(connection: Connection, purchase: Any) -> tuple[Status | N
     An escrow linked under its key decides; before that it is created while one is empty, and
     cancelled once none is. (None, None) without any.
     """
-    escrows = connection.execute(_ESCROWS, {"of": purchase.id}).all()
+    escrows = _ESCROWS.rows(connection, {"of": purchase.id})
     if not escrows:
         return None, None
-    linked = next((e for e in escrows if e.escrow_key == purchase.escrow_key), None)
-    if linked is not None:
-        return STATUS_OF[EscrowState(linked.state)], linked.last_block
-    if any(EscrowState(escrow.state) in EMPTY for escrow in escrows):
+    for state, escrow_key, last_block in escrows:
+        if escrow_key == purchase.escrow_key:
+            return STATUS_OF[EscrowState(state)], last_block
+    if any(EscrowState(state) in EMPTY for state, _, _ in escrows):
         return Status.CREATED, None
-    return Status.CANCELLED, max(escrow.last_block for escrow in escrows)
+    return Status.CANCELLED, max(last_block for _, _, last_block in escrows)
 
 
-def _escrow(connection: Connection, escrow_id: str) -> Any:
-    return connection.execute(_ESCROW, {"of": escrow_id}).one_or_none()
-
-
-def _is_key_of_a_purchase(tx: Tx, event: ChainEvent) -> bool:
-    query = select(_p.id).where(_p.escrow_key == event.escrow_key, _p.status != Status.DENIED.value)
-    return tx.connection.execute(query).first() is not None
+def _is_known(connection: Connection, escrow_id: str) -> bool:
+    return _KNOWN.one(connection, {"of": escrow_id}) is not None
 
 
 def _event_row(event: ChainEvent) -> dict[str, Any]:
@@ -154,7 +220,7 @@ def _event_row(event: ChainEvent) -> dict[str, Any]:
     }
 
 
-def _folded(events: Sequence[Any]) -> dict[str, Any]:
+def _folded(events: Sequence[_StoredEvent]) -> dict[str, Any]:
     first = events[0]
     values: dict[str, Any] = {
         "escrow_key": None,
@@ -178,22 +244,24 @@ def _folded(events: Sequence[Any]) -> dict[str, Any]:
     return values
 
 
-def _owner(tx: Tx, created: Any, escrow: dict[str, Any]) -> str | None:
+def _owner(tx: Tx, created: _StoredEvent, escrow: dict[str, Any]) -> str | None:
     """The purchase under whose key it is linked; before that the one whose step created it.
 
     One whose row was changed since owns what was decided: the log tells it.
     """
     if escrow["escrow_key"] is None:
-        return tx.connection.execute(_CREATOR, {"of": created.tx_hash}).scalar()
-    owner = tx.connection.execute(_OWNER, {"of": escrow["escrow_key"]}).one_or_none()
-    if owner is None:
+        creator = _CREATOR.one(tx.connection, {"of": created.tx_hash})
+        return creator[0] if creator is not None else None
+    asked_for = _ASKED.one(tx.connection, {"of": escrow["escrow_key"]})
+    if asked_for is None:
         return None
+    owner = _Terms(*asked_for)
     # One that is known from the chain alone has no service name that could be compared.
     service = escrow["service_hash"] if owner.agent is None else service_hash(owner.service)
     asked = (owner.provider.lower(), owner.amount, service)
     paid = (escrow["provider"].lower(), escrow["amount"], escrow["service_hash"])
     if asked == paid or _decided_terms(tx, owner.id) == paid:
-        return str(owner.id)
+        return owner.id
     # Ours by key but not by terms: nobody asked for this, so no purchase owns it.
     return None
 
@@ -208,9 +276,11 @@ def _decided_terms(tx: Tx, purchase_id: str) -> tuple[str, int, str] | None:
     return told.provider.lower(), told.amount, service_hash(told.words.get("service"))
 
 
-def _follow(tx: Tx, escrow: Any, event: ChainEvent, now: int) -> str | None:
+def _follow(tx: Tx, escrow: _FoldedEscrow, event: ChainEvent, now: int) -> str | None:
     connection, owner_id = tx.connection, escrow.purchase_id
-    purchase = connection.execute(_PURCHASE, {"of": owner_id}).one()
+    assert owner_id is not None
+    (row,) = _PURCHASE.rows(connection, {"of": owner_id})
+    purchase = _Owner(*row)
     before = Status(purchase.status)
     after, ended_at_block = status_by_escrows(connection, purchase)
     linked = escrow.escrow_key == purchase.escrow_key
@@ -231,7 +301,7 @@ def _follow(tx: Tx, escrow: Any, event: ChainEvent, now: int) -> str | None:
         "code": reason[0],
         "message": reason[1],
     }
-    connection.execute(_MOVE, values)
+    _MOVE.each(connection, [values])
     tx.record(
         now,
         f"purchase_{after}",
@@ -244,7 +314,7 @@ def _follow(tx: Tx, escrow: Any, event: ChainEvent, now: int) -> str | None:
     return f"purchase_{after} purchase_id={owner_id} tx_hash={event.tx_hash}"
 
 
-def _end_was_taken_back(connection: Connection, purchase: Any) -> bool:
+def _end_was_taken_back(connection: Connection, purchase: _Owner) -> bool:
     """Whether an ending that was not final yet is overtaken: its hold still counts in full."""
     query = select(t.holds.c.id).where(
         t.holds.c.purchase_id == purchase.id,
@@ -254,7 +324,7 @@ def _end_was_taken_back(connection: Connection, purchase: Any) -> bool:
     return Status(purchase.status) in FINAL and connection.execute(query).first() is not None
 
 
-def _overrule(tx: Tx, purchase: Any, after: Status, now: int) -> None:
+def _overrule(tx: Tx, purchase: _Owner, after: Status, now: int) -> None:
     """Take a move that the chain made and the table of moves does not have: after a restore.
 
     A hold that ended is held again, because the USDC has left; spending pauses until an approver

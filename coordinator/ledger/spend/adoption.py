@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 import secrets
 from functools import partial
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
-from sqlalchemy import Connection, select, update
+from sqlalchemy import Connection, bindparam, select, update
 
 from coordinator.domain.chain.escrow_key import service_hash
 from coordinator.domain.chain.events import EscrowState
@@ -21,6 +21,7 @@ from coordinator.ledger.limits.openings import read_opening
 from coordinator.ledger.spend.holds import charge_hold, place_hold
 from coordinator.ledger.spend.purchase_rows import bind_key, insert_purchase
 from coordinator.ledger.store import schema as t
+from coordinator.ledger.store.prepared import Prepared
 from coordinator.ledger.tx.transaction import Tx
 
 _p = t.purchases.c
@@ -31,6 +32,24 @@ _UNSAID: Final = dict.fromkeys(
         *("agent", "idempotency_key", "terms_hash", "service", "category", "task", "session"),
         *("reason_code", "reason_message"),
     )
+)
+
+
+class _Escrow(NamedTuple):
+    provider: str
+    state: str
+    amount: int
+    escrow_key: str
+    created_at: int
+    last_block: int
+
+
+# A database that is rebuilt without an export adopts every escrow of the past.
+_ESCROW: Final = Prepared(
+    select(*(_e[name] for name in _Escrow._fields)).where(_e.escrow_id == bindparam("of"))
+)
+_ATTRIBUTE: Final = Prepared(
+    update(t.escrows).where(_e.escrow_id == bindparam("of")).values(purchase_id=bindparam("owner"))
 )
 
 
@@ -119,7 +138,8 @@ def attribute_to_organisation(tx: Tx, escrow_id: str, *, now: int) -> str:
     Its hold counts against the organisation from the instant at which the escrow was created.
     """
     connection, policy = tx.connection, tx.policy
-    escrow = connection.execute(select(t.escrows).where(_e.escrow_id == escrow_id)).one()
+    (row,) = _ESCROW.rows(connection, {"of": escrow_id})
+    escrow = _Escrow(*row)
     name, _ = policy.provider(escrow.provider)
     status = STATUS_OF[EscrowState(escrow.state)]
     purchase_id = "pur_" + secrets.token_hex(10)
@@ -155,9 +175,7 @@ def attribute_to_organisation(tx: Tx, escrow_id: str, *, now: int) -> str:
         placed_at=escrow.created_at,
     )
     tx.flush()
-    connection.execute(
-        update(t.escrows).where(_e.escrow_id == escrow_id).values(purchase_id=purchase_id)
-    )
+    _ATTRIBUTE.each(connection, [{"of": escrow_id, "owner": purchase_id}])
     tx.record(
         now,
         "escrow_attributed",

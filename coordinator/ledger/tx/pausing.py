@@ -10,6 +10,7 @@ from sqlalchemy import Connection, delete, insert, select
 
 from coordinator.domain.notices import paused, unpaused
 from coordinator.ledger.store import schema as t
+from coordinator.ledger.store.prepared import Prepared
 from coordinator.ledger.tx.transaction import Tx
 
 # Who paused tells why: the chain has money of ours that the books did not know.
@@ -17,6 +18,9 @@ RECOVERY: Final = "recovery"
 _BY_ITSELF: Final = frozenset({RECOVERY, "executor"})
 
 _x = t.pauses.c
+_RECOVERING: Final = Prepared(
+    select(_x.at).where(_x.scope_kind == "organisation", _x.by == RECOVERY)
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,5 +95,4 @@ def begin_recovery(tx: Tx, reason: str, *, now: int) -> None:
 
 def recovering(connection: Connection) -> bool:
     """Whether the books were found behind the chain, and no approver has looked yet."""
-    query = select(t.pauses).where(_x.scope_kind == "organisation", _x.by == RECOVERY)
-    return connection.execute(query).first() is not None
+    return _RECOVERING.one(connection) is not None
