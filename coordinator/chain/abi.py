@@ -14,7 +14,7 @@ from web3 import Web3
 
 from coordinator.chain.networks import packaged
 from coordinator.chain.rpc.client import RpcRefusal
-from coordinator.chain.words import Reader, hex_digits, readers, split
+from coordinator.chain.words import WORD_DIGITS, Reader, hex_digits, readers, split
 from coordinator.domain.errors import ChainUnavailable
 
 _ERROR_STRING = "0x08c379a0"
@@ -116,20 +116,23 @@ class Abi:
 
 @dataclass(frozen=True, slots=True)
 class _Layout:
-    """The arguments of an event that are a word each: those of its topics, then its data's."""
+    """The arguments of an event that are a word each: those of its topics, then its data's.
 
-    names: tuple[str, ...]
-    readers: tuple[Reader, ...]
+    ``fields`` has name, reader, and where the word begins and ends.
+    """
+
+    fields: tuple[tuple[str, Reader, int, int], ...]
     topics: int
 
     def read(self, log: dict[str, Any]) -> dict[str, Any]:
-        topics = [word(topic)[2:] for topic in log["topics"][1:]]
-        if len(topics) != self.topics:
-            raise ValueError(f"{self.topics} indexed arguments are due, and {len(topics)} came")
-        digits = hex_digits("".join(topics) + log["data"].removeprefix("0x"))
-        words = split(digits, len(self.names))
-        values = [read(text) for read, text in zip(self.readers, words, strict=True)]
-        return dict(zip(self.names, values, strict=True))
+        topics = log["topics"]
+        if len(topics) != self.topics or any(len(topic) != _WORD_LENGTH for topic in topics):
+            raise ValueError(f"{self.topics} topics of a word are due: {topics!r}"[:200])
+        text = "".join([topic[_HEX_PREFIX:] for topic in topics[1:]]) + log["data"][_HEX_PREFIX:]
+        digits = hex_digits(text)
+        if len(digits) < self.fields[-1][3]:
+            raise ValueError(f"{len(self.fields)} words are due, and fewer came")
+        return {name: read(digits[first:end]) for name, read, first, end in self.fields}
 
 
 def _layout(inputs: Sequence[dict[str, Any]]) -> _Layout | None:
@@ -137,8 +140,11 @@ def _layout(inputs: Sequence[dict[str, Any]]) -> _Layout | None:
     found = readers([item["type"] for item in ordered])
     if found is None:
         return None
-    topics = sum(item["indexed"] for item in inputs)
-    return _Layout(tuple(item["name"] for item in ordered), found, topics)
+    fields = tuple(
+        (item["name"], reader, WORD_DIGITS * place, WORD_DIGITS * (place + 1))
+        for place, (item, reader) in enumerate(zip(ordered, found, strict=True))
+    )
+    return _Layout(fields, 1 + sum(item["indexed"] for item in inputs))
 
 
 @cache

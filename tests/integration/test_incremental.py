@@ -85,7 +85,7 @@ def test_many_escrows_are_asked_in_a_few_calls(
         calls.extend(str(params) for _, params in asked)
         return ask(url, asked)
 
-    BadEndpoint(world.wiring.rpc, monkeypatch, look)
+    BadEndpoint(world.wiring.rpc, monkeypatch, look, unpacked=False)
     assert world.discrepancies() == []
     assert len([text for text in calls if GET in text]) == 1
     assert len([text for text in calls if REMAINING in text]) == 1
