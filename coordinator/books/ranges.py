@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
 from coordinator.domain.chain.events import EventBatch
@@ -26,6 +27,15 @@ class Span:
     """
 
     blocks: int | None = None
+
+    def each(
+        self, read: Callable[[int, int], EventBatch], *, after: int, to: int
+    ) -> Iterator[EventBatch]:
+        """Yield range after range up to block ``to``, by ``read(after, until)``."""
+        while after < to:
+            batch = self.read(partial(read, after), after=after, to=to)
+            yield batch
+            after = batch.to.number
 
     def read(self, read: Callable[[int], EventBatch], *, after: int, to: int) -> EventBatch:
         """Call ``read(until)`` with the largest range from ``after`` on that the endpoint answers.

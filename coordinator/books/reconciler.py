@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Final
 
+from coordinator.books.ahead import ahead
 from coordinator.books.follower import Follower, Progress
 from coordinator.books.ranges import Span
 from coordinator.domain.chain.events import Block, EventBatch
@@ -81,13 +81,11 @@ class Reconciler:
         self, start: int, cursor: Block, progress: Progress | None
     ) -> tuple[int, list[Discrepancy]]:
         """Compare range by range; an interrupted comparison goes on where it stopped."""
-        rescan, span = self.journal.rescan(start), Span()
+        rescan = self.journal.rescan(start)
         explained = self.operations.explained()
-        while rescan.reached < cursor.number:
-            at = rescan.reached
-            read = partial(self._read_after, at)
-            batch = span.read(read, after=at, to=cursor.number)
-            until = batch.to.number
+        batches = Span().each(self._read_range, after=rescan.reached, to=cursor.number)
+        for batch in ahead(batches):
+            at, until = batch.after, batch.to.number
             made = self.books.entries_of(batch)
             booked = self.journal.entries(from_block=at + 1, to_block=until)
             found = (d for d in differing_entries(made, booked) if d.id not in explained)
@@ -98,7 +96,7 @@ class Reconciler:
         self.journal.end_rescan(rescan)
         return rescan.events, list(rescan.differences())
 
-    def _read_after(self, at: int, until: int) -> EventBatch:
+    def _read_range(self, at: int, until: int) -> EventBatch:
         return self.chain.events(after=at, after_hash="", to=until)
 
     def drift(self, seen: Observation | None = None) -> Usdc:
@@ -149,30 +147,43 @@ class Reconciler:
         now = self.clock()
         agreed = {} if everything else self.comparisons.agreed(now=now)
         known, booked = self.books.escrows(), self.journal.escrow_balances()
+        parts = [
+            known[start : start + _COMPARED_AT_ONCE]
+            for start in range(0, len(known), _COMPARED_AT_ONCE)
+        ]
+        digests = [_digest(part, booked) for part in parts]
+        due = [page for page, digest in enumerate(digests) if agreed.get(page) != digest]
+        told = (self._told(parts[page], cursor) for page in due)
         agreeing = {}
-        for page, start in enumerate(range(0, len(known), _COMPARED_AT_ONCE)):
-            part = known[start : start + _COMPARED_AT_ONCE]
-            digest = _digest(part, booked)
-            if agreed.get(page) == digest:
-                continue
-            found = list(self._page_differences(part, booked, cursor))
+        for page, (on_chain, held) in zip(due, ahead(told), strict=True):
+            found = list(_page_differences(parts[page], booked, on_chain, held))
             if not found:
-                agreeing[page] = digest
+                agreeing[page] = digests[page]
             yield from found
         self.comparisons.store(agreeing, now=now)
 
-    def _page_differences(
-        self, part: Sequence[EscrowRow], booked: Mapping[str, Usdc], cursor: Block
-    ) -> Iterator[Discrepancy]:
+    def _told(
+        self, part: Sequence[EscrowRow], cursor: Block
+    ) -> tuple[Mapping[str, EscrowOnChain], Mapping[str, Usdc]]:
+        """The page's escrows on chain, and what the vault holds under each of their keys."""
         ids = [escrow.escrow_id for escrow in part]
         on_chain = self.chain.escrows_at(ids, block_number=cursor.number)
         keys = [escrow.escrow_key for escrow in part if escrow.escrow_key]
-        _, remaining = self.chain.balances(keys, block_number=cursor.number)
-        for escrow in part:
-            yield from _state_difference(escrow, on_chain.get(escrow.escrow_id))
-            if escrow.escrow_key:
-                left = remaining[escrow.escrow_key]
-                yield from _held_difference(escrow, left, booked.get(escrow.escrow_key, ZERO))
+        _, held = self.chain.balances(keys, block_number=cursor.number)
+        return on_chain, held
+
+
+def _page_differences(
+    part: Sequence[EscrowRow],
+    booked: Mapping[str, Usdc],
+    on_chain: Mapping[str, EscrowOnChain],
+    held: Mapping[str, Usdc],
+) -> Iterator[Discrepancy]:
+    for escrow in part:
+        yield from _state_difference(escrow, on_chain.get(escrow.escrow_id))
+        if escrow.escrow_key:
+            left = held[escrow.escrow_key]
+            yield from _held_difference(escrow, left, booked.get(escrow.escrow_key, ZERO))
 
 
 def _digest(part: Sequence[EscrowRow], booked: Mapping[str, Usdc]) -> str:
