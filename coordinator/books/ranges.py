@@ -15,7 +15,7 @@ RANGE_MAX: Final = 5000
 # A range's events are held at once: 20 MB of them.
 _EVENTS_AT_ONCE: Final = 10_000
 # Nothing is known yet of how busy the blocks are.
-_RANGE_FIRST: Final = 32
+_RANGE_FIRST: Final = 64
 
 
 @dataclass(slots=True)

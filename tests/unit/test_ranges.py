@@ -40,13 +40,13 @@ def read_all(read: Callable[[int, int], EventBatch], blocks: int) -> list[EventB
 def test_a_quiet_past_is_read_in_ranges_that_double() -> None:
     batches = read_all(chain(0), 20_000)
     lengths = [batch.to.number - batch.after for batch in batches]
-    assert lengths == [32, 64, 128, 256, 512, 1024, 2048, 4096, 5000, 5000, 1840]
+    assert lengths == [64, 128, 256, 512, 1024, 2048, 4096, 5000, 5000, 1872]
 
 
 @pytest.mark.parametrize("per_block", [50, 400, 20_000])
 def test_a_busy_past_is_held_a_part_at_a_time(per_block: int) -> None:
     first, *rest = read_all(chain(per_block), 300)
-    assert len(first.events) == 32 * per_block
+    assert len(first.events) == 64 * per_block
     most = max(per_block, ranges._EVENTS_AT_ONCE)
     assert 0 < max(len(batch.events) for batch in rest) <= most
 
