@@ -1,4 +1,4 @@
-"""What was compared with the chain and agreed, so that only what differs from it is asked again."""
+"""Digests of escrows that agreed with the chain: only pages that differ are asked for again."""
 
 from __future__ import annotations
 

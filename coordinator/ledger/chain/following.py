@@ -143,7 +143,7 @@ def apply_event(tx: Tx, event: ChainEvent, now: int) -> str | None:
     if event.kind not in FOLLOWED or event.escrow_id is None:
         return None
     created = event.kind is EventKind.ESCROW_CREATED
-    is_known = _is_known(tx.connection, event.escrow_id)
+    is_known = _has_escrow(tx.connection, event.escrow_id)
     if not created and not is_known:
         return None
     _STORE.each(tx.connection, [_event_row(event)])
@@ -161,7 +161,7 @@ def apply_event(tx: Tx, event: ChainEvent, now: int) -> str | None:
 
 def fold_escrow(tx: Tx, escrow_id: str) -> None:
     """Make the escrow's row what its stored events say; no row is left when they say nothing."""
-    _fold(tx, escrow_id, is_known=_is_known(tx.connection, escrow_id))
+    _fold(tx, escrow_id, is_known=_has_escrow(tx.connection, escrow_id))
 
 
 def _fold(tx: Tx, escrow_id: str, *, is_known: bool) -> _FoldedEscrow | None:
@@ -197,7 +197,7 @@ def status_by_escrows(connection: Connection, purchase: Any) -> tuple[Status | N
     return Status.CANCELLED, max(last_block for _, _, last_block in escrows)
 
 
-def _is_known(connection: Connection, escrow_id: str) -> bool:
+def _has_escrow(connection: Connection, escrow_id: str) -> bool:
     return _KNOWN.one(connection, {"of": escrow_id}) is not None
 
 
