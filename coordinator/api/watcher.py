@@ -22,6 +22,7 @@ UNTIL: Final = {
 # Receipts and the hold's end follow the event that moved a purchase, in the same round.
 _ROUND_SECONDS: Final = 2.0
 _AT_ONCE: Final = 500
+_SLEEP_SECONDS_MAX: Final = 3_600.0
 
 
 class Wait:
@@ -60,6 +61,11 @@ class Wait:
     def seconds_left(self) -> float:
         return self._deadline - time.monotonic()
 
+    @property
+    def sleep_seconds(self) -> float:
+        """How long to sleep at once: systems know no wait of centuries."""
+        return min(max(0.0, self.seconds_left), _SLEEP_SECONDS_MAX)
+
 
 class Watcher:
     """The waits of this process: they cost nothing until the ledger changes.
@@ -91,7 +97,7 @@ class Watcher:
         told = threading.Event()
         with self._watching(wait, told.set):
             while not wait.over:
-                told.wait(max(0.0, wait.seconds_left))
+                told.wait(wait.sleep_seconds)
                 told.clear()
 
     async def until_over(self, wait: Wait) -> None:
@@ -106,7 +112,7 @@ class Watcher:
         with self._watching(wait, wake):
             while not wait.over:
                 with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(told.wait(), max(0.0, wait.seconds_left))
+                    await asyncio.wait_for(told.wait(), wait.sleep_seconds)
                 told.clear()
 
     @contextlib.contextmanager

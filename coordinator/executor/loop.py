@@ -29,6 +29,7 @@ class Executor(Rounds):
     def __init__(self, *, ledger: Ledger, tempo: Tempo, **terms: Any) -> None:
         super().__init__(ledger=ledger, **terms)
         self._purchases = ledger.purchases
+        self._bonds = ledger.bonds
         self._tempo = tempo
         self._thread: threading.Thread | None = None
         self._starting = threading.Lock()
@@ -104,7 +105,7 @@ class Executor(Rounds):
         if self._lease is None or tempo.round_is_due:
             self.run_round(quick=not tempo.final_is_due, again=False, finalise=tempo.final_is_due)
         elif asked:
-            self.run_round(quick=True, again=True, finalise=False)
+            self.run_round(quick=True, again=tempo.is_fresh, finalise=False)
         elif tempo.seconds_left <= 0:
             self._look()
         self._renew()
@@ -141,8 +142,8 @@ class Executor(Rounds):
         """Wake when another process asked for what has to be signed."""
         if changes == frozenset():
             return
-        if changes is None or self._purchases.unsigned(changes) or self._has_orders():
+        if changes is None or self._purchases.unsigned(changes) or self._is_ordered():
             self.wake()
 
-    def _has_orders(self) -> bool:
-        return bool(self._operations.orders_to_send())
+    def _is_ordered(self) -> bool:
+        return bool(self._operations.orders_to_send() or self._bonds.to_dispute())

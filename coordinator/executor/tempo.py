@@ -83,6 +83,11 @@ class Tempo:
         return self._ticks() - self._round_at >= self._spans[1]
 
     @property
+    def is_fresh(self) -> bool:
+        """Whether the last round is so short ago that an endpoint may have stood still since."""
+        return self._ticks() - self._round_at < _BUSY_ROUND_SECONDS
+
+    @property
     def final_is_due(self) -> bool:
         """Whether what is final by now has to be read again."""
         span = _FINAL_SECONDS_IDLE if self.pace is Pace.IDLE else _FINAL_SECONDS

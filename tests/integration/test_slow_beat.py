@@ -206,3 +206,45 @@ def test_a_purchase_that_another_process_asked_is_signed_at_once(world: World) -
     while not world.in_flight() and time.monotonic() < until:
         time.sleep(0.05)
     assert purchase.id in {step.call.purchase_id for step in world.in_flight()}
+
+
+def bought(world: World, _: str) -> None:
+    world.buy("5.00")
+
+
+def approved(world: World, _: str) -> None:
+    waiting = world.buy("75.00")
+    assert world.coordinator.approve(waiting.approval_id or "", approver="alice").done
+
+
+def settled(world: World, delivered: str) -> None:
+    assert world.coordinator.settle(delivered, approver="alice").done
+
+
+def disputed(world: World, delivered: str) -> None:
+    assert world.coordinator.dispute(delivered, approver="alice", reason="it is empty").done
+
+
+def withdrawn(world: World, _: str) -> None:
+    world.coordinator.withdraw(
+        amount="1.00", to=world.chain.payee, approver="alice", reason="a test", timeout_seconds=0
+    )
+
+
+@on_either
+@pytest.mark.parametrize("act", [bought, approved, settled, disputed, withdrawn])
+def test_whatever_another_process_orders_wakes_the_worker(
+    idle: World, act: Callable[[World, str], None]
+) -> None:
+    purchase = idle.fund("5.00")
+    idle.chain.deliver(purchase.escrow_id)
+    idle.go()
+    before = idle.wiring.audit.head().count
+
+    act(idle, purchase.id)
+
+    rows = idle.wiring.audit.rows(before)
+    # What this process does wakes its own worker; another's is seen in the log alone.
+    idle.executor._woken.clear()
+    idle.executor._notice(frozenset(row["subject"] for row in rows))
+    assert idle.executor._woken.is_set()

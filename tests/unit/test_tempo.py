@@ -120,3 +120,14 @@ def test_absurd_block_times_are_kept_within_bounds(
     tempo.round_done(seen(*first), Pace.BUSY, final=True)
     tempo.round_done(seen(*second), Pace.BUSY, final=True)
     assert 0.1 < tempo.seconds_left <= 4
+
+
+def test_what_was_seen_is_gone_on_with_for_a_few_seconds_alone(ticks: Ticks) -> None:
+    for pace in Pace:
+        tempo = Tempo(ticks=ticks, local=False)
+        assert not tempo.is_fresh
+        tempo.round_done(seen(10, 5000), pace, final=True)
+        ticks.now += 3.9
+        assert tempo.is_fresh
+        ticks.now += 0.2
+        assert not tempo.is_fresh

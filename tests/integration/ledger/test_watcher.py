@@ -97,6 +97,22 @@ def test_a_wait_for_what_is_there_already_ends_at_once(coordinator: Coordinator)
     assert coordinator.wait_for(purchase.id, timeout_seconds=_LONG).status is Status.CANCELLED
 
 
+@pytest.mark.parametrize("timeout_seconds", [2**61, 1e300])
+def test_a_wait_may_be_longer_than_any_system_can_sleep(
+    coordinator: Coordinator, threads: ThreadPoolExecutor, timeout_seconds: float
+) -> None:
+    purchase = ask(coordinator.agent("ada"))
+    terms = {"until": "final", "timeout_seconds": timeout_seconds}
+    blocked = threads.submit(coordinator.wait_for, purchase.id, **terms)
+    awaited = threads.submit(lambda: asyncio.run(coordinator.await_for(purchase.id, **terms)))
+    while len(coordinator._watcher) < 2 and not (blocked.done() or awaited.done()):
+        sleep(0)
+
+    coordinator.cancel(purchase.id, by="alice")
+
+    assert {blocked.result(_LONG).status, awaited.result(_LONG).status} == {Status.CANCELLED}
+
+
 def test_an_unknown_purchase_is_told_and_nobody_waits_for_it(coordinator: Coordinator) -> None:
     with pytest.raises(UnknownId):
         coordinator.wait_for("pur_nobody", timeout_seconds=_LONG)
