@@ -116,7 +116,7 @@ def test_an_old_balance_refuses_nothing(world: World) -> None:
     set_gas(world, 1000)
     world.round()
     assert world.buy().denied
-    world.pass_time(61)
+    world.pass_time(181)
     assert world.buy().status == "approved"
 
 
