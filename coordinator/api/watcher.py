@@ -63,7 +63,7 @@ class Wait:
 
     @property
     def sleep_seconds(self) -> float:
-        """How long to sleep at once: systems know no wait of centuries."""
+        """Seconds to sleep at once: systems know no wait of centuries."""
         return min(max(0.0, self.seconds_left), _SLEEP_SECONDS_MAX)
 
 
