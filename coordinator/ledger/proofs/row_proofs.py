@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from hashlib import sha256
 from typing import Any, Final, Protocol
 
-from sqlalchemy import Connection, Select, Table, bindparam, case, func, select
+from sqlalchemy import Connection, Select, Table, bindparam, select
 
 from coordinator.domain.audit import AuditRow
 from coordinator.domain.canonical import canonical_json
@@ -17,6 +17,7 @@ from coordinator.ledger.audit.row_mac import RowMac
 from coordinator.ledger.limits.logged_budgets import OVERLAID
 from coordinator.ledger.limits.overlays import logged_overlays
 from coordinator.ledger.proofs.audit_fold import MOVED, LoggedOrder, LoggedPurchase, LoggedState
+from coordinator.ledger.proofs.counter_faults import counter_faults
 from coordinator.ledger.store import schema as t
 from coordinator.ledger.store.prepared import Prepared
 
@@ -69,7 +70,7 @@ def row_faults(
     yield from _opening_faults(connection, log)
     yield from _pause_faults(connection, log)
     yield from _step_faults(connection, log)
-    yield from _counter_faults(connection)
+    yield from counter_faults(connection)
 
 
 def purchase_differences(row: Any, past: LoggedPurchase) -> Iterator[str]:
@@ -366,41 +367,3 @@ def _decisions(connection: Connection, ids: Sequence[str]) -> Mapping[str, list[
     for row in connection.execute(query):
         found[row.purchase_id].append(row)
     return found
-
-
-def _counter_faults(connection: Connection) -> Iterator[str]:
-    """Name counters that are not the sum of their holds, and holds that count nowhere."""
-    c, h, k = t.hold_charges.c, t.holds.c, t.counters.c
-    key = (c.scope_kind, c.scope_id, c.window, c.start)
-    sums = (
-        select(
-            *key,
-            func.sum(case((h.status == "held", h.amount), else_=0)).label("held"),
-            func.sum(h.posted).label("spent"),
-        )
-        .join(t.holds, h.id == c.hold_id)
-        .group_by(*key)
-        .subquery()
-    )
-    same = (
-        (k.scope_kind == sums.c.scope_kind)
-        & (k.scope_id == sums.c.scope_id)
-        & (k.window == sums.c.window)
-        & (k.start == sums.c.start)
-    )
-    held, spent = func.coalesce(sums.c.held, 0), func.coalesce(sums.c.spent, 0)
-    query = (
-        select(t.counters, held.label("sum_held"), spent.label("sum_spent"))
-        .outerjoin(sums, same)
-        .where((k.held != held) | (k.spent != spent))
-    )
-    for row in connection.execute(query):
-        yield (
-            f"counter {row.scope_kind}:{row.scope_id} {row.window}: it says {row.held} held and"
-            f" {row.spent} spent; its holds say {row.sum_held} and {row.sum_spent}"
-        )
-    # Whatever is held or spent counts in the organisation's total, whatever the policy says.
-    counted = select(c.hold_id).where(c.scope_kind == "organisation", c.window == "total")
-    alone = select(h.id, h.purchase_id, h.cost_id).where(h.id.not_in(counted))
-    for row in connection.execute(alone):
-        yield f"hold of {row.purchase_id or row.cost_id}: it counts in no total of the organisation"
