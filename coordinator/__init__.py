@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from coordinator.books.backup import Backup
     from coordinator.books.reporting import GasReport, Report
     from coordinator.budgets.budgets import Sharing
+    from coordinator.domain.access.keys import ApiKey, NewKey
     from coordinator.domain.chain.reconciliation import Discrepancy, Reconciliation
     from coordinator.domain.errors import (
         ChainUnavailable,
@@ -53,6 +54,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Agent",
     "Answer",
+    "ApiKey",
     "Backup",
     "Blocker",
     "ChainUnavailable",
@@ -79,6 +81,7 @@ __all__ = [
     "LedgerTampered",
     "LedgerUnavailable",
     "LimitState",
+    "NewKey",
     "Order",
     "OutcomeUnknown",
     "Overlay",
@@ -104,6 +107,7 @@ __all__ = [
 _HOMES = {
     "Agent": "api.agent",
     "Answer": "domain.purchase.purchase",
+    "ApiKey": "domain.access.keys",
     "Backup": "books.backup",
     "Blocker": "domain.purchase.blocker",
     "ChainUnavailable": "domain.errors",
@@ -130,6 +134,7 @@ _HOMES = {
     "LedgerTampered": "domain.errors",
     "LedgerUnavailable": "domain.errors",
     "LimitState": "domain.limits.limits",
+    "NewKey": "domain.access.keys",
     "Order": "domain.purchase.order",
     "OutcomeUnknown": "domain.errors",
     "Overlay": "domain.limits.overlay",

@@ -8,6 +8,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final
 
+from coordinator.api.access import AccessApi
 from coordinator.api.agent import Agent
 from coordinator.api.arguments import checked
 from coordinator.api.budgets import BudgetApi
@@ -44,7 +45,7 @@ _DAYS_MAX: Final = 3650
 
 
 @checked
-class Coordinator(Runtime, BudgetApi):
+class Coordinator(Runtime, BudgetApi, AccessApi):
     """One treasury: its agents, approvals, limits, books and executor.
 
     Made by ``from_env``. The first purchase starts the executor in a background thread; leaving

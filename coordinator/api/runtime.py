@@ -39,7 +39,8 @@ log = logging.getLogger(__name__)
 class Runtime:
     """Background work of one process: executor, delivery of notices, observers and waits.
 
-    ``acts`` is False in a process that only decides.
+    ``acts`` is False in a process that only decides. So does one that has the treasury's address
+    and no key.
     """
 
     def __init__(self, wiring: Wiring, *, act: bool = True) -> None:
@@ -54,6 +55,10 @@ class Runtime:
         # The event loop's own threads are left to the loop's owner.
         self._threads = ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="coordinator-async")
         self._watcher = Watcher(wiring, self.raise_fault)
+
+    @property
+    def _may_act(self) -> bool:
+        return self.acts and self._wiring.signer.can_sign
 
     @property
     def wiring(self) -> Wiring:
@@ -115,7 +120,7 @@ class Runtime:
     def start(self) -> None:
         """Check the endpoint and start the executor, unless this process only decides."""
         w = self.wiring
-        if not self.acts:
+        if not self._may_act:
             return
         with self._starting:
             # A key that can't sign and an endpoint that is wrong are told before anything is held:
@@ -129,17 +134,26 @@ class Runtime:
                 )
                 self._delivery.start()
 
+    def _must_act(self) -> None:
+        """Raise ConfigurationError where there is no key to act with."""
+        if self.acts:
+            self._wiring.signer.open()
+
     def look(self) -> None:
         """Start, and wait at most ten seconds until the books have followed the chain once.
 
         What a provider has done since the last process ended is known then.
         """
         self.start()
-        if self.acts:
+        if self._may_act:
             self.wiring.executor.wait_for_look(_LOOK_SECONDS)
 
     def recover(self, *, timeout_seconds: float = 60) -> bool:
-        """Finish the work a crash left open; True when nothing is in flight or waiting."""
+        """Finish the work a crash left open; True when nothing is in flight or waiting.
+
+        ConfigurationError in a process that has only the treasury's address.
+        """
+        self._must_act()
         self.start()
         deadline = time.monotonic() + timeout_seconds
         w = self.wiring
@@ -196,7 +210,7 @@ class Runtime:
             return False
         if not wait.is_there(purchase):
             self.start()
-            if not self.acts and len(self._watcher) < _WARNED_MAX:
+            if not self._may_act and len(self._watcher) < _WARNED_MAX:
                 blocker = self.wiring.blockers.of(purchase)
                 if blocker is not None:
                     log.warning("purchase_waits purchase_id=%s: %s", purchase.id, blocker.message)

@@ -15,10 +15,10 @@ from coordinator.domain.limits.rules import BY_HOUR, TASK, Opening, Terms
 from coordinator.domain.limits.run import Run
 from coordinator.domain.limits.service import Finding, ServiceLevel, review, service_level
 from coordinator.domain.policy.tables import Rebalance
-from coordinator.domain.policy.values import duration
 from coordinator.domain.ports import Clock
 from coordinator.domain.purchase.cost import Cost, CostDecision, CostRequest
 from coordinator.domain.shown import Shown
+from coordinator.domain.spans import seconds_of
 from coordinator.domain.usdc import Amount, Usdc
 from coordinator.domain.windows import Window
 from coordinator.ledger.budgets.allocations import AllocationBook, pair, pool_of, shared
@@ -75,7 +75,7 @@ class Budgets:
         ``expires_after`` is a text such as "15m" or seconds, at most seven days: a hold that was
         neither posted nor voided by then is posted in full.
         """
-        seconds = _seconds(expires_after, "expires_after", _HOLD_SECONDS_MAX)
+        seconds = seconds_of("expires_after", expires_after, most=_HOLD_SECONDS_MAX)
         return self.costs.hold(request, lasts_seconds=seconds, now=self.clock())
 
     def record(self, request: CostRequest) -> Cost:
@@ -156,7 +156,7 @@ class Budgets:
             scope=scope_of(scope),
             window=_window(window),
             amount=positive_amount(amount),
-            lasts_seconds=_seconds(lasts, "lasts", 366 * 86400),
+            lasts_seconds=seconds_of("lasts", lasts, most=366 * 86_400),
             why=free_text("reason", reason, 2000),
             now=self.clock(),
         )
@@ -291,16 +291,6 @@ def _limits(
         else:
             raise InvalidRequest(f"{key!r} is not a limit such as total_limit")
     return amounts, categories
-
-
-def _seconds(value: str | int, name: str, most: int) -> int:
-    try:
-        seconds = value if isinstance(value, int) else duration(value)
-    except ValueError as fault:
-        raise InvalidRequest(f"{name}: {fault}") from None
-    if not 1 <= seconds <= most:
-        raise InvalidRequest(f"{name} must be from 1 second to {most // 86400} days")
-    return seconds
 
 
 def _usdc(amount: object) -> Usdc:

@@ -19,6 +19,7 @@ from coordinator.cli import (
     health,
     increases,
     init,
+    keys,
     limits,
     money,
     operations,
@@ -26,6 +27,7 @@ from coordinator.cli import (
     purchases,
     recovery,
     runs,
+    serve,
     wallet,
 )
 from coordinator.cli.command import (
@@ -78,6 +80,7 @@ def make_app() -> typer.Typer:
             "gas": books.gas,
         },
         _RUNNING: {
+            "serve": serve.serve,
             "worker": operations.worker,
             "recover": recovery.recover,
             "pause": operations.pause,
@@ -101,7 +104,7 @@ def make_app() -> typer.Typer:
             costs.app,
         ),
         _BOOKS: (_reconcile_app(), books.audit_app),
-        _RUNNING: (policy.app, alerts.app, wallet.app),
+        _RUNNING: (keys.app, policy.app, alerts.app, wallet.app),
     }
     for panel, members in groups.items():
         for group in members:

@@ -81,8 +81,9 @@ def worker(
         stopped = threading.Event()
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: stopped.set())
-        coordinator.start()
         w = coordinator.wiring
+        w.signer.open()
+        coordinator.start()
         note(
             f"worker for {w.signer.address} on {w.network.name}, chain {w.deployment.chain_id};"
             " Ctrl-C or SIGTERM ends it"

@@ -132,11 +132,15 @@ class LocalPatient:
             return Check("key", "fail", found, "coordinator wallet new")
         try:
             signer = load_signer(spec, self.secrets)
-            signer.open()
+            if signer.can_sign:
+                signer.open()
             if self.network is not None and not (self.network.local or self.network.simulated):
                 refuse_development_key(signer.address, self.network.name)
         except ConfigurationError as fault:
             return Check("key", "fail", str(fault), f"{_INIT}, or coordinator wallet new")
+        if not signer.can_sign:
+            found = f"treasury {signer.address}; no key here: this host decides, a worker signs"
+            return Check("key", "ok", found)
         return Check("key", "ok", f"treasury {signer.address} from {spec}")
 
     def _policy(self) -> Check:

@@ -10,6 +10,7 @@ from coordinator.domain.observed import Event
 from coordinator.domain.policy.payees import Contracts
 from coordinator.domain.policy.policy import Policy
 from coordinator.domain.ports import Ticks
+from coordinator.ledger.access.api_keys import ApiKeyBook
 from coordinator.ledger.audit.log import AuditLog
 from coordinator.ledger.budgets.allocations import AllocationBook
 from coordinator.ledger.budgets.increases import IncreaseBook
@@ -119,6 +120,10 @@ class Ledger(ABC):
     @cached_property
     def operations(self) -> OperationsBook:
         return OperationsBook(self.transactions)
+
+    @cached_property
+    def api_keys(self) -> ApiKeyBook:
+        return ApiKeyBook(self.transactions)
 
     @cached_property
     def changes(self) -> ChangeFeed:

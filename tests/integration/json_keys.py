@@ -20,7 +20,7 @@ from tests.public_face import KEPT
 
 FILE: Final = Path(__file__).with_name("json_keys.json")
 # They print no JSON, ask at a terminal, or only start something that goes on.
-SILENT: Final = frozenset({"approvals review", "demo", "policy export"})
+SILENT: Final = frozenset({"approvals review", "demo", "policy export", "serve"})
 _POLICY: Final = """
 [pools.readers]
 agents = ["research-agent", "data-agent"]
@@ -181,6 +181,10 @@ def _limit(run: Recorder) -> None:
     run("agents", "show", "research-agent")
     run("agents", "disable", "data-agent", *_BY)
     run("agents", "enable", "data-agent", *_BY)
+    made = run("keys", "create", "--agent", "research-agent", "--expires", "90d")
+    run("keys", "rotate", made["key_id"])
+    run("keys", "revoke", made["key_id"])
+    run("keys", "list", "--all")
     text = (run.shell.folder / "policy.toml").read_text()
     (run.shell.folder / "other.toml").write_text(text.replace('"500.00"', '"5.00"', 1))
     run("policy", "diff", "other.toml")

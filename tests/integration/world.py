@@ -31,7 +31,7 @@ AGENT = "research-agent"
 _ROUNDS_MAX = 16
 
 _LOCK_TIMEOUT_SECONDS = 45
-_POLICY = """
+POLICY = """
 [organisation]
 total_limit = "10000"
 daily_limit = "10000"
@@ -107,7 +107,7 @@ class World:
 
     def make_policy(self, *, settle: str, provider: str | None = None) -> Policy:
         chain = self.chain
-        text = _POLICY.format(
+        text = POLICY.format(
             provider=provider or chain.provider, other_provider=chain.other_provider, settle=settle
         )
         return parse_policy(text, name="policy.toml")

@@ -28,9 +28,14 @@ def refuse_development_key(address: str, network: str) -> None:
 
 
 class Signer:
-    """One account: its address at once, its key only when something is signed."""
+    """One account: its address at once, its key only when something is signed.
 
-    def __init__(self, address: str, key: bytes | None, keystore: _Keystore | None = None) -> None:
+    Without key and keystore it signs nothing: ``can_sign`` is False.
+    """
+
+    def __init__(
+        self, address: str, key: bytes | None = None, keystore: _Keystore | None = None
+    ) -> None:
         self.address = address
         self._key = key
         self._keystore = keystore
@@ -39,10 +44,16 @@ class Signer:
     def __repr__(self) -> str:
         return f"Signer({self.address})"
 
+    @property
+    def can_sign(self) -> bool:
+        """Whether this process has the treasury's key at all."""
+        return self._key is not None or self._keystore is not None
+
     def open(self) -> None:
         """Unlock the key and compare it with the address; again, it does nothing.
 
-        ConfigurationError when the password is wrong, or the file holds another account's key.
+        ConfigurationError when the password is wrong, the file holds another account's key, or
+        there is only an address.
         """
         self._unlocked()
 
@@ -82,7 +93,11 @@ class Signer:
         return self._account
 
     def _open_keystore(self) -> bytes:
-        assert self._keystore is not None
+        if self._keystore is None:
+            raise ConfigurationError(
+                f"COORDINATOR_SIGNER gives only the address of {self.address}: nothing is signed"
+                " here; do it on the host of `coordinator worker`, which has the key"
+            )
         key = self._keystore.open()
         if address_of_key(key) != self.address:
             raise ConfigurationError(
@@ -113,7 +128,9 @@ class _Keystore:
 
 
 def load_signer(spec: str, secrets: Mapping[str, str]) -> Signer:
-    """The signer of ``env:NAME`` or ``keystore:PATH``; ConfigurationError when it is missing.
+    """The signer of ``env:NAME``, ``keystore:PATH`` or ``address:0x…``, which signs nothing.
+
+    ConfigurationError when the key is missing or what is given is none.
 
     ``secrets`` looks names up in the environment, ``.env`` and their ``_FILE`` forms.
     """
@@ -123,7 +140,19 @@ def load_signer(spec: str, secrets: Mapping[str, str]) -> Signer:
         return _from_key(rest, secrets.get(rest))
     if kind == "keystore" and rest:
         return _from_keystore(Path(rest).expanduser(), secrets.get("COORDINATOR_KEYSTORE_PASSWORD"))
-    raise ConfigurationError("COORDINATOR_SIGNER must be env:NAME or keystore:PATH")
+    if kind == "address" and rest:
+        return Signer(_address(rest))
+    raise ConfigurationError("COORDINATOR_SIGNER must be env:NAME, keystore:PATH or address:0x…")
+
+
+def _address(text: str) -> str:
+    try:
+        return checksummed(text)
+    except ValueError:
+        raise ConfigurationError(
+            "COORDINATOR_SIGNER=address:… must be followed by the treasury's address, 0x and 40"
+            " hex digits"
+        ) from None
 
 
 def _from_key(name: str, text: str | None) -> Signer:

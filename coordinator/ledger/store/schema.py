@@ -550,6 +550,23 @@ comparisons = Table(
     Column("mac", String(80), nullable=False),
 )
 
+# Keys of the service. Of the token only a digest is here.
+api_keys = Table(
+    "api_keys",
+    metadata,
+    Column("id", String(24), primary_key=True),
+    Column("role", String(10), nullable=False),
+    Column("name", String(64), nullable=False),
+    Column("digest", String(64), nullable=False),
+    Column("created_by", String(64), nullable=False),
+    Column("created_at", BigInteger, nullable=False),
+    Column("expires_at", BigInteger),
+    Column("revoked_at", BigInteger),
+    Column("revoked_by", String(64)),
+    Column("replaced_by", String(24)),
+    Column("last_used_at", BigInteger),
+)
+
 explanations = Table(
     "explanations",
     metadata,

@@ -441,6 +441,21 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("page"),
     )
     op.create_table(
+        "api_keys",
+        sa.Column("id", sa.String(length=24), nullable=False),
+        sa.Column("role", sa.String(length=10), nullable=False),
+        sa.Column("name", sa.String(length=64), nullable=False),
+        sa.Column("digest", sa.String(length=64), nullable=False),
+        sa.Column("created_by", sa.String(length=64), nullable=False),
+        sa.Column("created_at", sa.BigInteger(), nullable=False),
+        sa.Column("expires_at", sa.BigInteger(), nullable=True),
+        sa.Column("revoked_at", sa.BigInteger(), nullable=True),
+        sa.Column("revoked_by", sa.String(length=64), nullable=True),
+        sa.Column("replaced_by", sa.String(length=24), nullable=True),
+        sa.Column("last_used_at", sa.BigInteger(), nullable=True),
+        sa.PrimaryKeyConstraint("id"),
+    )
+    op.create_table(
         "approvals",
         sa.Column("id", sa.String(length=40), nullable=False),
         sa.Column("purchase_id", sa.String(length=40), nullable=False),

@@ -1,0 +1,45 @@
+"""coordinator serve: the treasury as an HTTP service."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from coordinator.cli.command import mode, note, opened, set_up_logging
+from coordinator.cli.exits import ExitCode
+from coordinator.domain.errors import ConfigurationError
+
+
+def serve(
+    host: Annotated[str, typer.Option(help="The address to listen at.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65_535, help="0: any that is free.")] = 8402,
+    with_worker: Annotated[
+        bool, typer.Option("--with-worker", help="Act on chain too, in this process.")
+    ] = False,
+) -> int:
+    """Serve HTTP: decide, and let a worker act. It needs no treasury key.
+
+    COORDINATOR_SIGNER=address:0x… is enough. Ends with SIGTERM or Ctrl-C.
+    """
+    try:
+        from coordinator.server.serving import serve as run
+    except ModuleNotFoundError as missing:
+        raise ConfigurationError(
+            f"{missing.name} is not installed: pip install 'usdc-escrow-coordinator[server]'"
+        ) from None
+    with opened(act=with_worker) as coordinator:
+        if not (mode.debug or mode.verbose):
+            set_up_logging(coordinator.wiring.settings.log_level)
+        if with_worker:
+            coordinator.wiring.signer.open()
+            coordinator.start()
+        treasury = coordinator.wiring.signer.address
+        run(
+            coordinator,
+            host=host,
+            port=port,
+            listening=lambda url: note(f"serving {url} for treasury {treasury}"),
+        )
+    note("stopped serving; open purchases go on with the worker")
+    return ExitCode.OK

@@ -1,0 +1,1 @@
+"""Identities: the keys by which agents and people are known to the service."""

@@ -1,0 +1,1 @@
+"""Identities that may speak to the service, as the ledger remembers them."""

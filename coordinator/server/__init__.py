@@ -1,0 +1,1 @@
+"""The treasury as a service: HTTP for agents, approvers, operators and auditors."""

@@ -1,0 +1,82 @@
+"""Find out who asks: a bearer key, and the roles that a route is for."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, Any, Final
+
+from fastapi import Depends, Request, Security
+from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+
+from coordinator.api.agent import Agent
+from coordinator.api.coordinator import Coordinator
+from coordinator.domain.access.keys import Role
+from coordinator.server.problems import ProblemError
+
+AGENT: Final = frozenset({Role.AGENT})
+APPROVERS: Final = frozenset({Role.APPROVER})
+OPERATORS: Final = frozenset({Role.OPERATOR})
+STAFF: Final = frozenset({Role.APPROVER, Role.OPERATOR})
+READERS: Final = frozenset({Role.APPROVER, Role.OPERATOR, Role.AUDITOR})
+EVERYBODY: Final = frozenset(Role)
+
+_BEARER: Final = HTTPBearer(auto_error=False, description="An API key: `uec_…`.")
+_CHALLENGE: Final = {"WWW-Authenticate": 'Bearer realm="coordinator"'}
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Whoever a request speaks for; ``name`` is the agent's, the approver's or the person's."""
+
+    coordinator: Coordinator
+    role: Role
+    name: str
+
+    @property
+    def agent(self) -> Agent:
+        """The agent's own view of the treasury; only for callers that are agents."""
+        return self.coordinator.agent(self.name)
+
+    @property
+    def sees_all(self) -> bool:
+        """Whether it may read what belongs to others."""
+        return self.role is not Role.AGENT
+
+
+def coordinator_of(request: Request) -> Coordinator:
+    """Return the coordinator that this service was made for."""
+    found: Coordinator = request.app.state.coordinator
+    return found
+
+
+def caller(*, of: frozenset[Role]) -> Any:
+    """Make the dependency of a route that only these roles may use."""
+
+    def find(
+        request: Request,
+        given: Annotated[HTTPAuthorizationCredentials | None, Security(_BEARER)],
+    ) -> Caller:
+        coordinator = coordinator_of(request)
+        key = coordinator.authenticate(given.credentials) if given else None
+        if key is None:
+            said = "show an API key that counts, as Authorization: Bearer uec_…"
+            raise ProblemError(401, said, headers=_CHALLENGE)
+        request.app.state.rates.admit(key.id)
+        if key.role not in of:
+            allowed = ", ".join(sorted(role.value for role in of))
+            raise ProblemError(
+                403, f"a key of role {key.role} may not do this: it is for {allowed}"
+            )
+        return Caller(coordinator, key.role, key.name)
+
+    return Depends(find)
+
+
+AgentCaller = Annotated[Caller, caller(of=AGENT)]
+ApproverCaller = Annotated[Caller, caller(of=APPROVERS)]
+OperatorCaller = Annotated[Caller, caller(of=OPERATORS)]
+StaffCaller = Annotated[Caller, caller(of=STAFF)]
+ReadingCaller = Annotated[Caller, caller(of=READERS)]
+AgentOrOperator = Annotated[Caller, caller(of=AGENT | OPERATORS)]
+AgentOrApprover = Annotated[Caller, caller(of=AGENT | APPROVERS)]
+AnyCaller = Annotated[Caller, caller(of=EVERYBODY)]

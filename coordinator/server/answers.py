@@ -1,0 +1,29 @@
+"""Write answers: what the Python API returned, as JSON."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import orjson
+from fastapi import Response
+
+from coordinator.domain.usdc import Usdc
+
+
+def answer(result: Any) -> Response:
+    """Respond with a result of the Python API, in the names of its ``as_dict``."""
+    return Response(orjson.dumps(_plain(result), default=_plain), media_type="application/json")
+
+
+def page(found: Sequence[Any], limit: int, cursor: str) -> Response:
+    """Respond with a page: ``next`` is the last item's ``cursor`` while there may be more."""
+    items = [_plain(item) for item in found]
+    more = len(items) == limit
+    return answer({"items": items, "next": items[-1][cursor] if more else None})
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Usdc):
+        return str(value)
+    return value.as_dict() if hasattr(value, "as_dict") else value

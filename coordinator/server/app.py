@@ -1,0 +1,57 @@
+"""Make the application of the service: its routes, who may use them, and its faults."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from fastapi import FastAPI
+from fastapi.openapi.utils import get_openapi
+
+from coordinator.api.coordinator import Coordinator
+from coordinator.server.bodies import BodyLimit
+from coordinator.server.problems import Problem, handle_problems
+from coordinator.server.rates import PER_SECOND, Rates
+from coordinator.server.routes import health, purchases
+
+_ROUTERS: Final = (health.router, purchases.router)
+_ABOUT: Final = """Budgets, approvals and on-chain USDC escrow for teams of agents.
+
+Answers of policy, people and chain are answers: look at `status` and `reason`. Faults of a request
+are problem details (RFC 9457) with a stable `code`. Amounts are decimal strings of USDC.
+"""
+
+
+def make_app(coordinator: Coordinator, *, requests_per_second: int = PER_SECOND) -> FastAPI:
+    """Make the application that serves this coordinator; whoever runs it closes both."""
+    app = FastAPI(
+        title="USDC escrow coordinator",
+        version="1",
+        description=_ABOUT,
+        docs_url=None,
+        redoc_url=None,
+        openapi_url="/v1/openapi.json",
+    )
+    app.state.coordinator = coordinator
+    app.state.rates = Rates(requests_per_second)
+    handle_problems(app)
+    app.add_middleware(BodyLimit)
+    for router in _ROUTERS:
+        app.include_router(router)
+    app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]
+    return app
+
+
+def _openapi(app: FastAPI) -> dict[str, Any]:
+    """Describe the routes, with problems as they are answered."""
+    if app.openapi_schema is None:
+        made = get_openapi(
+            title=app.title, version=app.version, description=app.description, routes=app.routes
+        )
+        schemas = made.setdefault("components", {}).setdefault("schemas", {})
+        problem = Problem.model_json_schema(ref_template="#/components/schemas/{model}")
+        schemas |= problem.pop("$defs", {})
+        schemas["Problem"] = problem
+        for name in ("HTTPValidationError", "ValidationError"):
+            schemas.pop(name, None)
+        app.openapi_schema = made
+    return app.openapi_schema

@@ -1,0 +1,151 @@
+"""Routes of purchases: request, check, list, follow to their end."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter, Header, Path, Query, Response
+
+from coordinator.domain.access.keys import Role
+from coordinator.domain.purchase.purchase import Purchase
+from coordinator.server import models as m
+from coordinator.server.access import (
+    AgentCaller,
+    AgentOrApprover,
+    AgentOrOperator,
+    AnyCaller,
+    ApproverCaller,
+    Caller,
+)
+from coordinator.server.answers import answer, page
+from coordinator.server.bodies import StrictRoute
+from coordinator.server.problems import documented
+
+router = APIRouter(prefix="/v1/purchases", tags=["purchases"], route_class=StrictRoute)
+
+Until = Literal["funded", "delivered", "final"]
+TIMEOUT_SECONDS_MAX = 60.0
+IdempotencyKey = Annotated[
+    str,
+    Header(
+        alias="Idempotency-Key",
+        min_length=1,
+        max_length=200,
+        description="Your own key: the same one again never pays twice.",
+    ),
+]
+PurchaseId = Annotated[str, Path(max_length=64)]
+Timeout = Annotated[float, Query(ge=0, le=TIMEOUT_SECONDS_MAX, description="Seconds.")]
+Limit = Annotated[int, Query(ge=1, le=500)]
+_FAULTS = documented(401, 403, 404, 422, 429, 503)
+
+
+def _seen_by(who: Caller, purchase_id: str) -> Purchase:
+    return who.coordinator.get(purchase_id) if who.sees_all else who.agent.get(purchase_id)
+
+
+@router.post(
+    "",
+    responses={
+        200: {"model": m.Purchase},
+        **documented(400, 401, 403, 409, 413, 415, 422, 429, 503),
+    },
+)
+async def request_purchase(
+    who: AgentCaller,
+    terms: m.PurchaseTerms,
+    key: IdempotencyKey,
+    wait: Annotated[Until | None, Query(description="Answer when it got there.")] = None,
+    timeout: Timeout = 30.0,
+) -> Response:
+    """Request a purchase; a denial is an answer: look at `status` and `reason`.
+
+    With `wait` the answer comes when the purchase got there, is final, waits for approval, or
+    after `timeout` seconds. The same key with the same terms returns the same purchase.
+    """
+    agent, asked = who.agent, terms.model_dump()
+    purchase = await agent.apurchase(**asked, idempotency_key=key, wait=False)
+    if wait is None or purchase.final or purchase.needs_approval:
+        return answer(purchase)
+    return answer(await agent.await_for(purchase.id, until=wait, timeout_seconds=timeout))
+
+
+@router.post(
+    "/check",
+    responses={200: {"model": m.Decision}, **documented(400, 401, 403, 413, 415, 422, 429, 503)},
+)
+def check_purchase(who: AgentCaller, terms: m.PurchaseTerms) -> Response:
+    """Judge a purchase as a dry run; nothing is written or held."""
+    asked: Any = terms.model_dump()
+    return answer(who.agent.check(**asked))
+
+
+@router.get("", responses={200: {"model": m.PurchasePage}, **_FAULTS})
+def list_purchases(
+    who: AnyCaller,
+    status: Annotated[list[str] | None, Query()] = None,
+    agent: Annotated[str | None, Query(max_length=64)] = None,
+    since: Annotated[int | None, Query(ge=0, description="Unix second, inclusive.")] = None,
+    limit: Limit = 100,
+    after: Annotated[str | None, Query(max_length=64)] = None,
+) -> Response:
+    """List purchases, newest first: an agent's own, or everybody's; `next` goes on."""
+    terms: dict[str, Any] = {"status": status, "since": since, "limit": limit, "after": after}
+    if who.sees_all:
+        found = who.coordinator.purchases(agent=agent, **terms)
+    elif agent in (None, who.name):
+        found = who.agent.purchases(**terms)
+    else:
+        found = []
+    return page(found, limit, "purchase_id")
+
+
+@router.get("/by-key", responses={200: {"model": m.Purchase}, **_FAULTS})
+def find_purchase(
+    who: AgentCaller, key: Annotated[str, Query(min_length=1, max_length=200)]
+) -> Response:
+    """Find the agent's purchase by its own idempotency key, after a lost answer."""
+    return answer(who.agent.get(idempotency_key=key))
+
+
+@router.get("/{purchase_id}", responses={200: {"model": m.Purchase}, **_FAULTS})
+async def get_purchase(
+    who: AnyCaller,
+    purchase_id: PurchaseId,
+    wait: Annotated[Until | None, Query(description="Answer when it got there.")] = None,
+    timeout: Timeout = 30.0,
+) -> Response:
+    """Return a purchase, with `wait` when it got there, or as it is after `timeout` seconds."""
+    runtime = who.coordinator
+    purchase = await runtime.off_loop(lambda: _seen_by(who, purchase_id))
+    if wait is not None:
+        purchase = await runtime.await_for(purchase.id, until=wait, timeout_seconds=timeout)
+    return answer(purchase)
+
+
+@router.post("/{purchase_id}/cancel", responses={200: {"model": m.Answer}, **_FAULTS})
+def cancel_purchase(who: AgentOrOperator, purchase_id: PurchaseId) -> Response:
+    """Cancel a purchase with nothing on its way; its hold is voided."""
+    if who.role is Role.AGENT:
+        return answer(who.agent.cancel(purchase_id))
+    return answer(who.coordinator.cancel(purchase_id, by=who.name))
+
+
+@router.post("/{purchase_id}/settle", responses={200: {"model": m.Answer}, **_FAULTS})
+def settle_purchase(who: AgentOrApprover, purchase_id: PurchaseId) -> Response:
+    """Pay the provider of a delivered purchase early; an agent up to its threshold."""
+    if who.role is Role.AGENT:
+        return answer(who.agent.settle(purchase_id))
+    return answer(who.coordinator.settle(purchase_id, approver=who.name))
+
+
+@router.post("/{purchase_id}/dispute", responses={200: {"model": m.Answer}, **_FAULTS})
+def dispute_purchase(who: ApproverCaller, purchase_id: PurchaseId, why: m.Why) -> Response:
+    """Dispute a delivered purchase within its window; the bond is held meanwhile."""
+    return answer(who.coordinator.dispute(purchase_id, approver=who.name, reason=why.reason))
+
+
+@router.get("/{purchase_id}/receipt", responses={200: {"model": m.Anything}, **_FAULTS})
+def receipt(who: AnyCaller, purchase_id: PurchaseId) -> Response:
+    """Return the proof of a purchase: who, why, limits, approvals, transactions."""
+    return answer(who.coordinator.receipt(_seen_by(who, purchase_id).id))

@@ -1,0 +1,46 @@
+"""Run the application with uvicorn until a signal ends it."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable
+from typing import Final
+
+import uvicorn
+
+from coordinator.api.coordinator import Coordinator
+from coordinator.domain.errors import ConfigurationError
+from coordinator.server.app import make_app
+
+# A connection more is answered with 503 at once.
+CONNECTIONS_MAX: Final = 2_000
+_WAITING_MAX: Final = 512
+_IDLE_SECONDS: Final = 75
+_END_SECONDS: Final = 10
+
+
+def serve(
+    coordinator: Coordinator, *, host: str, port: int, listening: Callable[[str], object]
+) -> None:
+    """Serve until SIGTERM or Ctrl-C; ``listening`` is told the URL once connections are taken.
+
+    ConfigurationError when the address can't be used.
+    """
+    config = uvicorn.Config(
+        make_app(coordinator),
+        limit_concurrency=CONNECTIONS_MAX,
+        timeout_keep_alive=_IDLE_SECONDS,
+        timeout_graceful_shutdown=_END_SECONDS,
+        log_config=None,
+        access_log=False,
+        server_header=False,
+    )
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        listener = socket.create_server((host, port), family=family, backlog=_WAITING_MAX)
+    except OSError as fault:
+        raise ConfigurationError(f"can't listen at {host} port {port}: {fault.strerror}") from None
+    with listener:
+        shown = f"[{host}]" if family == socket.AF_INET6 else host
+        listening(f"http://{shown}:{listener.getsockname()[1]}")
+        uvicorn.Server(config).run(sockets=[listener])

@@ -1,0 +1,135 @@
+"""A service in processes of their own: a worker with the key, and servers that have none."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import secrets
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any, Final
+
+import httpx
+
+from coordinator.chain.signers.signers import load_signer
+from tests.integration.local_chain import LocalChain
+from tests.integration.world import POLICY
+
+_SERVING: Final = re.compile(r"serving (http://\S+) for")
+START_SECONDS: Final = 60
+
+
+class Service:
+    """One treasury on a chain; ``worker`` and ``serve`` start processes that end with the test."""
+
+    def __init__(self, chain: LocalChain, folder: Path, database_url: str) -> None:
+        self.chain = chain
+        self.folder = folder
+        self._processes = ExitStack()
+        key = "0x" + secrets.token_hex(32)
+        self.treasury = load_signer("env:KEY", {"KEY": key}).address
+        policy = folder / "policy.toml"
+        policy.write_text(
+            POLICY.format(
+                provider=chain.provider, other_provider=chain.other_provider, settle="after_window"
+            )
+        )
+        shared = {
+            "COORDINATOR_RPC_URL": chain.url,
+            "COORDINATOR_DATABASE_URL": database_url,
+            "COORDINATOR_DEPLOYMENTS_FOLDER": str(chain.folder),
+            "COORDINATOR_POLICY_FILE": str(policy),
+            "COORDINATOR_ID_SECRET": secrets.token_hex(32),
+        }
+        self.acting = shared | {
+            "COORDINATOR_STATE_FOLDER": str(folder / "worker-state"),
+            "TREASURY_PRIVATE_KEY": key,
+        }
+        self.deciding = shared | {
+            "COORDINATOR_STATE_FOLDER": str(folder / "server-state"),
+            "COORDINATOR_SIGNER": f"address:{self.treasury}",
+        }
+
+    def run(self, *arguments: str, acting: bool = True) -> Any:
+        """Run one command; its JSON."""
+        done = subprocess.run(
+            [sys.executable, "-m", "coordinator", *arguments, "--json"],
+            env=_child(self.acting if acting else self.deciding),
+            cwd=self.folder,
+            capture_output=True,
+            text=True,
+            timeout=START_SECONDS,
+            check=False,
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        return json.loads(done.stdout)
+
+    def key(self, role: str, name: str, *more: str) -> str:
+        """A new API key's token."""
+        token: str = self.run("keys", "create", f"--{role}", name, *more)["token"]
+        return token
+
+    def worker(self) -> subprocess.Popen[str]:
+        return self._start("worker", environment=self.acting)[0]
+
+    def serve(self, *arguments: str, **settings: str) -> tuple[subprocess.Popen[str], str]:
+        """A server without a key, and its URL."""
+        process, told = self._start(
+            "serve", "--port", "0", *arguments, environment=self.deciding | settings, says=_SERVING
+        )
+        return process, told
+
+    def close(self) -> None:
+        self._processes.close()
+
+    def _start(
+        self,
+        *arguments: str,
+        environment: Mapping[str, str],
+        says: re.Pattern[str] = re.compile("worker (for)"),
+    ) -> tuple[subprocess.Popen[str], str]:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "coordinator", *arguments],
+            env=_child(environment),
+            cwd=self.folder,
+            stdin=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        self._processes.enter_context(_ended(process))
+        heard = ""
+        assert process.stderr
+        for line in process.stderr:
+            heard += line
+            if found := says.search(line):
+                return process, found[1]
+        raise AssertionError(f"{arguments} ended: {heard}")
+
+
+@contextmanager
+def _ended(process: subprocess.Popen[str]) -> Iterator[None]:
+    yield
+    if process.poll() is None:
+        process.terminate()
+    try:
+        process.communicate(timeout=30)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.communicate()
+
+
+def _child(environment: Mapping[str, str]) -> dict[str, str]:
+    others = {
+        k: v for k, v in os.environ.items() if not k.startswith(("COORDINATOR_", "TREASURY_"))
+    }
+    return others | dict(environment)
+
+
+def client(url: str, token: str | None = None) -> httpx.Client:
+    """A plain HTTP client with this key."""
+    headers = {"Authorization": f"Bearer {token}"} if token else {}
+    return httpx.Client(base_url=url, headers=headers, timeout=60, trust_env=False)
