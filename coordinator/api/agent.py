@@ -157,32 +157,53 @@ class Agent:
         self._runtime.look()
         return self._runtime.wiring.treasury.settle(purchase_id, agent=self.id)
 
+    def contest(self, purchase_id: str, *, reason: str) -> Answer:
+        """Say that the delivery of the agent's purchase is not what was asked for.
+
+        It is not settled early any more, and approvers are told until when they can dispute it;
+        without a dispute it is paid after its window.
+        """
+        self.get(purchase_id)
+        self._runtime.look()
+        return self._runtime.wiring.treasury.contest(purchase_id, agent=self.id, reason=reason)
+
     def hold(
         self,
         amount: Amount,
         *,
         expires_after: str | int = "15m",
+        idempotency_key: str | None = None,
         **terms: Unpack[CostTerms],
     ) -> Hold:
         """Hold an amount for a cost without an escrow (a model call, an API's fee).
 
         ``terms``: category, provider, task, session, purpose, ``x402=True`` for a payment of one
         HTTP request. Refusals are returned: look at ``ok``. Post the actual, or void it; after
-        ``expires_after`` ("15m" or seconds) an abandoned hold is posted in full. InvalidRequest
+        ``expires_after`` ("15m" or seconds) an abandoned hold is posted in full. The same key with
+        the same terms returns the same hold; IdempotencyConflict for other terms. InvalidRequest
         for malformed input; no money moves.
         """
         request = self._cost(amount, terms)
         self._runtime._check_policy_file()
-        cost = self._budgets.hold(request, expires_after=expires_after)
+        cost = self._budgets.hold(request, expires_after=expires_after, key=idempotency_key)
         self._look_at_level()
         return Hold(self._budgets, cost, self._look_at_level)
 
-    def record(self, amount: Amount, **terms: Unpack[CostTerms]) -> Cost:
-        """Record money already spent, with the terms of ``hold``; never refused.
+    def held(self, cost_id: str) -> Hold:
+        """Return the agent's own cost by its id, to post or void it; UnknownId when it has none."""
+        cost = self._budgets.costs.get(cost_id)
+        if cost.request.agent != self.id:
+            raise UnknownId(f"{self.id} has no such cost")
+        return Hold(self._budgets, cost, self._look_at_level)
+
+    def record(
+        self, amount: Amount, *, idempotency_key: str | None = None, **terms: Unpack[CostTerms]
+    ) -> Cost:
+        """Record money already spent, with the terms and key of ``hold``; never refused.
 
         It counts in every limit, beyond it too, so that nothing else is admitted meanwhile.
         """
-        cost = self._budgets.record(self._cost(amount, terms))
+        cost = self._budgets.record(self._cost(amount, terms), key=idempotency_key)
         self._look_at_level()
         return cost
 
@@ -219,11 +240,13 @@ class Agent:
         scope: str | None = None,
         window: str = "daily",
         lasts: str | int = "24h",
+        idempotency_key: str | None = None,
     ) -> Increase:
         """Ask to raise a limit by ``amount`` for a time; granted, refused, or waiting for approval.
 
         ``scope`` is the agent's own unless given ("agent_category:me/data", "session:s-1"). No
-        word of the reason grants anything. InvalidRequest when there is no such limit.
+        word of the reason grants anything. The same key returns the same request.
+        InvalidRequest when there is no such limit.
         """
         return self._budgets.ask_more(
             agent=self.id,
@@ -232,6 +255,7 @@ class Agent:
             amount=amount,
             lasts=lasts,
             reason=reason,
+            key=idempotency_key,
         )
 
     def request_emergency(
@@ -242,6 +266,7 @@ class Agent:
         reason: str,
         window: str = "daily",
         lasts: str | int = "24h",
+        idempotency_key: str | None = None,
     ) -> Increase:
         """Ask for money that other agents of the pool have left, for a time; approvers decide."""
         return self._budgets.ask_more(
@@ -252,6 +277,7 @@ class Agent:
             lasts=lasts,
             reason=reason,
             emergency=True,
+            key=idempotency_key,
         )
 
     @property

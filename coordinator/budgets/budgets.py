@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from coordinator.domain.errors import InvalidRequest
-from coordinator.domain.inputs import free_text, identifier, positive_amount
+from coordinator.domain.inputs import free_text, idempotency_key, identifier, positive_amount
 from coordinator.domain.limits.allocation import by_priority, by_usage, fixed, rebalanced
 from coordinator.domain.limits.increase import EMERGENCY, INCREASE, Increase
 from coordinator.domain.limits.limits import Scope, ScopeKind, Used
@@ -69,18 +69,21 @@ class Budgets:
     policies: PolicyBook
     clock: Clock
 
-    def hold(self, request: CostRequest, *, expires_after: str | int) -> Cost:
+    def hold(
+        self, request: CostRequest, *, expires_after: str | int, key: str | None = None
+    ) -> Cost:
         """Reserve a cost; refused with every reason when it does not fit.
 
         ``expires_after`` is a text such as "15m" or seconds, at most seven days: a hold that was
-        neither posted nor voided by then is posted in full.
+        neither posted nor voided by then is posted in full. The same ``key`` with the same terms
+        returns the same cost; IdempotencyConflict for other terms.
         """
         seconds = seconds_of("expires_after", expires_after, most=_HOLD_SECONDS_MAX)
-        return self.costs.hold(request, lasts_seconds=seconds, now=self.clock())
+        return self.costs.hold(request, lasts_seconds=seconds, key=_key(key), now=self.clock())
 
-    def record(self, request: CostRequest) -> Cost:
-        """Post what was spent already; never refused, even beyond limits."""
-        return self.costs.record(request, now=self.clock())
+    def record(self, request: CostRequest, *, key: str | None = None) -> Cost:
+        """Post what was spent already; never refused, even beyond limits; ``key`` as of a hold."""
+        return self.costs.record(request, key=_key(key), now=self.clock())
 
     def post(self, cost_id: str, actual: Amount) -> Cost:
         """Post what a held cost came to; zero is a void.
@@ -145,6 +148,7 @@ class Budgets:
         lasts: str | int,
         reason: str,
         emergency: bool = False,
+        key: str | None = None,
     ) -> Increase:
         """Ask for more of a limit for a time; no word of the reason grants anything.
 
@@ -158,6 +162,7 @@ class Budgets:
             amount=positive_amount(amount),
             lasts_seconds=seconds_of("lasts", lasts, most=366 * 86_400),
             why=free_text("reason", reason, 2000),
+            key=_key(key),
             now=self.clock(),
         )
 
@@ -291,6 +296,10 @@ def _limits(
         else:
             raise InvalidRequest(f"{key!r} is not a limit such as total_limit")
     return amounts, categories
+
+
+def _key(key: str | None) -> str | None:
+    return None if key is None else idempotency_key(key)
 
 
 def _usdc(amount: object) -> Usdc:

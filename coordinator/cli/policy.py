@@ -14,6 +14,7 @@ from coordinator.cli.exits import ExitCode
 from coordinator.cli.output import card, emit, heading, next_commands, render, say, table, tell
 from coordinator.cli.policy_card import sentence, show_effective, show_replay
 from coordinator.domain.errors import ConfigurationError
+from coordinator.domain.policy.changes import changed, changes_as_dicts, flat
 
 if TYPE_CHECKING:
     from coordinator.api.coordinator import Coordinator
@@ -71,7 +72,7 @@ def diff(file: File = None) -> None:
     policy = _read(file)
     with opened(act=False) as coordinator:
         changes = changed(_current(coordinator), policy)
-    render(changes, _show_changes, told=_changes(changes))
+    render(changes, _show_changes, told=changes_as_dicts(changes))
 
 
 @command(app, "apply")
@@ -101,7 +102,7 @@ def apply(
             {
                 "hash": policy.hash,
                 "applied": applied,
-                "changes": _changes(changes),
+                "changes": changes_as_dicts(changes),
             }
         )
         return ExitCode.OK
@@ -205,28 +206,6 @@ def summary(policy: Policy) -> str:
     return ", ".join(f"{name}: {count}" for count, name in counts)
 
 
-def flat(document: dict[str, Any], prefix: str = "") -> dict[str, str]:
-    """Every value under its dotted key."""
-    found: dict[str, str] = {}
-    for key, value in document.items():
-        path = f"{prefix}{key}"
-        if isinstance(value, dict) and value:
-            found |= flat(value, f"{path}.")
-        else:
-            found[path] = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
-    return found
-
-
-def changed(old: Policy | None, new: Policy) -> list[tuple[str, str | None, str | None]]:
-    """(key, value in force, value of the file) where they differ."""
-    before = flat(old.document()) if old else {}
-    after = flat(new.document())
-    keys = sorted({*before, *after})
-    return [
-        (key, before.get(key), after.get(key)) for key in keys if before.get(key) != after.get(key)
-    ]
-
-
 def _comments(overlays: list[dict[str, Any]]) -> str:
     from coordinator.domain.policy.export import comment
 
@@ -234,10 +213,6 @@ def _comments(overlays: list[dict[str, Any]]) -> str:
         return ""
     heads = "In force beside this policy, and beside any file that is applied:"
     return "\n" + "".join(map(comment, [heads, *map(sentence, overlays)]))
-
-
-def _changes(changes: list[tuple[str, str | None, str | None]]) -> list[dict[str, str | None]]:
-    return [{"key": key, "before": old, "after": new} for key, old, new in changes]
 
 
 def _show_changes(changes: list[tuple[str, str | None, str | None]]) -> None:

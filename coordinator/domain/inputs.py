@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from hashlib import sha256
 from typing import Final
 
+from coordinator.domain.canonical import canonical_json
 from coordinator.domain.errors import InvalidRequest
 from coordinator.domain.usdc import ZERO, Usdc
 
@@ -85,3 +87,11 @@ def id_text(name: str, value: object) -> str:
 def idempotency_key(value: object) -> str:
     """Return a key of at most 200 characters, kept as given."""
     return free_text("idempotency key", value, TEXT_LENGTH_MAX)
+
+
+def key_digest(agent: str, key: str) -> str:
+    """Return 32 hex digits that stand for an agent's key: an id that has them is bound to it.
+
+    128 bits, so that no two keys meet; ids that are drawn are shorter.
+    """
+    return sha256(canonical_json([agent, key])).hexdigest()[:32]

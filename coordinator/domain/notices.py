@@ -11,6 +11,7 @@ from coordinator.domain.limits.limits import LimitState
 from coordinator.domain.purchase.proposal import Proposal
 from coordinator.domain.reasons import Reason, ReasonCode
 from coordinator.domain.shown import Shown
+from coordinator.domain.times import rfc3339
 from coordinator.domain.usdc import Usdc
 from coordinator.domain.windows import Window
 
@@ -174,6 +175,34 @@ def approval_expires_soon(fields: Mapping[str, str], now: int) -> Notice:
             f" (coordinator approvals show {approval_id})"
         ),
         fields=fields,
+    )
+
+
+def contested(
+    purchase_id: str, agent: str, provider: str, amount: Usdc, window_ends: int | None, now: int
+) -> Notice:
+    """Make the notice of a delivery that its agent contests; only approvers can dispute it.
+
+    The agent's reason is left out: chat programs act on what they are sent.
+    """
+    until = rfc3339(window_ends) or "its window ends"
+    return Notice(
+        key=f"contested:{purchase_id}",
+        at=now,
+        kind="contested",
+        severity=Severity.WARNING,
+        subject=purchase_id,
+        message=(
+            f"{agent} contests what {provider} delivered for {amount} USDC; it is paid after"
+            f" {until} unless an approver disputes it (coordinator purchase dispute {purchase_id})"
+        ),
+        fields={
+            "purchase_id": purchase_id,
+            "agent": agent,
+            "provider": provider,
+            "amount": str(amount),
+            "window_ends": until,
+        },
     )
 
 

@@ -11,9 +11,28 @@ from coordinator.api.coordinator import Coordinator
 from coordinator.server.bodies import BodyLimit
 from coordinator.server.problems import Problem, handle_problems
 from coordinator.server.rates import PER_SECOND, Rates
-from coordinator.server.routes import health, purchases
+from coordinator.server.routes import (
+    approvals,
+    books,
+    costs,
+    health,
+    limits,
+    operations,
+    purchases,
+    runs,
+)
 
-_ROUTERS: Final = (health.router, purchases.router)
+_ROUTERS: Final = (
+    health.router,
+    purchases.router,
+    costs.router,
+    runs.make_router(runs.SESSION),
+    runs.make_router(runs.TASK),
+    limits.router,
+    approvals.router,
+    books.router,
+    operations.router,
+)
 _ABOUT: Final = """Budgets, approvals and on-chain USDC escrow for teams of agents.
 
 Answers of policy, people and chain are answers: look at `status` and `reason`. Faults of a request

@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from coordinator.domain.access.keys import Role
 from coordinator.domain.purchase.lifecycle import Status
 from coordinator.domain.reasons import ReasonCode
 
@@ -68,9 +69,49 @@ class Actual(Body):
 
 
 class RunTerms(Body):
-    """A session or task to open, with limits of its own by their keys in the policy file."""
+    """Limits of its own by their keys in the policy file; ``agent`` None: for all, by operators."""
 
+    agent: Name | None = None
     limits: dict[str, Any] | None = None
+
+
+class SessionTerms(RunTerms):
+    """A session to open."""
+
+    session: Label
+
+
+class TaskTerms(RunTerms):
+    """A task to open; its ``limits`` may hold ``categories``, each with its own limits."""
+
+    task: Label
+
+
+class SessionName(Body):
+    """The session that is meant."""
+
+    session: Label
+
+
+class TaskName(Body):
+    """The task that is meant."""
+
+    task: Label
+
+
+class Pause(Body):
+    """One scope to stop or allow again; all spending when none is named."""
+
+    reason: Text
+    agent: Name | None = None
+    pool: Name | None = None
+    provider: Name | None = None
+
+
+class PolicyText(Body):
+    """A policy file's text."""
+
+    toml: Annotated[str, Field(min_length=1, max_length=60_000)]
 
 
 class IncreaseTerms(Body):
@@ -233,9 +274,12 @@ class Increase(BaseModel):
 
 
 class Used(BaseModel):
-    """Amounts that a scope used in one span of time."""
+    """Amounts that a scope used in one span of time, [start, end)."""
 
-    model_config = ConfigDict(extra="allow")
+    start: Time
+    end: Time
+    spent: SignedUsdc
+    held: SignedUsdc
 
 
 class Run(BaseModel):
@@ -266,6 +310,49 @@ class PurchasePage(BaseModel):
 
     items: list[Purchase]
     next: str | None
+
+
+class Items(BaseModel):
+    """A whole list."""
+
+    items: list[Anything]
+
+
+class Usage(BaseModel):
+    """Amounts that a scope used, span by span."""
+
+    items: list[Used]
+
+
+class Me(BaseModel):
+    """The role and name that a key speaks for."""
+
+    role: Role
+    name: str
+
+
+class Judged(BaseModel):
+    """The answer to an approver's word on a proposal."""
+
+    done: bool
+    reason: ReasonModel | None
+    proposal: Anything
+
+
+class PolicyModel(BaseModel):
+    """A policy, key for key as its file, with its hash."""
+
+    hash: str
+    policy: Anything
+
+
+class PolicyCheck(BaseModel):
+    """Whether a policy file is valid, and what applying it would change."""
+
+    ok: bool
+    hash: str | None
+    faults: list[str]
+    changes: list[Anything]
 
 
 class Limits(BaseModel):

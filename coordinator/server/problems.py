@@ -122,6 +122,9 @@ def documented(*statuses: int) -> dict[int | str, dict[str, Any]]:
 
 
 _SCHEMA: Final = {"schema": {"$ref": "#/components/schemas/Problem"}}
+#: Of every route with a key, and of those with a body.
+FAULTS: Final = documented(401, 403, 404, 422, 429, 503)
+BODY_FAULTS: Final = documented(400, 401, 403, 408, 413, 415, 422, 429, 503)
 
 
 def handle_problems(app: FastAPI) -> None:

@@ -33,6 +33,7 @@ from coordinator.ledger.tx.operations import OperationsBook
 from coordinator.ledger.tx.transaction import Tx
 from coordinator.treasury.approve import approve, judge_approval, reject
 from coordinator.treasury.cancel import cancel
+from coordinator.treasury.contest import contest
 from coordinator.treasury.dispute import dispute
 from coordinator.treasury.judge import Judge
 from coordinator.treasury.pause import unpause
@@ -190,6 +191,13 @@ class Treasury:
             )
         self.wake()
         return answer
+
+    def contest(self, purchase_id: str, *, agent: str, reason: str) -> Answer:
+        """Stop the early settling of an agent's delivered purchase; approvers are told."""
+        reason, now = free_text("reason", reason, 2000), self.clock()
+        return self.group_commit.run(
+            lambda tx: contest(tx, purchase_id, agent=agent, reason=reason, now=now)
+        )
 
     def dispute(self, purchase_id: str, *, approver: str, reason: str, bond: Usdc) -> Answer:
         """Dispute a delivered purchase within its window; ``bond`` is held for the organisation.

@@ -10,7 +10,8 @@ from typing import Any
 
 from sqlalchemy import Connection, delete, insert, select, update
 
-from coordinator.domain.errors import UnknownId
+from coordinator.domain.errors import IdempotencyConflict, UnknownId
+from coordinator.domain.inputs import key_digest
 from coordinator.domain.limits.increase import (
     EMERGENCY,
     Increase,
@@ -52,14 +53,18 @@ class IncreaseBook:
         amount: Usdc,
         lasts_seconds: int,
         why: str,
+        key: str | None = None,
         now: int,
     ) -> Increase:
         """Granted at once where the policy says so, else refused or waiting for people.
 
         InvalidRequest when the scope is not the agent's or has no such limit: nothing is written.
+        With a ``key`` that the agent's request of the same terms has, that request as it is;
+        IdempotencyConflict for other terms.
         """
+        bound = "inc_" + key_digest(agent, key) if key is not None else None
         asked = Increase(
-            id="inc_" + secrets.token_hex(10),
+            id=bound or "inc_" + secrets.token_hex(10),
             kind=kind,
             agent=agent,
             scope=scope,
@@ -72,7 +77,7 @@ class IncreaseBook:
             created_at=now,
             expires_at=now,
         )
-        return self._group_commit.run(partial(_ask, asked, now))
+        return self._group_commit.run(partial(_ask, asked, now, key))
 
     def approve(self, increase_id: str, *, approver: str, now: int) -> Increase:
         """Count the approver's yes, if it is within the policy still; the last needed grants it.
@@ -107,7 +112,27 @@ class IncreaseBook:
             self._group_commit.run(partial(_expire, now))
 
 
-def _ask(asked: Increase, now: int, tx: Tx) -> Increase:
+def _bound(tx: Tx, asked: Increase, key: str) -> Increase | None:
+    """Return the request that the agent's key is bound to; IdempotencyConflict for other terms."""
+    tx.flush()
+    row = tx.connection.execute(select(t.increases).where(_i.id == asked.id)).one_or_none()
+    if row is None:
+        return None
+    found = _increase(tx.connection, row)
+    names = ("kind", "scope", "window", "lasts_seconds")
+    # What was granted may be less than what was asked, which the row keeps.
+    same = row.amount == asked.amount.base_units
+    if not same or any(getattr(found, name) != getattr(asked, name) for name in names):
+        raise IdempotencyConflict(
+            f"key {key!r} belongs to request {found.id}, which has other terms;"
+            " use another key for another request"
+        )
+    return found
+
+
+def _ask(asked: Increase, now: int, key: str | None, tx: Tx) -> Increase:
+    if key is not None and (bound := _bound(tx, asked, key)) is not None:
+        return bound
     rules = tx.rules
     check_requested(asked.kind, asked.agent, asked.scope, asked.window, rules, tx.opening, now)
     running = raised(rules, asked.scope, asked.window, now)

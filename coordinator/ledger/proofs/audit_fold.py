@@ -190,6 +190,14 @@ def _settle_wanted(past: LoggedState, row: AuditRow, body: dict[str, Any]) -> No
         known.settle_wanted = True
 
 
+def _contested(past: LoggedState, row: AuditRow, body: dict[str, Any]) -> None:
+    known = past.purchases.get(row.subject)
+    if known is not None:
+        known.settle_wanted = False
+        if known.settle == "on_delivery":
+            known.settle = "after_window"
+
+
 def _cancel_wanted(past: LoggedState, row: AuditRow, body: dict[str, Any]) -> None:
     known = past.purchases.get(row.subject)
     if known is not None:
@@ -245,6 +253,7 @@ _FOLDS: Final[dict[str, Callable[[LoggedState, AuditRow, dict[str, Any]], None]]
     "purchase_rejected_by": _decided,
     "dispute_wanted": _bond_held,
     "settle_wanted": _settle_wanted,
+    "purchase_contested": _contested,
     "cancel_wanted": _cancel_wanted,
     "withdraw_ordered": _ordered,
     "mint_ordered": _ordered,

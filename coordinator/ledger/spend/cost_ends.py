@@ -164,6 +164,12 @@ def _posted_late(cost: Cost, actual: Usdc, now: int) -> Notice:
     )
 
 
+def find_cost(connection: Connection, cost_id: str) -> Cost | None:
+    """Return the cost, if there is one of this id."""
+    row = connection.execute(FOUND.where(_k.id == cost_id)).one_or_none()
+    return cost_of(row) if row is not None else None
+
+
 def read_cost(connection: Connection, cost_id: str) -> tuple[Cost, str]:
     """Return the cost and the ids of its counters as JSON; UnknownId when there is none."""
     row = connection.execute(FOUND.where(_k.id == cost_id)).one_or_none()

@@ -17,6 +17,8 @@ from sqlalchemy import (
     select,
 )
 
+from coordinator.domain.errors import IdempotencyConflict
+from coordinator.domain.inputs import key_digest
 from coordinator.domain.limits.limits import Usage
 from coordinator.domain.notices import denied
 from coordinator.domain.observed import ended, held, judged_cost
@@ -34,6 +36,7 @@ from coordinator.ledger.spend.cost_ends import (
     FOUND,
     cost_of,
     facts_of,
+    find_cost,
     post,
     post_abandoned,
     read_cost,
@@ -63,13 +66,19 @@ class CostBook:
         self._database = transactions.database
         self._group_commit = group_commit
 
-    def hold(self, request: CostRequest, *, lasts_seconds: int, now: int) -> Cost:
-        """Reserve the amount until it is posted or voided, or refuse it with every reason."""
-        return self._group_commit.run(partial(_hold, request, lasts_seconds, now))
+    def hold(
+        self, request: CostRequest, *, lasts_seconds: int, key: str | None = None, now: int
+    ) -> Cost:
+        """Reserve the amount until it is posted or voided, or refuse it with every reason.
 
-    def record(self, request: CostRequest, *, now: int) -> Cost:
-        """Post what was spent already; never refused, even beyond limits."""
-        return self._group_commit.run(partial(_record, request, now))
+        With a ``key`` that the agent's cost of the same terms has, that cost as it is;
+        IdempotencyConflict for other terms. A refusal binds no key.
+        """
+        return self._group_commit.run(partial(_hold, request, lasts_seconds, key, now))
+
+    def record(self, request: CostRequest, *, key: str | None = None, now: int) -> Cost:
+        """Post what was spent already; never refused, even beyond limits; ``key`` as of a hold."""
+        return self._group_commit.run(partial(_record, request, key, now))
 
     def post(self, cost_id: str, actual: Usdc, *, now: int) -> Cost:
         """Post ``actual`` in the counters that were charged; it may be above what was held.
@@ -150,11 +159,14 @@ def _used(held: Any, spent: Any) -> Usage:
     return Usage(int(held), int(spent))
 
 
-def _hold(request: CostRequest, lasts_seconds: int, now: int, tx: Tx) -> Cost:
+def _hold(request: CostRequest, lasts_seconds: int, key: str | None, now: int, tx: Tx) -> Cost:
+    bound = _bound(tx, request, key, recorded=False)
+    if bound is not None:
+        return bound
     decision = judge_cost(request, facts_of(tx, now))
     status = CostStatus.DENIED if decision.reasons else CostStatus.HELD
     expires_at = now + lasts_seconds
-    cost = _new(request, decision, status, now, expires_at)
+    cost = _new(request, decision, status, key, now, expires_at)
     tx.emit(judged_cost("decision", request, decision, now, cost_id=cost.id))
     agent, amount = request.agent, request.amount
     if status is CostStatus.HELD:
@@ -166,15 +178,38 @@ def _hold(request: CostRequest, lasts_seconds: int, now: int, tx: Tx) -> Cost:
     return cost
 
 
-def _record(request: CostRequest, now: int, tx: Tx) -> Cost:
+def _record(request: CostRequest, key: str | None, now: int, tx: Tx) -> Cost:
+    bound = _bound(tx, request, key, recorded=True)
+    if bound is not None:
+        return bound
     decision = cost_counters(request, facts_of(tx, now))
-    cost = _new(request, decision, CostStatus.POSTED, now, None)
+    cost = _new(request, decision, CostStatus.POSTED, key, now, None)
     amount = request.amount
     _insert(tx, cost, decision, held=ZERO, spent=amount)
     agent = request.agent
     tx.emit(ended("off_chain", held=ZERO, spent=amount, agent=agent, now=now, cost_id=cost.id))
     _say(tx, now, "cost_recorded", cost)
     return cost
+
+
+def _bound(tx: Tx, request: CostRequest, key: str | None, *, recorded: bool) -> Cost | None:
+    """Return the cost that the agent's key is bound to; IdempotencyConflict for other terms."""
+    if key is None:
+        return None
+    tx.flush()
+    cost_id = "cst_" + key_digest(request.agent, key)
+    found = find_cost(tx.connection, cost_id)
+    if found is None:
+        return None
+    terms = request.terms(tx.rules.policy)
+    asked = replace(request, category=terms.category, provider=terms.provider, x402=False)
+    was = replace(found.request, category=found.category, x402=False)
+    if was != asked or recorded is not (found.expires_at is None):
+        raise IdempotencyConflict(
+            f"key {key!r} belongs to cost {cost_id}, which has other terms;"
+            " use another key for another cost"
+        )
+    return found
 
 
 def _say(tx: Tx, now: int, event: str, cost: Cost) -> None:
@@ -199,11 +234,16 @@ def _new(
     request: CostRequest,
     decision: CostDecision,
     status: CostStatus,
+    key: str | None,
     now: int,
     expires_at: int | None,
 ) -> Cost:
+    cost_id = f"cst_{now:08x}{secrets.token_hex(6)}"
+    # A refused cost has no row, and its key may be asked with again.
+    if key is not None and status is not CostStatus.DENIED:
+        cost_id = "cst_" + key_digest(request.agent, key)
     return Cost(
-        id=f"cst_{now:08x}{secrets.token_hex(6)}",
+        id=cost_id,
         status=status,
         request=replace(request, provider=decision.terms.provider),
         category=decision.terms.category,

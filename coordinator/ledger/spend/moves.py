@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from sqlalchemy import Select, exists, select, update
+from sqlalchemy import Select, case, exists, select, update
 
 from coordinator.domain.errors import LedgerTampered
 from coordinator.domain.notices import approval_expired
@@ -117,6 +117,17 @@ def order_cancel(tx: Tx, purchase_id: str, *, by: str, now: int) -> None:
 def order_settle(tx: Tx, purchase_id: str, *, by: str, now: int, **agreed: Any) -> None:
     """Note that it is to be settled early; the executor does it. ``agreed``: who approved it."""
     _order(tx, purchase_id, "settle_wanted", now, by=by, **agreed)
+
+
+def stop_early_settling(tx: Tx, purchase_id: str, *, by: str, reason: str, now: int) -> None:
+    """Note that it is contested: it is paid after its window, or when somebody orders it again."""
+    later = case((_p.settle == "on_delivery", "after_window"), else_=_p.settle)
+    tx.connection.execute(
+        update(t.purchases)
+        .where(_p.id == purchase_id)
+        .values(settle=later, settle_wanted=0, updated_at=now)
+    )
+    tx.record(now, "purchase_contested", purchase_id, by=by, reason=reason)
 
 
 def _order(tx: Tx, purchase_id: str, column: str, now: int, **said: Any) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Header, Path, Query, Response
+from fastapi import APIRouter, Path, Query, Response
 
 from coordinator.domain.access.keys import Role
 from coordinator.domain.purchase.purchase import Purchase
@@ -19,25 +19,15 @@ from coordinator.server.access import (
 )
 from coordinator.server.answers import answer, page
 from coordinator.server.bodies import StrictRoute
-from coordinator.server.problems import documented
+from coordinator.server.problems import BODY_FAULTS, FAULTS, documented
+from coordinator.server.routes.terms import IdempotencyKey, Limit, Since
 
 router = APIRouter(prefix="/v1/purchases", tags=["purchases"], route_class=StrictRoute)
 
 Until = Literal["funded", "delivered", "final"]
 TIMEOUT_SECONDS_MAX = 60.0
-IdempotencyKey = Annotated[
-    str,
-    Header(
-        alias="Idempotency-Key",
-        min_length=1,
-        max_length=200,
-        description="Your own key: the same one again never pays twice.",
-    ),
-]
 PurchaseId = Annotated[str, Path(max_length=64)]
 Timeout = Annotated[float, Query(ge=0, le=TIMEOUT_SECONDS_MAX, description="Seconds.")]
-Limit = Annotated[int, Query(ge=1, le=500)]
-_FAULTS = documented(401, 403, 404, 422, 429, 503)
 
 
 def _seen_by(who: Caller, purchase_id: str) -> Purchase:
@@ -48,7 +38,8 @@ def _seen_by(who: Caller, purchase_id: str) -> Purchase:
     "",
     responses={
         200: {"model": m.Purchase},
-        **documented(400, 401, 403, 409, 413, 415, 422, 429, 503),
+        **BODY_FAULTS,
+        **documented(409),
     },
 )
 async def request_purchase(
@@ -72,7 +63,7 @@ async def request_purchase(
 
 @router.post(
     "/check",
-    responses={200: {"model": m.Decision}, **documented(400, 401, 403, 413, 415, 422, 429, 503)},
+    responses={200: {"model": m.Decision}, **BODY_FAULTS},
 )
 def check_purchase(who: AgentCaller, terms: m.PurchaseTerms) -> Response:
     """Judge a purchase as a dry run; nothing is written or held."""
@@ -80,12 +71,12 @@ def check_purchase(who: AgentCaller, terms: m.PurchaseTerms) -> Response:
     return answer(who.agent.check(**asked))
 
 
-@router.get("", responses={200: {"model": m.PurchasePage}, **_FAULTS})
+@router.get("", responses={200: {"model": m.PurchasePage}, **FAULTS})
 def list_purchases(
     who: AnyCaller,
     status: Annotated[list[str] | None, Query()] = None,
     agent: Annotated[str | None, Query(max_length=64)] = None,
-    since: Annotated[int | None, Query(ge=0, description="Unix second, inclusive.")] = None,
+    since: Since = None,
     limit: Limit = 100,
     after: Annotated[str | None, Query(max_length=64)] = None,
 ) -> Response:
@@ -100,7 +91,7 @@ def list_purchases(
     return page(found, limit, "purchase_id")
 
 
-@router.get("/by-key", responses={200: {"model": m.Purchase}, **_FAULTS})
+@router.get("/by-key", responses={200: {"model": m.Purchase}, **FAULTS})
 def find_purchase(
     who: AgentCaller, key: Annotated[str, Query(min_length=1, max_length=200)]
 ) -> Response:
@@ -108,7 +99,7 @@ def find_purchase(
     return answer(who.agent.get(idempotency_key=key))
 
 
-@router.get("/{purchase_id}", responses={200: {"model": m.Purchase}, **_FAULTS})
+@router.get("/{purchase_id}", responses={200: {"model": m.Purchase}, **FAULTS})
 async def get_purchase(
     who: AnyCaller,
     purchase_id: PurchaseId,
@@ -123,7 +114,7 @@ async def get_purchase(
     return answer(purchase)
 
 
-@router.post("/{purchase_id}/cancel", responses={200: {"model": m.Answer}, **_FAULTS})
+@router.post("/{purchase_id}/cancel", responses={200: {"model": m.Answer}, **FAULTS})
 def cancel_purchase(who: AgentOrOperator, purchase_id: PurchaseId) -> Response:
     """Cancel a purchase with nothing on its way; its hold is voided."""
     if who.role is Role.AGENT:
@@ -131,7 +122,7 @@ def cancel_purchase(who: AgentOrOperator, purchase_id: PurchaseId) -> Response:
     return answer(who.coordinator.cancel(purchase_id, by=who.name))
 
 
-@router.post("/{purchase_id}/settle", responses={200: {"model": m.Answer}, **_FAULTS})
+@router.post("/{purchase_id}/settle", responses={200: {"model": m.Answer}, **FAULTS})
 def settle_purchase(who: AgentOrApprover, purchase_id: PurchaseId) -> Response:
     """Pay the provider of a delivered purchase early; an agent up to its threshold."""
     if who.role is Role.AGENT:
@@ -139,13 +130,22 @@ def settle_purchase(who: AgentOrApprover, purchase_id: PurchaseId) -> Response:
     return answer(who.coordinator.settle(purchase_id, approver=who.name))
 
 
-@router.post("/{purchase_id}/dispute", responses={200: {"model": m.Answer}, **_FAULTS})
+@router.post(
+    "/{purchase_id}/contest",
+    responses={200: {"model": m.Answer}, **BODY_FAULTS, **documented(404)},
+)
+def contest_purchase(who: AgentCaller, purchase_id: PurchaseId, why: m.Why) -> Response:
+    """Say that the delivery is not what was asked for: it is not settled early any more."""
+    return answer(who.agent.contest(purchase_id, reason=why.reason))
+
+
+@router.post("/{purchase_id}/dispute", responses={200: {"model": m.Answer}, **FAULTS})
 def dispute_purchase(who: ApproverCaller, purchase_id: PurchaseId, why: m.Why) -> Response:
     """Dispute a delivered purchase within its window; the bond is held meanwhile."""
     return answer(who.coordinator.dispute(purchase_id, approver=who.name, reason=why.reason))
 
 
-@router.get("/{purchase_id}/receipt", responses={200: {"model": m.Anything}, **_FAULTS})
+@router.get("/{purchase_id}/receipt", responses={200: {"model": m.Anything}, **FAULTS})
 def receipt(who: AnyCaller, purchase_id: PurchaseId) -> Response:
     """Return the proof of a purchase: who, why, limits, approvals, transactions."""
     return answer(who.coordinator.receipt(_seen_by(who, purchase_id).id))

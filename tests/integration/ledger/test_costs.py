@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
 
 from coordinator import Coordinator, Denied, InvalidRequest, Status, Usdc
 from coordinator.api.hold import Hold
-from coordinator.domain.errors import UnknownId
+from coordinator.domain.errors import IdempotencyConflict, UnknownId
 from coordinator.domain.purchase.cost import Cost, CostStatus
 from tests.integration.ledger.chain_feed import ChainFeed
 from tests.integration.ledger.conftest import Opener
@@ -386,3 +387,78 @@ def test_a_report_of_a_time_counts_the_costs_of_that_time(opener: Opener, clock:
     coordinator.agent("ada").record("2.00")
     assert coordinator.report(since=NOON + HOUR).as_dict()["off_chain"]["spent"] == "2.00"
     assert coordinator.report(until=NOON + HOUR).as_dict()["off_chain"]["spent"] == "1.00"
+
+
+# Asked again with a key
+
+
+def test_the_same_key_holds_and_records_once(opener: Opener, database: str) -> None:
+    agent = opener(OVERHEAD).agent("ada")
+    first, again = (agent.hold("4.00", idempotency_key="call-1") for _ in range(2))
+    noted = [agent.record("1.00", idempotency_key="fee-1", category="data") for _ in range(2)]
+
+    assert first.id == again.id
+    assert noted[0].id == noted[1].id
+    assert used_today(database) == (4 * USDC, 1 * USDC)
+    first.post("3.00")
+    assert agent.hold("4.00", idempotency_key="call-1").cost.status is CostStatus.POSTED
+    assert used_today(database) == (0, 4 * USDC)
+
+
+def test_a_key_of_another_agent_is_another_cost(opener: Opener, database: str) -> None:
+    coordinator = opener()
+    ids = {coordinator.agent(a).hold("4.00", idempotency_key="call-1").id for a in ("ada", "bert")}
+
+    assert len(ids) == 2
+    assert counter(database, "organisation", "", "total") == (8 * USDC, 0)
+
+
+@pytest.mark.parametrize(
+    "terms",
+    [
+        {"amount": "5.00"},
+        {"category": "data"},
+        {"task": "t-2"},
+        {"session": "s"},
+        {"provider": "x"},
+    ],
+    ids=lambda terms: next(iter(terms)),
+)
+def test_a_key_with_other_terms_is_a_conflict_and_holds_nothing(
+    opener: Opener, database: str, terms: dict[str, Any]
+) -> None:
+    agent = opener().agent("ada")
+    agent.hold("4.00", task="t-1", idempotency_key="call-1")
+    before = contents(database)
+
+    with pytest.raises(IdempotencyConflict):
+        agent.hold(**{"amount": "4.00", "task": "t-1", **terms}, idempotency_key="call-1")
+    with pytest.raises(IdempotencyConflict):
+        agent.record("4.00", task="t-1", idempotency_key="call-1")
+
+    assert contents(database) == before
+
+
+def test_a_refusal_binds_no_key(opener: Opener) -> None:
+    coordinator = opener(OVERHEAD)
+    agent = coordinator.agent("ada")
+    assert agent.hold("11.00", idempotency_key="call-1").denied
+    assert agent.hold("9.00", idempotency_key="call-1").ok
+
+
+def test_one_key_at_once_in_many_threads_holds_once(opener: Opener, database: str) -> None:
+    agent = opener(OVERHEAD).agent("ada")
+    with ThreadPoolExecutor(16) as pool:
+        found = list(pool.map(lambda _: agent.hold("1.00", idempotency_key="call-1"), range(32)))
+
+    assert len({hold.id for hold in found}) == 1
+    assert used_today(database) == (1 * USDC, 0)
+
+
+def test_a_cost_is_found_by_its_agent_alone(opener: Opener) -> None:
+    coordinator = opener()
+    hold = coordinator.agent("ada").hold("1.00")
+
+    assert coordinator.agent("ada").held(hold.id).post().status is CostStatus.POSTED
+    with pytest.raises(UnknownId):
+        coordinator.agent("bert").held(hold.id)

@@ -1,0 +1,76 @@
+"""Routes of approvers: purchases and proposals that wait for people."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import APIRouter, Path, Response
+
+from coordinator.server import models as m
+from coordinator.server.access import ApproverCaller, ReadingCaller
+from coordinator.server.answers import answer
+from coordinator.server.bodies import StrictRoute
+from coordinator.server.problems import BODY_FAULTS, FAULTS, documented
+
+router = APIRouter(prefix="/v1", tags=["approvals"], route_class=StrictRoute)
+
+ApprovalId = Annotated[str, Path(max_length=64)]
+
+
+@router.get("/approvals", responses={200: {"model": m.Items}, **FAULTS})
+def list_approvals(who: ReadingCaller) -> Response:
+    """List purchases that wait for approvers, oldest first."""
+    return answer({"items": [a.as_dict() for a in who.coordinator.approvals()]})
+
+
+@router.get("/approvals/{approval_id}", responses={200: {"model": m.Anything}, **FAULTS})
+def show_approval(who: ReadingCaller, approval_id: ApprovalId) -> Response:
+    """Judge a waiting purchase: its limits, and the reasons against approving it."""
+    approver = who.name if who.role == "approver" else None
+    return answer(who.coordinator.judge_approval(approval_id, approver=approver))
+
+
+@router.post("/approvals/{approval_id}/approve", responses={200: {"model": m.Answer}, **FAULTS})
+def approve(who: ApproverCaller, approval_id: ApprovalId) -> Response:
+    """Approve it in the name of the key's approver; a refusal is an answer with its reason."""
+    return answer(who.coordinator.approve(approval_id, approver=who.name))
+
+
+@router.post(
+    "/approvals/{approval_id}/reject",
+    responses={200: {"model": m.Answer}, **BODY_FAULTS, **documented(404)},
+)
+def reject(who: ApproverCaller, approval_id: ApprovalId, why: m.Why) -> Response:
+    """Reject it, with a reason; the hold is voided."""
+    return answer(who.coordinator.reject(approval_id, approver=who.name, reason=why.reason))
+
+
+@router.get("/proposals", responses={200: {"model": m.Items}, **FAULTS})
+def list_proposals(who: ReadingCaller) -> Response:
+    """List withdrawals, early settles and unpauses that wait for approvers, oldest first."""
+    return answer({"items": [p.as_dict() for p in who.coordinator.proposals()]})
+
+
+@router.get("/proposals/{proposal_id}", responses={200: {"model": m.Anything}, **FAULTS})
+def show_proposal(who: ReadingCaller, proposal_id: ApprovalId) -> Response:
+    """Return a proposal, pending or decided."""
+    return answer(who.coordinator.proposal(proposal_id))
+
+
+@router.post("/proposals/{proposal_id}/approve", responses={200: {"model": m.Judged}, **FAULTS})
+def approve_proposal(who: ApproverCaller, proposal_id: ApprovalId) -> Response:
+    """Approve it; the last approval needed carries it out."""
+    found, reason = who.coordinator.approve_proposal(proposal_id, approver=who.name)
+    return answer({"done": reason is None, "reason": reason, "proposal": found.as_dict()})
+
+
+@router.post(
+    "/proposals/{proposal_id}/reject",
+    responses={200: {"model": m.Judged}, **BODY_FAULTS, **documented(404)},
+)
+def reject_proposal(who: ApproverCaller, proposal_id: ApprovalId, why: m.Why) -> Response:
+    """Reject it, with a reason."""
+    found, reason = who.coordinator.reject_proposal(
+        proposal_id, approver=who.name, reason=why.reason
+    )
+    return answer({"done": reason is None, "reason": reason, "proposal": found.as_dict()})

@@ -1,0 +1,22 @@
+"""Parameters that several routes have."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import Header, Query
+
+IdempotencyKey = Annotated[
+    str,
+    Header(
+        alias="Idempotency-Key",
+        min_length=1,
+        max_length=200,
+        description="Your own key: the same one again never spends twice.",
+    ),
+]
+Limit = Annotated[int, Query(ge=1, le=500, description="Items of a page.")]
+Since = Annotated[int | None, Query(ge=0, le=2**40, description="Unix second, inclusive.")]
+Until = Annotated[int | None, Query(ge=0, le=2**40, description="Unix second, exclusive.")]
+Label = Annotated[str, Query(min_length=1, max_length=200)]
+OptionalLabel = Annotated[str | None, Query(min_length=1, max_length=200)]
