@@ -23,6 +23,7 @@ from coordinator.ledger.chain.gas_book import GasBook
 from coordinator.ledger.chain.journal_book import JournalBook
 from coordinator.ledger.chain.nonce_lane import LaneBook
 from coordinator.ledger.chain.steps import StepBook
+from coordinator.ledger.events.event_book import EventBook
 from coordinator.ledger.proofs.evidence import Evidence
 from coordinator.ledger.restore.audit_import import AuditImport
 from coordinator.ledger.spend.approvals import ApprovalBook
@@ -128,6 +129,10 @@ class Ledger(ABC):
     @cached_property
     def changes(self) -> ChangeFeed:
         return ChangeFeed(self.database)
+
+    @cached_property
+    def events(self) -> EventBook:
+        return EventBook(self.database, self.audit)
 
     @cached_property
     def purchases(self) -> PurchaseBook:

@@ -10,7 +10,7 @@ from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
 from coordinator.api.agent import Agent
 from coordinator.api.coordinator import Coordinator
-from coordinator.domain.access.keys import Role
+from coordinator.domain.access.keys import ApiKey, Role
 from coordinator.server.problems import ProblemError
 
 AGENT: Final = frozenset({Role.AGENT})
@@ -29,8 +29,15 @@ class Caller:
     """Whoever a request speaks for; ``name`` is the agent's, the approver's or the person's."""
 
     coordinator: Coordinator
-    role: Role
-    name: str
+    key: ApiKey
+
+    @property
+    def role(self) -> Role:
+        return self.key.role
+
+    @property
+    def name(self) -> str:
+        return self.key.name
 
     @property
     def agent(self) -> Agent:
@@ -67,7 +74,7 @@ def caller(*, of: frozenset[Role]) -> Any:
             raise ProblemError(
                 403, f"a key of role {key.role} may not do this: it is for {allowed}"
             )
-        return Caller(coordinator, key.role, key.name)
+        return Caller(coordinator, key)
 
     return Depends(find)
 

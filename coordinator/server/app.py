@@ -9,12 +9,14 @@ from fastapi.openapi.utils import get_openapi
 
 from coordinator.api.coordinator import Coordinator
 from coordinator.server.bodies import BodyLimit
+from coordinator.server.events.streams import Streams
 from coordinator.server.problems import Problem, handle_problems
 from coordinator.server.rates import PER_SECOND, Rates
 from coordinator.server.routes import (
     approvals,
     books,
     costs,
+    events,
     health,
     limits,
     operations,
@@ -32,6 +34,7 @@ _ROUTERS: Final = (
     approvals.router,
     books.router,
     operations.router,
+    events.router,
 )
 _ABOUT: Final = """Budgets, approvals and on-chain USDC escrow for teams of agents.
 
@@ -52,6 +55,7 @@ def make_app(coordinator: Coordinator, *, requests_per_second: int = PER_SECOND)
     )
     app.state.coordinator = coordinator
     app.state.rates = Rates(requests_per_second)
+    app.state.streams = Streams(coordinator)
     handle_problems(app)
     app.add_middleware(BodyLimit)
     for router in _ROUTERS:

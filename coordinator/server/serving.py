@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Final
 
 import uvicorn
+from fastapi import FastAPI
 
 from coordinator.api.coordinator import Coordinator
 from coordinator.domain.errors import ConfigurationError
@@ -17,6 +18,7 @@ CONNECTIONS_MAX: Final = 2_000
 _WAITING_MAX: Final = 512
 _IDLE_SECONDS: Final = 75
 _END_SECONDS: Final = 10
+_DEAF_MS: Final = 30_000
 
 
 def serve(
@@ -26,8 +28,9 @@ def serve(
 
     ConfigurationError when the address can't be used.
     """
+    app = make_app(coordinator)
     config = uvicorn.Config(
-        make_app(coordinator),
+        app,
         limit_concurrency=CONNECTIONS_MAX,
         timeout_keep_alive=_IDLE_SECONDS,
         timeout_graceful_shutdown=_END_SECONDS,
@@ -40,7 +43,22 @@ def serve(
         listener = socket.create_server((host, port), family=family, backlog=_WAITING_MAX)
     except OSError as fault:
         raise ConfigurationError(f"can't listen at {host} port {port}: {fault.strerror}") from None
+    if hasattr(socket, "TCP_USER_TIMEOUT"):
+        # The connections of clients that take nothing end, though their buffers are full.
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, _DEAF_MS)
     with listener:
         shown = f"[{host}]" if family == socket.AF_INET6 else host
         listening(f"http://{shown}:{listener.getsockname()[1]}")
-        uvicorn.Server(config).run(sockets=[listener])
+        _Server(config, app).run(sockets=[listener])
+
+
+class _Server(uvicorn.Server):
+    """Ends event streams first when it stops: they would go on until they are cut."""
+
+    def __init__(self, config: uvicorn.Config, app: FastAPI) -> None:
+        super().__init__(config)
+        self._app = app
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        self._app.state.streams.end()
+        await super().shutdown(sockets)

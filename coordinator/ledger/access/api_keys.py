@@ -87,6 +87,12 @@ class ApiKeyBook:
         key = _key_of(row)
         return key if key.status(now) == "valid" else None
 
+    def counts(self, key_id: str, *, now: int) -> bool:
+        """Return whether the key is there and counts now."""
+        with self._transactions.database.read() as connection:
+            row = _ONE.one(connection, {"id_": key_id})
+        return row is not None and _key_of(row).status(now) == "valid"
+
     def note_use(self, key: ApiKey, *, now: int) -> None:
         """Store when the key was last used, at most once a minute."""
         if key.last_used_at is not None and now - key.last_used_at < _USE_NOTED_SECONDS:

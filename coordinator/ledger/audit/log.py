@@ -20,6 +20,7 @@ from coordinator.ledger.store.database import Database
 from coordinator.ledger.store.prepared import Prepared
 
 _BEFORE: Final = t.audit.alias("before")
+_SEQ: Final = t.audit.c.seq
 _HEAD: Final = Prepared(
     select(t.audit.c.seq, t.audit.c.hash).order_by(t.audit.c.seq.desc()).limit(literal_column("1"))
 )
@@ -109,6 +110,16 @@ class AuditLog:
             elif not skip:
                 raise LedgerTampered(f"audit row {row.seq} ({row.event} {row.subject})")
         return found[::-1] if newest else found
+
+    def tail(self, connection: Connection, after: int, limit: int) -> list[tuple[AuditRow, bool]]:
+        """Return the next rows after a number, oldest first, each with whether it stands."""
+        query = select(t.audit, _BEFORE.c.hash).outerjoin(_BEFORE, _BEFORE.c.seq == _SEQ - 1)
+        query = query.where(after < _SEQ).order_by(_SEQ).limit(limit)
+        found = []
+        for *values, previous in connection.execute(query):
+            row = AuditRow(*values)
+            found.append((row, self.stands(GENESIS if row.seq == 1 else previous, row)))
+        return found
 
     def after(self, head: Head) -> Iterator[AuditRow]:
         """Yield the rows after ``head``, oldest first, each verified with the one before it.
