@@ -1,0 +1,133 @@
+"""Words of the service: statuses and codes. Each keeps values that a newer service may send."""
+
+from __future__ import annotations
+
+from enum import Enum
+from typing import Any, Final
+
+
+class Word(str, Enum):
+    """A text with known values; one that this version does not know is kept as it came."""
+
+    @classmethod
+    def _missing_(cls, value: object) -> Any:
+        if not isinstance(value, str):
+            return None
+        made = str.__new__(cls, value)
+        made._name_ = value.upper()
+        made._value_ = value
+        return made
+
+    def __str__(self) -> str:
+        return str(self.value)
+
+    def __format__(self, spec: str) -> str:
+        return format(str(self.value), spec)
+
+
+class Status(Word):
+    """The states of a purchase."""
+
+    DENIED = "denied"
+    AWAITING_APPROVAL = "awaiting_approval"
+    REJECTED = "rejected"
+    EXPIRED = "expired"
+    APPROVED = "approved"
+    CREATED = "created"
+    FUNDED = "funded"
+    STARTED = "started"
+    DELIVERED = "delivered"
+    DISPUTED = "disputed"
+    SETTLED = "settled"
+    CANCELLED = "cancelled"
+    FAILED = "failed"
+
+
+FINAL: Final = frozenset(
+    {
+        Status.DENIED,
+        Status.REJECTED,
+        Status.EXPIRED,
+        Status.SETTLED,
+        Status.CANCELLED,
+        Status.FAILED,
+    }
+)
+ESCROWED: Final = frozenset(
+    {Status.FUNDED, Status.STARTED, Status.DELIVERED, Status.DISPUTED, Status.SETTLED}
+)
+
+
+class CostStatus(Word):
+    """The states of a cost without an escrow: refused, reserved, spent, given back."""
+
+    DENIED = "denied"
+    HELD = "held"
+    POSTED = "posted"
+    VOIDED = "voided"
+
+
+class IncreaseStatus(Word):
+    """The states of a request to raise a limit."""
+
+    WAITING = "waiting"
+    GRANTED = "granted"
+    REJECTED = "rejected"
+    EXPIRED = "expired"
+
+
+class ReasonCode(Word):
+    """The codes that explain a refusal; they are added to, never renamed."""
+
+    AGENT_NOT_REGISTERED = "agent_not_registered"
+    AGENT_DISABLED = "agent_disabled"
+    PAUSED = "paused"
+    AGENT_PAUSED = "agent_paused"
+    POOL_PAUSED = "pool_paused"
+    PROVIDER_PAUSED = "provider_paused"
+    INVALID_AMOUNT = "invalid_amount"
+    INVALID_PROVIDER = "invalid_provider"
+    INVALID_PURPOSE = "invalid_purpose"
+    BELOW_MINIMUM = "below_minimum"
+    PROVIDER_NOT_ALLOWED = "provider_not_allowed"
+    CATEGORY_NOT_ALLOWED = "category_not_allowed"
+    CATEGORY_REQUIRED = "category_required"
+    TASK_REQUIRED = "task_required"
+    TASK_NOT_ALLOWED = "task_not_allowed"
+    TASK_CLOSED = "task_closed"
+    SESSION_REQUIRED = "session_required"
+    SESSION_NOT_ALLOWED = "session_not_allowed"
+    SESSION_CLOSED = "session_closed"
+    NO_LIMIT_CONFIGURED = "no_limit_configured"
+    PER_PURCHASE_LIMIT = "per_purchase_limit"
+    HOURLY_LIMIT = "hourly_limit"
+    DAILY_LIMIT = "daily_limit"
+    WEEKLY_LIMIT = "weekly_limit"
+    MONTHLY_LIMIT = "monthly_limit"
+    ROLLING_LIMIT = "rolling_limit"
+    TOTAL_LIMIT = "total_limit"
+    POOL_LIMIT = "pool_limit"
+    ORGANISATION_LIMIT = "organisation_limit"
+    CATEGORY_LIMIT = "category_limit"
+    TASK_LIMIT = "task_limit"
+    SESSION_LIMIT = "session_limit"
+    PROVIDER_LIMIT = "provider_limit"
+    INCREASE_LIMIT = "increase_limit"
+    APPROVAL_REQUIRED = "approval_required"
+    MORE_APPROVALS_REQUIRED = "more_approvals_required"
+    APPROVAL_EXPIRED = "approval_expired"
+    APPROVAL_NOT_FOUND = "approval_not_found"
+    NOT_AN_APPROVER = "not_an_approver"
+    REJECTED = "rejected"
+    EXPIRED = "expired"
+    IDEMPOTENCY_CONFLICT = "idempotency_conflict"
+    NOT_CANCELLABLE = "not_cancellable"
+    NOT_SETTLEABLE = "not_settleable"
+    DISPUTE_WINDOW_CLOSED = "dispute_window_closed"
+    INSUFFICIENT_USDC = "insufficient_usdc"
+    INSUFFICIENT_GAS = "insufficient_gas"
+    CHAIN_UNAVAILABLE = "chain_unavailable"
+    REVERTED = "reverted"
+    OUTCOME_UNKNOWN = "outcome_unknown"
+    STRANDED = "stranded"
+    CANCELLED = "cancelled"
