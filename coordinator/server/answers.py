@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from typing import Any
 
-import orjson
 from fastapi import Response
 
 from coordinator.domain.usdc import Usdc
@@ -13,7 +13,9 @@ from coordinator.domain.usdc import Usdc
 
 def answer(result: Any) -> Response:
     """Respond with a result of the Python API, in the names of its ``as_dict``."""
-    return Response(orjson.dumps(_plain(result), default=_plain), media_type="application/json")
+    # Not orjson: amounts of wei are longer than 64 bits.
+    text = json.dumps(_plain(result), default=_plain, separators=(",", ":"), allow_nan=False)
+    return Response(text, media_type="application/json")
 
 
 def page(found: Sequence[Any], limit: int, cursor: str) -> Response:

@@ -28,9 +28,6 @@ class StrictRequest(Request):
         return self._strict
 
     def _read(self, body: bytes) -> Any:
-        kind = self.headers.get("content-type", "").partition(";")[0].strip().lower()
-        if kind != "application/json":
-            raise ProblemError(415, "send the body as application/json")
         try:
             text = body.decode()
             found = json.loads(text, object_pairs_hook=_once, parse_constant=_no_constant)
@@ -56,7 +53,7 @@ class StrictRoute(APIRoute):
 
 
 class BodyLimit:
-    """Refuses bodies that are too large, too slow or compressed, before anything reads them."""
+    """Refuses bodies that are too large, too slow, compressed or no JSON, before they are read."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -79,6 +76,10 @@ class BodyLimit:
                 scope, receive, send
             )
             return
+        if body and not _is_json(headers):
+            said = "send the body as application/json"
+            await problem(415, "unsupported_media_type", said)(scope, receive, send)
+            return
         if body is None:
             said = f"a body has at most {BODY_BYTES_MAX} bytes"
             await problem(413, "too_large", said, headers={"Connection": "close"})(
@@ -86,6 +87,11 @@ class BodyLimit:
             )
             return
         await self._app(scope, _again(body, receive), send)
+
+
+def _is_json(headers: dict[bytes, bytes]) -> bool:
+    kind = headers.get(b"content-type", b"").partition(b";")[0]
+    return kind.strip().lower() == b"application/json"
 
 
 async def _whole(headers: dict[bytes, bytes], receive: Receive) -> bytes | None:

@@ -10,6 +10,8 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from coordinator.domain.access.keys import Role
+from coordinator.domain.limits.increase import IncreaseStatus
+from coordinator.domain.purchase.cost import CostStatus
 from coordinator.domain.purchase.lifecycle import Status
 from coordinator.domain.reasons import ReasonCode
 
@@ -227,27 +229,34 @@ class Answer(BaseModel):
 class Decision(BaseModel):
     """A dry run of a purchase."""
 
-    model_config = ConfigDict(extra="allow")
-
-    status: Status
+    outcome: Status
     reason: ReasonModel | None
     reasons: list[ReasonModel]
     limits: list[LimitState]
+    provider: str
+    provider_name: str | None
+    service: str | None
+    category: str | None
+    required: int
 
 
 class Cost(BaseModel):
     """A cost without an escrow: held, posted, voided or refused."""
 
-    model_config = ConfigDict(extra="allow")
-
     cost_id: str
-    status: str
+    status: CostStatus
     agent: str
     amount: Usdc
     posted: SignedUsdc
+    category: str | None
+    provider: str | None
+    task: str | None
+    session: str | None
+    purpose: str | None
     created_at: Time
     expires_at: Time | None
     reason: ReasonModel | None
+    reasons: list[ReasonModel]
     limits: list[LimitState]
 
 
@@ -262,14 +271,20 @@ class CostDecision(BaseModel):
 class Increase(BaseModel):
     """A request to raise a limit: granted, refused, or waiting for approvers."""
 
-    model_config = ConfigDict(extra="allow")
-
     increase_id: str
-    status: str
+    kind: str
     agent: str
     scope: str
     window: str
     amount: Usdc
+    lasts_seconds: int
+    why: str
+    status: IncreaseStatus
+    required: int
+    approved_by: list[str]
+    created_at: Time
+    expires_at: Time
+    ends_at: Time | None
     reason: ReasonModel | None
 
 

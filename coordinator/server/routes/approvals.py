@@ -11,10 +11,11 @@ from coordinator.server.access import ApproverCaller, ReadingCaller
 from coordinator.server.answers import answer
 from coordinator.server.bodies import StrictRoute
 from coordinator.server.problems import BODY_FAULTS, FAULTS, documented
+from coordinator.server.routes.terms import ID
 
 router = APIRouter(prefix="/v1", tags=["approvals"], route_class=StrictRoute)
 
-ApprovalId = Annotated[str, Path(max_length=64)]
+ApprovalId = Annotated[str, Path(pattern=ID)]
 
 
 @router.get("/approvals", responses={200: {"model": m.Items}, **FAULTS})

@@ -11,11 +11,11 @@ from coordinator.server.access import AgentCaller
 from coordinator.server.answers import answer
 from coordinator.server.bodies import StrictRoute
 from coordinator.server.problems import BODY_FAULTS, FAULTS, documented
-from coordinator.server.routes.terms import IdempotencyKey
+from coordinator.server.routes.terms import ID, IdempotencyKey
 
 router = APIRouter(prefix="/v1", tags=["costs"], route_class=StrictRoute)
 
-CostId = Annotated[str, Path(max_length=64)]
+CostId = Annotated[str, Path(pattern=ID)]
 _ENDS = {200: {"model": m.Cost}, **BODY_FAULTS, **documented(404, 409)}
 
 

@@ -20,12 +20,12 @@ from coordinator.server.answers import answer
 from coordinator.server.bodies import StrictRoute
 from coordinator.server.problems import BODY_FAULTS, FAULTS, documented
 from coordinator.server.routes.runs import SESSION, TASK, check_own
-from coordinator.server.routes.terms import IdempotencyKey, OptionalLabel
+from coordinator.server.routes.terms import ID, IdempotencyKey, OptionalLabel
 
 router = APIRouter(prefix="/v1", tags=["limits"], route_class=StrictRoute)
 
 By = Literal["hour", "day", "week", "month"]
-IncreaseId = Annotated[str, Path(max_length=64)]
+IncreaseId = Annotated[str, Path(pattern=ID)]
 
 
 @router.get("/me", responses={200: {"model": m.Me}, **FAULTS})

@@ -20,13 +20,13 @@ from coordinator.server.access import (
 from coordinator.server.answers import answer, page
 from coordinator.server.bodies import StrictRoute
 from coordinator.server.problems import BODY_FAULTS, FAULTS, documented
-from coordinator.server.routes.terms import IdempotencyKey, Limit, Since
+from coordinator.server.routes.terms import ID, IdempotencyKey, Limit, Since
 
 router = APIRouter(prefix="/v1/purchases", tags=["purchases"], route_class=StrictRoute)
 
 Until = Literal["funded", "delivered", "final"]
 TIMEOUT_SECONDS_MAX = 60.0
-PurchaseId = Annotated[str, Path(max_length=64)]
+PurchaseId = Annotated[str, Path(pattern=ID)]
 Timeout = Annotated[float, Query(ge=0, le=TIMEOUT_SECONDS_MAX, description="Seconds.")]
 
 

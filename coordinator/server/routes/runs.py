@@ -25,7 +25,9 @@ def make_router(kind: str) -> APIRouter:
     Name = Annotated[str, Query(alias=kind, min_length=1, max_length=200)]
     run: dict[int | str, dict[str, Any]] = {200: {"model": m.Run}}
 
-    @router.post("", operation_id=f"open_{kind}", responses={**run, **BODY_FAULTS})
+    @router.post(
+        "", operation_id=f"open_{kind}", responses={**run, **BODY_FAULTS, **documented(404)}
+    )
     def open_run(who: AgentOrOperator, terms: terms_of) -> Response:  # type: ignore[valid-type]
         """Open it, with the default limits or lower ones; operators may give more."""
         asked: m.RunTerms = terms

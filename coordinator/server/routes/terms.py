@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Final
 
 from fastapi import Header, Query
 
+#: Ids of purchases, approvals, costs …
+ID: Final = r"^[a-z]{3}_[0-9a-f]{1,40}$"
 IdempotencyKey = Annotated[
     str,
     Header(
