@@ -98,6 +98,7 @@ OPERATIONS: Final[Mapping[tuple[str, str], Operation]] = {
     ("GET", "/v1/tasks/limits"): Operation(ALL, named=("task",)),
     ("POST", "/v1/tasks/close"): Operation(("agent", "operator"), {}, named=("task",)),
     ("GET", "/v1/me"): Operation(ALL),
+    ("GET", "/v1/events"): Operation(ALL),
     ("GET", "/v1/limits"): Operation(ALL),
     ("GET", "/v1/usage"): Operation(ALL, query={"since": 1_767_225_600, "until": 1_767_229_200}),
     ("GET", "/v1/service-level"): Operation(ALL, query={"agent": AGENT}),
@@ -145,4 +146,10 @@ def send(
     else:
         query |= named
     headers = {"Idempotency-Key": f"key-{next(_NUMBERS)}"} if operation.key else {}
-    return client.request(method, path, params=query, json=body, headers=headers)
+    request = client.build_request(method, path, params=query, json=body, headers=headers)
+    told = client.send(request, stream=True)
+    if told.headers["content-type"].startswith("text/event-stream"):
+        told.close()
+    else:
+        told.read()
+    return told

@@ -59,7 +59,7 @@ def test_an_operation_answers_its_roles_and_refuses_others(
     for role in ALL:
         told = send(service.client(role), things, called, operation)
         if role in operation.roles:
-            assert told.status_code == 200, told.text
+            assert told.status_code == 200, told.text if told.is_stream_consumed else told
         else:
             assert (told.status_code, told.json()["code"]) == (403, "forbidden")
     told = send(service.client(None), things, called, operation)
