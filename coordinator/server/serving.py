@@ -38,18 +38,28 @@ def serve(
         access_log=False,
         server_header=False,
     )
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    try:
-        listener = socket.create_server((host, port), family=family, backlog=_WAITING_MAX)
-    except OSError as fault:
-        raise ConfigurationError(f"can't listen at {host} port {port}: {fault.strerror}") from None
-    if hasattr(socket, "TCP_USER_TIMEOUT"):
-        # The connections of clients that take nothing end, though their buffers are full.
-        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, _DEAF_MS)
-    with listener:
-        shown = f"[{host}]" if family == socket.AF_INET6 else host
+    with listen(host, port) as listener:
+        shown = f"[{host}]" if listener.family == socket.AF_INET6 else host
         listening(f"http://{shown}:{listener.getsockname()[1]}")
         _Server(config, app).run(sockets=[listener])
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """Open the socket to serve at; ConfigurationError when the address can't be used."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    # asyncio sends at once only where the protocol is named; else an answer waits for 40 ms.
+    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if hasattr(socket, "TCP_USER_TIMEOUT"):
+            # The connections of clients that take nothing end, though their buffers are full.
+            listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, _DEAF_MS)
+        listener.bind((host, port))
+        listener.listen(_WAITING_MAX)
+    except OSError as fault:
+        listener.close()
+        raise ConfigurationError(f"can't listen at {host} port {port}: {fault.strerror}") from None
+    return listener
 
 
 class _Server(uvicorn.Server):

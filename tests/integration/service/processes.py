@@ -15,7 +15,10 @@ from typing import Any, Final
 
 import httpx
 
+from coordinator import Coordinator
 from coordinator.chain.signers.signers import load_signer
+from coordinator.config import load_settings
+from coordinator.wiring import wire
 from tests.integration.local_chain import LocalChain
 from tests.integration.world import POLICY
 
@@ -67,6 +70,13 @@ class Service:
         )
         assert done.returncode == 0, done.stdout + done.stderr
         return json.loads(done.stdout)
+
+    @contextmanager
+    def opened(self) -> Iterator[Coordinator]:
+        """The same treasury in this process, which decides and does not act."""
+        environment = self.acting
+        with Coordinator(wire(environment, load_settings(environment)), act=False) as coordinator:
+            yield coordinator
 
     def key(self, role: str, name: str, *more: str) -> str:
         """A new API key's token."""

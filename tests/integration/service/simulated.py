@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -15,6 +14,7 @@ from fastapi import FastAPI
 
 from coordinator import Coordinator, Policy, Purchase
 from coordinator.server.app import make_app
+from coordinator.server.serving import listen
 
 AGENT, OTHER = "research-agent", "data-agent"
 PROVIDER: Final = "0x70997970C51812dc3A010C7d01b50e0d17dc79C8"
@@ -82,7 +82,7 @@ def simulated_service(**changes: Any) -> Iterator[SimulatedService]:
 @contextmanager
 def served(app: FastAPI) -> Iterator[str]:
     """Serve the application in a thread; its URL."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
+    with listen("127.0.0.1", 0) as listener:
         server = uvicorn.Server(uvicorn.Config(app, log_config=None, lifespan="on"))
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
         thread.start()
