@@ -19,7 +19,13 @@ _STORES = ("store", "stage")
 
 
 # Their tests go on with what those before them left, or share what is slow to set up.
-_TOGETHER = ("test_cli.py", "test_deploy.py", "test_scripts.py", "test_wheel.py")
+_TOGETHER = (
+    "test_cli.py",
+    "test_client.py",
+    "test_deploy.py",
+    "test_scripts.py",
+    "test_wheel.py",
+)
 
 
 def pytest_configure() -> None:

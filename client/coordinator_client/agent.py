@@ -5,16 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from types import TracebackType
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from coordinator_client import terms
 from coordinator_client.calls import SESSION, TASK, Calls
-from coordinator_client.costs import Cost, CostDecision, Increase
 from coordinator_client.exchange import Flow
 from coordinator_client.handles import Hold, Session
 from coordinator_client.transport import Target, Threads
 from coordinator_client.usdc import Amount
-from coordinator_client.values import Answer, Decision, LimitState, Purchase
+
+if TYPE_CHECKING:
+    from coordinator_client.costs import Cost, CostDecision, Increase
+    from coordinator_client.values import Answer, Decision, LimitState, Purchase
 
 T = TypeVar("T")
 

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from coordinator_client import terms
 from coordinator_client.calls import Calls
-from coordinator_client.costs import Cost, Run
 from coordinator_client.told import ToldHold, ToldRun
 from coordinator_client.transport import Coroutines
 from coordinator_client.usdc import Amount
-from coordinator_client.values import LimitState
+
+if TYPE_CHECKING:
+    from coordinator_client.costs import Cost, Run
+    from coordinator_client.values import LimitState
 
 
 class AsyncHold(ToldHold):

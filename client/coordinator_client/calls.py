@@ -5,10 +5,9 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
-from typing import Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
-from coordinator_client import terms
-from coordinator_client.costs import Cost, CostDecision, Increase, Run
+from coordinator_client import reading, terms
 from coordinator_client.errors import (
     ChainUnavailable,
     CoordinatorError,
@@ -19,8 +18,11 @@ from coordinator_client.errors import (
     UnknownId,
 )
 from coordinator_client.exchange import Exchange, Flow, Pause, Request, Wait
-from coordinator_client.values import Answer, Decision, LimitState, Purchase
 from coordinator_client.words import ESCROWED, Status
+
+if TYPE_CHECKING:
+    from coordinator_client.costs import Cost, CostDecision, Increase, Run
+    from coordinator_client.values import Answer, Decision, LimitState, Purchase
 
 SESSION: Final = "session"
 TASK: Final = "task"
@@ -55,7 +57,7 @@ class Calls:
         goal = Wait("funded", self._exchange.clock() + span)
         purchase = yield from self._exchange.ask(
             self._spending("/v1/purchases", body, idempotency_key),
-            Purchase.of,
+            reading.purchase,
             seconds=max(span, self._timeout_seconds),
             wait=goal if wait else None,
         )
@@ -65,15 +67,15 @@ class Calls:
         return (yield from self._follow(purchase, goal, forgiven=(CoordinatorError,)))
 
     def check(self, body: Json) -> Flow[Decision]:
-        return self._ask(Request("POST", "/v1/purchases/check", body=body), Decision.of)
+        return self._ask(Request("POST", "/v1/purchases/check", body=body), reading.decision)
 
     def get(self, purchase_id: str | None, idempotency_key: str | None) -> Flow[Purchase]:
         if (purchase_id is None) == (idempotency_key is None):
             raise InvalidRequest("name a purchase id or an idempotency key")
         if purchase_id is not None:
-            return self._ask(Request("GET", _purchase(purchase_id)), Purchase.of)
+            return self._ask(Request("GET", _purchase(purchase_id)), reading.purchase)
         params = terms.query(key=idempotency_key)
-        return self._ask(Request("GET", "/v1/purchases/by-key", params), Purchase.of)
+        return self._ask(Request("GET", "/v1/purchases/by-key", params), reading.purchase)
 
     def purchases(
         self,
@@ -93,7 +95,9 @@ class Calls:
         while len(found) < limit:
             size = min(_PAGE_MAX, limit - len(found))
             params = (*chosen, ("limit", str(size)), *terms.query(after=after))
-            items, after = yield from self._ask(Request("GET", "/v1/purchases", params), _page)
+            items, after = yield from self._ask(
+                Request("GET", "/v1/purchases", params), reading.page
+            )
             found += items
             if after is None:
                 break
@@ -105,7 +109,7 @@ class Calls:
         goal = Wait(terms.until(until), self._exchange.clock() + span)
         asked = Request("GET", _purchase(purchase_id))
         purchase = yield from self._exchange.ask(
-            asked, Purchase.of, seconds=max(span, self._timeout_seconds), wait=goal
+            asked, reading.purchase, seconds=max(span, self._timeout_seconds), wait=goal
         )
         faint = (LedgerUnavailable, ChainUnavailable, TooManyRequests)
         return (yield from self._follow(purchase, goal, forgiven=faint))
@@ -113,34 +117,34 @@ class Calls:
     def order(self, purchase_id: str, verb: str, body: Json | None = None) -> Flow[Answer]:
         """Cancel, settle or contest; each may be repeated."""
         path = f"{_purchase(purchase_id)}/{verb}"
-        return self._ask(Request("POST", path, body=body, changes=True), Answer.of)
+        return self._ask(Request("POST", path, body=body, changes=True), reading.answer)
 
     # Costs.
 
     def hold(self, body: Json, idempotency_key: str | None) -> Flow[Cost]:
-        return self._ask(self._spending("/v1/holds", body, idempotency_key), Cost.of)
+        return self._ask(self._spending("/v1/holds", body, idempotency_key), reading.cost)
 
     def held(self, cost_id: str) -> Flow[Cost]:
-        return self._ask(Request("GET", _cost(cost_id)), Cost.of)
+        return self._ask(Request("GET", _cost(cost_id)), reading.cost)
 
     def record(self, body: Json, idempotency_key: str | None) -> Flow[Cost]:
-        return self._ask(self._spending("/v1/costs", body, idempotency_key), Cost.of)
+        return self._ask(self._spending("/v1/costs", body, idempotency_key), reading.cost)
 
     def check_hold(self, body: Json) -> Flow[CostDecision]:
-        return self._ask(Request("POST", "/v1/holds/check", body=body), CostDecision.of)
+        return self._ask(Request("POST", "/v1/holds/check", body=body), reading.cost_decision)
 
     def end_hold(self, cost_id: str, verb: str, body: Json | None = None) -> Flow[Cost]:
         """Post or void a held cost; each may be repeated."""
         path = f"{_cost(cost_id)}/{verb}"
-        return self._ask(Request("POST", path, body=body, changes=True), Cost.of)
+        return self._ask(Request("POST", path, body=body, changes=True), reading.cost)
 
     # Limits, tasks and sessions.
 
     def limits(self, **scopes: str | None) -> Flow[tuple[LimitState, ...]]:
-        return self._ask(Request("GET", "/v1/limits", terms.query(**scopes)), _limits)
+        return self._ask(Request("GET", "/v1/limits", terms.query(**scopes)), reading.limits)
 
     def increase(self, body: Json, idempotency_key: str | None) -> Flow[Increase]:
-        return self._ask(self._spending("/v1/increases", body, idempotency_key), Increase.of)
+        return self._ask(self._spending("/v1/increases", body, idempotency_key), reading.increase)
 
     def open_run(self, kind: str, name: str, limits: Mapping[str, Any] | None) -> Flow[Run]:
         """Open a task or session. It can't be opened twice: after a lost answer, look first."""
@@ -149,23 +153,23 @@ class Calls:
             body["limits"] = terms.run_limits(limits)
         opening = Request("POST", f"/v1/{kind}s", body=body, changes=True, repeatable=False)
         try:
-            return (yield from self._ask(opening, _run(kind)))
+            return (yield from self._ask(opening, reading.run(kind)))
         except OutcomeUnknown:
             looking = Request("GET", f"/v1/{kind}s/report", ((kind, name),))
         try:
-            return (yield from self._ask(looking, _run(kind)))
+            return (yield from self._ask(looking, reading.run(kind)))
         except UnknownId:
-            return (yield from self._ask(opening, _run(kind)))
+            return (yield from self._ask(opening, reading.run(kind)))
 
     def close_run(self, kind: str, name: str) -> Flow[Run]:
         asked = Request("POST", f"/v1/{kind}s/close", body={kind: name}, changes=True)
-        return self._ask(asked, _run(kind))
+        return self._ask(asked, reading.run(kind))
 
     def run_report(self, kind: str, name: str) -> Flow[dict[str, Any]]:
         return self._ask(Request("GET", f"/v1/{kind}s/report", ((kind, name),)), dict)
 
     def run_limits(self, kind: str, name: str) -> Flow[tuple[LimitState, ...]]:
-        return self._ask(Request("GET", f"/v1/{kind}s/limits", ((kind, name),)), _limits)
+        return self._ask(Request("GET", f"/v1/{kind}s/limits", ((kind, name),)), reading.limits)
 
     # The agent itself.
 
@@ -194,7 +198,7 @@ class Calls:
             began = clock()
             try:
                 purchase = yield from self._exchange.ask(
-                    asked, Purchase.of, seconds=left, wait=goal
+                    asked, reading.purchase, seconds=left, wait=goal
                 )
             except forgiven:
                 return purchase
@@ -213,15 +217,3 @@ def _purchase(purchase_id: str) -> str:
 
 def _cost(cost_id: str) -> str:
     return f"/v1/holds/{terms.path_id(cost_id, 'cost')}"
-
-
-def _page(json: Json) -> tuple[list[Purchase], str | None]:
-    return [Purchase.of(item) for item in json["items"]], json["next"]
-
-
-def _limits(json: Json) -> tuple[LimitState, ...]:
-    return tuple(map(LimitState.of, json["items"]))
-
-
-def _run(kind: str) -> Callable[[Json], Run]:
-    return lambda json: Run.of(kind, json)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from coordinator_client.costs import Cost, Run
 from coordinator_client.errors import Denied
-from coordinator_client.values import LimitState, Reason
 from coordinator_client.words import CostStatus
+
+if TYPE_CHECKING:
+    from coordinator_client.costs import Cost, Run
+    from coordinator_client.values import LimitState, Reason
 
 
 class ToldHold:

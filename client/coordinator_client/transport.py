@@ -6,7 +6,6 @@ import os
 import threading
 import time
 from ipaddress import ip_address
-from random import random
 from typing import Any, Final, TypeVar
 
 import httpx
@@ -37,7 +36,7 @@ class Target:
 
     def exchange(self) -> Exchange:
         """Make what decides on retries of requests to this service."""
-        return Exchange(time.monotonic, random, self.url)
+        return Exchange(time.monotonic, _spread, self.url)
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -158,6 +157,11 @@ class Coroutines:
         if self._client is None or self._loop is not loop:
             self._client, self._loop = httpx.AsyncClient(**self._target.settings), loop
         return self._client
+
+
+def _spread() -> float:
+    """Return a number in [0, 1), so that clients that were cut off together do not return so."""
+    return os.urandom(1)[0] / 256
 
 
 def _response(found: httpx.Response) -> Response:
