@@ -24,6 +24,7 @@ PARTS: Final = {
     "purchase": "purchases until they are funded, beside the least that the chain allows",
     "gas": "gas and fees of a purchase",
     "reconcile": "comparing books with the chain, beside downloading the same logs",
+    "http": "a decision over HTTP, and many long polls",
     "idle": "what a worker with nothing to do asks and uses, and how soon it notices",
 }
 
