@@ -52,6 +52,8 @@ def make_app(coordinator: Coordinator, *, requests_per_second: int = PER_SECOND)
         docs_url=None,
         redoc_url=None,
         openapi_url="/v1/openapi.json",
+        # Generated clients name their functions so.
+        generate_unique_id_function=lambda route: route.name,
     )
     app.state.coordinator = coordinator
     app.state.rates = Rates(requests_per_second)
