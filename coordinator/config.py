@@ -33,6 +33,9 @@ _PREFIX: Final = "COORDINATOR_"
 # The network of a process's own chain in memory, for tests.
 SIMULATED: Final = "simulated"
 _HEX_SECRET: Final = re.compile(r"(0x)?[0-9a-fA-F]{64,}", re.ASCII)
+LOOPBACK: Final = ("localhost", "127.0.0.1", "::1")
+# Settings that may hold a password or an endpoint's key: they too can be given as a file.
+_MAY_BE_FILES: Final = ("database_url", "rpc_url")
 SECRET_NAMES: Final = (
     "TREASURY_PRIVATE_KEY",
     "COORDINATOR_ID_SECRET",
@@ -63,6 +66,8 @@ class Settings(BaseSettings):
     max_fee_gwei: str | None = None
     poll_seconds: Annotated[float, Field(ge=0.1, le=600)] | None = None
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+    log_format: Literal["text", "json"] = "text"
+    public_url: str | None = None
     deployments_folder: Path = Path(".local/deployments")
     state_folder: Path = Path(".local/state")
 
@@ -96,6 +101,11 @@ class Settings(BaseSettings):
                 raise ValueError("must be URLs such as http://127.0.0.1:8545, comma separated")
         return value
 
+    @field_validator("public_url")
+    @classmethod
+    def _origin(cls, value: str | None) -> str | None:
+        return public_origin(value) if value else None
+
     @field_validator("finality")
     @classmethod
     def _finality(cls, value: str | None) -> str | None:
@@ -128,6 +138,29 @@ class Settings(BaseSettings):
     @property
     def rpc_urls(self) -> tuple[str, ...]:
         return tuple(u.strip() for u in (self.rpc_url or "").split(",") if u.strip())
+
+
+def public_origin(url: str) -> str:
+    """Return the origin that a public URL names, in its normal form; ValueError otherwise.
+
+    Keys cross the network to it, so anything but this machine must be https.
+    """
+    parts = urlsplit(url.strip())
+    if (
+        parts.scheme not in ("http", "https")
+        or not parts.hostname
+        or parts.path not in ("", "/")
+        or "@" in parts.netloc
+        or parts.query
+        or parts.fragment
+    ):
+        raise ValueError("must be an origin such as https://pay.example.org, without a path")
+    if parts.scheme == "http" and parts.hostname not in LOOPBACK:
+        raise ValueError("must begin with https://: agents send their keys there")
+    host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
+    usual = {"http": 80, "https": 443}[parts.scheme]
+    port = "" if parts.port in (None, usual) else f":{parts.port}"
+    return f"{parts.scheme}://{host}{port}"
 
 
 class Secrets(Mapping[str, str]):
@@ -230,13 +263,21 @@ def environment_with(given: Mapping[str, str], file: Path | None = None) -> dict
 def load_settings(env: Mapping[str, str]) -> Settings:
     """Return the settings in ``env``; ConfigurationError lists every fault and unknown name."""
     known = {f"{_PREFIX}{name.upper()}": name for name in Settings.model_fields}
-    others = {*SECRET_NAMES, *(f"{n}_FILE" for n in SECRET_NAMES), "COORDINATOR_KILL_AT"}
+    files = {f"{_PREFIX}{name.upper()}": name for name in _MAY_BE_FILES}
+    filed = {f"{name}_FILE" for name in (*SECRET_NAMES, *files)}
+    others = {*SECRET_NAMES, *filed, "COORDINATOR_KILL_AT"}
     faults = [
         f"{name} is not a setting"
         for name in sorted(env)
         if name.startswith(_PREFIX) and name not in known and name not in others
     ]
     values = {field: env[name] for name, field in known.items() if name in env}
+    for name, field in files.items():
+        if field not in values and f"{name}_FILE" in env:
+            try:
+                values[field] = Secrets(env)[name]
+            except ConfigurationError as fault:
+                faults += fault.faults
     try:
         settings = Settings.model_validate(values)
     except ValidationError as error:

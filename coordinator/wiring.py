@@ -95,6 +95,8 @@ class Wiring(Ledger):
         self._opened = Opened("this coordinator")
         self._remove_ledger: Callable[[], object] = lambda: None
         self._observers: list[Emit] = []
+        # Each is told the seconds of every decision on a request.
+        self.timers: list[Callable[[float], object]] = []
         if self.network.simulated:
             from coordinator.chain.simulated.simulation import throwaway_secrets
 
@@ -313,6 +315,7 @@ class Wiring(Ledger):
             wake=self.wake,
             emit=self.emit,
             read_balances=self._fresh_balances.read,
+            measure=self._measure,
         )
 
     @cached_property
@@ -342,6 +345,10 @@ class Wiring(Ledger):
     def on_event(self, emit: Emit) -> None:
         """Call ``emit`` with what this process decides, holds, posts and voids, after commits."""
         self._observers.append(emit)
+
+    def _measure(self, seconds: float) -> None:
+        for timer in self.timers:
+            timer(seconds)
 
     def emit(self, event: Event) -> None:
         """Give the event to whoever observes; the port of everything that has events."""

@@ -8,7 +8,9 @@ from collections.abc import Callable
 from queue import Empty, SimpleQueue
 from typing import Any, Final
 
+from coordinator.domain.errors import ConfigurationError
 from coordinator.domain.notices import Notice, Severity
+from coordinator.extras import needs_extra
 
 _THREAD: Final = "coordinator-notify"
 _TYPES: Final = {
@@ -96,13 +98,16 @@ class Target:
                 body=_plain(notice.message),
                 notify_type=_notify_type(notice.severity),
             )
+        except ConfigurationError as fault:
+            return f"{self._shown}: {fault}"
         except Exception as fault:
             return f"{self._shown}: {type(fault).__name__}"
         return None if taken else f"{self._shown} did not take it"
 
 
 def _plugin(url: str) -> Any:
-    import apprise
+    with needs_extra("alerts", "a target of [alerts] notify"):
+        import apprise
 
     asset = apprise.AppriseAsset(app_id="coordinator", async_mode=False, storage_mode="memory")
     return apprise.Apprise.instantiate(url, asset=asset, suppress_exceptions=True)

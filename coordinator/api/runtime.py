@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import logging
 import threading
 import time
@@ -231,7 +232,9 @@ class Runtime:
     async def off_loop(self, call: Callable[[], T]) -> T:
         """Run a short call in the coordinator's own threads, never in the event loop's."""
         self.opened  # noqa: B018 - closed or forked is told, not waited for
-        return await asyncio.get_running_loop().run_in_executor(self._threads, call)
+        # What is logged there belongs to the request that the caller answers.
+        within = contextvars.copy_context().run
+        return await asyncio.get_running_loop().run_in_executor(self._threads, within, call)
 
     def _wait_for_order(self, order: Order, timeout_seconds: float) -> Order:
         """Return the order when it is done or failed, needs more approvers, or at the timeout."""

@@ -65,6 +65,7 @@ class Reconciler:
         changed = next((d for d in found if d.kind == _ROW_DIFFERS), None)
         if changed is not None:
             self.operations.report_tampering("database", changed.detail, now=self.clock())
+        self.comparisons.note_reconciliation(cursor.number, len(found), now=self.clock())
         return Reconciliation(min(start, cursor.number), cursor.number, events, found)
 
     def _compare_still(self, cursor: Block, *, everything: bool) -> tuple[Block, list[Discrepancy]]:

@@ -6,10 +6,8 @@ import functools
 import getpass
 import inspect
 import json
-import logging
 import os
 import sys
-import time
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -21,6 +19,7 @@ import typer
 from coordinator.cli.exits import ExitCode, of_fault
 from coordinator.domain.errors import ChainUnavailable, CoordinatorError, InvalidRequest
 from coordinator.domain.plain_text import visible
+from coordinator.monitoring.logs import Format, set_up
 
 if TYPE_CHECKING:
     from coordinator.api.coordinator import Coordinator
@@ -111,8 +110,8 @@ def command(
 
 def carry_out(run: Callable[[], int]) -> int:
     """The exit code of ``run``; whatever it raises is told as one sentence."""
-    set_up_logging("DEBUG" if mode.debug else "INFO" if mode.verbose else one_shot_level())
     try:
+        set_up_logging("DEBUG" if mode.debug else "INFO" if mode.verbose else one_shot_level())
         code = run()
         sys.stdout.flush()
         return code
@@ -218,27 +217,11 @@ def one_shot_level() -> str:
     return wanted if wanted in ("DEBUG", "INFO", "WARNING", "ERROR") else "WARNING"
 
 
-def set_up_logging(level: str) -> None:
-    """Log events to stderr, as lines of UTC time, level, and event with its ids."""
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(_EventLine("%(asctime)s %(levelname)-7s %(message)s"))
-    logging.basicConfig(level="WARNING", handlers=[handler], force=True)
-    logging.getLogger("coordinator").setLevel(level)
+def one_shot_format() -> Format:
+    """Lines for people, unless the environment asks for JSON."""
+    return "json" if os.environ.get("COORDINATOR_LOG_FORMAT") == "json" else "text"
 
 
-class _EventLine(logging.Formatter):
-    default_msec_format = "%s.%03dZ"
-
-    @staticmethod
-    def converter(seconds: float | None) -> time.struct_time:
-        return time.gmtime(seconds)
-
-    def formatMessage(self, record: logging.LogRecord) -> str:
-        # One event, one line, whatever a node or an agent put into it.
-        record.message = visible(record.message)
-        return super().formatMessage(record)
-
-    def formatException(self, ei: Any) -> str:
-        if mode.debug:
-            return super().formatException(ei)
-        return f"  {ei[0].__name__}: {visible(str(ei[1]))} (--debug shows where)" if ei[0] else ""
+def set_up_logging(level: str, format: Format | None = None) -> None:
+    """Log events to stderr; without a ``format`` in the one that the environment asks for."""
+    set_up(level, format=format or one_shot_format(), tracebacks=mode.debug)

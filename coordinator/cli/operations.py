@@ -12,6 +12,7 @@ from coordinator.cli.command import ask, fail, mode, note, opened, refuse, set_u
 from coordinator.cli.exits import ExitCode, of_refusal
 from coordinator.cli.output import emit, tell
 from coordinator.cli.recovery import tell_recovered
+from coordinator.cli.watching import MetricsHost, MetricsPort, watched_worker
 from coordinator.domain.errors import CoordinatorError
 
 if TYPE_CHECKING:
@@ -71,11 +72,14 @@ def worker(
     timeout_seconds: Annotated[
         int, typer.Option(min=1, help="With --once: the most seconds it may take.")
     ] = 600,
+    metrics_port: MetricsPort = None,
+    metrics_host: MetricsHost = "127.0.0.1",
 ) -> int:
     """Carry purchases to their end until SIGTERM or Ctrl-C, logging each event to stderr."""
     with opened() as coordinator:
         if not (mode.debug or mode.verbose):
-            set_up_logging(coordinator.wiring.settings.log_level)
+            settings = coordinator.wiring.settings
+            set_up_logging(settings.log_level, settings.log_format)
         if once:
             return tell_recovered(coordinator, timeout_seconds)
         stopped = threading.Event()
@@ -84,13 +88,14 @@ def worker(
         w = coordinator.wiring
         w.signer.open()
         coordinator.start()
-        note(
-            f"worker for {w.signer.address} on {w.network.name}, chain {w.deployment.chain_id};"
-            " Ctrl-C or SIGTERM ends it"
-        )
-        # Short waits, because only the main thread runs signal handlers.
-        while not stopped.wait(0.2) and w.executor.fault is None:
-            pass
+        with watched_worker(coordinator, host=metrics_host, port=metrics_port):
+            note(
+                f"worker for {w.signer.address} on {w.network.name}, chain"
+                f" {w.deployment.chain_id}; Ctrl-C or SIGTERM ends it"
+            )
+            # Short waits, because only the main thread runs signal handlers.
+            while not stopped.wait(0.2) and w.executor.fault is None:
+                pass
         fault = w.executor.fault
     if fault is not None:
         if isinstance(fault, CoordinatorError):

@@ -7,6 +7,7 @@ import sqlite3
 import time
 from collections.abc import Iterator, Mapping
 from functools import cached_property
+from importlib.util import find_spec
 from pathlib import Path
 
 from coordinator.chain.networks import NETWORKS, Network
@@ -258,6 +259,9 @@ class LocalPatient:
             found = "no targets: notices are kept, not delivered"
             return Check("alerts", "ok", found, "set [alerts] notify in the policy")
         found = f"targets: {count}"
+        if find_spec("apprise") is None:
+            action = "pip install 'usdc-escrow-coordinator[alerts]'"
+            return Check("alerts", "warn", f"{found}; apprise, which delivers, is missing", action)
         last = NoticeBook(self.database).last_tried()
         if last is None:
             return Check("alerts", "ok", f"{found}; nothing delivered yet")

@@ -35,6 +35,7 @@ from coordinator.ledger.store.database import Database
 from coordinator.ledger.tx.activation import activate_policy
 from coordinator.ledger.tx.changes import ChangeFeed
 from coordinator.ledger.tx.checkpoints import CheckpointBook
+from coordinator.ledger.tx.figures import FigureBook
 from coordinator.ledger.tx.group_commit import GroupCommit
 from coordinator.ledger.tx.identity import Identity, IdentityBook
 from coordinator.ledger.tx.leases import LeaseBook
@@ -222,6 +223,10 @@ class Ledger(ABC):
     @cached_property
     def gas(self) -> GasBook:
         return GasBook(self.database)
+
+    @cached_property
+    def figures(self) -> FigureBook:
+        return FigureBook(self.database)
 
     @cached_property
     def checkpoints(self) -> CheckpointBook:

@@ -68,6 +68,7 @@ def caller(*, of: frozenset[Role]) -> Any:
         if key is None:
             said = "show an API key that counts, as Authorization: Bearer uec_…"
             raise ProblemError(401, said, headers=_CHALLENGE)
+        request.state.ids.key_id = key.id
         request.app.state.rates.admit(key.id)
         if key.role not in of:
             allowed = ", ".join(sorted(role.value for role in of))

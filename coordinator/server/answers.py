@@ -8,11 +8,16 @@ from typing import Any
 
 from fastapi import Response
 
+from coordinator.domain.purchase.purchase import Purchase
 from coordinator.domain.usdc import Usdc
+from coordinator.monitoring.logs import request_ids
 
 
 def answer(result: Any) -> Response:
     """Respond with a result of the Python API, in the names of its ``as_dict``."""
+    ids = request_ids()
+    if ids is not None and isinstance(result, Purchase):
+        ids.purchase_id = result.id
     # Not orjson: amounts of wei are longer than 64 bits.
     text = json.dumps(_plain(result), default=_plain, separators=(",", ":"), allow_nan=False)
     return Response(text, media_type="application/json")

@@ -6,10 +6,15 @@ from typing import Any, Final
 
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
+from starlette.types import ASGIApp
 
 from coordinator.api.coordinator import Coordinator
+from coordinator.monitoring.metrics import Metrics
+from coordinator.monitoring.readings import Readings
 from coordinator.server.bodies import BodyLimit
 from coordinator.server.events.streams import Streams
+from coordinator.server.observing import Observed
+from coordinator.server.origin import PublicOrigin
 from coordinator.server.problems import Problem, handle_problems
 from coordinator.server.rates import PER_SECOND, Rates
 from coordinator.server.routes import (
@@ -43,9 +48,18 @@ are problem details (RFC 9457) with a stable `code`. Amounts are decimal strings
 """
 
 
+class _Service(FastAPI):
+    """An application that also observes what no route answers, its own faults among it."""
+
+    def build_middleware_stack(self) -> ASGIApp:
+        public_url = self.state.coordinator.opened.settings.public_url
+        inner = super().build_middleware_stack()
+        return Observed(PublicOrigin(inner, public_url), self.state.metrics)
+
+
 def make_app(coordinator: Coordinator, *, requests_per_second: int = PER_SECOND) -> FastAPI:
     """Make the application that serves this coordinator; whoever runs it closes both."""
-    app = FastAPI(
+    app = _Service(
         title="USDC escrow coordinator",
         version="1",
         description=_ABOUT,
@@ -58,6 +72,8 @@ def make_app(coordinator: Coordinator, *, requests_per_second: int = PER_SECOND)
     app.state.coordinator = coordinator
     app.state.rates = Rates(requests_per_second)
     app.state.streams = Streams(coordinator)
+    app.state.readings = Readings(lambda: coordinator.opened)
+    app.state.metrics = Metrics(lambda: coordinator.opened, app.state.readings)
     handle_problems(app)
     app.add_middleware(BodyLimit)
     for router in _ROUTERS:

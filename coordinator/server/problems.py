@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import traceback
 from collections.abc import Mapping, Sequence
 from http import HTTPStatus
 from typing import Any, Final
@@ -49,6 +50,7 @@ _CODES: Final = {
     408: "too_slow",
     413: "too_large",
     415: "unsupported_media_type",
+    421: "misdirected_request",
     422: "invalid_request",
     429: "too_many_requests",
     503: "unavailable",
@@ -156,7 +158,11 @@ def handle_problems(app: FastAPI) -> None:
 
     @app.exception_handler(Exception)
     async def of_bug(_: Request, fault: Exception) -> Response:
-        log.exception("request_broke")
+        where = traceback.extract_tb(fault.__traceback__)[-1]
+        # Its text may repeat what the request carried.
+        log.error(
+            "request_broke fault=%s at=%s:%s", type(fault).__name__, where.filename, where.lineno
+        )
         return problem(500, "internal", "unexpected: the server's log tells more", money_moved=None)
 
 

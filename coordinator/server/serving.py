@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from typing import Final
 
 import uvicorn
@@ -11,6 +12,7 @@ from fastapi import FastAPI
 
 from coordinator.api.coordinator import Coordinator
 from coordinator.domain.errors import ConfigurationError
+from coordinator.monitoring.metrics import Metrics
 from coordinator.server.app import make_app
 
 # A connection more is answered with 503 at once.
@@ -22,11 +24,17 @@ _DEAF_MS: Final = 30_000
 
 
 def serve(
-    coordinator: Coordinator, *, host: str, port: int, listening: Callable[[str], object]
+    coordinator: Coordinator,
+    *,
+    host: str,
+    port: int,
+    listening: Callable[[str], object],
+    watched: Callable[[Metrics], AbstractContextManager[object]] = nullcontext,
 ) -> None:
     """Serve until SIGTERM or Ctrl-C; ``listening`` is told the URL once connections are taken.
 
-    ConfigurationError when the address can't be used.
+    ``watched`` is open meanwhile, with the metrics of this process. ConfigurationError when the
+    address can't be used.
     """
     app = make_app(coordinator)
     config = uvicorn.Config(
@@ -38,7 +46,7 @@ def serve(
         access_log=False,
         server_header=False,
     )
-    with listen(host, port) as listener:
+    with listen(host, port) as listener, watched(app.state.metrics):
         shown = f"[{host}]" if listener.family == socket.AF_INET6 else host
         listening(f"http://{shown}:{listener.getsockname()[1]}")
         _Server(config, app).run(sockets=[listener])

@@ -6,7 +6,8 @@ import itertools
 import math
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from functools import partial
@@ -97,6 +98,14 @@ class Rpc:
         self._ids = itertools.count(1)
         self._chain_id: int | None = None
         self._local = threading.local()
+        self._counting = threading.Lock()
+        self._sent: Counter[str] = Counter()
+
+    @property
+    def calls_sent(self) -> Mapping[str, int]:
+        """The number of calls sent so far by method, each of a batch and each retry counted."""
+        with self._counting:
+            return dict(self._sent)
 
     @property
     def hosts(self) -> tuple[str, ...]:
@@ -281,6 +290,8 @@ class Rpc:
             for method, params in calls
         ]
         where = urlsplit(url).netloc.rpartition("@")[2]
+        with self._counting:
+            self._sent.update(method for method, _ in calls)
         try:
             response = self._session().post(url, json=body, timeout=self._timeout)
             wait = response.headers.get("Retry-After")

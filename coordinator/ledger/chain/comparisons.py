@@ -58,6 +58,13 @@ class ComparisonBook:
                 connection.execute(delete(t.comparisons).where(_c.page == row["page"]))
             connection.execute(insert(t.comparisons), rows)
 
+    def note_reconciliation(self, block_number: int, discrepancies: int, *, now: int) -> None:
+        """Keep how many discrepancies the last comparison found, for monitoring."""
+        row = {"block_number": block_number, "at": now, "discrepancies": discrepancies}
+        with self._database.write() as connection:
+            connection.execute(delete(t.last_reconciliation))
+            connection.execute(insert(t.last_reconciliation).values(row))
+
 
 def page_digest(rows: Sequence[Sequence[Any]]) -> str:
     """The SHA-256 of a page of escrows as the books have them."""

@@ -17,7 +17,7 @@ _SCRIPTS: Final = Path(__file__).parent / "migrations"
 def revision(database: Database) -> str | None:
     """The schema revision of a database; None before its first migration."""
     with database.read() as connection:
-        return _revision(connection)
+        return read_revision(connection)
 
 
 def migrate(database: Database, *, scripts: Path = _SCRIPTS, head: str = HEAD) -> bool:
@@ -36,7 +36,7 @@ def migrate(database: Database, *, scripts: Path = _SCRIPTS, head: str = HEAD) -
     config = Config()
     config.set_main_option("script_location", str(scripts))
     with database.write() as connection:
-        if _revision(connection) == head:
+        if read_revision(connection) == head:
             return False
         config.attributes["connection"] = connection
         try:
@@ -48,7 +48,8 @@ def migrate(database: Database, *, scripts: Path = _SCRIPTS, head: str = HEAD) -
     return True
 
 
-def _revision(connection: Connection) -> str | None:
+def read_revision(connection: Connection) -> str | None:
+    """Return the schema revision within a transaction; None before the first migration."""
     if not inspect(connection).has_table("alembic_version"):
         return None
     return connection.execute(text("SELECT version_num FROM alembic_version")).scalar()

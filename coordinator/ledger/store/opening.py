@@ -8,6 +8,7 @@ from sqlalchemy import URL, make_url
 from sqlalchemy.exc import ArgumentError
 
 from coordinator.domain.errors import ConfigurationError
+from coordinator.extras import needs_extra
 from coordinator.ledger.store.database import LOCK_TIMEOUT_SECONDS, Database
 
 _FORMS: Final = "sqlite:///FILE or postgresql://USER@HOST/DATABASE"
@@ -22,7 +23,8 @@ def open_database(url: str, *, lock_timeout_seconds: int = LOCK_TIMEOUT_SECONDS)
         return SqliteDatabase(parsed, lock_timeout_seconds=lock_timeout_seconds)
     if parsed.drivername in ("postgresql", "postgres", "postgresql+psycopg"):
         # Its driver is no business of those who have a file.
-        from coordinator.ledger.store.postgresql import PostgresqlDatabase
+        with needs_extra("postgres", "a postgresql:// database"):
+            from coordinator.ledger.store.postgresql import PostgresqlDatabase
 
         return PostgresqlDatabase(parsed, lock_timeout_seconds=lock_timeout_seconds)
     raise ConfigurationError(f"COORDINATOR_DATABASE_URL must be {_FORMS}")

@@ -550,6 +550,15 @@ comparisons = Table(
     Column("mac", String(80), nullable=False),
 )
 
+# The last comparison of all books with the chain: one row, for monitoring.
+last_reconciliation = Table(
+    "last_reconciliation",
+    metadata,
+    Column("block_number", BigInteger, primary_key=True, autoincrement=False),
+    Column("at", BigInteger, nullable=False),
+    Column("discrepancies", BigInteger, nullable=False),
+)
+
 # Keys of the service. Of the token only a digest is here.
 api_keys = Table(
     "api_keys",

@@ -8,6 +8,7 @@ import re
 import secrets
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -23,6 +24,7 @@ from tests.integration.local_chain import LocalChain
 from tests.integration.world import POLICY
 
 _SERVING: Final = re.compile(r"serving (http://\S+) for")
+_WATCHED: Final = re.compile(r"metrics (http://\S+)")
 START_SECONDS: Final = 60
 
 
@@ -33,6 +35,7 @@ class Service:
         self.chain = chain
         self.folder = folder
         self._processes = ExitStack()
+        self._heard: dict[int, Heard] = {}
         key = "0x" + secrets.token_hex(32)
         self.treasury = load_signer("env:KEY", {"KEY": key}).address
         policy = folder / "policy.toml"
@@ -86,6 +89,10 @@ class Service:
     def worker(self) -> subprocess.Popen[str]:
         return self._start("worker", environment=self.acting)[0]
 
+    def watched_worker(self) -> tuple[subprocess.Popen[str], str]:
+        """A worker, and the URL of its metrics."""
+        return self._start("worker", "--metrics-port", "0", environment=self.acting, says=_WATCHED)
+
     def serve(self, *arguments: str, **settings: str) -> tuple[subprocess.Popen[str], str]:
         """A server without a key, and its URL."""
         process, told = self._start(
@@ -110,26 +117,68 @@ class Service:
             stderr=subprocess.PIPE,
             text=True,
         )
-        self._processes.enter_context(_ended(process))
-        heard = ""
-        assert process.stderr
-        for line in process.stderr:
-            heard += line
-            if found := says.search(line):
-                return process, found[1]
-        raise AssertionError(f"{arguments} ended: {heard}")
+        heard = self._heard[process.pid] = Heard(process)
+        self._processes.enter_context(_ended(process, heard))
+        return process, heard.wait_for(says)
+
+    def heard(self, process: subprocess.Popen[str]) -> Heard:
+        """What the process has written to stderr."""
+        return self._heard[process.pid]
+
+
+class Heard:
+    """What a process writes to stderr, read all the time: a full pipe would stop it."""
+
+    def __init__(self, process: subprocess.Popen[str]) -> None:
+        self._process = process
+        self._lines: list[str] = []
+        self._ended = False
+        self._changed = threading.Condition()
+        self._thread = threading.Thread(target=self._read, daemon=True)
+        self._thread.start()
+
+    @property
+    def text(self) -> str:
+        with self._changed:
+            return "".join(self._lines)
+
+    def wait_for(self, says: re.Pattern[str]) -> str:
+        """The first group of the first match; AssertionError when the process ends without one."""
+        with self._changed:
+            self._changed.wait_for(
+                lambda: self._ended or says.search("".join(self._lines)), START_SECONDS
+            )
+        found = says.search(self.text)
+        assert found, f"{self._process.args} did not say {says.pattern}: {self.text}"
+        return found[1]
+
+    def end(self) -> None:
+        self._thread.join(START_SECONDS)
+
+    def _read(self) -> None:
+        assert self._process.stderr
+        for line in self._process.stderr:
+            with self._changed:
+                self._lines.append(line)
+                self._changed.notify_all()
+        with self._changed:
+            self._ended = True
+            self._changed.notify_all()
 
 
 @contextmanager
-def _ended(process: subprocess.Popen[str]) -> Iterator[None]:
+def _ended(process: subprocess.Popen[str], heard: Heard) -> Iterator[None]:
     yield
     if process.poll() is None:
         process.terminate()
     try:
-        process.communicate(timeout=30)
+        process.wait(timeout=30)
     except subprocess.TimeoutExpired:
         process.kill()
-        process.communicate()
+        process.wait()
+    heard.end()
+    assert process.stderr
+    process.stderr.close()
 
 
 def _child(environment: Mapping[str, str]) -> dict[str, str]:

@@ -441,6 +441,13 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("page"),
     )
     op.create_table(
+        "last_reconciliation",
+        sa.Column("block_number", sa.BigInteger(), autoincrement=False, nullable=False),
+        sa.Column("at", sa.BigInteger(), nullable=False),
+        sa.Column("discrepancies", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("block_number"),
+    )
+    op.create_table(
         "api_keys",
         sa.Column("id", sa.String(length=24), nullable=False),
         sa.Column("role", sa.String(length=10), nullable=False),
