@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from coordinator.books.reporting import GasReport, Report
     from coordinator.budgets.budgets import Sharing
     from coordinator.domain.access.keys import ApiKey, NewKey
+    from coordinator.domain.access.webhooks import FailedDelivery, NewWebhook, Webhook
     from coordinator.domain.chain.reconciliation import Discrepancy, Reconciliation
     from coordinator.domain.errors import (
         ChainUnavailable,
@@ -69,6 +70,7 @@ __all__ = [
     "Denied",
     "Discrepancy",
     "Event",
+    "FailedDelivery",
     "Finding",
     "ForkedProcess",
     "GasReport",
@@ -82,6 +84,7 @@ __all__ = [
     "LedgerUnavailable",
     "LimitState",
     "NewKey",
+    "NewWebhook",
     "Order",
     "OutcomeUnknown",
     "Overlay",
@@ -102,6 +105,7 @@ __all__ = [
     "UnknownId",
     "Usdc",
     "Used",
+    "Webhook",
 ]
 
 _HOMES = {
@@ -122,6 +126,7 @@ _HOMES = {
     "Denied": "domain.errors",
     "Discrepancy": "domain.chain.reconciliation",
     "Event": "domain.observed",
+    "FailedDelivery": "domain.access.webhooks",
     "Finding": "domain.limits.service",
     "ForkedProcess": "domain.errors",
     "GasReport": "books.reporting",
@@ -135,6 +140,7 @@ _HOMES = {
     "LedgerUnavailable": "domain.errors",
     "LimitState": "domain.limits.limits",
     "NewKey": "domain.access.keys",
+    "NewWebhook": "domain.access.webhooks",
     "Order": "domain.purchase.order",
     "OutcomeUnknown": "domain.errors",
     "Overlay": "domain.limits.overlay",
@@ -155,6 +161,7 @@ _HOMES = {
     "UnknownId": "domain.errors",
     "Usdc": "domain.usdc",
     "Used": "domain.limits.limits",
+    "Webhook": "domain.access.webhooks",
 }
 
 if not TYPE_CHECKING:

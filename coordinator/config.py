@@ -19,6 +19,7 @@ from pydantic_settings import (
     SettingsConfigDict,
 )
 
+from coordinator.domain.access.destinations import networks
 from coordinator.domain.address import checksummed
 from coordinator.domain.errors import ConfigurationError
 from coordinator.domain.plain_text import decode_file
@@ -70,6 +71,7 @@ class Settings(BaseSettings):
     public_url: str | None = None
     deployments_folder: Path = Path(".local/deployments")
     state_folder: Path = Path(".local/state")
+    webhook_allow: str = ""
 
     @classmethod
     def settings_customise_sources(
@@ -120,6 +122,12 @@ class Settings(BaseSettings):
         if value and not re.fullmatch(r"[0-9]{1,9}(\.[0-9]{1,9})?", value):
             raise ValueError("must be a number of gwei such as 0.5")
         return value or None
+
+    @field_validator("webhook_allow")
+    @classmethod
+    def _networks(cls, value: str) -> str:
+        networks(value)
+        return value
 
     @field_validator("allowance_limit")
     @classmethod

@@ -26,6 +26,7 @@ from coordinator.chain.networks import NETWORKS, Deployment, Network
 from coordinator.chain.rpc.client import Rpc
 from coordinator.chain.signers.signers import Signer
 from coordinator.config import Secrets, Settings, id_secret
+from coordinator.domain.access.destinations import Networks, networks
 from coordinator.domain.audit import Head
 from coordinator.domain.chain.escrow_key import EscrowKeys, audit_key, secret_mark
 from coordinator.domain.errors import InvalidRequest
@@ -55,6 +56,8 @@ from coordinator.startup import (
 )
 from coordinator.treasury.fresh_balances import FreshBalances
 from coordinator.treasury.treasury import Treasury
+from coordinator.webhooks.delivery import Deliverer
+from coordinator.webhooks.sending import Sender
 
 if TYPE_CHECKING:
     from coordinator.chain.simulated import SimulatedRpc
@@ -206,6 +209,25 @@ class Wiring(Ledger):
     @cached_property
     def notify_urls(self) -> NotifyUrls:
         return NotifyUrls(self.policies, self.policy_source, self.secrets)
+
+    @cached_property
+    def webhook_networks(self) -> Networks:
+        """The networks besides public ones that webhooks may be in."""
+        return networks(self.settings.webhook_allow)
+
+    @cached_property
+    def deliverer(self) -> Deliverer:
+        return Deliverer(
+            outbox=self.outbox,
+            webhooks=self.webhooks,
+            events=self.events,
+            leases=self.webhook_leases,
+            changes=self.changes,
+            secrets=self.webhook_secrets,
+            sender=Sender(self.webhook_networks),
+            clock=self.clock,
+            ticks=self.ticks,
+        )
 
     @cached_property
     def blockers(self) -> Blockers:
@@ -364,6 +386,8 @@ class Wiring(Ledger):
             return
         self._opened.close()
         built = self.__dict__
+        if "deliverer" in built:
+            self.deliverer.stop()
         if "executor" in built:
             self.executor.stop()
         if "changes" in built:

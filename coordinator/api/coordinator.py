@@ -14,6 +14,7 @@ from coordinator.api.arguments import checked
 from coordinator.api.budgets import BudgetApi
 from coordinator.api.queries import limit_states, list_agents, list_purchases, scope_of, unix_second
 from coordinator.api.runtime import Runtime
+from coordinator.api.webhooks import WebhookApi
 from coordinator.books.backup import Backup
 from coordinator.books.follower import Progress
 from coordinator.books.reporting import GasReport, Report
@@ -45,7 +46,7 @@ _DAYS_MAX: Final = 3650
 
 
 @checked
-class Coordinator(Runtime, BudgetApi, AccessApi):
+class Coordinator(Runtime, BudgetApi, AccessApi, WebhookApi):
     """One treasury: its agents, approvals, limits, books and executor.
 
     Made by ``from_env``. The first purchase starts the executor in a background thread; leaving

@@ -299,6 +299,35 @@ def foreign_transaction(nonce: int, now: int) -> Notice:
     )
 
 
+def webhook_disabled(webhook_id: str, why: str, now: int) -> Notice:
+    """Make the notice that a webhook is told of nothing more."""
+    return Notice(
+        key=f"webhook_disabled:{webhook_id}:{now}",
+        at=now,
+        kind="webhook_disabled",
+        severity=Severity.WARNING,
+        subject=webhook_id,
+        message=(
+            f"webhook {webhook_id} is disabled: {why}; when it is well again:"
+            f" coordinator webhooks replay {webhook_id}"
+        ),
+        fields={"webhook_id": webhook_id},
+    )
+
+
+def webhook_event_given_up(webhook_id: str, seq: int, why: str, now: int) -> Notice:
+    """Make the notice of one event that a webhook refused for three days."""
+    return Notice(
+        key=f"webhook_event:{webhook_id}:{seq}",
+        at=now,
+        kind="webhook_event_given_up",
+        severity=Severity.WARNING,
+        subject=webhook_id,
+        message=f"webhook {webhook_id} did not take event {seq} on any try: {why}",
+        fields={"webhook_id": webhook_id, "event_id": str(seq)},
+    )
+
+
 def began(kind: str, severity: Severity, message: str, now: int) -> Notice:
     """Make the notice that a condition of the treasury began at ``now``."""
     return Notice(f"{kind}:{now}", now, kind, severity, "treasury", message)

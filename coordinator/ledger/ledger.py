@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from functools import cached_property
 
+from coordinator.domain.access.webhooks import WebhookSecrets
 from coordinator.domain.chain.escrow_key import EscrowKeys
 from coordinator.domain.observed import Event
 from coordinator.domain.policy.payees import Contracts
@@ -24,6 +25,8 @@ from coordinator.ledger.chain.journal_book import JournalBook
 from coordinator.ledger.chain.nonce_lane import LaneBook
 from coordinator.ledger.chain.steps import StepBook
 from coordinator.ledger.events.event_book import EventBook
+from coordinator.ledger.events.outbox import Outbox
+from coordinator.ledger.events.webhook_book import WebhookBook
 from coordinator.ledger.proofs.evidence import Evidence
 from coordinator.ledger.restore.audit_import import AuditImport
 from coordinator.ledger.spend.approvals import ApprovalBook
@@ -136,6 +139,18 @@ class Ledger(ABC):
         return EventBook(self.database, self.audit)
 
     @cached_property
+    def webhooks(self) -> WebhookBook:
+        return WebhookBook(self.transactions, self.webhook_secrets)
+
+    @cached_property
+    def webhook_secrets(self) -> WebhookSecrets:
+        return WebhookSecrets(self.escrow_keys.secret)
+
+    @cached_property
+    def outbox(self) -> Outbox:
+        return Outbox(self.transactions)
+
+    @cached_property
     def purchases(self) -> PurchaseBook:
         return PurchaseBook(self.transactions, self.group_commit)
 
@@ -184,6 +199,18 @@ class Ledger(ABC):
         who = self.identity
         return LeaseBook(
             self.database, chain_id=who.chain_id, signer=who.treasury, ticks=self.ticks
+        )
+
+    @cached_property
+    def webhook_leases(self) -> LeaseBook:
+        """The lease of the one process that delivers to webhooks."""
+        who = self.identity
+        return LeaseBook(
+            self.database,
+            chain_id=who.chain_id,
+            signer=who.treasury,
+            ticks=self.ticks,
+            kind="webhooks",
         )
 
     @cached_property

@@ -27,6 +27,7 @@ from coordinator.server.routes import (
     operations,
     purchases,
     runs,
+    webhooks,
 )
 
 _ROUTERS: Final = (
@@ -40,6 +41,7 @@ _ROUTERS: Final = (
     books.router,
     operations.router,
     events.router,
+    webhooks.router,
 )
 _ABOUT: Final = """Budgets, approvals and on-chain USDC escrow for teams of agents.
 

@@ -48,6 +48,7 @@ def serve(
     )
     with listen(host, port) as listener, watched(app.state.metrics):
         shown = f"[{host}]" if listener.family == socket.AF_INET6 else host
+        coordinator.wiring.deliverer.start()
         listening(f"http://{shown}:{listener.getsockname()[1]}")
         _Server(config, app).run(sockets=[listener])
 

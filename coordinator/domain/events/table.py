@@ -79,6 +79,10 @@ def _decided(subject: str, body: Body) -> dict[str, Any]:
     return {**found, "approver": body["approver"], "reason": _text(body["reason"])}
 
 
+def _contested(subject: str, body: Body) -> dict[str, Any]:
+    return {"purchase_id": subject, "reason": _text(body["reason"])}
+
+
 def _stranded(subject: str, body: Body) -> dict[str, Any]:
     return {"purchase_id": subject, "reason": _text(body["why"])}
 
@@ -174,6 +178,7 @@ TABLE: Final[Mapping[str, Told]] = {
     },
     "purchase_approved_by": Told("approval.approved", _decided, Owner.PURCHASE),
     "purchase_rejected_by": Told("approval.rejected", _decided, Owner.PURCHASE),
+    "purchase_contested": Told("purchase.contested", _contested, Owner.PURCHASE),
     "purchase_stranded": Told("purchase.stranded", _stranded, Owner.PURCHASE),
     "purchase_unstranded": Told("purchase.unstranded", _stranded, Owner.PURCHASE),
     "cost_held": Told("cost.held", _cost("held"), Owner.COST),
@@ -210,6 +215,11 @@ TABLE: Final[Mapping[str, Told]] = {
     "api_key_created": Told("api_key.created", _by("key_id")),
     "api_key_rotated": Told("api_key.rotated", _by("key_id")),
     "api_key_revoked": Told("api_key.revoked", _by("key_id")),
+    "webhook_added": Told("webhook.added", _by("webhook_id")),
+    "webhook_removed": Told("webhook.removed", _by("webhook_id")),
+    "webhook_rotated": Told("webhook.rotated", _by("webhook_id")),
+    "webhook_replayed": Told("webhook.replayed", _by("webhook_id")),
+    "webhook_disabled": Told("webhook.disabled", _by("webhook_id")),
     "discrepancy_explained": Told("discrepancy.explained", _by("discrepancy_id")),
     "foreign_transaction": Told("treasury.foreign_transaction", _id("of")),
     "tampering_found": Told("treasury.tampering_found", _id("of")),

@@ -81,6 +81,10 @@ class EventBook:
             more=len(rows) == limit,
         )
 
+    def one(self, seq: int) -> PublicEvent | None:
+        """Return the event of one row; None when the row was changed or tells nothing."""
+        return next(iter(self.read(seq - 1, 1).events), None)
+
     def _owners(
         self, connection: Connection, told: Iterable[tuple[AuditRow, Mapping[str, Any]]]
     ) -> Mapping[tuple[Owner, str], _Owned]:

@@ -576,6 +576,44 @@ api_keys = Table(
     Column("last_used_at", BigInteger),
 )
 
+# Targets of events; what they are stands in the audit log too, where each row is proved.
+webhooks = Table(
+    "webhooks",
+    metadata,
+    Column("id", String(24), primary_key=True),
+    Column("url", Text, nullable=False),
+    # A JSON list.
+    Column("types", Text, nullable=False),
+    Column("agent", String(64)),
+    Column("created_by", String(64), nullable=False),
+    Column("created_at", BigInteger, nullable=False),
+    # Secrets are derived from the id and this number; none is stored.
+    Column("generation", Integer, nullable=False),
+    Column("previous_until", BigInteger),
+    Column("disabled_at", BigInteger),
+    Column("disabled_why", Text),
+    # The audit rows up to this one were handed over, or are among its deliveries.
+    Column("position", BigInteger, nullable=False),
+    Column("failures", Integer, nullable=False),
+    Column("failing_since", BigInteger),
+    Column("retry_at", BigInteger, nullable=False),
+)
+
+# Events that a target did not take at once.
+webhook_deliveries = Table(
+    "webhook_deliveries",
+    metadata,
+    Column("webhook_id", ForeignKey("webhooks.id"), primary_key=True),
+    Column("seq", BigInteger, primary_key=True, autoincrement=False),
+    Column("tries", Integer, nullable=False),
+    Column("failed_at", BigInteger, nullable=False),
+    # Null: not tried again.
+    Column("due_at", BigInteger),
+    Column("delivered_at", BigInteger),
+    Column("fault", Text),
+    Index("webhook_deliveries_due", "webhook_id", "due_at"),
+)
+
 explanations = Table(
     "explanations",
     metadata,

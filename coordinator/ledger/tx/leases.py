@@ -53,10 +53,11 @@ class LeaseBook:
         signer: str,
         now_ms: Callable[[], int] | None = None,
         ticks: Ticks = time.monotonic,
+        kind: str = "executor",
     ) -> None:
         self._database = database
         self._given_clock = now_ms
-        self._name = f"executor:{chain_id}:{signer}"
+        self._name = f"{kind}:{chain_id}:{signer}"
         self._host = _host()
         self._ticks = ticks
         # The lease of another as it was first seen: what it says, then when by both clocks.

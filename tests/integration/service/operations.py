@@ -37,6 +37,7 @@ class Things:
             "session": lambda: service.coordinator.agent(AGENT).open_session("session-1").id,
             "task": lambda: service.coordinator.agent(AGENT).open_task("task-1").id,
             "key": self._key,
+            "webhook_id": self._webhook,
         }
 
     def __getitem__(self, name: str) -> str:
@@ -53,6 +54,10 @@ class Things:
         to = "0x3C44CdDdB6a900fa2b585dd299e03d12FA4293BC"
         coordinator.withdraw(to=to, amount="900.00", approver="alice", reason="a test")
         return coordinator.proposals()[0].id
+
+    def _webhook(self) -> str:
+        coordinator = self._service.coordinator
+        return coordinator.add_webhook("https://hooks.example/in", by="olga").webhook.id
 
     def _key(self) -> str:
         return self._service.buy(idempotency_key="papers/1").idempotency_key or ""
@@ -126,6 +131,13 @@ OPERATIONS: Final[Mapping[tuple[str, str], Operation]] = {
     ("GET", "/v1/pauses"): Operation(READERS),
     ("GET", "/v1/policy"): Operation(READERS),
     ("POST", "/v1/policy/check"): Operation(READERS, {"toml": "[organisation]\n"}),
+    ("POST", "/v1/webhooks"): Operation(("operator",), {"url": "https://hooks.example/in"}),
+    ("GET", "/v1/webhooks"): Operation(READERS),
+    ("GET", "/v1/webhooks/{webhook_id}"): Operation(READERS),
+    ("GET", "/v1/webhooks/{webhook_id}/deliveries"): Operation(READERS),
+    ("POST", "/v1/webhooks/{webhook_id}/rotate"): Operation(("operator",), {"overlap": "1h"}),
+    ("POST", "/v1/webhooks/{webhook_id}/replay"): Operation(("operator",), {"after": 0}),
+    ("DELETE", "/v1/webhooks/{webhook_id}"): Operation(("operator",)),
 }
 """Operations by method and path; what is not among them is for everybody, without a key."""
 
