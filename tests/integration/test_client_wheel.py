@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import statistics
 import subprocess
 import sys
@@ -69,13 +68,6 @@ print(coordinator_client.__file__, coordinator_client.__version__)
     where, version = _run(python, "-c", program, cwd=tmp_path).split()
     assert not Path(where).is_relative_to(_ROOT)
     assert version in (_CLIENT / "coordinator_client" / "_version.py").read_text()
-
-
-def test_the_examples_of_its_readme_compile(python: Path, tmp_path: Path) -> None:
-    blocks = re.findall(r"```python\n(.*?)```", (_CLIENT / "README.md").read_text(), re.DOTALL)
-    assert len(blocks) == 2
-    for block in blocks:
-        compile(block, "README.md", "exec")
 
 
 def test_importing_it_costs_little_more_than_importing_httpx(python: Path, tmp_path: Path) -> None:

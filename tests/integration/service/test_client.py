@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import logging
+import re
 import secrets
+import subprocess
+import sys
 import traceback
 from collections.abc import Iterator
 from pathlib import Path
@@ -29,6 +32,8 @@ from tests.integration.service.lossy_proxy import LossyProxy
 from tests.integration.service.processes import Service, client
 from tests.integration.service.story import PAPERS, story
 from tests.integration.stores import SqliteStore
+
+_CLIENT = Path(__file__).resolve().parents[3] / "client"
 
 
 class Running(NamedTuple):
@@ -247,6 +252,28 @@ def test_proxies_of_the_environment_do_not_see_what_stays_on_this_host(
         plain.get(f"{running.url}/healthz")
     with Agent(running.url, running.token) as agent:
         assert agent.id == NAME
+
+
+def test_the_examples_of_its_readme_run(running: Running, tmp_path: Path) -> None:
+    blocks = re.findall(r"```python\n(.*?)```", (_CLIENT / "README.md").read_text(), re.DOTALL)
+    said = [
+        subprocess.run(
+            [sys.executable, "-c", block],
+            cwd=tmp_path,
+            env={
+                "PYTHONPATH": str(_CLIENT),
+                "TREASURY_URL": running.url,
+                "TREASURY_KEY": running.token,
+            },
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=True,
+        ).stdout
+        for block in blocks
+    ]
+    assert re.fullmatch(r"funded 0x\w+\n", said[0])
+    assert said[1:] == ["research-agent full\n"]
 
 
 def test_a_closed_agent_says_so(running: Running) -> None:
