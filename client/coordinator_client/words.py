@@ -115,6 +115,7 @@ class ReasonCode(Word):
     INCREASE_LIMIT = "increase_limit"
     APPROVAL_REQUIRED = "approval_required"
     MORE_APPROVALS_REQUIRED = "more_approvals_required"
+    TOO_MANY_WAITING = "too_many_waiting"
     APPROVAL_EXPIRED = "approval_expired"
     APPROVAL_NOT_FOUND = "approval_not_found"
     NOT_AN_APPROVER = "not_an_approver"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 
 from coordinator.domain.errors import IdempotencyConflict
 from coordinator.domain.purchase.decision import Facts, decide
@@ -10,6 +11,7 @@ from coordinator.domain.purchase.purchase import Purchase
 from coordinator.ledger.spend.moves import expire
 from coordinator.ledger.spend.reading import read_purchase
 from coordinator.ledger.spend.requests import NewRequest, find_bound, write_request
+from coordinator.ledger.tx.facts import count_waiting
 from coordinator.ledger.tx.transaction import Tx
 
 
@@ -34,8 +36,14 @@ def request(tx: Tx, asked: NewRequest) -> Purchase | IdempotencyConflict | Short
         paused=tx.treasury_state.paused,
         funds=tx.treasury_state.funds(asked.treasury, asked.now),
         openings=tx.opening,
+        waiting=partial(_waiting_of, tx),
     )
     decision = decide(asked.request, facts)
     if decision.short_of_funds and not asked.funds_are_fresh:
         return ShortOfFunds()
     return write_request(tx, asked, decision)
+
+
+def _waiting_of(tx: Tx, agent: str) -> int:
+    tx.flush()
+    return count_waiting(tx.connection, agent)

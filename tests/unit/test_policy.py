@@ -713,3 +713,13 @@ def test_any_policy_is_given_back_by_its_document(document: dict[str, Any]) -> N
     again = Policy.from_dict(json.loads(json.dumps(policy.document())))
     assert again == policy
     assert again.hash == policy.hash
+
+
+def test_a_hundred_requests_of_an_agent_may_wait_unless_the_policy_says_otherwise() -> None:
+    least: dict[str, Any] = {"organisation": {"total_limit": "100"}}
+    usual, few = (
+        Policy.from_dict(least | {"approvals": terms}) for terms in ({}, {"waiting_max": 5})
+    )
+    assert (usual.approvals.waiting_max, few.approvals.waiting_max) == (100, 5)
+    assert "waiting_max" not in usual.document().get("approvals", {})
+    assert Policy.from_dict(few.document()).hash == few.hash

@@ -230,6 +230,7 @@ class Tier(Table):
 
 
 _BOND: Final = Usdc("100")
+_WAITING_MAX: Final = 100
 
 
 class Approvals(Table):
@@ -241,6 +242,8 @@ class Approvals(Table):
     tiers: list[Tier] = []
     # One approver may contest a delivery: this is the most that it may cost.
     dispute_bond_limit: Amount = _BOND
+    # Of one agent at once: more would only hide what people have to look at.
+    waiting_max: Annotated[int, Field(ge=1, le=10_000)] = _WAITING_MAX
 
     @field_validator("approvers", mode="before")
     @classmethod
@@ -260,6 +263,8 @@ class Approvals(Table):
             plain.pop("tiers", None)
         if self.dispute_bond_limit == _BOND:
             plain.pop("dispute_bond_limit", None)
+        if self.waiting_max == _WAITING_MAX:
+            plain.pop("waiting_max", None)
         return plain
 
     @property

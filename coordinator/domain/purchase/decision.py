@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -41,7 +41,8 @@ class Facts:
 
     ``usage`` reads counters; ``paused`` holds the scopes that are stopped, as (kind, id);
     ``funds`` is None when the balances are unknown or old, and then refuses nothing.
-    ``by_people`` says that people have approved it: no threshold asks again.
+    ``by_people`` says that people have approved it: no threshold asks again. ``waiting`` tells how
+    much of an agent waits for people already.
     """
 
     rules: Rules
@@ -52,6 +53,7 @@ class Facts:
     funds: Funds | None = None
     openings: Openings = nothing_opened
     by_people: bool = False
+    waiting: Callable[[str], int] = lambda agent: 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +127,10 @@ def decide(request: Request, facts: Facts) -> Decision:
         outcome = Status.APPROVED
         auto = auto_limit(request.agent, facts)
         why = None if facts.by_people else asks(request.agent, request.amount, facts, auto)
-        if why is not None:
+        most = policy.approvals.waiting_max
+        if why is not None and facts.waiting(request.agent) >= most:
+            outcome, reasons = Status.DENIED, [too_many_waiting(request.agent, most)]
+        elif why is not None:
             outcome = Status.AWAITING_APPROVAL
             required = policy.approvals.required_for(request.amount)
             reasons = [Reason(ReasonCode.APPROVAL_REQUIRED, f"{why}; approvals needed: {required}")]
@@ -142,6 +147,12 @@ def decide(request: Request, facts: Facts) -> Decision:
         category=category,
         required=required,
     )
+
+
+def too_many_waiting(agent_id: str, most: int) -> Reason:
+    """Return the reason why nothing more of the agent may wait for people."""
+    text = f"{most} requests of {agent_id} wait for approval already, which is the most at once"
+    return Reason(ReasonCode.TOO_MANY_WAITING, text)
 
 
 def judge_limits(

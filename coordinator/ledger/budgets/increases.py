@@ -23,6 +23,7 @@ from coordinator.domain.limits.increase import (
 )
 from coordinator.domain.limits.limits import Scope, ScopeKind
 from coordinator.domain.notices import Notice, Severity, limits_changed
+from coordinator.domain.purchase.decision import too_many_waiting
 from coordinator.domain.reasons import Reason, ReasonCode
 from coordinator.domain.usdc import Usdc
 from coordinator.domain.windows import Window
@@ -30,6 +31,7 @@ from coordinator.ledger.budgets.allocations import move_in_pool
 from coordinator.ledger.limits.overlays import insert_overlay, overlay_body
 from coordinator.ledger.store import schema as t
 from coordinator.ledger.store.database import Database
+from coordinator.ledger.tx.facts import count_waiting
 from coordinator.ledger.tx.group_commit import GroupCommit
 from coordinator.ledger.tx.transaction import Tx
 
@@ -138,6 +140,11 @@ def _ask(asked: Increase, now: int, key: str | None, tx: Tx) -> Increase:
     running = raised(rules, asked.scope, asked.window, now)
     status, reason = judged(asked.agent, asked.kind, asked.scope, asked.amount, running, rules)
     approvals = rules.policy.approvals
+    if status is IncreaseStatus.WAITING:
+        tx.flush()
+        most = approvals.waiting_max
+        if count_waiting(tx.connection, asked.agent) >= most:
+            status, reason = IncreaseStatus.REJECTED, too_many_waiting(asked.agent, most)
     asked = replace(
         asked,
         status=status,

@@ -96,6 +96,12 @@ purchases = Table(
     Index("purchases_status", "status"),
     Index("purchases_agent", "agent", "seq"),
     Index("purchases_escrow_key", "escrow_key"),
+    Index(
+        "purchases_waiting",
+        "agent",
+        sqlite_where=text("status = 'awaiting_approval'"),
+        postgresql_where=text("status = 'awaiting_approval'"),
+    ),
     _index_of_the_set("purchases_ended", "ended_at_block"),
     _index_of_the_set("purchases_task", "task"),
     _index_of_the_set("purchases_session", "session"),
@@ -278,6 +284,12 @@ increases = Table(
     _one_of("kind", ("increase", "emergency")),
     _one_of("status", ("waiting", "granted", "rejected", "expired")),
     Index("increases_status", "status"),
+    Index(
+        "increases_waiting",
+        "agent",
+        sqlite_where=text("status = 'waiting'"),
+        postgresql_where=text("status = 'waiting'"),
+    ),
 )
 
 increase_decisions = Table(

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, bindparam, func, literal_column, select
 
 from coordinator.domain.chain.gas import Fees, purchases_left, reserve_wei
 from coordinator.domain.limits.limits import CounterKey, Usage
@@ -38,6 +39,25 @@ _SEEN: Final = Prepared(
 _PROMISED: Final = Prepared(
     select(t.purchase_totals.c.status, t.purchase_totals.c.count, t.purchase_totals.c.amount)
 )
+_p, _i = t.purchases.c, t.increases.c
+_WAITING: Final = Prepared(
+    select(
+        select(func.count())
+        .select_from(t.purchases)
+        .where(_p.agent == bindparam("agent_"), _p.status == literal_column("'awaiting_approval'"))
+        .scalar_subquery()
+        + select(func.count())
+        .select_from(t.increases)
+        .where(_i.agent == bindparam("agent_"), _i.status == literal_column("'waiting'"))
+        .scalar_subquery()
+    )
+)
+
+
+def count_waiting(connection: Connection, agent: str) -> int:
+    """Count the agent's purchases and requests for more that wait for people."""
+    row = _WAITING.one(connection, {"agent_": agent})
+    return int(row[0]) if row else 0
 
 
 @dataclass(slots=True)
@@ -131,6 +151,7 @@ def read_facts(
         funds=state.funds(treasury, now, own),
         openings=openings,
         by_people=own is not None,
+        waiting=partial(count_waiting, connection),
     )
 
 

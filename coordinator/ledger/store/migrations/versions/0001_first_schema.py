@@ -202,6 +202,13 @@ def upgrade() -> None:
         sa.UniqueConstraint("id"),
     )
     op.create_index("increases_status", "increases", ["status"])
+    op.create_index(
+        "increases_waiting",
+        "increases",
+        ["agent"],
+        sqlite_where=sa.text("status = 'waiting'"),
+        postgresql_where=sa.text("status = 'waiting'"),
+    )
     op.create_table(
         "journal",
         sa.Column("block_hash", sa.String(length=66), nullable=False),
@@ -417,6 +424,13 @@ def upgrade() -> None:
         postgresql_where=sa.text("session IS NOT NULL"),
     )
     op.create_index("purchases_status", "purchases", ["status"])
+    op.create_index(
+        "purchases_waiting",
+        "purchases",
+        ["agent"],
+        sqlite_where=sa.text("status = 'awaiting_approval'"),
+        postgresql_where=sa.text("status = 'awaiting_approval'"),
+    )
     op.create_index(
         "purchases_task",
         "purchases",
