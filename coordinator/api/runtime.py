@@ -17,7 +17,7 @@ from coordinator.alerts.delivery import Delivery
 from coordinator.api.arguments import checked
 from coordinator.api.observers import Callback, Observers
 from coordinator.api.watcher import Wait, Watcher
-from coordinator.domain.errors import ConfigurationError, CoordinatorError
+from coordinator.domain.errors import ConfigurationError, CoordinatorClosed, CoordinatorError
 from coordinator.domain.observed import KINDS
 from coordinator.domain.purchase.order import Order
 from coordinator.domain.purchase.purchase import Purchase
@@ -56,6 +56,7 @@ class Runtime:
         # The event loop's own threads are left to the loop's owner.
         self._threads = ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="coordinator-async")
         self._watcher = Watcher(wiring, self.raise_fault)
+        self._closing = False
 
     @property
     def _may_act(self) -> bool:
@@ -110,13 +111,15 @@ class Runtime:
         """
         if not self._wiring.here():
             return
+        # Whoever waits is told of the close, not of what it takes away.
+        self._closing = True
+        self._watcher.close()
         if self._observers is not None:
             self._observers.stop()
         if self._delivery is not None:
             self._delivery.stop()
         self._threads.shutdown(wait=True, cancel_futures=True)
         self._wiring.close()
-        self._watcher.close()
 
     def start(self) -> None:
         """Check the endpoint and start the executor, unless this process only decides."""
@@ -200,7 +203,7 @@ class Runtime:
             await self._watcher.until_over(wait)
         return (
             self._answer(wait)
-            if wait.purchase
+            if wait.purchase or wait.reached
             else await self.off_loop(partial(self._answer, wait))
         )
 
@@ -222,19 +225,38 @@ class Runtime:
         """Return the purchase as it is at the end of the wait, with its blocker if it waits on."""
         if wait.fault is not None:
             raise wait.fault
-        if wait.purchase is not None:
-            return wait.purchase
+        if (found := wait.purchase or wait.reached) is not None:
+            return found
         purchase = self.wiring.purchases.get(wait.purchase_id)
         if wait.is_there(purchase) or purchase.needs_approval:
             return purchase
         return replace(purchase, blocker=self.wiring.blockers.of(purchase))
 
     async def off_loop(self, call: Callable[[], T]) -> T:
-        """Run a short call in the coordinator's own threads, never in the event loop's."""
+        """Run a short call in the coordinator's own threads, never in the event loop's.
+
+        CoordinatorClosed when a close comes before the call began.
+        """
         self.opened  # noqa: B018 - closed or forked is told, not waited for
         # What is logged there belongs to the request that the caller answers.
         within = contextvars.copy_context().run
-        return await asyncio.get_running_loop().run_in_executor(self._threads, within, call)
+        try:
+            called = self._threads.submit(within, call)
+        except RuntimeError:
+            self._raise_if_closing()
+            raise
+        try:
+            return await asyncio.wrap_future(called)
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if task is None or not task.cancelling():
+                # Taken out of the queue; nobody cancelled the caller.
+                self._raise_if_closing()
+            raise
+
+    def _raise_if_closing(self) -> None:
+        if self._closing:
+            raise CoordinatorClosed("this coordinator is closed: open another one") from None
 
     def _wait_for_order(self, order: Order, timeout_seconds: float) -> Order:
         """Return the order when it is done or failed, needs more approvers, or at the timeout."""

@@ -7,9 +7,15 @@ import contextlib
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from itertools import chain
 from typing import Final
 
-from coordinator.domain.errors import CoordinatorClosed, InvalidRequest, LedgerUnavailable
+from coordinator.domain.errors import (
+    CoordinatorClosed,
+    ForkedProcess,
+    InvalidRequest,
+    LedgerUnavailable,
+)
 from coordinator.domain.purchase.lifecycle import ESCROWED, Status
 from coordinator.domain.purchase.purchase import Purchase
 from coordinator.wiring import Wiring
@@ -36,20 +42,30 @@ class Wait:
         self.fault: BaseException | None = None
         #: Called in the watcher's thread when there is something to see.
         self.wake: Callable[[], object] = lambda: None
+        #: The purchase at its goal, where receipts are still waited for.
+        self.reached: Purchase | None = None
         self._goals = UNTIL[until]
         self._deadline = time.monotonic() + timeout_seconds
+        self._receipts_until = float("inf")
 
     def is_there(self, purchase: Purchase) -> bool:
         """Return whether the purchase got there, or can't get any further."""
         return purchase.final or purchase.status in self._goals
 
     def look(self, purchase: Purchase, *, whole: bool) -> bool:
-        """Return whether the wait is over; once there, wait up to two seconds for receipts."""
+        """Return whether the wait is over; once there, wait up to two seconds for receipts.
+
+        One that a reorganisation takes back from there is waited for on.
+        """
         there = self.is_there(purchase)
         if purchase.needs_approval or (there and whole):
             self.purchase = purchase
-        elif there:
-            self._deadline = min(self._deadline, time.monotonic() + _ROUND_SECONDS)
+        elif not there:
+            self.reached, self._receipts_until = None, float("inf")
+        else:
+            if self.reached is None:
+                self._receipts_until = time.monotonic() + _ROUND_SECONDS
+            self.reached = purchase
         return there or purchase.needs_approval
 
     @property
@@ -59,7 +75,7 @@ class Wait:
 
     @property
     def seconds_left(self) -> float:
-        return self._deadline - time.monotonic()
+        return min(self._deadline, self._receipts_until) - time.monotonic()
 
     @property
     def sleep_seconds(self) -> float:
@@ -79,6 +95,7 @@ class Watcher:
         self._mutex = threading.Lock()
         self._waits: dict[str, list[Wait]] = {}
         self._unseen: set[str] = set()
+        self._closed: CoordinatorClosed | None = None
 
     def __len__(self) -> int:
         """Return the number of waits."""
@@ -86,11 +103,11 @@ class Watcher:
             return sum(map(len, self._waits.values()))
 
     def close(self) -> None:
-        """End every wait with CoordinatorClosed; the wiring is closed already."""
-        try:
-            self._wiring.check()
-        except CoordinatorClosed as fault:
-            self._end_all(fault)
+        """End every wait with CoordinatorClosed, and let none begin."""
+        fault = CoordinatorClosed("this coordinator is closed: open another one")
+        with self._mutex:
+            self._closed = fault
+        self._end(fault)
 
     def block(self, wait: Wait) -> None:
         """Block the thread until the wait is over."""
@@ -118,26 +135,30 @@ class Watcher:
     @contextlib.contextmanager
     def _watching(self, wait: Wait, wake: Callable[[], object]) -> Iterator[None]:
         wait.wake = wake
-        changes = self._wiring.changes
-        with self._mutex:
-            alone = not self._waits
-            self._waits.setdefault(wait.purchase_id, []).append(wait)
-            self._unseen.add(wait.purchase_id)
-            if alone:
-                changes.subscribe(self._look)
-        changes.look()
+        self._wiring.check()
         try:
-            # Whoever closed it since has ended the waits that there were.
-            self._wiring.check()
+            self._register(wait)
+            self._wiring.changes.look()
             yield
         finally:
-            with self._mutex:
-                waits = self._waits[wait.purchase_id]
-                waits.remove(wait)
-                if not waits:
-                    del self._waits[wait.purchase_id]
-                if not self._waits:
-                    changes.unsubscribe(self._look)
+            self._forget(wait)
+
+    def _register(self, wait: Wait) -> None:
+        with self._mutex:
+            if self._closed is not None:
+                raise self._closed
+            if not self._waits:
+                self._wiring.changes.subscribe(self._look)
+            self._waits.setdefault(wait.purchase_id, []).append(wait)
+            self._unseen.add(wait.purchase_id)
+
+    def _forget(self, wait: Wait) -> None:
+        with self._mutex:
+            left = [one for one in self._waits.pop(wait.purchase_id, ()) if one is not wait]
+            if left:
+                self._waits[wait.purchase_id] = left
+            if not self._waits:
+                self._wiring.changes.unsubscribe(self._look)
 
     def _look(self, changed: frozenset[str] | None) -> None:
         """Wake those whose purchase changed and is where they wait for it, or soon will be."""
@@ -148,13 +169,26 @@ class Watcher:
         try:
             self._raise_fault()
             for start in range(0, len(ids), _AT_ONCE):
-                self._tell(ids[start : start + _AT_ONCE])
+                self._tell_apart(ids[start : start + _AT_ONCE])
         except LedgerUnavailable:
             with self._mutex:
                 self._unseen |= set(ids)
             raise
         except Exception as fault:
-            self._end_all(fault)
+            self._end(fault)
+
+    def _tell_apart(self, ids: Sequence[str]) -> None:
+        """Tell what is read together, or one by one: what can't be read ends its own waits."""
+        try:
+            self._tell(ids)
+        except (LedgerUnavailable, CoordinatorClosed, ForkedProcess):
+            raise
+        except Exception as fault:
+            if len(ids) == 1:
+                self._end(fault, ids[0])
+                return
+            for purchase_id in ids:
+                self._tell_apart([purchase_id])
 
     def _tell(self, ids: Sequence[str]) -> None:
         found = self._wiring.purchases.several(ids)
@@ -171,9 +205,13 @@ class Watcher:
         with self._mutex:
             return list(self._waits.get(purchase_id, ()))
 
-    def _end_all(self, fault: Exception) -> None:
+    def _end(self, fault: Exception, purchase_id: str | None = None) -> None:
+        """End the waits for a purchase, or all of them, with the fault."""
         with self._mutex:
-            waits = [wait for waits in self._waits.values() for wait in waits]
+            found = (
+                self._waits.get(purchase_id, []) if purchase_id else chain(*self._waits.values())
+            )
+            waits = list(found)
         for wait in waits:
             wait.fault = fault
             wait.wake()

@@ -57,6 +57,8 @@ class ChangeFeed:
         self._database = database
         self._mutex = threading.Lock()
         self._subscribers: list[Changed] = []
+        # Those that were not called yet: for them, anything may have changed.
+        self._unserved: list[Changed] = []
         self._wanted = threading.Event()
         self._thread: threading.Thread | None = None
         self._seen = _EVERYTHING
@@ -79,25 +81,27 @@ class ChangeFeed:
     def subscribe(self, changed: Changed) -> None:
         """Call ``changed`` from now on; the first call comes at once, with None."""
         with self._mutex:
-            self._subscribers = [*self._subscribers, changed]
-            self._seen = _EVERYTHING
             if self._thread is None:
-                self._thread = threading.Thread(
-                    target=self._run, name="coordinator-changes", daemon=True
-                )
-                self._thread.start()
+                self._seen = _EVERYTHING
+                thread = threading.Thread(target=self._run, name="coordinator-changes", daemon=True)
+                # It waits for the mutex. Where none can be started, nobody has subscribed.
+                thread.start()
+                self._thread = thread
+            self._subscribers = [*self._subscribers, changed]
+            self._unserved = [*self._unserved, changed]
         self._wanted.set()
 
     def unsubscribe(self, changed: Changed) -> None:
         """Call ``changed`` no more; a call that is under way goes on."""
         with self._mutex:
             self._subscribers = [one for one in self._subscribers if one != changed]
+            self._unserved = [one for one in self._unserved if one != changed]
         self._wanted.set()
 
     def close(self) -> None:
         """Call nobody any more; returns when no call is under way."""
         with self._mutex:
-            self._subscribers, thread = [], self._thread
+            self._subscribers, self._unserved, thread = [], [], self._thread
         self._wanted.set()
         if thread is not None and thread is not threading.current_thread():
             thread.join()
@@ -114,14 +118,15 @@ class ChangeFeed:
             try:
                 self._tell_changes(asked)
                 beat = _BEAT_SECONDS
-            except LedgerUnavailable as fault:
-                if beat == _BEAT_SECONDS:
-                    log.warning("changes_not_read reason=%s", fault)
-                with self._mutex:
-                    self._seen = _EVERYTHING
-                beat = min(beat * 2, _BEAT_SECONDS_MAX)
             except (CoordinatorClosed, ForkedProcess):
                 return
+            except Exception as fault:
+                # Whatever it is, those who wait are served again once it is over.
+                if beat == _BEAT_SECONDS:
+                    unknown = not isinstance(fault, LedgerUnavailable)
+                    log.warning("changes_not_read reason=%s", fault, exc_info=unknown)
+                self._seen = _EVERYTHING
+                beat = min(beat * 2, _BEAT_SECONDS_MAX)
 
     def _goes_on(self) -> bool:
         with self._mutex:
@@ -131,15 +136,14 @@ class ChangeFeed:
 
     def _tell_changes(self, asked: bool) -> None:
         with self._mutex:
-            seen, subscribers = self._seen, self._subscribers
-            # Whoever asks for everything from here on is served in the next pass.
-            self._seen = _READING
-        changes, newest = self._read(seen)
-        with self._mutex:
-            if self._seen == _READING:
-                self._seen = newest
-        if asked or changes is None or changes:
-            for changed in subscribers:
+            subscribers, unserved = self._subscribers, self._unserved
+            self._unserved = []
+        # Whoever subscribes from here on is served in the next pass.
+        changes, self._seen = self._read(self._seen)
+        for changed in subscribers:
+            if changed in unserved:
+                self._tell(changed, None)
+            elif asked or changes is None or changes:
                 self._tell(changed, changes)
 
     def _tell(self, changed: Changed, changes: Changes | None) -> None:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from time import sleep
 
 import pytest
@@ -14,30 +13,10 @@ from coordinator.domain.errors import CoordinatorClosed, UnknownId
 from tests.integration.ledger.chain_feed import ChainFeed
 from tests.integration.ledger.child import Child
 from tests.integration.ledger.deciding import ask
+from tests.integration.ledger.waits import LONG, waiting
 from tests.integration.stores import PostgresqlServer, on_both
 
 pytestmark = on_both
-
-_LONG = 60.0
-"""A wait that is over sooner only because something ended it."""
-
-
-@pytest.fixture
-def threads() -> Iterator[ThreadPoolExecutor]:
-    with ThreadPoolExecutor(8) as pool:
-        yield pool
-
-
-def waiting(
-    threads: ThreadPoolExecutor, coordinator: Coordinator, purchase: Purchase, until: str
-) -> Future[Purchase]:
-    """A wait in a thread of its own, which was registered before this returns."""
-    watcher = coordinator._watcher
-    before = len(watcher)
-    wait = threads.submit(coordinator.wait_for, purchase.id, until=until, timeout_seconds=_LONG)
-    while len(watcher) == before and not wait.done():
-        sleep(0)
-    return wait
 
 
 def test_a_wait_ends_when_another_process_cancels(
@@ -49,7 +28,7 @@ def test_a_wait_ends_when_another_process_cancels(
         assert child.says() == "ready"
         assert child.go().says() == "cancelled"
 
-    assert wait.result(_LONG).status is Status.CANCELLED
+    assert wait.result(LONG).status is Status.CANCELLED
     assert coordinator.get(other.id).status is Status.APPROVED
 
 
@@ -60,7 +39,7 @@ def test_an_await_ends_when_another_process_cancels(
 
     async def wait_while_another_cancels() -> Purchase:
         wait = asyncio.create_task(
-            coordinator.await_for(purchase.id, until="final", timeout_seconds=_LONG)
+            coordinator.await_for(purchase.id, until="final", timeout_seconds=LONG)
         )
         with Child("cancel", database=database, purchase_id=purchase.id) as child:
             await asyncio.to_thread(child.says)
@@ -81,20 +60,20 @@ def test_each_wait_ends_at_its_own_goal(
 
     feed.fund(first)
 
-    assert funded.result(_LONG).status is Status.FUNDED
+    assert funded.result(LONG).status is Status.FUNDED
     coordinator.cancel(second.id, by="alice")
-    assert not_funded.result(_LONG).status is Status.CANCELLED
+    assert not_funded.result(LONG).status is Status.CANCELLED
     assert not final.done()
     feed.cancel(first)
     feed.finalise()
-    assert final.result(_LONG).status is Status.CANCELLED
+    assert final.result(LONG).status is Status.CANCELLED
 
 
 def test_a_wait_for_what_is_there_already_ends_at_once(coordinator: Coordinator) -> None:
     purchase = ask(coordinator.agent("ada"))
     coordinator.cancel(purchase.id, by="alice")
 
-    assert coordinator.wait_for(purchase.id, timeout_seconds=_LONG).status is Status.CANCELLED
+    assert coordinator.wait_for(purchase.id, timeout_seconds=LONG).status is Status.CANCELLED
 
 
 @pytest.mark.parametrize("timeout_seconds", [2**61, 1e300])
@@ -110,14 +89,14 @@ def test_a_wait_may_be_longer_than_any_system_can_sleep(
 
     coordinator.cancel(purchase.id, by="alice")
 
-    assert {blocked.result(_LONG).status, awaited.result(_LONG).status} == {Status.CANCELLED}
+    assert {blocked.result(LONG).status, awaited.result(LONG).status} == {Status.CANCELLED}
 
 
 def test_an_unknown_purchase_is_told_and_nobody_waits_for_it(coordinator: Coordinator) -> None:
     with pytest.raises(UnknownId):
-        coordinator.wait_for("pur_nobody", timeout_seconds=_LONG)
+        coordinator.wait_for("pur_nobody", timeout_seconds=LONG)
     with pytest.raises(UnknownId):
-        asyncio.run(coordinator.await_for("pur_nobody", timeout_seconds=_LONG))
+        asyncio.run(coordinator.await_for("pur_nobody", timeout_seconds=LONG))
     assert len(coordinator._watcher) == 0
 
 
@@ -129,14 +108,14 @@ def test_a_close_ends_every_wait(coordinator: Coordinator, threads: ThreadPoolEx
 
     for wait in waits:
         with pytest.raises(CoordinatorClosed):
-            wait.result(_LONG)
+            wait.result(LONG)
 
 
 def test_an_await_that_is_cancelled_leaves_nothing_behind(coordinator: Coordinator) -> None:
     purchase = ask(coordinator.agent("ada"))
 
     async def give_up() -> None:
-        wait = asyncio.create_task(coordinator.await_for(purchase.id, timeout_seconds=_LONG))
+        wait = asyncio.create_task(coordinator.await_for(purchase.id, timeout_seconds=LONG))
         while not len(coordinator._watcher):
             await asyncio.sleep(0)
         wait.cancel()
@@ -168,9 +147,9 @@ def test_a_wait_goes_on_while_the_database_is_away(
 
     coordinator.cancel(purchase.id, by="alice")
 
-    assert wait.result(_LONG).status is Status.CANCELLED
+    assert wait.result(LONG).status is Status.CANCELLED
     coordinator.cancel(other.id, by="alice")
-    assert asking.result(_LONG).status is Status.CANCELLED
+    assert asking.result(LONG).status is Status.CANCELLED
 
 
 def test_a_subscriber_that_raises_leaves_the_others_told(
@@ -185,5 +164,5 @@ def test_a_subscriber_that_raises_leaves_the_others_told(
 
     coordinator.cancel(purchase.id, by="alice")
 
-    assert wait.result(_LONG).status is Status.CANCELLED
+    assert wait.result(LONG).status is Status.CANCELLED
     assert "change_not_told" in caplog.text
