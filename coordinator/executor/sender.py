@@ -154,7 +154,7 @@ class Sender:
         if receipts is None:
             hashes = [attempt.hash for step in in_flight for attempt in step.attempts]
             receipts = self._chain.receipts(hashes)
-        if self._were_lost(receipts, cursor):
+        if self._may_be_lost(receipts, cursor):
             return
         self._reach(KillPoint.RECEIPTS_READ)
         proved = []
@@ -170,12 +170,13 @@ class Sender:
         if proved:
             self._reach(KillPoint.RECEIPTS_STORED)
 
-    def _were_lost(self, receipts: Mapping[str, Receipt], cursor: Block) -> bool:
-        """Whether the books' block is gone, so that these may be receipts of a fork's blocks."""
-        last = (cursor.number, cursor.hash)
-        if all((r.block_number, r.block_hash) == last for r in receipts.values()):
-            return False
-        return self._chain.block(cursor.number).hash != cursor.hash
+    def _may_be_lost(self, receipts: Mapping[str, Receipt], cursor: Block) -> bool:
+        """Whether the books' block is gone, so that these may be receipts of a fork's blocks.
+
+        It is asked for by its number after the receipts were read, whichever block they name.
+        """
+        to_store = any(r.block_number <= cursor.number for r in receipts.values())
+        return to_store and self._chain.block(cursor.number).hash != cursor.hash
 
     def _revert_reason(self, step: Step, receipt: Receipt) -> str | None:
         if receipt.succeeded:
