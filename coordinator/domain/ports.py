@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
@@ -139,11 +139,12 @@ class ChainWatch(Protocol):
     """Tells at little cost whether there is anything to read.
 
     ``head`` is the newest block, in one call; ``anything_after`` is whether later blocks have logs
-    of USDC or escrows of the treasury's, in one call, or in two with the moves of ``escrows``.
+    of USDC or new escrows of the treasury's, in one call, or in two with the moves of ``escrows``,
+    which are ids and keys.
     """
 
     def head(self) -> Block: ...
-    def anything_after(self, block_number: int, *, escrows: bool) -> bool: ...
+    def anything_after(self, block_number: int, *, escrows: Collection[str]) -> bool: ...
 
 
 class EndpointChoice(Protocol):

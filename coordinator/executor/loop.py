@@ -6,6 +6,7 @@ import logging
 import threading
 from typing import Any, Final
 
+from coordinator.domain.chain.events import Block
 from coordinator.domain.errors import ChainUnavailable, LeaseLost, LedgerUnavailable
 from coordinator.domain.ports import Observation
 from coordinator.executor.rounds import RENEW_SECONDS, Rounds
@@ -35,6 +36,8 @@ class Executor(Rounds):
         self._starting = threading.Lock()
         self._woken = threading.Event()
         self._stopping = threading.Event()
+        # Somebody asked for a round, or one broke off.
+        self._owed = False
         self.fault: BaseException | None = None
         #: Why the last round could not be done, for people; None when it was.
         self.trouble: str | None = None
@@ -100,26 +103,42 @@ class Executor(Rounds):
 
     def turn(self) -> None:
         """Run a round where there is something to do, and renew the lease where that is due."""
-        asked, tempo = self._woken.is_set(), self._tempo
-        self._woken.clear()
-        if self._lease is None or tempo.round_is_due:
-            self.run_round(quick=not tempo.final_is_due, again=False, finalise=tempo.final_is_due)
-        elif asked:
-            self.run_round(quick=True, again=tempo.is_fresh, finalise=False)
-        elif tempo.seconds_left <= 0:
-            self._look()
+        if self._lease is not None:
+            self._renew()
+        try:
+            self._act()
+        except ChainUnavailable:
+            # Whoever waited for a silent endpoint is about to wait again.
+            self._renew()
+            raise
         self._renew()
+
+    def _act(self) -> None:
+        if self._woken.is_set():
+            self._woken.clear()
+            self._owed = True
+        if self._lease is None or self._tempo.round_is_due:
+            self._begin_round(again=False)
+        elif self._owed:
+            self._begin_round(again=self._tempo.is_fresh)
+        elif self._tempo.seconds_left <= 0:
+            self._look()
+
+    def _begin_round(self, *, again: bool, head: Block | None = None) -> None:
+        """Run a round, which is owed until it was done; it finalises whenever that is due."""
+        self._owed, final = True, self._tempo.final_is_due
+        self.run_round(quick=not final, again=again, finalise=final, head=head)
 
     def _look(self) -> None:
         """Look at the chain, and run a round if it has anything that was not followed."""
-        pace, head = self._tempo.pace, None
-        if pace is Pace.BUSY:
+        head = None
+        if self._tempo.pace is Pace.BUSY:
             head = self._new_head()
             found = head is not None
         else:
-            found = self._has_news(escrows=pace is Pace.OPEN)
+            found = self._has_news()
         if found:
-            self.run_round(quick=True, again=False, finalise=False, head=head)
+            self._begin_round(again=False, head=head)
         else:
             self._tempo.looked()
 
@@ -134,16 +153,24 @@ class Executor(Rounds):
         renew = self._lease_renewed + RENEW_SECONDS - self._ticks()
         return max(0.0, min(self._tempo.seconds_left, renew))
 
-    def _done(self, seen: Observation, finalised: bool) -> None:
-        self._tempo.round_done(seen, self._pace(), final=finalised)
+    def _was_followed(self, seen: Observation, finalised: bool) -> None:
+        self._tempo.followed(seen, final=finalised)
+
+    def _done(self, seen: Observation) -> None:
+        self._owed = False
+        self._tempo.round_done(self._pace(seen))
         self._changes.look()
 
     def _notice(self, changes: frozenset[str] | None) -> None:
-        """Wake when another process asked for what has to be signed."""
+        """Wake when another process asked for what has to be signed, or let it go on."""
         if changes == frozenset():
             return
-        if changes is None or self._purchases.unsigned(changes) or self._is_ordered():
+        if changes is None or changes & self._held_by or self._has_work(changes):
             self.wake()
 
-    def _is_ordered(self) -> bool:
-        return bool(self._operations.orders_to_send() or self._bonds.to_dispute())
+    def _has_work(self, changes: frozenset[str]) -> bool:
+        return bool(
+            self._purchases.unsigned(changes)
+            or self._operations.orders_to_send()
+            or self._bonds.to_dispute()
+        )

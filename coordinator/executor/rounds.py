@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Final
 
 from coordinator.domain.chain.events import Block
@@ -13,7 +13,8 @@ from coordinator.domain.chain.steps import Receipt
 from coordinator.domain.errors import LedgerTampered
 from coordinator.domain.policy.policy import Policy
 from coordinator.domain.ports import Chain, Clock, KillPoint, Observation, Reach, Ticks
-from coordinator.domain.purchase.lifecycle import Status
+from coordinator.domain.purchase.lifecycle import UNLINKED
+from coordinator.domain.purchase.planning import OpenPurchase
 from coordinator.domain.usdc import Usdc
 from coordinator.executor.checkpoint import Checkpoint
 from coordinator.executor.due import Work
@@ -99,6 +100,10 @@ class Rounds:
         )
         # What the last round followed; None where it has to be read anew.
         self._seen: Observation | None = None
+        # The pauses that hold purchases back, as the audit log names them.
+        self._held_by: frozenset[str] = frozenset()
+        # Ids and keys of the escrows whose moves are followed.
+        self._open_escrows: frozenset[str] = frozenset()
         self._holder = new_holder()
         self._lease: Lease | None = None
         self._lease_renewed = 0.0
@@ -135,7 +140,7 @@ class Rounds:
             seen, self._seen = self._seen if again else None, None
             if seen is not None:
                 head = self._chain.head()
-            if seen is None or seen.head != head:
+            if seen is None or _is_news(head, seen):
                 seen = self._follow_chain(quick, finalise, head)
             now = self._clock()
             self._keep_house(now)
@@ -148,10 +153,13 @@ class Rounds:
             if final is not None and self._books.end_holds(final.number, now=now):
                 self._reach(KillPoint.HOLDS_ENDED)
             self._seen = seen
-            self._done(seen, finalise)
+            self._done(seen)
             return True
 
-    def _done(self, seen: Observation, finalised: bool) -> None:
+    def _was_followed(self, seen: Observation, finalised: bool) -> None:
+        """Called whenever the books were brought to what was seen."""
+
+    def _done(self, seen: Observation) -> None:
         """Called after every whole round."""
 
     def _follow_chain(self, quick: bool, finalise: bool, head: Block | None) -> Observation:
@@ -168,21 +176,22 @@ class Rounds:
         self._changes.look()
         self._followed = True
         self._looked.set()
+        self._was_followed(seen, finalise)
         return seen
 
     def _new_head(self) -> Block | None:
         """Look, in one call, for a block after the one that was followed last."""
         with self._failover.round():
             head = self._chain.head()
-        return None if self._seen is not None and self._seen.head == head else head
+        return head if self._seen is None or _is_news(head, self._seen) else None
 
-    def _has_news(self, *, escrows: bool) -> bool:
-        """Look, in a call or two, for logs since the books' block, with moves of ``escrows``."""
+    def _has_news(self) -> bool:
+        """Look, in a call or two, for logs since the books' block, with moves of open escrows."""
         cursor = self._books.cursor()
         if cursor is None:
             return True
         with self._failover.round():
-            return self._chain.anything_after(cursor.number, escrows=escrows)
+            return self._chain.anything_after(cursor.number, escrows=self._open_escrows)
 
     def _keep_house(self, now: int) -> None:
         """Do what the clock alone makes due."""
@@ -225,16 +234,32 @@ class Rounds:
 
     def idle(self) -> bool:
         """Return whether nothing is in flight and no purchase waits for this executor."""
-        return self._pace() is not Pace.BUSY
-
-    def _pace(self) -> Pace:
         if self._sender.in_flight() or self._operations.orders("approved"):
-            return Pace.BUSY
+            return False
+        return not any(map(_waits, self._books.open_purchases()))
+
+    def _pace(self, seen: Observation) -> Pace:
+        """Return the pace; what people or the rail hold back is looked for no oftener than open."""
         purchases = self._books.open_purchases()
-        waiting = (Status.APPROVED, Status.CREATED)
-        if any(p.status in waiting and not p.stranded for p in purchases):
+        escrows = [escrow.escrow_id for p in purchases for escrow in p.escrows]
+        self._open_escrows = frozenset([*escrows, *(p.escrow_key for p in purchases if p.escrows)])
+        waiting = self._released([p for p in purchases if _waits(p)])
+        orders = self._operations.orders("approved")
+        to_sign = orders or (waiting and seen.rail_trouble is None)
+        if self._sender.in_flight() or (to_sign and seen.fees is not None):
             return Pace.BUSY
-        return Pace.OPEN if purchases else Pace.IDLE
+        return Pace.OPEN if purchases or orders else Pace.IDLE
+
+    def _released(self, waiting: Sequence[OpenPurchase]) -> Sequence[OpenPurchase]:
+        """Return those that no pause holds back, and note which pauses hold the others."""
+        paused = {(p.scope_kind, p.scope_id): str(p) for p in self._operations.pauses()}
+        if not paused or not waiting:
+            self._held_by = frozenset()
+            return waiting
+        policy = self._policies.current()
+        stops = [policy.stops(p.agent, p.provider_name) & paused.keys() for p in waiting]
+        self._held_by = frozenset(paused[stop] for found in stops for stop in found)
+        return [purchase for purchase, found in zip(waiting, stops, strict=True) if not found]
 
     def _hold_lease(self) -> bool:
         now = self._ticks()
@@ -272,3 +297,13 @@ class Rounds:
                 final_number=final.number if final else 0,
             )
             self._sender.send_new(self._lease, calls, seen)
+
+
+def _is_news(head: Block | None, seen: Observation) -> bool:
+    """Whether a head was not followed yet; a lower one is that of a node that is behind."""
+    return head is None or (head.number >= seen.head.number and head != seen.head)
+
+
+def _waits(purchase: OpenPurchase) -> bool:
+    """Whether a call of the purchase has to be signed before it is funded."""
+    return purchase.status in UNLINKED and not purchase.stranded

@@ -47,8 +47,9 @@ class Tempo:
     """Spans between looks at the chain, by ``ticks``.
 
     A look costs one call: while busy it asks for the newest block, else for logs of ours since the
-    books' block. What it finds makes a round due, and so does a span without one, because an
-    endpoint that stands still answers looks, too. On a local chain calls cost nothing.
+    books' block. What it finds makes a round due, and so does a span in which the chain was not
+    followed, because an endpoint that stands still answers looks, too, and rounds at the head that
+    it stands at. On a local chain calls cost nothing.
     ``poll_seconds`` is the least span between two looks of somebody who pays by the call.
     """
 
@@ -58,34 +59,39 @@ class Tempo:
         self._poll_seconds = poll_seconds
         self._block_seconds = _BLOCK_SECONDS
         self._last: Observation | None = None
-        self._looked_at = self._round_at = self._final_at = float("-inf")
+        self._looked_at = self._followed_at = self._final_at = float("-inf")
         # Of the last heads, how long after the chain's time of each it was seen here.
         self._delays: deque[float] = deque(maxlen=_HEADS_KEPT)
         self.pace = Pace.BUSY
 
-    def round_done(self, seen: Observation, pace: Pace, *, final: bool) -> None:
-        """Note what a round saw and left to do, and whether it read again what is final."""
+    def followed(self, seen: Observation, *, final: bool) -> None:
+        """Note what was seen of the chain, and whether what is final was read again."""
         now = self._ticks()
         if final:
             self._final_at = now
         if self._last is None or seen.head.number > self._last.head.number:
             self._learn(seen, now)
-        self._last, self.pace = seen, pace
-        self._looked_at = self._round_at = now
+        self._last = seen
+        self._looked_at = self._followed_at = now
+
+    def round_done(self, pace: Pace) -> None:
+        """Note what a round left to do, whether it followed the chain or went on at its head."""
+        self.pace = pace
+        self.looked()
 
     def looked(self) -> None:
-        """Note a look that found nothing."""
+        """Note a look that found nothing new."""
         self._looked_at = self._ticks()
 
     @property
     def round_is_due(self) -> bool:
         """Whether the chain has to be read whole, whatever a look would find."""
-        return self._ticks() - self._round_at >= self._spans[1]
+        return self._ticks() - self._followed_at >= self._spans[1]
 
     @property
     def is_fresh(self) -> bool:
-        """Whether the last round is so short ago that an endpoint may have stood still since."""
-        return self._ticks() - self._round_at < _BUSY_ROUND_SECONDS
+        """Whether the chain was followed so lately that its endpoint may stand still since."""
+        return self._ticks() - self._followed_at < _BUSY_ROUND_SECONDS
 
     @property
     def final_is_due(self) -> bool:
@@ -103,7 +109,7 @@ class Tempo:
         """The seconds until the next look or round."""
         look, whole = self._spans
         next_look = max(self._looked_at + look, self._expected_at)
-        return max(0.0, min(next_look, self._round_at + whole) - self._ticks())
+        return max(0.0, min(next_look, self._followed_at + whole) - self._ticks())
 
     @property
     def _spans(self) -> tuple[float, float]:
@@ -124,7 +130,7 @@ class Tempo:
             return float("-inf")
         early = self._block_seconds / _PART_OF_BLOCK
         expected = self._last.head.at + self._block_seconds + min(self._delays) - early
-        return min(expected, self._round_at + self._block_seconds)
+        return min(expected, self._followed_at + self._block_seconds)
 
     def _learn(self, seen: Observation, now: float) -> None:
         """Follow the chain's block time, and how soon a head is seen."""

@@ -10,10 +10,12 @@ import pytest
 
 from coordinator.chain.local.anvil import Anvil
 from coordinator.chain.rpc.client import Rpc
+from coordinator.executor.tempo import Pace
 from coordinator.ledger.store.migrate import migrate
 from coordinator.ledger.store.opening import open_database
 from tests.integration.chains import CHAINS, open_chain
 from tests.integration.local_chain import LocalChain
+from tests.integration.public_beat import ROUND, Calls, Ticks, make_public, watched
 from tests.integration.stores import (
     PostgresqlServer,
     PostgresqlStore,
@@ -107,3 +109,25 @@ def make_world(chain: LocalChain, tmp_path: Path, store: Store) -> Iterator[Call
 @pytest.fixture
 def world(make_world: Callable[..., World]) -> World:
     return make_world()
+
+
+@pytest.fixture
+def ticks() -> Ticks:
+    return Ticks()
+
+
+@pytest.fixture
+def calls() -> Calls:
+    return Calls()
+
+
+@pytest.fixture
+def idle(world: World, ticks: Ticks, calls: Calls) -> Iterator[World]:
+    """A world whose executor acts as on a public network and has nothing to do."""
+    make_public(world, ticks)
+    world.chain.mine()
+    ticks.now += ROUND
+    world.executor.turn()
+    assert world.executor._tempo.pace is Pace.IDLE
+    with watched(world, calls):
+        yield world

@@ -3,76 +3,18 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
 
 from coordinator import Usdc
 from coordinator.domain.errors import ChainUnavailable
-from coordinator.executor.tempo import Pace, Tempo
-from tests.integration.bad_endpoint import Ask, BadEndpoint, Call
+from coordinator.executor.tempo import Tempo
+from tests.integration.bad_endpoint import Ask, Call
+from tests.integration.public_beat import LOOK, ROUND, Calls, Ticks, booked, deposit
 from tests.integration.stores import on_both, on_either
 from tests.integration.world import World
-
-_LOOK, _ROUND = 14.0, 70.0
-
-
-class Ticks:
-    now = 0.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
-class Calls:
-    """Passes everything on, and keeps the methods that were asked."""
-
-    def __init__(self) -> None:
-        self.methods: list[str] = []
-        self.tell: Callable[[str, Sequence[Call], Ask], list[Any]] = lambda url, calls, ask: ask(
-            url, calls
-        )
-
-    def __call__(self, url: str, calls: Sequence[Call], ask: Ask) -> list[Any]:
-        self.methods += [method for method, _ in calls]
-        return self.tell(url, calls, ask)
-
-
-@pytest.fixture
-def ticks() -> Ticks:
-    return Ticks()
-
-
-@pytest.fixture
-def calls() -> Calls:
-    return Calls()
-
-
-@pytest.fixture
-def idle(
-    world: World, ticks: Ticks, calls: Calls, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[World]:
-    """A world whose executor acts as on a public network and has nothing to do."""
-    world.executor._tempo = Tempo(ticks=ticks, local=False)
-    world.executor.turn()
-    world.chain.mine()
-    ticks.now += _ROUND
-    world.executor.turn()
-    assert world.executor._tempo.pace is Pace.IDLE
-    BadEndpoint(world.wiring.rpc, monkeypatch, calls, unpacked=False)
-    return world
-
-
-def deposit(world: World, amount: str = "5") -> None:
-    chain = world.chain
-    chain.rpc.call("evm_setAutomine", True)
-    chain.fund(world.treasury, usdc=amount, wei=0)
-    chain.hold_blocks()
-
-
-def booked(world: World) -> Usdc:
-    return world.wiring.journal.treasury_balance()
 
 
 @on_either
@@ -80,13 +22,13 @@ def test_blocks_of_others_cost_one_call_a_look(idle: World, ticks: Ticks, calls:
     cursor = idle.wiring.books.cursor()
     for _ in range(4):
         idle.chain.mine(7)
-        ticks.now += _LOOK
+        ticks.now += LOOK
         calls.methods.clear()
         idle.executor.turn()
         assert calls.methods == ["eth_getLogs"]
     assert idle.wiring.books.cursor() == cursor
 
-    ticks.now += _ROUND - 4 * _LOOK
+    ticks.now += ROUND - 4 * LOOK
     idle.executor.turn()
 
     moved = idle.wiring.books.cursor()
@@ -96,7 +38,7 @@ def test_blocks_of_others_cost_one_call_a_look(idle: World, ticks: Ticks, calls:
 @on_either
 def test_between_two_looks_nothing_is_asked(idle: World, ticks: Ticks, calls: Calls) -> None:
     idle.chain.mine()
-    ticks.now += _LOOK - 0.5
+    ticks.now += LOOK - 0.5
     idle.executor.turn()
     assert calls.methods == []
 
@@ -106,7 +48,7 @@ def test_a_round_with_nothing_to_do_takes_few_calls(
     idle: World, ticks: Ticks, calls: Calls
 ) -> None:
     idle.chain.mine(35)
-    ticks.now += _ROUND
+    ticks.now += ROUND
     idle.executor.turn()
     assert len(calls.methods) <= 10, calls.methods
 
@@ -115,7 +57,7 @@ def test_a_round_with_nothing_to_do_takes_few_calls(
 def test_a_deposit_is_booked_by_the_next_look(idle: World, ticks: Ticks) -> None:
     before = booked(idle)
     deposit(idle)
-    ticks.now += _LOOK
+    ticks.now += LOOK
     idle.executor.turn()
     assert booked(idle) == before + Usdc("5")
 
@@ -142,12 +84,12 @@ def test_an_endpoint_that_stands_still_is_found_out_by_the_round(
     calls.tell = old
     deposit(idle)
     for _ in range(5):
-        ticks.now += _LOOK
+        ticks.now += LOOK
         idle.executor.turn()
     assert booked(idle) == before
 
     calls.tell = lambda url, asked, ask: ask(url, asked)
-    ticks.now += _LOOK
+    ticks.now += LOOK
     idle.executor.turn()
     assert booked(idle) == before + Usdc("5")
 
@@ -163,7 +105,7 @@ def test_an_endpoint_that_is_silent_is_told_and_asked_again(
 
     calls.tell = silent
     deposit(idle)
-    ticks.now += _LOOK
+    ticks.now += LOOK
     with pytest.raises(ChainUnavailable):
         idle.executor.turn()
     calls.tell = lambda url, asked, ask: ask(url, asked)
@@ -188,7 +130,7 @@ def test_logs_that_are_refused_make_a_round(idle: World, ticks: Ticks, calls: Ca
         return ask(url, wide)
 
     calls.tell = refused
-    ticks.now += _LOOK
+    ticks.now += LOOK
     idle.executor.turn()
     assert booked(idle) == before + Usdc("5")
 
@@ -199,7 +141,7 @@ def test_a_purchase_that_another_process_asked_is_signed_at_once(world: World) -
     world.executor.start()
     assert world.executor.wait_for_look(60)
     other = world.open()
-    until = time.monotonic() + _LOOK - 4
+    until = time.monotonic() + LOOK - 4
     purchase = other.agent("research-agent").purchase(
         provider="paper-api", amount="25.00", purpose="a test", wait=False
     )

@@ -40,6 +40,11 @@ def seen(number: int, at: int) -> Observation:
     )
 
 
+def round_done(tempo: Tempo, seen: Observation, pace: Pace, *, final: bool) -> None:
+    tempo.followed(seen, final=final)
+    tempo.round_done(pace)
+
+
 def test_the_first_round_is_due_at_once(ticks: Ticks) -> None:
     tempo = Tempo(ticks=ticks, local=False)
     assert tempo.round_is_due and tempo.final_is_due and tempo.seconds_left == 0
@@ -47,9 +52,9 @@ def test_the_first_round_is_due_at_once(ticks: Ticks) -> None:
 
 def test_while_busy_the_next_head_is_asked_for_when_it_is_expected(ticks: Ticks) -> None:
     tempo = Tempo(ticks=ticks, local=False)
-    tempo.round_done(seen(10, 5000), Pace.BUSY, final=True)
+    round_done(tempo, seen(10, 5000), Pace.BUSY, final=True)
     ticks.now += 4
-    tempo.round_done(seen(11, 5004), Pace.BUSY, final=False)  # four seconds a block
+    round_done(tempo, seen(11, 5004), Pace.BUSY, final=False)  # four seconds a block
 
     assert tempo.seconds_left == pytest.approx(4 - 4 / 12)
     ticks.now += 3.7
@@ -61,10 +66,10 @@ def test_while_busy_the_next_head_is_asked_for_when_it_is_expected(ticks: Ticks)
 def test_a_head_that_was_seen_late_makes_the_next_expected_no_later(ticks: Ticks) -> None:
     tempo = Tempo(ticks=ticks, local=False)
     for number in (10, 11):
-        tempo.round_done(seen(number, 5000 + 2 * number), Pace.BUSY, final=True)
+        round_done(tempo, seen(number, 5000 + 2 * number), Pace.BUSY, final=True)
         ticks.now += 2
     ticks.now += 11.5  # with nothing to do meanwhile; block 17 is a second and a half old
-    tempo.round_done(seen(17, 5034), Pace.BUSY, final=False)
+    round_done(tempo, seen(17, 5034), Pace.BUSY, final=False)
 
     assert tempo.seconds_left == pytest.approx(0.5 - 2 / 12)
 
@@ -72,7 +77,7 @@ def test_a_head_that_was_seen_late_makes_the_next_expected_no_later(ticks: Ticks
 def test_a_round_is_due_though_no_look_found_anything(ticks: Ticks) -> None:
     for pace, span in ((Pace.BUSY, 4), (Pace.OPEN, 30), (Pace.IDLE, 70)):
         tempo = Tempo(ticks=ticks, local=False)
-        tempo.round_done(seen(10, 5000), pace, final=True)
+        round_done(tempo, seen(10, 5000), pace, final=True)
         ticks.now += span - 0.1
         tempo.looked()
         assert not tempo.round_is_due
@@ -87,7 +92,7 @@ def test_with_nothing_to_do_a_day_takes_few_looks(ticks: Ticks) -> None:
     while ticks.now < end:
         if tempo.round_is_due:
             final = tempo.final_is_due
-            tempo.round_done(seen(int(ticks.now), int(ticks.now)), Pace.IDLE, final=final)
+            round_done(tempo, seen(int(ticks.now), int(ticks.now)), Pace.IDLE, final=final)
             rounds, finals = rounds + 1, finals + final
         else:
             tempo.looked()
@@ -100,13 +105,13 @@ def test_with_nothing_to_do_a_day_takes_few_looks(ticks: Ticks) -> None:
 def test_whoever_pays_by_the_call_sets_the_least_span(ticks: Ticks) -> None:
     tempo = Tempo(ticks=ticks, local=False, poll_seconds=30)
     for pace, span in ((Pace.BUSY, 30), (Pace.OPEN, 30), (Pace.IDLE, 30)):
-        tempo.round_done(seen(10, 5000), pace, final=True)
+        round_done(tempo, seen(10, 5000), pace, final=True)
         assert tempo.seconds_left == span
 
 
 def test_a_local_chain_is_looked_at_all_the_time(ticks: Ticks) -> None:
     tempo = Tempo(ticks=ticks, local=True)
-    tempo.round_done(seen(10, 5000), Pace.IDLE, final=True)
+    round_done(tempo, seen(10, 5000), Pace.IDLE, final=True)
     assert tempo.final_is_due
     ticks.now += 0.1
     assert tempo.round_is_due
@@ -117,8 +122,8 @@ def test_absurd_block_times_are_kept_within_bounds(
     ticks: Ticks, first: tuple[int, int], second: tuple[int, int]
 ) -> None:
     tempo = Tempo(ticks=ticks, local=False)
-    tempo.round_done(seen(*first), Pace.BUSY, final=True)
-    tempo.round_done(seen(*second), Pace.BUSY, final=True)
+    round_done(tempo, seen(*first), Pace.BUSY, final=True)
+    round_done(tempo, seen(*second), Pace.BUSY, final=True)
     assert 0.1 < tempo.seconds_left <= 4
 
 
@@ -126,8 +131,29 @@ def test_what_was_seen_is_gone_on_with_for_a_few_seconds_alone(ticks: Ticks) -> 
     for pace in Pace:
         tempo = Tempo(ticks=ticks, local=False)
         assert not tempo.is_fresh
-        tempo.round_done(seen(10, 5000), pace, final=True)
+        round_done(tempo, seen(10, 5000), pace, final=True)
         ticks.now += 3.9
         assert tempo.is_fresh
         ticks.now += 0.2
         assert not tempo.is_fresh
+
+
+@pytest.mark.parametrize("pace", [*Pace])
+def test_rounds_at_an_unmoved_head_put_nothing_off(ticks: Ticks, pace: Pace) -> None:
+    tempo = Tempo(ticks=ticks, local=False)
+    round_done(tempo, seen(10, 5000), pace, final=True)
+    for _ in range(80):
+        ticks.now += 1
+        tempo.round_done(pace)
+    assert tempo.round_is_due and not tempo.is_fresh and tempo.seconds_left == 0
+
+
+def test_what_is_final_becomes_due_whatever_rounds_there_are(ticks: Ticks) -> None:
+    tempo = Tempo(ticks=ticks, local=False)
+    round_done(tempo, seen(10, 5000), Pace.BUSY, final=True)
+    for number in range(11, 70):
+        ticks.now += 2
+        assert not tempo.final_is_due
+        round_done(tempo, seen(number, 5000 + 2 * number), Pace.BUSY, final=False)
+    ticks.now += 2
+    assert tempo.final_is_due

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -50,11 +50,11 @@ class EventReader:
         return EventBatch(after, after_hash, block, self._events_of(logs, after, to))
 
     @decoded
-    def anything_after(self, block_number: int, *, escrows: bool) -> bool:
-        """Whether later blocks have logs that may matter: USDC or an escrow of ours.
+    def anything_after(self, block_number: int, *, escrows: Collection[str]) -> bool:
+        """Whether later blocks have logs that may matter: USDC, or an escrow of ours.
 
-        ``escrows`` asks for the moves of escrows too. One call each, of which nothing is kept; a
-        node that refuses says yes, for then the chain has to be read whole.
+        ``escrows`` are the ids and keys of those whose moves are asked for. One call each, of which
+        nothing is kept; a node that refuses says yes, for then the chain has to be read whole.
         """
         ours = account_topic(self.token.treasury)
         came = [token_abi().topic("Transfer"), kernel_abi().topic("TransactionCreated")]
@@ -63,7 +63,19 @@ class EventReader:
         ]
         if escrows:
             filters.append(self._escrow_filter())
-        return self.logs.any_after(filters, block_number)
+        logs = self.logs.told_after(filters, block_number)
+        return logs is None or any(self._matters(log, escrows) for log in logs)
+
+    def _matters(self, log: Log, escrows: Collection[str]) -> bool:
+        """Whether it moves USDC, or an escrow of ours: anybody can make logs for next to nothing.
+
+        Many an address is sent transfers of zero, so that it is found in histories.
+        """
+        topics = log["topics"]
+        if topics[0] == token_abi().topic("Transfer"):
+            return int(log["data"], 16) > 0
+        created = topics[0] == kernel_abi().topic("TransactionCreated")
+        return topics[1] in escrows or (created and not self._is_foreign(log))
 
     def _filters(self) -> list[Log]:
         """Log filters, without the range: of kernel and vault, and of the treasury's USDC."""

@@ -67,11 +67,18 @@ class LogReader:
             raise ChainUnavailable(f"the endpoint does not have block {to} yet")
         return [header, *logs_of(answers, f"blocks {after + 1} to {to}")]
 
-    def any_after(self, filters: Sequence[Log], block_number: int) -> bool:
-        """Whether any log was told of later blocks; a refusal is a yes."""
-        span = {"fromBlock": hex(block_number + 1), "toBlock": "latest"}
+    def told_after(self, filters: Sequence[Log], block_number: int) -> list[Log] | None:
+        """The logs of later blocks, in no order; None from a node that refuses.
+
+        The block itself is asked for, too: some nodes refuse to begin above their newest block.
+        """
+        span = {"fromBlock": hex(block_number), "toBlock": "latest"}
         answers = self.rpc.batch([("eth_getLogs", [{**item, **span}]) for item in filters])
-        return any(answer != [] for answer in answers)
+        if not all(isinstance(answer, list) for answer in answers):
+            return None
+        return [
+            log for answer in answers for log in answer if number(log["blockNumber"]) > block_number
+        ]
 
     def by_block(
         self, filters: Sequence[Log], *, after: int, after_hash: str, to: int
