@@ -17,6 +17,7 @@ def run(env: Mapping[str, str] | None = None) -> list[Check]:
     found = list(local.checks_before_the_chain())
     found += ChainPatient(local).checks()
     found += local.checks_of_the_database()
+    found += local.checks_of_the_service()
     return found
 
 

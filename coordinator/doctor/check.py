@@ -13,17 +13,19 @@ NOT_CHECKED: Final = "not checked"
 
 
 START_ANVIL: Final = "anvil --silent --chain-id 84532 --block-time 1 &"
-_LOOPBACK: Final = ("localhost", "127.0.0.1", "::1")
 
 
 def start_anvil(urls: str) -> str | None:
     """The command that starts the local chain of these endpoints; None if it isn't here."""
+    # The command line shows checks, and starts before any setting is read.
+    from coordinator.config import LOOPBACK
+
     try:
         first = urlsplit(urls.partition(",")[0].strip())
         port = first.port
     except ValueError:
         return None
-    if first.hostname not in _LOOPBACK:
+    if first.hostname not in LOOPBACK:
         return None
     elsewhere = f" --port {port} &" if port not in (None, 8545) else " &"
     return START_ANVIL.removesuffix(" &") + elsewhere

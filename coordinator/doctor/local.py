@@ -14,6 +14,7 @@ from coordinator.chain.networks import NETWORKS, Network
 from coordinator.chain.signers.signers import Signer, load_signer, refuse_development_key
 from coordinator.config import Secrets, Settings, id_secret, load_settings, read_policy
 from coordinator.doctor.check import Check, guarded, skipped
+from coordinator.doctor.service import checks_of_the_service
 from coordinator.domain.chain.escrow_key import audit_key
 from coordinator.domain.errors import ConfigurationError, LedgerTampered, LedgerUnavailable
 from coordinator.ledger.audit.log import AuditLog
@@ -79,6 +80,11 @@ class LocalPatient:
         yield guarded("id secret", "configuration", self._id_secret)
         yield guarded("key", "configuration", self._key)
         yield guarded("policy", "configuration", self._policy)
+
+    def checks_of_the_service(self) -> Iterator[Check]:
+        """Check what `coordinator serve` needs, where a public URL says that it is to serve."""
+        if self.settings is not None and self.settings.public_url is not None:
+            yield from checks_of_the_service(self.settings.public_url)
 
     def checks_of_the_database(self) -> Iterator[Check]:
         if self.database is None or not self.database.many_hosts:

@@ -100,6 +100,11 @@ class Service:
         )
         return process, told
 
+    def start(self, *arguments: str, environment: Mapping[str, str]) -> subprocess.Popen[str]:
+        """A server or worker in this environment."""
+        says = _SERVING if arguments[0] == "serve" else re.compile("worker (for)")
+        return self._start(*arguments, environment=environment, says=says)[0]
+
     def close(self) -> None:
         self._processes.close()
 

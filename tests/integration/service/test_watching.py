@@ -15,6 +15,7 @@ import pytest
 from sqlalchemy import text
 
 from coordinator import Coordinator
+from coordinator.doctor.service import checks_of_the_service
 from coordinator.ledger.store.opening import open_database
 from coordinator.ledger.store.sqlite import SqliteDatabase
 from coordinator.ledger.tx.figures import QUERIES, FigureBook
@@ -292,3 +293,19 @@ def _reset_logging() -> None:
     for handler in list(logging.getLogger().handlers):
         if type(handler) is logging.StreamHandler:
             logging.getLogger().removeHandler(handler)
+
+
+def test_the_doctor_tells_whether_the_service_answers_at_its_public_url(
+    make_coordinator: Callable[..., Coordinator],
+) -> None:
+    with served(make_app(make_coordinator())) as http:
+        url = str(http.base_url).rstrip("/")
+        found = {check.name: check for check in checks_of_the_service(url)}
+        assert [found[name].status for name in ("server", "public URL")] == ["ok", "ok"]
+    (_, gone) = checks_of_the_service(url)
+    assert (gone.status, gone.found) == ("warn", f"{url} does not answer (ConnectionError)")
+
+    with served(make_app(make_coordinator(public_url="https://pay.example.org"))) as http:
+        (_, other) = checks_of_the_service(str(http.base_url).rstrip("/"))
+        assert other.status == "fail"
+        assert "another COORDINATOR_PUBLIC_URL" in other.found
