@@ -13,6 +13,7 @@ import tempfile
 import weakref
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Final
 
 from coordinator.chain.networks import (
     Deployment,
@@ -36,6 +37,8 @@ from coordinator.ledger.tx.identity import Identity, IdentityBook
 log = logging.getLogger(__name__)
 
 _ANY_GENESIS = ""
+# A setting of whoever signs nothing: the treasury is the one that the database belongs to.
+ADDRESS_OF_DATABASE: Final = "address"
 
 
 def open_ledger(url: str) -> Database:
@@ -70,6 +73,17 @@ def load_treasury_key(settings: Settings, secrets: Mapping[str, str], network: N
     if not (network.local or network.simulated):
         refuse_development_key(signer.address, network.name)
     return signer
+
+
+def address_of_database(book: IdentityBook) -> Signer:
+    """Return a signer that has the address of the database's treasury and signs nothing."""
+    known = book.identity()
+    if known is None:
+        raise ConfigurationError(
+            "COORDINATOR_SIGNER=address takes the treasury that the database belongs to, and it"
+            " belongs to none yet: write address:0x…, or start the worker first"
+        )
+    return Signer(known.treasury)
 
 
 def find_genesis(network: Network, rpc: Rpc, book: IdentityBook) -> str:

@@ -47,6 +47,8 @@ from coordinator.ledger.store.process_bound import Opened
 from coordinator.ledger.tx.identity import Identity
 from coordinator.ledger.tx.transaction import TxUrl
 from coordinator.startup import (
+    ADDRESS_OF_DATABASE,
+    address_of_database,
     find_contracts,
     find_genesis,
     kill_switch,
@@ -142,12 +144,16 @@ class Wiring(Ledger):
 
     @cached_property
     def signer(self) -> Signer:
+        if self.settings.signer == ADDRESS_OF_DATABASE:
+            return address_of_database(self.identity_book)
         return load_treasury_key(self.settings, self.secrets, self.network)
 
     @cached_property
     def database(self) -> Database:
         # A missing key or id secret is told before a file is made.
-        self._id_secret, self.signer  # noqa: B018
+        self._id_secret  # noqa: B018
+        if self.settings.signer != ADDRESS_OF_DATABASE:
+            self.signer  # noqa: B018
         url = self.settings.database_url
         if self.network.simulated and "database_url" not in self.settings.model_fields_set:
             url, self._remove_ledger = throwaway_ledger(self)

@@ -28,6 +28,7 @@ from coordinator.ledger.tx.leases import LeaseBook
 from coordinator.ledger.tx.notices import NoticeBook
 from coordinator.ledger.tx.pausing import list_pauses
 from coordinator.ledger.tx.policies import PolicyBook
+from coordinator.startup import ADDRESS_OF_DATABASE, address_of_database
 
 _INIT = "coordinator init"
 
@@ -53,9 +54,18 @@ class LocalPatient:
     @cached_property
     def signer(self) -> Signer | None:
         try:
-            return load_signer(self.settings.signer, self.secrets) if self.settings else None
+            return self._load_signer()
         except ConfigurationError:
             return None
+
+    def _load_signer(self) -> Signer | None:
+        if self.settings is None:
+            return None
+        if self.settings.signer != ADDRESS_OF_DATABASE:
+            return load_signer(self.settings.signer, self.secrets)
+        if self.database is None or not revision(self.database):
+            raise ConfigurationError("COORDINATOR_SIGNER=address needs a database that was used")
+        return address_of_database(IdentityBook(self.database))
 
     @cached_property
     def audit_key(self) -> bytes | None:
@@ -138,7 +148,8 @@ class LocalPatient:
             found = "a key in the environment is refused on base"
             return Check("key", "fail", found, "coordinator wallet new")
         try:
-            signer = load_signer(spec, self.secrets)
+            signer = self._load_signer()
+            assert signer is not None
             if signer.can_sign:
                 signer.open()
             if self.network is not None and not (self.network.local or self.network.simulated):

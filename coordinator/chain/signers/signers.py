@@ -142,7 +142,9 @@ def load_signer(spec: str, secrets: Mapping[str, str]) -> Signer:
         return _from_keystore(Path(rest).expanduser(), secrets.get("COORDINATOR_KEYSTORE_PASSWORD"))
     if kind == "address" and rest:
         return Signer(_address(rest))
-    raise ConfigurationError("COORDINATOR_SIGNER must be env:NAME, keystore:PATH or address:0x…")
+    raise ConfigurationError(
+        "COORDINATOR_SIGNER must be env:NAME, keystore:PATH, address:0x… or address"
+    )
 
 
 def _address(text: str) -> str:

@@ -60,18 +60,21 @@ class Service:
             "COORDINATOR_SIGNER": f"address:{self.treasury}",
         }
 
-    def run(self, *arguments: str, acting: bool = True) -> Any:
-        """Run one command; its JSON."""
+    def run(
+        self, *arguments: str, acting: bool = True, code: int | None = 0, **settings: str
+    ) -> Any:
+        """Run one command, which ends with ``code``, if any is given; its JSON."""
+        environment = (self.acting if acting else self.deciding) | settings
         done = subprocess.run(
             [sys.executable, "-m", "coordinator", *arguments, "--json"],
-            env=_child(self.acting if acting else self.deciding),
+            env=_child(environment),
             cwd=self.folder,
             capture_output=True,
             text=True,
             timeout=START_SECONDS,
             check=False,
         )
-        assert done.returncode == 0, done.stdout + done.stderr
+        assert code in (None, done.returncode), done.stdout + done.stderr
         return json.loads(done.stdout)
 
     @contextmanager

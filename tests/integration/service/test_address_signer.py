@@ -1,0 +1,40 @@
+"""A host that has only the treasury's address does all but sign, and says so when asked to."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.integration.service.processes import Service
+
+BUY = ("purchase", "request", "--agent", "research-agent", "--provider", "paper-api")
+BUY += ("--amount", "25.00", "--purpose", "a paper", "--idempotency-key", "papers-1")
+
+
+def test_what_it_decides_is_funded_by_the_worker(service: Service) -> None:
+    service.worker()
+    bought = service.run(*BUY, acting=False)
+    assert bought["status"] == "funded"
+    assert service.run(*BUY, acting=False)["purchase_id"] == bought["purchase_id"]
+
+
+@pytest.mark.parametrize("command", [("worker",), ("recover",), ("serve", "--with-worker")])
+def test_it_says_that_it_can_not_act(service: Service, command: tuple[str, ...]) -> None:
+    told = service.run(*command, acting=False, code=2)["error"]
+    assert told["code"] == "configuration"
+    assert service.treasury in told["message"] and "worker" in told["message"]
+
+
+def test_it_may_be_the_address_that_the_database_belongs_to(service: Service) -> None:
+    unknown = service.run("limits", acting=False, code=2, COORDINATOR_SIGNER="address")["error"]
+    assert "belongs to none yet" in unknown["message"]
+    service.run("limits")
+    service.run("limits", acting=False, COORDINATOR_SIGNER="address")
+    checks = service.run("doctor", acting=False, code=None, COORDINATOR_SIGNER="address")
+    [key] = [check for check in checks if check["name"] == "key"]
+    assert key["status"] == "ok" and service.treasury in key["found"]
+
+
+@pytest.mark.parametrize("address", ["0x12", "nobody", "0x" + "0" * 40])
+def test_a_wrong_address_is_refused_before_anything_is_made(service: Service, address: str) -> None:
+    told = service.run("limits", acting=False, code=2, COORDINATOR_SIGNER=f"address:{address}")
+    assert "COORDINATOR_SIGNER" in told["error"]["message"]
