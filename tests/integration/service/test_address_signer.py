@@ -30,7 +30,7 @@ def test_it_may_be_the_address_that_the_database_belongs_to(service: Service) ->
     service.run("limits")
     service.run("limits", acting=False, COORDINATOR_SIGNER="address")
     checks = service.run("doctor", acting=False, code=None, COORDINATOR_SIGNER="address")
-    [key] = [check for check in checks if check["name"] == "key"]
+    [key] = [check for check in checks if check["check"] == "key"]
     assert key["status"] == "ok" and service.treasury in key["found"]
 
 
