@@ -12,7 +12,7 @@ from coordinator.cli.command import ask, fail, mode, note, opened, refuse, set_u
 from coordinator.cli.exits import ExitCode, of_refusal
 from coordinator.cli.output import emit, tell
 from coordinator.cli.recovery import tell_recovered
-from coordinator.cli.watching import MetricsHost, MetricsPort, watched_worker
+from coordinator.cli.watching import MetricsHost, MetricsPort, check_metrics_port, watched_worker
 from coordinator.domain.errors import CoordinatorError
 
 if TYPE_CHECKING:
@@ -76,6 +76,7 @@ def worker(
     metrics_host: MetricsHost = "127.0.0.1",
 ) -> int:
     """Carry purchases to their end until SIGTERM or Ctrl-C, logging each event to stderr."""
+    check_metrics_port(metrics_port)
     with opened() as coordinator:
         if not (mode.debug or mode.verbose):
             settings = coordinator.wiring.settings

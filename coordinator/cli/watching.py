@@ -35,15 +35,21 @@ def watched(metrics: Metrics, *, host: str, port: int | None) -> AbstractContext
     return metrics_at(metrics, host=host, port=port, listening=lambda url: note(f"metrics {url}"))
 
 
+def check_metrics_port(port: int | None) -> None:
+    """Raise ConfigurationError where a port is given and what serves metrics is not installed."""
+    if port is not None:
+        with needs_extra("server", "--metrics-port"):
+            import prometheus_client  # noqa: F401
+
+
 @contextmanager
 def watched_worker(coordinator: Coordinator, *, host: str, port: int | None) -> Iterator[None]:
     """Serve the metrics of a worker while it is open; without a port it does nothing."""
     if port is None:
         yield
         return
-    with needs_extra("server", "--metrics-port"):
-        from coordinator.monitoring.metrics import Metrics
-        from coordinator.monitoring.readings import Readings
+    from coordinator.monitoring.metrics import Metrics
+    from coordinator.monitoring.readings import Readings
 
     opened = lambda: coordinator.opened  # noqa: E731 - asked anew each time: it may be closed
     with watched(Metrics(opened, Readings(opened)), host=host, port=port):

