@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING, Final
 
 from coordinator.api.arguments import checked
@@ -75,16 +75,15 @@ class AccessApi(ABC):
         return w.api_keys.revoke(id_text("key id", key_id), by=identifier("by", by), now=w.clock())
 
     def authenticate(self, token: str) -> ApiKey | None:
-        """Return the key that a token belongs to and note its use; None if it does not count.
+        """Return the key that a token belongs to; None if it does not count.
 
         LedgerTampered when the key's row is not what the audit log tells.
         """
-        w = self.wiring
-        now = w.clock()
-        key = w.api_keys.authenticate(token, now=now)
-        if key is not None:
-            w.api_keys.note_use(key, now=now)
-        return key
+        return self.wiring.api_keys.authenticate(token, now=self.wiring.clock())
+
+    def note_key_uses(self, key_ids: Collection[str]) -> None:
+        """Store that these keys were used at this time."""
+        self.wiring.api_keys.note_uses(key_ids, now=self.wiring.clock())
 
 
 def _role(role: str) -> Role:

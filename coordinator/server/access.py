@@ -69,6 +69,7 @@ def caller(*, of: frozenset[Role]) -> Any:
             said = "show an API key that counts, as Authorization: Bearer uec_…"
             raise ProblemError(401, said, headers=_CHALLENGE)
         request.state.ids.key_id = key.id
+        request.app.state.uses.note(key.id)
         request.app.state.rates.admit(key.id)
         if key.role not in of:
             allowed = ", ".join(sorted(role.value for role in of))

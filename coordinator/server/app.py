@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import AsyncIterator
 from typing import Any, Final
 
 from fastapi import FastAPI
@@ -29,6 +31,7 @@ from coordinator.server.routes import (
     runs,
     webhooks,
 )
+from coordinator.server.uses import KeyUses
 
 _ROUTERS: Final = (
     health.router,
@@ -59,6 +62,12 @@ class _Service(FastAPI):
         return Observed(PublicOrigin(inner, public_url), self.state.metrics)
 
 
+@contextlib.asynccontextmanager
+async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
+    async with app.state.uses.stored():
+        yield
+
+
 def make_app(coordinator: Coordinator, *, requests_per_second: int = PER_SECOND) -> FastAPI:
     """Make the application that serves this coordinator; whoever runs it closes both."""
     app = _Service(
@@ -70,9 +79,11 @@ def make_app(coordinator: Coordinator, *, requests_per_second: int = PER_SECOND)
         openapi_url="/v1/openapi.json",
         # Generated clients name their functions so.
         generate_unique_id_function=lambda route: route.name,
+        lifespan=_lifespan,
     )
     app.state.coordinator = coordinator
     app.state.rates = Rates(requests_per_second)
+    app.state.uses = KeyUses(coordinator)
     app.state.streams = Streams(coordinator)
     app.state.readings = Readings(lambda: coordinator.opened)
     app.state.metrics = Metrics(lambda: coordinator.opened, app.state.readings)

@@ -31,7 +31,7 @@ class ApiKey(Shown):
     """One API key without its secret; times are unix seconds.
 
     It counts from ``created_at`` until ``expires_at`` (exclusive; None: for ever) unless it was
-    revoked. ``last_used_at`` is exact to a minute.
+    revoked. ``last_used_at`` is exact to half a minute.
     """
 
     id: str

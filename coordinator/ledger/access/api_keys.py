@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Final
 
 from sqlalchemy import Row, bindparam, insert, select, update
@@ -17,7 +17,6 @@ from coordinator.ledger.tx.transactions import Transactions
 
 _k: Final = t.api_keys.c
 _ONE: Final = Prepared(select(t.api_keys).where(_k.id == bindparam("id_")))
-_USE_NOTED_SECONDS: Final = 60
 _PROVED_MAX: Final = 10_000
 
 CREATED, REVOKED, ROTATED = "api_key_created", "api_key_revoked", "api_key_rotated"
@@ -93,12 +92,12 @@ class ApiKeyBook:
             row = _ONE.one(connection, {"id_": key_id})
         return row is not None and _key_of(row).status(now) == "valid"
 
-    def note_use(self, key: ApiKey, *, now: int) -> None:
-        """Store when the key was last used, at most once a minute."""
-        if key.last_used_at is not None and now - key.last_used_at < _USE_NOTED_SECONDS:
-            return
+    def note_uses(self, key_ids: Collection[str], *, now: int) -> None:
+        """Store that the keys were used now."""
         with self._transactions.database.write() as connection:
-            connection.execute(update(t.api_keys).where(_k.id == key.id).values(last_used_at=now))
+            connection.execute(
+                update(t.api_keys).where(_k.id.in_(sorted(key_ids))).values(last_used_at=now)
+            )
 
     def _prove(self, key_id: str, row: Sequence[Any]) -> None:
         """Compare a row with the log whenever it is not as it was when it was last compared."""

@@ -14,6 +14,8 @@ IdempotencyKey = Annotated[
         alias="Idempotency-Key",
         min_length=1,
         max_length=200,
+        # In a header other letters mean different things to different programs.
+        pattern=r"^[!-~]([ -~]*[!-~])?$",
         description="Your own key: the same one again never spends twice.",
     ),
 ]

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -42,6 +42,8 @@ class SimulatedService:
     app: FastAPI
     url: str
     tokens: dict[str, str]
+    #: End the server; the coordinator goes on.
+    stop: Callable[[], None]
     _clients: list[httpx.Client] = field(default_factory=list)
 
     def client(self, role: str | None = "agent") -> httpx.Client:
@@ -73,8 +75,9 @@ def simulated_service(**changes: Any) -> Iterator[SimulatedService]:
         }
         tokens["other"] = coordinator.create_api_key("agent", OTHER, by="root").token
         app = make_app(coordinator, requests_per_second=10_000)
-        with served(app) as url:
-            service = SimulatedService(coordinator, app, url, tokens)
+        with ExitStack() as stack:
+            url = stack.enter_context(served(app))
+            service = SimulatedService(coordinator, app, url, tokens, stop=stack.close)
             yield service
             service.close()
 

@@ -140,7 +140,7 @@ def test_spending_without_an_idempotency_key_is_refused(
     assert "Idempotency-Key" in told.json()["detail"]
 
 
-@pytest.mark.parametrize("key", ["", "x" * 201, "a\u0007".encode()])
+@pytest.mark.parametrize("key", ["", "x" * 201, b"a\x07", "schl\u00fcssel".encode()])
 def test_a_malformed_idempotency_key_is_refused(
     service: SimulatedService, key: str | bytes
 ) -> None:
@@ -252,6 +252,18 @@ def test_expired_rotated_and_revoked_keys_stop_to_count() -> None:
         ]
         c.revoke_api_key(renewed.key.id, by="root")
         assert status(renewed.token) == 401
+
+
+def test_uses_of_keys_are_noted_and_no_request_waits_for_it() -> None:
+    with simulated_service() as service:
+        c = service.coordinator
+        assert service.client("auditor").get("/v1/me").status_code == 200
+        assert all(key.last_used_at is None for key in c.api_keys())
+    with simulated_service() as service:
+        service.client("auditor").get("/v1/me")
+        service.stop()
+        used = {key.role.value for key in service.coordinator.api_keys() if key.last_used_at}
+        assert used == {"auditor"}
 
 
 def test_a_key_that_asks_too_often_is_told_when_to_ask_again(service: SimulatedService) -> None:
