@@ -10,7 +10,7 @@ from coordinator.server import webhook_models as m
 from coordinator.server.access import OperatorCaller, ReadingCaller
 from coordinator.server.answers import answer, page
 from coordinator.server.bodies import StrictRoute
-from coordinator.server.problems import BODY_FAULTS, FAULTS
+from coordinator.server.problems import BODY_FAULTS, FAULTS, documented
 
 router = APIRouter(prefix="/v1/webhooks", tags=["webhooks"], route_class=StrictRoute)
 
@@ -43,14 +43,20 @@ def remove_webhook(who: OperatorCaller, webhook_id: WebhookId) -> Response:
     return answer(who.coordinator.remove_webhook(webhook_id, by=who.name))
 
 
-@router.post("/{webhook_id}/rotate", responses={200: {"model": m.NewWebhook}, **BODY_FAULTS})
+@router.post(
+    "/{webhook_id}/rotate",
+    responses={200: {"model": m.NewWebhook}, **BODY_FAULTS, **documented(404)},
+)
 def rotate_webhook(who: OperatorCaller, webhook_id: WebhookId, terms: m.Rotation) -> Response:
     """Make another secret, shown this once; both sign for a while."""
     rotated = who.coordinator.rotate_webhook(webhook_id, by=who.name, overlap=terms.overlap)
     return answer(rotated)
 
 
-@router.post("/{webhook_id}/replay", responses={200: {"model": m.Webhook}, **BODY_FAULTS})
+@router.post(
+    "/{webhook_id}/replay",
+    responses={200: {"model": m.Webhook}, **BODY_FAULTS, **documented(404)},
+)
 def replay_webhook(who: OperatorCaller, webhook_id: WebhookId, terms: m.Replay) -> Response:
     """Tell it again of every event after an id, under the same webhook-ids; enables it."""
     return answer(who.coordinator.replay_webhook(webhook_id, after=terms.after, by=who.name))

@@ -102,6 +102,7 @@ OPERATIONS: Final[Mapping[tuple[str, str], Operation]] = {
     ("GET", "/v1/tasks/report"): Operation(ALL, named=("task",)),
     ("GET", "/v1/tasks/limits"): Operation(ALL, named=("task",)),
     ("POST", "/v1/tasks/close"): Operation(("agent", "operator"), {}, named=("task",)),
+    ("GET", "/metrics"): Operation(("operator", "auditor")),
     ("GET", "/v1/me"): Operation(ALL),
     ("GET", "/v1/events"): Operation(ALL),
     ("GET", "/v1/limits"): Operation(ALL),
