@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Final
 
+from coordinator.books.near_head import NearHead
 from coordinator.books.ranges import Span
 from coordinator.domain.chain.events import Block, EventBatch
 from coordinator.domain.chain.steps import Receipt, StepKind
@@ -36,7 +37,7 @@ class Followed:
     receipts: Mapping[str, Receipt] | None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class Follower:
     """Reads events since the cursor into the books. It never signs anything."""
 
@@ -46,13 +47,18 @@ class Follower:
     start_block: int
     clock: Clock
     reach: Reach
+    _near: NearHead = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._near = NearHead(self.chain, self.books)
 
     def follow(
         self, seen: Observation, *, finalise: bool = True, progress: Progress | None = None
     ) -> Followed:
         """Bring the books to what ``seen`` shows as readable and, with ``finalise``, as final.
 
-        Logs above the final block count only with a block that is on the chain. No block is final
+        Logs above the final block count only with a block that is on the chain, and as all that
+        there are only where they explain the state after it. No block is final
         in the books before its events were read a second time, in a later call, and found whole,
         and its hash was told by every endpoint; what an endpoint had left out is put in.
         """
@@ -86,7 +92,7 @@ class Follower:
         tail = self._tail(to, final_number)
         while cursor.number < to:
             limit = to if cursor.number >= tail else min(tail, to)
-            read = partial(self._read, cursor, tail)
+            read = partial(self._read, cursor, tail, seen)
             batch = span.read(read, after=cursor.number, to=limit)
             if done.receipts is None:
                 done = Followed(0, self._receipts(seen, batch))
@@ -100,10 +106,11 @@ class Follower:
                 progress(first, cursor.number, to)
         return done
 
-    def _read(self, cursor: Block, tail: int, until: int) -> EventBatch:
+    def _read(self, cursor: Block, tail: int, seen: Observation, until: int) -> EventBatch:
         """Read the events of (cursor, until]; beyond block ``tail`` only of blocks on the chain."""
-        read = self.chain.tail if until > tail else self.chain.events
-        return read(after=cursor.number, after_hash=cursor.hash, to=until)
+        if until > tail:
+            return self._near.read(cursor, until, seen)
+        return self.chain.events(after=cursor.number, after_hash=cursor.hash, to=until)
 
     def _open(self) -> Block:
         number = max(0, self.start_block - 1)
@@ -191,7 +198,7 @@ class Follower:
             return
         first, span = known.number, Span()
         while known.number < target.number:
-            read = partial(self._read, known, target.number)
+            read = partial(self._read, known, target.number, seen)
             batch = span.read(read, after=known.number, to=target.number)
             if batch.to.number == target.number and batch.to.hash != target.hash:
                 raise ChainUnavailable(f"the endpoint has another block {target.number}")

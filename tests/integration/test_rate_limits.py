@@ -21,7 +21,7 @@ class Ticks:
 
 
 class Limited(BaseHTTPRequestHandler):
-    """Answers 429 with Retry-After while ``server.wait`` says so, and counts what it was asked."""
+    """Answers ``server.status`` with Retry-After while ``server.wait`` says so, and counts."""
 
     def do_POST(self) -> None:
         asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
@@ -30,7 +30,7 @@ class Limited(BaseHTTPRequestHandler):
         body = json.dumps([{"jsonrpc": "2.0", "id": item["id"], "result": "0x1"} for item in asked])
         if wait:
             body = '{"error": "too many requests"}'
-        self.send_response(429 if wait else 200)
+        self.send_response(self.server.status if wait else 200)  # type: ignore[attr-defined]
         if wait:
             self.send_header("Retry-After", wait)
         self.send_header("Content-Length", str(len(body)))
@@ -43,7 +43,7 @@ class Limited(BaseHTTPRequestHandler):
 @pytest.fixture
 def server() -> Iterator[ThreadingHTTPServer]:
     with ThreadingHTTPServer(("127.0.0.1", 0), Limited) as made:
-        made.asked, made.wait = 0, ""  # type: ignore[attr-defined]
+        made.asked, made.wait, made.status = 0, "", 429  # type: ignore[attr-defined]
         threading.Thread(target=made.serve_forever, daemon=True).start()
         yield made
         made.shutdown()
@@ -54,8 +54,12 @@ def rpc_of(*servers: ThreadingHTTPServer, ticks: Ticks) -> Rpc:
     return Rpc(urls, ticks=ticks, sleep=lambda seconds: None)
 
 
-def test_it_is_asked_nothing_before_the_time_that_it_told(server: ThreadingHTTPServer) -> None:
+@pytest.mark.parametrize("status", [429, 503])
+def test_it_is_asked_nothing_before_the_time_that_it_told(
+    server: ThreadingHTTPServer, status: int
+) -> None:
     ticks = Ticks()
+    server.status = status  # type: ignore[attr-defined]
     rpc = rpc_of(server, ticks=ticks)
     server.wait = "30"  # type: ignore[attr-defined]
     with pytest.raises(RateLimited, match="asked again in 30 s"):
@@ -75,7 +79,7 @@ def test_it_is_asked_nothing_before_the_time_that_it_told(server: ThreadingHTTPS
 
 def test_the_other_endpoint_is_asked_meanwhile(server: ThreadingHTTPServer) -> None:
     with ThreadingHTTPServer(("127.0.0.1", 0), Limited) as other:
-        other.asked, other.wait = 0, ""  # type: ignore[attr-defined]
+        other.asked, other.wait, other.status = 0, "", 429  # type: ignore[attr-defined]
         threading.Thread(target=other.serve_forever, daemon=True).start()
         server.wait = "30"  # type: ignore[attr-defined]
         rpc = rpc_of(server, other, ticks=Ticks())

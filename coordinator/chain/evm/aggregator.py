@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from coordinator.chain.abi import Abi
 from coordinator.chain.evm.calls import ContractCall
+from coordinator.chain.evm.lapse import Lapse
 from coordinator.chain.networks import AGGREGATOR
 from coordinator.chain.rpc.client import RpcRefusal
 from coordinator.chain.words import WORD_DIGITS, hex_digits
@@ -27,16 +28,20 @@ _CALL_AT: Final = f"{3 * _WORD_BYTES:064x}"
 class Aggregator:
     """Reads an account's ETH and the results of calls after one block, all together.
 
-    Where no contract answers, they are asked one by one from then on.
+    Where no contract answers, they are asked one by one for a while.
     """
 
     def __init__(self, account: str) -> None:
         self._account = account
-        self._missing = False
+        self._missing = Lapse()
+
+    def try_again(self) -> None:
+        """Count a reading without the contract; after many it is tried, before the next one."""
+        self._missing.pass_by()
 
     def requests(self, calls: Sequence[ContractCall], at: str) -> list[tuple[str, list[Any]]]:
         """The requests that tell the account's wei and each call's result after block ``at``."""
-        if self._missing:
+        if self._missing.lasts:
             asked = [{"to": to, "data": data} for to, data in calls]
             balance = ("eth_getBalance", [self._account, at])
             return [balance, *(("eth_call", [request, at]) for request in asked)]
@@ -45,9 +50,9 @@ class Aggregator:
 
     def is_missing(self, answers: Sequence[Any]) -> bool:
         """Whether no contract answered the requests, which have to be made again then."""
-        if self._missing or answers[0] != _NOTHING:
+        if self._missing.lasts or answers[0] != _NOTHING:
             return False
-        self._missing = True
+        self._missing.begin()
         return True
 
     def results(self, answers: Sequence[Any]) -> list[Any]:
@@ -55,7 +60,7 @@ class Aggregator:
 
         ChainUnavailable when the whole of them was refused.
         """
-        if self._missing:
+        if self._missing.lasts:
             return [*answers]
         if isinstance(answers[0], RpcRefusal):
             raise ChainUnavailable(

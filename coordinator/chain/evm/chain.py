@@ -11,6 +11,7 @@ from coordinator.chain.evm.contracts import RailContracts
 from coordinator.chain.evm.endpoint_check import check_endpoints
 from coordinator.chain.evm.fiat_token import FiatToken
 from coordinator.chain.evm.head import HeadReader
+from coordinator.chain.evm.lapse import Lapse
 from coordinator.chain.evm.send_answers import best
 from coordinator.chain.evm.used_nonces import confirm_count, mined_at_nonce
 from coordinator.chain.networks import Network
@@ -60,7 +61,7 @@ class EvmChain:
             max_fee_wei=max_fee_wei,
         )
         self._checked = False
-        self._tells_block_receipts = True
+        self._no_block_receipts = Lapse()
         self.observe = head.observe
         self.head = head.newest
         self.confirm = head.confirm
@@ -142,13 +143,13 @@ class EvmChain:
         }
 
     def _receipts_of_block(self, block: Block, wanted: set[str]) -> dict[str, Any]:
-        """Read a block's receipts at once; none where the endpoint can't, once and for all."""
-        if not self._tells_block_receipts:
+        """Read a block's receipts at once; none where the endpoint can't, or lately could not."""
+        if self._no_block_receipts.pass_by():
             return {}
         answer = self._rpc.batch([("eth_getBlockReceipts", [block.hash])])[0]
         if isinstance(answer, list):
             return {r["transactionHash"]: r for r in answer if r["transactionHash"] in wanted}
-        self._tells_block_receipts = False
+        self._no_block_receipts.begin()
         return {}
 
     def mined_at_nonce(self, nonce: int, *, by: int) -> str | None:

@@ -8,6 +8,7 @@ from typing import Any, Final
 from coordinator.chain.evm.aggregator import aggregate, results_of
 from coordinator.chain.evm.answers import UNREADABLE
 from coordinator.chain.evm.calls import ContractCall, eth_call
+from coordinator.chain.evm.lapse import Lapse
 from coordinator.chain.rpc.client import Rpc, RpcRefusal
 
 # An escrow takes 60,000 gas to read, and endpoints run calls of 25 million at the least.
@@ -24,7 +25,7 @@ class ContractReader:
 
     def __init__(self, rpc: Rpc) -> None:
         self._rpc = rpc
-        self._has_aggregator = True
+        self._no_aggregator = Lapse()
 
     @property
     def host(self) -> str:
@@ -37,14 +38,15 @@ class ContractReader:
         asked again by themselves, because a node out of gas looks like a contract that says no.
         """
         asked = list(calls)
-        if len(asked) < _TOGETHER_FROM or not self._has_aggregator:
+        if len(asked) < _TOGETHER_FROM or self._no_aggregator.pass_by():
             return self._one_by_one(asked, at)
         parts = [
             asked[start : start + _TOGETHER_MAX] for start in range(0, len(asked), _TOGETHER_MAX)
         ]
         told = self._rpc.batch([aggregate(part, at) for part in parts])
-        # Nothing is there, or was there after that block.
-        self._has_aggregator = "0x" not in told
+        if "0x" in told:
+            # Nothing is there, or was there after that block.
+            self._no_aggregator.begin()
         answers = [a for part, one in zip(parts, told, strict=True) for a in _taken(part, one)]
         alone = [index for index, answer in enumerate(answers) if isinstance(answer, RpcRefusal)]
         again = self._one_by_one([asked[index] for index in alone], at)

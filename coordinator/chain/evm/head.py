@@ -97,6 +97,7 @@ class HeadReader:
         ``head`` is the newest block where it was just asked for.
         """
         header = self._newest(quick, head)
+        self._aggregator.try_again()
         _, *state = self._state_at(header.block.number)
         nonce, *answers = self._rpc.batch(state)
         if self._aggregator.is_missing(answers):

@@ -33,6 +33,8 @@ _TIMEOUT_SECONDS: Final = 5
 # Answers about us or about the address, whatever was asked: none of them heals in a second.
 _NOT_FOR_US: Final = (401, 402, 403, 404)
 _TOO_MANY: Final = 429
+# Both may come with the time from which on the endpoint takes requests again.
+_NOT_NOW: Final = (_TOO_MANY, 503)
 # Nobody keeps out who pays for longer, and what is in flight has to be looked after.
 _RETRY_SECONDS_MAX: Final = 300
 # The longest wait between two tries of one read.
@@ -71,7 +73,9 @@ class RateLimited(ChainUnavailable):
     """An endpoint takes no request before a time that it told."""
 
     def __init__(self, host: str, seconds: float) -> None:
-        super().__init__(f"the endpoint {host} limits our rate: asked again in {seconds:.0f} s")
+        super().__init__(
+            f"the endpoint {host} takes no requests now: asked again in {seconds:.0f} s"
+        )
         self.seconds = seconds
 
 
@@ -295,7 +299,7 @@ class Rpc:
         try:
             response = self._session().post(url, json=body, timeout=self._timeout)
             wait = response.headers.get("Retry-After")
-            if response.status_code == _TOO_MANY and (seconds := retry_seconds(wait)) is not None:
+            if response.status_code in _NOT_NOW and (seconds := retry_seconds(wait)) is not None:
                 raise RateLimited(where, seconds)
             if response.status_code in _NOT_FOR_US:
                 raise EndpointOut(f"the endpoint {where} answered {response.status_code}")

@@ -19,6 +19,7 @@ from coordinator.domain.usdc import ZERO, Usdc
 from coordinator.ledger.audit.journal_proof import block_digests
 from coordinator.ledger.chain.agreement import Agreement, compare
 from coordinator.ledger.chain.following import apply_event
+from coordinator.ledger.chain.journal_book import treasury_sum
 from coordinator.ledger.chain.rollback import RolledBack, roll_back
 from coordinator.ledger.chain.steps import StepBook
 from coordinator.ledger.spend.bonds import bond_lost
@@ -174,6 +175,21 @@ class ChainBook:
         """The entries that a batch makes; nothing is written."""
         with self._database.read() as connection:
             return self._make_entries(connection, batch)
+
+    def treasury_after(self, batch: EventBatch) -> Usdc:
+        """Sum the treasury's USDC by the journal and a batch after it; nothing is written."""
+        with self._database.read() as connection:
+            entries = self._make_entries(connection, batch)
+            booked = treasury_sum(connection, None)
+        came = sum((e.amount for e in entries if e.debit == TREASURY), booked)
+        return came - sum((e.amount for e in entries if e.credit == TREASURY), ZERO)
+
+    def open_escrows(self) -> dict[str, EscrowState]:
+        """The states of our escrows that can still move, by id."""
+        over = [EscrowState.SETTLED.value, EscrowState.CANCELLED.value]
+        query = select(_e.escrow_id, _e.state).where(_e.state.not_in(over))
+        with self._database.read() as connection:
+            return {row.escrow_id: EscrowState(row.state) for row in connection.execute(query)}
 
     def compare(self, batch: EventBatch) -> Agreement:
         """Compare the books' events in (batch.after, batch.to] with the batch's."""

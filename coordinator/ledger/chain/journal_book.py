@@ -30,7 +30,7 @@ class JournalBook:
     def treasury_balance(self) -> Usdc:
         """Sum the treasury's USDC from the journal's entries alone."""
         with self._database.read() as connection:
-            return _treasury_sum(connection, None)
+            return treasury_sum(connection, None)
 
     def escrow_balances(self) -> Mapping[str, Usdc]:
         """Sum each escrow's USDC from the journal's entries, by escrow key."""
@@ -112,7 +112,7 @@ class JournalBook:
     def balance_before(self, at: int) -> Usdc:
         """Sum the treasury's USDC from entries with a block time below ``at``."""
         with self._database.read() as connection:
-            return _treasury_sum(connection, at)
+            return treasury_sum(connection, at)
 
     def unexplained_outflows(self) -> Sequence[Entry]:
         """USDC that left without a purchase: outflows that no withdrawal of ours made."""
@@ -226,7 +226,7 @@ def _withdrawals_in_log(connection: Connection) -> frozenset[str]:
     return frozenset(json.loads(body)["tx_hash"] for body in connection.execute(query).scalars())
 
 
-def _treasury_sum(connection: Connection, before: int | None) -> Usdc:
+def treasury_sum(connection: Connection, before: int | None) -> Usdc:
     signed = case((_j.debit == TREASURY, _j.amount), else_=-_j.amount)
     query = select(exact_sum(signed)).where((_j.debit == TREASURY) | (_j.credit == TREASURY))
     if before is not None:
