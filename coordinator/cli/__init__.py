@@ -29,6 +29,7 @@ from coordinator.cli import (
     runs,
     serve,
     wallet,
+    webhooks,
 )
 from coordinator.cli.command import (
     Debug,
@@ -104,7 +105,7 @@ def make_app() -> typer.Typer:
             costs.app,
         ),
         _BOOKS: (_reconcile_app(), books.audit_app),
-        _RUNNING: (keys.app, policy.app, alerts.app, wallet.app),
+        _RUNNING: (keys.app, webhooks.app, policy.app, alerts.app, wallet.app),
     }
     for panel, members in groups.items():
         for group in members:

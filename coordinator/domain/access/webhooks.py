@@ -38,6 +38,7 @@ class Webhook(Shown):
     disabled_at: int | None = None
     disabled_why: str | None = None
     position: int = 0
+    replays: int = 0
     failures: int = 0
     failing_since: int | None = None
     retry_at: int = 0

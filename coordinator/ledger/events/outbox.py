@@ -130,7 +130,8 @@ def _try_failed(tx: Tx, webhook_id: str, seq: int, fault: str, now: int) -> int 
 
 
 def _unchanged(webhook: Webhook) -> tuple[ColumnElement[bool], ...]:
-    return (_w.id == webhook.id, _w.position == webhook.position, _w.disabled_at.is_(None))
+    same = (_w.position == webhook.position, _w.replays == webhook.replays)
+    return (_w.id == webhook.id, *same, _w.disabled_at.is_(None))
 
 
 def _set(tx: Tx, where: tuple[ColumnElement[bool], ...], **values: Any) -> bool:

@@ -89,7 +89,7 @@ class WebhookBook:
     def replay(self, webhook_id: str, *, after: int, by: str, now: int) -> Webhook:
         """Tell the target again of everything after a number, enabled from now on."""
         with self._transactions.write() as tx:
-            _found(tx, webhook_id)
+            replays = _found(tx, webhook_id).replays
             head = read_head(tx.connection).count
             if after > head:
                 raise InvalidRequest(f"there is no event {after}: the last one is {head}")
@@ -97,6 +97,7 @@ class WebhookBook:
                 tx,
                 webhook_id,
                 position=after,
+                replays=replays + 1,
                 disabled_at=None,
                 disabled_why=None,
                 failures=0,

@@ -606,6 +606,8 @@ webhooks = Table(
     Column("disabled_why", Text),
     # The audit rows up to this one were handed over, or are among its deliveries.
     Column("position", BigInteger, nullable=False),
+    # What was under way when people asked for a replay does not move the position.
+    Column("replays", Integer, nullable=False),
     Column("failures", Integer, nullable=False),
     Column("failing_since", BigInteger),
     Column("retry_at", BigInteger, nullable=False),

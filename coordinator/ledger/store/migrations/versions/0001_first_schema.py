@@ -489,6 +489,7 @@ def upgrade() -> None:
         sa.Column("disabled_at", sa.BigInteger(), nullable=True),
         sa.Column("disabled_why", sa.Text(), nullable=True),
         sa.Column("position", sa.BigInteger(), nullable=False),
+        sa.Column("replays", sa.Integer(), nullable=False),
         sa.Column("failures", sa.Integer(), nullable=False),
         sa.Column("failing_since", sa.BigInteger(), nullable=True),
         sa.Column("retry_at", sa.BigInteger(), nullable=False),
