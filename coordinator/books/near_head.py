@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass, field
+from typing import Final
 
 from coordinator.domain.chain.events import Block, ChainEvent, EscrowState, EventBatch, EventKind
 from coordinator.domain.ports import ChainReader, Observation
@@ -11,6 +12,9 @@ from coordinator.domain.usdc import ZERO, Usdc
 from coordinator.ledger.chain.chain_book import ChainBook
 
 log = logging.getLogger(__name__)
+
+# Two hundred are read in one call.
+_STATES_MAX: Final = 1_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +66,7 @@ class NearHead:
 
     def _differences(self, batch: EventBatch, seen: Observation) -> Differences:
         booked = self.books.treasury_after(batch)
-        states = self.books.open_escrows()
+        states = self.books.open_escrows(at_most=_STATES_MAX)
         number = batch.to.number
         balance = seen.usdc_balance
         if seen.head != batch.to:

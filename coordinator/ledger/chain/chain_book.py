@@ -184,12 +184,15 @@ class ChainBook:
         came = sum((e.amount for e in entries if e.debit == TREASURY), booked)
         return came - sum((e.amount for e in entries if e.credit == TREASURY), ZERO)
 
-    def open_escrows(self) -> dict[str, EscrowState]:
-        """The states of our escrows that can still move, by id."""
+    def open_escrows(self, *, at_most: int) -> dict[str, EscrowState]:
+        """The states of our escrows that can still move, by id; none where there are more."""
         over = [EscrowState.SETTLED.value, EscrowState.CANCELLED.value]
         query = select(_e.escrow_id, _e.state).where(_e.state.not_in(over))
         with self._database.read() as connection:
-            return {row.escrow_id: EscrowState(row.state) for row in connection.execute(query)}
+            rows = connection.execute(query.limit(at_most + 1)).all()
+        if len(rows) > at_most:
+            return {}
+        return {row.escrow_id: EscrowState(row.state) for row in rows}
 
     def compare(self, batch: EventBatch) -> Agreement:
         """Compare the books' events in (batch.after, batch.to] with the batch's."""
