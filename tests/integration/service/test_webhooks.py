@@ -183,6 +183,22 @@ def test_an_event_that_is_refused_for_ever_does_not_hold_up_the_others(
     assert len(set(ids_of(receiver.told(2)))) == 2
 
 
+def test_what_failed_meanwhile_comes_as_soon_as_the_target_is_back(
+    world: World, receiver: Receiver
+) -> None:
+    webhook_id, _ = _add(world, receiver.url, types=["purchase.approved"])
+    receiver.stop()
+    bought = [world.buy("1.00").id]
+    _until(world, lambda c: c.webhook_deliveries(webhook_id))
+    (due,) = world.rows("SELECT due_at FROM webhook_deliveries")
+    world.edit("UPDATE webhook_deliveries SET due_at = ?", due[0] + 10 * DAY)
+    bought.append(world.buy("1.00").id)
+    with receiving(port=receiver.port) as back:
+        world.pass_time(6)
+        told = back.told(2)
+    assert [one["body"]["data"]["purchase_id"] for one in told] == bought[::-1]
+
+
 def test_410_disables_at_once(world: World, receiver: Receiver) -> None:
     webhook_id, _ = _add(world, f"{receiver.url}/gone")
     world.buy("1.00")
