@@ -30,6 +30,7 @@ from tests.benchmarks.figures import Target, judge
 from tests.benchmarks.idle import processor_seconds
 from tests.benchmarks.machine import described
 from tests.benchmarks.scene import Scene, Treasury, for_child, open_coordinator, open_scene
+from tests.integration.service.processes import Heard
 
 PAIRS: Final = 1_000
 QUICK_PAIRS: Final = 300
@@ -208,15 +209,10 @@ def _serve(scene: Scene, treasury: Treasury) -> Iterator[_Server]:
         stderr=subprocess.PIPE,
         text=True,
     )
+    # It logs each request: somebody has to read that.
+    heard = Heard(process)
     try:
-        assert process.stderr
-        heard = ""
-        for line in process.stderr:
-            heard += line
-            if found := _SERVING.search(line):
-                yield _Server(process, found[1], tokens)
-                return
-        raise RuntimeError(f"the server ended: {heard}")
+        yield _Server(process, heard.wait_for(_SERVING), tokens)
     finally:
         process.terminate()
         process.wait(timeout=30)
