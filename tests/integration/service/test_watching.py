@@ -116,15 +116,14 @@ def test_readiness_answers_in_time_while_the_database_hangs(
         other.execute("LOCK TABLE purchases IN ACCESS EXCLUSIVE MODE")
         began = time.monotonic()
         refused = http.get("/readyz")
-        again = http.get("/readyz")
         took = time.monotonic() - began
         other.rollback()
         while http.get("/readyz").status_code != 200:
             assert time.monotonic() - began < 60
 
-    assert refused.status_code == again.status_code == 503
+    assert refused.status_code == 503
     assert refused.json()["checks"]["database"]["detail"] == "the database does not answer"
-    assert took < 3 * WAIT_SECONDS + 10
+    assert took < WAIT_SECONDS + 10
 
 
 @on_both
