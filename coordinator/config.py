@@ -22,6 +22,7 @@ from pydantic_settings import (
 from coordinator.domain.access.destinations import networks
 from coordinator.domain.address import checksummed
 from coordinator.domain.errors import ConfigurationError
+from coordinator.domain.hosts import parse_host_name
 from coordinator.domain.plain_text import decode_file
 from coordinator.domain.policy.faults import fault_text
 from coordinator.domain.policy.policy import Policy
@@ -41,6 +42,7 @@ SECRET_NAMES: Final = (
     "TREASURY_PRIVATE_KEY",
     "COORDINATOR_ID_SECRET",
     "COORDINATOR_KEYSTORE_PASSWORD",
+    "COORDINATOR_HOST_KEY",
 )
 
 
@@ -72,6 +74,8 @@ class Settings(BaseSettings):
     deployments_folder: Path = Path(".local/deployments")
     state_folder: Path = Path(".local/state")
     webhook_allow: str = ""
+    host_name: str | None = None
+    host_key_file: Path | None = None
 
     @classmethod
     def settings_customise_sources(
@@ -89,6 +93,11 @@ class Settings(BaseSettings):
     @classmethod
     def _address(cls, value: str | None) -> str | None:
         return checksummed(value) if value else None
+
+    @field_validator("host_name")
+    @classmethod
+    def _host_name(cls, value: str | None) -> str | None:
+        return parse_host_name(value) if value else None
 
     @field_validator("rpc_url")
     @classmethod

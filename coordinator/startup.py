@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import os
+import platform
 import shutil
 import signal
 import tempfile
@@ -26,8 +27,11 @@ from coordinator.chain.rpc.client import Rpc
 from coordinator.chain.signers.signers import Signer, load_signer, refuse_development_key
 from coordinator.config import Settings, read_policy
 from coordinator.domain.errors import ChainUnavailable, ConfigurationError
+from coordinator.domain.hosts import HostRole, host_name_of
 from coordinator.domain.policy.policy import Policy
 from coordinator.domain.ports import KillPoint, Reach
+from coordinator.ledger.audit.host_key import HostKey
+from coordinator.ledger.audit.hosts import OwnHost
 from coordinator.ledger.ledger import Ledger
 from coordinator.ledger.store.database import Database
 from coordinator.ledger.store.migrate import migrate
@@ -84,6 +88,35 @@ def address_of_database(book: IdentityBook) -> Signer:
             " belongs to none yet: write address:0x…, or start the worker first"
         )
     return Signer(known.treasury)
+
+
+def load_host(
+    settings: Settings, secrets: Mapping[str, str], network: Network, signer: Signer
+) -> OwnHost:
+    """Return this host; its key is made where there is none. A simulated network keeps none.
+
+    Whoever has the treasury's key has a host key of its own file: another process beside it, which
+    only decides, must not sign as a worker.
+    """
+    name = settings.host_name or host_name_of(platform.node())
+    return OwnHost(
+        _host_key(settings, secrets, network, signer),
+        name,
+        signer.sign_typed if signer.can_sign else None,
+    )
+
+
+def _host_key(
+    settings: Settings, secrets: Mapping[str, str], network: Network, signer: Signer
+) -> HostKey:
+    if settings.host_key_file is not None:
+        return HostKey.load(settings.host_key_file.expanduser())
+    if text := secrets.get("COORDINATOR_HOST_KEY"):
+        return HostKey.parse(text, "COORDINATOR_HOST_KEY")
+    if network.simulated:
+        return HostKey.generate()
+    role = HostRole.WORKER if signer.can_sign else HostRole.DECIDER
+    return HostKey.load(settings.state_folder / f"{role}.hostkey")
 
 
 def find_genesis(network: Network, rpc: Rpc, book: IdentityBook) -> str:

@@ -39,6 +39,7 @@ from coordinator.executor import Executor
 from coordinator.executor.blocking import Blockers
 from coordinator.executor.checkpoint import Checkpoint
 from coordinator.executor.tempo import Tempo
+from coordinator.ledger.audit.hosts import OwnHost
 from coordinator.ledger.audit.log import AuditLog
 from coordinator.ledger.ledger import Ledger
 from coordinator.ledger.proofs.verification import Verification, verify
@@ -52,6 +53,7 @@ from coordinator.startup import (
     find_contracts,
     find_genesis,
     kill_switch,
+    load_host,
     load_treasury_key,
     open_ledger,
     throwaway_ledger,
@@ -193,7 +195,13 @@ class Wiring(Ledger):
 
     @cached_property
     def audit(self) -> AuditLog:
-        return AuditLog(self.database, audit_key(self._id_secret))
+        key = audit_key(self._id_secret)
+        return AuditLog(self.database, key, treasury=self.signer.address, own=lambda: self.own_host)
+
+    @cached_property
+    def own_host(self) -> OwnHost:
+        """This host, whose key signs what it writes."""
+        return load_host(self.settings, self.secrets, self.network, self.signer)
 
     def verify_audit(self, expected: Head | None = None) -> Verification:
         """Recompute the audit log, and compare with it what the other tables hold."""
@@ -368,7 +376,7 @@ class Wiring(Ledger):
         """A checked copy of the database; needs no chain. InvalidRequest before the first use."""
         if self.identity_book.identity() is None:
             raise InvalidRequest(f"the database {self.database.name} has nothing to back up yet")
-        return back_up(self.database, path, audit_key=audit_key(self._id_secret))
+        return back_up(self.database, path, self.audit)
 
     def on_event(self, emit: Emit) -> None:
         """Call ``emit`` with what this process decides, holds, posts and voids, after commits."""

@@ -46,7 +46,7 @@ class Backup(Shown):
         }
 
 
-def back_up(database: Database, path: Path, *, audit_key: bytes) -> Backup:
+def back_up(database: Database, path: Path, audit: AuditLog) -> Backup:
     """Write a whole copy to ``path``, sync it and read it again; writers go on meanwhile.
 
     InvalidRequest when the file exists or can't be made, LedgerUnavailable when the copy is
@@ -59,7 +59,7 @@ def back_up(database: Database, path: Path, *, audit_key: bytes) -> Backup:
         database.copy_to(copy)
         _check_integrity(copy)
         with closing(open_database(f"sqlite:///{copy}")) as opened:
-            found = verify(AuditLog(opened, audit_key))
+            found = verify(audit.of(opened))
         _make_one_file(copy)
         _publish(copy, path)
         return Backup(path, path.stat().st_size, found.head, found.faults)

@@ -17,6 +17,7 @@ from coordinator.cli import (
     books,
     costs,
     health,
+    hosts,
     increases,
     init,
     keys,
@@ -105,7 +106,7 @@ def make_app() -> typer.Typer:
             costs.app,
         ),
         _BOOKS: (_reconcile_app(), books.audit_app),
-        _RUNNING: (keys.app, webhooks.app, policy.app, alerts.app, wallet.app),
+        _RUNNING: (keys.app, hosts.app, webhooks.app, policy.app, alerts.app, wallet.app),
     }
     for panel, members in groups.items():
         for group in members:

@@ -198,9 +198,14 @@ class LocalPatient:
         if self.database is None or self.audit_key is None or not revision(self.database):
             return None
         try:
-            return PolicyBook(self.database, AuditLog(self.database, self.audit_key)).current().hash
+            return (
+                PolicyBook(self.database, self._log(self.database, self.audit_key)).current().hash
+            )
         except ConfigurationError:
             return None
+
+    def _log(self, database: Database, key: bytes) -> AuditLog:
+        return AuditLog(database, key, treasury=self.signer.address if self.signer else None)
 
     def _database(self) -> Check:
         if self.settings is None:
@@ -232,7 +237,7 @@ class LocalPatient:
         assert self.database is not None
         if self.audit_key is None:
             return skipped("audit log", "the id secret is missing")
-        result = verify(AuditLog(self.database, self.audit_key))
+        result = verify(self._log(self.database, self.audit_key))
         if result.ok:
             return Check("audit log", "ok", f"{result.head.count} rows, verified")
         found = f"{len(result.faults)} faults: {result.faults[0]}"
@@ -266,7 +271,7 @@ class LocalPatient:
         if self.audit_key is None:
             return skipped("alerts", "the id secret is missing")
         try:
-            policy = PolicyBook(self.database, AuditLog(self.database, self.audit_key)).current()
+            policy = PolicyBook(self.database, self._log(self.database, self.audit_key)).current()
         except LedgerTampered as fault:
             return Check("alerts", "fail", str(fault), "coordinator audit verify")
         except ConfigurationError:

@@ -28,7 +28,10 @@ class Head:
 
 @dataclass(frozen=True, slots=True)
 class AuditRow:
-    """One row of the log; ``text`` is the body as it was hashed."""
+    """One row of the log; ``text`` is the body as it was hashed.
+
+    ``host`` is the id of the key that signed the hash.
+    """
 
     seq: int
     at: int
@@ -36,6 +39,8 @@ class AuditRow:
     subject: str
     text: str
     hash: str
+    host: str
+    signature: str
 
     @property
     def body(self) -> dict[str, Any]:

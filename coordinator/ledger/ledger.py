@@ -40,6 +40,7 @@ from coordinator.ledger.tx.changes import ChangeFeed
 from coordinator.ledger.tx.checkpoints import CheckpointBook
 from coordinator.ledger.tx.figures import FigureBook
 from coordinator.ledger.tx.group_commit import GroupCommit
+from coordinator.ledger.tx.hosts import HostBook
 from coordinator.ledger.tx.identity import Identity, IdentityBook
 from coordinator.ledger.tx.leases import LeaseBook
 from coordinator.ledger.tx.notices import NoticeBook
@@ -258,6 +259,10 @@ class Ledger(ABC):
     @cached_property
     def checkpoints(self) -> CheckpointBook:
         return CheckpointBook(self.transactions)
+
+    @cached_property
+    def hosts(self) -> HostBook:
+        return HostBook(self.transactions)
 
     @cached_property
     def imports(self) -> AuditImport:

@@ -87,8 +87,8 @@ def forge_status_and_approval(world: World, waiting: Purchase) -> str:
 def forge_log(world: World, waiting: Purchase) -> str:
     """A row that tells of the approval, with a hash of another row."""
     world.edit(
-        "INSERT INTO audit (seq, at, event, subject, body, hash)"
-        " SELECT seq + 1, at, 'purchase_approved', ?, body, hash FROM audit"
+        "INSERT INTO audit (seq, at, event, subject, body, hash, host, signature)"
+        " SELECT seq + 1, at, 'purchase_approved', ?, body, hash, host, signature FROM audit"
         " WHERE seq = (SELECT max(seq) FROM audit)",
         waiting.id,
     )

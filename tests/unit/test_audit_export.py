@@ -8,13 +8,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from coordinator.chain.signers.signers import Signer, address_of_key
 from coordinator.domain.audit import AuditRow, Head
 from coordinator.domain.canonical import canonical_json
 from coordinator.domain.errors import InvalidRequest
 from coordinator.ledger.audit.export import line_of, read_export
+from coordinator.ledger.audit.host_key import HostKey
+from coordinator.ledger.audit.hosts import OwnHost
 from coordinator.ledger.audit.log import AuditEntry, AuditLog
 from coordinator.ledger.store.migrate import migrate
 from coordinator.ledger.store.opening import open_database
+from coordinator.ledger.tx.identity import Identity, IdentityBook
 
 KEY = b"k" * 32
 
@@ -24,7 +28,12 @@ def log(tmp_path_factory: pytest.TempPathFactory) -> AuditLog:
     path = tmp_path_factory.mktemp("audit") / "audit.db"
     database = open_database(f"sqlite:///{path}")
     migrate(database)
-    made = AuditLog(database, KEY)
+    signer = Signer(address_of_key(b"t" * 32), b"t" * 32)
+    own = OwnHost(HostKey(b"h" * 32), "box", signer.sign_typed)
+    made = AuditLog(database, KEY, own=lambda: own)
+    kernel = "0x" + "44" * 20
+    claimed = Identity(31337, "", kernel, kernel, kernel, signer.address, "mark")
+    IdentityBook(database).claim(claimed)
     why = {"why": "zu groß – ⚡"}
     with database.write() as connection:
         for n in range(6):
@@ -76,10 +85,10 @@ def test_one_byte_less_or_more_is_refused(
         taken(log, changed.splitlines(keepends=True))
 
 
-ROWS = range(1, 7)
+ROWS = range(1, 8)
 
 
-@pytest.mark.parametrize("row", range(7))
+@pytest.mark.parametrize("row", range(8))
 def test_another_spelling_of_the_same_row_is_refused(
     log: AuditLog, lines: list[bytes], row: int
 ) -> None:
@@ -123,7 +132,7 @@ def test_a_cut_off_end_with_a_made_up_head_needs_a_head_noted_before(
     first = json.loads(lines[0]) | {"audit_head": f"4:{last['hash']}"}
     cut = [canonical_json(first) + b"\n", *lines[1:5]]
     assert len(taken(log, cut)) == 4
-    with pytest.raises(InvalidRequest, match="ends at row 4, before the head 6"):
+    with pytest.raises(InvalidRequest, match="ends at row 4, before the head 7"):
         taken(log, cut, log.head())
     with pytest.raises(InvalidRequest, match="row 4 of the export is not the one of the head"):
         taken(log, cut, Head(4, "0" * 64))
@@ -135,9 +144,9 @@ def test_a_cut_off_end_with_a_made_up_head_needs_a_head_noted_before(
 )
 def test_what_is_no_export_is_refused_in_one_sentence(text: bytes) -> None:
     with pytest.raises(InvalidRequest, match="not an export"):
-        read_export([text], lambda *_: "")
+        read_export([text], lambda *_: "", lambda _: lambda _: True)
 
 
 def test_a_body_that_is_not_json_is_not_exported() -> None:
     with pytest.raises(InvalidRequest, match="audit verify"):
-        line_of(AuditRow(1, 0, "e", "s", "{broken", "0" * 64))
+        line_of(AuditRow(1, 0, "e", "s", "{broken", "0" * 64, "", ""))

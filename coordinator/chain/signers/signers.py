@@ -13,6 +13,7 @@ from coordinator.domain.address import checksummed, keccak256
 from coordinator.domain.chain.gas import Fees
 from coordinator.domain.chain.steps import Attempt, Call
 from coordinator.domain.errors import ConfigurationError
+from coordinator.domain.hosts import TypedData
 from coordinator.domain.plain_text import decode_file
 
 _VARIABLE: Final = re.compile(r"[A-Z_][A-Z0-9_]{0,63}", re.ASCII)
@@ -78,6 +79,14 @@ class Signer:
             max_fee_per_gas=fees.max_fee_per_gas,
             max_priority_fee_per_gas=fees.max_priority_fee_per_gas,
         )
+
+    def sign_typed(self, message: TypedData) -> str:
+        """Return the account's signature of EIP-712 data, as 0x and 130 hex digits."""
+        from coincurve import PrivateKey
+
+        key = self._key if self._key is not None else bytes(self._unlocked().key)
+        raw = PrivateKey(key).sign_recoverable(message.digest, hasher=None)
+        return "0x" + (raw[:64] + bytes([raw[64] + 27])).hex()
 
     def sign_raw(self, transaction: dict[str, Any]) -> str:
         """The raw bytes of a complete transaction, such as a deployment."""

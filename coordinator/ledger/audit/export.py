@@ -1,12 +1,12 @@
-"""The audit log as a file: JSON lines that only the id secret can have made."""
+"""The audit log as a file: JSON lines that only hosts with the id secret can have made."""
 
 from __future__ import annotations
 
 import hmac
 import json
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 from coordinator.domain.audit import AuditRow, Head
 from coordinator.domain.canonical import canonical_json
@@ -14,15 +14,26 @@ from coordinator.domain.errors import InvalidRequest
 
 FORMAT: Final = "coordinator audit log 1"
 GENESIS: Final = "0" * 64
-_FIELDS: Final = {"seq", "at", "event", "subject", "body", "hash"}
+_FIELDS: Final = {"seq", "at", "event", "subject", "body", "hash", "host", "signature"}
+_HOST: Final = {
+    *("id", "name", "public_key", "role", "after_row", "certified_at", "certificate"),
+    *("last_row", "revoked_at", "revocation"),
+}
 
-Digest = Callable[[str, int, int, str, str, str], str]
-"""The hash of (previous hash, seq, at, event, subject, body's text)."""
+Digest = Callable[[str, int, int, str, str, str, str], str]
+"""The hash of (previous hash, seq, at, event, subject, body's text, host)."""
+
+IsSigned = Callable[[AuditRow], bool]
+"""Whether the host that a row names has signed it."""
+
+MakeCheck = Callable[[Sequence[Mapping[str, Any]]], IsSigned]
+"""The check of rows by the hosts of an export, each as its row of the table."""
 
 
-def first_line(head: Head) -> bytes:
-    """Return the first line of an export: its format, and the head of its last row."""
-    return canonical_json({"audit_head": str(head), "format": FORMAT}) + b"\n"
+def first_line(head: Head, hosts: Sequence[Mapping[str, Any]]) -> bytes:
+    """Return the first line of an export: its format, its last row's head, and its hosts."""
+    told = {"audit_head": str(head), "format": FORMAT, "hosts": hosts}
+    return canonical_json(told) + b"\n"
 
 
 def line_of(row: AuditRow) -> bytes:
@@ -34,18 +45,22 @@ def line_of(row: AuditRow) -> bytes:
             f"row {row.seq} is not what was written: run `coordinator audit verify`"
         ) from None
     values = {"seq": row.seq, "at": row.at, "event": row.event, "subject": row.subject}
-    return canonical_json({**values, "body": body, "hash": row.hash}) + b"\n"
+    signed = {"hash": row.hash, "host": row.host, "signature": row.signature}
+    return canonical_json({**values, **signed, "body": body}) + b"\n"
 
 
-def read_export(lines: Iterable[bytes], digest: Digest, expected: Head | None = None) -> ExportFile:
+def read_export(
+    lines: Iterable[bytes], digest: Digest, make_check: MakeCheck, expected: Head | None = None
+) -> ExportFile:
     """An export, its first line read; its rows are verified as they are taken."""
     found = iter(lines)
-    head = _head_of(next(found, b""))
+    head, hosts = _head_of(next(found, b""))
+    is_signed = make_check(hosts)
     if expected is not None and expected.count > head.count:
         raise InvalidRequest(
             f"the export ends at row {head.count}, before the head {expected.count} given"
         )
-    return ExportFile(head, _rows(found, head, digest, expected))
+    return ExportFile(head, hosts, _rows(found, head, digest, is_signed, expected))
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,11 +71,16 @@ class ExportFile:
     """
 
     head: Head
+    hosts: Sequence[Mapping[str, Any]]
     rows: Iterator[AuditRow]
 
 
 def _rows(
-    lines: Iterator[bytes], head: Head, digest: Digest, expected: Head | None
+    lines: Iterator[bytes],
+    head: Head,
+    digest: Digest,
+    is_signed: IsSigned,
+    expected: Head | None,
 ) -> Iterator[AuditRow]:
     previous = Head(0, GENESIS)
     for line in lines:
@@ -73,11 +93,13 @@ def _rows(
                 f"the export has row {row.seq} where row {number} belongs: rows are missing or"
                 " in another order"
             )
-        own = digest(previous.hash, row.seq, row.at, row.event, row.subject, row.text)
+        own = digest(previous.hash, row.seq, row.at, row.event, row.subject, row.text, row.host)
         if not hmac.compare_digest(own.encode(), row.hash.encode()):
             raise InvalidRequest(
                 f"row {number} of the export was changed, or it is another id secret's log"
             )
+        if not is_signed(row):
+            raise InvalidRequest(f"row {number} of the export was not signed by {row.host}")
         previous = Head(row.seq, row.hash)
         if expected is not None and expected.count == number and expected.hash != row.hash:
             raise InvalidRequest(f"row {number} of the export is not the one of the head given")
@@ -88,15 +110,19 @@ def _rows(
         )
 
 
-def _head_of(line: bytes) -> Head:
+def _head_of(line: bytes) -> tuple[Head, Sequence[Mapping[str, Any]]]:
     try:
         found = json.loads(line)
-        head = Head.parse(found["audit_head"])
-        if line == first_line(head):
-            return head
+        head, hosts = Head.parse(found["audit_head"]), found["hosts"]
+        if line == first_line(head, hosts) and _are_hosts(hosts):
+            return head, hosts
     except (AttributeError, KeyError, RecursionError, TypeError, ValueError):
         pass
     raise InvalidRequest("this is not an export of `coordinator audit export`")
+
+
+def _are_hosts(found: Any) -> bool:
+    return type(found) is list and all(type(one) is dict and set(one) == _HOST for one in found)
 
 
 def _row_of(line: bytes) -> AuditRow | None:
@@ -104,13 +130,14 @@ def _row_of(line: bytes) -> AuditRow | None:
         found = json.loads(line)
         if not isinstance(found, dict) or set(found) != _FIELDS:
             return None
-        texts = (found["event"], found["subject"], found["hash"])
+        texts = tuple(found[name] for name in ("event", "subject", "hash", "host", "signature"))
         numbers = (found["seq"], found["at"])
         typed = all(type(n) is int for n in numbers) and all(type(s) is str for s in texts)
         if not typed or not isinstance(found["body"], dict) or not found["hash"].isascii():
             return None
         text = canonical_json(found["body"]).decode()
-        row = AuditRow(found["seq"], found["at"], found["event"], found["subject"], text, texts[2])
+        event, subject, digest, host, signature = texts
+        row = AuditRow(*numbers, event, subject, text, digest, host, signature)
         # One row has one line: another spelling of it is a changed file.
         return row if line == line_of(row) else None
     except (RecursionError, TypeError, ValueError):

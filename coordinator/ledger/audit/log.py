@@ -1,30 +1,56 @@
-"""The audit log: every decision and state change, chained by a key kept outside the database."""
+"""The audit log: every decision and state change, chained by a key kept outside the database.
+
+Each row is signed by the host that wrote it: the chain's key is every deciding host's.
+"""
 
 from __future__ import annotations
 
 import hmac
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from typing import Any, Final, NamedTuple
 
-from sqlalchemy import Connection, Select, bindparam, insert, literal_column, or_, select
+from sqlalchemy import Connection, Select, bindparam, insert, literal_column, or_, select, true
 
 from coordinator.domain.audit import AuditRow, Head
 from coordinator.domain.canonical import canonical_json
-from coordinator.domain.errors import LedgerTampered
-from coordinator.ledger.audit.export import GENESIS, ExportFile, first_line, line_of, read_export
+from coordinator.domain.errors import ConfigurationError, LedgerTampered
+from coordinator.domain.hosts import may_write
+from coordinator.ledger.audit.certifying import certify, refused, revoked
+from coordinator.ledger.audit.export import (
+    GENESIS,
+    ExportFile,
+    IsSigned,
+    first_line,
+    line_of,
+    read_export,
+)
+from coordinator.ledger.audit.hosts import Host, Hosts, OwnHost, host_rows
 from coordinator.ledger.audit.row_mac import RowMac
+from coordinator.ledger.audit.signatures import Signatures
 from coordinator.ledger.store import schema as t
 from coordinator.ledger.store.database import Database
 from coordinator.ledger.store.prepared import Prepared
 
 _BEFORE: Final = t.audit.alias("before")
 _SEQ: Final = t.audit.c.seq
-_HEAD: Final = Prepared(
+_LAST: Final = (
     select(t.audit.c.seq, t.audit.c.hash).order_by(t.audit.c.seq.desc()).limit(literal_column("1"))
 )
-_APPEND: Final = Prepared(insert(t.audit), "seq", "at", "event", "subject", "body", "hash")
+_HEAD: Final = Prepared(_LAST)
+_ONE: Final = select(literal_column("1").label("one")).subquery("one")
+_TAIL_HEAD: Final = _LAST.subquery("last")
+# One round trip: who appends is looked up with what is appended to.
+_TAIL: Final = Prepared(
+    select(_TAIL_HEAD, t.hosts).select_from(
+        _ONE.outerjoin(_TAIL_HEAD, true()).outerjoin(
+            t.hosts, t.hosts.c.public_key == bindparam("key_")
+        )
+    )
+)
+_COLUMNS: Final = ("seq", "at", "event", "subject", "body", "hash", "host", "signature")
+_APPEND: Final = Prepared(insert(t.audit), *_COLUMNS)
 
 
 class AuditEntry(NamedTuple):
@@ -40,39 +66,82 @@ class AuditEntry(NamedTuple):
         return cls(at, event, subject, canonical_json(body).decode())
 
 
-class AuditLog:
-    """Appends rows inside the transactions of others; reads and verifies in its own."""
+class Tail(NamedTuple):
+    """The end of the log, to which rows are appended, and this host as the database has it."""
 
-    def __init__(self, database: Database, key: bytes) -> None:
+    head: Head
+    own: Host
+
+
+class AuditLog:
+    """Appends rows inside the transactions of others; reads and verifies in its own.
+
+    ``treasury`` is the account whose key certifies hosts, by default the database's own; ``own``
+    gives this host, without which nothing can be appended.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        key: bytes,
+        *,
+        treasury: str | None = None,
+        own: Callable[[], OwnHost] | None = None,
+    ) -> None:
         self.database = database
         self._key = key
+        self._own = own
+        self.hosts = Hosts(treasury)
+        self._signatures = Signatures()
         self.mac = RowMac(key)
 
-    def append_all(
-        self, connection: Connection, entries: Sequence[AuditEntry], head: Head | None = None
-    ) -> Head:
-        """Add rows, each chained to the one before, in the caller's transaction; the last one.
+    def of(self, database: Database) -> AuditLog:
+        """Return the log of a copy of this database, to be read."""
+        return AuditLog(database, self._key, treasury=self.hosts.treasury)
 
-        ``head`` is the last one before them, where the caller knows it.
+    def append_all(
+        self, connection: Connection, entries: Sequence[AuditEntry], tail: Tail | None = None
+    ) -> Tail:
+        """Add rows, each chained to the one before and signed, in the caller's transaction.
+
+        ``tail`` is the one before them, where the caller knows it; the one after them is returned.
+        ConfigurationError, and nothing is written, when this host may not write them.
         """
-        head = head or read_head(connection)
-        seq, digest = head.count, head.hash
+        own = self.own_host()
+        if tail is None:
+            head, host = self._tail(connection, own)
+            if host is None:
+                made = certify(connection, self.hosts, own, head.count, entries[0].at)
+                host, entry = made.host, AuditEntry.of(entries[0].at, *made.told)
+                entries = [entry, *entries]
+            elif host.revoked:
+                raise revoked(host)
+            tail = Tail(head, host)
+        (seq, digest), host = (tail.head.count, tail.head.hash), tail.own
+        role, name = host.certificate.role, host.id
         rows = []
         for at, event, subject, text in entries:
+            if not may_write(role, event):
+                raise refused(host, event)
             seq += 1
-            digest = self._hash(digest, seq, at, event, subject, text)
-            rows.append(
-                {
-                    "seq": seq,
-                    "at": at,
-                    "event": event,
-                    "subject": subject,
-                    "body": text,
-                    "hash": digest,
-                }
-            )
+            digest = self._hash(digest, seq, at, event, subject, text, name)
+            signature = self._signatures.make(own.key, digest)
+            values = (seq, at, event, subject, text, digest, name, signature)
+            rows.append(dict(zip(_COLUMNS, values, strict=True)))
         _APPEND.each(connection, rows)
-        return Head(seq, digest)
+        return Tail(Head(seq, digest), host)
+
+    def own_host(self) -> OwnHost:
+        """Return this host; ConfigurationError where the log was opened to be read."""
+        if self._own is None:
+            raise ConfigurationError("this audit log was opened to be read: nothing was written")
+        return self._own()
+
+    def _tail(self, connection: Connection, own: OwnHost) -> tuple[Head, Host | None]:
+        row = _TAIL.one(connection, {"key_": own.key.public_key})
+        assert row is not None
+        head = Head(row[0], row[1]) if row[0] is not None else Head(0, GENESIS)
+        return head, self.hosts.read(connection, row[2:]) if row[2] is not None else None
 
     def head(self) -> Head:
         """Count and hash of the last row; (0, zeros) of an empty log."""
@@ -103,9 +172,12 @@ class AuditLog:
         none was taken out is not proved here: ``verify`` and the executor's checkpoint do.
         """
         found = []
-        for *values, previous in _proof_rows(connection, subjects, tuple(events), newest):
+        for *values, previous, certificate, revocation in _proof_rows(
+            connection, subjects, tuple(events), newest
+        ):
             row = AuditRow(*values)
-            if self.stands(GENESIS if row.seq == 1 else previous, row):
+            host = self.hosts.find(connection, row.host, certificate, revocation)
+            if self.stands(GENESIS if row.seq == 1 else previous, row, host):
                 found.append(row)
             elif not skip:
                 raise LedgerTampered(f"audit row {row.seq} ({row.event} {row.subject})")
@@ -115,10 +187,11 @@ class AuditLog:
         """Return the next rows after a number, oldest first, each with whether it stands."""
         query = select(t.audit, _BEFORE.c.hash).outerjoin(_BEFORE, _BEFORE.c.seq == _SEQ - 1)
         query = query.where(after < _SEQ).order_by(_SEQ).limit(limit)
-        found = []
+        found, hosts = [], self.hosts.all(connection)
         for *values, previous in connection.execute(query):
             row = AuditRow(*values)
-            found.append((row, self.stands(GENESIS if row.seq == 1 else previous, row)))
+            before = GENESIS if row.seq == 1 else previous
+            found.append((row, self.stands(before, row, hosts.get(row.host))))
         return found
 
     def after(self, head: Head) -> Iterator[AuditRow]:
@@ -131,10 +204,11 @@ class AuditLog:
         with self.database.read() as connection:
             if head.count and connection.execute(last).scalar() != head.hash:
                 raise LedgerTampered(f"audit row {head.count} is gone, or is another one")
-            previous = head
+            previous, hosts = head, self.hosts.all(connection)
             for row in connection.execute(query):
                 found = AuditRow(*row)
-                if found.seq != previous.count + 1 or not self.stands(previous.hash, found):
+                host = hosts.get(found.host)
+                if found.seq != previous.count + 1 or not self.stands(previous.hash, found, host):
                     raise LedgerTampered(f"audit row {found.seq} ({found.event} {found.subject})")
                 previous = Head(found.seq, found.hash)
                 yield found
@@ -142,7 +216,7 @@ class AuditLog:
     def export(self) -> Iterator[bytes]:
         """The whole log as lines of an export, of one instant; ``read_export`` takes them."""
         with self.database.read() as connection:
-            yield first_line(read_head(connection))
+            yield first_line(read_head(connection), host_rows(connection))
             for row in connection.execute(select(t.audit).order_by(t.audit.c.seq)):
                 yield line_of(AuditRow(*row))
 
@@ -152,19 +226,42 @@ class AuditLog:
         InvalidRequest, there and then, for what was changed, moved or left out; what was cut off
         at the end together with the first line's head is found only by ``expected``.
         """
-        return read_export(lines, self._hash, expected)
 
-    def stands(self, previous: str, row: AuditRow) -> bool:
+        def make_check(rows: Sequence[Mapping[str, Any]]) -> IsSigned:
+            with self.database.read() as connection:
+                hosts = self.hosts.of(connection, rows)
+            return lambda row: self.is_signed(row, hosts.get(row.host))
+
+        return read_export(lines, self._hash, make_check, expected)
+
+    def stands(self, previous: str, row: AuditRow, host: Host | None) -> bool:
+        """Return whether the row follows ``previous`` and ``host`` may have written it, and did."""
+        return self.is_chained(previous, row) and self.is_signed(row, host)
+
+    def is_chained(self, previous: str, row: AuditRow) -> bool:
         """Return whether the row follows ``previous`` and was written with this log's key."""
         try:
-            digest = self._hash(previous, row.seq, row.at, row.event, row.subject, row.text)
+            digest = self._hash(
+                previous, row.seq, row.at, row.event, row.subject, row.text, row.host
+            )
             return hmac.compare_digest(digest.encode(), row.hash.encode())
         except (AttributeError, TypeError, ValueError):
             # SQLite keeps any type in any column: what can't be hashed was not written here.
             return False
 
-    def _hash(self, previous: str, seq: int, at: int, event: str, subject: str, body: str) -> str:
-        message = canonical_json([previous, seq, at, event, subject, body])
+    def is_signed(self, row: AuditRow, host: Host | None) -> bool:
+        """Return whether the host's certificate covers the row, and its key signed the hash."""
+        return (
+            host is not None
+            and host.id == row.host
+            and host.may_have_written(row.seq, row.event)
+            and self._signatures.proves(host.certificate.public_key, row.signature, row.hash)
+        )
+
+    def _hash(
+        self, previous: str, seq: int, at: int, event: str, subject: str, body: str, host: str
+    ) -> str:
+        message = canonical_json([previous, seq, at, event, subject, body, host])
         return hmac.digest(self._key, message, "sha256").hex()
 
 
@@ -189,7 +286,11 @@ def _small_proof(one: bool, events: tuple[str, ...], newest: int | None) -> Prep
 def _proof_query(some: bool, events: tuple[str, ...], newest: int | None) -> Select[Any]:
     """Build the query once for each form of it."""
     c = t.audit.c
-    query = select(t.audit, _BEFORE.c.hash).outerjoin(_BEFORE, _BEFORE.c.seq == c.seq - 1)
+    query = (
+        select(t.audit, _BEFORE.c.hash, t.hosts.c.certificate, t.hosts.c.revocation)
+        .outerjoin(_BEFORE, _BEFORE.c.seq == c.seq - 1)
+        .outerjoin(t.hosts, t.hosts.c.id == c.host)
+    )
     if some:
         query = query.where(c.subject.in_(bindparam("subjects", expanding=True)))
     if events:

@@ -37,15 +37,21 @@ def verify(log: AuditLog, expected: Head | None = None) -> Verification:
     faults: list[str] = []
     journal = JournalProof()
     with log.database.read() as connection:
-        previous = Head(0, GENESIS)
+        previous, hosts = Head(0, GENESIS), log.hosts.all(connection)
         at_expected = previous.hash if expected and expected.count == 0 else None
         query = select(t.audit).order_by(t.audit.c.seq)
         for values in connection.execute(query):
             row = AuditRow(*values)
             if row.seq != previous.count + 1:
                 faults.append(f"rows {previous.count + 1} to {row.seq - 1} are missing")
-            if not log.stands(previous.hash, row):
+            if not log.is_chained(previous.hash, row):
                 faults.append(f"row {row.seq} ({row.event} {row.subject}) was changed or moved")
+            elif not log.is_signed(row, hosts.get(row.host)):
+                faults.append(f"row {row.seq} ({row.event} {row.subject}) is not {row.host}'s")
+            elif row.event == "host_revoked":
+                host = hosts.get(row.subject)
+                if host is not None and host.last_row != row.body["last_row"]:
+                    faults.append(f"host {row.subject}: its revocation is gone")
             elif row.event == "journal_written":
                 journal.written(row.body)
             elif row.event == "journal_rolled_back":

@@ -27,7 +27,8 @@ from coordinator.ledger.tx.transactions import Transactions
 _AT_ONCE: Final = 1000
 _SUBJECT: Final = "audit"
 # What a fresh database may say of itself before an export is put in.
-_OWN: Final = frozenset({"policy_activated", "paused", "unpaused", "lane_opened"})
+_OF_HOSTS: Final = frozenset({"host_added", "host_revoked"})
+_OWN: Final = _OF_HOSTS | {"policy_activated", "paused", "unpaused", "lane_opened"}
 _USED: Final[tuple[Table, ...]] = (t.purchases, t.cursors, t.steps, t.orders)
 _LOST_ORDER: Final = (
     "the database was lost before this was known to be carried out: order it again if it was not"
@@ -94,13 +95,17 @@ class AuditImport:
             connection = tx.connection
             own = _own_rows(connection)
             connection.execute(delete(t.audit))
+            # This host certifies itself again, after the hosts of the lost database.
+            connection.execute(delete(t.hosts))
+            if export.hosts:
+                connection.execute(insert(t.hosts), list(export.hosts))
             past = LoggedState()
             for part in _parts(export.rows):
                 connection.execute(insert(t.audit), [_values(row) for row in part])
                 for row in part:
                     past.take(row)
             _check_start(past, at.start_block)
-            for row in own:
+            for row in (row for row in own if row.event not in _OF_HOSTS):
                 tx.record(row.at, row.event, row.subject, **row.body)
             found = Imported(
                 export.head,
@@ -209,4 +214,6 @@ def _values(row: AuditRow) -> dict[str, Any]:
         "subject": row.subject,
         "body": row.text,
         "hash": row.hash,
+        "host": row.host,
+        "signature": row.signature,
     }

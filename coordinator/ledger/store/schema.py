@@ -27,6 +27,7 @@ from sqlalchemy import (
 from coordinator.domain.chain.events import EscrowState
 from coordinator.domain.chain.journal import EntryKind
 from coordinator.domain.chain.steps import StepKind, StepStatus
+from coordinator.domain.hosts import HostRole
 from coordinator.domain.purchase.lifecycle import Status
 from coordinator.domain.purchase.proposal import ProposalKind, ProposalStatus
 
@@ -345,7 +346,7 @@ steps = Table(
     Column("created_at", BigInteger, nullable=False),
     Column("revert_reason", Text),
     # Proves that the executor made this call.
-    Column("mac", String(80), nullable=False),
+    Column("mac", String(220), nullable=False),
     # Its own bytes are sent no more: a self-send of zero takes the nonce.
     Column("given_up", Integer, nullable=False, server_default="0"),
     UniqueConstraint("chain_id", "signer", "nonce"),
@@ -559,7 +560,7 @@ comparisons = Table(
     Column("page", BigInteger, primary_key=True, autoincrement=False),
     Column("digest", String(64), nullable=False),
     Column("at", BigInteger, nullable=False),
-    Column("mac", String(80), nullable=False),
+    Column("mac", String(220), nullable=False),
 )
 
 # The last comparison of all books with the chain: one row, for monitoring.
@@ -647,6 +648,9 @@ audit = Table(
     Column("subject", String(100), nullable=False),
     Column("body", Text, nullable=False),
     Column("hash", String(64), nullable=False),
+    # Whose key signed it, and the signature of the hash.
+    Column("host", String(80), nullable=False),
+    Column("signature", String(128), nullable=False),
     Index("audit_subject", "subject"),
     Index(
         "audit_policies",
@@ -654,6 +658,23 @@ audit = Table(
         sqlite_where=text("event = 'policy_activated'"),
         postgresql_where=text("event = 'policy_activated'"),
     ),
+)
+
+# Whose rows count: keys that the treasury's key has certified, and until which row of the log.
+hosts = Table(
+    "hosts",
+    metadata,
+    Column("id", String(80), primary_key=True),
+    Column("name", String(60), nullable=False),
+    Column("public_key", String(64), nullable=False, unique=True),
+    Column("role", String(10), nullable=False),
+    Column("after_row", BigInteger, nullable=False),
+    Column("certified_at", BigInteger, nullable=False),
+    Column("certificate", String(132), nullable=False),
+    Column("last_row", BigInteger),
+    Column("revoked_at", BigInteger),
+    Column("revocation", String(132)),
+    _one_of("role", HostRole),
 )
 
 # Of what is no promise any more only the number counts: sums of it grow without bound.

@@ -7,11 +7,10 @@ from typing import Final
 
 from sqlalchemy import Connection, exists, func, literal_column, select
 
-from coordinator.domain.audit import Head
 from coordinator.domain.limits.limits import CounterKey
 from coordinator.domain.limits.rules import Opening, Rules
 from coordinator.domain.purchase.lifecycle import Status
-from coordinator.ledger.audit.log import read_head
+from coordinator.ledger.audit.log import Tail
 from coordinator.ledger.limits.counters import CounterSheet
 from coordinator.ledger.store import schema as t
 from coordinator.ledger.store.prepared import Prepared
@@ -46,6 +45,8 @@ class DecisionCache:
         self._policies = policies
         self._openings: dict[tuple[str, str], Opening | None] = {}
         self._rules_changed = False
+        # What audit rows are appended to; None until it was read.
+        self.tail: Tail | None = None
         self.sheet = CounterSheet(connection, ids)
 
     def use(self, connection: Connection) -> None:
@@ -64,11 +65,6 @@ class DecisionCache:
     def treasury_state(self) -> TreasuryState:
         """Pauses, balances and what is promised."""
         return read_treasury_state(self.connection)
-
-    @cached_property
-    def head(self) -> Head:
-        """The last row of the audit log."""
-        return read_head(self.connection)
 
     @cached_property
     def first_expiry(self) -> int | None:
@@ -98,7 +94,8 @@ class DecisionCache:
         """Read anew what others change in the transaction at hand; rules they don't change."""
         self.sheet.forget()
         self._openings.clear()
-        for name in ("treasury_state", "head", "first_expiry", "any_unattributed"):
+        self.tail = None
+        for name in ("treasury_state", "first_expiry", "any_unattributed"):
             self.__dict__.pop(name, None)
 
     def reread_rules(self) -> None:

@@ -104,7 +104,7 @@ class Tx:
                 statement.each(self.connection, values)
             gathered.clear()
         if self._entries:
-            self.cache.head = self.audit.append_all(self.connection, self._entries, self.cache.head)
+            self.cache.tail = self.audit.append_all(self.connection, self._entries, self.cache.tail)
             self._entries.clear()
             self.wrote = True
         notices, self._notices = self._notices, []

@@ -31,6 +31,7 @@ __all__ = ["edit", "rows", "tables"]
 
 SIGNER_KEY = "0x" + "11" * 32
 ID_SECRET = "22" * 32
+HOST_KEY = "33" * 32
 # 2026-01-01 12:00:00 UTC, in the middle of a day in every zone that the tests use.
 NOON = 1_767_268_800
 HOUR, DAY = 3600, 86_400
@@ -87,13 +88,18 @@ def open_coordinator(
     clock: Clock | None = None,
     key: str | None = SIGNER_KEY,
     secret: str | None = ID_SECRET,
+    host_key: str = HOST_KEY,
     lock_timeout_seconds: int = 120,
     **settings: Any,
 ) -> Coordinator:
     """A coordinator of the URL or file; its parts are built when they are first used."""
     url = url_of(database)
     values = {"network": "base-sepolia", "database_url": url, **settings}
-    secrets = {"TREASURY_PRIVATE_KEY": key, "COORDINATOR_ID_SECRET": secret}
+    secrets = {
+        "TREASURY_PRIVATE_KEY": key,
+        "COORDINATOR_ID_SECRET": secret,
+        "COORDINATOR_HOST_KEY": host_key,
+    }
     wiring = Wiring(
         Settings.model_validate(values),
         {name: value for name, value in secrets.items() if value is not None},

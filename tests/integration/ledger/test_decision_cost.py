@@ -23,7 +23,7 @@ GROWING = {
     *("purchases", "idempotency_keys", "holds", "counters", "audit", "costs", "notices"),
     *("approvals", "approval_decisions", "escrows", "journal", "steps", "attempts"),
 }
-HEAD_OF_LOG = "SELECT audit.seq, audit.hash \nFROM audit ORDER BY audit.seq DESC\n LIMIT 1 OFFSET 0"
+HEAD_OF_LOG = "FROM audit ORDER BY audit.seq DESC\n LIMIT 1 OFFSET 0"
 FEW, MANY = 10, 5_000
 # A deeper tree costs a few instructions more; a scan would cost hundreds of times more.
 TOLERANCE = 1.05
@@ -199,8 +199,10 @@ def test_no_statement_of_a_decision_scans_a_table_that_grows(
     assert any(step.startswith("SEARCH counters") for step, _ in found)
     scans = {x for x in found if x[0].startswith("SCAN") and x[0].split()[1] in GROWING}
     # The log's head: one row from the end of the table itself.
-    assert {statement for _, statement in scans} == {HEAD_OF_LOG}
-    assert ("USE TEMP B-TREE FOR ORDER BY", HEAD_OF_LOG) not in found
+    assert scans
+    assert all(HEAD_OF_LOG in statement for _, statement in scans)
+    sorted_by_hand = [x for x in found if x[0] == "USE TEMP B-TREE FOR ORDER BY"]
+    assert not [x for x in sorted_by_hand if HEAD_OF_LOG in x[1]]
     assert not [x for x in found if "AUTOMATIC" in x[0]]
     searched = {step for step, _ in found if step.startswith("SEARCH counters")}
     whole_key = "(scope_kind=? AND scope_id=? AND window=? AND start=?)"

@@ -58,6 +58,7 @@ class Service:
         self.deciding = shared | {
             "COORDINATOR_STATE_FOLDER": str(folder / "server-state"),
             "COORDINATOR_SIGNER": f"address:{self.treasury}",
+            "COORDINATOR_HOST_NAME": "server",
         }
 
     def run(
@@ -88,6 +89,11 @@ class Service:
         """A new API key's token."""
         token: str = self.run("keys", "create", f"--{role}", name, *more)["token"]
         return token
+
+    def certify(self) -> None:
+        """Let the host of the servers decide, as its operator does."""
+        told = self.run("hosts", "key", acting=False)
+        self.run("hosts", "add", told["name"], told["public_key"])
 
     def worker(self) -> subprocess.Popen[str]:
         return self._start("worker", environment=self.acting)[0]

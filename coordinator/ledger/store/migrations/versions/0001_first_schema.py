@@ -82,6 +82,8 @@ def upgrade() -> None:
         sa.Column("subject", sa.String(length=100), nullable=False),
         sa.Column("body", sa.Text(), nullable=False),
         sa.Column("hash", sa.String(length=64), nullable=False),
+        sa.Column("host", sa.String(length=80), nullable=False),
+        sa.Column("signature", sa.String(length=128), nullable=False),
         sa.PrimaryKeyConstraint("seq"),
     )
     op.create_index(
@@ -165,6 +167,22 @@ def upgrade() -> None:
         sa.Column("reason", sa.Text(), nullable=False),
         sa.Column("at", sa.BigInteger(), nullable=False),
         sa.PrimaryKeyConstraint("discrepancy_id"),
+    )
+    op.create_table(
+        "hosts",
+        sa.Column("id", sa.String(length=80), nullable=False),
+        sa.Column("name", sa.String(length=60), nullable=False),
+        sa.Column("public_key", sa.String(length=64), nullable=False),
+        sa.Column("role", sa.String(length=10), nullable=False),
+        sa.Column("after_row", sa.BigInteger(), nullable=False),
+        sa.Column("certified_at", sa.BigInteger(), nullable=False),
+        sa.Column("certificate", sa.String(length=132), nullable=False),
+        sa.Column("last_row", sa.BigInteger(), nullable=True),
+        sa.Column("revoked_at", sa.BigInteger(), nullable=True),
+        sa.Column("revocation", sa.String(length=132), nullable=True),
+        sa.CheckConstraint("role IN ('worker', 'decider')", name="role_known"),
+        sa.PrimaryKeyConstraint("id"),
+        sa.UniqueConstraint("public_key"),
     )
     op.create_table(
         "identity",
@@ -451,7 +469,7 @@ def upgrade() -> None:
         sa.Column("page", sa.BigInteger(), autoincrement=False, nullable=False),
         sa.Column("digest", sa.String(length=64), nullable=False),
         sa.Column("at", sa.BigInteger(), nullable=False),
-        sa.Column("mac", sa.String(length=80), nullable=False),
+        sa.Column("mac", sa.String(length=220), nullable=False),
         sa.PrimaryKeyConstraint("page"),
     )
     op.create_table(
@@ -612,7 +630,7 @@ def upgrade() -> None:
         sa.Column("reference", sa.String(length=40), nullable=True),
         sa.Column("created_at", sa.BigInteger(), nullable=False),
         sa.Column("revert_reason", sa.Text(), nullable=True),
-        sa.Column("mac", sa.String(length=80), nullable=False),
+        sa.Column("mac", sa.String(length=220), nullable=False),
         sa.Column("given_up", sa.Integer(), server_default="0", nullable=False),
         sa.CheckConstraint(
             "kind IN ('approve', 'create', 'link', 'cancel', 'settle', 'reclaim', 'dispute', 'withdraw', 'mint', 'fill')",

@@ -1,0 +1,224 @@
+"""Hosts that may write: their certificates by the treasury's key, and what each role may write."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any, Final
+
+from coordinator.domain.address import keccak256
+from coordinator.domain.chain.steps import StepKind, StepStatus
+from coordinator.domain.purchase.lifecycle import ESCROWED, Status
+from coordinator.domain.shown import Shown
+from coordinator.domain.times import rfc3339
+
+NAME_MAX: Final = 60
+_KEY: Final = re.compile(r"[0-9a-f]{64}", re.ASCII)
+_NAME: Final = re.compile(r"[a-z0-9][a-z0-9._-]{0,59}", re.ASCII)
+_DOMAIN: Final = ("USDC escrow coordinator", "1")
+_DOMAIN_FIELDS: Final = (
+    ("name", "string"),
+    ("version", "string"),
+    ("chainId", "uint256"),
+    ("verifyingContract", "address"),
+)
+_CERTIFICATE: Final = (
+    ("treasury", "address"),
+    ("host", "string"),
+    ("publicKey", "bytes32"),
+    ("role", "string"),
+    ("afterRow", "uint256"),
+    ("certifiedAt", "uint256"),
+)
+_REVOCATION: Final = (
+    ("treasury", "address"),
+    ("host", "string"),
+    ("publicKey", "bytes32"),
+    ("lastRow", "uint256"),
+    ("revokedAt", "uint256"),
+)
+
+
+class HostRole(StrEnum):
+    """The role in a certificate: a worker acts on chain, a decider only decides."""
+
+    WORKER = "worker"
+    DECIDER = "decider"
+
+
+@dataclass(frozen=True, slots=True)
+class Trust:
+    """The root of trust: the treasury's account, and the chain and kernel it signs for."""
+
+    treasury: str
+    chain_id: int
+    kernel: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Certificate:
+    """The treasury's word that a key writes for a host; ``after_row`` is the log's count then.
+
+    Rows count, and no clock, because clocks jump.
+    """
+
+    name: str
+    public_key: str
+    role: HostRole
+    after_row: int
+    certified_at: int
+
+    @property
+    def id(self) -> str:
+        """The name with the beginning of the key: a name may have another key later."""
+        return host_id(self.name, self.public_key)
+
+    def message(self, trust: Trust) -> TypedData:
+        """Return what the treasury's key signs."""
+        values = (
+            trust.treasury,
+            self.name,
+            bytes.fromhex(self.public_key),
+            self.role.value,
+            self.after_row,
+            self.certified_at,
+        )
+        return TypedData(trust, "HostCertificate", _CERTIFICATE, values)
+
+    def revocation(self, trust: Trust, *, last_row: int, revoked_at: int) -> TypedData:
+        """Return what the treasury's key signs so that no row after ``last_row`` counts."""
+        key = bytes.fromhex(self.public_key)
+        values = (trust.treasury, self.name, key, last_row, revoked_at)
+        return TypedData(trust, "HostRevocation", _REVOCATION, values)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ListedHost(Shown):
+    """A host as people are shown it; ``status`` is valid, revoked or invalid.
+
+    Invalid: the treasury's key has not signed what the database says of it.
+    """
+
+    id: str
+    name: str
+    public_key: str
+    role: str
+    status: str
+    certified_at: int
+    revoked_at: int | None
+
+    def as_dict(self) -> dict[str, Any]:
+        return {
+            "host": self.id,
+            "name": self.name,
+            "public_key": self.public_key,
+            "role": self.role,
+            "status": self.status,
+            "certified_at": rfc3339(self.certified_at),
+            "revoked_at": rfc3339(self.revoked_at),
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class TypedData:
+    """An EIP-712 message of flat fields."""
+
+    trust: Trust
+    name: str
+    fields: tuple[tuple[str, str], ...]
+    values: tuple[str | int | bytes, ...]
+
+    @property
+    def digest(self) -> bytes:
+        """The 32 bytes that are signed."""
+        domain = (*_DOMAIN, self.trust.chain_id, self.trust.kernel)
+        separator = _hash_struct("EIP712Domain", _DOMAIN_FIELDS, domain)
+        return keccak256(
+            b"\x19\x01" + separator + _hash_struct(self.name, self.fields, self.values)
+        )
+
+    def document(self) -> dict[str, Any]:
+        """Return the message as wallets take it."""
+        domain = (*_DOMAIN, self.trust.chain_id, self.trust.kernel)
+        listed = {"EIP712Domain": _DOMAIN_FIELDS, self.name: self.fields}
+        return {
+            "types": {
+                name: [{"name": field, "type": kind} for field, kind in fields]
+                for name, fields in listed.items()
+            },
+            "primaryType": self.name,
+            "domain": {
+                name: value for (name, _), value in zip(_DOMAIN_FIELDS, domain, strict=True)
+            },
+            "message": {
+                name: value for (name, _), value in zip(self.fields, self.values, strict=True)
+            },
+        }
+
+
+def _hash_struct(
+    name: str, fields: tuple[tuple[str, str], ...], values: tuple[str | int | bytes, ...]
+) -> bytes:
+    kind = f"{name}({','.join(f'{kind} {field}' for field, kind in fields)})"
+    words = [_word(of, value) for (_, of), value in zip(fields, values, strict=True)]
+    return keccak256(keccak256(kind.encode()) + b"".join(words))
+
+
+def _word(kind: str, value: str | int | bytes) -> bytes:
+    if isinstance(value, int):
+        return value.to_bytes(32, "big")
+    if isinstance(value, bytes):
+        return value
+    if kind == "address":
+        return bytes.fromhex(value[2:]).rjust(32, b"\0")
+    return keccak256(value.encode())
+
+
+def host_id(name: str, public_key: str) -> str:
+    """Return the id under which rows name a host's key."""
+    return f"{name}:{public_key[:8]}"
+
+
+def parse_host_name(text: str) -> str:
+    """Return a host's name; ValueError with one sentence when it can't be one."""
+    if not _NAME.fullmatch(text):
+        raise ValueError(
+            f"{text[:60]!r} is no host name: at most 60 of a-z, 0-9, dot, dash and underscore,"
+            " the first a letter or digit"
+        )
+    return text
+
+
+def parse_public_key(text: str) -> str:
+    """Return an Ed25519 public key in hex; ValueError with one sentence when it can't be one."""
+    key = text.strip().lower().removeprefix("0x")
+    if not _KEY.fullmatch(key):
+        raise ValueError("a host's public key is 64 hex digits, as `coordinator hosts key` prints")
+    return key
+
+
+def host_name_of(machine: str) -> str:
+    """Make a host name of a machine's name."""
+    made = re.sub(r"[^a-z0-9._-]+", "-", machine.lower()).strip("._-")[:NAME_MAX].strip("._-")
+    return made or "host"
+
+
+# What only the chain, or whoever acts on it, can know. Every other event is a decision.
+WORKER_EVENTS: Final = frozenset(
+    {
+        *("host_added", "host_revoked", "audit_imported", "audit_log_refused"),
+        *("journal_written", "journal_rolled_back", "contradiction"),
+        *("nonces_adopted", "lane_opened", "lane_repaired", "steps_dropped", "foreign_transaction"),
+        *(f"{kind}_{status}" for kind in StepKind for status in StepStatus),
+        *(f"{kind}_taken_back" for kind in StepKind),
+        *("hold_posted", "hold_voided", "order_done", "order_failed", "cancel_decided"),
+        *("purchase_stranded", "purchase_unstranded"),
+        *(f"purchase_{status}" for status in (Status.CREATED, Status.FAILED, *ESCROWED)),
+    }
+)
+
+
+def may_write(role: HostRole, event: str) -> bool:
+    """Return whether a host of this role may write such a row of the audit log."""
+    return role is HostRole.WORKER or event not in WORKER_EVENTS
