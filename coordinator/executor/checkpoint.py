@@ -17,6 +17,7 @@ from coordinator.domain.errors import LedgerTampered, LedgerUnavailable
 from coordinator.domain.purchase.lifecycle import FINAL
 from coordinator.ledger.audit.export import GENESIS
 from coordinator.ledger.audit.log import AuditLog
+from coordinator.ledger.audit.seals import Seal
 from coordinator.ledger.proofs.audit_fold import MOVED
 from coordinator.ledger.proofs.evidence import Seen
 from coordinator.ledger.tx.checkpoints import CheckpointBook
@@ -32,6 +33,8 @@ _ENDED: Final = frozenset(
         *(event for event, status in MOVED.items() if status in FINAL),
     }
 )
+SEAL_ROWS: Final = 1_000
+SEAL_SECONDS: Final = 3_600
 _START: Final = Head(0, GENESIS)
 # Decisions of any process, which the worker's log tells with the id that they are about.
 _TOLD: Final = {
@@ -56,6 +59,7 @@ class CheckpointState:
     rows: dict[str, int] = field(default_factory=dict)
     paused: set[str] = field(default_factory=set)
     reopened: set[str] = field(default_factory=set)
+    revoked: set[str] = field(default_factory=set)
 
     def take(self, row: AuditRow) -> None:
         self.head = Head(row.seq, row.hash)
@@ -63,6 +67,8 @@ class CheckpointState:
             self.signed.add(row.subject)
         elif row.event == "policy_activated":
             self.policy = row.subject
+        elif row.event == "host_revoked":
+            self.revoked.add(row.subject)
         elif row.event == "paused":
             self.paused.add(row.subject)
         elif row.event == "unpaused":
@@ -94,6 +100,7 @@ class CheckpointState:
             signed=frozenset(self.signed),
             paused=frozenset(self.paused),
             reopened=frozenset(self.reopened),
+            revoked=frozenset(self.revoked),
         )
 
 
@@ -111,11 +118,15 @@ class Checkpoint:
         self._book = book
         self._known: CheckpointState | None = None
         self._written: Head | None = None
+        self._sealed: Seal | None = None
+        self._sealed_at = 0
 
-    def take_over(self) -> None:
+    def take_over(self, *, now: int) -> None:
         """Read the file again: another process of this host may have acted meanwhile."""
+        self._book.join(now=now)
         if self._path is not None:
             self._known = None
+        self._sealed = None
 
     def advance(self, *, now: int) -> bool:
         """Verify the rows appended since; on a refused log pause spending and return False.
@@ -140,7 +151,20 @@ class Checkpoint:
             self._known = CheckpointState(head, signed, since=head.count)
             self._take(self._audit.after(head))
         self._write()
+        self._seal(now)
         return True
+
+    def _seal(self, now: int) -> None:
+        """Seal the log after so many rows, or so long: what is sealed is not checked again."""
+        known = self._known
+        assert known is not None
+        if self._sealed is None:
+            self._sealed = self._book.sealed()
+            self._sealed_at = max(self._sealed.at, now if not self._sealed.count else 0)
+        rows = known.head.count - self._sealed.count
+        if rows >= SEAL_ROWS or (rows > 0 and now - self._sealed_at >= SEAL_SECONDS):
+            self._sealed = self._book.seal(known.head, now=now)
+            self._sealed_at = now
 
     @property
     def seen(self) -> Seen:
@@ -178,6 +202,7 @@ class Checkpoint:
                 rows=found["rows"],
                 paused=set(found["paused"]),
                 reopened=set(found["reopened"]),
+                revoked=set(found["revoked"]),
             )
         except (OSError, KeyError, TypeError, ValueError) as fault:
             raise LedgerUnavailable(
@@ -199,6 +224,7 @@ class Checkpoint:
                 "rows": known.rows,
                 "paused": sorted(known.paused),
                 "reopened": sorted(known.reopened),
+                "revoked": sorted(known.revoked),
             }
         )
         beside = self._path.with_name(f"{self._path.name}.{os.getpid()}")

@@ -148,7 +148,8 @@ class Work:
             status = Status.CANCELLED if wanted else Status.FAILED
             self._fail(purchase, status, chosen.reason, seen)
         elif chosen.action is Action.CREATE:
-            if seen.rail_trouble is None:
+            # One that people have to decide again would keep back those behind it.
+            if seen.rail_trouble is None and purchase.stranded is None:
                 self._create(purchase, policy, seen, forecast)
         elif chosen.action is Action.LINK:
             self._link(purchase, escrow_id, seen, forecast)

@@ -269,7 +269,7 @@ class Rounds:
             self._lease_renewed = now
             if self._lease is not None and before is None:
                 log.info("executor_acts holder=%s token=%s", self._holder, self._lease.token)
-                self._checkpoint.take_over()
+                self._checkpoint.take_over(now=self._clock())
                 self._sender.take_over()
                 self._seen = None
                 self._watch.take_over()

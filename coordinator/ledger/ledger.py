@@ -242,11 +242,11 @@ class Ledger(ABC):
 
     @cached_property
     def journal(self) -> JournalBook:
-        return JournalBook(self.database, self.audit.mac)
+        return JournalBook(self.database, self.audit.codes)
 
     @cached_property
     def comparisons(self) -> ComparisonBook:
-        return ComparisonBook(self.database, self.audit.mac)
+        return ComparisonBook(self.database, self.audit.codes)
 
     @cached_property
     def gas(self) -> GasBook:

@@ -122,7 +122,7 @@ def test_an_agreement_that_was_made_up_hides_nothing(world: World) -> None:
         assert world.discrepancies() == []
     # Whoever has the key could hide it; who made the row up has not.
     assert world.discrepancies() == []
-    world.edit("UPDATE comparisons SET mac = ?", "00000000:" + "00" * 32)
+    world.edit("UPDATE comparisons SET mac = ?", "00" * 32 + ":" + "00" * 64)
     assert world.discrepancies() == [("amount_differs", "1.00")]
 
 

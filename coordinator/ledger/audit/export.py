@@ -19,6 +19,7 @@ _HOST: Final = {
     *("id", "name", "public_key", "role", "after_row", "certified_at", "certificate"),
     *("last_row", "revoked_at", "revocation"),
 }
+_SEAL: Final = {"count", "hash", "at", "public_key", "signature"}
 
 Digest = Callable[[str, int, int, str, str, str, str], str]
 """The hash of (previous hash, seq, at, event, subject, body's text, host)."""
@@ -26,13 +27,27 @@ Digest = Callable[[str, int, int, str, str, str, str], str]
 IsSigned = Callable[[AuditRow], bool]
 """Whether the host that a row names has signed it."""
 
-MakeCheck = Callable[[Sequence[Mapping[str, Any]]], IsSigned]
-"""The check of rows by the hosts of an export, each as its row of the table."""
+
+@dataclass(frozen=True, slots=True)
+class Signers:
+    """The hosts of a log and the seals of its workers, each as its row of the table."""
+
+    hosts: Sequence[Mapping[str, Any]]
+    seals: Sequence[Mapping[str, Any]]
 
 
-def first_line(head: Head, hosts: Sequence[Mapping[str, Any]]) -> bytes:
-    """Return the first line of an export: its format, its last row's head, and its hosts."""
-    told = {"audit_head": str(head), "format": FORMAT, "hosts": hosts}
+MakeCheck = Callable[[Head, Signers], IsSigned]
+"""The check of rows by the head and the signers of an export."""
+
+
+def first_line(head: Head, signers: Signers) -> bytes:
+    """Return the first line of an export: its format, its last row's head, hosts and seals."""
+    told = {
+        "audit_head": str(head),
+        "format": FORMAT,
+        "hosts": signers.hosts,
+        "seals": signers.seals,
+    }
     return canonical_json(told) + b"\n"
 
 
@@ -54,13 +69,13 @@ def read_export(
 ) -> ExportFile:
     """An export, its first line read; its rows are verified as they are taken."""
     found = iter(lines)
-    head, hosts = _head_of(next(found, b""))
-    is_signed = make_check(hosts)
+    head, signers = _head_of(next(found, b""))
+    is_signed = make_check(head, signers)
     if expected is not None and expected.count > head.count:
         raise InvalidRequest(
             f"the export ends at row {head.count}, before the head {expected.count} given"
         )
-    return ExportFile(head, hosts, _rows(found, head, digest, is_signed, expected))
+    return ExportFile(head, signers, _rows(found, head, digest, is_signed, expected))
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +86,7 @@ class ExportFile:
     """
 
     head: Head
-    hosts: Sequence[Mapping[str, Any]]
+    signers: Signers
     rows: Iterator[AuditRow]
 
 
@@ -110,19 +125,21 @@ def _rows(
         )
 
 
-def _head_of(line: bytes) -> tuple[Head, Sequence[Mapping[str, Any]]]:
+def _head_of(line: bytes) -> tuple[Head, Signers]:
     try:
         found = json.loads(line)
-        head, hosts = Head.parse(found["audit_head"]), found["hosts"]
-        if line == first_line(head, hosts) and _are_hosts(hosts):
-            return head, hosts
+        head, signers = Head.parse(found["audit_head"]), Signers(found["hosts"], found["seals"])
+        known = _are(signers.hosts, _HOST) and _are(signers.seals, _SEAL)
+        numbered = known and all(type(seal["count"]) is int for seal in signers.seals)
+        if numbered and line == first_line(head, signers):
+            return head, signers
     except (AttributeError, KeyError, RecursionError, TypeError, ValueError):
         pass
     raise InvalidRequest("this is not an export of `coordinator audit export`")
 
 
-def _are_hosts(found: Any) -> bool:
-    return type(found) is list and all(type(one) is dict and set(one) == _HOST for one in found)
+def _are(found: Any, names: set[str]) -> bool:
+    return type(found) is list and all(type(one) is dict and set(one) == names for one in found)
 
 
 def _row_of(line: bytes) -> AuditRow | None:

@@ -8,32 +8,34 @@ from __future__ import annotations
 import hmac
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from functools import lru_cache
 from typing import Any, Final, NamedTuple
 
-from sqlalchemy import Connection, Select, bindparam, insert, literal_column, or_, select, true
+from sqlalchemy import Connection, bindparam, insert, literal_column, select, true
 
 from coordinator.domain.audit import AuditRow, Head
 from coordinator.domain.canonical import canonical_json
-from coordinator.domain.errors import ConfigurationError, LedgerTampered
+from coordinator.domain.errors import ConfigurationError, InvalidRequest, LedgerTampered
 from coordinator.domain.hosts import may_write
 from coordinator.ledger.audit.certifying import certify, refused, revoked
 from coordinator.ledger.audit.export import (
     GENESIS,
     ExportFile,
     IsSigned,
+    Signers,
     first_line,
     line_of,
     read_export,
 )
 from coordinator.ledger.audit.hosts import Host, Hosts, OwnHost, host_rows
-from coordinator.ledger.audit.row_mac import RowMac
+from coordinator.ledger.audit.proof_rows import BEFORE, proof_rows
+from coordinator.ledger.audit.row_codes import RowCodes
+from coordinator.ledger.audit.scan import Scan
+from coordinator.ledger.audit.seals import newest_seal, seal_rows
 from coordinator.ledger.audit.signatures import Signatures
 from coordinator.ledger.store import schema as t
 from coordinator.ledger.store.database import Database
 from coordinator.ledger.store.prepared import Prepared
 
-_BEFORE: Final = t.audit.alias("before")
 _SEQ: Final = t.audit.c.seq
 _LAST: Final = (
     select(t.audit.c.seq, t.audit.c.hash).order_by(t.audit.c.seq.desc()).limit(literal_column("1"))
@@ -92,8 +94,8 @@ class AuditLog:
         self._key = key
         self._own = own
         self.hosts = Hosts(treasury)
-        self._signatures = Signatures()
-        self.mac = RowMac(key)
+        self._signatures = Signatures(b"coordinator audit row\0")
+        self.codes = RowCodes(self.hosts, self.own_host)
 
     def of(self, database: Database) -> AuditLog:
         """Return the log of a copy of this database, to be read."""
@@ -109,14 +111,27 @@ class AuditLog:
         """
         own = self.own_host()
         if tail is None:
-            head, host = self._tail(connection, own)
-            if host is None:
-                made = certify(connection, self.hosts, own, head.count, entries[0].at)
-                host, entry = made.host, AuditEntry.of(entries[0].at, *made.told)
-                entries = [entry, *entries]
-            elif host.revoked:
-                raise revoked(host)
-            tail = Tail(head, host)
+            tail = self.join(connection, now=entries[0].at)
+        return self._append(connection, entries, tail, own)
+
+    def join(self, connection: Connection, *, now: int) -> Tail:
+        """Return what this host appends to, having certified it if need be.
+
+        ConfigurationError when it may not write.
+        """
+        own = self.own_host()
+        head, host = self._tail(connection, own)
+        if host is None:
+            made = certify(connection, self.hosts, own, head.count, now)
+            entry = AuditEntry.of(now, *made.told)
+            return self._append(connection, [entry], Tail(head, made.host), own)
+        if host.revoked:
+            raise revoked(host)
+        return Tail(head, host)
+
+    def _append(
+        self, connection: Connection, entries: Sequence[AuditEntry], tail: Tail, own: OwnHost
+    ) -> Tail:
         (seq, digest), host = (tail.head.count, tail.head.hash), tail.own
         role, name = host.certificate.role, host.id
         rows = []
@@ -172,8 +187,8 @@ class AuditLog:
         none was taken out is not proved here: ``verify`` and the executor's checkpoint do.
         """
         found = []
-        for *values, previous, certificate, revocation in _proof_rows(
-            connection, subjects, tuple(events), newest
+        for *values, previous, certificate, revocation in proof_rows(
+            connection, subjects, tuple(events), newest, True
         ):
             row = AuditRow(*values)
             host = self.hosts.find(connection, row.host, certificate, revocation)
@@ -185,7 +200,7 @@ class AuditLog:
 
     def tail(self, connection: Connection, after: int, limit: int) -> list[tuple[AuditRow, bool]]:
         """Return the next rows after a number, oldest first, each with whether it stands."""
-        query = select(t.audit, _BEFORE.c.hash).outerjoin(_BEFORE, _BEFORE.c.seq == _SEQ - 1)
+        query = select(t.audit, BEFORE.c.hash).outerjoin(BEFORE, BEFORE.c.seq == _SEQ - 1)
         query = query.where(after < _SEQ).order_by(_SEQ).limit(limit)
         found, hosts = [], self.hosts.all(connection)
         for *values, previous in connection.execute(query):
@@ -204,19 +219,22 @@ class AuditLog:
         with self.database.read() as connection:
             if head.count and connection.execute(last).scalar() != head.hash:
                 raise LedgerTampered(f"audit row {head.count} is gone, or is another one")
-            previous, hosts = head, self.hosts.all(connection)
+            previous, scan = head, Scan(self, connection)
             for row in connection.execute(query):
                 found = AuditRow(*row)
-                host = hosts.get(found.host)
-                if found.seq != previous.count + 1 or not self.stands(previous.hash, found, host):
+                stands = found.seq == previous.count + 1 and scan.stands(previous.hash, found)
+                if not stands or any(scan.revocation_faults(found)):
                     raise LedgerTampered(f"audit row {found.seq} ({found.event} {found.subject})")
                 previous = Head(found.seq, found.hash)
                 yield found
+            if previous.count < scan.seal.count:
+                raise LedgerTampered(f"audit row {scan.seal.count}, which was sealed, is gone")
 
     def export(self) -> Iterator[bytes]:
         """The whole log as lines of an export, of one instant; ``read_export`` takes them."""
         with self.database.read() as connection:
-            yield first_line(read_head(connection), host_rows(connection))
+            signers = Signers(host_rows(connection), seal_rows(connection))
+            yield first_line(read_head(connection), signers)
             for row in connection.execute(select(t.audit).order_by(t.audit.c.seq)):
                 yield line_of(AuditRow(*row))
 
@@ -227,10 +245,21 @@ class AuditLog:
         at the end together with the first line's head is found only by ``expected``.
         """
 
-        def make_check(rows: Sequence[Mapping[str, Any]]) -> IsSigned:
+        def make_check(head: Head, signers: Signers) -> IsSigned:
             with self.database.read() as connection:
-                hosts = self.hosts.of(connection, rows)
-            return lambda row: self.is_signed(row, hosts.get(row.host))
+                hosts = self.hosts.of(connection, signers.hosts)
+            seal = newest_seal(signers.seals, hosts.values())
+            if seal.count > head.count:
+                raise InvalidRequest(
+                    f"the export ends at row {head.count}, and row {seal.count} was sealed"
+                )
+
+            def is_signed(row: AuditRow) -> bool:
+                if row.seq <= seal.count:
+                    return row.seq < seal.count or row.hash == seal.hash
+                return self.is_signed(row, hosts.get(row.host))
+
+            return is_signed
 
         return read_export(lines, self._hash, make_check, expected)
 
@@ -263,40 +292,6 @@ class AuditLog:
     ) -> str:
         message = canonical_json([previous, seq, at, event, subject, body, host])
         return hmac.digest(self._key, message, "sha256").hex()
-
-
-def _proof_rows(
-    connection: Connection, subjects: tuple[str, ...], events: tuple[str, ...], newest: int | None
-) -> Sequence[Sequence[Any]]:
-    """Rows, each with the hash of the one before; a decision asks for those of one subject."""
-    if len(subjects) > 1:
-        query = _proof_query(True, events, newest)
-        return connection.execute(query, {"subjects": subjects}).all()
-    named = {"subject_": subjects[0]} if subjects else {}
-    return _small_proof(bool(subjects), events, newest).rows(connection, named)
-
-
-@lru_cache(maxsize=64)
-def _small_proof(one: bool, events: tuple[str, ...], newest: int | None) -> Prepared:
-    query = _proof_query(False, events, newest)
-    return Prepared(query.where(t.audit.c.subject == bindparam("subject_")) if one else query)
-
-
-@lru_cache(maxsize=64)
-def _proof_query(some: bool, events: tuple[str, ...], newest: int | None) -> Select[Any]:
-    """Build the query once for each form of it."""
-    c = t.audit.c
-    query = (
-        select(t.audit, _BEFORE.c.hash, t.hosts.c.certificate, t.hosts.c.revocation)
-        .outerjoin(_BEFORE, _BEFORE.c.seq == c.seq - 1)
-        .outerjoin(t.hosts, t.hosts.c.id == c.host)
-    )
-    if some:
-        query = query.where(c.subject.in_(bindparam("subjects", expanding=True)))
-    if events:
-        # Literally: an index of some events alone is used only where the text names them.
-        query = query.where(or_(*(c.event == literal_column(f"'{e}'") for e in events)))
-    return query.order_by(c.seq.desc() if newest else c.seq).limit(newest)
 
 
 def read_head(connection: Connection) -> Head:

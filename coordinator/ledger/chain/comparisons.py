@@ -9,7 +9,7 @@ from typing import Any, Final
 from sqlalchemy import delete, insert, select
 
 from coordinator.domain.canonical import canonical_json
-from coordinator.ledger.audit.row_mac import RowMac
+from coordinator.ledger.audit.row_codes import RowCodes
 from coordinator.ledger.store import schema as t
 from coordinator.ledger.store.database import Database
 
@@ -25,20 +25,20 @@ class ComparisonBook:
     Each is authenticated: with an edited one, what was changed in the books would not be found.
     """
 
-    def __init__(self, database: Database, mac: RowMac) -> None:
+    def __init__(self, database: Database, codes: RowCodes) -> None:
         self._database = database
-        self._mac = mac
+        self._codes = codes
 
     def agreed(self, *, now: int) -> Mapping[int, str]:
         """By page, the digest of what agreed within the last week."""
         query = select(t.comparisons).where(_c.at > now - VALID_SECONDS, _c.at <= now)
         with self._database.read() as connection:
-            rows = connection.execute(query).all()
-        return {
-            row.page: row.digest
-            for row in rows
-            if self._mac.proves(row.mac, "comparisons", [row.page, row.digest, row.at])
-        }
+            proves = self._codes.prover(connection)
+            return {
+                row.page: row.digest
+                for row in connection.execute(query)
+                if proves(row.mac, "comparisons", [row.page, row.digest, row.at])
+            }
 
     def store(self, pages: Mapping[int, str], *, now: int) -> None:
         """Note that these pages agreed."""
@@ -47,7 +47,7 @@ class ComparisonBook:
                 "page": page,
                 "digest": digest,
                 "at": now,
-                "mac": self._mac.make("comparisons", [page, digest, now]),
+                "mac": self._codes.make("comparisons", [page, digest, now]),
             }
             for page, digest in pages.items()
         ]

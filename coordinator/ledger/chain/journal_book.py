@@ -12,7 +12,7 @@ from sqlalchemy import Connection, case, delete, func, insert, select
 from coordinator.domain.chain.journal import TREASURY, Entry, EntryKind
 from coordinator.domain.chain.reconciliation import Discrepancy, Rescan
 from coordinator.domain.usdc import Usdc
-from coordinator.ledger.audit.row_mac import RowMac
+from coordinator.ledger.audit.row_codes import RowCodes
 from coordinator.ledger.store import schema as t
 from coordinator.ledger.store.database import Database
 from coordinator.ledger.store.sums import exact_sum, read_sum
@@ -23,9 +23,9 @@ _j = t.journal.c
 class JournalBook:
     """Answers about entries; writing them is the chain book's."""
 
-    def __init__(self, database: Database, mac: RowMac) -> None:
+    def __init__(self, database: Database, codes: RowCodes) -> None:
         self._database = database
-        self._mac = mac
+        self._codes = codes
 
     def treasury_balance(self) -> Usdc:
         """Sum the treasury's USDC from the journal's entries alone."""
@@ -64,12 +64,13 @@ class JournalBook:
         query = select(t.rescans).where(t.rescans.c.from_block == from_block)
         with self._database.read() as connection:
             row = connection.execute(query).one_or_none()
+            proves = self._codes.prover(connection)
         told = json.loads(row.found) if row is not None else None
         # Somebody else's comparison could hide what it found.
         if row is None or not isinstance(told, dict):
             return Rescan(from_block, from_block - 1)
         values = [row.from_block, row.reached, row.events, told.get("kept"), told.get("more")]
-        if not self._mac.proves(told.get("mac"), "rescans", values):
+        if not proves(told.get("mac"), "rescans", values):
             return Rescan(from_block, from_block - 1)
         kept = tuple(_discrepancy(item) for item in told["kept"])
         return Rescan(from_block, row.reached, row.events, kept, told["more"])
@@ -78,7 +79,7 @@ class JournalBook:
         """Keep how far the comparison has come and what it has found."""
         kept = [_discrepancy_row(item) for item in rescan.found]
         values = [rescan.from_block, rescan.reached, rescan.events, kept, rescan.more]
-        mac = self._mac.make("rescans", values)
+        mac = self._codes.make("rescans", values)
         found = json.dumps({"kept": kept, "more": rescan.more, "mac": mac})
         with self._database.write() as connection:
             _forget_rescan(connection, rescan)

@@ -8,8 +8,8 @@ from typing import Any, Final
 
 from sqlalchemy import ColumnElement, Row, delete, func, select
 
-from coordinator.ledger.audit.row_mac import RowMac
-from coordinator.ledger.proofs.row_proofs import STEP
+from coordinator.ledger.audit.row_codes import RowCodes
+from coordinator.ledger.proofs.step_digest import STEP
 from coordinator.ledger.spend.signed import SIGNED
 from coordinator.ledger.store import schema as t
 from coordinator.ledger.tx.pausing import report_tampering
@@ -28,7 +28,7 @@ class OwnedNonces:
     log tells that its bytes were signed.
     """
 
-    mac: RowMac
+    codes: RowCodes
     own: Sequence[ColumnElement[bool]]
 
     def highest(self, tx: Tx, used: int) -> int | None:
@@ -38,7 +38,7 @@ class OwnedNonces:
         """
         ahead = select(t.steps).where(*self.own, _s.nonce >= used).order_by(_s.nonce.desc())
         for row in tx.connection.execute(ahead):
-            if self._is_allocated(row) or self.was_signed(tx, row.id, row.nonce):
+            if self._is_allocated(tx, row) or self.was_signed(tx, row.id, row.nonce):
                 return int(row.nonce)
         behind = select(func.max(_s.nonce)).where(*self.own, _s.nonce < used)
         return tx.connection.execute(behind).scalar()
@@ -79,5 +79,6 @@ class OwnedNonces:
         query = select(t.steps).where(*self.own, _s.nonce >= first)
         return list(tx.connection.execute(query).all())
 
-    def _is_allocated(self, row: Row[Any]) -> bool:
-        return self.mac.proves(row.mac, "steps", [getattr(row, name) for name in STEP])
+    def _is_allocated(self, tx: Tx, row: Row[Any]) -> bool:
+        values = [getattr(row, name) for name in STEP]
+        return self.codes.proves(tx.connection, row.mac, "steps", values)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any, Final
 
@@ -55,8 +55,9 @@ class Signable:
         # By subject, what differs from the audit log: nothing is signed on its word.
         self.tampered: dict[str, str] = {}
         self._seen = seen
-        # Orders that a log which was put back does not tell were signed.
-        self.signed_before: list[str] = []
+        # Orders that fail, and purchases that wait for people, with why.
+        self.failed: dict[str, str] = {}
+        self.stranded: dict[str, str] = {}
         self._now = now
         self._paused = {
             (row.scope_kind, row.scope_id) for row in tx.connection.execute(select(t.pauses))
@@ -107,7 +108,8 @@ class Signable:
             # It ended after its call was allocated, and what ended has no rows to compare.
             return False
         if call.kind in _SPENDING:
-            if self._proved(call, purchase) is None:
+            past = self._proved(call, purchase)
+            if past is None or self._is_doubted(purchase, past.doubts):
                 return False
             return self._may_not_spend(call, purchase) is None
         if call.kind is StepKind.SETTLE:
@@ -118,8 +120,20 @@ class Signable:
             past = self._proved(call, purchase)
             return past is not None and self._may_settle(call, purchase, past, stored)
         if call.kind is StepKind.DISPUTE:
-            return self._proved(call, purchase) is not None
+            past = self._proved(call, purchase)
+            wished = {} if past is None else _of(past.doubts, "dispute_wanted")
+            return past is not None and not self._is_doubted(purchase, wished)
         return True
+
+    def _is_doubted(self, row: Any, doubts: Mapping[str, str]) -> bool:
+        """Whether it was decided on a host that was revoked since: people have to decide again."""
+        for host in doubts.values():
+            self.stranded[row.id] = (
+                f"{Usdc.from_base_units(row.amount)} USDC: host {host} decided it and was revoked"
+                " since; nothing is signed for it: cancel it, and ask again if it is wanted"
+            )
+            return True
+        return False
 
     def _may_not_spend(self, call: Call, purchase: Any) -> Reason | None:
         scopes = self._policy.stops(purchase.agent, purchase.provider_name)
@@ -140,6 +154,10 @@ class Signable:
         """Whether somebody decided that it is paid, and nobody that it is contested first."""
         if past.bond is not None and not call.window_over:
             self._expect_bond(row.id)
+            return False
+        doubts = _of(past.doubts, "settle_wanted") if past.settle_wanted else past.doubts
+        if not call.window_over and doubts:
+            # Once the window is over the chain says the same as whoever decided.
             return False
         if (
             stored
@@ -184,7 +202,14 @@ class Signable:
         if wrong is not None:
             self.tampered[order_id] = f"order {order_id}: {wrong}"
         elif self._seen is not None and order_id in self._seen.signed:
-            self.signed_before.append(order_id)
+            # A log that was put back does not tell that it was.
+            self.failed[order_id] = "it was signed before: order it again if it was not carried out"
+            return False
+        elif past.doubts:
+            host = next(iter(past.doubts.values()))
+            self.failed[order_id] = (
+                f"it was ordered on host {host}, which was revoked: order it again"
+            )
             return False
         return wrong is None and past.status == "approved"
 
@@ -218,6 +243,10 @@ class Signable:
             self.tampered[row.id] = f"purchase {row.id}: {wrong}"
             return None
         return past
+
+
+def _of(doubts: Mapping[str, str], event: str) -> Mapping[str, str]:
+    return {event: doubts[event]} if event in doubts else {}
 
 
 def _differences(call: Call, row: Any, past: LoggedPurchase) -> Iterator[str]:

@@ -21,7 +21,8 @@ from coordinator.ledger.chain.owned_nonces import OwnedNonces
 from coordinator.ledger.chain.signable import Signable
 from coordinator.ledger.chain.step_rows import load_steps
 from coordinator.ledger.proofs.evidence import Evidence, Seen
-from coordinator.ledger.proofs.row_proofs import STEP
+from coordinator.ledger.proofs.step_digest import STEP
+from coordinator.ledger.spend.stranding import strand
 from coordinator.ledger.store import schema as t
 from coordinator.ledger.tx.leases import Lease, fence
 from coordinator.ledger.tx.pausing import pause_everything, report_tampering
@@ -59,12 +60,12 @@ class StepBook:
     ) -> None:
         self._transactions = transactions
         self._database = transactions.database
-        self._row_mac = transactions.audit.mac
+        self._codes = transactions.audit.codes
         self._evidence = evidence
         self._chain_id = chain_id
         self._signer = signer
         self.own = (_s.chain_id == chain_id, _s.signer == signer)
-        self.nonces = OwnedNonces(self._row_mac, self.own)
+        self.nonces = OwnedNonces(self._codes, self.own)
 
     def allocate(
         self,
@@ -87,9 +88,7 @@ class StepBook:
             fence(connection, lease)
             signable = Signable(tx, self._evidence, now=now, seen=seen)
             calls = signable.of(calls)
-            for order_id in signable.signed_before:
-                why = "it was signed before: order it again if it was not carried out"
-                fail_order(tx, order_id, why, now)
+            _tell_refused(tx, signable, now)
             _report_tampering(tx, signable.tampered, now)
             self.nonces.drop_unproved(tx, nonce_floor, now)
             highest = self.nonces.highest(tx, nonce_floor)
@@ -155,6 +154,7 @@ class StepBook:
                     tx_hash=attempt.hash,
                 )
                 kept.append(attempt)
+            _tell_refused(tx, signable, now)
             _report_tampering(tx, signable.tampered, now)
         return kept
 
@@ -286,7 +286,7 @@ class StepBook:
         """Whether the call, as it was signed, is the one that was allocated for its nonce."""
         code = connection.execute(select(_s.mac).where(_s.id == step.id)).scalar()
         values = self._values(step.call, step.nonce)
-        ours = self._row_mac.proves(code, "steps", [values[name] for name in STEP])
+        ours = self._codes.proves(connection, code, "steps", [values[name] for name in STEP])
         if not ours:
             tampered[f"nonce {step.nonce}"] = (
                 f"the call at nonce {step.nonce} ({step.kind}) is not the one that was allocated"
@@ -294,7 +294,7 @@ class StepBook:
         return ours
 
     def _mac(self, values: Mapping[str, Any]) -> str:
-        return self._row_mac.make("steps", [values[name] for name in STEP])
+        return self._codes.make("steps", [values[name] for name in STEP])
 
     def _values(self, call: Call, nonce: int) -> dict[str, Any]:
         return {
@@ -360,6 +360,13 @@ def _report_tampering(tx: Tx, found: Mapping[str, str], now: int) -> None:
             # A pause does not stop it: it would be found in every round.
             fail_order(tx, subject, what, now)
         report_tampering(tx, subject, what, now=now)
+
+
+def _tell_refused(tx: Tx, signable: Signable, now: int) -> None:
+    for order_id, why in signable.failed.items():
+        fail_order(tx, order_id, why, now)
+    for purchase_id, why in signable.stranded.items():
+        strand(tx, purchase_id, why, now=now)
 
 
 def _proof(receipt: Receipt) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -43,6 +43,8 @@ class LoggedPurchase:
     bond: tuple[int, int] | None = None
     settle_wanted: bool = False
     cancel_wanted: bool = False
+    #: By event, the host that wrote it and was revoked since.
+    doubts: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def over(self) -> bool:
@@ -61,6 +63,8 @@ class LoggedOrder:
     status: str = "approved"
     message: str | None = None
     signed: bool = False
+    #: By event, the host that wrote it and was revoked since.
+    doubts: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def agreed(self) -> bool:

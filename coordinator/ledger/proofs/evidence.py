@@ -9,15 +9,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Final
 
 from sqlalchemy import Connection
 
 from coordinator.domain.audit import AuditRow
 from coordinator.domain.errors import LedgerTampered
 from coordinator.ledger.audit.log import AuditLog
+from coordinator.ledger.audit.scan import Scan
 from coordinator.ledger.proofs.audit_fold import LoggedOrder, LoggedPurchase, LoggedState
 from coordinator.ledger.proofs.row_proofs import EscrowKey, row_faults
 from coordinator.ledger.store.database import Database
+
+_WISHES: Final = frozenset({"settle_wanted", "dispute_wanted"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +31,7 @@ class Seen:
     ``rows`` is how many of its first ``count`` rows tell of each purchase and order that has not
     ended; what ended has no entry. It is not known of what began before row ``since``, or was
     ``reopened`` by a reorganisation. ``signed`` are the orders that ever were, ``paused`` the
-    scopes that are, each as the log names it.
+    scopes that are, each as the log names it; ``revoked`` the hosts that were.
     """
 
     count: int = 0
@@ -36,6 +40,7 @@ class Seen:
     signed: frozenset[str] = frozenset()
     paused: frozenset[str] = frozenset()
     reopened: frozenset[str] = frozenset()
+    revoked: frozenset[str] = frozenset()
 
     def agrees(self, subject: str, rows: Sequence[AuditRow]) -> bool:
         """Return False when rows of the subject were cut out of the log since they were seen."""
@@ -55,18 +60,22 @@ class Evidence:
         self, connection: Connection, purchase_id: str, seen: Seen | None = None
     ) -> LoggedPurchase:
         """Return the purchase as the log tells it, with its escrow key."""
-        past = self._fold(connection, purchase_id, seen).purchases.get(purchase_id)
+        state, doubts = self._fold(connection, purchase_id, seen)
+        past = state.purchases.get(purchase_id)
         if past is None:
             raise LedgerTampered(f"purchase {purchase_id} is not in the audit log")
         if past.escrow_key is None and past.agent is not None:
             past.escrow_key = self.escrow_key(past.agent, past.idempotency_key or "")
+        past.doubts = doubts
         return past
 
     def order(self, connection: Connection, order_id: str, seen: Seen | None = None) -> LoggedOrder:
         """Return the order as the log tells it."""
-        past = self._fold(connection, order_id, seen).orders.get(order_id)
+        state, doubts = self._fold(connection, order_id, seen)
+        past = state.orders.get(order_id)
         if past is None:
             raise LedgerTampered(f"order {order_id} is not in the audit log")
+        past.doubts = doubts
         return past
 
     def is_paused(self, connection: Connection, scope: tuple[str, str]) -> bool:
@@ -80,12 +89,28 @@ class Evidence:
     def row_faults(self, database: Database) -> list[str]:
         """Name every row that is not what the log tells, escrow keys included."""
         with database.read() as connection:
-            return list(row_faults(connection, self.audit, self.escrow_key))
+            scan = Scan(self.audit, connection)
+            return [*row_faults(connection, scan, self.escrow_key), *scan.end()]
 
-    def _fold(self, connection: Connection, subject: str, seen: Seen | None) -> LoggedState:
+    def _fold(
+        self, connection: Connection, subject: str, seen: Seen | None
+    ) -> tuple[LoggedState, Mapping[str, str]]:
         past, rows = LoggedState(), self.audit.proven(connection, subject)
         if seen is not None and not seen.agrees(subject, rows):
             raise LedgerTampered(f"rows of the audit log about {subject} are gone")
         for row in rows:
             past.take(row)
-        return past
+        return past, self._doubts(connection, rows, seen)
+
+    def _doubts(
+        self, connection: Connection, rows: Sequence[AuditRow], seen: Seen | None
+    ) -> Mapping[str, str]:
+        """By event, the host of a row that was revoked since; a wish that was repeated has none."""
+        hosts = self.audit.hosts.all(connection)
+        revoked = {host.id for host in hosts.values() if host.revoked}
+        if seen is not None and not seen.revoked <= revoked:
+            lost = ", ".join(sorted(seen.revoked - revoked))
+            raise LedgerTampered(f"the revocation of host {lost} is gone")
+        doubts = {row.event: row.host for row in rows if row.host in revoked}
+        repeated = {row.event for row in rows if row.event in _WISHES and row.host not in revoked}
+        return {event: host for event, host in doubts.items() if event not in repeated}

@@ -13,20 +13,17 @@ from sqlalchemy import Connection, Select, Table, bindparam, select
 from coordinator.domain.audit import AuditRow
 from coordinator.domain.canonical import canonical_json
 from coordinator.domain.purchase.lifecycle import FINAL, Status
-from coordinator.ledger.audit.row_mac import RowMac
+from coordinator.ledger.audit.row_codes import Prove
+from coordinator.ledger.audit.scan import Scan
 from coordinator.ledger.limits.logged_budgets import OVERLAID
 from coordinator.ledger.limits.overlays import logged_overlays
 from coordinator.ledger.proofs.audit_fold import MOVED, LoggedOrder, LoggedPurchase, LoggedState
 from coordinator.ledger.proofs.counter_faults import counter_faults
+from coordinator.ledger.proofs.step_digest import StepDigest, sealed, values_of
 from coordinator.ledger.store import schema as t
 from coordinator.ledger.store.prepared import Prepared
 
 _PAGE: Final = 500
-# What a step's code authenticates: all that its transaction is made from.
-STEP: Final = (
-    *("chain_id", "signer", "nonce", "kind", "recipient", "data", "gas_limit"),
-    *("purchase_id", "escrow_id", "usdc", "reference"),
-)
 _WORDS: Final = ("provider_name", "service", "category", "task", "session", "purpose")
 _ORDER: Final = ("kind", "recipient", "amount", "status")
 _COST: Final = ("agent", "category", "provider", "task", "session", "purpose", "expires_at")
@@ -47,15 +44,13 @@ EscrowKey = Callable[[str, str], str]
 class Log(Protocol):
     """The parts of the audit log that the comparison needs."""
 
-    mac: RowMac
-
     def proven(
         self, connection: Connection, *subjects: str, events: Sequence[str] = ..., skip: bool = ...
     ) -> list[AuditRow]: ...
 
 
 def row_faults(
-    connection: Connection, log: Log, escrow_key: EscrowKey | None = None
+    connection: Connection, log: Scan, escrow_key: EscrowKey | None = None
 ) -> Iterator[str]:
     """Name every row that is not what the log tells, by table and id; a page at a time.
 
@@ -319,12 +314,36 @@ def _pause_faults(connection: Connection, log: Log) -> Iterator[str]:
         yield f"pause of {kind}:{of}: the audit log tells of it, and it is gone"
 
 
-def _step_faults(connection: Connection, log: Log) -> Iterator[str]:
+def _step_faults(connection: Connection, log: Scan) -> Iterator[str]:
+    """Compare steps with the digest that was sealed; name one by one what it does not cover."""
+    seal, digest = sealed(connection, log.codes), StepDigest()
     query = select(t.steps).order_by(t.steps.c.id)
+    proves = log.codes.prover(connection, revoked_too=True)
+    unsealed: list[str] = []
     for rows in _pages(connection, query, t.steps.c.id):
         for row in rows:
-            if not log.mac.proves(row.mac, "steps", [getattr(row, name) for name in STEP]):
-                yield f"step {row.nonce} ({row.kind}): its call is not the one that was allocated"
+            if row.id <= seal.step_id:
+                digest.take(row)
+            elif not proves(row.mac, "steps", values_of(row)):
+                unsealed.append(_step_fault(row))
+    if digest != seal:
+        yield from _sealed_step_faults(connection, seal.step_id, proves)
+    yield from unsealed
+
+
+def _sealed_step_faults(connection: Connection, last: int, proves: Prove) -> Iterator[str]:
+    found = False
+    for rows in _pages(connection, select(t.steps).order_by(t.steps.c.id), t.steps.c.id):
+        for row in rows:
+            if row.id <= last and not proves(row.mac, "steps", values_of(row)):
+                found = True
+                yield _step_fault(row)
+    if not found:
+        yield "steps are gone that the worker has sealed"
+
+
+def _step_fault(row: Any) -> str:
+    return f"step {row.nonce} ({row.kind}): its call is not the one that was allocated"
 
 
 def _folded(said: Iterable[AuditRow]) -> tuple[LoggedState, Mapping[str, dict[str, int | None]]]:

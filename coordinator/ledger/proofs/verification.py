@@ -10,6 +10,7 @@ from coordinator.domain.audit import AuditRow, Head
 from coordinator.ledger.audit.export import GENESIS
 from coordinator.ledger.audit.journal_proof import JournalProof
 from coordinator.ledger.audit.log import AuditLog
+from coordinator.ledger.audit.scan import Scan
 from coordinator.ledger.proofs.row_proofs import row_faults
 from coordinator.ledger.store import schema as t
 
@@ -37,30 +38,32 @@ def verify(log: AuditLog, expected: Head | None = None) -> Verification:
     faults: list[str] = []
     journal = JournalProof()
     with log.database.read() as connection:
-        previous, hosts = Head(0, GENESIS), log.hosts.all(connection)
+        previous, scan = Head(0, GENESIS), Scan(log, connection)
+        sealed = scan.seals()
         at_expected = previous.hash if expected and expected.count == 0 else None
         query = select(t.audit).order_by(t.audit.c.seq)
         for values in connection.execute(query):
             row = AuditRow(*values)
             if row.seq != previous.count + 1:
                 faults.append(f"rows {previous.count + 1} to {row.seq - 1} are missing")
-            if not log.is_chained(previous.hash, row):
-                faults.append(f"row {row.seq} ({row.event} {row.subject}) was changed or moved")
-            elif not log.is_signed(row, hosts.get(row.host)):
-                faults.append(f"row {row.seq} ({row.event} {row.subject}) is not {row.host}'s")
-            elif row.event == "host_revoked":
-                host = hosts.get(row.subject)
-                if host is not None and host.last_row != row.body["last_row"]:
-                    faults.append(f"host {row.subject}: its revocation is gone")
+            if not scan.stands(previous.hash, row):
+                faults.append(
+                    f"row {row.seq} ({row.event} {row.subject}) {_wrong(log, previous, row)}"
+                )
             elif row.event == "journal_written":
                 journal.written(row.body)
             elif row.event == "journal_rolled_back":
                 journal.rolled_back(row.body)
+            faults.extend(scan.revocation_faults(row))
             previous = Head(row.seq, row.hash)
+            if sealed.pop(row.seq, row.hash) != row.hash:
+                faults.append(f"row {row.seq} is not the one that was sealed")
             if expected and row.seq == expected.count:
                 at_expected = row.hash
         faults.extend(journal.faults(connection))
-        faults.extend(row_faults(connection, log))
+        faults.extend(scan.seal_faults())
+        faults.extend(f"row {count}, which was sealed, is gone" for count in sealed)
+        faults.extend(row_faults(connection, scan))
     if expected is not None and at_expected != expected.hash:
         short = previous.count < expected.count
         faults.append(
@@ -69,3 +72,9 @@ def verify(log: AuditLog, expected: Head | None = None) -> Verification:
             else f"row {expected.count} is not the one of the head given"
         )
     return Verification(previous, tuple(faults))
+
+
+def _wrong(log: AuditLog, previous: Head, row: AuditRow) -> str:
+    if log.is_chained(previous.hash, row):
+        return f"was not signed by a host that may write it ({row.host})"
+    return "was changed or moved"

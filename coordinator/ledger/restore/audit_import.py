@@ -97,8 +97,11 @@ class AuditImport:
             connection.execute(delete(t.audit))
             # This host certifies itself again, after the hosts of the lost database.
             connection.execute(delete(t.hosts))
-            if export.hosts:
-                connection.execute(insert(t.hosts), list(export.hosts))
+            connection.execute(delete(t.seals))
+            if export.signers.hosts:
+                connection.execute(insert(t.hosts), list(export.signers.hosts))
+            if export.signers.seals:
+                connection.execute(insert(t.seals), list(export.signers.seals))
             past = LoggedState()
             for part in _parts(export.rows):
                 connection.execute(insert(t.audit), [_values(row) for row in part])

@@ -48,6 +48,7 @@ def move(
             updated_at=now,
             reason_code=reason.code.value if reason else None,
             reason_message=reason.message if reason else None,
+            stranded=None,
             **values,
         )
     )

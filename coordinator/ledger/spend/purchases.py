@@ -10,13 +10,13 @@ from sqlalchemy import case, exists, func, literal_column, select, update
 from coordinator.domain.chain.steps import IN_FLIGHT, StepKind
 from coordinator.domain.inputs import id_text
 from coordinator.domain.limits.limits import Usage
-from coordinator.domain.notices import stranded
 from coordinator.domain.purchase.lifecycle import OPEN, UNLINKED, Status
 from coordinator.domain.purchase.purchase import Purchase
 from coordinator.domain.reasons import Reason
 from coordinator.ledger.spend.moves import end_unsigned, is_in_flight, move
 from coordinator.ledger.spend.reading import load_purchases, read_purchase
 from coordinator.ledger.spend.signed import signed_for
+from coordinator.ledger.spend.stranding import strand
 from coordinator.ledger.store import schema as t
 from coordinator.ledger.tx.group_commit import GroupCommit
 from coordinator.ledger.tx.leases import Lease, fence
@@ -66,12 +66,7 @@ class PurchaseBook:
     def note_stranded(self, purchase_id: str, message: str | None, *, now: int) -> None:
         """Keep, or clear, that nobody here can end the purchase, with who can free it."""
         with self._transactions.write() as tx:
-            tx.connection.execute(
-                update(t.purchases).where(_p.id == purchase_id).values(stranded=message)
-            )
-            event = "purchase_stranded" if message else "purchase_unstranded"
-            tx.record(now, event, purchase_id, why=message)
-            tx.notify([stranded(purchase_id, message, now)])
+            strand(tx, purchase_id, message, now=now)
 
     def get(self, purchase_id: str) -> Purchase:
         """The purchase; UnknownId when there is none."""

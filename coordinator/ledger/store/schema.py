@@ -677,6 +677,26 @@ hosts = Table(
     _one_of("role", HostRole),
 )
 
+# A worker's word that it has checked each row of the log up to one.
+seals = Table(
+    "seals",
+    metadata,
+    Column("count", BigInteger, primary_key=True, autoincrement=False),
+    Column("hash", String(64), nullable=False),
+    Column("at", BigInteger, nullable=False),
+    Column("public_key", String(64), nullable=False),
+    Column("signature", String(128), nullable=False),
+)
+
+# The same for steps whose calls change no more: a digest of all up to one.
+step_seals = Table(
+    "step_seals",
+    metadata,
+    Column("step_id", BigInteger, primary_key=True, autoincrement=False),
+    Column("digest", String(64), nullable=False),
+    Column("mac", String(220), nullable=False),
+)
+
 # Of what is no promise any more only the number counts: sums of it grow without bound.
 _PROMISE: Final = (
     "CASE WHEN {row}.status IN ('awaiting_approval', 'approved', 'created')"

@@ -5,9 +5,11 @@ from __future__ import annotations
 import logging
 from typing import Final
 
-from sqlalchemy import select
+from sqlalchemy import delete, insert, select
 
 from coordinator.domain.audit import Head
+from coordinator.ledger.audit.seals import Seal, make_seal, newest_seal, seal_rows
+from coordinator.ledger.proofs import step_digest
 from coordinator.ledger.store import schema as t
 from coordinator.ledger.tx.pausing import begin_recovery
 from coordinator.ledger.tx.transaction import Tx
@@ -46,6 +48,27 @@ class CheckpointBook:
         if refused is None or not unpaused or unpaused[-1].seq < refused.count:
             return None
         return refused
+
+    def join(self, *, now: int) -> None:
+        """Certify this host if need be, before it makes codes of rows."""
+        with self._transactions.write() as tx:
+            tx.audit.join(tx.connection, now=now)
+
+    def sealed(self) -> Seal:
+        """Return the newest seal that stands; NO_SEAL without any."""
+        with self._transactions.read() as tx:
+            hosts = tx.audit.hosts.all(tx.connection).values()
+            return newest_seal(seal_rows(tx.connection), hosts)
+
+    def seal(self, head: Head, *, now: int) -> Seal:
+        """Seal the log up to ``head``, each of whose rows was verified, and the steps."""
+        with self._transactions.write() as tx:
+            tx.audit.join(tx.connection, now=now)
+            made = make_seal(tx.audit.own_host().key, head, now)
+            tx.connection.execute(delete(t.seals).where(t.seals.c.count == made.count))
+            tx.connection.execute(insert(t.seals).values(made.as_row()))
+            step_digest.seal(tx.connection, tx.audit.codes)
+        return made
 
     def signed_orders(self, *events: str) -> set[str]:
         """Ids of the orders that the log tells were signed, whether or not that can be proved."""

@@ -316,3 +316,15 @@ def test_what_only_a_worker_may_write_is_told_in_one_place() -> None:
         "create_signed": (True, False),
         "host_added": (True, False),
     }
+
+
+def test_a_second_process_with_the_treasurys_key_is_certified_before_it_acts(
+    worker: Coordinator, opener: Opener, database: str
+) -> None:
+    other = opener(host_name="spare", host_key="99" * 32)
+
+    other.wiring.checkpoints.join(now=other.wiring.clock())
+    other.wiring.checkpoints.join(now=other.wiring.clock())
+
+    assert {host.name for host in worker.wiring.hosts.list()} == {"spare", "worker"}
+    assert verify(worker.wiring.audit).ok

@@ -185,6 +185,22 @@ def upgrade() -> None:
         sa.UniqueConstraint("public_key"),
     )
     op.create_table(
+        "seals",
+        sa.Column("count", sa.BigInteger(), autoincrement=False, nullable=False),
+        sa.Column("hash", sa.String(length=64), nullable=False),
+        sa.Column("at", sa.BigInteger(), nullable=False),
+        sa.Column("public_key", sa.String(length=64), nullable=False),
+        sa.Column("signature", sa.String(length=128), nullable=False),
+        sa.PrimaryKeyConstraint("count"),
+    )
+    op.create_table(
+        "step_seals",
+        sa.Column("step_id", sa.BigInteger(), autoincrement=False, nullable=False),
+        sa.Column("digest", sa.String(length=64), nullable=False),
+        sa.Column("mac", sa.String(length=220), nullable=False),
+        sa.PrimaryKeyConstraint("step_id"),
+    )
+    op.create_table(
         "identity",
         sa.Column("chain_id", sa.BigInteger(), autoincrement=False, nullable=False),
         sa.Column("genesis", sa.String(length=66), nullable=False),
