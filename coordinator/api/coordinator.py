@@ -352,7 +352,8 @@ class Coordinator(Runtime, BudgetApi, AccessApi, WebhookApi):
         w = self.wiring
         seen = w.chain.observe()
         w.operations.store_balances(w.signer.address, seen, now=w.clock())
-        if w.books.cursor() is not None:
+        # The books are the worker's to write.
+        if w.books.cursor() is not None and w.signer.can_sign:
             w.follower.follow(seen, progress=progress)
 
     def withdraw(

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from coordinator.cli.command import Yes, command, confirm_person, mode, new_app, opened
 from coordinator.cli.command import operator_name as by_name
-from coordinator.cli.output import emit, listing, readable_time, say
+from coordinator.cli.output import emit, listing, readable_time, say, table
 from coordinator.domain.errors import InvalidRequest
 from coordinator.domain.hosts import parse_host_name, parse_public_key
-
-if TYPE_CHECKING:
-    from coordinator.domain.hosts import ListedHost
 
 app = new_app("hosts", "Certify, list and revoke the hosts that may write to the database.")
 
@@ -48,7 +45,10 @@ def add(
     with opened(act=False) as coordinator:
         w = coordinator.claimed
         host = w.hosts.add(name, public_key, by=by_name(by), now=w.clock())
-    _tell(host, f"{host.id} may decide")
+    if mode.json:
+        emit(host.as_dict())
+    else:
+        say(f"{host.id} may decide")
 
 
 @command(app, "list")
@@ -94,11 +94,10 @@ def revoke(
     with opened(act=False) as coordinator:
         w = coordinator.claimed
         host = w.hosts.revoke(name, reason=reason, by=by_name(by), now=w.clock())
-    _tell(host, f"{host.id} is revoked")
-
-
-def _tell(host: ListedHost, said: str) -> None:
+        written = w.hosts.written(host.id)
     if mode.json:
-        emit(host.as_dict())
-    else:
-        say(said)
+        emit(host.as_dict() | {"written": [{"event": e, "rows": n} for e, n in written.items()]})
+        return
+    say(f"{host.id} is revoked; it had written:")
+    table("event", "rows", rows=((event, str(count)) for event, count in written.items()))
+    say("Undo what you do not know: policies, lifted pauses, grants, API keys.")

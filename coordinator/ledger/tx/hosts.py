@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import Row, select, update
+from sqlalchemy import Row, func, select, update
 
 from coordinator.domain.errors import ConfigurationError, InvalidRequest, UnknownId
 from coordinator.domain.hosts import Certificate, HostRole, ListedHost
@@ -88,6 +88,14 @@ class HostBook:
             told = {"name": name, "public_key": row.public_key, "last_row": last}
             tx.record(now, "host_revoked", host.id, **told, by=by, reason=reason)
             return _found(tx, host.id)
+
+    def written(self, host_id: str) -> Mapping[str, int]:
+        """Count the rows of a host by event."""
+        a = t.audit.c
+        query = select(a.event, func.count()).where(a.host == host_id).group_by(a.event)
+        with self._transactions.read() as tx:
+            found = tx.connection.execute(query.order_by(a.event)).all()
+        return {event: int(count) for event, count in found}
 
 
 def _with_key(tx: Tx) -> OwnHost:
