@@ -10,6 +10,7 @@ from coordinator.domain.ports import KillPoint
 from coordinator.domain.purchase.purchase import Purchase
 from coordinator.ledger.proofs.step_digest import STEP
 from coordinator.ledger.proofs.verification import verify
+from tests.integration import stores
 from tests.integration.stores import on_either
 from tests.integration.world import World
 
@@ -251,3 +252,32 @@ def test_a_revocation_that_is_taken_out_pauses_and_funds_nothing(
     assert create_steps(world, purchase) == []
     assert world.chain.balance(world.treasury) == before
     assert f"the revocation of host {host} is gone" in world.wiring.operations.pauses()[0].reason
+
+
+def test_hosts_rows_and_seals_outlast_the_database(world: World, server: Coordinator) -> None:
+    """Rebuilt elsewhere by another host, whose key certifies itself after those of the export."""
+    funded = ask(server)
+    world.go()
+    w = world.wiring
+    w.checkpoints.seal(w.audit.head(), now=world.clock())
+    doubted = ask(server, "5.00")
+    host = revoke(world)
+    export = world.folder / "audit.jsonl"
+    export.write_bytes(b"".join(w.audit.export()))
+    query = "SELECT seq, host, signature FROM audit ORDER BY seq"
+    before, seal = world.rows(query), w.checkpoints.sealed()
+
+    world.change_host()
+    fresh = world.open(world.store.url("fresh"))
+    assert fresh.rebuild(audit=export).discrepancies == ()
+
+    after = stores.rows(fresh.wiring.settings.database_url, query)
+    assert after[: len(before)] == before
+    assert {own for _, own, _ in after[len(before) :]}.isdisjoint({own for _, own, _ in before})
+    by_status = {h.id: h.status for h in fresh.wiring.hosts.list()}
+    assert by_status.pop(host) == "revoked"
+    assert list(by_status.values()) == ["valid", "valid"]
+    assert fresh.wiring.checkpoints.sealed() == seal
+    assert verify(fresh.wiring.audit).ok
+    assert fresh.get(funded.id).status == "funded"
+    assert fresh.get(doubted.id).status == "failed"
