@@ -12,7 +12,7 @@ from coordinator.domain.audit import AuditRow
 from coordinator.domain.errors import LedgerTampered
 from coordinator.ledger.audit.export import GENESIS
 from coordinator.ledger.audit.hosts import Host, Hosts
-from coordinator.ledger.audit.proof_rows import BEFORE, proof_rows
+from coordinator.ledger.audit.proof_rows import proof_rows
 from coordinator.ledger.audit.row_codes import RowCodes
 from coordinator.ledger.audit.seals import Seal, newest_seal, seal_rows
 from coordinator.ledger.store import schema as t
@@ -98,19 +98,18 @@ class Scan:
     def end(self) -> Iterator[str]:
         """Compare the sealed rows that were not asked for with those before them."""
         c = t.audit.c
-        query = select(t.audit, BEFORE.c.hash).outerjoin(BEFORE, BEFORE.c.seq == c.seq - 1)
         for numbers in self._unseen():
-            rows = {
-                row.seq: (row, previous)
-                for *values, previous in self._connection.execute(query.where(c.seq.in_(numbers)))
-                for row in [AuditRow(*values)]
-            }
+            before = select(c.seq, c.hash).where(c.seq.in_([number - 1 for number in numbers]))
+            hashes = {seq: digest for seq, digest in self._connection.execute(before)}
+            hashes[0] = GENESIS
+            query = select(t.audit).where(c.seq.in_(numbers))
+            rows = {values[0]: AuditRow(*values) for values in self._connection.execute(query)}
             for number in numbers:
-                if number not in rows:
+                row = rows.get(number)
+                if row is None:
                     yield f"row {number} of the audit log is missing"
                     return
-                row, previous = rows[number]
-                if not self.stands(GENESIS if number == 1 else previous, row):
+                if not self.stands(hashes.get(number - 1, ""), row):
                     yield f"row {number} ({row.event} {row.subject}) was changed or moved"
 
     def _unseen(self) -> Iterator[list[int]]:
