@@ -98,16 +98,16 @@ def load_host(
     Whoever has the treasury's key has a host key of its own file: another process beside it, which
     only decides, must not sign as a worker.
     """
-    name = settings.host_name or host_name_of(platform.node())
+    role = HostRole.WORKER if signer.can_sign else HostRole.DECIDER
     return OwnHost(
-        _host_key(settings, secrets, network, signer),
-        name,
+        _host_key(settings, secrets, network, role),
+        settings.host_name or host_name_of(platform.node(), role),
         signer.sign_typed if signer.can_sign else None,
     )
 
 
 def _host_key(
-    settings: Settings, secrets: Mapping[str, str], network: Network, signer: Signer
+    settings: Settings, secrets: Mapping[str, str], network: Network, role: HostRole
 ) -> HostKey:
     if settings.host_key_file is not None:
         return HostKey.load(settings.host_key_file.expanduser())
@@ -115,7 +115,6 @@ def _host_key(
         return HostKey.parse(text, "COORDINATOR_HOST_KEY")
     if network.simulated:
         return HostKey.generate()
-    role = HostRole.WORKER if signer.can_sign else HostRole.DECIDER
     return HostKey.load(settings.state_folder / f"{role}.hostkey")
 
 

@@ -198,10 +198,10 @@ def parse_public_key(text: str) -> str:
     return key
 
 
-def host_name_of(machine: str) -> str:
-    """Make a host name of a machine's name."""
-    made = re.sub(r"[^a-z0-9._-]+", "-", machine.lower()).strip("._-")[:NAME_MAX].strip("._-")
-    return made or "host"
+def host_name_of(machine: str, role: HostRole) -> str:
+    """Make a host name of a machine's name: worker and decider of one machine are two hosts."""
+    made = re.sub(r"[^a-z0-9._-]+", "-", machine.lower()).strip("._-")[: NAME_MAX - 10]
+    return f"{made or 'host'}-{role}"
 
 
 # What only the chain, or whoever acts on it, can know. Every other event is a decision.

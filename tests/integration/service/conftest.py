@@ -16,6 +16,5 @@ from tests.integration.stores import Store
 def service(chain: LocalChain, store: Store, tmp_path: Path) -> Iterator[Service]:
     made = Service(chain, tmp_path, store.migrated(store.url()))
     chain.fund(made.treasury, usdc="1000", wei=10**17)
-    made.certify()
     yield made
     made.close()

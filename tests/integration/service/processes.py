@@ -19,6 +19,7 @@ import httpx
 from coordinator import Coordinator
 from coordinator.chain.signers.signers import load_signer
 from coordinator.config import load_settings
+from coordinator.ledger.audit.host_key import HostKey
 from coordinator.wiring import wire
 from tests.integration.local_chain import LocalChain
 from tests.integration.world import POLICY
@@ -60,6 +61,7 @@ class Service:
             "COORDINATOR_SIGNER": f"address:{self.treasury}",
             "COORDINATOR_HOST_NAME": "server",
         }
+        self.certify("server", folder / "server-state")
 
     def run(
         self, *arguments: str, acting: bool = True, code: int | None = 0, **settings: str
@@ -90,10 +92,12 @@ class Service:
         token: str = self.run("keys", "create", f"--{role}", name, *more)["token"]
         return token
 
-    def certify(self) -> None:
-        """Let the host of the servers decide, as its operator does."""
-        told = self.run("hosts", "key", acting=False)
-        self.run("hosts", "add", told["name"], told["public_key"])
+    def certify(self, name: str, state: Path) -> None:
+        """Let the host with this state folder decide, as its operator does."""
+        key = HostKey.load(state / "decider.hostkey").public_key
+        with self.opened() as treasury:
+            w = treasury.claimed
+            w.hosts.add(name, key, by="olga", now=w.clock())
 
     def worker(self) -> subprocess.Popen[str]:
         return self._start("worker", environment=self.acting)[0]

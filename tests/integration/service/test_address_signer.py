@@ -25,7 +25,9 @@ def test_it_says_that_it_can_not_act(service: Service, command: tuple[str, ...])
 
 
 def test_it_may_be_the_address_that_the_database_belongs_to(service: Service) -> None:
-    unknown = service.run("limits", acting=False, code=2, COORDINATOR_SIGNER="address")["error"]
+    fresh = {"COORDINATOR_DATABASE_URL": f"sqlite:///{service.folder}/fresh.db"}
+    unknown = service.run("limits", acting=False, code=2, COORDINATOR_SIGNER="address", **fresh)
+    unknown = unknown["error"]
     assert "belongs to none yet" in unknown["message"]
     service.run("limits")
     service.run("limits", acting=False, COORDINATOR_SIGNER="address")

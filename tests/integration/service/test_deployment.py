@@ -201,7 +201,10 @@ def _start(
         name: re.sub(r"(?<![\w.])/(?=run/|etc/|var/)", f"{place}/", value)
         for name, value in run.settings.items()
     }
-    (place / settings["COORDINATOR_STATE_FOLDER"]).mkdir(parents=True)
+    state = place / settings["COORDINATOR_STATE_FOLDER"]
+    state.mkdir(parents=True)
+    if run.arguments[0] == "serve":
+        service.certify("deployed", state)
     service.start(*run.arguments, environment={**operator, **settings})
 
 
