@@ -247,7 +247,7 @@ def _rows_believed(stack: ExitStack) -> None:
     """What stands in the database is true, whoever wrote it."""
 
     def believed(self: Any, call: Any, row: Any) -> Any:
-        return SimpleNamespace(**row._mapping, bond=None)
+        return SimpleNamespace(**row._mapping, bond=None, doubts={})
 
     _replace(stack, signable.Signable, "_proved", believed)
     _replace(stack, approve, "check_proved", lambda *_: None)
