@@ -10,6 +10,7 @@ from coordinator.api.arguments import checked
 from coordinator.domain.access.keys import ApiKey, NewKey, Role
 from coordinator.domain.errors import InvalidRequest
 from coordinator.domain.inputs import id_text, identifier
+from coordinator.domain.policy.policy import Policy
 from coordinator.domain.spans import seconds_of
 
 if TYPE_CHECKING:
@@ -77,13 +78,24 @@ class AccessApi(ABC):
     def authenticate(self, token: str) -> ApiKey | None:
         """Return the key that a token belongs to; None if it does not count.
 
-        LedgerTampered when the key's row is not what the audit log tells.
+        An agent's or approver's counts while the policy in force has them. LedgerTampered when the
+        key's row is not what the audit log tells.
         """
-        return self.wiring.api_keys.authenticate(token, now=self.wiring.clock())
+        w = self.wiring
+        key = w.api_keys.authenticate(token, now=w.clock())
+        if key is None or not _speaks_for_somebody(key, w.policies.current()):
+            return None
+        return key
 
     def note_key_uses(self, key_ids: Collection[str]) -> None:
         """Store that these keys were used at this time."""
         self.wiring.api_keys.note_uses(key_ids, now=self.wiring.clock())
+
+
+def _speaks_for_somebody(key: ApiKey, policy: Policy) -> bool:
+    if key.role is Role.AGENT:
+        return policy.agent(key.name) is not None
+    return key.role is not Role.APPROVER or key.name in policy.approvals.approvers
 
 
 def _role(role: str) -> Role:

@@ -197,11 +197,16 @@ class Agent:
         return Hold(self._budgets, cost, self._look_at_level)
 
     def record(
-        self, amount: Amount, *, idempotency_key: str | None = None, **terms: Unpack[CostTerms]
+        self,
+        amount: Amount,
+        *,
+        idempotency_key: str | None = None,
+        **terms: Unpack[CostTerms],
     ) -> Cost:
         """Record money already spent, with the terms and key of ``hold``; never refused.
 
         It counts in every limit, beyond it too, so that nothing else is admitted meanwhile.
+        InvalidRequest for a task or session that was opened for another agent.
         """
         cost = self._budgets.record(self._cost(amount, terms), key=idempotency_key)
         self._look_at_level()

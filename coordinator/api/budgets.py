@@ -73,10 +73,13 @@ class BudgetApi(ABC):
         """List tasks that were opened by name, oldest first."""
         return self._runs(TASK, open_only)
 
-    def increases(self, *, waiting: bool = True) -> Sequence[Increase]:
-        """List requests to raise a limit that wait for approval; all with waiting=False."""
+    def increases(self, *, waiting: bool = True, agent: str | None = None) -> Sequence[Increase]:
+        """List requests to raise a limit that wait for approval; all with waiting=False.
+
+        Oldest first, at most the 1,000 newest; all agents' or one's.
+        """
         at = self.wiring.clock() if waiting else None
-        return self.wiring.budgets.increases.list(waiting_at=at)
+        return self.wiring.budgets.increases.list(waiting_at=at, agent=agent)
 
     def approve_increase(self, increase_id: str, *, approver: str) -> Increase:
         """Approve it in the approver's name; ``reason`` of the answer explains a refusal."""

@@ -389,9 +389,9 @@ class Coordinator(Runtime, BudgetApi, AccessApi, WebhookApi):
         order = self.wiring.treasury.mint(amount, by=by)
         return self._wait_for_order(order, timeout_seconds)
 
-    def audit(self, *, after: int = 0) -> Iterable[dict[str, Any]]:
-        """List the audit log's rows after a sequence number, oldest first."""
-        return self.opened.audit.rows(after)
+    def audit(self, *, after: int = 0, limit: int | None = None) -> Iterable[dict[str, Any]]:
+        """List the audit log's rows after a sequence number, oldest first; at most ``limit``."""
+        return self.opened.audit.rows(after, limit=limit)
 
     def alerts(
         self, *, since: datetime | int | None = None, kind: str | None = None, limit: int = 100

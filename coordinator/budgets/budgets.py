@@ -81,9 +81,13 @@ class Budgets:
         seconds = seconds_of("expires_after", expires_after, most=_HOLD_SECONDS_MAX)
         return self.costs.hold(request, lasts_seconds=seconds, key=_key(key), now=self.clock())
 
-    def record(self, request: CostRequest, *, key: str | None = None) -> Cost:
-        """Post what was spent already; never refused, even beyond limits; ``key`` as of a hold."""
-        return self.costs.record(request, key=_key(key), now=self.clock())
+    def record(
+        self, request: CostRequest, *, key: str | None = None, within_limits: bool = False
+    ) -> Cost:
+        """Post what was spent already, even beyond limits unless ``within_limits``."""
+        return self.costs.record(
+            request, key=_key(key), within_limits=within_limits, now=self.clock()
+        )
 
     def post(self, cost_id: str, actual: Amount) -> Cost:
         """Post what a held cost came to; zero is a void.

@@ -17,6 +17,7 @@ from coordinator.server.bodies import BodyLimit
 from coordinator.server.events.streams import Streams
 from coordinator.server.observing import Observed
 from coordinator.server.origin import PublicOrigin
+from coordinator.server.polls import Polls
 from coordinator.server.problems import Problem, handle_problems
 from coordinator.server.rates import PER_SECOND, Rates
 from coordinator.server.routes import (
@@ -84,6 +85,7 @@ def make_app(coordinator: Coordinator, *, requests_per_second: int = PER_SECOND)
     app.state.coordinator = coordinator
     app.state.rates = Rates(requests_per_second)
     app.state.uses = KeyUses(coordinator)
+    app.state.polls = Polls()
     app.state.streams = Streams(coordinator)
     app.state.readings = Readings(lambda: coordinator.opened)
     app.state.metrics = Metrics(lambda: coordinator.opened, app.state.readings)

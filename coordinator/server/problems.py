@@ -41,6 +41,14 @@ _STATUS: Final[Sequence[tuple[type[CoordinatorError], int]]] = (
     (ChainUnavailable, 503),
     (ConfigurationError, 503),
 )
+_OTHERWISE: Final = "the service can't do it at the moment: its log tells why"
+_UNAVAILABLE: Final = {
+    "ledger_unavailable": "the ledger can't be read or written at the moment: ask again",
+    "ledger_tampered": "the ledger was changed by another program: an operator has to look",
+    "chain_unavailable": "the chain can't be read at the moment: ask again",
+    "configuration": "the service's settings or policy are faulty: an operator has to look",
+    "closed": "the service is stopping: ask again",
+}
 _CODES: Final = {
     400: "malformed",
     401: "unauthenticated",
@@ -150,11 +158,11 @@ def handle_problems(app: FastAPI) -> None:
     async def of_coordinator(_: Request, fault: CoordinatorError) -> Response:
         status = next((s for kind, s in _STATUS if isinstance(fault, kind)), 500)
         headers = {"Retry-After": str(_RETRY_SECONDS)} if status == 503 else None
+        # Paths, hosts and settings are for the log alone.
+        said = str(fault) if status < 500 else _UNAVAILABLE.get(fault.code, _OTHERWISE)
         if status >= 500:
             log.error("request_failed code=%s: %s", fault.code, fault)
-        return problem(
-            status, fault.code, str(fault), money_moved=fault.money_moved, headers=headers
-        )
+        return problem(status, fault.code, said, money_moved=fault.money_moved, headers=headers)
 
     @app.exception_handler(Exception)
     async def of_bug(_: Request, fault: Exception) -> Response:

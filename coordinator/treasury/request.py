@@ -36,7 +36,7 @@ def request(tx: Tx, asked: NewRequest) -> Purchase | IdempotencyConflict | Short
         paused=tx.treasury_state.paused,
         funds=tx.treasury_state.funds(asked.treasury, asked.now),
         openings=tx.opening,
-        waiting=partial(_waiting_of, tx),
+        waiting=partial(_waiting_of, tx, asked.now),
     )
     decision = decide(asked.request, facts)
     if decision.short_of_funds and not asked.funds_are_fresh:
@@ -44,6 +44,6 @@ def request(tx: Tx, asked: NewRequest) -> Purchase | IdempotencyConflict | Short
     return write_request(tx, asked, decision)
 
 
-def _waiting_of(tx: Tx, agent: str) -> int:
+def _waiting_of(tx: Tx, now: int, agent: str) -> int:
     tx.flush()
-    return count_waiting(tx.connection, agent)
+    return count_waiting(tx.connection, agent, now=now)

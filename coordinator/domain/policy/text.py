@@ -13,14 +13,17 @@ from coordinator.domain.policy.policy import Policy
 _PART = r"(?:[A-Za-z0-9_-]+|\"[^\"]*\"|'[^']*')"
 _DOTTED = rf"({_PART}(?:\s*\.\s*{_PART})*)"
 _HEADER = re.compile(rf"\s*(\[\[?)\s*{_DOTTED}\s*\]\]?")
+_DOTS_MAX = 20
 _KEY = re.compile(rf"\s*{_DOTTED}\s*=")
 
 
 def parse_policy(text: str, *, name: str = "policy.toml") -> Policy:
     """Return the policy; ConfigurationError lists every fault as ``name:line: sentence``."""
     try:
+        if any(line.count(".") > _DOTS_MAX for line in text.splitlines() if _HEADER.match(line)):
+            raise ConfigurationError(f"{name}: a table's name has more than {_DOTS_MAX} parts")
         document = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as fault:
+    except (tomllib.TOMLDecodeError, ValueError, RecursionError) as fault:
         raise ConfigurationError(f"{name}: {fault}") from None
     policy, faults = Policy.examine(document)
     if policy is not None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Final
 
@@ -17,7 +16,6 @@ from coordinator.ledger.tx.transactions import Transactions
 
 _k: Final = t.api_keys.c
 _ONE: Final = Prepared(select(t.api_keys).where(_k.id == bindparam("id_")))
-_PROVED_MAX: Final = 10_000
 
 CREATED, REVOKED, ROTATED = "api_key_created", "api_key_revoked", "api_key_rotated"
 
@@ -27,8 +25,6 @@ class ApiKeyBook:
 
     def __init__(self, transactions: Transactions) -> None:
         self._transactions = transactions
-        self._mutex = threading.Lock()
-        self._proved: dict[str, tuple[Any, ...]] = {}
 
     def create(self, role: Role, name: str, *, expires_at: int | None, by: str, now: int) -> NewKey:
         """Make a key that speaks as ``name``; its token is in the answer and nowhere else."""
@@ -100,18 +96,10 @@ class ApiKeyBook:
             )
 
     def _prove(self, key_id: str, row: Sequence[Any]) -> None:
-        """Compare a row with the log whenever it is not as it was when it was last compared."""
-        told = tuple(row[:_LOGGED])
-        with self._mutex:
-            if self._proved.get(key_id) == told:
-                return
+        """Compare a row with the log: a row that was proved once may be put back by SQL."""
         with self._transactions.read() as tx:
-            if _logged(tx, key_id) != told:
+            if _logged(tx, key_id) != tuple(row[:_LOGGED]):
                 raise LedgerTampered(f"API key {key_id}")
-        with self._mutex:
-            if len(self._proved) >= _PROVED_MAX:
-                self._proved.clear()
-            self._proved[key_id] = told
 
 
 _NAMES: Final = tuple(column.name for column in t.api_keys.columns)

@@ -163,9 +163,11 @@ class AuditLog:
         with self.database.read() as connection:
             return read_head(connection)
 
-    def rows(self, after: int = 0, *, subject: str | None = None) -> Iterator[dict[str, Any]]:
+    def rows(
+        self, after: int = 0, *, subject: str | None = None, limit: int | None = None
+    ) -> Iterator[dict[str, Any]]:
         """Rows after sequence number ``after``, oldest first, as plain data; all or a subject's."""
-        query = select(t.audit).where(t.audit.c.seq > after).order_by(t.audit.c.seq)
+        query = select(t.audit).where(t.audit.c.seq > after).order_by(t.audit.c.seq).limit(limit)
         if subject is not None:
             query = query.where(t.audit.c.subject == subject)
         with self.database.read() as connection:

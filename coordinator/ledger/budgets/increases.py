@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import secrets
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Any
+from typing import Any, Final
 
 from sqlalchemy import Connection, delete, insert, select, update
 
@@ -29,6 +30,7 @@ from coordinator.domain.usdc import Usdc
 from coordinator.domain.windows import Window
 from coordinator.ledger.budgets.allocations import move_in_pool
 from coordinator.ledger.limits.overlays import insert_overlay, overlay_body
+from coordinator.ledger.spend.moves import expire
 from coordinator.ledger.store import schema as t
 from coordinator.ledger.store.database import Database
 from coordinator.ledger.tx.facts import count_waiting
@@ -36,6 +38,9 @@ from coordinator.ledger.tx.group_commit import GroupCommit
 from coordinator.ledger.tx.transaction import Tx
 
 _i = t.increases.c
+
+# Of a list.
+_LISTED_MAX: Final = 1_000
 
 
 class IncreaseBook:
@@ -66,7 +71,7 @@ class IncreaseBook:
         """
         bound = "inc_" + key_digest(agent, key) if key is not None else None
         asked = Increase(
-            id=bound or "inc_" + secrets.token_hex(10),
+            id=bound or _new_id(),
             kind=kind,
             agent=agent,
             scope=scope,
@@ -98,13 +103,20 @@ class IncreaseBook:
         with self._database.read() as connection:
             return _get(connection, increase_id)
 
-    def list(self, *, waiting_at: int | None = None) -> Sequence[Increase]:
-        """Every request, oldest first; with ``waiting_at`` those that wait at that instant."""
-        query = select(t.increases).order_by(_i.seq)
+    def list(
+        self, *, waiting_at: int | None = None, agent: str | None = None
+    ) -> Sequence[Increase]:
+        """Every request, oldest first; with ``waiting_at`` those that wait at that instant.
+
+        At most the 1,000 newest, all or an agent's.
+        """
+        query = select(t.increases).order_by(_i.seq.desc()).limit(_LISTED_MAX)
+        if agent is not None:
+            query = query.where(_i.agent == agent)
         if waiting_at is not None:
             query = query.where(_i.status == "waiting", _i.expires_at > waiting_at)
         with self._database.read() as connection:
-            return [_increase(connection, row) for row in connection.execute(query).all()]
+            return _increases(connection, connection.execute(query).all()[::-1])
 
     def expire_due(self, *, now: int) -> None:
         """Expire what nobody decided in time: at ``expires_at`` it is over."""
@@ -114,11 +126,27 @@ class IncreaseBook:
             self._group_commit.run(partial(_expire, now))
 
 
+def _new_id() -> str:
+    return "inc_" + secrets.token_hex(10)
+
+
+def _count_waiting(tx: Tx, agent: str, now: int) -> int:
+    """Count what waits of the agent, after what nobody decided in time has ended."""
+    expire(tx, now)
+    tx.flush()
+    return count_waiting(tx.connection, agent, now=now)
+
+
 def _bound(tx: Tx, asked: Increase, key: str) -> Increase | None:
     """Return the request that the agent's key is bound to; IdempotencyConflict for other terms."""
     tx.flush()
     row = tx.connection.execute(select(t.increases).where(_i.id == asked.id)).one_or_none()
     if row is None:
+        if tx.proven(asked.id, newest=1):
+            raise IdempotencyConflict(
+                f"key {key!r} belongs to a request of a database that was rebuilt since;"
+                " what it granted is in force until its end: use another key to ask for more"
+            )
         return None
     found = _increase(tx.connection, row)
     names = ("kind", "scope", "window", "lasts_seconds")
@@ -143,8 +171,11 @@ def _ask(asked: Increase, now: int, key: str | None, tx: Tx) -> Increase:
     if status is IncreaseStatus.WAITING:
         tx.flush()
         most = approvals.waiting_max
-        if count_waiting(tx.connection, asked.agent) >= most:
+        if _count_waiting(tx, asked.agent, now) >= most:
             status, reason = IncreaseStatus.REJECTED, too_many_waiting(asked.agent, most)
+    if key is not None and status is IncreaseStatus.REJECTED:
+        # As a denied purchase, it binds no key: it may be asked again.
+        asked = replace(asked, id=_new_id())
     asked = replace(
         asked,
         status=status,
@@ -314,13 +345,33 @@ def _get(connection: Connection, increase_id: str) -> Increase:
 
 
 def _increase(connection: Connection, row: Any) -> Increase:
+    return _increases(connection, [row])[0]
+
+
+def _increases(connection: Connection, rows: Sequence[Any]) -> Sequence[Increase]:
+    """Return whole requests, in the order of their rows, in two queries."""
     d, o = t.increase_decisions.c, t.overlays.c
-    approved = select(d.approver).where(d.increase_id == row.id, d.decision == "approved")
-    ends_at = None
-    amount = row.amount
-    if row.overlay_id is not None:
-        overlay = select(o.ends_at, o.amount).where(o.id == row.overlay_id)
-        ends_at, amount = connection.execute(overlay).one()
+    ids = [row.id for row in rows]
+    approved: dict[str, list[str]] = defaultdict(list)
+    query = select(d.increase_id, d.approver).where(
+        d.increase_id.in_(ids), d.decision == "approved"
+    )
+    for increase_id, approver in connection.execute(query):
+        approved[increase_id].append(approver)
+    granted = [row.overlay_id for row in rows if row.overlay_id is not None]
+    overlays = {
+        overlay_id: (ends_at, amount)
+        for overlay_id, ends_at, amount in connection.execute(
+            select(o.id, o.ends_at, o.amount).where(o.id.in_(granted))
+        )
+    }
+    return [
+        _whole(row, approved[row.id], *overlays.get(row.overlay_id, (None, row.amount)))
+        for row in rows
+    ]
+
+
+def _whole(row: Any, approved: Sequence[str], ends_at: int | None, amount: int) -> Increase:
     return Increase(
         id=row.id,
         kind=row.kind,
@@ -334,7 +385,7 @@ def _increase(connection: Connection, row: Any) -> Increase:
         required=row.required,
         created_at=row.created_at,
         expires_at=row.expires_at,
-        approved_by=tuple(connection.execute(approved.order_by(d.approver)).scalars()),
+        approved_by=tuple(sorted(approved)),
         ends_at=ends_at,
     )
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from itertools import groupby
+from typing import Final
 
 from sqlalchemy import select
 
-from coordinator.domain.errors import UnknownId
+from coordinator.domain.errors import InvalidRequest, UnknownId
 from coordinator.domain.limits.effective import Effective, effective_of_agent
 from coordinator.domain.limits.limits import (
     CounterKey,
@@ -26,6 +27,15 @@ from coordinator.ledger.limits.openings import read_opening
 from coordinator.ledger.store import schema as t
 from coordinator.ledger.store.database import Database
 from coordinator.ledger.tx.policies import PolicyBook
+
+_SPANS_MAX: Final = 10_000
+# At the least: a month and a day have no fixed length.
+_SECONDS: Final = {
+    Window.HOURLY: 3_600,
+    Window.DAILY: 82_800,
+    Window.WEEKLY: 601_200,
+    Window.MONTHLY: 2_415_600,
+}
 
 
 class LimitBook:
@@ -68,8 +78,11 @@ class LimitBook:
     def used(self, scope: Scope, *, since: int, until: int, by: Window) -> Sequence[Used]:
         """Read a scope's usage in [since, until), by hour, day, week or month; empty ones too.
 
-        Both ends are taken to the hours that contain them.
+        Both ends are taken to the hours that contain them. InvalidRequest for more than 10,000
+        spans.
         """
+        if (until - since) // _SECONDS[by] > _SPANS_MAX:
+            raise InvalidRequest(f"that are more than {_SPANS_MAX} spans: ask for longer ones")
         c = t.counters.c
         with self._database.read() as connection:
             calendar = self._policies.rules(connection).calendar

@@ -42,8 +42,8 @@ class RunBook:
     def open(self, opening: Opening, *, by: str, now: int) -> Run:
         """Open it with its limits over the policy's default; an agent may only lower these.
 
-        InvalidRequest when it was opened before, is for an agent that the policy does not have,
-        or an agent asks for more than the default or for what others have spent in.
+        InvalidRequest when it was opened before, is for an agent that the policy does not have or
+        for one while others have spent in it, or an agent asks for more than the default.
         """
         return self._group_commit.run(partial(self._open, opening, by, now))
 
@@ -77,7 +77,7 @@ class RunBook:
         if opening.by_agent:
             _only_lower(tx.rules, opening, now)
         tx.flush()
-        if opening.by_agent and used_by_others(tx.connection, opening):
+        if opening.agent is not None and used_by_others(tx.connection, opening):
             raise InvalidRequest(f"other agents have spent in {opening.kind} {opening.id[:60]!r}")
         insert_opening(tx.connection, opening, by=by, now=now)
         recount_run(tx.connection, tx.rules, opening.kind, opening.id, now)

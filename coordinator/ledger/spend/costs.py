@@ -17,9 +17,10 @@ from sqlalchemy import (
     select,
 )
 
-from coordinator.domain.errors import IdempotencyConflict
+from coordinator.domain.errors import IdempotencyConflict, InvalidRequest
 from coordinator.domain.inputs import key_digest
 from coordinator.domain.limits.limits import Usage
+from coordinator.domain.limits.rules import SESSION, TASK
 from coordinator.domain.notices import denied
 from coordinator.domain.observed import ended, held, judged_cost
 from coordinator.domain.purchase.cost import (
@@ -76,9 +77,20 @@ class CostBook:
         """
         return self._group_commit.run(partial(_hold, request, lasts_seconds, key, now))
 
-    def record(self, request: CostRequest, *, key: str | None = None, now: int) -> Cost:
-        """Post what was spent already; never refused, even beyond limits; ``key`` as of a hold."""
-        return self._group_commit.run(partial(_record, request, key, now))
+    def record(
+        self,
+        request: CostRequest,
+        *,
+        key: str | None = None,
+        within_limits: bool = False,
+        now: int,
+    ) -> Cost:
+        """Post what was spent already, even beyond limits; ``key`` as of a hold.
+
+        With ``within_limits`` it is refused as a hold would be. InvalidRequest for a task or
+        session that was opened for another agent.
+        """
+        return self._group_commit.run(partial(_record, request, key, within_limits, now))
 
     def post(self, cost_id: str, actual: Usdc, *, now: int) -> Cost:
         """Post ``actual`` in the counters that were charged; it may be above what was held.
@@ -178,18 +190,32 @@ def _hold(request: CostRequest, lasts_seconds: int, key: str | None, now: int, t
     return cost
 
 
-def _record(request: CostRequest, key: str | None, now: int, tx: Tx) -> Cost:
+def _record(request: CostRequest, key: str | None, within_limits: bool, now: int, tx: Tx) -> Cost:
+    amount = request.amount
     bound = _bound(tx, request, key, recorded=True)
     if bound is not None:
         return bound
-    decision = cost_counters(request, facts_of(tx, now))
+    _refuse_others_runs(tx, request)
+    facts = facts_of(tx, now)
+    if within_limits and (judged := judge_cost(request, facts)).reasons:
+        cost = _new(request, judged, CostStatus.DENIED, None, now, None)
+        tx.notify([denied(request.agent, request.provider, amount, judged.reasons[0], now)])
+        _say(tx, now, "cost_denied", cost)
+        return cost
+    decision = cost_counters(request, facts)
     cost = _new(request, decision, CostStatus.POSTED, key, now, None)
-    amount = request.amount
     _insert(tx, cost, decision, held=ZERO, spent=amount)
     agent = request.agent
     tx.emit(ended("off_chain", held=ZERO, spent=amount, agent=agent, now=now, cost_id=cost.id))
     _say(tx, now, "cost_recorded", cost)
     return cost
+
+
+def _refuse_others_runs(tx: Tx, request: CostRequest) -> None:
+    for kind, name in ((TASK, request.task), (SESSION, request.session)):
+        opened = tx.opening(kind, name) if name is not None else None
+        if opened is not None and opened.agent not in (None, request.agent):
+            raise InvalidRequest(f"{kind} {name} belongs to {opened.agent}")
 
 
 def _bound(tx: Tx, request: CostRequest, key: str | None, *, recorded: bool) -> Cost | None:
@@ -201,15 +227,23 @@ def _bound(tx: Tx, request: CostRequest, key: str | None, *, recorded: bool) -> 
     found = find_cost(tx.connection, cost_id)
     if found is None:
         return None
-    terms = request.terms(tx.rules.policy)
-    asked = replace(request, category=terms.category, provider=terms.provider, x402=False)
-    was = replace(found.request, category=found.category, x402=False)
-    if was != asked or recorded is not (found.expires_at is None):
+    if not _same_terms(tx, request, found) or recorded is not (found.expires_at is None):
         raise IdempotencyConflict(
             f"key {key!r} belongs to cost {cost_id}, which has other terms;"
             " use another key for another cost"
         )
     return found
+
+
+def _same_terms(tx: Tx, asked: CostRequest, found: Cost) -> bool:
+    """Compare what was asked; what the policy filled in may be another today."""
+    was = found.request
+    terms = asked.terms(tx.rules.policy)
+    return (
+        (asked.amount, asked.task, asked.session) == (was.amount, was.task, was.session)
+        and asked.category in (None, found.category)
+        and was.provider in (asked.provider, terms.provider)
+    )
 
 
 def _say(tx: Tx, now: int, event: str, cost: Cost) -> None:

@@ -48,15 +48,19 @@ _WAITING: Final = Prepared(
         .scalar_subquery()
         + select(func.count())
         .select_from(t.increases)
-        .where(_i.agent == bindparam("agent_"), _i.status == literal_column("'waiting'"))
+        .where(
+            _i.agent == bindparam("agent_"),
+            _i.status == literal_column("'waiting'"),
+            _i.expires_at > bindparam("now_"),
+        )
         .scalar_subquery()
     )
 )
 
 
-def count_waiting(connection: Connection, agent: str) -> int:
-    """Count the agent's purchases and requests for more that wait for people."""
-    row = _WAITING.one(connection, {"agent_": agent})
+def count_waiting(connection: Connection, agent: str, *, now: int) -> int:
+    """Count the agent's purchases and requests for more that wait for people at ``now``."""
+    row = _WAITING.one(connection, {"agent_": agent, "now_": now})
     return int(row[0]) if row else 0
 
 
@@ -151,7 +155,7 @@ def read_facts(
         funds=state.funds(treasury, now, own),
         openings=openings,
         by_people=own is not None,
-        waiting=partial(count_waiting, connection),
+        waiting=partial(count_waiting, connection, now=now),
     )
 
 

@@ -57,16 +57,14 @@ class EventFeed:
             self._wakes = [*self._wakes, wake]
             if first:
                 self._kept, self._from, self._to = [], head, head
-        if first:
-            wiring.changes.subscribe(self._look)
+                wiring.changes.subscribe(self._look)
 
     def unsubscribe(self, wake: Wake) -> None:
         """Call it no more; without anybody nothing is read."""
         with self._mutex:
             self._wakes = [one for one in self._wakes if one != wake]
-            last = not self._wakes
-        if last:
-            self._wiring().changes.unsubscribe(self._look)
+            if not self._wakes:
+                self._wiring().changes.unsubscribe(self._look)
 
     def wake_all(self) -> None:
         """Have every stream look at what it waits for."""

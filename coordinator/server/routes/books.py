@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from itertools import islice
 from typing import Annotated
 
 from fastapi import APIRouter, Query, Response
@@ -54,6 +53,6 @@ def audit(
     limit: Limit = 100,
 ) -> Response:
     """List the audit log's rows after a sequence number, oldest first."""
-    rows = list(islice(who.coordinator.audit(after=after), limit))
+    rows = list(who.coordinator.audit(after=after, limit=limit))
     more = str(rows[-1]["seq"]) if len(rows) == limit else None
     return answer({"items": rows, "next": more})

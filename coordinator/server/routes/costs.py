@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Path, Response
 
+from coordinator.domain.purchase.cost import CostRequest
 from coordinator.server import models as m
 from coordinator.server.access import AgentCaller
 from coordinator.server.answers import answer
@@ -56,6 +57,10 @@ def void_hold(who: AgentCaller, cost_id: CostId) -> Response:
 
 @router.post("/costs", responses={200: {"model": m.Cost}, **BODY_FAULTS, **documented(409)})
 def record_cost(who: AgentCaller, terms: m.CostTerms, key: IdempotencyKey) -> Response:
-    """Record money that was spent already; it is never refused and counts in every limit."""
-    asked: dict[str, Any] = terms.model_dump()
-    return answer(who.agent.record(**asked, idempotency_key=key))
+    """Record money that was spent already; beyond the agent's limits only an operator may.
+
+    A refusal is an answer: tell an operator, who records it by `coordinator costs record`.
+    """
+    request = CostRequest.of(agent=who.name, **terms.model_dump())
+    budgets = who.coordinator.wiring.budgets
+    return answer(budgets.record(request, key=key, within_limits=True))

@@ -20,7 +20,7 @@ from coordinator.server.answers import answer
 from coordinator.server.bodies import StrictRoute
 from coordinator.server.problems import BODY_FAULTS, FAULTS, documented
 from coordinator.server.routes.runs import SESSION, TASK, check_own
-from coordinator.server.routes.terms import ID, IdempotencyKey, OptionalLabel
+from coordinator.server.routes.terms import ID, TIME_MAX, IdempotencyKey, OptionalLabel
 
 router = APIRouter(prefix="/v1", tags=["limits"], route_class=StrictRoute)
 
@@ -63,8 +63,8 @@ def _check_runs(who: Caller, session: str | None, task: str | None) -> None:
 @router.get("/usage", responses={200: {"model": m.Usage}, **FAULTS})
 def usage(
     who: AnyCaller,
-    since: Annotated[int, Query(ge=0, le=2**40, description="Unix second, inclusive.")],
-    until: Annotated[int, Query(ge=0, le=2**40, description="Unix second, exclusive.")],
+    since: Annotated[int, Query(ge=0, le=TIME_MAX, description="Unix second, inclusive.")],
+    until: Annotated[int, Query(ge=0, le=TIME_MAX, description="Unix second, exclusive.")],
     scope: Annotated[str | None, Query(min_length=1, max_length=200)] = None,
     by: By = "hour",
 ) -> Response:
@@ -124,8 +124,9 @@ def request_increase(who: AgentCaller, terms: m.IncreaseTerms, key: IdempotencyK
 @router.get("/increases", responses={200: {"model": m.Items}, **FAULTS})
 def list_increases(who: AnyCaller, waiting: bool = True) -> Response:
     """List requests for more that wait for approvers, or all; an agent's own."""
-    found = who.coordinator.increases(waiting=waiting)
-    return answer({"items": [i.as_dict() for i in found if who.sees_all or i.agent == who.name]})
+    own = None if who.sees_all else who.name
+    found = who.coordinator.increases(waiting=waiting, agent=own)
+    return answer({"items": [increase.as_dict() for increase in found]})
 
 
 @router.post("/increases/{increase_id}/approve", responses={200: {"model": m.Increase}, **FAULTS})

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Path, Query, Response
+from fastapi import APIRouter, Path, Query, Request, Response
 
 from coordinator.domain.access.keys import Role
+from coordinator.domain.errors import CoordinatorError
 from coordinator.domain.purchase.purchase import Purchase
 from coordinator.server import models as m
 from coordinator.server.access import (
@@ -19,7 +20,7 @@ from coordinator.server.access import (
 )
 from coordinator.server.answers import answer, page
 from coordinator.server.bodies import StrictRoute
-from coordinator.server.problems import BODY_FAULTS, FAULTS, documented
+from coordinator.server.problems import BODY_FAULTS, FAULTS, ProblemError, documented
 from coordinator.server.routes.terms import ID, IdempotencyKey, Limit, Since
 
 router = APIRouter(prefix="/v1/purchases", tags=["purchases"], route_class=StrictRoute)
@@ -43,6 +44,7 @@ def _seen_by(who: Caller, purchase_id: str) -> Purchase:
     },
 )
 async def request_purchase(
+    request: Request,
     who: AgentCaller,
     terms: m.PurchaseTerms,
     key: IdempotencyKey,
@@ -58,7 +60,12 @@ async def request_purchase(
     purchase = await agent.apurchase(**asked, idempotency_key=key, wait=False)
     if wait is None or purchase.final or purchase.needs_approval:
         return answer(purchase)
-    return answer(await agent.await_for(purchase.id, until=wait, timeout_seconds=timeout))
+    try:
+        with request.app.state.polls.waiting(who.key.id):
+            return answer(await agent.await_for(purchase.id, until=wait, timeout_seconds=timeout))
+    except (CoordinatorError, ProblemError):
+        # It is made, and goes on: that it can't be waited for must not look like a refusal.
+        return answer(purchase)
 
 
 @router.post(
@@ -101,6 +108,7 @@ def find_purchase(
 
 @router.get("/{purchase_id}", responses={200: {"model": m.Purchase}, **FAULTS})
 async def get_purchase(
+    request: Request,
     who: AnyCaller,
     purchase_id: PurchaseId,
     wait: Annotated[Until | None, Query(description="Answer when it got there.")] = None,
@@ -110,7 +118,8 @@ async def get_purchase(
     runtime = who.coordinator
     purchase = await runtime.off_loop(lambda: _seen_by(who, purchase_id))
     if wait is not None:
-        purchase = await runtime.await_for(purchase.id, until=wait, timeout_seconds=timeout)
+        with request.app.state.polls.waiting(who.key.id):
+            purchase = await runtime.await_for(purchase.id, until=wait, timeout_seconds=timeout)
     return answer(purchase)
 
 

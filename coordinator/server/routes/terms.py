@@ -6,6 +6,8 @@ from typing import Annotated, Final
 
 from fastapi import Header, Query
 
+#: The last day that calendars here know, 9999-12-30.
+TIME_MAX: Final = 253_402_128_000
 #: Ids of purchases, approvals, costs …
 ID: Final = r"^[a-z]{3}_[0-9a-f]{1,40}$"
 IdempotencyKey = Annotated[
@@ -20,7 +22,7 @@ IdempotencyKey = Annotated[
     ),
 ]
 Limit = Annotated[int, Query(ge=1, le=500, description="Items of a page.")]
-Since = Annotated[int | None, Query(ge=0, le=2**40, description="Unix second, inclusive.")]
-Until = Annotated[int | None, Query(ge=0, le=2**40, description="Unix second, exclusive.")]
+Since = Annotated[int | None, Query(ge=0, le=TIME_MAX, description="Unix second, inclusive.")]
+Until = Annotated[int | None, Query(ge=0, le=TIME_MAX, description="Unix second, exclusive.")]
 Label = Annotated[str, Query(min_length=1, max_length=200)]
 OptionalLabel = Annotated[str | None, Query(min_length=1, max_length=200)]

@@ -462,3 +462,15 @@ def test_a_cost_is_found_by_its_agent_alone(opener: Opener) -> None:
     assert coordinator.agent("ada").held(hold.id).post().status is CostStatus.POSTED
     with pytest.raises(UnknownId):
         coordinator.agent("bert").held(hold.id)
+
+
+DEFAULT_OTHER: dict[str, Any] = {
+    "agents": {"ada": {"daily_limit": "10"}},
+    "categories": {"default": "other", "other": {}, "data": {}},
+}
+
+
+def test_the_same_request_is_no_conflict_after_another_default_category(opener: Opener) -> None:
+    held = opener(DEFAULT_OTHER).agent("ada").hold("4.00", idempotency_key="call-1")
+    changed = {**DEFAULT_OTHER, "categories": {"default": "data", "other": {}, "data": {}}}
+    assert opener(changed).agent("ada").hold("4.00", idempotency_key="call-1").id == held.id

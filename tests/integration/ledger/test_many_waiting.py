@@ -67,3 +67,39 @@ def test_requests_for_more_count_as_well(opener: Opener) -> None:
     assert first.waits
     assert second.reason is not None and second.reason.code == "too_many_waiting"
     assert large(coordinator).denied
+
+
+def test_requests_for_more_whose_time_is_over_make_room(opener: Opener, clock: Clock) -> None:
+    coordinator = opener(_FEW)
+    agent = coordinator.agent("ada")
+    for _ in range(_MOST):
+        assert agent.request_increase("5.00", reason="more").waits
+    clock.now += 10 * 24 * HOUR
+    assert coordinator.increases() == []
+    bought = large(coordinator)
+    assert bought.needs_approval, bought.reason
+
+
+def test_purchases_whose_time_is_over_make_room_for_requests_for_more(
+    opener: Opener, clock: Clock
+) -> None:
+    coordinator = opener(_FEW)
+    for _ in range(_MOST):
+        assert large(coordinator).needs_approval
+    clock.now += 10 * 24 * HOUR
+    asked = coordinator.agent("ada").request_increase("5.00", reason="more")
+    assert asked.waits, asked.reason
+
+
+def test_a_key_that_was_refused_for_want_of_room_may_be_asked_again(
+    opener: Opener, clock: Clock
+) -> None:
+    coordinator = opener(_FEW)
+    agent = coordinator.agent("ada")
+    waiting = [large(coordinator) for _ in range(_MOST)]
+    first = agent.request_increase("5.00", reason="more", idempotency_key="k")
+    again = agent.request_increase("5.00", reason="more", idempotency_key="k")
+    assert first.reason is not None and first.reason.code == "too_many_waiting"
+    assert again.reason == first.reason
+    coordinator.reject(waiting[0].approval_id or "", approver="alice", reason="no")
+    assert agent.request_increase("5.00", reason="more", idempotency_key="k").waits

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from coordinator import Coordinator
+from coordinator import Coordinator, IdempotencyConflict
 from coordinator.domain.limits.rules import Terms
 from coordinator.ledger.restore.audit_import import Rebirth
 from tests.integration.ledger.conftest import Opener
@@ -116,3 +116,30 @@ def test_a_restored_hold_is_posted_and_a_restored_grant_withdrawn(
     assert ask(new.agent("ada"), "50.00").status.value == "approved"
     assert new.agent("ada").hold("49.00").ok is False
     assert_books_agree(url)
+
+
+def test_a_grant_that_was_restored_is_not_granted_again_by_its_key(
+    opener: Opener, store: Store, clock: Clock
+) -> None:
+    asked: dict[str, Any] = {"reason": "more", "lasts": "5h", "idempotency_key": "more-1"}
+    old = opener(BUDGETS)
+    granted = old.agent("ada").request_increase("20.00", **asked)
+    assert granted.granted
+    new, _ = imported(old, opener, store, clock)
+    assert new.unpause("checked", by="alice")
+    with pytest.raises(IdempotencyConflict, match="rebuilt"):
+        new.agent("ada").request_increase("20.00", **asked)
+    assert [str(o.amount) for o in new.overlays() if o.kind == "grant"] == ["20.00"]
+
+
+def test_a_cost_key_that_was_restored_is_bound_still(
+    opener: Opener, store: Store, clock: Clock
+) -> None:
+    old = opener(BUDGETS)
+    held = old.agent("ada").hold("2.00", idempotency_key="call-1")
+    noted = old.agent("ada").record("1.00", idempotency_key="fee-1")
+    new, _ = imported(old, opener, store, clock)
+    assert new.unpause("checked", by="alice")
+    assert new.agent("ada").hold("2.00", idempotency_key="call-1").id == held.id
+    assert new.agent("ada").record("1.00", idempotency_key="fee-1").id == noted.id
+    assert len(new.wiring.costs.list()) == 2

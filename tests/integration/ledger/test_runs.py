@@ -214,11 +214,15 @@ def test_an_agent_takes_no_name_over_that_others_have_spent_in(opener: Opener) -
     ada, bert = coordinator.agent("ada"), coordinator.agent("bert")
     assert bert.hold("1.00", session="s-1").ok
     assert not ask(bert, "1.00", task="t-1").denied
-    for take in (lambda: ada.open_session("s-1"), lambda: ada.open_task("t-1")):
+    for take in (
+        lambda: ada.open_session("s-1"),
+        lambda: ada.open_task("t-1"),
+        lambda: coordinator.open_task("t-1", "ada"),
+    ):
         with pytest.raises(InvalidRequest, match="other agents have spent"):
             take()
     bert.open_session("s-1")
-    coordinator.open_task("t-1", "ada")
+    coordinator.open_task("t-1")
 
 
 def test_it_is_opened_once(opener: Opener) -> None:

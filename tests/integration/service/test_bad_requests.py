@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import gzip
 import socket
+import tracemalloc
 from collections.abc import Iterator
 from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
 
+from coordinator import ConfigurationError
+from coordinator.domain.policy.text import parse_policy
 from coordinator.server import bodies
 from tests.integration.service.simulated import AGENT, SimulatedService, simulated_service
 
@@ -277,3 +280,37 @@ def test_a_key_that_asks_too_often_is_told_when_to_ask_again(service: SimulatedS
     assert refused
     check(refused[0], 429, "too_many_requests")
     assert int(refused[0].headers["Retry-After"]) >= 1
+
+
+@pytest.mark.parametrize(
+    ("role", "path"),
+    [
+        ("agent", "/v1/usage?since=1099511620000&until=1099511627776"),
+        ("auditor", "/v1/report?since=1099511627776"),
+        ("auditor", "/v1/report?until=1099511627776"),
+        ("agent", "/v1/usage?since=0&until=253402128000"),
+        ("agent", "/v1/usage?since=0&until=253402128000&by=month"),
+    ],
+)
+def test_a_far_time_is_no_internal_fault(service: SimulatedService, role: str, path: str) -> None:
+    answered = service.client(role).get(path)
+    assert answered.status_code in (200, 422), answered.text
+
+
+def test_a_long_number_in_a_policy_is_a_fault_of_the_policy(service: SimulatedService) -> None:
+    text = "a = " + "9" * 5000
+    answered = service.client("auditor").post("/v1/policy/check", json={"toml": text})
+    assert answered.status_code == 200, answered.text
+    assert answered.json()["ok"] is False
+
+
+def test_a_deep_header_of_a_policy_takes_no_memory_to_speak_of() -> None:
+    # A tenth of what a body may hold; memory grows with the square of its length.
+    text = "[" + ".".join("a" * 3000) + "]"
+    tracemalloc.start()
+    try:
+        with pytest.raises(ConfigurationError):
+            parse_policy(text)
+        assert tracemalloc.get_traced_memory()[1] < 20_000_000
+    finally:
+        tracemalloc.stop()
