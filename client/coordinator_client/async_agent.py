@@ -221,9 +221,9 @@ class AsyncAgent:
         x402: bool = False,
         idempotency_key: str | None = None,
     ) -> Cost:
-        """Record money already spent, with the terms of ``hold``; never refused.
+        """Record money already spent, with the terms of ``hold``; look at ``ok``.
 
-        It counts in every limit, beyond it too, so that nothing else is admitted meanwhile.
+        Beyond the agent's limits it is refused: tell an operator, who may record it all the same.
         """
         body = terms.cost_body(
             amount,
