@@ -294,6 +294,7 @@ class Wiring(Ledger):
             row_faults=partial(self.evidence.row_faults, self.database),
             follower=self.follower,
             clock=self.clock,
+            writes_books=self.signer.can_sign,
         )
 
     @cached_property

@@ -11,6 +11,7 @@ from coordinator.books.follower import Follower, Progress
 from coordinator.books.ranges import Span
 from coordinator.domain.chain.events import Block, EventBatch
 from coordinator.domain.chain.reconciliation import Discrepancy, Reconciliation, differing_entries
+from coordinator.domain.errors import InvalidRequest
 from coordinator.domain.ports import ChainReader, Clock, EscrowOnChain, Observation
 from coordinator.domain.usdc import ZERO, Usdc
 from coordinator.ledger.chain.chain_book import ChainBook, EscrowRow
@@ -28,7 +29,8 @@ _ROW_DIFFERS: Final = "row_differs"
 class Reconciler:
     """Compares the books with the chain and the audit log. It never signs anything.
 
-    Spending pauses when a row is not what the log tells.
+    Spending pauses when a row is not what the log tells. A host that is no worker may not write
+    books: with ``writes_books`` False they are compared as the worker left them.
     """
 
     chain: ChainReader
@@ -39,6 +41,7 @@ class Reconciler:
     row_faults: Callable[[], Iterable[str]]
     follower: Follower
     clock: Clock
+    writes_books: bool = True
 
     def reconcile(
         self, *, from_block: int | None = None, progress: Progress | None = None
@@ -48,12 +51,15 @@ class Reconciler:
         Escrows that stand in the books as when they agreed with the chain, within the last week,
         are not asked again: without an event nothing of them can have changed. With ``from_block``
         all are, the events from there on are read again, and each journal entry is compared with
-        what they make.
+        what they make. InvalidRequest where this host may not open the books and nobody has.
         """
         before = self.books.cursor()
-        events = self.follower.follow(self.chain.observe(), progress=progress).events
+        events = self._follow(progress)
         cursor = self.books.cursor()
-        assert cursor is not None
+        if cursor is None:
+            raise InvalidRequest(
+                "the books are not open yet: start `coordinator worker`, which follows the chain"
+            )
         start = before.number + 1 if before else self.follower.start_block
         cursor, differences = self._compare_still(cursor, everything=from_block is not None)
         if from_block is not None:
@@ -65,8 +71,14 @@ class Reconciler:
         changed = next((d for d in found if d.kind == _ROW_DIFFERS), None)
         if changed is not None:
             self.operations.report_tampering("database", changed.detail, now=self.clock())
-        self.comparisons.note_reconciliation(cursor.number, len(found), now=self.clock())
+        if self.writes_books:
+            self.comparisons.note_reconciliation(cursor.number, len(found), now=self.clock())
         return Reconciliation(min(start, cursor.number), cursor.number, events, found)
+
+    def _follow(self, progress: Progress | None) -> int:
+        if not self.writes_books:
+            return 0
+        return self.follower.follow(self.chain.observe(), progress=progress).events
 
     def _compare_still(self, cursor: Block, *, everything: bool) -> tuple[Block, list[Discrepancy]]:
         # An executor beside us moves the books on: what was read in two halves proves nothing.
@@ -91,10 +103,12 @@ class Reconciler:
             booked = self.journal.entries(from_block=at + 1, to_block=until)
             found = (d for d in differing_entries(made, booked) if d.id not in explained)
             rescan = rescan.with_part(until, len(batch.events), found)
-            self.journal.store_rescan(rescan)
+            if self.writes_books:
+                self.journal.store_rescan(rescan)
             if progress is not None:
                 progress(start, until, cursor.number)
-        self.journal.end_rescan(rescan)
+        if self.writes_books:
+            self.journal.end_rescan(rescan)
         return rescan.events, list(rescan.differences())
 
     def _read_range(self, at: int, until: int) -> EventBatch:
@@ -161,7 +175,8 @@ class Reconciler:
             if not found:
                 agreeing[page] = digests[page]
             yield from found
-        self.comparisons.store(agreeing, now=now)
+        if self.writes_books:
+            self.comparisons.store(agreeing, now=now)
 
     def _told(
         self, part: Sequence[EscrowRow], cursor: Block

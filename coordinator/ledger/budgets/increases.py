@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import secrets
-from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
@@ -11,7 +10,7 @@ from typing import Any, Final
 
 from sqlalchemy import Connection, delete, insert, select, update
 
-from coordinator.domain.errors import IdempotencyConflict, UnknownId
+from coordinator.domain.errors import IdempotencyConflict
 from coordinator.domain.inputs import key_digest
 from coordinator.domain.limits.increase import (
     EMERGENCY,
@@ -22,13 +21,13 @@ from coordinator.domain.limits.increase import (
     may_decide,
     raised,
 )
-from coordinator.domain.limits.limits import Scope, ScopeKind
-from coordinator.domain.notices import Notice, Severity, limits_changed
+from coordinator.domain.limits.limits import Scope
 from coordinator.domain.purchase.decision import too_many_waiting
 from coordinator.domain.reasons import Reason, ReasonCode
 from coordinator.domain.usdc import Usdc
 from coordinator.domain.windows import Window
 from coordinator.ledger.budgets.allocations import move_in_pool
+from coordinator.ledger.budgets.increase_rows import get_increase, granted, read_increases, waits
 from coordinator.ledger.limits.overlays import insert_overlay, overlay_body
 from coordinator.ledger.spend.moves import expire
 from coordinator.ledger.store import schema as t
@@ -101,7 +100,7 @@ class IncreaseBook:
     def get(self, increase_id: str) -> Increase:
         """The request; UnknownId when there is none."""
         with self._database.read() as connection:
-            return _get(connection, increase_id)
+            return get_increase(connection, increase_id)
 
     def list(
         self, *, waiting_at: int | None = None, agent: str | None = None
@@ -116,7 +115,7 @@ class IncreaseBook:
         if waiting_at is not None:
             query = query.where(_i.status == "waiting", _i.expires_at > waiting_at)
         with self._database.read() as connection:
-            return _increases(connection, connection.execute(query).all()[::-1])
+            return read_increases(connection, connection.execute(query).all()[::-1])
 
     def expire_due(self, *, now: int) -> None:
         """Expire what nobody decided in time: at ``expires_at`` it is over."""
@@ -148,7 +147,7 @@ def _bound(tx: Tx, asked: Increase, key: str) -> Increase | None:
                 " what it granted is in force until its end: use another key to ask for more"
             )
         return None
-    found = _increase(tx.connection, row)
+    found = read_increases(tx.connection, [row])[0]
     names = ("kind", "scope", "window", "lasts_seconds")
     # What was granted may be less than what was asked, which the row keeps.
     same = row.amount == asked.amount.base_units
@@ -215,14 +214,14 @@ def _ask(asked: Increase, now: int, key: str | None, tx: Tx) -> Increase:
     if asked.granted:
         return _grant(tx, asked, "policy", now)
     if asked.waits:
-        tx.notify([_waiting(asked)])
+        tx.notify([waits(asked)])
     return asked
 
 
 def _approve(increase_id: str, approver: str, now: int, tx: Tx) -> Increase:
     tx.flush()
     _expire(now, tx)
-    increase = _get(tx.connection, increase_id)
+    increase = get_increase(tx.connection, increase_id)
     policy = tx.rules.policy
     refusal = may_decide(policy, increase, approver) or _refused_by_now(tx, increase, now)
     if refusal is not None:
@@ -247,7 +246,7 @@ def _refused_by_now(tx: Tx, increase: Increase, now: int) -> Reason | None:
 def _reject(increase_id: str, approver: str, reason: str, now: int, tx: Tx) -> Increase:
     tx.flush()
     _expire(now, tx)
-    increase = _get(tx.connection, increase_id)
+    increase = get_increase(tx.connection, increase_id)
     refusal = may_decide(tx.rules.policy, increase, approver)
     if refusal is not None:
         return replace(increase, reason=refusal)
@@ -294,7 +293,7 @@ def _grant(tx: Tx, increase: Increase, author: str, now: int) -> Increase:
         ends_at=ends_at,
         **said,
     )
-    tx.notify([_granted(increase, amount, author, now)])
+    tx.notify([granted(increase, amount, author, now)])
     tx.reread_rules()
     return replace(
         increase, status=IncreaseStatus.GRANTED, amount=amount, ends_at=ends_at, reason=None
@@ -335,87 +334,3 @@ def _set(
         .where(_i.id == increase_id)
         .values(status=status.value, overlay_id=overlay_id)
     )
-
-
-def _get(connection: Connection, increase_id: str) -> Increase:
-    row = connection.execute(select(t.increases).where(_i.id == increase_id)).one_or_none()
-    if row is None:
-        raise UnknownId(f"there is no request {increase_id[:60]!r}")
-    return _increase(connection, row)
-
-
-def _increase(connection: Connection, row: Any) -> Increase:
-    return _increases(connection, [row])[0]
-
-
-def _increases(connection: Connection, rows: Sequence[Any]) -> Sequence[Increase]:
-    """Return whole requests, in the order of their rows, in two queries."""
-    d, o = t.increase_decisions.c, t.overlays.c
-    ids = [row.id for row in rows]
-    approved: dict[str, list[str]] = defaultdict(list)
-    query = select(d.increase_id, d.approver).where(
-        d.increase_id.in_(ids), d.decision == "approved"
-    )
-    for increase_id, approver in connection.execute(query):
-        approved[increase_id].append(approver)
-    granted = [row.overlay_id for row in rows if row.overlay_id is not None]
-    overlays = {
-        overlay_id: (ends_at, amount)
-        for overlay_id, ends_at, amount in connection.execute(
-            select(o.id, o.ends_at, o.amount).where(o.id.in_(granted))
-        )
-    }
-    return [
-        _whole(row, approved[row.id], *overlays.get(row.overlay_id, (None, row.amount)))
-        for row in rows
-    ]
-
-
-def _whole(row: Any, approved: Sequence[str], ends_at: int | None, amount: int) -> Increase:
-    return Increase(
-        id=row.id,
-        kind=row.kind,
-        agent=row.agent,
-        scope=Scope(ScopeKind(row.scope_kind), row.scope_id),
-        window=Window(row.window),
-        amount=Usdc.from_base_units(amount),
-        lasts_seconds=row.lasts_seconds,
-        why=row.reason,
-        status=IncreaseStatus(row.status),
-        required=row.required,
-        created_at=row.created_at,
-        expires_at=row.expires_at,
-        approved_by=tuple(sorted(approved)),
-        ends_at=ends_at,
-    )
-
-
-def _waiting(asked: Increase) -> Notice:
-    return Notice(
-        key=f"waiting:{asked.id}",
-        at=asked.created_at,
-        kind="approval_waits",
-        severity=Severity.WARNING,
-        subject=asked.id,
-        message=(
-            f"{asked.agent} asks to raise the limit of {asked.scope} by {asked.amount} USDC"
-            f" {asked.window.words}"
-        ),
-        fields=_fields(asked, asked.amount),
-    )
-
-
-def _fields(increase: Increase, amount: Usdc) -> dict[str, str]:
-    return {
-        "increase_id": increase.id,
-        "agent": increase.agent,
-        "scope": str(increase.scope),
-        "window": increase.window.value,
-        "amount": str(amount),
-        "reason": increase.why,
-    }
-
-
-def _granted(increase: Increase, amount: Usdc, author: str, now: int) -> Notice:
-    text = f"{author} raised the limit of {increase.scope} by {amount} USDC {increase.window.words}"
-    return limits_changed(f"granted:{increase.id}", str(increase.scope), text, now)
