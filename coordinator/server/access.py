@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import inspect
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Annotated, Any, Final
 
 from fastapi import Depends, Request, Security
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+from starlette.concurrency import run_in_threadpool
 
 from coordinator.api.agent import Agent
 from coordinator.api.coordinator import Coordinator
 from coordinator.domain.access.keys import ApiKey, Role
 from coordinator.server.problems import ProblemError
+from coordinator.server.turns import Turns
 
 AGENT: Final = frozenset({Role.AGENT})
 APPROVERS: Final = frozenset({Role.APPROVER})
@@ -59,12 +63,13 @@ def coordinator_of(request: Request) -> Coordinator:
 def caller(*, of: frozenset[Role]) -> Any:
     """Make the dependency of a route that only these roles may use."""
 
-    def find(
+    async def find(
         request: Request,
         given: Annotated[HTTPAuthorizationCredentials | None, Security(_BEARER)],
-    ) -> Caller:
+    ) -> AsyncIterator[Caller]:
         coordinator = coordinator_of(request)
-        key = coordinator.authenticate(given.credentials) if given else None
+        token = given.credentials if given else ""
+        key = await run_in_threadpool(coordinator.authenticate, token) if token else None
         if key is None:
             said = "show an API key that counts, as Authorization: Bearer uec_…"
             raise ProblemError(401, said, headers=_CHALLENGE)
@@ -76,9 +81,16 @@ def caller(*, of: frozenset[Role]) -> Any:
             raise ProblemError(
                 403, f"a key of role {key.role} may not do this: it is for {allowed}"
             )
-        return Caller(coordinator, key)
+        turns: Turns = request.app.state.turns
+        with turns.admitted(key.id):
+            if inspect.iscoroutinefunction(request.scope["endpoint"]):
+                yield Caller(coordinator, key)
+            else:
+                async with turns.working(key.id):
+                    yield Caller(coordinator, key)
 
-    return Depends(find)
+    # Its end does not wait for a client that reads slowly.
+    return Depends(find, scope="function")
 
 
 AgentCaller = Annotated[Caller, caller(of=AGENT)]

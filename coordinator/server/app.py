@@ -6,6 +6,7 @@ import contextlib
 from collections.abc import AsyncIterator
 from typing import Any, Final
 
+import anyio.to_thread
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 from starlette.types import ASGIApp
@@ -17,7 +18,6 @@ from coordinator.server.bodies import BodyLimit
 from coordinator.server.events.streams import Streams
 from coordinator.server.observing import Observed
 from coordinator.server.origin import PublicOrigin
-from coordinator.server.polls import Polls
 from coordinator.server.problems import Problem, handle_problems
 from coordinator.server.rates import PER_SECOND, Rates
 from coordinator.server.routes import (
@@ -32,6 +32,7 @@ from coordinator.server.routes import (
     runs,
     webhooks,
 )
+from coordinator.server.turns import THREADS, Turns
 from coordinator.server.uses import KeyUses
 
 _ROUTERS: Final = (
@@ -65,6 +66,7 @@ class _Service(FastAPI):
 
 @contextlib.asynccontextmanager
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
+    anyio.to_thread.current_default_thread_limiter().total_tokens = THREADS
     async with app.state.uses.stored():
         yield
 
@@ -85,7 +87,7 @@ def make_app(coordinator: Coordinator, *, requests_per_second: int = PER_SECOND)
     app.state.coordinator = coordinator
     app.state.rates = Rates(requests_per_second)
     app.state.uses = KeyUses(coordinator)
-    app.state.polls = Polls()
+    app.state.turns = Turns()
     app.state.streams = Streams(coordinator)
     app.state.readings = Readings(lambda: coordinator.opened)
     app.state.metrics = Metrics(lambda: coordinator.opened, app.state.readings)

@@ -11,6 +11,7 @@ from fastapi import Request, Response
 from fastapi.routing import APIRoute
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from coordinator.domain.nesting import nesting
 from coordinator.server.problems import ProblemError, problem
 
 BODY_BYTES_MAX: Final = 64 * 1024
@@ -30,14 +31,15 @@ class StrictRequest(Request):
     def _read(self, body: bytes) -> Any:
         try:
             text = body.decode()
-            found = json.loads(text, object_pairs_hook=_once, parse_constant=_no_constant)
+            # Before it is parsed: Python's parser recurses, and what some libraries allow it is
+            # more than the stack holds.
+            if nesting(text) > _DEPTH_MAX:
+                raise ProblemError(400, f"the body is nested deeper than {_DEPTH_MAX}")
+            return json.loads(text, object_pairs_hook=_once, parse_constant=_no_constant)
         except ProblemError:
             raise
         except (ValueError, RecursionError):
             raise ProblemError(400, "the body is not JSON") from None
-        if _depth(found) > _DEPTH_MAX:
-            raise ProblemError(400, f"the body is nested deeper than {_DEPTH_MAX}")
-        return found
 
 
 class StrictRoute(APIRoute):
@@ -135,11 +137,3 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def _no_constant(name: str) -> NoReturn:
     raise ProblemError(400, f"the body holds {name}, which is not JSON")
-
-
-def _depth(value: Any) -> int:
-    if isinstance(value, dict):
-        return 1 + max(map(_depth, value.values()), default=0)
-    if isinstance(value, list):
-        return 1 + max(map(_depth, value), default=0)
-    return 0

@@ -41,6 +41,8 @@ _STATUS: Final[Sequence[tuple[type[CoordinatorError], int]]] = (
     (ChainUnavailable, 503),
     (ConfigurationError, 503),
 )
+# The same for what belongs to others and for what nobody has.
+_NOT_FOUND: Final = "there is no such thing, or it is not yours"
 _OTHERWISE: Final = "the service can't do it at the moment: its log tells why"
 _UNAVAILABLE: Final = {
     "ledger_unavailable": "the ledger can't be read or written at the moment: ask again",
@@ -160,6 +162,8 @@ def handle_problems(app: FastAPI) -> None:
         headers = {"Retry-After": str(_RETRY_SECONDS)} if status == 503 else None
         # Paths, hosts and settings are for the log alone.
         said = str(fault) if status < 500 else _UNAVAILABLE.get(fault.code, _OTHERWISE)
+        if status == 404:
+            said = _NOT_FOUND
         if status >= 500:
             log.error("request_failed code=%s: %s", fault.code, fault)
         return problem(status, fault.code, said, money_moved=fault.money_moved, headers=headers)

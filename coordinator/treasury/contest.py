@@ -19,9 +19,14 @@ def contest(tx: Tx, purchase_id: str, *, agent: str, reason: str, now: int) -> A
     purchase = read_purchase(tx, purchase_id)
     if purchase.status is Status.DISPUTED:
         return Answer(True, purchase)
+    said = tx.proven(purchase_id, events=("settle_wanted", "purchase_contested"), newest=1)
+    if said and said[-1].event == "purchase_contested":
+        return Answer(True, purchase)
     refusal = may_not_dispute(purchase.status, now=now, window_ends=purchase.window_ends)
     if refusal is None and is_in_flight(tx, purchase.id):
         refusal = Reason(ReasonCode.NOT_SETTLEABLE, "its settling is on its way already")
+    if refusal is None and said and said[-1].body["by"] != agent:
+        refusal = Reason(ReasonCode.NOT_SETTLEABLE, "approvers have ordered its settling already")
     if refusal is not None:
         return Answer(False, purchase, refusal)
     stop_early_settling(tx, purchase.id, by=agent, reason=reason, now=now)

@@ -22,6 +22,7 @@ def settle_for_agent(tx: Tx, purchase_id: str, agent: str, *, now: int) -> Answe
         return Answer(True, purchase)
     refusal = (
         may_not_settle(purchase.status)
+        or _disabled(tx, agent)
         or _agent_may_not(tx.policy, purchase, agent)
         or _provider_paused(tx, purchase)
     )
@@ -59,6 +60,12 @@ def _agent_may_not(policy: Policy, purchase: Purchase, agent: str) -> Reason | N
         )
         return Reason(ReasonCode.APPROVAL_REQUIRED, text)
     return None
+
+
+def _disabled(tx: Tx, agent: str) -> Reason | None:
+    if tx.rules.enabled(agent):
+        return None
+    return Reason(ReasonCode.AGENT_DISABLED, f"{agent} is disabled")
 
 
 def _provider_paused(tx: Tx, purchase: Purchase) -> Reason | None:

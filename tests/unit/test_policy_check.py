@@ -261,3 +261,22 @@ def test_any_scope_takes_any_window() -> None:
     for limits in of:
         assert limits.amounts == {Window(name): Usdc("1") for name in windows}
     assert Policy.from_dict(policy.document()) == policy
+
+
+DEEP = {
+    "key": ".".join("a" * 12_000) + " = 1",
+    "array": "a = " + "[" * 29_000 + "]" * 29_000,
+    "table": "a = " + "{a=" * 14_000 + "1" + "}" * 14_000,
+    "header": "[" + ".".join("a" * 3_000) + "]",
+}
+
+
+@pytest.mark.parametrize("text", DEEP.values(), ids=DEEP)
+def test_a_deep_text_is_a_fault_of_the_policy(text: str) -> None:
+    with pytest.raises(ConfigurationError):
+        parse_policy(text)
+
+
+def test_approvers_that_are_no_names_are_a_fault_of_the_policy() -> None:
+    with pytest.raises(ConfigurationError, match="approvers: must be names"):
+        parse_policy('[organisation]\ntotal_limit = "1"\n[approvals]\napprovers = [["alice"]]\n')

@@ -250,6 +250,8 @@ class Approvals(Table):
     def _by_name(cls, value: Any) -> Any:
         if not isinstance(value, list):
             return value
+        if not all(isinstance(name, str) for name in value):
+            raise ValueError("must be names")
         if any(value.count(name) > 1 for name in value):
             raise ValueError("names someone twice")
         return {name: Approver() for name in value}

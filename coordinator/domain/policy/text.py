@@ -7,6 +7,7 @@ import tomllib
 from collections.abc import Sequence
 
 from coordinator.domain.errors import ConfigurationError
+from coordinator.domain.nesting import nesting
 from coordinator.domain.policy.faults import fault_text
 from coordinator.domain.policy.policy import Policy
 
@@ -14,14 +15,17 @@ _PART = r"(?:[A-Za-z0-9_-]+|\"[^\"]*\"|'[^']*')"
 _DOTTED = rf"({_PART}(?:\s*\.\s*{_PART})*)"
 _HEADER = re.compile(rf"\s*(\[\[?)\s*{_DOTTED}\s*\]\]?")
 _DOTS_MAX = 20
+_DEPTH_MAX = 50
 _KEY = re.compile(rf"\s*{_DOTTED}\s*=")
 
 
 def parse_policy(text: str, *, name: str = "policy.toml") -> Policy:
     """Return the policy; ConfigurationError lists every fault as ``name:line: sentence``."""
     try:
-        if any(line.count(".") > _DOTS_MAX for line in text.splitlines() if _HEADER.match(line)):
-            raise ConfigurationError(f"{name}: a table's name has more than {_DOTS_MAX} parts")
+        if any(line.partition("=")[0].count(".") > _DOTS_MAX for line in text.splitlines()):
+            raise ConfigurationError(f"{name}: a key has more than {_DOTS_MAX} parts")
+        if nesting(text) > _DEPTH_MAX:
+            raise ConfigurationError(f"{name}: it is nested deeper than {_DEPTH_MAX}")
         document = tomllib.loads(text)
     except (tomllib.TOMLDecodeError, ValueError, RecursionError) as fault:
         raise ConfigurationError(f"{name}: {fault}") from None

@@ -254,7 +254,7 @@ def _run_allowed(
     if opened.closed:
         yield Reason(ReasonCode(f"{kind}_closed"), f"{kind} {name} is closed")
     if opened.agent is not None and opened.agent != terms.agent:
-        text = f"{kind} {name} belongs to {opened.agent}"
+        text = f"{kind} {name} belongs to another agent"
         yield Reason(ReasonCode(f"{kind}_not_allowed"), text)
 
 

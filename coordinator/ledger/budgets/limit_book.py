@@ -28,7 +28,8 @@ from coordinator.ledger.store import schema as t
 from coordinator.ledger.store.database import Database
 from coordinator.ledger.tx.policies import PolicyBook
 
-_SPANS_MAX: Final = 10_000
+# A year by the hour.
+_SPANS_MAX: Final = 9_000
 # At the least: a month and a day have no fixed length.
 _SECONDS: Final = {
     Window.HOURLY: 3_600,
@@ -78,7 +79,7 @@ class LimitBook:
     def used(self, scope: Scope, *, since: int, until: int, by: Window) -> Sequence[Used]:
         """Read a scope's usage in [since, until), by hour, day, week or month; empty ones too.
 
-        Both ends are taken to the hours that contain them. InvalidRequest for more than 10,000
+        Both ends are taken to the hours that contain them. InvalidRequest for more than 9,000
         spans.
         """
         if (until - since) // _SECONDS[by] > _SPANS_MAX:

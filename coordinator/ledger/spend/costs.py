@@ -215,7 +215,7 @@ def _refuse_others_runs(tx: Tx, request: CostRequest) -> None:
     for kind, name in ((TASK, request.task), (SESSION, request.session)):
         opened = tx.opening(kind, name) if name is not None else None
         if opened is not None and opened.agent not in (None, request.agent):
-            raise InvalidRequest(f"{kind} {name} belongs to {opened.agent}")
+            raise InvalidRequest(f"{kind} {name} belongs to another agent")
 
 
 def _bound(tx: Tx, request: CostRequest, key: str | None, *, recorded: bool) -> Cost | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Path, Query, Request, Response
@@ -20,7 +21,7 @@ from coordinator.server.access import (
 )
 from coordinator.server.answers import answer, page
 from coordinator.server.bodies import StrictRoute
-from coordinator.server.problems import BODY_FAULTS, FAULTS, ProblemError, documented
+from coordinator.server.problems import BODY_FAULTS, FAULTS, documented
 from coordinator.server.routes.terms import ID, IdempotencyKey, Limit, Since
 
 router = APIRouter(prefix="/v1/purchases", tags=["purchases"], route_class=StrictRoute)
@@ -57,13 +58,13 @@ async def request_purchase(
     after `timeout` seconds. The same key with the same terms returns the same purchase.
     """
     agent, asked = who.agent, terms.model_dump()
-    purchase = await agent.apurchase(**asked, idempotency_key=key, wait=False)
+    async with request.app.state.turns.working(who.key.id):
+        purchase = await agent.apurchase(**asked, idempotency_key=key, wait=False)
     if wait is None or purchase.final or purchase.needs_approval:
         return answer(purchase)
     try:
-        with request.app.state.polls.waiting(who.key.id):
-            return answer(await agent.await_for(purchase.id, until=wait, timeout_seconds=timeout))
-    except (CoordinatorError, ProblemError):
+        return answer(await agent.await_for(purchase.id, until=wait, timeout_seconds=timeout))
+    except CoordinatorError:
         # It is made, and goes on: that it can't be waited for must not look like a refusal.
         return answer(purchase)
 
@@ -92,6 +93,8 @@ def list_purchases(
     if who.sees_all:
         found = who.coordinator.purchases(agent=agent, **terms)
     elif agent in (None, who.name):
+        if after is not None:
+            who.agent.get(after)
         found = who.agent.purchases(**terms)
     else:
         found = []
@@ -108,7 +111,6 @@ def find_purchase(
 
 @router.get("/{purchase_id}", responses={200: {"model": m.Purchase}, **FAULTS})
 async def get_purchase(
-    request: Request,
     who: AnyCaller,
     purchase_id: PurchaseId,
     wait: Annotated[Until | None, Query(description="Answer when it got there.")] = None,
@@ -118,8 +120,7 @@ async def get_purchase(
     runtime = who.coordinator
     purchase = await runtime.off_loop(lambda: _seen_by(who, purchase_id))
     if wait is not None:
-        with request.app.state.polls.waiting(who.key.id):
-            purchase = await runtime.await_for(purchase.id, until=wait, timeout_seconds=timeout)
+        purchase = await runtime.await_for(purchase.id, until=wait, timeout_seconds=timeout)
     return answer(purchase)
 
 
@@ -157,4 +158,14 @@ def dispute_purchase(who: ApproverCaller, purchase_id: PurchaseId, why: m.Why) -
 @router.get("/{purchase_id}/receipt", responses={200: {"model": m.Anything}, **FAULTS})
 def receipt(who: AnyCaller, purchase_id: PurchaseId) -> Response:
     """Return the proof of a purchase: who, why, limits, approvals, transactions."""
-    return answer(who.coordinator.receipt(_seen_by(who, purchase_id).id))
+    found = who.coordinator.receipt(_seen_by(who, purchase_id).id)
+    return answer(found if who.sees_all else _without_machines(found))
+
+
+def _without_machines(receipt: Mapping[str, Any]) -> dict[str, Any]:
+    """Leave out on which machines, and as whose users, people decided."""
+    rows = [
+        {**row, "body": {k: v for k, v in row["body"].items() if k not in ("host", "user")}}
+        for row in receipt["audit"]
+    ]
+    return {**receipt, "audit": [{k: row[k] for k in row if k != "host"} for row in rows]}

@@ -9,7 +9,7 @@ import httpx
 import pytest
 from sqlalchemy import event
 
-from coordinator.server.polls import Polls
+from coordinator.server.turns import THREADS, Turns
 from tests.integration.service.simulated import SimulatedService, simulated_service
 
 _MOST = 3
@@ -24,7 +24,7 @@ def service() -> Iterator[SimulatedService]:
 def test_long_polls_of_one_key_are_limited_and_others_wait_on(service: SimulatedService) -> None:
     c = service.coordinator
     c.acts = c.wiring.acts = False
-    service.app.state.polls = Polls(_MOST)
+    service.app.state.turns = Turns(at_once=_MOST)
     mine, theirs = service.buy("5.00", wait=False), service.buy(agent="data-agent", wait=False)
     greedy, other = service.client("agent"), service.client("other")
     told: list[httpx.Response] = []
@@ -43,12 +43,6 @@ def test_long_polls_of_one_key_are_limited_and_others_wait_on(service: Simulated
     poll(greedy, mine.id)
     assert [(one.status_code, one.json()["code"]) for one in told] == [(429, "too_many_requests")]
     assert told[0].headers["Retry-After"]
-    terms = {"provider": "paper-api", "amount": "5.00", "purpose": "a paper"}
-    made = greedy.post(
-        "/v1/purchases?wait=funded", json=terms, headers={"Idempotency-Key": "made-all-the-same"}
-    )
-    assert (made.status_code, made.json()["status"]) == (200, "approved")
-
     for purchase in (mine, theirs):
         c.cancel(purchase.id, by="olga")
     for one in polls:
@@ -88,3 +82,42 @@ def test_requests_for_more_are_listed_by_a_few_statements(
     listed = service.client("agent").get("/v1/increases?waiting=false")
     assert listed.json() == {"items": []}  # none of them is its own
     assert len(statements) < 20, f"{len(statements)} statements"
+
+
+def test_one_agents_writes_leave_threads_to_those_who_read() -> None:
+    with simulated_service() as service:
+        service.app.state.turns = Turns(at_once=2 * THREADS)
+        database = service.coordinator.wiring.database
+        greedy = {"Authorization": f"Bearer {service.tokens['agent']}"}
+        began = threading.Semaphore(0)
+
+        def hold(number: int) -> None:
+            began.release()
+            headers = {**greedy, "Idempotency-Key": f"k{number}"}
+            httpx.post(
+                f"{service.url}/v1/holds",
+                json={"amount": "1"},
+                headers=headers,
+                timeout=60,
+                trust_env=False,
+            )
+
+        asking = [threading.Thread(target=hold, args=(n,)) for n in range(THREADS)]
+        with database.write():
+            for one in asking:
+                one.start()
+            for _ in asking:
+                began.acquire()
+            operator = {"Authorization": f"Bearer {service.tokens['operator']}"}
+            seen = []
+            for _ in range(5):  # the first ones may come before the threads are taken
+                try:
+                    answered = httpx.get(
+                        f"{service.url}/v1/me", headers=operator, timeout=2, trust_env=False
+                    )
+                    seen.append(answered.status_code)
+                except httpx.ReadTimeout:
+                    seen.append(0)
+        for one in asking:
+            one.join()
+        assert seen == [200] * 5, f"an operator who only reads got no answer: {seen}"
