@@ -7,8 +7,7 @@ from __future__ import annotations
 
 import os
 import threading
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -22,41 +21,21 @@ from coordinator.books.reporting import Reporter
 from coordinator.budgets.budgets import Budgets
 from coordinator.budgets.upkeep import Upkeep
 from coordinator.chain.actp.terms import MINIMUM_AMOUNT
-from coordinator.chain.networks import NETWORKS, Deployment, Network
-from coordinator.chain.rpc.client import Rpc
-from coordinator.chain.signers.signers import Signer
-from coordinator.config import Secrets, Settings, id_secret
+from coordinator.config import Secrets, Settings
 from coordinator.domain.access.destinations import Networks, networks
-from coordinator.domain.audit import Head
-from coordinator.domain.chain.escrow_key import EscrowKeys, audit_key, secret_mark
+from coordinator.domain.chain.escrow_key import EscrowKeys
 from coordinator.domain.errors import InvalidRequest
-from coordinator.domain.observed import Emit, Event
-from coordinator.domain.policy.payees import Contracts, contracts_of
 from coordinator.domain.policy.policy import Policy
-from coordinator.domain.ports import Chain, Clock, Reach, Ticks
+from coordinator.domain.ports import Chain
 from coordinator.domain.usdc import Usdc
 from coordinator.executor import Executor
 from coordinator.executor.blocking import Blockers
 from coordinator.executor.checkpoint import Checkpoint
 from coordinator.executor.tempo import Tempo
-from coordinator.ledger.audit.hosts import OwnHost
-from coordinator.ledger.audit.log import AuditLog
+from coordinator.foundation import Foundation
 from coordinator.ledger.ledger import Ledger
-from coordinator.ledger.proofs.verification import Verification, verify
-from coordinator.ledger.store.database import Database
-from coordinator.ledger.store.process_bound import Opened
-from coordinator.ledger.tx.identity import Identity
-from coordinator.ledger.tx.transaction import TxUrl
 from coordinator.startup import (
-    ADDRESS_OF_DATABASE,
-    address_of_database,
-    find_contracts,
-    find_genesis,
     kill_switch,
-    load_host,
-    load_treasury_key,
-    open_ledger,
-    throwaway_ledger,
 )
 from coordinator.treasury.fresh_balances import FreshBalances
 from coordinator.treasury.treasury import Treasury
@@ -64,148 +43,14 @@ from coordinator.webhooks.delivery import Deliverer
 from coordinator.webhooks.sending import Sender
 
 if TYPE_CHECKING:
-    from coordinator.chain.simulated import SimulatedRpc
-    from coordinator.chain.simulated.simulation import Simulation
+    pass
 
 
-class Wiring(Ledger):
+class Wiring(Foundation):
     """The parts of one coordinator, each built when it is first used.
 
-    The database is opened then, and brought to the present schema. The chain's parts import web3
-    and are built only by what acts or reads the chain. Without a ``clock`` it is the database's:
-    several hosts that share one decide by the same. ``rpc`` is a transport to use instead of the
-    settings' endpoints. On the simulated network what is not given is made for this process: the
-    chain, its clock, the secrets and the database.
+    The chain's parts import web3 and are built only by what acts or reads the chain.
     """
-
-    def __init__(
-        self,
-        settings: Settings,
-        secrets: Mapping[str, str],
-        *,
-        policy: Policy | Path | None = None,
-        clock: Clock | None = None,
-        ticks: Ticks = time.monotonic,
-        reach: Reach = lambda point: None,
-        rpc: Rpc | None = None,
-    ) -> None:
-        self.settings = settings
-        self.secrets = secrets
-        self.ticks = ticks
-        self.reach = reach
-        # Whether this process may ask the chain; whoever only decides does not.
-        self.acts = True
-        # The policy that was given, or the file that should have it.
-        self.policy_source = policy if policy is not None else settings.policy_file
-        self._clock = clock
-        self._rpc = rpc
-        self._opened = Opened("this coordinator")
-        self._remove_ledger: Callable[[], object] = lambda: None
-        self._observers: list[Emit] = []
-        # Each is told the seconds of every decision on a request.
-        self.timers: list[Callable[[float], object]] = []
-        if self.network.simulated:
-            from coordinator.chain.simulated.simulation import throwaway_secrets
-
-            self.secrets = throwaway_secrets(secrets)
-
-    @cached_property
-    def clock(self) -> Clock:
-        if self._clock is None and self.network.simulated:
-            return self._simulated_rpc.node.now
-        return self._clock or self.database.now
-
-    @cached_property
-    def network(self) -> Network:
-        return NETWORKS[self.settings.network]
-
-    @property
-    def tx_url(self) -> TxUrl:
-        return self.network.tx_url
-
-    @cached_property
-    def rpc(self) -> Rpc:
-        if self._rpc is None and not self.network.simulated:
-            return Rpc(self.settings.rpc_urls or (self.network.rpc_url,), ticks=self.ticks)
-        return self._rpc or self._simulated_rpc
-
-    @cached_property
-    def _simulated_rpc(self) -> SimulatedRpc:
-        from coordinator.chain.simulated.simulation import simulated_rpc
-
-        return simulated_rpc(self._rpc, self.network.chain_ids[0], self.signer.address)
-
-    @cached_property
-    def simulation(self) -> Simulation | None:
-        """Controls of the simulated chain, for tests; None on other networks."""
-        if not self.network.simulated:
-            return None
-        from coordinator.chain.simulated.simulation import Simulation
-
-        return Simulation(self._simulated_rpc, wake=self.wake)
-
-    @cached_property
-    def signer(self) -> Signer:
-        if self.settings.signer == ADDRESS_OF_DATABASE:
-            return address_of_database(self.identity_book)
-        return load_treasury_key(self.settings, self.secrets, self.network)
-
-    @cached_property
-    def database(self) -> Database:
-        # A missing key or id secret is told before a file is made.
-        self._id_secret  # noqa: B018
-        if self.settings.signer != ADDRESS_OF_DATABASE:
-            self.signer  # noqa: B018
-        url = self.settings.database_url
-        if self.network.simulated and "database_url" not in self.settings.model_fields_set:
-            url, self._remove_ledger = throwaway_ledger(self)
-        return open_ledger(url)
-
-    @cached_property
-    def _genesis(self) -> str:
-        return find_genesis(self.network, self.rpc, self.identity_book)
-
-    @cached_property
-    def deployment(self) -> Deployment:
-        """The contracts in use."""
-        if self.network.simulated:
-            return self._simulated_rpc.node.deployment
-        return find_contracts(self.settings, self.network, self.rpc, lambda: self._genesis)
-
-    @property
-    def identity(self) -> Identity:
-        """The identity that a database of this treasury is claimed for."""
-        d = self.deployment
-        mark = secret_mark(self._id_secret)
-        return Identity(
-            d.chain_id, self._genesis, d.kernel, d.vault, d.usdc, self.signer.address, mark
-        )
-
-    @cached_property
-    def contracts(self) -> Contracts:
-        """The treasury and the rail's contracts, none of which can be paid."""
-        d = self.deployment
-        return contracts_of(
-            treasury=self.signer.address, usdc=d.usdc, vault=d.vault, kernel=d.kernel
-        )
-
-    @cached_property
-    def _id_secret(self) -> bytes:
-        return id_secret(self.secrets)
-
-    @cached_property
-    def audit(self) -> AuditLog:
-        key = audit_key(self._id_secret)
-        return AuditLog(self.database, key, treasury=self.signer.address, own=lambda: self.own_host)
-
-    @cached_property
-    def own_host(self) -> OwnHost:
-        """This host, whose key signs what it writes."""
-        return load_host(self.settings, self.secrets, self.network, self.signer)
-
-    def verify_audit(self, expected: Head | None = None) -> Verification:
-        """Recompute the audit log, and compare with it what the other tables hold."""
-        return verify(self.audit, expected)
 
     @cached_property
     def budgets(self) -> Budgets:
@@ -379,19 +224,6 @@ class Wiring(Ledger):
             raise InvalidRequest(f"the database {self.database.name} has nothing to back up yet")
         return back_up(self.database, path, self.audit)
 
-    def on_event(self, emit: Emit) -> None:
-        """Call ``emit`` with what this process decides, holds, posts and voids, after commits."""
-        self._observers.append(emit)
-
-    def _measure(self, seconds: float) -> None:
-        for timer in self.timers:
-            timer(seconds)
-
-    def emit(self, event: Event) -> None:
-        """Give the event to whoever observes; the port of everything that has events."""
-        for observer in self._observers:
-            observer(event)
-
     def close(self) -> None:
         """Stop the executor, let others act, and close the database.
 
@@ -429,7 +261,7 @@ class Wiring(Ledger):
 
 def _free_builders() -> None:
     """Let a forked child build parts that a thread of its parent was building (Python 3.11)."""
-    for part in (*vars(Wiring).values(), *vars(Ledger).values()):
+    for part in (*vars(Wiring).values(), *vars(Foundation).values(), *vars(Ledger).values()):
         if hasattr(part, "lock") and isinstance(part, cached_property):
             setattr(part, "lock", threading.RLock())  # noqa: B010 - unknown to type checkers
 
