@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
 
 from coordinator.api.arguments import checked
@@ -86,10 +86,6 @@ class AccessApi(ABC):
         if key is None or not _speaks_for_somebody(key, w.policies.current()):
             return None
         return key
-
-    def note_key_uses(self, key_ids: Collection[str]) -> None:
-        """Store that these keys were used at this time."""
-        self.wiring.api_keys.note_uses(key_ids, now=self.wiring.clock())
 
 
 def _speaks_for_somebody(key: ApiKey, policy: Policy) -> bool:

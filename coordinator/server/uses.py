@@ -41,6 +41,10 @@ class KeyUses:
             await asyncio.gather(task, return_exceptions=True)
             await self._store()
 
+    def _note(self, used: set[str]) -> None:
+        wiring = self._coordinator.wiring
+        wiring.api_keys.note_uses(used, now=wiring.clock())
+
     async def _store_always(self) -> None:
         while True:
             await asyncio.sleep(_FLUSH_SECONDS)
@@ -52,6 +56,6 @@ class KeyUses:
         if not used:
             return
         try:
-            await self._coordinator.off_loop(lambda: self._coordinator.note_key_uses(used))
+            await self._coordinator.off_loop(lambda: self._note(used))
         except LedgerUnavailable as fault:
             log.warning("key_uses_not_stored reason=%s", fault)
