@@ -278,5 +278,5 @@ def test_a_deep_text_is_a_fault_of_the_policy(text: str) -> None:
 
 
 def test_approvers_that_are_no_names_are_a_fault_of_the_policy() -> None:
-    with pytest.raises(ConfigurationError, match="approvals.approvers must be names"):
+    with pytest.raises(ConfigurationError, match="approvers must be names"):
         parse_policy('[organisation]\ntotal_limit = "1"\n[approvals]\napprovers = [["alice"]]\n')
