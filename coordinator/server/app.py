@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import json
 from collections.abc import AsyncIterator
 from typing import Any, Final
 
 import anyio.to_thread
-from fastapi import FastAPI
+from fastapi import FastAPI, Request, Response
 from fastapi.openapi.utils import get_openapi
 from starlette.types import ASGIApp
 
@@ -79,7 +80,7 @@ def make_app(coordinator: Coordinator, *, requests_per_second: int = PER_SECOND)
         description=_ABOUT,
         docs_url=None,
         redoc_url=None,
-        openapi_url="/v1/openapi.json",
+        openapi_url=None,
         # Generated clients name their functions so.
         generate_unique_id_function=lambda route: route.name,
         lifespan=_lifespan,
@@ -96,7 +97,16 @@ def make_app(coordinator: Coordinator, *, requests_per_second: int = PER_SECOND)
     for router in _ROUTERS:
         app.include_router(router)
     app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]
+    app.state.described = b""
+    app.add_api_route("/v1/openapi.json", _described, include_in_schema=False)
     return app
+
+
+async def _described(request: Request) -> Response:
+    """Answer the OpenAPI, which is written once: anybody may ask for it."""
+    state = request.app.state
+    state.described = state.described or json.dumps(request.app.openapi()).encode()
+    return Response(state.described, media_type="application/json")
 
 
 def _openapi(app: FastAPI) -> dict[str, Any]:
