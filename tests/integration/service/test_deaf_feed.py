@@ -25,7 +25,7 @@ def test_a_stream_that_opens_while_the_last_one_closes_is_told(
             # The other stream subscribes in a thread of its own, just before this is carried out.
             opening = threading.Thread(target=feed.subscribe, args=(told.set,))
             opening.start()
-            opening.join(5)
+            opening.join(0.5)
             unsubscribe(changed)
 
         monkeypatch.setattr(c.wiring.changes, "unsubscribe", meanwhile)
@@ -33,7 +33,7 @@ def test_a_stream_that_opens_while_the_last_one_closes_is_told(
         monkeypatch.undo()
         reading = c.wiring.changes._thread
         if reading is not None:
-            reading.join(5)  # what was under way when both happened is over
+            reading.join(0.5)  # what was under way when both happened is over
 
         service.buy("5.00", wait=False)
         assert told.wait(10), "no event is told in this process any more"
