@@ -17,7 +17,14 @@ def test_what_it_decides_is_funded_by_the_worker(service: Service) -> None:
     assert service.run(*BUY, acting=False)["purchase_id"] == bought["purchase_id"]
 
 
-@pytest.mark.parametrize("command", [("worker",), ("recover",), ("serve", "--with-worker")])
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("worker",),
+        pytest.param(("recover",), marks=pytest.mark.campaign),
+        pytest.param(("serve", "--with-worker"), marks=pytest.mark.campaign),
+    ],
+)
 def test_it_says_that_it_can_not_act(service: Service, command: tuple[str, ...]) -> None:
     told = service.run(*command, acting=False, code=2)["error"]
     assert told["code"] == "configuration"
@@ -36,7 +43,14 @@ def test_it_may_be_the_address_that_the_database_belongs_to(service: Service) ->
     assert key["status"] == "ok" and service.treasury in key["found"]
 
 
-@pytest.mark.parametrize("address", ["0x12", "nobody", "0x" + "0" * 40])
+@pytest.mark.parametrize(
+    "address",
+    [
+        "0x12",
+        pytest.param("nobody", marks=pytest.mark.campaign),
+        pytest.param("0x" + "0" * 40, marks=pytest.mark.campaign),
+    ],
+)
 def test_a_wrong_address_is_refused_before_anything_is_made(service: Service, address: str) -> None:
     told = service.run("limits", acting=False, code=2, COORDINATOR_SIGNER=f"address:{address}")
     assert "COORDINATOR_SIGNER" in told["error"]["message"]

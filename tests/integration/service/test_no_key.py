@@ -42,7 +42,7 @@ def forms(key: str) -> list[bytes]:
     return [digits.encode(), bytes.fromhex(digits)]
 
 
-def test_a_server_that_decided_knows_no_key(service: Service) -> None:
+def test_a_server_that_decided_what_a_worker_funded_knows_no_key(service: Service) -> None:
     key = service.acting["TREASURY_PRIVATE_KEY"]
     token = service.key("agent", "research-agent")
     worker = service.worker()
@@ -54,7 +54,11 @@ def test_a_server_that_decided_knows_no_key(service: Service) -> None:
             headers={"Idempotency-Key": "papers-1"},
             json={"provider": "paper-api", "amount": "25.00", "purpose": "Paper access"},
         )
-    assert told.json()["status"] == "funded"
+        purchase = told.json()
+        assert (purchase["status"], purchase["agent"]) == ("funded", "research-agent")
+        again = http.get(f"/v1/purchases/{purchase['purchase_id']}").json()
+        assert again["escrow_id"] == purchase["escrow_id"]
+    assert service.run("reconcile")["discrepancies"] == []
 
     assert any(holds(worker.pid, form) for form in forms(key))
     assert not any(holds(server.pid, form) for form in forms(key))

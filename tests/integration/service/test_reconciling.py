@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from tests.integration.service.processes import Service, client
 
 
@@ -23,6 +25,7 @@ def test_an_operator_compares_books_over_http_while_the_chain_is_ahead(service: 
         assert cursor is not None and cursor.number == ahead < service.chain.height
 
 
+@pytest.mark.campaign
 def test_books_that_nobody_opened_are_told(service: Service) -> None:
     token = service.key("operator", "olga")
     _, url = service.serve()

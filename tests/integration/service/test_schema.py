@@ -26,7 +26,7 @@ def service() -> Iterator[SimulatedService]:
         yield made
 
 
-@pytest.mark.parametrize("role", ALL)
+@pytest.mark.parametrize("role", ["agent", "operator"])
 def test_whatever_is_asked_is_answered_as_described(service: SimulatedService, role: str) -> None:
     _ask_everything(service, role, _EXAMPLES)
 
