@@ -35,6 +35,7 @@ def serve(
         if with_worker:
             coordinator.wiring.signer.open()
             coordinator.start()
+        coordinator.wiring.audit.check_may_write()
         treasury = coordinator.wiring.signer.address
         run(
             coordinator,

@@ -22,6 +22,7 @@ from typing import Any, Final
 
 import httpx
 
+from coordinator.ledger.audit.host_key import HostKey
 from tests.benchmarks.charts import Chart
 from tests.benchmarks.console import FOLDER, Tell, elapsed, kinds, positive, show_ratios, show_rows
 from tests.benchmarks.course import AGENTS, AMOUNT, CATEGORY, buy
@@ -200,6 +201,9 @@ def _serve(scene: Scene, treasury: Treasury) -> Iterator[_Server]:
             coordinator.create_api_key("agent", f"a{number}", by="bench").token
             for number in range(AGENTS)
         ]
+        key = HostKey.load(Path(environment["COORDINATOR_STATE_FOLDER"]) / "decider.hostkey")
+        wiring = coordinator.wiring
+        wiring.hosts.add("bench", key.public_key, by="bench", now=wiring.clock())
     del environment["TREASURY_PRIVATE_KEY"]
     environment["COORDINATOR_SIGNER"] = f"address:{treasury.address}"
     process = subprocess.Popen(

@@ -47,10 +47,7 @@ def certify(
             " was written; give the host another key (COORDINATOR_HOST_KEY_FILE)"
         )
     if own.sign is None:
-        raise ConfigurationError(
-            f"this host, {own.name}, is not certified to write: on a host with the treasury's key"
-            f" run `coordinator hosts add {own.name} {own.key.public_key}`"
-        )
+        raise uncertified(own)
     certificate = Certificate(
         name=_free_name(connection, own.name),
         public_key=own.key.public_key,
@@ -79,6 +76,14 @@ def put_certificate(
         "by": by,
     }
     return Certified(Host(certificate), ("host_added", certificate.id, body))
+
+
+def uncertified(own: OwnHost) -> ConfigurationError:
+    """Return the refusal of a host that nobody certified and that can't do it itself."""
+    return ConfigurationError(
+        f"this host, {own.name}, is not certified to write: on a host with the treasury's key"
+        f" run `coordinator hosts add {own.name} {own.key.public_key}`"
+    )
 
 
 def refused(host: Host, event: str) -> ConfigurationError:

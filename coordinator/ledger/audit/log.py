@@ -16,7 +16,7 @@ from coordinator.domain.audit import AuditRow, Head
 from coordinator.domain.canonical import canonical_json
 from coordinator.domain.errors import ConfigurationError, InvalidRequest, LedgerTampered
 from coordinator.domain.hosts import may_write
-from coordinator.ledger.audit.certifying import certify, refused, revoked
+from coordinator.ledger.audit.certifying import certify, refused, revoked, uncertified
 from coordinator.ledger.audit.export import (
     GENESIS,
     ExportFile,
@@ -145,6 +145,16 @@ class AuditLog:
             rows.append(dict(zip(_COLUMNS, values, strict=True)))
         _APPEND.each(connection, rows)
         return Tail(Head(seq, digest), host)
+
+    def check_may_write(self) -> None:
+        """Refuse, as ConfigurationError, a host that is not certified and can't certify itself."""
+        own = self.own_host()
+        with self.database.read() as connection:
+            _, host = self._tail(connection, own)
+        if host is None and own.sign is None:
+            raise uncertified(own)
+        if host is not None and host.revoked:
+            raise revoked(host)
 
     def own_host(self) -> OwnHost:
         """Return this host; ConfigurationError where the log was opened to be read."""

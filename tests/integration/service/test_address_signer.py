@@ -54,3 +54,10 @@ def test_it_may_be_the_address_that_the_database_belongs_to(service: Service) ->
 def test_a_wrong_address_is_refused_before_anything_is_made(service: Service, address: str) -> None:
     told = service.run("limits", acting=False, code=2, COORDINATOR_SIGNER=f"address:{address}")
     assert "COORDINATOR_SIGNER" in told["error"]["message"]
+
+
+def test_a_host_that_nobody_certified_does_not_begin_to_serve(service: Service) -> None:
+    state = str(service.folder / "another-state")
+    told = service.run("serve", acting=False, code=2, COORDINATOR_STATE_FOLDER=state)["error"]
+    assert "is not certified" in told["message"]
+    assert "coordinator hosts add" in told["message"]
