@@ -1,4 +1,4 @@
-"""What holds, tasks and sessions tell without asking, for both kinds of agents."""
+"""Properties of holds, tasks and sessions that ask nothing, for both kinds of agents."""
 
 from __future__ import annotations
 

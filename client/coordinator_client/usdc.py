@@ -106,7 +106,7 @@ class Usdc:
 
 
 Amount = Union[str, Usdc, "Decimal"]
-"""What the client takes for an amount."""
+"""An amount as the client takes it."""
 
 ZERO: Final = Usdc.from_base_units(0)
 

@@ -99,7 +99,7 @@ class LimitState(Told):
 
     @property
     def remaining(self) -> Usdc:
-        """What is left of it; negative after it was lowered below what is spent."""
+        """The amount that is left; negative after it was lowered below what is spent."""
         return self.limit.amount - self.usage.held - self.usage.spent
 
     @classmethod

@@ -30,7 +30,7 @@ _CHALLENGE: Final = {"WWW-Authenticate": 'Bearer realm="coordinator"'}
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Whoever a request speaks for; ``name`` is the agent's, the approver's or the person's."""
+    """The one a request speaks for; ``name`` is the agent's, the approver's or the person's."""
 
     coordinator: Coordinator
     key: ApiKey

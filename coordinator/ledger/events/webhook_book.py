@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import threading
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
@@ -39,8 +38,6 @@ class WebhookBook:
     def __init__(self, transactions: Transactions, secrets: WebhookSecrets) -> None:
         self._transactions = transactions
         self._secrets = secrets
-        self._mutex = threading.Lock()
-        self._proved: dict[str, tuple[Any, ...]] = {}
 
     def add(
         self, url: str, types: Sequence[str], agent: str | None, *, by: str, now: int

@@ -7,9 +7,11 @@ import logging
 import re
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import httpx
 import psycopg
 import pytest
 from sqlalchemy import text
@@ -23,7 +25,8 @@ from coordinator.monitoring import readiness
 from coordinator.monitoring.logs import set_up
 from coordinator.monitoring.readings import WAIT_SECONDS
 from coordinator.server.app import make_app
-from tests.integration.service.served import served
+from tests.integration.service.processes import client
+from tests.integration.service.simulated import served as serving
 from tests.integration.stores import Store, on_both, on_postgresql
 
 POLICY = """
@@ -42,6 +45,13 @@ approvers = ["alice"]
 TERMS = {"provider": "paper-api", "amount": "25.00", "purpose": "Paper access"}
 # History, of which there is more every day.
 GROWS = {"purchases", "holds", "steps", "notices", "proposals", "increases"}
+
+
+@contextmanager
+def served(app: Any) -> Iterator[httpx.Client]:
+    """A client of the application while it is served."""
+    with serving(app) as url, client(url) as http:
+        yield http
 
 
 @pytest.fixture
