@@ -72,13 +72,15 @@ class ApiKeyBook:
         if read is None:
             return None
         key_id, digest = read
-        with self._transactions.database.read() as connection:
-            row = _ONE.one(connection, {"id_": key_id})
-        # A key that nobody has takes as long as one with another secret.
-        stored = row[_DIGEST] if row else "0" * 64
-        if not same_digest(stored, digest) or row is None:
-            return None
-        self._prove(key_id, row)
+        with self._transactions.read() as tx:
+            row = _ONE.one(tx.connection, {"id_": key_id})
+            # A key that nobody has takes as long as one with another secret.
+            stored = row[_DIGEST] if row else "0" * 64
+            if not same_digest(stored, digest) or row is None:
+                return None
+            # At each request: a row that was proved once may be put back by SQL.
+            if _logged(tx, key_id) != tuple(row[:_LOGGED]):
+                raise LedgerTampered(f"API key {key_id}")
         key = _key_of(row)
         return key if key.status(now) == "valid" else None
 
@@ -94,12 +96,6 @@ class ApiKeyBook:
             connection.execute(
                 update(t.api_keys).where(_k.id.in_(sorted(key_ids))).values(last_used_at=now)
             )
-
-    def _prove(self, key_id: str, row: Sequence[Any]) -> None:
-        """Compare a row with the log: a row that was proved once may be put back by SQL."""
-        with self._transactions.read() as tx:
-            if _logged(tx, key_id) != tuple(row[:_LOGGED]):
-                raise LedgerTampered(f"API key {key_id}")
 
 
 _NAMES: Final = tuple(column.name for column in t.api_keys.columns)
