@@ -7,22 +7,15 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Final
 
-from coordinator.domain.address import keccak256
 from coordinator.domain.chain.steps import StepKind, StepStatus
 from coordinator.domain.purchase.lifecycle import ESCROWED, Status
 from coordinator.domain.shown import Shown
 from coordinator.domain.times import rfc3339
+from coordinator.domain.typed_data import Trust, TypedData
 
 NAME_MAX: Final = 60
 _KEY: Final = re.compile(r"[0-9a-f]{64}", re.ASCII)
 _NAME: Final = re.compile(r"[a-z0-9][a-z0-9._-]{0,59}", re.ASCII)
-_DOMAIN: Final = ("USDC escrow coordinator", "1")
-_DOMAIN_FIELDS: Final = (
-    ("name", "string"),
-    ("version", "string"),
-    ("chainId", "uint256"),
-    ("verifyingContract", "address"),
-)
 _CERTIFICATE: Final = (
     ("treasury", "address"),
     ("host", "string"),
@@ -45,15 +38,6 @@ class HostRole(StrEnum):
 
     WORKER = "worker"
     DECIDER = "decider"
-
-
-@dataclass(frozen=True, slots=True)
-class Trust:
-    """The root of trust: the treasury's account, and the chain and kernel it signs for."""
-
-    treasury: str
-    chain_id: int
-    kernel: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -118,61 +102,6 @@ class ListedHost(Shown):
             "certified_at": rfc3339(self.certified_at),
             "revoked_at": rfc3339(self.revoked_at),
         }
-
-
-@dataclass(frozen=True, slots=True)
-class TypedData:
-    """An EIP-712 message of flat fields."""
-
-    trust: Trust
-    name: str
-    fields: tuple[tuple[str, str], ...]
-    values: tuple[str | int | bytes, ...]
-
-    @property
-    def digest(self) -> bytes:
-        """The 32 bytes that are signed."""
-        domain = (*_DOMAIN, self.trust.chain_id, self.trust.kernel)
-        separator = _hash_struct("EIP712Domain", _DOMAIN_FIELDS, domain)
-        return keccak256(
-            b"\x19\x01" + separator + _hash_struct(self.name, self.fields, self.values)
-        )
-
-    def document(self) -> dict[str, Any]:
-        """Return the message as wallets take it."""
-        domain = (*_DOMAIN, self.trust.chain_id, self.trust.kernel)
-        listed = {"EIP712Domain": _DOMAIN_FIELDS, self.name: self.fields}
-        return {
-            "types": {
-                name: [{"name": field, "type": kind} for field, kind in fields]
-                for name, fields in listed.items()
-            },
-            "primaryType": self.name,
-            "domain": {
-                name: value for (name, _), value in zip(_DOMAIN_FIELDS, domain, strict=True)
-            },
-            "message": {
-                name: value for (name, _), value in zip(self.fields, self.values, strict=True)
-            },
-        }
-
-
-def _hash_struct(
-    name: str, fields: tuple[tuple[str, str], ...], values: tuple[str | int | bytes, ...]
-) -> bytes:
-    kind = f"{name}({','.join(f'{kind} {field}' for field, kind in fields)})"
-    words = [_word(of, value) for (_, of), value in zip(fields, values, strict=True)]
-    return keccak256(keccak256(kind.encode()) + b"".join(words))
-
-
-def _word(kind: str, value: str | int | bytes) -> bytes:
-    if isinstance(value, int):
-        return value.to_bytes(32, "big")
-    if isinstance(value, bytes):
-        return value
-    if kind == "address":
-        return bytes.fromhex(value[2:]).rjust(32, b"\0")
-    return keccak256(value.encode())
 
 
 def host_id(name: str, public_key: str) -> str:

@@ -13,8 +13,8 @@ from coordinator.domain.address import checksummed, keccak256
 from coordinator.domain.chain.gas import Fees
 from coordinator.domain.chain.steps import Attempt, Call
 from coordinator.domain.errors import ConfigurationError
-from coordinator.domain.hosts import TypedData
 from coordinator.domain.plain_text import decode_file
+from coordinator.domain.typed_data import TypedData
 
 _VARIABLE: Final = re.compile(r"[A-Z_][A-Z0-9_]{0,63}", re.ASCII)
 

@@ -10,7 +10,8 @@ from coincurve import PublicKey
 from sqlalchemy import Connection, bindparam, select
 
 from coordinator.domain.address import checksummed, keccak256
-from coordinator.domain.hosts import Certificate, HostRole, Trust, TypedData, may_write
+from coordinator.domain.hosts import Certificate, HostRole, may_write
+from coordinator.domain.typed_data import Trust, TypedData
 from coordinator.ledger.audit.host_key import HostKey
 from coordinator.ledger.store import schema as t
 from coordinator.ledger.store.prepared import Prepared

@@ -1,0 +1,80 @@
+"""EIP-712 messages of flat fields, for one treasury on one chain."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Final
+
+from coordinator.domain.address import keccak256
+
+_DOMAIN: Final = ("USDC escrow coordinator", "1")
+_DOMAIN_FIELDS: Final = (
+    ("name", "string"),
+    ("version", "string"),
+    ("chainId", "uint256"),
+    ("verifyingContract", "address"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Trust:
+    """The root of trust: the treasury's account, and the chain and kernel it signs for."""
+
+    treasury: str
+    chain_id: int
+    kernel: str
+
+
+@dataclass(frozen=True, slots=True)
+class TypedData:
+    """An EIP-712 message of flat fields."""
+
+    trust: Trust
+    name: str
+    fields: tuple[tuple[str, str], ...]
+    values: tuple[str | int | bytes, ...]
+
+    @property
+    def digest(self) -> bytes:
+        """The 32 bytes that are signed."""
+        domain = (*_DOMAIN, self.trust.chain_id, self.trust.kernel)
+        separator = _hash_struct("EIP712Domain", _DOMAIN_FIELDS, domain)
+        return keccak256(
+            b"\x19\x01" + separator + _hash_struct(self.name, self.fields, self.values)
+        )
+
+    def document(self) -> dict[str, Any]:
+        """Return the message as wallets take it."""
+        domain = (*_DOMAIN, self.trust.chain_id, self.trust.kernel)
+        listed = {"EIP712Domain": _DOMAIN_FIELDS, self.name: self.fields}
+        return {
+            "types": {
+                name: [{"name": field, "type": kind} for field, kind in fields]
+                for name, fields in listed.items()
+            },
+            "primaryType": self.name,
+            "domain": {
+                name: value for (name, _), value in zip(_DOMAIN_FIELDS, domain, strict=True)
+            },
+            "message": {
+                name: value for (name, _), value in zip(self.fields, self.values, strict=True)
+            },
+        }
+
+
+def _hash_struct(
+    name: str, fields: tuple[tuple[str, str], ...], values: tuple[str | int | bytes, ...]
+) -> bytes:
+    kind = f"{name}({','.join(f'{kind} {field}' for field, kind in fields)})"
+    words = [_word(of, value) for (_, of), value in zip(fields, values, strict=True)]
+    return keccak256(keccak256(kind.encode()) + b"".join(words))
+
+
+def _word(kind: str, value: str | int | bytes) -> bytes:
+    if isinstance(value, int):
+        return value.to_bytes(32, "big")
+    if isinstance(value, bytes):
+        return value
+    if kind == "address":
+        return bytes.fromhex(value[2:]).rjust(32, b"\0")
+    return keccak256(value.encode())
