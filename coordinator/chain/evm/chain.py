@@ -12,6 +12,7 @@ from coordinator.chain.evm.endpoint_check import check_endpoints
 from coordinator.chain.evm.fiat_token import FiatToken
 from coordinator.chain.evm.head import HeadReader
 from coordinator.chain.evm.lapse import Lapse
+from coordinator.chain.evm.safes import Safes
 from coordinator.chain.evm.send_answers import best
 from coordinator.chain.evm.used_nonces import confirm_count, mined_at_nonce
 from coordinator.chain.networks import Network
@@ -21,7 +22,7 @@ from coordinator.domain.chain.events import Block
 from coordinator.domain.chain.gas import GAS_LIMITS, Fees
 from coordinator.domain.chain.steps import Attempt, Call, Receipt, StepKind
 from coordinator.domain.errors import ChainUnavailable
-from coordinator.domain.ports import Observation, SendAnswer, Sent
+from coordinator.domain.ports import Observation, SafeReader, SendAnswer, Sent
 from coordinator.domain.usdc import Usdc
 
 # A whole block has the receipts of others too, each of a kilobyte.
@@ -62,6 +63,7 @@ class EvmChain:
         )
         self._checked = False
         self._no_block_receipts = Lapse()
+        self.safes: SafeReader = Safes(rpc)
         self.observe = head.observe
         self.head = head.newest
         self.confirm = head.confirm

@@ -11,6 +11,7 @@ from coordinator.chain.abi import number, quantity, uint
 from coordinator.chain.evm.aggregator import Aggregator
 from coordinator.chain.evm.answers import block_of, decoded
 from coordinator.chain.evm.contracts import RailContracts
+from coordinator.chain.evm.everywhere import read_everywhere
 from coordinator.chain.evm.fiat_token import AMOUNT_MAX, FiatToken
 from coordinator.chain.networks import Network
 from coordinator.chain.rpc.client import Rpc, RpcRefusal
@@ -32,10 +33,6 @@ _CREATES_MAX: Final = 2**63 - 1
 _L1_FEE_MAX_WEI: Final = 10**17
 # An endpoint that does not have the head yet is asked about a block that it should have.
 BEHIND: Final = 8
-# Three seconds without a block are more than Base takes; six are less than an executor's lease.
-_LOOKS_STILL: Final = 12
-_LOOKS: Final = 24
-_LOOK_SECONDS: Final = 0.25
 # How long a quick reading goes on with the tip and the final block of the last whole one.
 _REMEMBERED_SECONDS: Final = 300
 # Nonces have a confirmation of their own; the other two are no part of the state after a block.
@@ -130,21 +127,10 @@ class HeadReader:
 
         ChainUnavailable when one that goes on still does not have it after six seconds.
         """
-        number, newest, still = seen.head.number, -1, 0
-        calls = [*self._state_at(number), ("eth_blockNumber", [])]
-        for _ in range(_LOOKS):
-            states = self._rpc.everywhere(calls)
-            behind = [_height(state[-1]) for state in states if state[0] is None]
-            told = [self._reading(seen, state[:-1]) for state in states if state[0] is not None]
-            still = 0 if behind and max(behind) > newest else still + 1
-            if not behind or still >= _LOOKS_STILL:
-                return [reading for reading in told if reading is not None], not behind
-            newest = max(behind)
-            self._rpc.wait(_LOOK_SECONDS)
-        raise ChainUnavailable(
-            f"an endpoint is at block {newest} and another tells block {number}: nothing is signed"
-            " until both have it (take one that stays behind out of COORDINATOR_RPC_URL)"
-        )
+        _, *state = self._state_at(seen.head.number)
+        states, all_tell = read_everywhere(self._rpc, seen.head.number, state)
+        readings = [self._reading(seen, state) for state in states]
+        return [reading for reading in readings if reading is not None], all_tell
 
     def _newest(self, quick: bool, head: Block | None) -> _Header:
         remembered = self._header
@@ -258,14 +244,6 @@ class HeadReader:
             fees=suggested_fees(base_fee, tip_wei, l1_bound_wei, self._max_fee_wei),
             rail_trouble=rail.trouble,
         )
-
-
-def _height(answer: Any) -> int:
-    """Decode a block number; 0 for what is none, which no endpoint goes on from."""
-    try:
-        return number(answer)
-    except (TypeError, ValueError, ChainUnavailable):
-        return 0
 
 
 def _compare(one: Observation, other: Observation) -> None:

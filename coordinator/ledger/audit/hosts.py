@@ -6,11 +6,10 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from coincurve import PublicKey
 from sqlalchemy import Connection, bindparam, select
 
-from coordinator.domain.address import checksummed, keccak256
 from coordinator.domain.hosts import Certificate, HostRole, may_write
+from coordinator.domain.statements.ecdsa import any_signer
 from coordinator.domain.typed_data import Trust, TypedData
 from coordinator.ledger.audit.host_key import HostKey
 from coordinator.ledger.store import schema as t
@@ -155,8 +154,6 @@ def signer_of(message: TypedData, signature: str) -> str | None:
         raw = bytes.fromhex(signature.removeprefix("0x"))
         if len(raw) != 65 or raw[64] not in (27, 28):
             return None
-        recoverable = raw[:64] + bytes([raw[64] - 27])
-        key = PublicKey.from_signature_and_message(recoverable, message.digest, hasher=None)
-    except Exception:  # coincurve raises a bare Exception for what is no signature
+    except (AttributeError, TypeError, ValueError):
         return None
-    return checksummed("0x" + keccak256(key.format(compressed=False)[1:])[-20:].hex())
+    return any_signer(message.digest, raw[:64] + bytes([raw[64] - 27]))

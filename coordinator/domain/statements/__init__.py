@@ -1,0 +1,1 @@
+"""Statements that approvers sign, and the proof that they did."""
