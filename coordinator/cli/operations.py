@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import signal
-import threading
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from coordinator.cli.command import ask, fail, mode, note, opened, refuse, set_up_logging
+from coordinator.cli.ending import Ending, ending
 from coordinator.cli.exits import ExitCode, of_refusal
 from coordinator.cli.output import emit, tell
 from coordinator.cli.recovery import tell_recovered
@@ -83,21 +82,8 @@ def worker(
             set_up_logging(settings.log_level, settings.log_format)
         if once:
             return tell_recovered(coordinator, timeout_seconds)
-        stopped = threading.Event()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, lambda *_: stopped.set())
-        w = coordinator.wiring
-        w.signer.open()
-        coordinator.start()
-        with watched_worker(coordinator, host=metrics_host, port=metrics_port):
-            note(
-                f"worker for {w.signer.address} on {w.network.name}, chain"
-                f" {w.deployment.chain_id}; Ctrl-C or SIGTERM ends it"
-            )
-            # Short waits, because only the main thread runs signal handlers.
-            while not stopped.wait(0.2) and w.executor.fault is None:
-                pass
-        fault = w.executor.fault
+        with ending() as end:
+            fault = _work(coordinator, end, metrics_host, metrics_port)
     if fault is not None:
         if isinstance(fault, CoordinatorError):
             raise fault
@@ -106,6 +92,25 @@ def worker(
         emit({"stopped": True})
     note("worker stopped; open purchases continue at the next start")
     return ExitCode.OK
+
+
+def _work(
+    coordinator: Coordinator, end: Ending, metrics_host: str, metrics_port: int | None
+) -> BaseException | None:
+    """Work until ``end``; return the fault that stopped the executor before, if any did."""
+    w = coordinator.wiring
+    w.signer.open()
+    coordinator.start()
+    with watched_worker(coordinator, host=metrics_host, port=metrics_port):
+        note(
+            f"worker for {w.signer.address} on {w.network.name}, chain"
+            f" {w.deployment.chain_id}; Ctrl-C or SIGTERM ends it"
+        )
+        # An executor that stops has everybody look.
+        w.changes.subscribe(end.poke)
+        end.wait(lambda: w.executor.fault is not None)
+        w.changes.unsubscribe(end.poke)
+    return w.executor.fault
 
 
 def migrate() -> None:
