@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, insert, select, update
+from sqlalchemy import Connection, Select, insert, select, update
 
 from coordinator.domain.errors import LeaseLost
 from coordinator.domain.ports import Ticks
@@ -62,22 +62,33 @@ class LeaseBook:
         self._ticks = ticks
         # The lease of another as it was first seen: what it says, then when by both clocks.
         self._seen: tuple[Any, float, int] | None = None
+        # Who had it when it was last asked for here.
+        self._held_by: str | None = None
 
     def acquire(self, holder: str, *, seconds: int) -> Lease | None:
         """Take or renew the lease for ``seconds``; None while another live holder has it.
 
         A holder on this host whose process is gone is taken over at once.
         """
-        name = self._name
-        mine = select(t.leases).where(t.leases.c.name == name)
+        # Waiting for another's lease to end must not keep the writers of decisions waiting.
+        if self._held_by != holder and self._is_others(holder):
+            return None
+        lease = self._take(holder, seconds)
+        self._held_by = lease.holder if lease is not None else None
+        return lease
+
+    def _is_others(self, holder: str) -> bool:
         with self._database.read() as connection:
-            # Waiting for another's lease to end must not keep the writers of decisions waiting.
-            row = connection.execute(mine).one_or_none()
-            others = row is not None and row.holder != holder
-            if others and self._believed(connection, row):
-                return None
+            row = connection.execute(self._row()).one_or_none()
+            return row is not None and row.holder != holder and self._believed(connection, row)
+
+    def _row(self) -> Select[Any]:
+        return select(t.leases).where(t.leases.c.name == self._name)
+
+    def _take(self, holder: str, seconds: int) -> Lease | None:
+        name = self._name
         with self._database.write() as connection:
-            row = connection.execute(mine).one_or_none()
+            row = connection.execute(self._row()).one_or_none()
             values = {
                 "holder": holder,
                 "host": self._host,
@@ -107,9 +118,8 @@ class LeaseBook:
 
     def present(self) -> LeaseHolder | None:
         """Return the present or last holder of the signer's lease."""
-        query = select(t.leases).where(t.leases.c.name == self._name)
         with self._database.read() as connection:
-            row = connection.execute(query).one_or_none()
+            row = connection.execute(self._row()).one_or_none()
             if row is None:
                 return None
             left_ms = row.expires_at_ms - self._now_ms(connection)
