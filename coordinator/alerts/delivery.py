@@ -21,6 +21,7 @@ from coordinator.alerts.targets import Target
 from coordinator.domain.errors import CoordinatorError
 from coordinator.domain.notices import KeptNotice, Notice, Severity
 from coordinator.domain.ports import Clock, Ticks
+from coordinator.ledger.tx.changes import ChangeFeed, Changes
 from coordinator.ledger.tx.notices import NoticeBook
 
 log = logging.getLogger(__name__)
@@ -31,7 +32,11 @@ RETRY_SECONDS_MAX: Final = 3600
 ANSWER_SECONDS: Final = 60
 _TEST_SECONDS: Final = 15
 _STOP_SECONDS: Final = 3
+# Between two looks for notices: the least, while something is on its way or the database is away,
+# and where nothing is due before, however the clock was set meanwhile.
+_LOOK_SECONDS: Final = 0.5
 _POLL_SECONDS: Final = 1.0
+_LOOK_SECONDS_MAX: Final = 15.0
 _AT_ONCE: Final = 200
 
 Targets = Callable[[], Iterable[tuple[str, str | None]]]
@@ -56,7 +61,8 @@ class _Open:
 class Delivery:
     """Hands due notices to every target of ``targets``, while ``acting`` says so.
 
-    Nothing here runs in a decision: notices are read from the database by a thread of its own.
+    Nothing here runs in a decision: notices are read from the database by a thread of its own, when
+    the ledger tells of a change or one is due for another try.
     """
 
     def __init__(
@@ -79,11 +85,15 @@ class Delivery:
         self._took: dict[int, set[str]] = {}
         self._changed = threading.Condition()
         self._stopping = threading.Event()
+        self._news = threading.Event()
+        self._changes: ChangeFeed | None = None
         self._thread: threading.Thread | None = None
 
-    def start(self) -> None:
+    def start(self, changes: ChangeFeed) -> None:
         """Deliver in a background thread until ``stop``; a second start changes nothing."""
         if self._thread is None:
+            changes.subscribe(self._look)
+            self._changes = changes
             self._thread = threading.Thread(target=self._run, name="coordinator-delivery")
             self._thread.daemon = True
             self._thread.start()
@@ -91,9 +101,12 @@ class Delivery:
     def stop(self) -> None:
         """Wait a few seconds for what is on its way; what is not answered is told again later."""
         self._stopping.set()
+        self._news.set()
         if self._thread is not None:
             self._thread.join()
             self._thread = None
+        if self._changes is not None:
+            self._changes.unsubscribe(self._look)
         self.wait(_STOP_SECONDS)
         with self._changed:
             self._open.clear()
@@ -126,14 +139,36 @@ class Delivery:
                 self._target(urls[url], url).put(kept.seq, kept.notice)
 
     def _run(self) -> None:
-        while not self._stopping.wait(_POLL_SECONDS):
-            try:
-                if self._acting():
-                    self.hand_out()
-            except CoordinatorError as fault:
-                log.warning("delivery_waits reason=%s", fault)
-            except Exception as fault:
-                log.warning("delivery_waits reason=%s", type(fault).__name__)
+        while not self._stopping.wait(_LOOK_SECONDS):
+            self._news.clear()
+            if not self._stopping.is_set():
+                self._news.wait(self._deliver())
+
+    def _look(self, changes: Changes | None) -> None:
+        self._news.set()
+
+    def _deliver(self) -> float:
+        """Hand out what is due; return the seconds until something may be, if nothing is told."""
+        try:
+            if self._acting():
+                self.hand_out()
+                return self._seconds_left()
+        except CoordinatorError as fault:
+            log.warning("delivery_waits reason=%s", fault)
+            return _POLL_SECONDS
+        except Exception as fault:
+            log.warning("delivery_waits reason=%s", type(fault).__name__)
+            return _POLL_SECONDS
+        return _LOOK_SECONDS_MAX
+
+    def _seconds_left(self) -> float:
+        with self._changed:
+            if self._open:
+                return _POLL_SECONDS
+        due_at = self._book.next_due() if any(url for _, url in self._urls()) else None
+        if due_at is None:
+            return _LOOK_SECONDS_MAX
+        return min(max(0.0, due_at - self._clock()), _LOOK_SECONDS_MAX)
 
     def _target(self, shown: str, url: str) -> Target:
         if url not in self._targets:

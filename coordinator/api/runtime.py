@@ -136,7 +136,7 @@ class Runtime:
                 self._delivery = Delivery(
                     w.notices, w.notify_urls, w.clock, acting=lambda: w.executor.acting
                 )
-                self._delivery.start()
+                self._delivery.start(w.changes)
 
     def _must_act(self) -> None:
         """Raise ConfigurationError where there is no key to act with."""

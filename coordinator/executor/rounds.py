@@ -273,6 +273,8 @@ class Rounds:
                 self._sender.take_over()
                 self._seen = None
                 self._watch.take_over()
+                # Whoever works only where the lease is held begins now.
+                self._changes.look()
         return self._lease is not None
 
     def _do_what_is_due(self, seen: Observation) -> None:

@@ -12,9 +12,19 @@ from coordinator import Usdc
 from coordinator.domain.errors import ChainUnavailable
 from coordinator.executor.tempo import Tempo
 from tests.integration.bad_endpoint import Ask, Call
-from tests.integration.public_beat import LOOK, ROUND, Calls, Ticks, booked, deposit
+from tests.integration.public_beat import (
+    LOOK,
+    ROUND,
+    Calls,
+    Ticks,
+    booked,
+    deposit,
+    silent,
+)
 from tests.integration.stores import on_both, on_either
 from tests.integration.world import World
+
+_LONG = 60.0
 
 
 @on_either
@@ -51,6 +61,20 @@ def test_a_round_with_nothing_to_do_takes_few_calls(
     ticks.now += ROUND
     idle.executor.turn()
     assert len(calls.methods) <= 10, calls.methods
+
+
+@on_either
+def test_whoever_takes_over_tells_so_although_the_chain_is_silent(
+    idle: World, ticks: Ticks, calls: Calls
+) -> None:
+    idle.executor._lease = None
+    calls.tell = silent
+    with idle.wiring.changes.watching() as told:
+        assert told.wait(_LONG)
+        told.clear()
+        with pytest.raises(ChainUnavailable):
+            idle.executor.turn()
+        assert told.wait(_LONG)
 
 
 @on_either

@@ -19,6 +19,7 @@ from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from coordinator.domain.errors import CommitUnknown, ConfigurationError, LedgerUnavailable
 from coordinator.ledger.store.database import Stamp
+from coordinator.ledger.store.prepared import Row
 from coordinator.ledger.store.process_bound import Connected, Opened
 from coordinator.ledger.store.turns import Turns
 
@@ -157,6 +158,10 @@ class PostgresqlDatabase(Connected):
                 yield connection
             finally:
                 _roll_back(connection)
+
+    def glance(self, statement: str) -> Row:
+        with self._faults_named(), self._using(lambda: statement) as (_, answer):
+            return answer
 
     @contextlib.contextmanager
     def _using(self, first: Callable[[], str]) -> Iterator[tuple[Connection, tuple[Any, ...]]]:

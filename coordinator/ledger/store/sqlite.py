@@ -19,6 +19,7 @@ from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from coordinator.domain.errors import ConfigurationError, ForkedProcess, LedgerUnavailable
 from coordinator.ledger.store.database import Stamp
+from coordinator.ledger.store.prepared import Row
 from coordinator.ledger.store.process_bound import Connected, Opened
 from coordinator.ledger.store.turns import Turns
 
@@ -175,6 +176,14 @@ class SqliteDatabase(Connected):
                 # After some faults SQLite has rolled back by itself: the fault is what to tell.
                 with contextlib.suppress(DBAPIError, ForkedProcess):
                     connection.exec_driver_sql("ROLLBACK")
+
+    def glance(self, statement: str) -> Row:
+        self.check()
+        with _faults_named(self.path), self.connected(), self._engine.connect() as connection:
+            raw = cast("sqlite3.Connection", connection.connection.dbapi_connection)
+            # No row is left to fetch, or the connection would keep its snapshot.
+            rows: list[Row] = raw.execute(statement).fetchall()
+            return rows[0] if rows else ()
 
     @contextlib.contextmanager
     def _exclusive(self) -> Iterator[None]:

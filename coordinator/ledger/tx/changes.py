@@ -1,18 +1,19 @@
 """Notice what changed in the ledger, in whichever process: one reader for all who wait in this one.
 
 Every change of a purchase, an order or a limit has its row in the audit log, so the rows after the
-last one that was read name all that changed.
+last one that was read name all that changed. Notices, which need no row there, are told as NOTICES.
 """
 
 from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Final
+from typing import Final, NamedTuple
 
-from sqlalchemy import Connection, bindparam, literal_column, select
+from sqlalchemy import bindparam, literal_column, select
 
 from coordinator.domain.errors import CoordinatorClosed, ForkedProcess, LedgerUnavailable
 from coordinator.ledger.store import schema as t
@@ -21,15 +22,16 @@ from coordinator.ledger.store.prepared import Prepared
 
 log = logging.getLogger(__name__)
 
-# Another process's commits are seen after half of it on average.
+# Another process's commits are seen after half of it on average. Whoever does one thing soon does
+# another: only the first after a quiet time is seen later.
 _BEAT_SECONDS: Final = 0.2
+_QUIET_BEAT_SECONDS: Final = 0.3
+_QUIET_AFTER_SECONDS: Final = 5.0
 _BEAT_SECONDS_MAX: Final = 5.0
 # So many rows name nearly everything: whoever waits looks.
 _ROWS_MAX: Final = 5_000
-_EVERYTHING: Final = -1
-_READING: Final = -2
-_NEWEST: Final = Prepared(
-    select(t.audit.c.seq).order_by(t.audit.c.seq.desc()).limit(literal_column("1"))
+_NEWEST: Final = (
+    "SELECT coalesce((SELECT max(seq) FROM audit), 0), coalesce((SELECT max(seq) FROM notices), 0)"
 )
 _SUBJECTS: Final = Prepared(
     select(t.audit.c.subject)
@@ -39,18 +41,30 @@ _SUBJECTS: Final = Prepared(
 )
 
 Changes = frozenset[str]
-"""Subjects of audit rows: ids of purchases, approvals, orders …"""
+"""Subjects of audit rows: ids of purchases, approvals, orders …; NOTICES."""
+
+NOTICES: Final = "notices"
 
 Changed = Callable[[Changes | None], None]
+
+
+class _Newest(NamedTuple):
+    """The numbers of the newest rows; 0 without any."""
+
+    audit: int
+    notice: int
+
+
+_EVERYTHING: Final = _Newest(-1, -1)
 
 
 class ChangeFeed:
     """Tells its subscribers, in a thread of its own, which subjects have rows in the audit log.
 
-    The thread lives while there is a subscriber. It reads one row of an index five times a second,
-    and at once after ``look``. None instead of subjects says that anything may have changed. While
-    the database is away it is asked again, at most every five seconds; so it is when a subscriber
-    raises LedgerUnavailable.
+    The thread lives while there is a subscriber. It reads the ends of two indices five times a
+    second, three times after a quiet time, and at once after ``look``. None instead of subjects
+    says that anything may have changed. While the database is away it is asked again, at most every
+    five seconds; so it is when a subscriber raises LedgerUnavailable.
     """
 
     def __init__(self, database: Database) -> None:
@@ -62,6 +76,7 @@ class ChangeFeed:
         self._wanted = threading.Event()
         self._thread: threading.Thread | None = None
         self._seen = _EVERYTHING
+        self._changed_at = float("-inf")
 
     @contextmanager
     def watching(self, subject: str | None = None) -> Iterator[threading.Event]:
@@ -111,21 +126,21 @@ class ChangeFeed:
         self._wanted.set()
 
     def _run(self) -> None:
-        beat = _BEAT_SECONDS
+        beat, failing = _BEAT_SECONDS, False
         while self._goes_on():
             asked = self._wanted.wait(beat)
             self._wanted.clear()
             try:
                 self._tell_changes(asked)
-                beat = _BEAT_SECONDS
+                beat, failing = self._beat(), False
             except (CoordinatorClosed, ForkedProcess):
                 return
             except Exception as fault:
                 # Whatever it is, those who wait are served again once it is over.
-                if beat == _BEAT_SECONDS:
+                if not failing:
                     unknown = not isinstance(fault, LedgerUnavailable)
                     log.warning("changes_not_read reason=%s", fault, exc_info=unknown)
-                self._seen = _EVERYTHING
+                self._seen, failing = _EVERYTHING, True
                 beat = min(beat * 2, _BEAT_SECONDS_MAX)
 
     def _goes_on(self) -> bool:
@@ -140,6 +155,8 @@ class ChangeFeed:
             self._unserved = []
         # Whoever subscribes from here on is served in the next pass.
         changes, self._seen = self._read(self._seen)
+        if changes is None or changes:
+            self._changed_at = time.monotonic()
         for changed in subscribers:
             if changed in unserved:
                 self._tell(changed, None)
@@ -155,18 +172,23 @@ class ChangeFeed:
             # A fault of one subscriber must not leave the others waiting.
             log.exception("change_not_told")
 
-    def _read(self, seen: int) -> tuple[Changes | None, int]:
-        """Return the subjects of the rows after ``seen``, and the newest row's number."""
+    def _beat(self) -> float:
+        quiet = time.monotonic() - self._changed_at >= _QUIET_AFTER_SECONDS
+        return _QUIET_BEAT_SECONDS if quiet else _BEAT_SECONDS
+
+    def _read(self, seen: _Newest) -> tuple[Changes | None, _Newest]:
+        """Return what changed after the rows ``seen``, and the newest rows' numbers."""
+        newest = _Newest(*self._database.glance(_NEWEST))
+        if newest == seen:
+            return frozenset(), seen
+        if seen == _EVERYTHING or newest.audit < seen.audit:
+            return None, newest
+        told = {NOTICES} if newest.notice != seen.notice else set[str]()
+        if newest.audit == seen.audit:
+            return frozenset(told), newest
         with self._database.read() as connection:
-            newest = _newest(connection)
-            if newest == seen:
-                return frozenset(), seen
-            if seen < 0 or newest < seen:
-                return None, newest
-            rows = _SUBJECTS.rows(connection, {"after": seen})
-            return (None if len(rows) == _ROWS_MAX else frozenset(row[0] for row in rows)), newest
-
-
-def _newest(connection: Connection) -> int:
-    row = _NEWEST.one(connection)
-    return int(row[0]) if row else 0
+            # Those that came meanwhile are told once more the next time.
+            rows = _SUBJECTS.rows(connection, {"after": seen.audit})
+        return (
+            None if len(rows) == _ROWS_MAX else frozenset(told).union(r[0] for r in rows)
+        ), newest

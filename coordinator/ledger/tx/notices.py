@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
-from sqlalchemy import Connection, select, text, update
+from sqlalchemy import Connection, func, select, text, update
 
 from coordinator.domain.notices import OVER, KeptNotice, Notice, Severity
 from coordinator.domain.observed import Event
@@ -83,6 +83,12 @@ class NoticeBook:
         with self._database.read() as connection:
             rows = connection.execute(query.order_by(_n.seq).limit(limit))
             return [_kept(row) for row in rows]
+
+    def next_due(self) -> int | None:
+        """The unix second at which the next delivery is due; None without any."""
+        with self._database.read() as connection:
+            found = connection.execute(select(func.min(_n.due_at))).scalar()
+        return int(found) if found is not None else None
 
     def delivered(self, seq: int, now: int) -> None:
         """Every target has taken it."""
