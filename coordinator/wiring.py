@@ -38,6 +38,7 @@ from coordinator.startup import (
     kill_switch,
 )
 from coordinator.treasury.fresh_balances import FreshBalances
+from coordinator.treasury.signatures import Words
 from coordinator.treasury.treasury import Treasury
 from coordinator.webhooks.delivery import Deliverer
 from coordinator.webhooks.sending import Sender
@@ -189,6 +190,7 @@ class Wiring(Foundation):
             operations=self.operations,
             evidence=self.evidence,
             escrow_keys=self.escrow_keys,
+            words=Words(lambda: self.chain),
             address=self.signer.address,
             contracts=self.contracts,
             minimum=MINIMUM_AMOUNT,

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from coordinator.api.access import AccessApi
 from coordinator.api.agent import Agent
+from coordinator.api.approvals import ApprovalApi
 from coordinator.api.arguments import checked
 from coordinator.api.budgets import BudgetApi
 from coordinator.api.queries import limit_states, list_agents, list_purchases, scope_of, unix_second
@@ -29,12 +30,9 @@ from coordinator.domain.errors import (
 from coordinator.domain.limits.limits import LimitState
 from coordinator.domain.notices import KeptNotice
 from coordinator.domain.policy.policy import Policy
-from coordinator.domain.purchase.approval import JudgedApproval, PendingApproval
 from coordinator.domain.purchase.order import Order
-from coordinator.domain.purchase.proposal import Proposal
 from coordinator.domain.purchase.purchase import Answer, Purchase
 from coordinator.domain.purchase.replay import Replay
-from coordinator.domain.reasons import Reason
 from coordinator.domain.usdc import ZERO, Amount
 from coordinator.treasury.pause import pause_spending
 from coordinator.wiring import wire
@@ -46,7 +44,7 @@ _DAYS_MAX: Final = 3650
 
 
 @checked
-class Coordinator(Runtime, BudgetApi, AccessApi, WebhookApi):
+class Coordinator(Runtime, ApprovalApi, BudgetApi, AccessApi, WebhookApi):
     """One treasury: its agents, approvals, limits, books and executor.
 
     Made by ``from_env``. The first purchase starts the executor in a background thread; leaving
@@ -170,49 +168,6 @@ class Coordinator(Runtime, BudgetApi, AccessApi, WebhookApi):
         other = read_policy(Path(policy) if isinstance(policy, str) else policy)
         now, minimum = w.clock(), w.treasury.minimum
         return w.reporter.replay(other, since=now - days * 86_400, until=now + 1, minimum=minimum)
-
-    def approvals(self) -> Sequence[PendingApproval]:
-        """List purchases that wait for approvers, oldest first."""
-        return self.wiring.approvals.pending(self.wiring.clock())
-
-    def judge_approval(self, approval_id: str, *, approver: str | None = None) -> JudgedApproval:
-        """Judge a waiting purchase now: every limit, and the reasons against approving it.
-
-        With ``approver`` also whether that person may decide it. Nothing is written.
-        """
-        return self.wiring.treasury.judge_approval(approval_id, approver=approver)
-
-    def approve(self, approval_id: str, *, approver: str) -> Answer:
-        """Approve it in the approver's name; refused when it no longer fits the limits."""
-        return self.wiring.treasury.approve(approval_id, approver=approver)
-
-    def reject(self, approval_id: str, *, approver: str, reason: str) -> Answer:
-        """Reject it; the hold is voided."""
-        return self.wiring.treasury.reject(approval_id, approver=approver, reason=reason)
-
-    def proposals(self) -> Sequence[Proposal]:
-        """List withdrawals, early settles and unpauses that wait for approvers, oldest first."""
-        return self.wiring.proposals.waiting(self.wiring.clock())
-
-    def proposal(self, proposal_id: str) -> Proposal:
-        """Return the proposal, pending or decided; UnknownId when there is none."""
-        return self.wiring.proposals.get(proposal_id)
-
-    def approve_proposal(
-        self, proposal_id: str, *, approver: str
-    ) -> tuple[Proposal, Reason | None]:
-        """Approve it in the approver's name; the last approval needed carries it out.
-
-        The reason tells why it was not: the person may not, it is too late, or others have to
-        approve it too.
-        """
-        return self.wiring.treasury.approve_proposal(proposal_id, approver=approver)
-
-    def reject_proposal(
-        self, proposal_id: str, *, approver: str, reason: str
-    ) -> tuple[Proposal, Reason | None]:
-        """Reject it in the approver's name; the reason says why that was not possible."""
-        return self.wiring.treasury.reject_proposal(proposal_id, approver=approver, reason=reason)
 
     def dispute(self, purchase_id: str, *, approver: str, reason: str) -> Answer:
         """Dispute a delivered purchase within its window; the bond is held meanwhile."""

@@ -138,6 +138,30 @@ def approval_waits(
     )
 
 
+def approval_waits_again(
+    approval_id: str, agent: str, provider: str, amount: Usdc, why: str, now: int
+) -> Notice:
+    """Make the notice of a purchase whose approvals count no more, each time it happens."""
+    return Notice(
+        key=f"approval:{approval_id}:{now}",
+        at=now,
+        kind="approval_waits",
+        severity=Severity.WARNING,
+        subject=approval_id,
+        message=(
+            f"{agent}'s {amount} USDC to {provider} has to be approved again: {why}"
+            f" (coordinator approvals show {approval_id})"
+        ),
+        fields={
+            "approval_id": approval_id,
+            "agent": agent,
+            "provider": provider,
+            "amount": str(amount),
+            "why": why,
+        },
+    )
+
+
 def proposal_waits(proposal: Proposal, now: int) -> Notice:
     """Make the notice of a proposal that needs more approvers, once for each yes."""
     done = len(proposal.approved_by)

@@ -57,7 +57,8 @@ class TypedData:
                 name: value for (name, _), value in zip(_DOMAIN_FIELDS, domain, strict=True)
             },
             "message": {
-                name: value for (name, _), value in zip(self.fields, self.values, strict=True)
+                name: "0x" + value.hex() if isinstance(value, bytes) else value
+                for (name, _), value in zip(self.fields, self.values, strict=True)
             },
         }
 

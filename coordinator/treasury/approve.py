@@ -8,6 +8,7 @@ from typing import Any
 
 from coordinator.domain.limits.limits import LimitState
 from coordinator.domain.notices import approval_decided
+from coordinator.domain.policy.policy import Policy
 from coordinator.domain.purchase.approval import (
     Approver,
     JudgedApproval,
@@ -19,10 +20,12 @@ from coordinator.domain.purchase.lifecycle import Status
 from coordinator.domain.purchase.purchase import Answer, Purchase
 from coordinator.domain.purchase.request import Request
 from coordinator.domain.reasons import Reason, ReasonCode
+from coordinator.domain.statements.making import purchase_statement
+from coordinator.domain.statements.statement import Statement
 from coordinator.ledger.proofs.evidence import Evidence
 from coordinator.ledger.spend.approvals import (
+    agreement,
     check_proved,
-    count_approved,
     read_approval,
     record_decision,
     release,
@@ -31,15 +34,24 @@ from coordinator.ledger.spend.moves import approval_fields, end_unsigned, expire
 from coordinator.ledger.spend.reading import read_purchase
 from coordinator.ledger.tx.transaction import Tx
 from coordinator.treasury.judge import Judge
+from coordinator.treasury.signatures import UNSIGNED, Word, refuse_word
 
 
 def approve(
-    tx: Tx, approval_id: str, approver: Approver, *, judge: Judge, evidence: Evidence, now: int
+    tx: Tx,
+    approval_id: str,
+    approver: Approver,
+    *,
+    judge: Judge,
+    evidence: Evidence,
+    now: int,
+    word: Word = UNSIGNED,
 ) -> Answer:
     """Record one person's yes; the last one needed judges again and moves the hold to ``now``.
 
-    Not done, with the reason and nothing changed, when the person may not decide, it is too late,
-    or it does not fit any more. LedgerTampered when the audit log tells of other terms.
+    Not done, with the reason and nothing changed, when the person may not decide, has to sign and
+    did not, it is too late, or it does not fit any more. LedgerTampered when the audit log tells
+    of other terms.
     """
     expire(tx, now)
     approval, purchase = read_approval(tx, approval_id)
@@ -49,19 +61,30 @@ def approve(
     if refusal is not None:
         return Answer(False, purchase, refusal)
     check_proved(tx, evidence, approval)
+    statement = statement_of(tx.policy, purchase, approval.expires_at)
+    refusal = refuse_word(tx, statement, approver.name, word)
+    if refusal is not None:
+        return Answer(False, purchase, refusal)
     decision = judge.decide(tx, _request_of(purchase), now, own=purchase)
     if decision.outcome is Status.DENIED:
         return Answer(False, purchase, decision.reason)
-    record_decision(tx, approval, approver, "approved", now)
-    required = max(approval.required, tx.policy.approvals.required_for(purchase.amount))
-    if count_approved(tx, evidence, purchase) >= required:
+    record_decision(tx, approval, approver, "approved", now, signed=word.signed)
+    if agreement(tx, evidence, purchase.id).met:
         release(tx, purchase, decision, now)
         names = approved_names(read_purchase(tx, purchase.id))
         _tell_decided(tx, approval, purchase, "approved", names, now)
     return Answer(True, read_purchase(tx, purchase.id))
 
 
-def reject(tx: Tx, approval_id: str, approver: Approver, *, reason: str, now: int) -> Answer:
+def reject(
+    tx: Tx,
+    approval_id: str,
+    approver: Approver,
+    *,
+    reason: str,
+    now: int,
+    word: Word = UNSIGNED,
+) -> Answer:
     """Reject it in one person's name; the hold is voided."""
     expire(tx, now)
     approval, purchase = read_approval(tx, approval_id)
@@ -70,11 +93,33 @@ def reject(tx: Tx, approval_id: str, approver: Approver, *, reason: str, now: in
     )
     if refusal is not None:
         return Answer(False, purchase, refusal)
-    record_decision(tx, approval, approver, "rejected", now, reason=reason)
+    statement = statement_of(tx.policy, purchase, approval.expires_at, reason=reason)
+    refusal = refuse_word(tx, statement, approver.name, word)
+    if refusal is not None:
+        return Answer(False, purchase, refusal)
+    record_decision(tx, approval, approver, "rejected", now, reason=reason, signed=word.signed)
     why = Reason(ReasonCode.REJECTED, f"{approver.name} rejected it: {reason}")
     end_unsigned(tx, purchase, Status.REJECTED, why, now)
     _tell_decided(tx, approval, purchase, "rejected", [approver.name], now)
     return Answer(True, read_purchase(tx, purchase.id))
+
+
+def statement_of(
+    policy: Policy, purchase: Purchase, expires_at: int, *, reason: str | None = None
+) -> Statement:
+    """Return what approvers of the purchase sign; with a ``reason`` they reject it."""
+    return purchase_statement(
+        policy,
+        approval_id=purchase.approval_id or "",
+        agent=purchase.agent or "",
+        provider=purchase.provider,
+        amount=purchase.amount,
+        service=purchase.service,
+        settle=purchase.settle,
+        expires_at=expires_at,
+        decision="approved" if reason is None else "rejected",
+        reason=reason,
+    )
 
 
 def judge_approval(

@@ -26,13 +26,16 @@ from coordinator.domain.purchase.proposal import Proposal, ProposalKind
 from coordinator.domain.purchase.purchase import Answer, Purchase
 from coordinator.domain.purchase.request import Request
 from coordinator.domain.reasons import Reason
+from coordinator.domain.statements.signed import GivenSignature, SigningRequest
+from coordinator.domain.typed_data import Trust
 from coordinator.domain.usdc import Amount, Usdc
 from coordinator.ledger.proofs.evidence import Evidence
+from coordinator.ledger.spend.approvals import read_approval
 from coordinator.ledger.spend.requests import NewRequest
 from coordinator.ledger.tx.group_commit import GroupCommit
 from coordinator.ledger.tx.operations import OperationsBook
 from coordinator.ledger.tx.transaction import Tx
-from coordinator.treasury.approve import approve, judge_approval, reject
+from coordinator.treasury.approve import approve, judge_approval, reject, statement_of
 from coordinator.treasury.cancel import cancel
 from coordinator.treasury.contest import contest
 from coordinator.treasury.dispute import dispute
@@ -42,6 +45,7 @@ from coordinator.treasury.propose import Proposed, approve_proposal, propose, re
 from coordinator.treasury.request import ShortOfFunds
 from coordinator.treasury.request import request as decide_request
 from coordinator.treasury.settle import settle_for_agent, settle_for_approver
+from coordinator.treasury.signatures import UNSIGNED, Word, Words
 from coordinator.treasury.withdraw import may_not_withdraw, order_mint, recipient_address
 
 log = logging.getLogger(__name__)
@@ -59,6 +63,7 @@ class Treasury:
     operations: OperationsBook
     evidence: Evidence
     escrow_keys: EscrowKeys
+    words: Words
     address: str
     contracts: Contracts
     minimum: Usdc
@@ -132,21 +137,57 @@ class Treasury:
             lambda tx: judge_approval(tx, approval_id, name, judge=self._judge, now=now)
         )
 
-    def approve(self, approval_id: str, *, approver: str) -> Answer:
+    def statement(self, approval_id: str, *, reason: str | None = None) -> SigningRequest:
+        """Return what an approver of it signs at this moment, and for which treasury.
+
+        With a ``reason`` it is rejected. UnknownId when there is no such approval.
+        """
+        return self.group_commit.read(lambda tx: self._statement(tx, approval_id, reason))
+
+    def _statement(self, tx: Tx, approval_id: str, reason: str | None) -> SigningRequest:
+        trust = tx.trust
+        if trust is None:
+            raise InvalidRequest("nothing can be signed before the treasury is known")
+        row, purchase = read_approval(tx, approval_id)
+        statement = statement_of(tx.policy, purchase, row.expires_at, reason=reason)
+        return SigningRequest(statement, trust)
+
+    def _word(
+        self, approval_id: str, approver: str, given: GivenSignature | None, reason: str | None
+    ) -> Word:
+        if given is None:
+            return UNSIGNED
+
+        def make(tx: Tx) -> tuple[Word, Trust]:
+            asked = self._statement(tx, approval_id, reason)
+            return self.words.of(tx, given, asked, approver), asked.trust
+
+        return self.words.ask_safe(*self.group_commit.read(make))
+
+    def approve(
+        self, approval_id: str, *, approver: str, signature: GivenSignature | None = None
+    ) -> Answer:
         """Record the approver's yes; the last one needed approves the purchase."""
-        answer = self._approve(approval_id, approver)
+        word = self._word(approval_id, approver, signature, None)
+        answer = self._approve(approval_id, approver, word)
         if answer.reason is not None and answer.reason.code in OF_FUNDS and self.read_balances():
-            answer = self._approve(approval_id, approver)
+            answer = self._approve(approval_id, approver, word)
         if answer.done and answer.purchase.status is Status.APPROVED:
             self.wake()
         return answer
 
-    def _approve(self, approval_id: str, approver: str) -> Answer:
+    def _approve(self, approval_id: str, approver: str, word: Word) -> Answer:
         who, now = _approver(approver), self.clock()
         with self._pausing_if_tampered(approval_id):
             return self.group_commit.run(
                 lambda tx: approve(
-                    tx, approval_id, who, judge=self._judge, evidence=self.evidence, now=now
+                    tx,
+                    approval_id,
+                    who,
+                    judge=self._judge,
+                    evidence=self.evidence,
+                    now=now,
+                    word=word,
                 )
             )
 
@@ -158,13 +199,21 @@ class Treasury:
             self.operations.report_tampering(subject, fault.what, now=self.clock())
             raise
 
-    def reject(self, approval_id: str, *, approver: str, reason: str) -> Answer:
+    def reject(
+        self,
+        approval_id: str,
+        *,
+        approver: str,
+        reason: str,
+        signature: GivenSignature | None = None,
+    ) -> Answer:
         """Reject the purchase in the approver's name; its hold is voided."""
         reason = free_text("reason", reason, 2000)
+        word = self._word(approval_id, approver, signature, reason)
         who, now = _approver(approver), self.clock()
         with self._pausing_if_tampered(approval_id):
             return self.group_commit.run(
-                lambda tx: reject(tx, approval_id, who, reason=reason, now=now)
+                lambda tx: reject(tx, approval_id, who, reason=reason, now=now, word=word)
             )
 
     def cancel(self, purchase_id: str, *, by: str) -> Answer:

@@ -6,7 +6,7 @@ import pytest
 
 from coordinator import Usdc
 from coordinator.domain.errors import LedgerTampered
-from coordinator.domain.policy.tables import Approver, Tier
+from coordinator.domain.policy.approvals import Approver, Tier
 from coordinator.domain.purchase.proposal import ProposalStatus
 from coordinator.domain.purchase.purchase import Purchase
 from coordinator.ledger.proofs.verification import verify

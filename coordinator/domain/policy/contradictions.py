@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from typing import Final
+from collections.abc import Iterator
 
 from coordinator.domain.address import looks_like_address
+from coordinator.domain.policy.approval_faults import approval_faults
 from coordinator.domain.policy.faults import Fault
 from coordinator.domain.policy.model import PolicyModel
 from coordinator.domain.policy.payees import not_payable
@@ -27,7 +27,7 @@ def contradictions(policy: PolicyModel) -> list[Fault]:
         *_provider_faults(policy),
         *_category_faults(policy),
         *_run_faults(policy),
-        *_approval_faults(policy),
+        *approval_faults(policy),
         *_other_faults(policy),
     ]
 
@@ -131,61 +131,6 @@ def _run_faults(policy: PolicyModel) -> Iterator[Fault]:
         for name, session in [("default", sessions.default), *sessions.named.items()]:
             if session is not None:
                 yield from _limit_faults(("sessions", name), session)
-
-
-# What looks the same in most fonts; names have no letters but ASCII's.
-_LOOKS_LIKE: Final = str.maketrans("01i", "oll")
-
-
-def _one_person(names: Iterable[str]) -> Iterator[tuple[str, str]]:
-    """Yield each name with an earlier one that looks like it."""
-    seen: dict[str, str] = {}
-    for name in names:
-        read = name.casefold().translate(_LOOKS_LIKE)
-        if read in seen:
-            yield seen[read], name
-        seen.setdefault(read, name)
-
-
-def _approval_faults(policy: PolicyModel) -> Iterator[Fault]:
-    approvals = policy.approvals
-    for first, second in _one_person(approvals.approvers):
-        yield (
-            ("approvals", "approvers", second),
-            f"looks like {first!r}: each approver counts once, so give people different names",
-        )
-    for first, second in _one_person([*policy.agents, *approvals.approvers]):
-        if first in policy.agents and second in approvals.approvers and first != second:
-            yield (
-                ("approvals", "approvers", second),
-                f"looks like the agent {first!r}: an agent must not approve its own requests",
-            )
-    for name, approver in approvals.approvers.items():
-        path = ("approvals", "approvers", name)
-        if name in policy.agents and not approver.agent:
-            yield (
-                ("agents", name),
-                "is also an approver: only with agent = true may an agent approve",
-            )
-        if approver.agent and approver.up_to is None:
-            yield path, "an agent that approves needs up_to, the largest amount it may approve"
-    known = max(1, len(approvals.approvers))
-    if approvals.required > known:
-        yield (
-            ("approvals", "required"),
-            f"asks for more than the {len(approvals.approvers)} approvers",
-        )
-    for number, tier in enumerate(approvals.tiers):
-        path = ("approvals", "tiers", str(number))
-        able = [a for a in approvals.approvers.values() if a.up_to is None or a.up_to > tier.above]
-        if tier.required > len(able):
-            asked = f"above {tier.above} asks for {tier.required} approvers"
-            yield path, f"{asked}, but only {len(able)} may approve that much"
-        lower = [other for other in approvals.tiers if other.above < tier.above]
-        if any(other.required > tier.required for other in lower):
-            yield path, f"above {tier.above} asks for fewer approvers than a lower tier"
-        if any(other.above == tier.above for other in approvals.tiers[:number]):
-            yield path, f"there is a tier above {tier.above} already"
 
 
 def _alert_faults(policy: PolicyModel) -> Iterator[Fault]:

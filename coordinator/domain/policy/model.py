@@ -8,11 +8,11 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 from coordinator.domain.canonical import canonical_json
+from coordinator.domain.policy.approvals import Approvals
 from coordinator.domain.policy.tables import (
     X402,
     AgentPolicy,
     Alerts,
-    Approvals,
     Categories,
     EscrowTerms,
     Increases,

@@ -41,7 +41,8 @@ MOVES: Final[Mapping[Status, frozenset[Status]]] = {
     _S.AWAITING_APPROVAL: frozenset({_S.APPROVED, _S.REJECTED, _S.EXPIRED, _S.CANCELLED}),
     _S.REJECTED: frozenset(),
     _S.EXPIRED: frozenset(),
-    _S.APPROVED: frozenset({_S.CREATED, _S.FUNDED, _S.FAILED, _S.CANCELLED}),
+    # Back to its approvers when what decides it changed, or a word counts no more.
+    _S.APPROVED: frozenset({_S.AWAITING_APPROVAL, _S.CREATED, _S.FUNDED, _S.FAILED, _S.CANCELLED}),
     _S.CREATED: frozenset({_S.FUNDED, _S.FAILED, _S.CANCELLED}),
     _S.FUNDED: frozenset({_S.STARTED, _S.CANCELLED}),
     _S.STARTED: frozenset({_S.DELIVERED, _S.CANCELLED}),

@@ -1,1 +1,1 @@
-"""Statements that approvers sign, and the proof that they did."""
+"""Statements of approvers, their credentials, and the check of their signatures."""

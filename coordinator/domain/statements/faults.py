@@ -9,6 +9,9 @@ class SignatureFault(StrEnum):
     """The kinds of signatures that do not count; the reason beside it is for people."""
 
     MALFORMED = "malformed"
+    NOT_A_CREDENTIAL = "not_a_credential"
+    OTHER_SIGNER = "other_signer"
+    OTHER_STATEMENT = "other_statement"
     HIGH_S = "high_s"
     NOT_AN_OWNER = "not_an_owner"
     NOT_IN_ORDER = "not_in_order"

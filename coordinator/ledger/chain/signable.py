@@ -20,6 +20,7 @@ from coordinator.domain.purchase.lifecycle import (
 from coordinator.domain.purchase.planning import settles_unasked
 from coordinator.domain.reasons import Reason
 from coordinator.domain.usdc import Usdc
+from coordinator.ledger.proofs.agreement import purchase_agreement
 from coordinator.ledger.proofs.audit_fold import LoggedOrder, LoggedPurchase
 from coordinator.ledger.proofs.evidence import Evidence, Seen
 from coordinator.ledger.proofs.row_proofs import order_differences, purchase_differences
@@ -51,6 +52,7 @@ class Signable:
     ) -> None:
         self._connection = tx.connection
         self._policy = tx.policy
+        self._trust = tx.trust
         self._evidence = evidence
         # By subject, what differs from the audit log: nothing is signed on its word.
         self.tampered: dict[str, str] = {}
@@ -58,6 +60,8 @@ class Signable:
         # Orders that fail, and purchases that wait for people, with why.
         self.failed: dict[str, str] = {}
         self.stranded: dict[str, str] = {}
+        # Purchases whose approvals do not count, with why: people decide them again.
+        self.unapproved: dict[str, str] = {}
         self._now = now
         self._paused = {
             (row.scope_kind, row.scope_id) for row in tx.connection.execute(select(t.pauses))
@@ -111,7 +115,7 @@ class Signable:
             past = self._proved(call, purchase)
             if past is None or self._is_doubted(purchase, past.doubts):
                 return False
-            return self._may_not_spend(call, purchase) is None
+            return self._may_not_spend(call, purchase) is None and self._is_agreed(past)
         if call.kind is StepKind.SETTLE:
             doubted = self._is_paused(("provider", purchase.provider_name))
             if doubted and not call.window_over:
@@ -124,6 +128,22 @@ class Signable:
             wished = {} if past is None else _of(past.doubts, "dispute_wanted")
             return past is not None and not self._is_doubted(purchase, wished)
         return True
+
+    def _is_agreed(self, past: LoggedPurchase) -> bool:
+        """Whether the approvals that it needs count under the policy in force.
+
+        They are asked about until its create was signed: after that its USDC is on the way.
+        """
+        approvals = self._policy.approvals
+        signs = any(map(approvals.has_to_sign, approvals.approvers))
+        signed = any("signed" in said for said in past.decisions.values())
+        if past.create_signed or past.approval is None or not (signs or signed):
+            return True
+        agreed = purchase_agreement(self._policy, past, self._trust)
+        if agreed.met:
+            return True
+        self.unapproved[past.id] = agreed.missing
+        return False
 
     def _is_doubted(self, row: Any, doubts: Mapping[str, str]) -> bool:
         """Whether it was decided on a host that was revoked since: people have to decide again."""

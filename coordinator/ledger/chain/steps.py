@@ -23,6 +23,7 @@ from coordinator.ledger.chain.step_rows import load_steps
 from coordinator.ledger.proofs.evidence import Evidence, Seen
 from coordinator.ledger.proofs.step_digest import STEP
 from coordinator.ledger.spend.stranding import strand
+from coordinator.ledger.spend.waiting_again import wait_again
 from coordinator.ledger.store import schema as t
 from coordinator.ledger.tx.leases import Lease, fence
 from coordinator.ledger.tx.pausing import pause_everything, report_tampering
@@ -367,6 +368,8 @@ def _tell_refused(tx: Tx, signable: Signable, now: int) -> None:
         fail_order(tx, order_id, why, now)
     for purchase_id, why in signable.stranded.items():
         strand(tx, purchase_id, why, now=now)
+    for purchase_id, why in signable.unapproved.items():
+        wait_again(tx, purchase_id, why, now=now)
 
 
 def _proof(receipt: Receipt) -> dict[str, Any]:

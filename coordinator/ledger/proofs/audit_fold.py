@@ -43,6 +43,7 @@ class LoggedPurchase:
     bond: tuple[int, int] | None = None
     settle_wanted: bool = False
     cancel_wanted: bool = False
+    create_signed: bool = False
     #: By event, the host that wrote it and was revoked since.
     doubts: Mapping[str, str] = field(default_factory=dict)
 
@@ -135,6 +136,10 @@ def _moved(known: LoggedPurchase, row: AuditRow, body: dict[str, Any]) -> None:
     known.escrowed |= known.status in ESCROWED
     known.reason_message = body.get("why")
     known.reason_code = body.get("code") or _code_of(known.status, body.get("why"))
+    if "approval" in body:
+        # It waits again: what was said before was said of something else.
+        known.approval, known.approved_at = body["approval"], None
+        known.decisions.clear()
     if "limits" in body:
         # An approval: it judged anew and moved the hold to its own instant.
         known.approved_at = known.placed_at = row.at
@@ -202,6 +207,12 @@ def _contested(past: LoggedState, row: AuditRow, body: dict[str, Any]) -> None:
             known.settle = "after_window"
 
 
+def _create_signed(past: LoggedState, row: AuditRow, body: dict[str, Any]) -> None:
+    known = past.purchases.get(row.subject)
+    if known is not None:
+        known.create_signed = True
+
+
 def _cancel_wanted(past: LoggedState, row: AuditRow, body: dict[str, Any]) -> None:
     known = past.purchases.get(row.subject)
     if known is not None:
@@ -259,6 +270,7 @@ _FOLDS: Final[dict[str, Callable[[LoggedState, AuditRow, dict[str, Any]], None]]
     "settle_wanted": _settle_wanted,
     "purchase_contested": _contested,
     "cancel_wanted": _cancel_wanted,
+    "create_signed": _create_signed,
     "withdraw_ordered": _ordered,
     "mint_ordered": _ordered,
     "withdraw_signed": _order_signed,

@@ -15,6 +15,8 @@ from coordinator.domain.purchase.approval import Approver, PendingApproval
 from coordinator.domain.purchase.decision import Decision
 from coordinator.domain.purchase.lifecycle import Status
 from coordinator.domain.purchase.purchase import Purchase
+from coordinator.domain.statements.signed import Signed
+from coordinator.ledger.proofs.agreement import Agreement, purchase_agreement
 from coordinator.ledger.proofs.evidence import Evidence
 from coordinator.ledger.proofs.row_proofs import purchase_differences
 from coordinator.ledger.spend.holds import move_hold
@@ -112,8 +114,12 @@ def record_decision(
     now: int,
     *,
     reason: str | None = None,
+    signed: Signed | None = None,
 ) -> None:
-    """Keep one person's yes or no, in place of what that person said before."""
+    """Keep one person's yes or no, in place of what that person said before.
+
+    The audit row has the whole of what was ``signed``: it is the proof.
+    """
     d = t.approval_decisions
     who = {"approver": approver.name, "host": approver.host, "user": approver.user}
     tx.connection.execute(
@@ -123,7 +129,8 @@ def record_decision(
         insert(d).values(approval_id=approval.id, decision=decision, reason=reason, at=now, **who)
     )
     event = f"purchase_{decision}_by"
-    tx.record(now, event, approval.purchase_id, approval=approval.id, **who, reason=reason)
+    proof = {} if signed is None else {"signed": signed.as_dict()}
+    tx.record(now, event, approval.purchase_id, approval=approval.id, **who, reason=reason, **proof)
 
 
 def check_proved(tx: Tx, evidence: Evidence, approval: Any) -> None:
@@ -138,15 +145,11 @@ def check_proved(tx: Tx, evidence: Evidence, approval: Any) -> None:
         raise LedgerTampered(f"purchase {row.id}: {wrong}")
 
 
-def count_approved(tx: Tx, evidence: Evidence, purchase: Purchase) -> int:
-    """Count the approvers of the policy in force whose yes the audit log proves."""
+def agreement(tx: Tx, evidence: Evidence, purchase_id: str) -> Agreement:
+    """Return whose approvals, as the audit log proves them, count under the policy in force."""
     tx.flush()
-    said = evidence.purchase(tx.connection, purchase.id).decisions
-    return sum(
-        one["decision"] == "approved" and name != purchase.agent
-        for name, one in said.items()
-        if name in tx.policy.approvals.approvers
-    )
+    past = evidence.purchase(tx.connection, purchase_id)
+    return purchase_agreement(tx.policy, past, tx.trust)
 
 
 def release(tx: Tx, purchase: Purchase, decision: Decision, now: int) -> None:

@@ -33,7 +33,7 @@ def move(
     *,
     reason: Reason | None = None,
     said: Mapping[str, Any] | None = None,
-    **values: int,
+    **values: int | None,
 ) -> None:
     """Move the purchase to ``status``; ``said`` goes into its audit row.
 

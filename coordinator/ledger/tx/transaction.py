@@ -14,6 +14,7 @@ from coordinator.domain.limits.rules import Opening, Rules
 from coordinator.domain.notices import Notice, crossings
 from coordinator.domain.observed import Event
 from coordinator.domain.policy.policy import Policy
+from coordinator.domain.typed_data import Trust
 from coordinator.domain.usdc import Usdc
 from coordinator.ledger.audit.log import AuditEntry, AuditLog
 from coordinator.ledger.store.prepared import Prepared
@@ -62,6 +63,11 @@ class Tx:
     def treasury_state(self) -> TreasuryState:
         """Pauses, balances and what is promised, with what was promised in this transaction."""
         return self.cache.treasury_state
+
+    @property
+    def trust(self) -> Trust | None:
+        """The treasury, chain and kernel that signatures are for; None before there is one."""
+        return self.audit.hosts.trust(self.connection)
 
     def opening(self, kind: str, name: str) -> Opening | None:
         """The task or session if it was opened by name."""

@@ -1,0 +1,88 @@
+"""The Python API of approvers: what waits for them, what they sign, and their decisions."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from coordinator.api.arguments import checked
+from coordinator.domain.purchase.approval import JudgedApproval, PendingApproval
+from coordinator.domain.purchase.proposal import Proposal
+from coordinator.domain.purchase.purchase import Answer
+from coordinator.domain.reasons import Reason
+from coordinator.domain.statements.signed import GivenSignature, SigningRequest
+
+if TYPE_CHECKING:
+    from coordinator.wiring import Wiring
+
+
+@checked
+class ApprovalApi(ABC):
+    """Methods of ``Coordinator`` for approvers."""
+
+    @property
+    @abstractmethod
+    def wiring(self) -> Wiring:
+        """Return the coordinator's parts; CoordinatorClosed after it was closed."""
+
+    def approvals(self) -> Sequence[PendingApproval]:
+        """List purchases that wait for approvers, oldest first."""
+        return self.wiring.approvals.pending(self.wiring.clock())
+
+    def judge_approval(self, approval_id: str, *, approver: str | None = None) -> JudgedApproval:
+        """Judge a waiting purchase now: every limit, and the reasons against approving it.
+
+        With ``approver`` also whether that person may decide it. Nothing is written.
+        """
+        return self.wiring.treasury.judge_approval(approval_id, approver=approver)
+
+    def statement(self, approval_id: str, *, reason: str | None = None) -> SigningRequest:
+        """Return what an approver signs to approve it, or to reject it for a ``reason``."""
+        return self.wiring.treasury.statement(approval_id, reason=reason)
+
+    def approve(
+        self, approval_id: str, *, approver: str, signature: GivenSignature | None = None
+    ) -> Answer:
+        """Approve it in the approver's name; refused when it no longer fits the limits.
+
+        Whom the policy gives credentials has to sign the ``statement``.
+        """
+        return self.wiring.treasury.approve(approval_id, approver=approver, signature=signature)
+
+    def reject(
+        self,
+        approval_id: str,
+        *,
+        approver: str,
+        reason: str,
+        signature: GivenSignature | None = None,
+    ) -> Answer:
+        """Reject it; the hold is voided. Whom the policy gives credentials has to sign it."""
+        return self.wiring.treasury.reject(
+            approval_id, approver=approver, reason=reason, signature=signature
+        )
+
+    def proposals(self) -> Sequence[Proposal]:
+        """List withdrawals, early settles and unpauses that wait for approvers, oldest first."""
+        return self.wiring.proposals.waiting(self.wiring.clock())
+
+    def proposal(self, proposal_id: str) -> Proposal:
+        """Return the proposal, pending or decided; UnknownId when there is none."""
+        return self.wiring.proposals.get(proposal_id)
+
+    def approve_proposal(
+        self, proposal_id: str, *, approver: str
+    ) -> tuple[Proposal, Reason | None]:
+        """Approve it in the approver's name; the last approval needed carries it out.
+
+        The reason tells why it was not: the person may not, it is too late, or others have to
+        approve it too.
+        """
+        return self.wiring.treasury.approve_proposal(proposal_id, approver=approver)
+
+    def reject_proposal(
+        self, proposal_id: str, *, approver: str, reason: str
+    ) -> tuple[Proposal, Reason | None]:
+        """Reject it in the approver's name; the reason says why that was not possible."""
+        return self.wiring.treasury.reject_proposal(proposal_id, approver=approver, reason=reason)

@@ -1,0 +1,47 @@
+"""Approvers of tests with keys, who sign what they are asked."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from coordinator.chain.signers.signers import Signer, load_signer
+from coordinator.domain.policy.approvals import Approver
+from coordinator.domain.statements.credential import Credential, CredentialKind
+from coordinator.domain.statements.signed import GivenSignature
+from tests.integration.world import World
+
+KEYS = {
+    name: "0x" + f"{number:02x}" * 32
+    for number, name in enumerate(("alice", "bob", "carol", "dora", "mallory"), start=0x21)
+}
+
+
+def key_of(name: str) -> Signer:
+    """Return the signer of an approver's key."""
+    return load_signer("env:KEY", {"KEY": KEYS[name]})
+
+
+def credential(name: str) -> Credential:
+    return Credential(CredentialKind.ADDRESS, key_of(name).address)
+
+
+def signing(*names: str, **terms: Any) -> dict[str, Approver]:
+    """Return approvers of the policy who decide by signing."""
+    return {name: Approver(credentials=[credential(name)], **terms) for name in names}
+
+
+@dataclass(frozen=True, slots=True)
+class People:
+    """Approvers at work on one coordinator."""
+
+    world: World
+
+    def sign(self, approval_id: str, name: str, *, reason: str | None = None) -> GivenSignature:
+        """Sign what the coordinator asks ``name`` to sign."""
+        asked = self.world.coordinator.statement(approval_id, reason=reason)
+        return GivenSignature(signature=key_of(name).sign_typed(asked.message))
+
+    def approve(self, approval_id: str, name: str) -> Any:
+        signature = self.sign(approval_id, name)
+        return self.world.coordinator.approve(approval_id, approver=name, signature=signature)

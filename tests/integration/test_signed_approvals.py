@@ -1,0 +1,109 @@
+"""Approvals are signatures over just what is bought, checked again when the create is signed."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from coordinator.domain.reasons import ReasonCode
+from coordinator.domain.statements.signed import GivenSignature
+from tests.integration.signers_of_approvers import People, key_of, signing
+from tests.integration.stores import on_either
+from tests.integration.world import World
+
+pytestmark = on_either
+
+
+def with_approvals(world: World, **terms: Any) -> None:
+    asked = world.policy.approvals.model_copy(update=terms)
+    world.apply(world.policy.model_copy(update={"approvals": asked}))
+
+
+@pytest.fixture
+def people(world: World) -> People:
+    with_approvals(
+        world, required=2, signatures="required", approvers=signing("alice", "bob", "carol")
+    )
+    world.round()
+    return People(world)
+
+
+def test_two_signatures_pay_what_waits(people: People) -> None:
+    world = people.world
+    waiting = world.buy("60.00")
+    approval = waiting.approval_id or ""
+    first = people.approve(approval, "alice")
+    assert first.done and first.purchase.needs_approval
+    assert people.approve(approval, "bob").purchase.status == "approved"
+    world.go()
+    assert world.status(waiting) == "funded"
+
+
+def test_an_unsigned_yes_counts_for_nothing(people: People) -> None:
+    world = people.world
+    waiting = world.buy("60.00")
+    answer = world.coordinator.approve(waiting.approval_id or "", approver="alice")
+    assert not answer.done and answer.reason.code is ReasonCode.SIGNATURE_REQUIRED
+    rejected = world.coordinator.reject(waiting.approval_id or "", approver="alice", reason="no")
+    assert not rejected.done and rejected.reason.code is ReasonCode.SIGNATURE_REQUIRED
+    assert world.status(waiting) == "awaiting_approval"
+
+
+@pytest.mark.parametrize(
+    ("signature", "told"),
+    [
+        ("0x", "malformed"),
+        ("0x" + "zz" * 65, "malformed"),
+        ("0x" + "11" * 64, "malformed"),
+        ("0x" + "00" * 65, "malformed"),
+    ],
+)
+def test_a_malformed_signature_is_named(people: People, signature: str, told: str) -> None:
+    waiting = people.world.buy("60.00")
+    answer = people.world.coordinator.approve(
+        waiting.approval_id or "", approver="alice", signature=GivenSignature(signature=signature)
+    )
+    assert not answer.done and answer.reason.code is ReasonCode.SIGNATURE_INVALID
+    assert answer.reason.message.startswith(told)
+
+
+def test_a_signature_of_another_purchase_is_named(people: People) -> None:
+    world = people.world
+    small, large = world.buy("60.00"), world.buy("90.00")
+    asked = world.coordinator.statement(small.approval_id or "")
+    signature = key_of("alice").sign_typed(asked.message)
+    bare = world.coordinator.approve(
+        large.approval_id or "", approver="alice", signature=GivenSignature(signature=signature)
+    )
+    assert "other_signer" in bare.reason.message
+    whole = GivenSignature(signature=signature, statement=asked.statement.as_dict())
+    answer = world.coordinator.approve(large.approval_id or "", approver="alice", signature=whole)
+    assert "other_statement" in answer.reason.message
+
+
+def test_who_decides_it_changed_before_it_was_signed(people: People) -> None:
+    world = people.world
+    waiting = world.buy("60.00")
+    for name in ("alice", "bob"):
+        people.approve(waiting.approval_id or "", name)
+    with_approvals(world, approvers=signing("alice", "carol"))
+    world.go()
+    again = world.get(waiting)
+    assert again.needs_approval and "approved again" in again.reason.message
+    assert again.approvals == ()
+    for name in ("alice", "carol"):
+        people.approve(waiting.approval_id or "", name)
+    world.go()
+    assert world.status(waiting) == "funded"
+
+
+def test_another_change_of_the_policy_leaves_it_valid(people: People) -> None:
+    world = people.world
+    waiting = world.buy("60.00")
+    for name in ("alice", "bob"):
+        people.approve(waiting.approval_id or "", name)
+    alerts = world.policy.alerts.model_copy(update={"thresholds": [50]})
+    world.apply(world.coordinator.wiring.policies.current().model_copy(update={"alerts": alerts}))
+    world.go()
+    assert world.status(waiting) == "funded"
