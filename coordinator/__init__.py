@@ -50,6 +50,9 @@ if TYPE_CHECKING:
     from coordinator.domain.purchase.purchase import Answer, Purchase
     from coordinator.domain.purchase.replay import Replay
     from coordinator.domain.reasons import Reason, ReasonCode
+    from coordinator.domain.statements.signed import GivenSignature, SigningRequest
+    from coordinator.domain.statements.statement import Statement
+    from coordinator.domain.typed_data import Trust, TypedData
     from coordinator.domain.usdc import Usdc
 
 __all__ = [
@@ -74,6 +77,7 @@ __all__ = [
     "Finding",
     "ForkedProcess",
     "GasReport",
+    "GivenSignature",
     "Hold",
     "IdempotencyConflict",
     "Increase",
@@ -100,8 +104,12 @@ __all__ = [
     "ServiceLevel",
     "Session",
     "Sharing",
+    "SigningRequest",
+    "Statement",
     "Status",
+    "Trust",
     "TxReverted",
+    "TypedData",
     "UnknownId",
     "Usdc",
     "Used",
@@ -134,6 +142,11 @@ _HOMES = {
     "IdempotencyConflict": "domain.errors",
     "Increase": "domain.limits.increase",
     "InvalidRequest": "domain.errors",
+    "GivenSignature": "domain.statements.signed",
+    "SigningRequest": "domain.statements.signed",
+    "Statement": "domain.statements.statement",
+    "Trust": "domain.typed_data",
+    "TypedData": "domain.typed_data",
     "JudgedApproval": "domain.purchase.approval",
     "KeptNotice": "domain.notices",
     "LedgerTampered": "domain.errors",

@@ -7,15 +7,16 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from coordinator.domain.errors import ChainUnavailable, ConfigurationError
+from coordinator.domain.policy.credentials import CredentialKind
 from coordinator.domain.ports import Chain
 from coordinator.domain.reasons import Reason, ReasonCode
-from coordinator.domain.statements.credential import CredentialKind
 from coordinator.domain.statements.faults import BadSignature, SignatureFault
 from coordinator.domain.statements.signed import (
     GivenSignature,
     Signed,
     SigningRequest,
     check_signed,
+    signed_as_given,
 )
 from coordinator.domain.statements.statement import Statement
 from coordinator.domain.typed_data import Trust
@@ -70,7 +71,7 @@ class Words:
         if known is None:
             return UNSIGNED
         try:
-            return Word(given.of(asked.statement, known, asked.trust))
+            return Word(signed_as_given(given, asked.statement, known, asked.trust))
         except BadSignature as fault:
             return Word(fault=f"{fault.code}: {fault}")
         except ValueError as fault:

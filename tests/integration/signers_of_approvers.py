@@ -7,7 +7,7 @@ from typing import Any
 
 from coordinator.chain.signers.signers import Signer, load_signer
 from coordinator.domain.policy.approvals import Approver
-from coordinator.domain.statements.credential import Credential, CredentialKind
+from coordinator.domain.policy.credentials import Credential, CredentialKind
 from coordinator.domain.statements.signed import GivenSignature
 from tests.integration.world import World
 

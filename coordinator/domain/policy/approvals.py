@@ -15,8 +15,8 @@ from pydantic import (
     model_serializer,
 )
 
+from coordinator.domain.policy.credentials import Credential
 from coordinator.domain.policy.values import Amount, Name, Seconds, Table
-from coordinator.domain.statements.credential import Credential
 from coordinator.domain.usdc import Usdc
 
 

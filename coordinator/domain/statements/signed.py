@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from coordinator.domain.policy.approvals import Approver
-from coordinator.domain.statements.credential import Credential, CredentialKind
+from coordinator.domain.policy.credentials import Credential, CredentialKind
 from coordinator.domain.statements.ecdsa import recover_address
 from coordinator.domain.statements.faults import BadSignature, SignatureFault
 from coordinator.domain.statements.safe_signatures import SafeState, signers_of
@@ -91,29 +91,33 @@ class GivenSignature:
     credential: str | None = None
     statement: Mapping[str, Any] | None = None
 
-    def of(self, expected: Statement, approver: Approver, trust: Trust) -> Signed:
-        """Return what was signed, and with what; ValueError with one sentence when malformed."""
-        statement = expected if self.statement is None else Statement.from_dict(self.statement)
-        digest = statement.message(trust).digest
-        return Signed(
-            statement=statement,
-            credential=self._credential(digest, approver.credentials),
-            signature=self.signature,
-        )
 
-    def _credential(self, digest: bytes, known: Sequence[Credential]) -> Credential:
-        if self.credential is not None:
-            return Credential.parse(self.credential)
-        if not known:
-            raise BadSignature(
-                "the policy in force gives this approver no credential",
-                code=SignatureFault.NOT_A_CREDENTIAL,
-            )
-        safes = [one for one in known if one.kind is CredentialKind.SAFE]
-        if len(known) == 1 or (safes and len(self.signature) > _SIGNATURE_LENGTH):
-            return (safes or known)[0]
-        signer = recover_address(digest, self.signature)
-        return next((one for one in known if one.address == signer), known[0])
+def signed_as_given(
+    given: GivenSignature, expected: Statement, approver: Approver, trust: Trust
+) -> Signed:
+    """Return what was signed, and with what; ValueError with one sentence when malformed."""
+    statement = expected if given.statement is None else Statement.from_dict(given.statement)
+    digest = statement.message(trust).digest
+    return Signed(
+        statement=statement,
+        credential=_credential(given, digest, approver.credentials),
+        signature=given.signature,
+    )
+
+
+def _credential(given: GivenSignature, digest: bytes, known: Sequence[Credential]) -> Credential:
+    if given.credential is not None:
+        return Credential.parse(given.credential)
+    if not known:
+        raise BadSignature(
+            "the policy in force gives this approver no credential",
+            code=SignatureFault.NOT_A_CREDENTIAL,
+        )
+    safes = [one for one in known if one.kind is CredentialKind.SAFE]
+    if len(known) == 1 or (safes and len(given.signature) > _SIGNATURE_LENGTH):
+        return (safes or known)[0]
+    signer = recover_address(digest, given.signature)
+    return next((one for one in known if one.address == signer), known[0])
 
 
 def check_signed(
