@@ -15,9 +15,11 @@ import pytest
 
 from coordinator.chain.abi import Abi, token_abi
 from coordinator.chain.actp.abi import kernel_abi, vault_abi
+from coordinator.chain.evm.safes import safe_abi
 from coordinator.chain.rpc.client import RpcRefusal
 from tests.integration.chains import CHAINS, open_chain
 from tests.integration.local_chain import LocalChain
+from tests.integration.safes import SIGNATURES, family
 from tests.integration.test_kernel_table import EFFECTS, NEVER_CREATED, WHAT, Board, Effect
 
 _START = 2_000_000_000
@@ -140,6 +142,15 @@ class Twin:
         data = abi.call(function, *values)
         return self.done(board.who["admin"], self.contracts[contract], data)
 
+    def safe(self) -> dict[str, Any]:
+        """What a Safe says of itself, and of every form of a signature."""
+        safe, digest = family(self.chain), b"\x17" * 32
+        self.contracts |= {"safe": safe.address, "its owner": safe.owners[0].address}
+        asked = {name: safe_abi().call(name) for name in ("VERSION", "getOwners", "getThreshold")}
+        for form, made in SIGNATURES.items():
+            asked[form] = safe_abi().call("isValidSignature", digest, made(safe, digest))
+        return {name: self._said("safe", call) for name, call in asked.items()}
+
     def getters(self) -> dict[str, Any]:
         """What every view of the contracts says that takes no argument, or one account."""
         found = {}
@@ -206,4 +217,10 @@ def test_a_pause_that_ends_leaves_the_same(twins: list[Twin]) -> None:
 def test_every_getter_says_the_same(twins: list[Twin]) -> None:
     real, simulated = (twin.getters() for twin in twins)
     assert len(real) == 39
+    assert simulated == real
+
+
+def test_a_safe_says_the_same_of_itself_and_of_every_signature(twins: list[Twin]) -> None:
+    real, simulated = (twin.safe() for twin in twins)
+    assert len({str(said) for said in real.values()}) > 10
     assert simulated == real

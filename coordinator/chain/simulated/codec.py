@@ -1,6 +1,7 @@
 """ABI coding for contracts that answer calls: compiled once from the shipped ABIs.
 
-It knows the types that the rail uses: words, ``bytes`` and ``string``, and structs of words.
+It knows the types that are used: words, ``bytes`` and ``string``, structs of words, and a list of
+addresses as the only result.
 """
 
 from __future__ import annotations
@@ -34,11 +35,17 @@ def _word_of_number(value: int) -> bytes:
     return value.to_bytes(WORD, "big")
 
 
+def _left_aligned(value: bytes) -> bytes:
+    return value.ljust(WORD, b"\0")
+
+
 def _encoder(kind: str) -> Encoder:
     if kind == "address":
         return word_of_address
     if kind == "bytes32":
         return bytes
+    if kind == "bytes4":
+        return _left_aligned
     return _word_of_number
 
 
@@ -78,6 +85,7 @@ class Function:
         self._decoders = [None if kind in _DYNAMIC else _decoder(kind) for kind in kinds]
         outputs = item["outputs"]
         self._text = bool(outputs) and outputs[0]["type"] in _DYNAMIC
+        self._addresses = bool(outputs) and outputs[0]["type"] == "address[]"
         self._many = len(outputs) > 1 or (bool(outputs) and outputs[0]["type"] == "tuple")
         parts = outputs[0]["components"] if outputs and outputs[0]["type"] == "tuple" else outputs
         self._encoders = [_encoder(part["type"]) for part in parts]
@@ -97,6 +105,9 @@ class Function:
             return b""
         if self._text:
             return text_of(value)
+        if self._addresses:
+            listed = b"".join(word_of_address(address) for address in value)
+            return _word_of_number(WORD) + _word_of_number(len(value)) + listed
         values = value if self._many else (value,)
         return b"".join(encode(part) for encode, part in zip(self._encoders, values, strict=True))
 

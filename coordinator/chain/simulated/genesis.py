@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any, Final
 
 from coordinator.chain.networks import (
@@ -23,13 +22,14 @@ _ACCOUNT_WEI: Final = 10_000 * 10**18
 _MINTER_ALLOWANCE: Final = 2**256 - 1
 
 
-def _fixed(name: str) -> str:
+def fixed(name: str) -> str:
+    """Return an address of no key, the same on every simulated chain."""
     return checksummed("0x" + keccak256(f"simulated {name}".encode())[-20:].hex())
 
 
-KERNEL: Final = _fixed("kernel")
-VAULT: Final = _fixed("vault")
-USDC: Final = _fixed("usdc")
+KERNEL: Final = fixed("kernel")
+VAULT: Final = fixed("vault")
+USDC: Final = fixed("usdc")
 ADMIN: Final = ACCOUNTS[0]
 
 
@@ -55,7 +55,7 @@ class Rail:
         self.vault = EscrowVault(VAULT.lower(), self.token, KERNEL.lower())
         self.kernel = Kernel(KERNEL.lower(), admin)
         rail: tuple[Contract, ...] = (self.token, self.vault, self.kernel)
-        self.by_address: Mapping[str, Contract] = {c.address: c for c in rail}
+        self.by_address: dict[str, Contract] = {c.address: c for c in rail}
 
     def first_state(self) -> dict[Key, Any]:
         """As our own deployment leaves it: the admin mints, and fees are shared."""

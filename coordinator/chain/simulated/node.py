@@ -13,6 +13,7 @@ from coordinator.chain.simulated import genesis
 from coordinator.chain.simulated.machine import Machine, Rules
 from coordinator.chain.simulated.pool import Refused
 from coordinator.chain.simulated.reading import Reading
+from coordinator.chain.simulated.safe import Safe
 from coordinator.chain.simulated.transactions import Transaction, Undecodable, decode, unsigned
 
 _UNKNOWN_METHOD: Final = -32601
@@ -174,6 +175,22 @@ class SimulatedNode:
     def set_create_nonce(self, requester: str, count: int) -> None:
         """Make the kernel have counted so many creates of ``requester``."""
         self._write(self.machine.rail.kernel.nonce_key(requester.lower()), count)
+
+    def deploy_safe(self, owners: Sequence[str], threshold: int) -> str:
+        """Put a Safe onto the chain, without a transaction; its address."""
+        with self._lock:
+            contracts = self.machine.rail.by_address
+            address = genesis.fixed(f"Safe {len(contracts)}")
+            contracts[address.lower()] = Safe(address.lower(), self.machine.chain_id)
+            self.set_safe(address, owners, threshold)
+            return address
+
+    def set_safe(self, safe: str, owners: Sequence[str], threshold: int) -> None:
+        """Make the Safe have these owners, and ask for so many."""
+        contract = self.machine.rail.by_address[safe.lower()]
+        assert isinstance(contract, Safe)
+        self._write(contract.owners_key(), tuple(owner.lower() for owner in owners))
+        self._write(contract.threshold_key(), threshold)
 
     def _write(self, key: tuple[Any, ...], value: Any) -> None:
         with self._lock:

@@ -53,8 +53,10 @@ class Reading:
         }
 
     def _find(self, at: Any) -> Block | None:
-        """The block of a number or tag; ``pending`` is read as the latest."""
+        """The block of a number, a tag or a hash; ``pending`` is read as the latest."""
         chain = self._machine.chain
+        if isinstance(at, dict):
+            return chain.by_hash(str(at.get("blockHash")).lower())
         if at in ("latest", "pending", None):
             return chain.head
         if at == "earliest":
