@@ -132,6 +132,20 @@ def test_what_owners_signed_before_they_left_stays_proved_at_its_block(
     assert set(after.owners) == {first.address, third.address, fourth.address}
 
 
+def test_owners_that_were_made_up_are_found_at_the_block_of_the_record(
+    held_chain: LocalChain,
+) -> None:
+    first, second, forger = owner_accounts(3)
+    safe = deploy_safe(held_chain, [first, second], 2)
+    honest = safe.state()
+    forged = replace(honest, owners=(forger.address,), threshold=1)
+    signature = safe.sign(DIGEST, [forger])
+    assert offline(safe, signature, forged) == (forger.address,)
+    there = Block(forged.block_number, forged.block_hash, 0)
+    assert safe.state(there) == honest != forged
+    assert not safe.accepts(DIGEST, signature, there)
+
+
 def test_a_block_that_was_replaced_tells_nothing(held_chain: LocalChain) -> None:
     safe = deploy_safe(held_chain, owner_accounts(2), 2)
     held_chain.mine()

@@ -27,7 +27,10 @@ _OLDEST: Final = (1, 3, 0)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SafeState:
-    """A Safe's owners and threshold after one block; ValueError for what no Safe can have."""
+    """A Safe's owners and threshold after one block; ValueError for what no Safe can have.
+
+    A record is as good as its writer: that the Safe had these owners only the chain tells.
+    """
 
     address: str
     owners: tuple[str, ...]
