@@ -6,15 +6,19 @@ import json
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from coordinator.chain.networks import DEVELOPMENT_ACCOUNTS
+from coordinator.chain.signers.transactions import UnsignedTransaction
 from coordinator.domain.address import checksummed, keccak256
 from coordinator.domain.chain.gas import Fees
 from coordinator.domain.chain.steps import Attempt, Call
 from coordinator.domain.errors import ConfigurationError
 from coordinator.domain.plain_text import decode_file
 from coordinator.domain.typed_data import TypedData
+
+if TYPE_CHECKING:
+    from coincurve import PrivateKey
 
 _VARIABLE: Final = re.compile(r"[A-Z_][A-Z0-9_]{0,63}", re.ASCII)
 
@@ -40,7 +44,7 @@ class Signer:
         self.address = address
         self._key = key
         self._keystore = keystore
-        self._account: Any = None
+        self._unlocked: PrivateKey | None = None
 
     def __repr__(self) -> str:
         return f"Signer({self.address})"
@@ -56,50 +60,38 @@ class Signer:
         ConfigurationError when the password is wrong, the file holds another account's key, or
         there is only an address.
         """
-        self._unlocked()
+        self._private()
 
     def sign(self, call: Call, *, nonce: int, fees: Fees, chain_id: int) -> Attempt:
         """A signed EIP-1559 transaction of ``call``; sends nothing."""
-        signed = self._unlocked().sign_transaction(
-            {
-                "type": 2,
-                "chainId": chain_id,
-                "nonce": nonce,
-                "to": call.to,
-                "value": 0,
-                "data": call.data,
-                "gas": call.gas_limit,
-                "maxFeePerGas": fees.max_fee_per_gas,
-                "maxPriorityFeePerGas": fees.max_priority_fee_per_gas,
-            }
-        )
+        unsigned = UnsignedTransaction(call, nonce=nonce, fees=fees, chain_id=chain_id)
+        raw = unsigned.signed(self._private().sign_recoverable(unsigned.digest, hasher=None))
         return Attempt(
-            hash="0x" + bytes(signed.hash).hex(),
-            raw="0x" + bytes(signed.raw_transaction).hex(),
+            hash="0x" + keccak256(raw).hex(),
+            raw="0x" + raw.hex(),
             max_fee_per_gas=fees.max_fee_per_gas,
             max_priority_fee_per_gas=fees.max_priority_fee_per_gas,
         )
 
     def sign_typed(self, message: TypedData) -> str:
         """Return the account's signature of EIP-712 data, as 0x and 130 hex digits."""
-        from coincurve import PrivateKey
-
-        key = self._key if self._key is not None else bytes(self._unlocked().key)
-        raw = PrivateKey(key).sign_recoverable(message.digest, hasher=None)
+        raw = self._private().sign_recoverable(message.digest, hasher=None)
         return "0x" + (raw[:64] + bytes([raw[64] + 27])).hex()
 
     def sign_raw(self, transaction: dict[str, Any]) -> str:
         """The raw bytes of a complete transaction, such as a deployment."""
-        signed = self._unlocked().sign_transaction(transaction)
+        from eth_account import Account
+
+        signed = Account.from_key(self._private().secret).sign_transaction(transaction)
         return "0x" + bytes(signed.raw_transaction).hex()
 
-    def _unlocked(self) -> Any:
-        if self._account is None:
-            from eth_account import Account
+    def _private(self) -> PrivateKey:
+        if self._unlocked is None:
+            from coincurve import PrivateKey
 
             key = self._key if self._key is not None else self._open_keystore()
-            self._account = Account.from_key(key)
-        return self._account
+            self._unlocked = PrivateKey(key)
+        return self._unlocked
 
     def _open_keystore(self) -> bytes:
         if self._keystore is None:
