@@ -203,7 +203,7 @@ class Runtime:
             await self._watcher.until_over(wait)
         return (
             self._answer(wait)
-            if wait.purchase or wait.reached
+            if wait.purchase is not None
             else await self.off_loop(partial(self._answer, wait))
         )
 
@@ -212,7 +212,7 @@ class Runtime:
         if purchase.needs_approval:
             wait.purchase = purchase
             return False
-        if not wait.is_there(purchase):
+        if not wait.is_there(purchase.status):
             self.start()
             if not self._may_act and len(self._watcher) < _WARNED_MAX:
                 blocker = self.wiring.blockers.of(purchase)
@@ -225,10 +225,10 @@ class Runtime:
         """Return the purchase as it is at the end of the wait, with its blocker if it waits on."""
         if wait.fault is not None:
             raise wait.fault
-        if (found := wait.purchase or wait.reached) is not None:
-            return found
+        if wait.purchase is not None:
+            return wait.purchase
         purchase = self.wiring.purchases.get(wait.purchase_id)
-        if wait.is_there(purchase) or purchase.needs_approval:
+        if wait.is_there(purchase.status) or purchase.needs_approval:
             return purchase
         return replace(purchase, blocker=self.wiring.blockers.of(purchase))
 

@@ -16,8 +16,9 @@ from coordinator.domain.errors import (
     InvalidRequest,
     LedgerUnavailable,
 )
-from coordinator.domain.purchase.lifecycle import ESCROWED, Status
+from coordinator.domain.purchase.lifecycle import ESCROWED, FINAL, Status
 from coordinator.domain.purchase.purchase import Purchase
+from coordinator.ledger.spend.purchases import Progress
 from coordinator.wiring import Wiring
 
 UNTIL: Final = {
@@ -42,31 +43,36 @@ class Wait:
         self.fault: BaseException | None = None
         #: Called in the watcher's thread when there is something to see.
         self.wake: Callable[[], object] = lambda: None
-        #: The purchase at its goal, where receipts are still waited for.
-        self.reached: Purchase | None = None
+        #: Whether the purchase is at its goal, and only receipts are waited for.
+        self.reached = False
         self._goals = UNTIL[until]
         self._deadline = time.monotonic() + timeout_seconds
         self._receipts_until = float("inf")
 
-    def is_there(self, purchase: Purchase) -> bool:
-        """Return whether the purchase got there, or can't get any further."""
-        return purchase.final or purchase.status in self._goals
+    def is_there(self, status: Status) -> bool:
+        """Return whether a purchase of this status got there, or can't get any further."""
+        return status in FINAL or status in self._goals
 
-    def look(self, purchase: Purchase, *, whole: bool) -> bool:
+    def look(self, progress: Progress) -> bool:
         """Return whether the wait is over; once there, wait up to two seconds for receipts.
 
         One that a reorganisation takes back from there is waited for on.
         """
-        there = self.is_there(purchase)
-        if purchase.needs_approval or (there and whole):
+        there, status = self.is_there(progress.status), progress.status
+        if status is Status.AWAITING_APPROVAL or (there and progress.whole):
+            return True
+        if not there:
+            self.reached, self._receipts_until = False, float("inf")
+        elif not self.reached:
+            self.reached, self._receipts_until = True, time.monotonic() + _ROUND_SECONDS
+            self.wake()
+        return False
+
+    def end(self, purchase: Purchase) -> None:
+        """End the wait with the purchase, unless it was taken back since it was looked at."""
+        if purchase.needs_approval or self.is_there(purchase.status):
             self.purchase = purchase
-        elif not there:
-            self.reached, self._receipts_until = None, float("inf")
-        else:
-            if self.reached is None:
-                self._receipts_until = time.monotonic() + _ROUND_SECONDS
-            self.reached = purchase
-        return there or purchase.needs_approval
+            self.wake()
 
     @property
     def over(self) -> bool:
@@ -191,15 +197,14 @@ class Watcher:
                 self._tell_apart([purchase_id])
 
     def _tell(self, ids: Sequence[str]) -> None:
-        found = self._wiring.purchases.several(ids)
-        holding = self._wiring.purchases.holding([p.id for p in found if p.final])
-        for purchase in found:
-            # Receipts and the hold's end follow the event that moved it, in the same round.
-            signed = any(t.status == "signed" for t in purchase.transactions)
-            whole = not signed and purchase.id not in holding
-            for wait in self._of(purchase.id):
-                if wait.look(purchase, whole=whole):
-                    wait.wake()
+        over = {
+            purchase_id: [wait for wait in self._of(purchase_id) if wait.look(progress)]
+            for purchase_id, progress in self._wiring.purchases.progress(ids).items()
+        }
+        ended = [purchase_id for purchase_id, waits in over.items() if waits]
+        for purchase in self._wiring.purchases.several(ended) if ended else ():
+            for wait in over[purchase.id]:
+                wait.end(purchase)
 
     def _of(self, purchase_id: str) -> list[Wait]:
         with self._mutex:

@@ -7,8 +7,7 @@ import json
 import logging
 import os
 from collections.abc import Iterable
-from copy import deepcopy
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -60,6 +59,16 @@ class CheckpointState:
     paused: set[str] = field(default_factory=set)
     reopened: set[str] = field(default_factory=set)
     revoked: set[str] = field(default_factory=set)
+
+    def copy(self) -> CheckpointState:
+        return replace(
+            self,
+            signed=set(self.signed),
+            rows=dict(self.rows),
+            paused=set(self.paused),
+            reopened=set(self.reopened),
+            revoked=set(self.revoked),
+        )
 
     def take(self, row: AuditRow) -> None:
         self.head = Head(row.seq, row.hash)
@@ -180,8 +189,8 @@ class Checkpoint:
         # A copy, so that a row that is wrong leaves everything as it was.
         known, told = None, []
         for row in rows:
-            known = deepcopy(self._known) if known is None else known
-            assert known is not None
+            assert self._known is not None
+            known = self._known.copy() if known is None else known
             known.take(row)
             if tell and row.event in _TOLD:
                 told.append((row.event, _TOLD[row.event], row.subject))

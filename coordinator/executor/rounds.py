@@ -13,8 +13,6 @@ from coordinator.domain.chain.steps import Receipt
 from coordinator.domain.errors import LedgerTampered
 from coordinator.domain.policy.policy import Policy
 from coordinator.domain.ports import Chain, Clock, KillPoint, Observation, Reach, Ticks
-from coordinator.domain.purchase.lifecycle import UNLINKED
-from coordinator.domain.purchase.planning import OpenPurchase
 from coordinator.domain.usdc import Usdc
 from coordinator.executor.checkpoint import Checkpoint
 from coordinator.executor.due import Work
@@ -22,6 +20,7 @@ from coordinator.executor.failover import EndpointFailover
 from coordinator.executor.sender import Sender
 from coordinator.executor.tempo import Pace
 from coordinator.executor.watch import Watch
+from coordinator.ledger.chain.open_purchases import Waiting
 from coordinator.ledger.ledger import Ledger
 from coordinator.ledger.tx.leases import Lease, new_holder
 from coordinator.ledger.tx.pausing import Pause
@@ -96,7 +95,7 @@ class Rounds:
             purchases=ledger.purchases, notices=ledger.notices, clock=clock, ticks=ticks
         )
         self._failover = EndpointFailover(
-            chain=chain, ticks=ticks, waiting=lambda: bool(self._sender.in_flight())
+            chain=chain, ticks=ticks, waiting=self._sender.any_in_flight
         )
         # What the last round followed; None where it has to be read anew.
         self._seen: Observation | None = None
@@ -234,23 +233,22 @@ class Rounds:
 
     def idle(self) -> bool:
         """Return whether nothing is in flight and no purchase waits for this executor."""
-        if self._sender.in_flight() or self._operations.orders("approved"):
+        if self._sender.any_in_flight() or self._operations.orders("approved"):
             return False
-        return not any(map(_waits, self._books.open_purchases()))
+        return not self._books.in_progress().waiting
 
     def _pace(self, seen: Observation) -> Pace:
         """Return the pace; what people or the rail hold back is looked for no oftener than open."""
-        purchases = self._books.open_purchases()
-        escrows = [escrow.escrow_id for p in purchases for escrow in p.escrows]
-        self._open_escrows = frozenset([*escrows, *(p.escrow_key for p in purchases if p.escrows)])
-        waiting = self._released([p for p in purchases if _waits(p)])
+        progress = self._books.in_progress()
+        self._open_escrows = progress.escrows
+        waiting = self._released(progress.waiting)
         orders = self._operations.orders("approved")
         to_sign = orders or (waiting and seen.rail_trouble is None)
-        if self._sender.in_flight() or (to_sign and seen.fees is not None):
+        if self._sender.any_in_flight() or (to_sign and seen.fees is not None):
             return Pace.BUSY
-        return Pace.OPEN if purchases or orders else Pace.IDLE
+        return Pace.OPEN if progress.purchases or orders else Pace.IDLE
 
-    def _released(self, waiting: Sequence[OpenPurchase]) -> Sequence[OpenPurchase]:
+    def _released(self, waiting: Sequence[Waiting]) -> Sequence[Waiting]:
         """Return those that no pause holds back, and note which pauses hold the others."""
         paused = {(p.scope_kind, p.scope_id): str(p) for p in self._operations.pauses()}
         if not paused or not waiting:
@@ -279,12 +277,9 @@ class Rounds:
 
     def _do_what_is_due(self, seen: Observation) -> None:
         assert self._lease is not None
-        self._sender.repair(self._lease, seen)
-        self._sender.bump(self._lease, seen)
-        self._sender.send_again()
+        in_flight = self._sender.tend(self._lease, seen)
         policy, purchases = self._policy(), self._books.open_purchases()
         self._watch.look(policy, purchases, seen)
-        in_flight = self._sender.in_flight()
         self._watch.look_at_lane(in_flight, self._sender.refused(in_flight))
         if seen.fees is not None:
             room = self._sender.room(in_flight)
@@ -304,8 +299,3 @@ class Rounds:
 def _is_news(head: Block | None, seen: Observation) -> bool:
     """Whether a head was not followed yet; a lower one is that of a node that is behind."""
     return head is None or (head.number >= seen.head.number and head != seen.head)
-
-
-def _waits(purchase: OpenPurchase) -> bool:
-    """Whether a call of the purchase has to be signed before it is funded."""
-    return purchase.status in UNLINKED and not purchase.stranded

@@ -95,9 +95,9 @@ class Sender:
         self._not_bumped: set[int] = set()
         self._head = 0
 
-    def in_flight(self) -> list[Step]:
-        """Steps that could still be mined, in nonce order."""
-        return self._steps.in_flight()
+    def any_in_flight(self) -> bool:
+        """Whether a step could still be mined."""
+        return self._steps.any_in_flight()
 
     def room(self, in_flight: Sequence[Step]) -> int:
         """Return how many more calls a node's queue for one sender takes."""
@@ -221,19 +221,27 @@ class Sender:
         if self._steps.displace(step, now=self._clock()):
             log.error("foreign_transaction nonce=%s step=%s", step.nonce, step.kind)
 
-    def repair(self, lease: Lease, seen: Observation) -> None:
-        """Fill unused nonces, and sign steps that a crash or a pause left unsigned."""
+    def tend(self, lease: Lease, seen: Observation) -> Sequence[Step]:
+        """Repair the lane, bump and send again what waits; return what is in flight."""
         self._head = seen.head.number
+        in_flight = self._bump(lease, seen, self._repair(lease, seen))
+        self._send_again(in_flight)
+        return in_flight
+
+    def _repair(self, lease: Lease, seen: Observation) -> list[Step]:
+        """Fill unused nonces, and sign steps that a crash or a pause left unsigned."""
         fill, now = self._chain.fill(), self._clock()
         if repaired := self._lane.repair(lease, seen.nonce, fill, now=now):
             log.warning("lane_repaired nonces=%s", repaired)
-        if seen.fees is None:
-            return
+        in_flight = self._steps.in_flight()
+        unsigned = [step for step in in_flight if step.to_send is None]
+        if seen.fees is None or not unsigned:
+            return in_flight
         fees = seen.fees
-        unsigned = [step for step in self._steps.in_flight() if step.to_send is None]
         self._sign_and_send(
             lease, [(step, self._first_fees(step, fees)) for step in unsigned], seen
         )
+        return self._steps.in_flight()
 
     def _first_fees(self, step: Step, suggested: Fees) -> Fees:
         """Return the suggested fees; for a step given up, fees that replace its earlier bytes."""
@@ -246,12 +254,11 @@ class Sender:
             last.max_fee_per_gas, last.max_priority_fee_per_gas, suggested, self._max_fee_wei
         )
 
-    def bump(self, lease: Lease, seen: Observation) -> None:
+    def _bump(self, lease: Lease, seen: Observation, in_flight: Sequence[Step]) -> Sequence[Step]:
         """Replace underpriced pending transactions at the same nonce with higher fees."""
-        self._head = seen.head.number
         if seen.fees is None:
-            return
-        waiting = [s for s in self._steps.in_flight() if s.attempts and s.nonce >= seen.nonce]
+            return in_flight
+        waiting = [s for s in in_flight if s.attempts and s.nonce >= seen.nonce]
         self._not_bumped &= {step.id for step in waiting}
         dearer = []
         for step in waiting:
@@ -282,6 +289,7 @@ class Sender:
                     seen.fees.max_fee_per_gas,
                 )
         self._sign_and_send(lease, dearer, seen)
+        return self._steps.in_flight() if dearer else in_flight
 
     def _is_too_cheap(
         self, attempt: Attempt, state: _SentState, seen: Observation, *, first: bool
@@ -304,12 +312,12 @@ class Sender:
         step = in_flight[0]
         return f"no node takes step={step.kind} nonce={step.nonce}: {state.refused.said[:200]}"
 
-    def send_again(self) -> None:
+    def _send_again(self, in_flight: Sequence[Step]) -> None:
         """Send the stored bytes of unmined steps again, to every endpoint."""
         now = self._ticks()
         due = [
             attempt
-            for step in self._steps.in_flight()[:_RESENT_MAX]
+            for step in in_flight[:_RESENT_MAX]
             if (attempt := step.to_send) is not None
             if attempt.hash not in self._sent
             or now - self._sent[attempt.hash].sent_at >= _RESEND_SECONDS

@@ -115,7 +115,7 @@ def _new_nonce_for_an_old_step(stack: ExitStack) -> None:
                     query = select(t.attempts.c.step_id).where(t.attempts.c.hash == attempt.hash)
                     step_id = connection.execute(query).scalar()
                     connection.execute(delete(t.attempts).where(t.attempts.c.hash == attempt.hash))
-                    (step,) = step_rows.load_steps(connection, t.steps.c.id == step_id)
+                    (step,) = step_rows.StepRows().load(connection, t.steps.c.id == step_id)
                     values = self._steps._values(step.call, self._steps.nonces.highest(tx, 0) + 1)
                     connection.execute(
                         update(t.steps)

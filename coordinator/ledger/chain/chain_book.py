@@ -3,23 +3,22 @@
 from __future__ import annotations
 
 import logging
-from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from sqlalchemy import Connection, insert, select, update
 
-from coordinator.domain.chain.events import EMPTY, Block, ChainEvent, EscrowState, EventBatch
+from coordinator.domain.chain.events import Block, ChainEvent, EscrowState, EventBatch
 from coordinator.domain.chain.journal import TREASURY, Entry, EntryKind, FundedEscrow, make_entries
 from coordinator.domain.observed import ended
-from coordinator.domain.purchase.lifecycle import FINAL, Status
-from coordinator.domain.purchase.planning import OpenPurchase, OwnEscrow
+from coordinator.domain.purchase.lifecycle import FINAL
+from coordinator.domain.purchase.planning import OpenPurchase
 from coordinator.domain.usdc import ZERO, Usdc
 from coordinator.ledger.audit.journal_proof import block_digests
 from coordinator.ledger.chain.agreement import Agreement, compare
 from coordinator.ledger.chain.following import apply_event
 from coordinator.ledger.chain.journal_book import treasury_sum
+from coordinator.ledger.chain.open_purchases import InProgress, load_open, read_in_progress
 from coordinator.ledger.chain.rollback import RolledBack, roll_back
 from coordinator.ledger.chain.steps import StepBook
 from coordinator.ledger.spend.bonds import bond_lost
@@ -236,55 +235,14 @@ class ChainBook:
         return len(rows)
 
     def open_purchases(self) -> list[OpenPurchase]:
-        """Approved purchases and escrows in progress, with steps and escrows, oldest first."""
-        statuses = [
-            status.value
-            for status in Status
-            if status not in FINAL and status is not Status.AWAITING_APPROVAL
-        ]
-        leftover = select(_e.purchase_id).where(
-            _e.state.in_([state.value for state in EMPTY]), _e.purchase_id.is_not(None)
-        )
-        query = (
-            select(t.purchases)
-            .where(_p.status.in_(statuses) | _p.id.in_(leftover))
-            .order_by(_p.seq)
-        )
+        """Load what is in progress, with steps and escrows, oldest first."""
         with self._database.read() as connection:
-            rows = connection.execute(query).all()
-            ids = [row.id for row in rows]
-            escrows = defaultdict(list)
-            own = select(t.escrows).where(_e.purchase_id.in_(ids)).order_by(_e.seq)
-            for escrow in connection.execute(own):
-                escrows[escrow.purchase_id].append(escrow)
-            unowned = select(_e.escrow_key).where(
-                _e.escrow_key.in_([row.escrow_key for row in rows]), _e.purchase_id.is_(None)
-            )
-            foreign = set(connection.execute(unowned).scalars())
-            steps = defaultdict(list)
-            for step in self._steps.of_purchases(connection, ids):
-                steps[step.call.purchase_id].append(step)
-        return [
-            OpenPurchase(
-                id=row.id,
-                status=Status(row.status),
-                agent=row.agent,
-                provider=row.provider,
-                provider_name=row.provider_name,
-                amount=Usdc.from_base_units(row.amount),
-                service=row.service,
-                escrow_key=row.escrow_key,
-                approved_at=row.approved_at or row.created_at,
-                settle=row.settle,
-                cancel_wanted=bool(row.cancel_wanted),
-                settle_wanted=bool(row.settle_wanted),
-                stranded=row.stranded,
-                key_known=row.escrow_key in foreign,
-                escrows=tuple(_own_escrow(e, row.escrow_key) for e in escrows[row.id]),
-                steps=tuple(steps[row.id]),
-            )
-            for row in rows
-        ]
+            return load_open(connection, self._steps)
+
+    def in_progress(self) -> InProgress:
+        """Read of what is in progress only what has to be signed, and whose moves are followed."""
+        with self._database.read() as connection:
+            return read_in_progress(connection)
 
     def escrows(self, *, unknown: bool = False) -> list[EscrowRow]:
         """Return our escrows seen on chain, oldest first; ``unknown``: those no agent asked for.
@@ -370,17 +328,6 @@ def _write_entries(tx: Tx, entries: list[Entry], after: int, to: Block, now: int
 def _spent(connection: Connection, purchase_id: str) -> Usdc:
     sums = sums_of_escrows(connection, [purchase_id]).get(purchase_id, {})
     return sums.get(EntryKind.FUND, ZERO) - sums.get(EntryKind.REFUND, ZERO)
-
-
-def _own_escrow(row: Any, own_key: str) -> OwnEscrow:
-    return OwnEscrow(
-        escrow_id=row.escrow_id,
-        state=EscrowState(row.state),
-        linked=row.escrow_key == own_key,
-        amount=Usdc.from_base_units(row.amount),
-        deadline=row.deadline,
-        window_ends=row.window_ends,
-    )
 
 
 def _cursor(connection: Connection, name: str) -> Block | None:

@@ -7,7 +7,8 @@ import json
 from sqlalchemy import select, update
 
 from coordinator.domain.chain.steps import Call, StepStatus
-from coordinator.ledger.chain.steps import StepBook, fail_order
+from coordinator.ledger.chain.step_ends import fail_order
+from coordinator.ledger.chain.steps import StepBook
 from coordinator.ledger.store import schema as t
 from coordinator.ledger.tx.leases import Lease, fence
 from coordinator.ledger.tx.pausing import begin_recovery

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Final
 
@@ -25,11 +25,13 @@ from coordinator.ledger.proofs.audit_fold import LoggedOrder, LoggedPurchase
 from coordinator.ledger.proofs.evidence import Evidence, Seen
 from coordinator.ledger.proofs.row_proofs import order_differences, purchase_differences
 from coordinator.ledger.store import schema as t
+from coordinator.ledger.store.prepared import batched
 from coordinator.ledger.tx.transaction import Tx
 
 _p = t.purchases.c
-_OF: Final[BindParameter[Any]] = bindparam("of")
-_PURCHASE: Final = select(t.purchases).where(_p.id == _OF)
+_OF: Final[BindParameter[Any]] = bindparam("of", expanding=True)
+_PURCHASES: Final = select(t.purchases).where(_p.id.in_(_OF))
+_READ_MAX: Final = 500
 _SPENDING: Final = frozenset({StepKind.CREATE, StepKind.LINK})
 _PULLS: Final = frozenset({StepKind.LINK, StepKind.DISPUTE})
 _OF_ESCROW: Final = frozenset({StepKind.SETTLE, StepKind.DISPUTE})
@@ -50,6 +52,7 @@ class Signable:
         now: int,
         seen: Seen | None = None,
     ) -> None:
+        self._tx = tx
         self._connection = tx.connection
         self._policy = tx.policy
         self._trust = tx.trust
@@ -69,7 +72,21 @@ class Signable:
         self._stopped: dict[tuple[str, str], bool] = {}
         self._left_out: set[str | None] = set()
         # Nobody else writes meanwhile, and what this transaction adds decides nothing.
-        self._past: dict[str, LoggedPurchase] = {}
+        self._rows: dict[str, Any] = {}
+        self._told: dict[str, LoggedPurchase | LedgerTampered] = {}
+
+    def read(self, calls: Sequence[Call]) -> None:
+        """Read what the purchases of many calls are judged by, in few reads."""
+        wanted = {call.purchase_id for call in calls if call.purchase_id} - self._rows.keys()
+        for part in batched(sorted(wanted), _READ_MAX):
+            for row in self._connection.execute(_PURCHASES, {"of": part}):
+                self._rows[row.id] = row
+        proved = {call.purchase_id for call in calls if call.kind in _PROVED} & wanted
+        # What ended has no rows to compare.
+        rows = (self._rows.get(of) for of in sorted(filter(None, proved)))
+        open_ones = [row.id for row in rows if row is not None and row.status not in FINAL]
+        if open_ones:
+            self._told |= self._evidence.purchases(self._connection, open_ones, self._seen)
 
     def of(self, calls: Iterable[Call]) -> list[Call]:
         """Filter the calls that may still be signed, in order; the rest are planned anew.
@@ -77,6 +94,8 @@ class Signable:
         A create that is left out takes the creates behind it along, with their links: their
         escrow ids were predicted with it before them. An approval goes with what needed it.
         """
+        calls = list(calls)
+        self.read(calls)
         kept, shifted = [], False
         for call in calls:
             if call.kind is StepKind.CREATE and shifted:
@@ -107,7 +126,12 @@ class Signable:
         return allowed
 
     def _is_due(self, call: Call, purchase_id: str, stored: bool) -> bool:
-        purchase = self._connection.execute(_PURCHASE, {"of": purchase_id}).one()
+        if purchase_id not in self._rows:
+            self.read([call])
+        purchase = self._rows.get(purchase_id)
+        if purchase is None:
+            self.tampered[purchase_id] = f"purchase {purchase_id}: its row is gone"
+            return False
         if call.kind in _PROVED and purchase.status in FINAL:
             # It ended after its call was allocated, and what ended has no rows to compare.
             return False
@@ -210,6 +234,8 @@ class Signable:
         No chain refuses a second withdrawal: what was signed once is never signed anew.
         """
         query = select(t.orders).where(t.orders.c.id == order_id)
+        # What was signed for it in this transaction counts too.
+        self._tx.flush()
         row = self._connection.execute(query).one_or_none()
         try:
             past = self._evidence.order(self._connection, order_id, self._seen)
@@ -250,14 +276,13 @@ class Signable:
 
     def _proved(self, call: Call, row: Any) -> LoggedPurchase | None:
         """Return the purchase as the audit log tells it, if its row and the call tell the same."""
-        past = self._past.get(row.id)
+        past = self._told.get(row.id)
         if past is None:
-            try:
-                past = self._evidence.purchase(self._connection, row.id, self._seen)
-            except LedgerTampered as fault:
-                self.tampered[row.id] = fault.what
-                return None
-            self._past[row.id] = past
+            past = self._evidence.purchases(self._connection, [row.id], self._seen)[row.id]
+            self._told[row.id] = past
+        if isinstance(past, LedgerTampered):
+            self.tampered[row.id] = past.what
+            return None
         wrong = next(_differences(call, row, past), None)
         if wrong is not None:
             self.tampered[row.id] = f"purchase {row.id}: {wrong}"

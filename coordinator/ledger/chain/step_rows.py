@@ -3,27 +3,48 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Final
 
 from sqlalchemy import ColumnElement, Connection, select
 
 from coordinator.domain.chain.steps import Attempt, Call, Receipt, Step, StepKind, StepStatus
 from coordinator.domain.usdc import Usdc
 from coordinator.ledger.store import schema as t
+from coordinator.ledger.store.prepared import batched
 
 _s = t.steps.c
 _a = t.attempts.c
+_AT_ONCE: Final = 500
+_KEPT_MAX: Final = 10_000
 
 
-def load_steps(connection: Connection, *where: ColumnElement[bool]) -> list[Step]:
-    """Load the steps that fit, in nonce order, each with its attempts, the dearest last."""
-    rows = connection.execute(select(t.steps).where(*where).order_by(_s.nonce)).all()
-    attempts: dict[int, list[Any]] = {}
-    query = select(t.attempts).where(_a.step_id.in_([row.id for row in rows]))
-    # Each attempt pays more than the one before it, whatever the clock did in between.
-    for attempt in connection.execute(query.order_by(_a.max_fee_per_gas)):
-        attempts.setdefault(attempt.step_id, []).append(attempt)
-    return [_step(row, attempts.get(row.id, [])) for row in rows]
+class StepRows:
+    """Loads steps; one whose rows are what they were is not made anew.
+
+    Several thousand are read in every round, and few of them have changed.
+    """
+
+    def __init__(self) -> None:
+        self._made: dict[int, tuple[Sequence[Any], Step]] = {}
+
+    def load(self, connection: Connection, *where: ColumnElement[bool]) -> list[Step]:
+        """Load the steps that fit, in nonce order, each with its attempts, the dearest last."""
+        rows = connection.execute(select(t.steps).where(*where).order_by(_s.nonce)).all()
+        attempts: dict[int, list[Any]] = {}
+        for part in batched((row.id for row in rows), _AT_ONCE):
+            # Each attempt pays more than the one before it, whatever the clock did in between.
+            query = select(t.attempts).where(_a.step_id.in_(part)).order_by(_a.max_fee_per_gas)
+            for attempt in connection.execute(query):
+                attempts.setdefault(attempt.step_id, []).append(attempt)
+        if len(self._made) > _KEPT_MAX:
+            self._made.clear()
+        return [self._step(row, attempts.get(row.id, [])) for row in rows]
+
+    def _step(self, row: Any, attempts: Sequence[Any]) -> Step:
+        known = self._made.get(row.id)
+        if known is None or known[0] != (row, *attempts):
+            known = self._made[row.id] = ((row, *attempts), _step(row, attempts))
+        return known[1]
 
 
 def _step(row: Any, attempts: Sequence[Any]) -> Step:

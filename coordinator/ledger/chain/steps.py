@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
-from sqlalchemy import BindParameter, Connection, bindparam, case, insert, select, update
+from sqlalchemy import Connection, case, insert, select, update
 
 from coordinator.domain.chain.steps import (
     IN_FLIGHT,
@@ -17,14 +17,23 @@ from coordinator.domain.chain.steps import (
     StepStatus,
 )
 from coordinator.domain.notices import foreign_transaction
+from coordinator.ledger.audit.row_codes import Prove
 from coordinator.ledger.chain.owned_nonces import OwnedNonces
 from coordinator.ledger.chain.signable import Signable
-from coordinator.ledger.chain.step_rows import load_steps
+from coordinator.ledger.chain.step_ends import (
+    end_order,
+    fail_order,
+    has_events,
+    store_ends,
+    subject_of,
+)
+from coordinator.ledger.chain.step_rows import StepRows
 from coordinator.ledger.proofs.evidence import Evidence, Seen
 from coordinator.ledger.proofs.step_digest import STEP
 from coordinator.ledger.spend.stranding import strand
 from coordinator.ledger.spend.waiting_again import wait_again
 from coordinator.ledger.store import schema as t
+from coordinator.ledger.store.prepared import Prepared, batched
 from coordinator.ledger.tx.leases import Lease, fence
 from coordinator.ledger.tx.pausing import pause_everything, report_tampering
 from coordinator.ledger.tx.transaction import Tx
@@ -35,17 +44,22 @@ _a = t.attempts.c
 _TREASURY = "treasury"
 _ORDERS = ("wdr_", "mnt_")
 _IN_FLIGHT = [status.value for status in IN_FLIGHT]
-# Built once: hundreds of steps are signed and proved at a time.
-_OF: Final[BindParameter[Any]] = bindparam("of")
-_INSERT_STEP: Final = insert(t.steps)
-_STORE_ATTEMPT: Final = insert(t.attempts)
-_SIGN_STEP: Final = update(t.steps).where(_s.id == _OF).values(status=StepStatus.SIGNED.value)
-_PROVE_ATTEMPT: Final = update(t.attempts).where(_a.hash == _OF)
-_END_STEP: Final = (
-    update(t.steps)
-    .where(_s.id == _OF, _s.status.in_(_IN_FLIGHT))
-    .values(status=bindparam("to_status"), revert_reason=bindparam("why"))
+_AT_ONCE: Final = 500
+_MADE: Final = (*STEP, "status", "created_at", "mac")
+_INSERT_STEP: Final = Prepared(insert(t.steps), *_MADE)
+_STORE_ATTEMPT: Final = Prepared(
+    insert(t.attempts),
+    *("hash", "step_id", "raw", "max_fee_per_gas", "max_priority_fee_per_gas"),
+    *("signed_at", "fills"),
 )
+
+
+class _Proof(NamedTuple):
+    """A step as the database proves it."""
+
+    id: int
+    mac: Any
+    given_up: int
 
 
 class StepBook:
@@ -65,6 +79,7 @@ class StepBook:
         self._evidence = evidence
         self._chain_id = chain_id
         self._signer = signer
+        self._rows = StepRows()
         self.own = (_s.chain_id == chain_id, _s.signer == signer)
         self.nonces = OwnedNonces(self._codes, self.own)
 
@@ -94,17 +109,17 @@ class StepBook:
             self.nonces.drop_unproved(tx, nonce_floor, now)
             highest = self.nonces.highest(tx, nonce_floor)
             nonce = nonce_floor if highest is None else max(nonce_floor, highest + 1)
+            given = list(enumerate(calls, nonce))
+            ids = self._insert(connection, given, StepStatus.ALLOCATED, now)
             return [
                 Step(
-                    id=self.insert_step(
-                        connection, call, nonce + offset, StepStatus.ALLOCATED, now
-                    ),
-                    nonce=nonce + offset,
+                    id=ids[nonce],
+                    nonce=nonce,
                     call=call,
                     status=StepStatus.ALLOCATED,
                     created_at=now,
                 )
-                for offset, call in enumerate(calls)
+                for nonce, call in given
             ]
 
     def store_attempts(
@@ -129,44 +144,42 @@ class StepBook:
             connection = tx.connection
             fence(connection, lease)
             signable = Signable(tx, self._evidence, now=now, seen=seen)
+            signable.read([step.call for step, _ in signed])
+            proofs = self._proofs(connection, [step.id for step, _ in signed])
+            proves = self._codes.prover(connection)
             for step, attempt in signed:
-                # What the log tells of one is proof for the next.
-                tx.flush()
-                if not self._may_be_signed(tx, step, signable, fill):
+                proof = proofs.get(step.id)
+                if not self._may_be_signed(tx, step, proof, proves, signable, fill):
                     continue
-                connection.execute(
-                    _STORE_ATTEMPT,
-                    {
-                        "hash": attempt.hash,
-                        "step_id": step.id,
-                        "raw": attempt.raw,
-                        "max_fee_per_gas": attempt.max_fee_per_gas,
-                        "max_priority_fee_per_gas": attempt.max_priority_fee_per_gas,
-                        "signed_at": now,
-                        "fills": int(step.given_up),
-                    },
-                )
-                connection.execute(_SIGN_STEP, {"of": step.id})
+                kept.append((step, attempt))
+                tx.insert(_STORE_ATTEMPT, _attempt_row(step, attempt, now))
+                # What the log tells of one is proof for the next.
                 tx.record(
                     now,
                     f"{StepKind.FILL if step.given_up else step.kind}_signed",
-                    "treasury" if step.given_up else _subject(step),
+                    "treasury" if step.given_up else subject_of(step),
                     nonce=step.nonce,
                     tx_hash=attempt.hash,
                 )
-                kept.append(attempt)
+            _mark_signed(connection, [step.id for step, _ in kept])
             _tell_refused(tx, signable, now)
             _report_tampering(tx, signable.tampered, now)
-        return kept
+        return [attempt for _, attempt in kept]
 
     def in_flight(self) -> list[Step]:
         """Steps that could still be mined, in nonce order."""
         with self._database.read() as connection:
-            return load_steps(connection, *self.own, _s.status.in_(_IN_FLIGHT))
+            return self._rows.load(connection, *self.own, _s.status.in_(_IN_FLIGHT))
+
+    def any_in_flight(self) -> bool:
+        """Whether a step could still be mined."""
+        query = select(_s.id).where(*self.own, _s.status.in_(_IN_FLIGHT)).limit(1)
+        with self._database.read() as connection:
+            return connection.execute(query).first() is not None
 
     def of_purchases(self, connection: Connection, ids: Iterable[str]) -> list[Step]:
         """Steps of several purchases in the caller's transaction, in nonce order."""
-        return load_steps(connection, *self.own, _s.purchase_id.in_(list(ids)))
+        return self._rows.load(connection, *self.own, _s.purchase_id.in_(list(ids)))
 
     def store_receipts(
         self, receipts: Sequence[tuple[Step, Receipt, str | None]], *, now: int
@@ -175,28 +188,7 @@ class StepBook:
         if not receipts:
             return
         with self._transactions.write() as tx:
-            connection = tx.connection
-            for step, receipt, revert_reason in receipts:
-                filled = any(a.fills and a.hash == receipt.tx_hash for a in step.attempts)
-                status = StepStatus.MINED if receipt.succeeded else StepStatus.REVERTED
-                if filled:
-                    status = StepStatus.DISPLACED
-                connection.execute(_PROVE_ATTEMPT, {"of": receipt.tx_hash, **_proof(receipt)})
-                ended = {"of": step.id, "to_status": status.value, "why": revert_reason}
-                changed = connection.execute(_END_STEP, ended)
-                if changed.rowcount == 0:
-                    continue  # another executor has stored it
-                done = receipt.succeeded and not filled
-                _end_order(tx, step, done, revert_reason, now)
-                tx.record(
-                    now,
-                    f"{StepKind.FILL}_{StepStatus.MINED}" if filled else f"{step.kind}_{status}",
-                    "treasury" if filled else _subject(step),
-                    nonce=step.nonce,
-                    tx_hash=receipt.tx_hash,
-                    block=receipt.block_number,
-                    why=revert_reason,
-                )
+            store_ends(tx, receipts, now)
 
     def displace(self, step: Step, *, now: int) -> bool:
         """Note that a transaction which is not ours was mined at the step's nonce; pause.
@@ -205,7 +197,7 @@ class StepBook:
         then it is the receipt that is missing.
         """
         with self._transactions.write() as tx:
-            if _has_events(tx.connection, step):
+            if has_events(tx.connection, step):
                 return False
             changed = tx.connection.execute(
                 update(t.steps)
@@ -214,13 +206,13 @@ class StepBook:
             )
             if changed.rowcount == 0:
                 return False
-            _end_order(tx, step, False, "another transaction took its nonce", now)
+            end_order(tx, step, False, "another transaction took its nonce", now)
             why = (
                 f"a transaction that is not ours was mined at nonce {step.nonce}: somebody else has"
                 " the treasury's key; check it, then unpause"
             )
             pause_everything(tx, why, by="executor", now=now)
-            tx.record(now, "foreign_transaction", _subject(step), nonce=step.nonce)
+            tx.record(now, "foreign_transaction", subject_of(step), nonce=step.nonce)
             tx.notify([foreign_transaction(step.nonce, now)])
             return True
 
@@ -228,11 +220,34 @@ class StepBook:
         self, connection: Connection, call: Call, nonce: int, status: StepStatus, now: int
     ) -> int:
         """Give ``call`` the nonce, in the caller's transaction; the step's id."""
-        values = self._values(call, nonce)
-        row = {**values, "status": status.value, "created_at": now, "mac": self._mac(values)}
-        made = connection.execute(_INSERT_STEP, row)
-        assert made.inserted_primary_key is not None
-        return int(made.inserted_primary_key[0])
+        return self._insert(connection, [(nonce, call)], status, now)[nonce]
+
+    def _insert(
+        self,
+        connection: Connection,
+        calls: Sequence[tuple[int, Call]],
+        status: StepStatus,
+        now: int,
+    ) -> Mapping[int, int]:
+        """Give the calls their nonces; the steps' ids by nonce."""
+        if not calls:
+            return {}
+        rows = []
+        for nonce, call in calls:
+            values = self._values(call, nonce)
+            mac = self._mac(values)
+            rows.append({**values, "status": status.value, "created_at": now, "mac": mac})
+        _INSERT_STEP.each(connection, rows)
+        first, last = calls[0][0], calls[-1][0]
+        made = select(_s.nonce, _s.id).where(*self.own, _s.nonce.between(first, last))
+        return {row.nonce: row.id for row in connection.execute(made)}
+
+    def _proofs(self, connection: Connection, ids: Sequence[int]) -> Mapping[int, _Proof]:
+        found: dict[int, _Proof] = {}
+        for part in batched(ids, _AT_ONCE):
+            query = select(_s.id, _s.mac, _s.given_up).where(_s.id.in_(part))
+            found |= {row.id: _Proof(*row) for row in connection.execute(query)}
+        return found
 
     def give_up(self, connection: Connection, step_id: int) -> None:
         """Let a self-send of zero take the nonce of a step that has bytes, dearer than they are."""
@@ -252,13 +267,22 @@ class StepBook:
             update(t.steps).where(_s.id == step_id).values(**values, mac=self._mac(values))
         )
 
-    def _may_be_signed(self, tx: Tx, step: Step, signable: Signable, fill: Call) -> bool:
+    def _may_be_signed(
+        self,
+        tx: Tx,
+        step: Step,
+        proof: _Proof | None,
+        proves: Prove,
+        signable: Signable,
+        fill: Call,
+    ) -> bool:
         connection = tx.connection
-        given_up = connection.execute(select(_s.given_up).where(_s.id == step.id)).scalar()
+        given_up = proof is not None and bool(proof.given_up)
         if step.given_up or given_up:
             # A fill takes nothing, so nothing has to prove it.
-            return step.given_up and bool(given_up)
-        proved = self._is_ours(connection, step, signable.tampered)
+            return step.given_up and given_up
+        code = proof.mac if proof is not None else None
+        proved = self._is_ours(step, code, proves, signable.tampered)
         if step.attempts:
             return proved and self._was_signed(tx, step, signable.tampered)
         if proved and signable.allows(step.call, stored=True):
@@ -272,10 +296,10 @@ class StepBook:
 
     def _was_signed(self, tx: Tx, step: Step, tampered: dict[str, str]) -> bool:
         """Whether bytes of the step were ever signed; if not, a fill takes its nonce."""
-        if _subject(step) == _TREASURY:
+        if subject_of(step) == _TREASURY:
             # What moves no USDC needs no decision either.
             return True
-        if self.nonces.was_signed(tx, step.id, step.nonce, _subject(step)):
+        if self.nonces.was_signed(tx, step.id, step.nonce, subject_of(step)):
             return True
         tampered[f"nonce {step.nonce}"] = (
             f"the audit log does not tell that {step.kind} was signed for nonce {step.nonce}"
@@ -283,11 +307,10 @@ class StepBook:
         self.give_up(tx.connection, step.id)
         return False
 
-    def _is_ours(self, connection: Connection, step: Step, tampered: dict[str, str]) -> bool:
+    def _is_ours(self, step: Step, code: Any, proves: Prove, tampered: dict[str, str]) -> bool:
         """Whether the call, as it was signed, is the one that was allocated for its nonce."""
-        code = connection.execute(select(_s.mac).where(_s.id == step.id)).scalar()
         values = self._values(step.call, step.nonce)
-        ours = self._codes.proves(connection, code, "steps", [values[name] for name in STEP])
+        ours = proves(code, "steps", [values[name] for name in STEP])
         if not ours:
             tampered[f"nonce {step.nonce}"] = (
                 f"the call at nonce {step.nonce} ({step.kind}) is not the one that was allocated"
@@ -313,48 +336,6 @@ class StepBook:
         }
 
 
-def fail_order(tx: Tx, order_id: str, why: str | None, now: int) -> None:
-    """Note that an approved order has failed."""
-    tx.connection.execute(
-        update(t.orders)
-        .where(t.orders.c.id == order_id, t.orders.c.status == "approved")
-        .values(status="failed", message=why)
-    )
-    tx.record(now, "order_failed", order_id, why=why)
-
-
-def _end_order(tx: Tx, step: Step, done: bool, why: str | None, now: int) -> None:
-    order_id, o = step.call.reference, t.orders.c
-    if order_id is None:
-        return
-    before = tx.connection.execute(select(o.status).where(o.id == order_id)).scalar()
-    if before != "approved" and not (done and before == "failed"):
-        return
-    if not done:
-        fail_order(tx, order_id, why, now)
-        return
-    tx.connection.execute(
-        update(t.orders).where(o.id == order_id).values(status="done", message=why)
-    )
-    tx.record(now, "order_done", order_id, why=why)
-    if before == "failed":
-        pause = (
-            f"{step.kind} {order_id} was told as failed and was mined after all: if it was"
-            " ordered again it was carried out twice; check it, then unpause"
-        )
-        pause_everything(tx, pause, by="executor", now=now)
-
-
-def _has_events(connection: Connection, step: Step) -> bool:
-    hashes = [attempt.hash for attempt in step.attempts]
-    return any(
-        connection.execute(
-            select(table.c.tx_hash).where(table.c.tx_hash.in_(hashes)).limit(1)
-        ).first()
-        for table in (t.journal, t.escrow_events)
-    )
-
-
 def _report_tampering(tx: Tx, found: Mapping[str, str], now: int) -> None:
     for subject, what in found.items():
         if subject.startswith(_ORDERS):
@@ -372,17 +353,19 @@ def _tell_refused(tx: Tx, signable: Signable, now: int) -> None:
         wait_again(tx, purchase_id, why, now=now)
 
 
-def _proof(receipt: Receipt) -> dict[str, Any]:
-    """Return what a receipt tells of its attempt, by column."""
+def _mark_signed(connection: Connection, ids: Sequence[int]) -> None:
+    for part in batched(ids, _AT_ONCE):
+        query = update(t.steps).where(_s.id.in_(part)).values(status=StepStatus.SIGNED.value)
+        connection.execute(query)
+
+
+def _attempt_row(step: Step, attempt: Attempt, now: int) -> dict[str, Any]:
     return {
-        "block_number": receipt.block_number,
-        "block_hash": receipt.block_hash,
-        "succeeded": int(receipt.succeeded),
-        "gas_used": receipt.gas_used,
-        "effective_gas_price": receipt.effective_gas_price,
-        "l1_fee_wei": receipt.l1_fee_wei,
+        "hash": attempt.hash,
+        "step_id": step.id,
+        "raw": attempt.raw,
+        "max_fee_per_gas": attempt.max_fee_per_gas,
+        "max_priority_fee_per_gas": attempt.max_priority_fee_per_gas,
+        "signed_at": now,
+        "fills": int(step.given_up),
     }
-
-
-def _subject(step: Step) -> str:
-    return step.call.purchase_id or step.call.reference or _TREASURY

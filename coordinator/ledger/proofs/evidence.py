@@ -7,7 +7,7 @@ together with the hash of the row before it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -60,22 +60,29 @@ class Evidence:
         self, connection: Connection, purchase_id: str, seen: Seen | None = None
     ) -> LoggedPurchase:
         """Return the purchase as the log tells it, with its escrow key."""
-        state, doubts = self._fold(connection, purchase_id, seen)
-        past = state.purchases.get(purchase_id)
-        if past is None:
-            raise LedgerTampered(f"purchase {purchase_id} is not in the audit log")
-        if past.escrow_key is None and past.agent is not None:
-            past.escrow_key = self.escrow_key(past.agent, past.idempotency_key or "")
-        past.doubts = doubts
+        past = self.purchases(connection, [purchase_id], seen)[purchase_id]
+        if isinstance(past, LedgerTampered):
+            raise past
         return past
+
+    def purchases(
+        self, connection: Connection, ids: Iterable[str], seen: Seen | None = None
+    ) -> Mapping[str, LoggedPurchase | LedgerTampered]:
+        """Return each purchase as ``purchase`` does, or what it would raise, in few reads."""
+        told = self.audit.proven_each(connection, ids)
+        try:
+            revoked = self._revoked(connection, seen)
+        except LedgerTampered as fault:
+            return dict.fromkeys(told, fault)
+        return {of: self._purchase(of, rows, revoked, seen) for of, rows in told.items()}
 
     def order(self, connection: Connection, order_id: str, seen: Seen | None = None) -> LoggedOrder:
         """Return the order as the log tells it."""
-        state, doubts = self._fold(connection, order_id, seen)
-        past = state.orders.get(order_id)
+        rows = self.audit.proven(connection, order_id)
+        past = _fold(order_id, rows, seen).orders.get(order_id)
         if past is None:
             raise LedgerTampered(f"order {order_id} is not in the audit log")
-        past.doubts = doubts
+        past.doubts = _doubts(rows, self._revoked(connection, seen))
         return past
 
     def is_paused(self, connection: Connection, scope: tuple[str, str]) -> bool:
@@ -92,25 +99,47 @@ class Evidence:
             scan = Scan(self.audit, connection)
             return [*row_faults(connection, scan, self.escrow_key), *scan.end()]
 
-    def _fold(
-        self, connection: Connection, subject: str, seen: Seen | None
-    ) -> tuple[LoggedState, Mapping[str, str]]:
-        past, rows = LoggedState(), self.audit.proven(connection, subject)
-        if seen is not None and not seen.agrees(subject, rows):
-            raise LedgerTampered(f"rows of the audit log about {subject} are gone")
-        for row in rows:
-            past.take(row)
-        return past, self._doubts(connection, rows, seen)
+    def _purchase(
+        self,
+        purchase_id: str,
+        rows: Sequence[AuditRow] | LedgerTampered,
+        revoked: Set[str],
+        seen: Seen | None,
+    ) -> LoggedPurchase | LedgerTampered:
+        if isinstance(rows, LedgerTampered):
+            return rows
+        try:
+            past = _fold(purchase_id, rows, seen).purchases.get(purchase_id)
+        except LedgerTampered as fault:
+            return fault
+        if past is None:
+            return LedgerTampered(f"purchase {purchase_id} is not in the audit log")
+        if past.escrow_key is None and past.agent is not None:
+            past.escrow_key = self.escrow_key(past.agent, past.idempotency_key or "")
+        past.doubts = _doubts(rows, revoked)
+        return past
 
-    def _doubts(
-        self, connection: Connection, rows: Sequence[AuditRow], seen: Seen | None
-    ) -> Mapping[str, str]:
-        """By event, the host of a row that was revoked since; a wish that was repeated has none."""
+    def _revoked(self, connection: Connection, seen: Seen | None) -> Set[str]:
+        """Return the hosts that were revoked; LedgerTampered when one that was is not any more."""
         hosts = self.audit.hosts.all(connection)
         revoked = {host.id for host in hosts.values() if host.revoked}
         if seen is not None and not seen.revoked <= revoked:
             lost = ", ".join(sorted(seen.revoked - revoked))
             raise LedgerTampered(f"the revocation of host {lost} is gone")
-        doubts = {row.event: row.host for row in rows if row.host in revoked}
-        repeated = {row.event for row in rows if row.event in _WISHES and row.host not in revoked}
-        return {event: host for event, host in doubts.items() if event not in repeated}
+        return revoked
+
+
+def _fold(subject: str, rows: Sequence[AuditRow], seen: Seen | None) -> LoggedState:
+    if seen is not None and not seen.agrees(subject, rows):
+        raise LedgerTampered(f"rows of the audit log about {subject} are gone")
+    past = LoggedState()
+    for row in rows:
+        past.take(row)
+    return past
+
+
+def _doubts(rows: Sequence[AuditRow], revoked: Set[str]) -> Mapping[str, str]:
+    """By event, the host of a row that was revoked since; a wish that was repeated has none."""
+    doubts = {row.event: row.host for row in rows if row.host in revoked}
+    repeated = {row.event for row in rows if row.event in _WISHES and row.host not in revoked}
+    return {event: host for event, host in doubts.items() if event not in repeated}

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
+from typing import NamedTuple
 
-from sqlalchemy import case, exists, func, literal_column, select, update
+from sqlalchemy import Connection, case, exists, func, literal_column, select, update
 
-from coordinator.domain.chain.steps import IN_FLIGHT, StepKind
+from coordinator.domain.chain.steps import IN_FLIGHT, StepKind, StepStatus
 from coordinator.domain.inputs import id_text
 from coordinator.domain.limits.limits import Usage
-from coordinator.domain.purchase.lifecycle import OPEN, UNLINKED, Status
+from coordinator.domain.purchase.lifecycle import FINAL, OPEN, UNLINKED, Status
 from coordinator.domain.purchase.purchase import Purchase
 from coordinator.domain.reasons import Reason
 from coordinator.ledger.spend.moves import end_unsigned, is_in_flight, move
@@ -24,6 +25,15 @@ from coordinator.ledger.tx.transaction import Tx
 from coordinator.ledger.tx.transactions import Transactions
 
 _p = t.purchases.c
+_s = t.steps.c
+_h = t.holds.c
+
+
+class Progress(NamedTuple):
+    """A purchase's status; ``whole`` once its receipts, and the end of its hold, are kept too."""
+
+    status: Status
+    whole: bool
 
 
 class PurchaseBook:
@@ -78,6 +88,18 @@ class PurchaseBook:
         query = select(t.purchases).where(_p.id.in_(purchase_ids))
         with self._transactions.read() as tx:
             return load_purchases(tx, query)
+
+    def progress(self, purchase_ids: Sequence[str]) -> Mapping[str, Progress]:
+        """Read how far the purchases are; an id that there is none for is left out."""
+        query = select(_p.id, _p.status).where(_p.id.in_(purchase_ids))
+        unproved = select(_s.purchase_id).where(
+            _s.purchase_id.in_(purchase_ids), _s.status == StepStatus.SIGNED.value
+        )
+        with self._database.read() as connection:
+            found = {of: Status(status) for of, status in connection.execute(query)}
+            waiting = set(connection.execute(unproved).scalars())
+            waiting |= _holding(connection, [of for of, s in found.items() if s in FINAL])
+        return {of: Progress(status, of not in waiting) for of, status in found.items()}
 
     def unsigned(self, purchase_ids: Iterable[str]) -> bool:
         """Whether one of them waits for a call that is not signed yet."""
@@ -153,23 +175,21 @@ class PurchaseBook:
         with self._database.read() as connection:
             return {found: Usage(int(h), int(s)) for found, h, s in connection.execute(query)}
 
-    def holding(self, purchase_ids: Sequence[str]) -> set[str]:
-        """Find the purchases that still hold anything: until their end is final."""
-        if not purchase_ids:
-            return set()
-        query = select(t.holds.c.purchase_id).where(
-            t.holds.c.purchase_id.in_(purchase_ids),
-            t.holds.c.kind == "purchase",
-            t.holds.c.status == "held",
-        )
-        with self._database.read() as connection:
-            return set(connection.execute(query).scalars())
-
     def stranded(self) -> Sequence[Purchase]:
         """Purchases whose USDC nobody here can free."""
         query = select(t.purchases).where(_p.stranded.is_not(None)).order_by(_p.seq)
         with self._transactions.read() as tx:
             return load_purchases(tx, query)
+
+
+def _holding(connection: Connection, purchase_ids: Sequence[str]) -> set[str]:
+    """Find the purchases that still hold anything: until their end is final."""
+    if not purchase_ids:
+        return set()
+    query = select(_h.purchase_id).where(
+        _h.purchase_id.in_(purchase_ids), _h.kind == "purchase", _h.status == "held"
+    )
+    return set(connection.execute(query).scalars())
 
 
 def _fail(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from itertools import chain
+from itertools import chain, islice
 from typing import Any, Final, TypeVar
 
 from sqlalchemy import ClauseElement, Connection, Insert
@@ -30,6 +30,13 @@ def in_powers_of_two(rows: Sequence[T], *, most: int) -> Iterator[Sequence[T]]:
         count = min(most, 1 << (len(rows) - done).bit_length() - 1)
         yield rows[done : done + count]
         done += count
+
+
+def batched(values: Iterable[T], most: int) -> Iterator[tuple[T, ...]]:
+    """Yield the values in their order, ``most`` at a time."""
+    left = iter(values)
+    while part := tuple(islice(left, most)):
+        yield part
 
 
 class Prepared:

@@ -38,12 +38,12 @@ def test_a_purchase_that_is_taken_back_from_its_end_is_waited_for_on(
     (registered,) = coordinator._watcher._waits[purchase.id]
 
     feed.cancel(purchase)  # cancelled, but its hold ends with a final block alone
-    until(lambda: registered.reached is not None)
+    until(lambda: registered.reached)
     assert registered.seconds_left <= 2
     cursor = books.cursor()
     assert cursor is not None
     books.roll_back(cursor, fork, now=coordinator.wiring.clock())
-    until(lambda: registered.reached is None)
+    until(lambda: not registered.reached)
 
     assert registered.seconds_left > 2 and not wait.done()
     feed.cancel(purchase)
@@ -57,7 +57,9 @@ def test_a_purchase_that_can_not_be_read_ends_its_own_wait_alone(
     broken, other = (ask(coordinator.agent("ada")) for _ in range(2))
     one = waiting(threads, coordinator, broken, "final")
     two = waiting(threads, coordinator, other, "final")
-    edit(database, "UPDATE purchases SET decision = ? WHERE id = ?", "not json", broken.id)
+    edit(database, "UPDATE holds SET status = 'voided' WHERE purchase_id = ?", broken.id)
+    end = "UPDATE purchases SET decision = ?, status = 'cancelled' WHERE id = ?"
+    edit(database, end, "not json", broken.id)
     coordinator._watcher._look(None)  # as after an outage of the database
 
     with pytest.raises(ValueError):
