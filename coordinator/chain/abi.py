@@ -14,13 +14,12 @@ from web3 import Web3
 
 from coordinator.chain.networks import packaged
 from coordinator.chain.rpc.client import RpcRefusal
-from coordinator.chain.words import WORD_DIGITS, Reader, hex_digits, readers, split
+from coordinator.chain.words import WORD_DIGITS, Reader, encoded, hex_digits, readers, split
 from coordinator.domain.errors import ChainUnavailable
 
 _ERROR_STRING = "0x08c379a0"
 _PANIC = "0x4e487b71"
 _HEX_PREFIX = 2
-_ONE_WORD = ["bytes32"]
 _WORD_LENGTH = 66
 _NUMBER_MAX = 2**63 - 1
 # JSON-RPC's code for a reverted call, since geth 1.9.15.
@@ -50,8 +49,9 @@ class Abi:
     def call(self, function: str, *args: Any) -> str:
         """The call data, as hex."""
         selector, types = self._signature(function)
-        if types == _ONE_WORD and isinstance(args[0], str) and len(args[0]) == _WORD_LENGTH:
-            return selector + hex_digits(args[0])
+        words = encoded(types, args)
+        if words is not None:
+            return selector + words
         return selector + self._codec.encode(types, args).hex()
 
     def _signature(self, function: str) -> tuple[str, list[str]]:

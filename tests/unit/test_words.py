@@ -9,10 +9,11 @@ from eth_abi.abi import decode, encode
 from eth_abi.exceptions import DecodingError
 from hypothesis import given
 from hypothesis import strategies as st
+from web3 import Web3
 
 from coordinator.chain.abi import Abi, token_abi
 from coordinator.chain.actp.abi import kernel_abi, vault_abi
-from coordinator.chain.words import hex_digits, readers, split
+from coordinator.chain.words import encoded, hex_digits, readers, split
 
 TYPES = ("address", "bool", "bytes32", "uint8", "uint16", "uint64", "uint128", "uint256")
 EVENTS = [
@@ -111,3 +112,36 @@ def test_a_log_without_its_topics_is_refused(topics: list[str]) -> None:
     log = {"topics": [token_abi().topic("Transfer"), *topics], "data": "0x" + "00" * 32}
     with pytest.raises(Exception, match="due"):
         token_abi().log("Transfer", log)
+
+
+CODEC = Web3().codec
+ADDRESS = "0x71C7656EC7ab88b098defB751B7401B5f6d8976F"
+values = st.one_of(
+    words.map(lambda word: "0x" + word),
+    words.map(lambda word: ("0x" + word).upper()),
+    numbers,
+    st.integers(-2, 2**257),
+    st.booleans(),
+    st.sampled_from(
+        [ADDRESS, ADDRESS.lower(), ADDRESS.swapcase(), ADDRESS[:-1], "0x" + "0" * 40, b"", "", None]
+    ),
+)
+
+
+@given(kind=st.sampled_from(TYPES), value=values)
+def test_a_value_is_written_as_by_the_abi_or_left_to_it(kind: str, value: Any) -> None:
+    found = encoded([kind], [value])
+    if found is not None:
+        assert found == CODEC.encode([kind], [value]).hex()
+
+
+@given(number=numbers, word=words)
+def test_the_values_of_a_purchase_are_written_here(number: int, word: str) -> None:
+    kinds, given_ones = ("address", "uint256", "bytes32"), (ADDRESS, number, "0x" + word)
+    assert encoded(kinds, given_ones) == encode(kinds, (ADDRESS, number, bytes.fromhex(word))).hex()
+
+
+def test_a_mistyped_address_or_too_few_values_are_not_written() -> None:
+    assert encoded(["address"], [ADDRESS.swapcase().replace("X", "x")]) is None
+    assert encoded(["address", "uint256"], [ADDRESS]) is None
+    assert encoded(["uint8"], [256]) is None

@@ -5,10 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-from eth_abi.packed import encode_packed
-
 from coordinator.chain.actp.abi import kernel_abi
 from coordinator.chain.actp.terms import STATES
+from coordinator.chain.words import ADDRESS_AT, WORD_DIGITS, encoded
 from coordinator.domain.address import keccak256
 from coordinator.domain.chain.escrow_key import service_hash
 from coordinator.domain.chain.events import EscrowState
@@ -60,17 +59,13 @@ class ActpRail:
         self, *, provider: str, amount: Usdc, service_key: str, create_nonce: int
     ) -> str:
         """keccak256(requester, provider, amount, service hash, nonce), tightly packed."""
-        packed = encode_packed(
-            ["address", "address", "uint256", "bytes32", "uint256"],
-            [
-                self.treasury,
-                provider,
-                amount.base_units,
-                bytes.fromhex(service_key[2:]),
-                create_nonce,
-            ],
-        )
-        return "0x" + keccak256(packed).hex()
+        addresses = encoded(("address", "address"), (self.treasury, provider))
+        terms = (amount.base_units, service_key, create_nonce)
+        rest = encoded(("uint256", "bytes32", "uint256"), terms)
+        assert addresses is not None and rest is not None
+        # Packed, an address has no padding.
+        packed = addresses[ADDRESS_AT:WORD_DIGITS] + addresses[WORD_DIGITS + ADDRESS_AT :] + rest
+        return "0x" + keccak256(bytes.fromhex(packed)).hex()
 
     def link(self, *, purchase_id: str, escrow_id: str, escrow_key: str, amount: Usdc) -> Call:
         """Fund the escrow from the treasury's allowance, under the purchase's escrow key."""
