@@ -34,7 +34,7 @@ _DISPLACED_AFTER_LOOKS: Final = 4
 _STUCK_BLOCKS: Final = 10
 # Nodes keep a limited queue for each sender; what does not fit waits for the next round. Whatever
 # their limit, they tell it by refusing: then fewer are sent at once.
-_IN_FLIGHT_MAX: Final = 1_000
+_IN_FLIGHT_MAX: Final = 2_400
 _IN_FLIGHT_MAX_REFUSED: Final = 240
 # Blocks take the lane in order: what stands further back is sent again when it comes to the front.
 _RESENT_MAX: Final = 240

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hmac
 from dataclasses import dataclass, field
+from functools import lru_cache
 from hashlib import sha256
 
 from coordinator.domain.address import keccak256
@@ -41,6 +42,7 @@ def secret_mark(secret: bytes) -> str:
     return hmac.new(secret, b"coordinator id secret", sha256).hexdigest()
 
 
+@lru_cache(maxsize=1_000)
 def service_hash(service: str | None) -> str:
     """Keccak-256 of the provider's service name, by which its client finds the purchase.
 

@@ -17,7 +17,7 @@ from coordinator.ledger.tx.transaction import Tx
 
 _s, _a = t.steps.c, t.attempts.c
 # Far more than are ever in flight, replaced transactions included.
-_NEWEST: Final = 1000
+_NEWEST: Final = 5_000
 
 
 @dataclass(frozen=True, slots=True)
