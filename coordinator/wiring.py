@@ -113,6 +113,7 @@ class Wiring(Foundation):
             confirmations=s.confirmations,
             finality=s.finality or self.network.finality,
             max_fee_wei=s.max_fee_wei,
+            accounts=self.accounts.all,
         )
         chain.check()
         return chain

@@ -10,6 +10,7 @@ from typing import Final
 
 from coordinator.books.near_head import NearHead
 from coordinator.books.ranges import Span
+from coordinator.domain.chain.accounts import open_at
 from coordinator.domain.chain.events import Block, EventBatch
 from coordinator.domain.chain.steps import Receipt, StepKind
 from coordinator.domain.errors import ChainUnavailable, ImpossibleState
@@ -116,13 +117,14 @@ class Follower:
         number = max(0, self.start_block - 1)
         block = self.chain.block(number)
         try:
-            balance, _ = self.chain.balances([], block_number=number)
+            accounts = open_at(self.books.accounts(), number + 1)
+            balances = self.chain.usdc_of(accounts, block_number=number)
         except ChainUnavailable as fault:
             raise ChainUnavailable(
                 f"the endpoint has no balance for block {number}, where the journal would"
                 f" begin: set COORDINATOR_START_BLOCK to a recent block ({fault})"
             ) from fault
-        self.books.open(block, balance, now=self.clock())
+        self.books.open(block, balances, now=self.clock())
         return self.books.cursor() or block
 
     def _receipts(self, seen: Observation, batch: EventBatch) -> Mapping[str, Receipt]:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
 from coordinator.domain.chain.events import Block, ChainEvent, EscrowState, EventBatch, EventKind
 from coordinator.domain.ports import ChainReader, Observation
-from coordinator.domain.usdc import ZERO, Usdc
+from coordinator.domain.usdc import Usdc
 from coordinator.ledger.chain.chain_book import ChainBook
 
 log = logging.getLogger(__name__)
@@ -19,9 +20,9 @@ _STATES_MAX: Final = 1_000
 
 @dataclass(frozen=True, slots=True)
 class Differences:
-    """The treasury's balance less the journal's, and the states that the books don't have."""
+    """Each account's balance less the journal's, and the states that the books don't have."""
 
-    usdc: Usdc = ZERO
+    usdc: Mapping[str, Usdc] = field(default_factory=dict)
     states: frozenset[tuple[str, EscrowState | None]] = frozenset()
 
 
@@ -57,22 +58,23 @@ class NearHead:
 
     def _by_hash(self, after: Block, to: int) -> EventBatch:
         events: list[ChainEvent] = []
-        block = after
+        block, accounts = after, None
         for number in range(after.number + 1, to + 1):
             one = self.chain.tail(after=block.number, after_hash=block.hash, to=number)
             events.extend(one.events)
+            # Should they change meanwhile, the books refuse what was read for the first ones.
+            accounts = one.accounts if accounts is None else accounts
             block = one.to
-        return EventBatch(after.number, after.hash, block, tuple(events))
+        return EventBatch(after.number, after.hash, block, tuple(events), accounts)
 
     def _differences(self, batch: EventBatch, seen: Observation) -> Differences:
-        booked = self.books.treasury_after(batch)
+        booked = self.books.usdc_after(batch)
         states = self.books.open_escrows(at_most=_STATES_MAX)
         number = batch.to.number
-        balance = seen.usdc_balance
-        if seen.head != batch.to:
-            balance, _ = self.chain.balances([], block_number=number)
+        held = usdc_at(self.chain, list(booked), batch.to, seen)
+        usdc = {account: held[account] - amount for account, amount in booked.items()}
         if not states:
-            return Differences(balance - booked)
+            return Differences(usdc)
         told = self.chain.escrows_at(sorted(states), block_number=number)
         for event in batch.events:
             if event.escrow_id in states:
@@ -80,4 +82,14 @@ class NearHead:
                 state = EscrowState.FUNDED if funded else event.state
                 states[event.escrow_id] = state or states[event.escrow_id]
         on_chain = {(i, told[i].state if i in told else None) for i in states}
-        return Differences(balance - booked, frozenset(on_chain - set(states.items())))
+        return Differences(usdc, frozenset(on_chain - set(states.items())))
+
+
+def usdc_at(
+    chain: ChainReader, accounts: Sequence[str], block: Block, seen: Observation | None
+) -> Mapping[str, Usdc]:
+    """Return the accounts' USDC after ``block``; what was ``seen`` of it is not read again."""
+    known = {seen.account: seen.usdc_balance} if seen is not None and seen.head == block else {}
+    wanted = [account for account in accounts if account not in known]
+    told = chain.usdc_of(wanted, block_number=block.number) if wanted else {}
+    return {**known, **told}

@@ -8,7 +8,9 @@ from typing import Final
 
 from coordinator.books.ahead import ahead
 from coordinator.books.follower import Follower, Progress
+from coordinator.books.near_head import usdc_at
 from coordinator.books.ranges import Span
+from coordinator.domain.chain.accounts import open_at
 from coordinator.domain.chain.events import Block, EventBatch
 from coordinator.domain.chain.reconciliation import Discrepancy, Reconciliation, differing_entries
 from coordinator.domain.errors import InvalidRequest
@@ -115,20 +117,21 @@ class Reconciler:
         return self.chain.events(after=at, after_hash="", to=until)
 
     def drift(self, seen: Observation | None = None) -> Usdc:
-        """Compute the unexplained difference between the treasury's balance and the journal.
+        """Sum the unexplained differences between our accounts' balances and the journal.
 
-        At the books' last block, in either direction; ``seen`` saves a read where that is its head.
+        Too much in one account makes up for nothing that is missing in another. At the books' last
+        block, in either direction; ``seen`` saves a read where that is its head.
         """
         for _ in range(_COMPARE_TRIES):
             cursor = self.books.cursor()
             if cursor is None:
                 return ZERO
-            found = self._balance_difference(cursor, seen)
-            if found is None or found.id in self.operations.explained():
-                return ZERO
-            if self.books.cursor() == cursor:
-                assert found.amount is not None
-                return max(found.amount, ZERO - found.amount)
+            found = list(self._balance_differences(cursor, seen))
+            explained = self.operations.explained() if found else frozenset()
+            found = [difference for difference in found if difference.id not in explained]
+            if not found or self.books.cursor() == cursor:
+                amounts = (d.amount for d in found if d.amount is not None)
+                return sum((max(a, ZERO - a) for a in amounts), ZERO)
         return ZERO
 
     def _compare(self, cursor: Block, everything: bool) -> Iterator[Discrepancy]:
@@ -136,27 +139,27 @@ class Reconciler:
         for fault in self.row_faults():
             yield Discrepancy(_ROW_DIFFERS, fault, "coordinator audit verify", about=fault)
         yield from self._escrow_differences(cursor, everything)
-        if (found := self._balance_difference(cursor)) is not None:
-            yield found
+        yield from self._balance_differences(cursor)
 
-    def _balance_difference(
+    def _balance_differences(
         self, cursor: Block, seen: Observation | None = None
-    ) -> Discrepancy | None:
-        if seen is not None and seen.head == cursor:
-            balance = seen.usdc_balance
-        else:
-            balance, _ = self.chain.balances([], block_number=cursor.number)
-        booked = self.journal.treasury_balance()
-        if balance == booked:
-            return None
-        return Discrepancy(
-            "balance_differs",
-            f"the treasury holds {balance} USDC in block {cursor.number};"
-            f" the journal says {booked}",
-            "coordinator reconcile explain",
-            amount=balance - booked,
-            about=str(balance - booked),
-        )
+    ) -> Iterator[Discrepancy]:
+        accounts = self.books.accounts()
+        booked = self.journal.account_balances(a.address for a in accounts)
+        held = usdc_at(self.chain, open_at(accounts, cursor.number + 1), cursor, seen)
+        for account in booked:
+            # What is ours no more was closed with all that it had.
+            difference = held.get(account, ZERO) - booked[account]
+            if difference == ZERO:
+                continue
+            yield Discrepancy(
+                "balance_differs",
+                f"the treasury's account {account} holds {held.get(account, ZERO)} USDC in block"
+                f" {cursor.number}; the journal says {booked[account]}",
+                "coordinator reconcile explain",
+                amount=difference,
+                about=f"{account} {difference}",
+            )
 
     def _escrow_differences(self, cursor: Block, everything: bool) -> Iterator[Discrepancy]:
         now = self.clock()
@@ -185,8 +188,7 @@ class Reconciler:
         ids = [escrow.escrow_id for escrow in part]
         on_chain = self.chain.escrows_at(ids, block_number=cursor.number)
         keys = [escrow.escrow_key for escrow in part if escrow.escrow_key]
-        _, held = self.chain.balances(keys, block_number=cursor.number)
-        return on_chain, held
+        return on_chain, self.chain.held_for(keys, block_number=cursor.number)
 
 
 def _page_differences(

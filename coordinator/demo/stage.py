@@ -122,8 +122,7 @@ class Stage:
     def treasury_usdc(self) -> Usdc:
         """Read the treasury's USDC from the token."""
         chain = self.coordinator.wiring.chain
-        balance, _ = chain.balances([], block_number=chain.observe().head.number)
-        return balance
+        return chain.observe().usdc_balance
 
     def evidence(self, purchase: Purchase) -> dict[str, Any]:
         """The purchase's transactions, and its escrow read back from kernel and vault."""
@@ -146,7 +145,7 @@ class Stage:
         """Read the purchase's USDC from the vault."""
         chain = self.coordinator.wiring.chain
         keys = [purchase.escrow_key]
-        _, left = chain.balances(keys, block_number=chain.observe().head.number)
+        left = chain.held_for(keys, block_number=chain.observe().head.number)
         return left[purchase.escrow_key]
 
     def fundings(self, purchase: Purchase) -> int:

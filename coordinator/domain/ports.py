@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
 
+from coordinator.domain.chain.accounts import OwnAccount
 from coordinator.domain.chain.events import Block, EscrowState, EventBatch
 from coordinator.domain.chain.gas import Fees
 from coordinator.domain.chain.steps import Attempt, Call, Receipt
@@ -16,6 +17,9 @@ from coordinator.domain.usdc import Usdc
 
 Clock = Callable[[], int]
 """The unix second, UTC."""
+
+Accounts = Callable[[], tuple[OwnAccount, ...]]
+"""Every account that is or was ours."""
 
 Ticks = Callable[[], float]
 """Seconds that only go forward, from no particular instant."""
@@ -70,7 +74,7 @@ class SendAnswer:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Observation:
-    """The treasury and the rail at one block, ``head``.
+    """The account that signs, and the rail, at one block, ``head``.
 
     ``nonce`` is the signer's count of mined transactions, ``create_nonce`` the rail's count of
     escrows created; ``readable`` the newest block that is deep enough to be believed and
@@ -78,6 +82,7 @@ class Observation:
     ceiling; ``base_fee_wei`` is the head's, per gas.
     """
 
+    account: str
     head: Block
     readable: int
     final: Block | None
@@ -131,9 +136,8 @@ class ChainReader(Protocol):
     def escrows_at(
         self, escrow_ids: Sequence[str], *, block_number: int
     ) -> Mapping[str, EscrowOnChain]: ...
-    def balances(
-        self, escrow_keys: Sequence[str], *, block_number: int
-    ) -> tuple[Usdc, Mapping[str, Usdc]]: ...
+    def usdc_of(self, accounts: Sequence[str], *, block_number: int) -> Mapping[str, Usdc]: ...
+    def held_for(self, escrow_keys: Sequence[str], *, block_number: int) -> Mapping[str, Usdc]: ...
 
 
 class ChainWatch(Protocol):

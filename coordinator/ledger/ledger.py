@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from functools import cached_property
 
 from coordinator.domain.access.webhooks import WebhookSecrets
@@ -18,6 +19,7 @@ from coordinator.ledger.budgets.increases import IncreaseBook
 from coordinator.ledger.budgets.limit_book import LimitBook
 from coordinator.ledger.budgets.overlay_book import OverlayBook
 from coordinator.ledger.budgets.runs import RunBook
+from coordinator.ledger.chain.accounts import AccountBook
 from coordinator.ledger.chain.chain_book import ChainBook
 from coordinator.ledger.chain.comparisons import ComparisonBook
 from coordinator.ledger.chain.gas_book import GasBook
@@ -69,6 +71,11 @@ class Ledger(ABC):
     @abstractmethod
     def identity(self) -> Identity:
         """The treasury, its chain and its contracts."""
+
+    @property
+    def own_addresses(self) -> Sequence[str]:
+        """The accounts of ours that the settings name, the treasury's first."""
+        return [self.identity.treasury]
 
     @property
     @abstractmethod
@@ -233,12 +240,11 @@ class Ledger(ABC):
 
     @cached_property
     def books(self) -> ChainBook:
-        return ChainBook(
-            self.transactions,
-            self.steps,
-            treasury=self.identity.treasury,
-            vault=self.identity.vault,
-        )
+        return ChainBook(self.transactions, self.steps, self.accounts, vault=self.identity.vault)
+
+    @cached_property
+    def accounts(self) -> AccountBook:
+        return AccountBook(self.transactions, self.own_addresses)
 
     @cached_property
     def journal(self) -> JournalBook:

@@ -21,6 +21,7 @@ from coordinator.chain.networks import NETWORKS
 from coordinator.chain.rpc.client import RpcRefusal
 from coordinator.chain.signers.signers import Signer
 from coordinator.domain.address import checksummed
+from coordinator.domain.chain.accounts import OwnAccount, account_name
 from coordinator.domain.chain.escrow_key import service_hash
 from coordinator.domain.chain.events import ChainEvent, EscrowState, EventKind
 from coordinator.domain.chain.journal import Entry, make_entries
@@ -146,7 +147,9 @@ class Board:
     def entries_of(self, receipt: dict[str, Any]) -> list[Entry]:
         """The journal's entries of one transaction, with everything before it known."""
         treasury, vault = self.who["requester"], self.who["vault"]
-        entries = make_entries(self.events(), treasury=treasury, vault=vault, known={})
+        entries = make_entries(
+            self.events(), accounts=[OwnAccount(treasury)], vault=vault, known={}
+        )
         return [e for e in entries if e.tx_hash == receipt["transactionHash"]]
 
     def told(self, event: ChainEvent) -> str:
@@ -878,7 +881,11 @@ def test_below_one_usdc_only_the_provider_can_give_it_back(board: Board, amount:
         assert board.refusal("requester", when, cancel, escrow_id) == "Fee exceeds amount"
     receipt = board.act("provider", cancel, escrow_id, "deadline+1")
     (refund,) = board.entries_of(receipt)
-    assert (refund.kind, refund.debit, refund.amount) == ("refund", "treasury", Usdc(amount))
+    assert (refund.kind, refund.debit, refund.amount) == (
+        "refund",
+        account_name(board.who["requester"]),
+        Usdc(amount),
+    )
 
 
 @pytest.mark.parametrize(

@@ -386,7 +386,7 @@ def test_of_many_differences_some_are_kept_and_all_are_counted(
     for number in range(20):
         world.edit(
             "INSERT INTO journal (block_hash, log_index, block_number, tx_hash, at, kind, debit,"
-            " credit, amount) VALUES ('0xdead', ?, ?, '0xbeef', 0, 'deposit', 'treasury',"
+            " credit, amount) VALUES ('0xdead', ?, ?, '0xbeef', 0, 'deposit', 'own:0xa1',"
             " 'opening', 1)",
             number,
             world.chain.height - number,

@@ -79,7 +79,7 @@ def test_an_event_of_a_block_that_is_not_on_the_chain_is_taken_out_before_it_is_
     if table == "journal":
         world.edit(
             "INSERT INTO journal (block_hash, log_index, block_number, tx_hash, at, kind, debit,"
-            " credit, amount) VALUES ('0xdead', 0, ?, '0xbeef', 0, 'deposit', 'treasury',"
+            " credit, amount) VALUES ('0xdead', 0, ?, '0xbeef', 0, 'deposit', 'own:0xa1',"
             " 'address:0x1', 5000000)",
             at,
         )

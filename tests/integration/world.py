@@ -11,6 +11,7 @@ from typing import Any
 from coordinator import Coordinator
 from coordinator.chain.abi import token_abi
 from coordinator.config import Secrets, load_settings
+from coordinator.domain.chain.accounts import account_name
 from coordinator.domain.chain.journal import Entry
 from coordinator.domain.chain.steps import Step
 from coordinator.domain.policy.policy import Policy
@@ -343,7 +344,7 @@ class World:
     def check_books(self) -> None:
         """Budget, journal, chain and audit log agree, each read by itself."""
         assert self.discrepancies() == []
-        assert self._booked("treasury") == self.chain.balance(self.treasury)
+        assert self._booked(account_name(self.treasury)) == self.chain.balance(self.treasury)
         for (key,) in self.rows("SELECT escrow_key FROM escrows WHERE escrow_key IS NOT NULL"):
             assert self._booked(f"escrow:{key}") == self.chain.remaining(key)
         for scope in {row for row in self.rows("SELECT scope_kind, scope_id FROM counters")}:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 from coordinator.chain.abi import token_abi
 from coordinator.chain.actp.abi import kernel_abi, vault_abi
 from coordinator.chain.simulated import genesis
+from coordinator.domain.chain.accounts import account_name
 from coordinator.domain.chain.escrow_key import EscrowKeys
 from coordinator.domain.chain.events import EscrowState
 from coordinator.domain.errors import LedgerTampered
@@ -334,9 +335,9 @@ class Invariants:
             accounts[credit] -= amount
         balance = self._read(genesis.USDC, token_abi().call("balanceOf", self._s.treasury), number)
         self._hold(
-            accounts["treasury"] == balance,
+            accounts[account_name(self._s.treasury)] == balance,
             "the journal equals the chain",
-            (number, accounts["treasury"], balance),
+            (number, accounts[account_name(self._s.treasury)], balance),
         )
         for account, booked in accounts.items():
             if account.startswith("escrow:"):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pytest
@@ -12,11 +12,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
+from coordinator.domain.chain.accounts import OwnAccount
 from coordinator.domain.chain.events import ChainEvent, EscrowState, EventKind
 from coordinator.domain.chain.journal import Entry, EntryKind, FundedEscrow, make_entries
 from coordinator.domain.usdc import ZERO, Usdc
 
 TREASURY = "0x5aAeb6053F3E94C9b9A09f33669435E7Ef1BeAed"
+OURS = [OwnAccount(TREASURY)]
+OWN = OURS[0].name
 VAULT = "0xfB6916095ca1df60bB79Ce92cE3Ea74c37c5d359"
 PROVIDER = "0xdbF03B407c01E7cD3CBea99509d93f8DDDC8C6FB"
 FEES = "0xD1220A0cf47c7B9Be7A2E6BA89F429762e7b9aDb"
@@ -103,7 +106,7 @@ def entries_of(
     chain = Chain()
     chain.tx(*logs)
     return make_entries(
-        chain.events, treasury=treasury, vault=VAULT, known=known or {}, bonds=bonds
+        chain.events, accounts=[OwnAccount(treasury)], vault=VAULT, known=known or {}, bonds=bonds
     )
 
 
@@ -121,7 +124,7 @@ def balances(entries: Iterable[Entry]) -> dict[str, Usdc]:
 
 def test_funding_moves_the_amount_from_the_treasury_to_the_escrow() -> None:
     made = entries_of(transfer(TREASURY, VAULT, "25"), funded("25"), moved(EscrowState.FUNDED))
-    assert told(made) == [(EntryKind.FUND, ESCROW, "treasury", "25.00")]
+    assert told(made) == [(EntryKind.FUND, ESCROW, OWN, "25.00")]
     assert made[0].escrow_key == KEY
     assert made[0].log_index == 0
 
@@ -131,8 +134,8 @@ def test_two_escrows_of_one_amount_that_one_transaction_funds_are_told_apart() -
     pull = transfer(TREASURY, VAULT, "25")
     made = entries_of(pull, first, pull, second)
     assert told(made) == [
-        (EntryKind.FUND, ESCROW, "treasury", "25.00"),
-        (EntryKind.FUND, OTHER_ESCROW, "treasury", "25.00"),
+        (EntryKind.FUND, ESCROW, OWN, "25.00"),
+        (EntryKind.FUND, OTHER_ESCROW, OWN, "25.00"),
     ]
 
 
@@ -165,7 +168,7 @@ def test_a_refund_is_one_entry_though_the_chain_tells_it_twice(transfer_first: b
     if not transfer_first:
         logs.reverse()
     made = entries_of(moved(EscrowState.CANCELLED), *logs, known=FUNDED)
-    assert told(made) == [(EntryKind.REFUND, "treasury", ESCROW, "25.00")]
+    assert told(made) == [(EntryKind.REFUND, OWN, ESCROW, "25.00")]
 
 
 def test_a_late_reclaim_refunds_less_the_penalty_and_its_fee() -> None:
@@ -178,7 +181,7 @@ def test_a_late_reclaim_refunds_less_the_penalty_and_its_fee() -> None:
         known=FUNDED,
     )
     assert told(made) == [
-        (EntryKind.REFUND, "treasury", ESCROW, "23.75"),
+        (EntryKind.REFUND, OWN, ESCROW, "23.75"),
         (EntryKind.PENALTY, at(PROVIDER), ESCROW, "1.20"),
         (EntryKind.FEE, at(FEES), ESCROW, "0.05"),
     ]
@@ -193,20 +196,20 @@ def test_two_refunds_of_the_same_amount_are_two_entries() -> None:
         known=BOTH,
     )
     assert told(made) == [
-        (EntryKind.REFUND, "treasury", ESCROW, "5.00"),
-        (EntryKind.REFUND, "treasury", OTHER_ESCROW, "5.00"),
+        (EntryKind.REFUND, OWN, ESCROW, "5.00"),
+        (EntryKind.REFUND, OWN, OTHER_ESCROW, "5.00"),
     ]
 
 
 def test_a_dispute_moves_the_bond_from_the_treasury_to_an_account_of_its_own() -> None:
     made = entries_of(transfer(TREASURY, VAULT, "1.25"), moved(EscrowState.DISPUTED), known=FUNDED)
-    assert told(made) == [(EntryKind.BOND, f"bond:{ID}", "treasury", "1.25")]
+    assert told(made) == [(EntryKind.BOND, f"bond:{ID}", OWN, "1.25")]
 
 
 @pytest.mark.parametrize("end", [EscrowState.SETTLED, EscrowState.CANCELLED])
 def test_a_bond_comes_back_to_the_treasury_or_is_lost_to_the_provider(end: EscrowState) -> None:
     back = entries_of(moved(end), transfer(VAULT, TREASURY, "1.25"), known=FUNDED, bonds=[ID])
-    assert told(back) == [(EntryKind.BOND_RETURN, "treasury", f"bond:{ID}", "1.25")]
+    assert told(back) == [(EntryKind.BOND_RETURN, OWN, f"bond:{ID}", "1.25")]
     lost = entries_of(moved(end), transfer(VAULT, PROVIDER, "1.25"), known=FUNDED, bonds=[ID])
     assert told(lost) == [(EntryKind.BOND_LOSS, at(PROVIDER), f"bond:{ID}", "1.25")]
 
@@ -230,10 +233,10 @@ def test_a_split_dispute_pays_both_sides_and_returns_the_bond_apart() -> None:
         bonds=[ID],
     )
     assert told(made) == [
-        (EntryKind.REFUND, "treasury", ESCROW, "10.00"),
+        (EntryKind.REFUND, OWN, ESCROW, "10.00"),
         (EntryKind.PAYOUT, at(PROVIDER), ESCROW, "14.85"),
         (EntryKind.FEE, at(FEES), ESCROW, "0.15"),
-        (EntryKind.BOND_RETURN, "treasury", f"bond:{ID}", "1.25"),
+        (EntryKind.BOND_RETURN, OWN, f"bond:{ID}", "1.25"),
     ]
 
 
@@ -251,7 +254,7 @@ def test_a_bond_as_large_as_the_refund_is_still_told_apart_from_it() -> None:
 
 def test_the_providers_bond_that_the_treasury_wins_is_a_deposit_of_the_vault() -> None:
     made = entries_of(moved(EscrowState.CANCELLED), transfer(VAULT, TREASURY, "1.25"), known=FUNDED)
-    assert told(made) == [(EntryKind.DEPOSIT, "treasury", at(VAULT), "1.25")]
+    assert told(made) == [(EntryKind.DEPOSIT, OWN, at(VAULT), "1.25")]
 
 
 def test_a_bond_is_remembered_from_an_earlier_transaction_of_the_same_events() -> None:
@@ -260,7 +263,7 @@ def test_a_bond_is_remembered_from_an_earlier_transaction_of_the_same_events() -
     chain.tx(transfer(TREASURY, VAULT, "1.25"), moved(EscrowState.DISPUTED))
     chain.tx(moved(EscrowState.SETTLED), transfer(VAULT, TREASURY, "1.25"))
     chain.tx(transfer(VAULT, TREASURY, "1.25"))
-    made = make_entries(chain.events, treasury=TREASURY, vault=VAULT, known={})
+    made = make_entries(chain.events, accounts=OURS, vault=VAULT, known={})
     assert [entry.kind for entry in made] == [
         EntryKind.FUND,
         EntryKind.BOND,
@@ -279,8 +282,8 @@ def test_two_disputes_that_end_in_one_transaction_both_give_their_bonds_back() -
         bonds=[ID, OTHER_ID],
     )
     assert told(made) == [
-        (EntryKind.BOND_RETURN, "treasury", f"bond:{ID}", "1.25"),
-        (EntryKind.BOND_RETURN, "treasury", f"bond:{OTHER_ID}", "2.50"),
+        (EntryKind.BOND_RETURN, OWN, f"bond:{ID}", "1.25"),
+        (EntryKind.BOND_RETURN, OWN, f"bond:{OTHER_ID}", "2.50"),
     ]
 
 
@@ -297,17 +300,17 @@ def test_a_cancellation_beside_a_settlement_does_not_make_the_payout_a_penalty()
 
 def test_money_from_outside_is_a_deposit() -> None:
     made = entries_of(transfer(STRANGER, TREASURY, "100"))
-    assert told(made) == [(EntryKind.DEPOSIT, "treasury", at(STRANGER), "100.00")]
+    assert told(made) == [(EntryKind.DEPOSIT, OWN, at(STRANGER), "100.00")]
 
 
 def test_money_to_the_outside_is_an_outflow() -> None:
     made = entries_of(transfer(TREASURY, STRANGER, "100"))
-    assert told(made) == [(EntryKind.OUTFLOW, at(STRANGER), "treasury", "100.00")]
+    assert told(made) == [(EntryKind.OUTFLOW, at(STRANGER), OWN, "100.00")]
 
 
 def test_money_to_the_vault_without_an_escrow_is_an_outflow() -> None:
     assert told(entries_of(transfer(TREASURY, VAULT, "5"))) == [
-        (EntryKind.OUTFLOW, at(VAULT), "treasury", "5.00")
+        (EntryKind.OUTFLOW, at(VAULT), OWN, "5.00")
     ]
     made = entries_of(transfer(TREASURY, VAULT, "6"), transfer(TREASURY, VAULT, "5"), funded("5"))
     assert [entry.kind for entry in made] == [EntryKind.OUTFLOW, EntryKind.FUND]
@@ -343,7 +346,7 @@ def test_addresses_are_compared_whatever_their_case() -> None:
             treasury=treasury,
         )
         assert told(made) == [
-            (EntryKind.FUND, ESCROW, "treasury", "25.00"),
+            (EntryKind.FUND, ESCROW, OWN, "25.00"),
             (EntryKind.PAYOUT, at(PROVIDER), ESCROW, "25.00"),
         ]
 
@@ -353,7 +356,7 @@ def test_entries_stand_in_chain_order_and_carry_their_place() -> None:
     chain.tx(transfer(STRANGER, TREASURY, "1"))
     chain.same_block(transfer(STRANGER, TREASURY, "2"))
     chain.tx(transfer(VAULT, TREASURY, "3"), payout(PROVIDER, "4"), payout(TREASURY, "3"))
-    made = make_entries(chain.events, treasury=TREASURY, vault=VAULT, known=FUNDED)
+    made = make_entries(chain.events, accounts=OURS, vault=VAULT, known=FUNDED)
     assert [(entry.block_number, entry.log_index) for entry in made] == [
         (1, 0),
         (1, 1),
@@ -529,13 +532,13 @@ class Books(RuleBasedStateMachine):
             e.credit for e in self.journal if e.kind in (EntryKind.BOND_RETURN, EntryKind.BOND_LOSS)
         }
         bonds = [account.removeprefix("bond:") for account in placed - ended]
-        return make_entries(events, treasury=TREASURY, vault=VAULT, known=known, bonds=bonds)
+        return make_entries(events, accounts=OURS, vault=VAULT, known=known, bonds=bonds)
 
     @invariant()
     def the_journal_holds_what_the_chain_holds(self) -> None:
         whole = [*self.journal, *self._entries(self.chain.events[self.seen :])]
         held = balances(whole)
-        assert held["treasury"].base_units == self.treasury
+        assert held[OWN].base_units == self.treasury
         for key, remaining in self.remaining.items():
             assert held[f"escrow:{key}"].base_units == remaining
         for number in range(1, len(self.remaining) + 1):
@@ -546,7 +549,7 @@ class Books(RuleBasedStateMachine):
         assert len(set(places)) == len(places)
 
     def teardown(self) -> None:
-        at_once = make_entries(self.chain.events, treasury=TREASURY, vault=VAULT, known={})
+        at_once = make_entries(self.chain.events, accounts=OURS, vault=VAULT, known={})
         assert at_once == [*self.journal, *self._entries(self.chain.events[self.seen :])]
 
 
@@ -572,7 +575,7 @@ def test_the_same_events_give_the_same_entries_and_both_sides_are_equal(
     for transaction in transactions:
         chain.tx(*transaction)
     first, again = (
-        make_entries(list(chain.events), treasury=TREASURY, vault=VAULT, known=FUNDED, bonds=bonds)
+        make_entries(list(chain.events), accounts=OURS, vault=VAULT, known=FUNDED, bonds=bonds)
         for _ in range(2)
     )
     assert first == again
@@ -589,10 +592,66 @@ def test_the_journals_treasury_is_the_sum_of_the_transfers_whatever_they_mean(
     chain = Chain()
     for transaction in transactions:
         chain.tx(*transaction)
-    made = make_entries(chain.events, treasury=TREASURY, vault=VAULT, known={})
+    made = make_entries(chain.events, accounts=OURS, vault=VAULT, known={})
     expected = ZERO
     for event in chain.events:
         assert event.amount is not None
         expected += event.amount if event.recipient == TREASURY else ZERO
         expected -= event.amount if event.sender == TREASURY else ZERO
-    assert balances(made)["treasury"] == expected
+    assert balances(made)[OWN] == expected
+
+
+PAYER = OwnAccount("0x52908400098527886E0F7030069857D2E4169EE8", first_block=3, place=1)
+
+
+def entries_of_ours(chain: Chain, *ours: OwnAccount, bonds: Iterable[str] = ()) -> list[Entry]:
+    return make_entries(chain.events, accounts=ours, vault=VAULT, known=FUNDED, bonds=bonds)
+
+
+def test_a_transfer_between_two_of_our_accounts_is_one_entry() -> None:
+    chain = Chain(block=2)
+    chain.tx(transfer(TREASURY, PAYER.address, "100"))
+    chain.tx(transfer(PAYER.address.lower(), TREASURY, "40"))
+    made = entries_of_ours(chain, *OURS, PAYER)
+    assert told(made) == [
+        (EntryKind.INTERNAL, PAYER.name, OWN, "100.00"),
+        (EntryKind.INTERNAL, OWN, PAYER.name, "40.00"),
+    ]
+
+
+def test_an_account_is_ours_in_its_own_blocks_alone() -> None:
+    chain = Chain(block=1)
+    for _ in range(4):
+        chain.tx(transfer(TREASURY, PAYER.address, "1"), transfer(STRANGER, PAYER.address, "2"))
+    made = entries_of_ours(chain, *OURS, replace(PAYER, last_block=4))
+    outside = [(EntryKind.OUTFLOW, at(PAYER.address), OWN, "1.00")]
+    inside = [
+        (EntryKind.INTERNAL, PAYER.name, OWN, "1.00"),
+        (EntryKind.DEPOSIT, PAYER.name, at(STRANGER), "2.00"),
+    ]
+    assert told(made) == [*outside, *inside, *inside, *outside]
+
+
+def test_an_account_opens_and_closes_with_what_it_has_after_the_block() -> None:
+    chain = Chain(block=2)
+    turned = {"recipient": PAYER.address, "amount": Usdc("7")}
+    chain.tx({"kind": EventKind.ACCOUNT_OPENED, **turned})
+    chain.tx({"kind": EventKind.ACCOUNT_CLOSED, **turned})
+    made = entries_of_ours(chain, *OURS, PAYER)
+    assert told(made) == [
+        (EntryKind.OPENING, PAYER.name, "opening", "7.00"),
+        (EntryKind.CLOSING, at(PAYER.address), PAYER.name, "7.00"),
+    ]
+    assert {account.opening_index for account in (*OURS, PAYER)} == {-1, -3}
+    assert {account.closing_index for account in (*OURS, PAYER)} == {-2, -4}
+
+
+def test_what_comes_back_goes_to_the_account_that_it_is_sent_to() -> None:
+    chain = Chain(block=2)
+    chain.tx(transfer(VAULT, PAYER.address, "5"), payout(PAYER.address, "5"))
+    chain.tx(moved(EscrowState.SETTLED), transfer(VAULT, PAYER.address, "1.25"))
+    made = entries_of_ours(chain, *OURS, PAYER, bonds=[ID])
+    assert told(made) == [
+        (EntryKind.REFUND, PAYER.name, ESCROW, "5.00"),
+        (EntryKind.BOND_RETURN, PAYER.name, f"bond:{ID}", "1.25"),
+    ]

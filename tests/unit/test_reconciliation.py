@@ -43,7 +43,7 @@ def test_what_was_not_kept_is_told_with_its_count() -> None:
 
 def test_only_the_opening_entry_needs_no_event() -> None:
     opening, deposit = (
-        Entry(7, "0x07", index, "0x77", 1_800_000_000, kind, "treasury", "opening", Usdc("5"))
+        Entry(7, "0x07", index, "0x77", 1_800_000_000, kind, "own:0xa1", "opening", Usdc("5"))
         for index, kind in ((-1, EntryKind.OPENING), (0, EntryKind.DEPOSIT))
     )
     assert list(differing_entries([], [opening])) == []

@@ -13,10 +13,12 @@ from coordinator.chain.evm.logs import LogReader
 from coordinator.chain.networks import Deployment, Network
 from coordinator.chain.rpc.client import Rpc
 from coordinator.chain.signers.signers import Signer
+from coordinator.domain.chain.accounts import OwnAccount
+from coordinator.domain.ports import Accounts
 
 
 class ActpChain(EvmChain):
-    """Reads and acts for one treasury that pays through one kernel and vault.
+    """Acts for one account that pays through one kernel and vault, and reads for all of ours.
 
     ``check`` has to pass before anything is signed.
     """
@@ -31,6 +33,7 @@ class ActpChain(EvmChain):
         confirmations: int,
         finality: str,
         max_fee_wei: int | None,
+        accounts: Accounts | None = None,
     ) -> None:
         kernel, vault = deployment.kernel, deployment.vault
         token = FiatToken(deployment.usdc, signer.address)
@@ -45,13 +48,15 @@ class ActpChain(EvmChain):
             finality=finality,
             max_fee_wei=max_fee_wei,
         )
-        escrows = EscrowReader(ContractReader(rpc), token, kernel, vault)
+        ours = accounts or (lambda: (OwnAccount(signer.address),))
+        escrows = EscrowReader(ContractReader(rpc), token, kernel, vault, ours)
         self.escrow = escrows.escrow
         self.escrows_at = escrows.escrows_at
         self.windows = escrows.windows
         self.funded_by_treasury = escrows.funded_by_treasury
-        self.balances = escrows.balances
-        events = EventReader(LogReader(rpc), escrows, token, kernel, vault)
+        self.usdc_of = escrows.usdc_of
+        self.held_for = escrows.held_for
+        events = EventReader(LogReader(rpc), escrows, token, kernel, vault, ours)
         self.events = events.events
         self.tail = events.tail
         self.anything_after = events.anything_after

@@ -12,8 +12,10 @@ from coordinator.chain.actp.reads import EscrowReader
 from coordinator.chain.actp.terms import STATES
 from coordinator.chain.evm.answers import decoded
 from coordinator.chain.evm.fiat_token import FiatToken
-from coordinator.chain.evm.logs import Log, LogReader, account_topic, event_of
-from coordinator.domain.chain.events import ChainEvent, EscrowState, EventBatch, EventKind
+from coordinator.chain.evm.logs import Log, LogReader, account_topics, event_of
+from coordinator.domain.chain.accounts import OwnAccount
+from coordinator.domain.chain.events import Block, ChainEvent, EscrowState, EventBatch, EventKind
+from coordinator.domain.ports import Accounts
 from coordinator.domain.usdc import Usdc
 
 _KERNEL_EVENTS: Final = ("TransactionCreated", "EscrowLinked", "StateTransitioned")
@@ -22,13 +24,17 @@ _VAULT_EVENTS: Final = ("EscrowCreated", "EscrowPayout")
 
 @dataclass(frozen=True, slots=True)
 class EventReader:
-    """Reads a treasury's events; each lost bond and the end of each window come with them."""
+    """Reads the events of our accounts; lost bonds and the ends of windows come with them.
+
+    Each account is opened and closed with what it had at the block, as no log tells it.
+    """
 
     logs: LogReader
     escrows: EscrowReader
     token: FiatToken
     kernel: str
     vault: str
+    accounts: Accounts
 
     @property
     def host(self) -> str:
@@ -36,8 +42,9 @@ class EventReader:
 
     @decoded
     def events(self, *, after: int, after_hash: str, to: int) -> EventBatch:
-        block, logs = self.logs.by_span(self._filters(), after=after, to=to)
-        return EventBatch(after, after_hash, block, self._events_of(logs, after, to))
+        ours = self.accounts()
+        block, logs = self.logs.by_span(self._filters(ours), after=after, to=to)
+        return EventBatch(after, after_hash, block, self._events_of(logs, ours, after, block), ours)
 
     @decoded
     def tail(self, *, after: int, after_hash: str, to: int) -> EventBatch:
@@ -46,8 +53,9 @@ class EventReader:
         A single block's logs are read by its hash, those of several in one span.
         """
         read = self.logs.by_block if to - after == 1 else self.logs.by_linked_span
-        block, logs = read(self._filters(), after=after, after_hash=after_hash, to=to)
-        return EventBatch(after, after_hash, block, self._events_of(logs, after, to))
+        ours = self.accounts()
+        block, logs = read(self._filters(ours), after=after, after_hash=after_hash, to=to)
+        return EventBatch(after, after_hash, block, self._events_of(logs, ours, after, block), ours)
 
     @decoded
     def anything_after(self, block_number: int, *, escrows: Collection[str]) -> bool:
@@ -56,7 +64,7 @@ class EventReader:
         ``escrows`` are the ids and keys of those whose moves are asked for. One call each, of which
         nothing is kept; a node that refuses says yes, for then the chain has to be read whole.
         """
-        ours = account_topic(self.token.treasury)
+        ours = account_topics(a.address for a in self.accounts())
         came = [token_abi().topic("Transfer"), kernel_abi().topic("TransactionCreated")]
         filters: list[Log] = [
             {"address": [self.token.address, self.kernel], "topics": [came, None, ours]}
@@ -64,9 +72,9 @@ class EventReader:
         if escrows:
             filters.append(self._escrow_filter())
         logs = self.logs.told_after(filters, block_number)
-        return logs is None or any(self._matters(log, escrows) for log in logs)
+        return logs is None or any(self._matters(log, escrows, ours) for log in logs)
 
-    def _matters(self, log: Log, escrows: Collection[str]) -> bool:
+    def _matters(self, log: Log, escrows: Collection[str], ours: Collection[str]) -> bool:
         """Whether it moves USDC, or an escrow of ours: anybody can make logs for next to nothing.
 
         Many an address is sent transfers of zero, so that it is found in histories.
@@ -75,11 +83,11 @@ class EventReader:
         if topics[0] == token_abi().topic("Transfer"):
             return int(log["data"], 16) > 0
         created = topics[0] == kernel_abi().topic("TransactionCreated")
-        return topics[1] in escrows or (created and not self._is_foreign(log))
+        return topics[1] in escrows or (created and not self._is_foreign(log, ours))
 
-    def _filters(self) -> list[Log]:
-        """Log filters, without the range: of kernel and vault, and of the treasury's USDC."""
-        return [self._escrow_filter(), *self.token.filters()]
+    def _filters(self, ours: Iterable[OwnAccount]) -> list[Log]:
+        """Log filters, without the range: of kernel and vault, and of our USDC."""
+        return [self._escrow_filter(), *self.token.filters(a.address for a in ours)]
 
     def _escrow_filter(self) -> Log:
         kernel, vault = kernel_abi(), vault_abi()
@@ -89,20 +97,43 @@ class EventReader:
         ]
         return {"address": [self.kernel, self.vault], "topics": [topics]}
 
-    def _is_foreign(self, log: Log) -> bool:
-        """Whether it tells of an escrow that another treasury asked for."""
+    def _is_foreign(self, log: Log, ours: Collection[str]) -> bool:
+        """Whether it tells of an escrow that somebody else's account asked for."""
         created = (kernel_abi().topic("TransactionCreated"), vault_abi().topic("EscrowCreated"))
-        return log["topics"][0] in created and log["topics"][2] != account_topic(
-            self.token.treasury
-        )
+        return log["topics"][0] in created and log["topics"][2] not in ours
 
-    def _events_of(self, logs: list[Log], after: int, to: int) -> tuple[ChainEvent, ...]:
-        logs = [log for log in logs if not self._is_foreign(log)]
+    def _events_of(
+        self, logs: list[Log], ours: Sequence[OwnAccount], after: int, to: Block
+    ) -> tuple[ChainEvent, ...]:
+        topics = account_topics(account.address for account in ours)
+        logs = [log for log in logs if not self._is_foreign(log, topics)]
         logs.extend(self._bond_transfers(logs))
-        ordered = self.logs.ordered(logs, after=after, to=to)
+        ordered = self.logs.ordered(logs, after=after, to=to.number)
         events = [*self._escrow_events(ordered), *self.token.transfers(ordered)]
+        events.extend(self._turns(ours, after, to))
         events.sort(key=lambda event: (event.block_number, event.log_index))
         return tuple(self._with_windows(events))
+
+    def _turns(self, ours: Iterable[OwnAccount], after: int, to: Block) -> Iterator[ChainEvent]:
+        """Yield where accounts open or close in the blocks, each with its USDC after that block."""
+        for account in ours:
+            opened = EventKind.ACCOUNT_OPENED, account.first_block - 1, account.opening_index
+            closed = EventKind.ACCOUNT_CLOSED, account.last_block, account.closing_index
+            for kind, number, index in (opened, closed):
+                if number is None or not after < number <= to.number:
+                    continue
+                block = to if number == to.number else self.logs.block(number)
+                usdc = self.escrows.usdc_of([account.address], block_number=number)
+                yield ChainEvent(
+                    kind=kind,
+                    block_number=number,
+                    block_hash=block.hash,
+                    log_index=index,
+                    tx_hash="",
+                    at=block.at,
+                    recipient=account.address,
+                    amount=usdc[account.address],
+                )
 
     def _bond_transfers(self, logs: Sequence[Log]) -> list[Log]:
         """Transfers out of the vault where a dispute ended: a lost bond goes to somebody else."""
@@ -181,7 +212,7 @@ class EventReader:
 
 
 def _funded_by_us(named: Iterable[tuple[str, Log]]) -> Mapping[tuple[str, str], str]:
-    """(transaction hash, escrow key) -> provider, of what the treasury funded."""
+    """(transaction hash, escrow key) -> provider, of what an account of ours funded."""
     found = {}
     for name, log in named:
         if name == "EscrowCreated":

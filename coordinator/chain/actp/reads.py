@@ -17,18 +17,19 @@ from coordinator.chain.evm.head import BEHIND
 from coordinator.chain.rpc.client import RpcRefusal
 from coordinator.domain.chain.events import EscrowState
 from coordinator.domain.errors import ChainUnavailable, TxReverted
-from coordinator.domain.ports import EscrowOnChain
+from coordinator.domain.ports import Accounts, EscrowOnChain
 from coordinator.domain.usdc import Usdc
 
 
 @dataclass(frozen=True, slots=True)
 class EscrowReader:
-    """Reads the escrows of one kernel and vault, and the treasury's balance beside them."""
+    """Reads the escrows of one kernel and vault, and what is in the accounts that pay for them."""
 
     contracts: ContractReader
     token: FiatToken
     kernel: str
     vault: str
+    accounts: Accounts
 
     @property
     def host(self) -> str:
@@ -72,7 +73,7 @@ class EscrowReader:
 
     @decoded
     def funded_by_treasury(self, escrow_key: str) -> bool:
-        """Whether the vault was ever funded by the treasury under this key, by its own record."""
+        """Whether an account of ours ever funded the vault under this key, by its own record."""
         vault, encode = self.vault, vault_abi().call
         found, left = self.contracts.ask(
             [(vault, encode("escrows", escrow_key)), (vault, encode("remaining", escrow_key))],
@@ -82,7 +83,8 @@ class EscrowReader:
             # A vault without that getter: what it still holds under the key tells as much.
             return uint(left) > 0
         requester, _, amount, *_ = vault_abi().result("escrows", found)
-        return bool(amount) and requester.lower() == self.token.treasury.lower()
+        ours = {account.address.lower() for account in self.accounts()}
+        return bool(amount) and requester.lower() in ours
 
     @decoded
     def escrows_at(
@@ -96,28 +98,26 @@ class EscrowReader:
         }
 
     @decoded
-    def balances(
-        self, escrow_keys: Sequence[str], *, block_number: int
-    ) -> tuple[Usdc, Mapping[str, Usdc]]:
-        """The treasury's USDC, and what the vault holds under each key."""
-        encode = vault_abi().call
-        answers = self.contracts.ask(
-            [
-                self.token.balance_call(),
-                *((self.vault, encode("remaining", key)) for key in escrow_keys),
-            ],
-            hex(block_number),
-        )
+    def usdc_of(self, accounts: Sequence[str], *, block_number: int) -> Mapping[str, Usdc]:
+        """Read the accounts' USDC after a block."""
+        calls = [self.token.usdc_call(account) for account in accounts]
+        return dict(zip(accounts, self._amounts(calls, block_number), strict=True))
+
+    @decoded
+    def held_for(self, escrow_keys: Sequence[str], *, block_number: int) -> Mapping[str, Usdc]:
+        """Read what the vault holds under each key after a block."""
+        calls = [(self.vault, vault_abi().call("remaining", key)) for key in escrow_keys]
+        return dict(zip(escrow_keys, self._amounts(calls, block_number), strict=True))
+
+    def _amounts(self, calls: Sequence[ContractCall], block_number: int) -> list[Usdc]:
+        answers = self.contracts.ask(calls, hex(block_number))
         refused = next((a for a in answers if isinstance(a, RpcRefusal)), None)
         if refused is not None:
             raise ChainUnavailable(
                 f"the endpoint has no balances of block {block_number}: {refused.message[:200]}"
             )
         # No code at the address yet answers with nothing: then it holds nothing.
-        amounts = [
-            Usdc.from_base_units(0 if answer == "0x" else uint(answer)) for answer in answers
-        ]
-        return amounts[0], dict(zip(escrow_keys, amounts[1:], strict=True))
+        return [Usdc.from_base_units(0 if answer == "0x" else uint(answer)) for answer in answers]
 
     def _escrow_call(self, escrow_id: str) -> ContractCall:
         return self.kernel, kernel_abi().call("getTransaction", escrow_id)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 from coordinator.chain.abi import token_abi
 from coordinator.chain.evm.calls import ContractCall
-from coordinator.chain.evm.logs import Log, account_topic, event_of
+from coordinator.chain.evm.logs import Log, account_topic, account_topics, event_of
 from coordinator.domain.chain.events import ChainEvent, EventKind
 from coordinator.domain.chain.gas import GAS_LIMITS
 from coordinator.domain.chain.steps import Call, StepKind
@@ -27,7 +27,7 @@ class FiatToken:
     treasury: str
 
     def balance_call(self) -> ContractCall:
-        return self.address, token_abi().call("balanceOf", self.treasury)
+        return self.usdc_call(self.treasury)
 
     def allowance_call(self, spender: str) -> ContractCall:
         return self.address, token_abi().call("allowance", self.treasury, spender)
@@ -46,10 +46,13 @@ class FiatToken:
         data = token_abi().call("mint", self.treasury, amount.base_units)
         return self._call(StepKind.MINT, data, None, order_id)
 
-    def filters(self) -> list[Log]:
-        """Log filters, without the range: transfers from and to the treasury."""
+    def usdc_call(self, account: str) -> ContractCall:
+        return self.address, token_abi().call("balanceOf", account)
+
+    def filters(self, accounts: Iterable[str]) -> list[Log]:
+        """Log filters, without the range: transfers from and to the accounts."""
         transfer = token_abi().topic("Transfer")
-        ours = account_topic(self.treasury)
+        ours = account_topics(accounts)
         return [
             {"address": self.address, "topics": [transfer, ours]},
             {"address": self.address, "topics": [transfer, None, ours]},

@@ -232,6 +232,7 @@ class HeadReader:
                 f" {l1_bound_wei} wei, {rail.create_nonce} escrows"
             )
         return Observation(
+            account=self._token.treasury,
             head=head,
             readable=head.number - self._confirmations + 1,
             final=header.final,

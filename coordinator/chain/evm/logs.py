@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -80,6 +80,12 @@ class LogReader:
             log for answer in answers for log in answer if number(log["blockNumber"]) > block_number
         ]
 
+    def block(self, block_number: int) -> Block:
+        header = self.rpc.call("eth_getBlockByNumber", hex(block_number), False)
+        if not isinstance(header, dict):
+            raise ChainUnavailable(f"the endpoint does not have block {block_number}")
+        return block_of(header)
+
     def by_block(
         self, filters: Sequence[Log], *, after: int, after_hash: str, to: int
     ) -> tuple[Block, list[Log]]:
@@ -151,3 +157,8 @@ def _place(log: Log) -> tuple[int, int]:
 def account_topic(account: str) -> str:
     """An address as an indexed argument."""
     return "0x" + account[2:].lower().rjust(64, "0")
+
+
+def account_topics(accounts: Iterable[str]) -> list[str]:
+    """Any of the addresses as an indexed argument."""
+    return sorted({account_topic(account) for account in accounts})

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
+from coordinator.domain.chain.accounts import OwnAccount
 from coordinator.domain.usdc import Usdc
 
 
@@ -33,6 +34,8 @@ class EventKind(StrEnum):
     ESCROW_MOVED = "escrow_moved"
     PAYOUT = "payout"
     TRANSFER = "transfer"
+    ACCOUNT_OPENED = "account_opened"
+    ACCOUNT_CLOSED = "account_closed"
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +52,8 @@ class ChainEvent:
     """One log; only the fields of its kind are set.
 
     ``escrow_id`` is the rail's id, ``escrow_key`` the vault's. ``window_ends`` (unix seconds) is
-    read from the rail when an escrow is delivered. Unique on (block hash, log index).
+    read from the rail when an escrow is delivered. Unique on (block hash, log index). No log tells
+    that an account of ours opened or closed: ``recipient`` has ``amount`` after the block.
     """
 
     kind: EventKind
@@ -73,9 +77,13 @@ class ChainEvent:
 
 @dataclass(frozen=True, slots=True)
 class EventBatch:
-    """All followed events of the blocks (after, to], in order, with the hash of ``to``."""
+    """All followed events of the blocks (after, to], in order, with the hash of ``to``.
+
+    ``accounts`` are those that were followed; None: those of the books.
+    """
 
     after: int
     after_hash: str
     to: Block
     events: tuple[ChainEvent, ...]
+    accounts: tuple[OwnAccount, ...] | None = None

@@ -8,16 +8,17 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
+from coordinator.domain.chain.accounts import OwnAccount
 from coordinator.domain.chain.events import ChainEvent, EscrowState, EventKind
 from coordinator.domain.usdc import Usdc
-
-TREASURY: Final = "treasury"
 
 
 class EntryKind(StrEnum):
     """A label; the amounts and accounts are what balances."""
 
     OPENING = "opening"
+    CLOSING = "closing"
+    INTERNAL = "internal"
     DEPOSIT = "deposit"
     OUTFLOW = "outflow"
     FUND = "fund"
@@ -31,16 +32,17 @@ class EntryKind(StrEnum):
 
 
 # A transaction with none of them makes no entry.
-_MONEY: Final = frozenset({EventKind.ESCROW_FUNDED, EventKind.PAYOUT, EventKind.TRANSFER})
+_MONEY: Final = frozenset(EventKind) - {EventKind.ESCROW_CREATED, EventKind.ESCROW_MOVED}
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
     """``amount`` moved from account ``credit`` to account ``debit``.
 
-    Accounts: ``treasury``, ``escrow:<key>``, ``bond:<escrow id>``, ``address:<0x…>`` and
-    ``opening``. The same chain gives the same entries: nothing that only the database knows is
-    in them. Unique on (block hash, log index); the opening entry has log index -1.
+    Accounts: ``own:<0x…>``, ``escrow:<key>``, ``bond:<escrow id>``, ``address:<0x…>`` and
+    ``opening``. The same chain and accounts of ours give the same entries: nothing that only the
+    database knows is in them. Unique on (block hash, log index); entries that open or close an
+    account have a negative one.
     """
 
     block_number: int
@@ -67,20 +69,24 @@ class FundedEscrow:
 def make_entries(
     events: Iterable[ChainEvent],
     *,
-    treasury: str,
+    accounts: Iterable[OwnAccount],
     vault: str,
     known: Mapping[str, FundedEscrow],
     bonds: Iterable[str] = (),
 ) -> list[Entry]:
     """Return the entries of ``events``, which are in chain order.
 
+    ``accounts`` are ours, each in its own blocks; a transfer between two of them is one entry.
     ``known`` maps escrow keys to our funded escrows, ``bonds`` are the ids of the escrows whose
     dispute bond we have paid and not got back.
     """
     by_tx: dict[tuple[int, str], list[ChainEvent]] = defaultdict(list)
     for event in events:
         by_tx[(event.block_number, event.tx_hash)].append(event)
-    books = _Books(treasury.lower(), vault.lower(), dict(known), set(bonds))
+    ours = defaultdict(list)
+    for account in accounts:
+        ours[account.address.lower()].append(account)
+    books = _Books(ours, vault.lower(), dict(known), set(bonds))
     entries = [
         entry
         for group in by_tx.values()
@@ -92,7 +98,7 @@ def make_entries(
 
 @dataclass(slots=True)
 class _Books:
-    treasury: str
+    ours: Mapping[str, list[OwnAccount]]
     vault: str
     escrows: dict[str, FundedEscrow]
     bonds: set[str]
@@ -111,6 +117,11 @@ class _Books:
         for event in group:
             if event.kind is EventKind.ESCROW_MOVED:
                 moved = event
+            elif event.kind is EventKind.ACCOUNT_OPENED:
+                yield _entry(event, EntryKind.OPENING, self._name_of(event), "opening")
+            elif event.kind is EventKind.ACCOUNT_CLOSED:
+                left = f"address:{_lower(event.recipient)}"
+                yield _entry(event, EntryKind.CLOSING, left, self._name_of(event))
             elif event.kind is EventKind.TRANSFER and event.amount:
                 yield from self._transfer(event, funded, payouts, moved or _disputed(group))
 
@@ -124,19 +135,31 @@ class _Books:
         sender, to = _lower(transfer.sender), _lower(transfer.recipient)
         if sender == to:
             return
-        if sender == self.treasury:
-            yield self._out(transfer, to, funded, moved)
+        payer, payee = self._own(sender, transfer), self._own(to, transfer)
+        if payer and payee:
+            yield _entry(transfer, EntryKind.INTERNAL, payee, payer)
+        elif payer:
+            yield self._out(transfer, payer, to, funded, moved)
         elif sender == self.vault:
             if not _take(payouts, transfer):
-                yield from self._bond_end(transfer, to, moved)
-        elif to == self.treasury:
-            yield _entry(transfer, EntryKind.DEPOSIT, TREASURY, f"address:{sender}")
+                yield from self._bond_end(transfer, to, payee, moved)
+        elif payee:
+            yield _entry(transfer, EntryKind.DEPOSIT, payee, f"address:{sender}")
+
+    def _own(self, address: str, event: ChainEvent) -> str | None:
+        """The name of an account that is ours in the event's block; None for any other."""
+        found = (a.name for a in self.ours.get(address, ()) if a.has(event.block_number))
+        return next(found, None)
+
+    def _name_of(self, event: ChainEvent) -> str:
+        return self.ours[_lower(event.recipient)][0].name
 
     def _payout(self, payout: ChainEvent, cancelled: set[str | None]) -> Entry:
         assert payout.escrow_key
         to, account = _lower(payout.recipient), f"escrow:{payout.escrow_key}"
-        if to == self.treasury:
-            kind, debit = EntryKind.REFUND, TREASURY
+        ours = self._own(to, payout)
+        if ours:
+            kind, debit = EntryKind.REFUND, ours
         elif to == _lower(self.escrows[payout.escrow_key].provider):
             penalty = self.escrows[payout.escrow_key].escrow_id in cancelled
             kind = EntryKind.PENALTY if penalty else EntryKind.PAYOUT
@@ -146,28 +169,35 @@ class _Books:
         return _entry(payout, kind, debit, account, payout.escrow_key)
 
     def _out(
-        self, transfer: ChainEvent, to: str, funded: list[ChainEvent], moved: ChainEvent | None
+        self,
+        transfer: ChainEvent,
+        payer: str,
+        to: str,
+        funded: list[ChainEvent],
+        moved: ChainEvent | None,
     ) -> Entry:
         if to == self.vault:
             for event in funded:
                 if event.amount == transfer.amount:
                     funded.remove(event)
                     account = f"escrow:{event.escrow_key}"
-                    return _entry(transfer, EntryKind.FUND, account, TREASURY, event.escrow_key)
+                    return _entry(transfer, EntryKind.FUND, account, payer, event.escrow_key)
             if moved and moved.escrow_id and moved.state is EscrowState.DISPUTED:
                 self.bonds.add(moved.escrow_id)
-                return _entry(transfer, EntryKind.BOND, f"bond:{moved.escrow_id}", TREASURY)
-        return _entry(transfer, EntryKind.OUTFLOW, f"address:{to}", TREASURY)
+                return _entry(transfer, EntryKind.BOND, f"bond:{moved.escrow_id}", payer)
+        return _entry(transfer, EntryKind.OUTFLOW, f"address:{to}", payer)
 
-    def _bond_end(self, transfer: ChainEvent, to: str, moved: ChainEvent | None) -> Iterator[Entry]:
+    def _bond_end(
+        self, transfer: ChainEvent, to: str, payee: str | None, moved: ChainEvent | None
+    ) -> Iterator[Entry]:
         over = moved is not None and moved.state in (EscrowState.SETTLED, EscrowState.CANCELLED)
         if over and moved and moved.escrow_id in self.bonds:
             self.bonds.discard(moved.escrow_id)
-            account, back = f"bond:{moved.escrow_id}", to == self.treasury
-            kind = EntryKind.BOND_RETURN if back else EntryKind.BOND_LOSS
-            yield _entry(transfer, kind, TREASURY if back else f"address:{to}", account)
-        elif to == self.treasury:
-            yield _entry(transfer, EntryKind.DEPOSIT, TREASURY, f"address:{self.vault}")
+            kind = EntryKind.BOND_RETURN if payee else EntryKind.BOND_LOSS
+            account = f"bond:{moved.escrow_id}"
+            yield _entry(transfer, kind, payee or f"address:{to}", account)
+        elif payee:
+            yield _entry(transfer, EntryKind.DEPOSIT, payee, f"address:{self.vault}")
 
 
 def _disputed(group: list[ChainEvent]) -> ChainEvent | None:

@@ -100,9 +100,10 @@ class Rescan:
 
 
 def differing_entries(made: Iterable[Entry], booked: Iterable[Entry]) -> Iterator[Discrepancy]:
-    """Compare the journal, except its opening, with the entries made from the chain's events."""
+    """Compare the journal, except where it began, with the entries made from the chain's events."""
     want = {(e.block_hash, e.log_index): e for e in made}
-    have = {(e.block_hash, e.log_index): e for e in booked if e.kind is not EntryKind.OPENING}
+    have = {(e.block_hash, e.log_index): e for e in booked}
+    have = {k: e for k, e in have.items() if k in want or e.kind is not EntryKind.OPENING}
     for key in sorted(want.keys() | have.keys()):
         wanted, found = want.get(key), have.get(key)
         if wanted == found:

@@ -8,16 +8,19 @@ from dataclasses import dataclass
 
 from sqlalchemy import Connection, insert, select, update
 
+from coordinator.domain.chain.accounts import OwnAccount, account_name, open_at
 from coordinator.domain.chain.events import Block, ChainEvent, EscrowState, EventBatch
-from coordinator.domain.chain.journal import TREASURY, Entry, EntryKind, FundedEscrow, make_entries
+from coordinator.domain.chain.journal import Entry, EntryKind, FundedEscrow, make_entries
+from coordinator.domain.errors import ChainUnavailable
 from coordinator.domain.observed import ended
 from coordinator.domain.purchase.lifecycle import FINAL
 from coordinator.domain.purchase.planning import OpenPurchase
 from coordinator.domain.usdc import ZERO, Usdc
 from coordinator.ledger.audit.journal_proof import block_digests
+from coordinator.ledger.chain.accounts import AccountBook
 from coordinator.ledger.chain.agreement import Agreement, compare
 from coordinator.ledger.chain.following import apply_event
-from coordinator.ledger.chain.journal_book import treasury_sum
+from coordinator.ledger.chain.journal_book import account_sums
 from coordinator.ledger.chain.open_purchases import InProgress, load_open, read_in_progress
 from coordinator.ledger.chain.rollback import RolledBack, roll_back
 from coordinator.ledger.chain.steps import StepBook
@@ -57,15 +60,19 @@ class ChainBook:
         self,
         transactions: Transactions,
         steps: StepBook,
+        accounts: AccountBook,
         *,
-        treasury: str,
         vault: str,
     ) -> None:
         self._transactions = transactions
         self._database = transactions.database
         self._steps = steps
-        self._treasury = treasury
+        self._accounts = accounts
         self._vault = vault
+
+    def accounts(self) -> tuple[OwnAccount, ...]:
+        """Every account that is or was ours; LedgerTampered where the log's rows were changed."""
+        return self._accounts.all()
 
     def cursor(self) -> Block | None:
         """The last block whose events are in the books; None before the opening."""
@@ -84,7 +91,8 @@ class ChainBook:
             opening = select(_j.block_number, _j.block_hash, _j.at).where(
                 _j.kind == EntryKind.OPENING.value
             )
-            row = connection.execute(opening).one_or_none()
+            first = opening.order_by(_j.block_number).limit(1)
+            row = connection.execute(first).one_or_none()
             return Block(*row) if row is not None else None
 
     def store_final(self, block: Block) -> None:
@@ -130,24 +138,19 @@ class ChainBook:
             _set_cursor(connection, _BOOKS, to)
             return done
 
-    def open(self, block: Block, balance: Usdc, *, now: int) -> None:
-        """Begin the journal after ``block`` with what the treasury held in it."""
-        entry = Entry(
-            block_number=block.number,
-            block_hash=block.hash,
-            log_index=-1,
-            tx_hash="",
-            at=block.at,
-            kind=EntryKind.OPENING,
-            debit=TREASURY,
-            credit="opening",
-            amount=balance,
-        )
+    def open(self, block: Block, balances: Mapping[str, Usdc], *, now: int) -> None:
+        """Begin the journal after ``block`` with what the accounts of ours held in it."""
         with self._transactions.write() as tx:
             if _cursor(tx.connection, _BOOKS) is not None:
                 return
+            accounts = self._accounts.begin(tx, now=now)
+            entries = [
+                _opening(account, block, balances[account.address])
+                for account in accounts
+                if account.has(block.number + 1)
+            ]
             _set_cursor(tx.connection, _BOOKS, block)
-            _write_entries(tx, [entry], block.number - 1, block, now)
+            _write_entries(tx, entries, block.number - 1, block, now)
 
     def apply(self, batch: EventBatch, *, now: int) -> bool:
         """Put a batch into the books; False, and nothing written, if the cursor has moved on.
@@ -175,13 +178,21 @@ class ChainBook:
         with self._database.read() as connection:
             return self._make_entries(connection, batch)
 
-    def treasury_after(self, batch: EventBatch) -> Usdc:
-        """Sum the treasury's USDC by the journal and a batch after it; nothing is written."""
+    def usdc_after(self, batch: EventBatch) -> Mapping[str, Usdc]:
+        """Sum each account's USDC by the journal and a batch after it; nothing is written.
+
+        Of those that are ours after the batch's last block.
+        """
         with self._database.read() as connection:
             entries = self._make_entries(connection, batch)
-            booked = treasury_sum(connection, None)
-        came = sum((e.amount for e in entries if e.debit == TREASURY), booked)
-        return came - sum((e.amount for e in entries if e.credit == TREASURY), ZERO)
+            ours = open_at(self._accounts.read(connection), batch.to.number + 1)
+            booked = account_sums(connection, ours)
+        for address in ours:
+            name = account_name(address)
+            came = sum((e.amount for e in entries if e.debit == name), ZERO)
+            went = sum((e.amount for e in entries if e.credit == name), ZERO)
+            booked[address] += came - went
+        return booked
 
     def open_escrows(self, *, at_most: int) -> dict[str, EscrowState]:
         """The states of our escrows that can still move, by id; none where there are more."""
@@ -267,9 +278,13 @@ class ChainBook:
             ]
 
     def _make_entries(self, connection: Connection, batch: EventBatch) -> list[Entry]:
+        """Make the batch's entries; ChainUnavailable where others than our accounts were read."""
+        accounts = self._accounts.read(connection)
+        if batch.accounts is not None and batch.accounts != accounts:
+            raise ChainUnavailable("our accounts changed while blocks were read: read them again")
         return make_entries(
             batch.events,
-            treasury=self._treasury,
+            accounts=accounts,
             vault=self._vault,
             known=self._funded_escrows(connection, batch.events),
             bonds=self._open_bonds(connection, batch.after),
@@ -294,6 +309,20 @@ class ChainBook:
         )
         accounts = connection.execute(placed.except_(ended)).scalars()
         return [account.removeprefix("bond:") for account in accounts]
+
+
+def _opening(account: OwnAccount, block: Block, held: Usdc) -> Entry:
+    return Entry(
+        block_number=block.number,
+        block_hash=block.hash,
+        log_index=account.opening_index,
+        tx_hash="",
+        at=block.at,
+        kind=EntryKind.OPENING,
+        debit=account.name,
+        credit="opening",
+        amount=held,
+    )
 
 
 def _write_entries(tx: Tx, entries: list[Entry], after: int, to: Block, now: int) -> None:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
 from sqlalchemy import Connection, case, delete, func, insert, select
 
-from coordinator.domain.chain.journal import TREASURY, Entry, EntryKind
+from coordinator.domain.chain.accounts import account_name
+from coordinator.domain.chain.journal import Entry, EntryKind
 from coordinator.domain.chain.reconciliation import Discrepancy, Rescan
 from coordinator.domain.usdc import Usdc
 from coordinator.ledger.audit.row_codes import RowCodes
@@ -28,9 +29,14 @@ class JournalBook:
         self._codes = codes
 
     def treasury_balance(self) -> Usdc:
-        """Sum the treasury's USDC from the journal's entries alone."""
+        """Sum the USDC of all accounts of ours from the journal's entries alone."""
         with self._database.read() as connection:
-            return treasury_sum(connection, None)
+            return own_sum(connection, None)
+
+    def account_balances(self, addresses: Iterable[str]) -> Mapping[str, Usdc]:
+        """Sum each account's USDC from the journal's entries alone."""
+        with self._database.read() as connection:
+            return account_sums(connection, addresses)
 
     def escrow_balances(self) -> Mapping[str, Usdc]:
         """Sum each escrow's USDC from the journal's entries, by escrow key."""
@@ -111,9 +117,9 @@ class JournalBook:
             }
 
     def balance_before(self, at: int) -> Usdc:
-        """Sum the treasury's USDC from entries with a block time below ``at``."""
+        """Sum the USDC of all accounts of ours from entries with a block time below ``at``."""
         with self._database.read() as connection:
-            return treasury_sum(connection, at)
+            return own_sum(connection, at)
 
     def unexplained_outflows(self) -> Sequence[Entry]:
         """USDC that left without a purchase: outflows that no withdrawal of ours made."""
@@ -227,9 +233,22 @@ def _withdrawals_in_log(connection: Connection) -> frozenset[str]:
     return frozenset(json.loads(body)["tx_hash"] for body in connection.execute(query).scalars())
 
 
-def treasury_sum(connection: Connection, before: int | None) -> Usdc:
-    signed = case((_j.debit == TREASURY, _j.amount), else_=-_j.amount)
-    query = select(exact_sum(signed)).where((_j.debit == TREASURY) | (_j.credit == TREASURY))
+def own_sum(connection: Connection, before: int | None) -> Usdc:
+    """Sum the USDC of all accounts of ours; what moves between two of them is neither."""
+    came = case((_j.debit.startswith("own:"), _j.amount), else_=0)
+    went = case((_j.credit.startswith("own:"), _j.amount), else_=0)
+    query = select(exact_sum(came - went))
     if before is not None:
         query = query.where(_j.at < before)
     return Usdc.from_base_units(read_sum(connection.execute(query).scalar_one()))
+
+
+def account_sums(connection: Connection, addresses: Iterable[str]) -> dict[str, Usdc]:
+    """Sum the USDC of each of these accounts of ours."""
+    found = {}
+    for address in addresses:
+        name = account_name(address)
+        signed = case((_j.debit == name, _j.amount), else_=-_j.amount)
+        query = select(exact_sum(signed)).where((_j.debit == name) | (_j.credit == name))
+        found[address] = Usdc.from_base_units(read_sum(connection.execute(query).scalar_one()))
+    return found

@@ -26,10 +26,15 @@ class ChainFeed:
 
     def open(self, balance: str = "1000") -> None:
         """Begin the journal at block 100."""
-        self._wiring.books.open(Block(100, _hash(100), 1000), Usdc(balance), now=self._now)
+        held = {self._treasury: Usdc(balance)}
+        self._wiring.books.open(Block(100, _hash(100), 1000), held, now=self._now)
 
     def deposit(self, amount: str) -> None:
         self._apply(self._transfer(STRANGER, self._treasury, amount))
+
+    def send(self, to: str, amount: str) -> None:
+        """Let the treasury's USDC go to somebody, for no purchase."""
+        self._apply(self._transfer(self._treasury, to, amount))
 
     def fund(self, purchase: Purchase) -> str:
         """Create and fund its escrow in one block; the escrow's id."""
@@ -77,6 +82,7 @@ class ChainFeed:
         """Store the treasury's balances as the executor does, as of now."""
         head = Block(self._cursor.number, self._cursor.hash, self._cursor.at)
         seen = Observation(
+            account=self._treasury,
             head=head,
             readable=head.number,
             final=head,

@@ -256,7 +256,7 @@ def upgrade() -> None:
         sa.Column("amount", sa.BigInteger(), nullable=False),
         sa.Column("escrow_key", sa.String(length=66), nullable=True),
         sa.CheckConstraint(
-            "kind IN ('opening', 'deposit', 'outflow', 'fund', 'payout', 'fee', 'penalty', 'refund', 'bond', 'bond_return', 'bond_loss')",
+            "kind IN ('opening', 'closing', 'internal', 'deposit', 'outflow', 'fund', 'payout', 'fee', 'penalty', 'refund', 'bond', 'bond_return', 'bond_loss')",
             name="kind_known",
         ),
         sa.CheckConstraint("amount >= 0", name="amount_not_negative"),
