@@ -37,6 +37,7 @@ SIMULATED: Final = "simulated"
 _HEX_SECRET: Final = re.compile(r"(0x)?[0-9a-fA-F]{64,}", re.ASCII)
 LOOPBACK: Final = ("localhost", "127.0.0.1", "::1")
 # Settings that may hold a password or an endpoint's key: they too can be given as a file.
+_RPC_SCHEMES: Final = ("http", "https", "ws", "wss")
 _MAY_BE_FILES: Final = ("database_url", "rpc_url")
 SECRET_NAMES: Final = (
     "TREASURY_PRIVATE_KEY",
@@ -108,8 +109,11 @@ class Settings(BaseSettings):
             parts = urlsplit(url.strip())
             if "@" in parts.path + parts.query:
                 raise ValueError("has a / or ? in its password: write them as %2F and %3F")
-            if url.strip() and (parts.scheme not in ("http", "https") or not parts.hostname):
-                raise ValueError("must be URLs such as http://127.0.0.1:8545, comma separated")
+            if url.strip() and (parts.scheme not in _RPC_SCHEMES or not parts.hostname):
+                raise ValueError(
+                    "must be URLs such as http://127.0.0.1:8545, comma separated; one with ws:// or"
+                    " wss:// announces new blocks"
+                )
         return value
 
     @field_validator("public_url")
@@ -154,7 +158,31 @@ class Settings(BaseSettings):
 
     @property
     def rpc_urls(self) -> tuple[str, ...]:
-        return tuple(u.strip() for u in (self.rpc_url or "").split(",") if u.strip())
+        """The endpoints that are asked, all of them HTTP."""
+        return call_urls(self.rpc_url or "")
+
+    @property
+    def ws_urls(self) -> tuple[str, ...]:
+        """The endpoints that may announce new blocks, all of them WebSocket."""
+        return tuple(url for url in _split(self.rpc_url or "") if _is_ws(url))
+
+
+def call_urls(text: str) -> tuple[str, ...]:
+    """Return the URLs to send calls to, of some that are comma separated.
+
+    Where there are WebSocket ones alone, it is the same addresses over HTTP.
+    """
+    urls = _split(text)
+    asked = tuple(url for url in urls if not _is_ws(url))
+    return asked or tuple("http" + url[len("ws") :] for url in urls)
+
+
+def _split(text: str) -> tuple[str, ...]:
+    return tuple(url.strip() for url in text.split(",") if url.strip())
+
+
+def _is_ws(url: str) -> bool:
+    return urlsplit(url).scheme in ("ws", "wss")
 
 
 def public_origin(url: str) -> str:

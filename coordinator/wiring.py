@@ -26,7 +26,7 @@ from coordinator.domain.access.destinations import Networks, networks
 from coordinator.domain.chain.escrow_key import EscrowKeys
 from coordinator.domain.errors import InvalidRequest
 from coordinator.domain.policy.policy import Policy
-from coordinator.domain.ports import Chain
+from coordinator.domain.ports import Chain, HeadHints
 from coordinator.domain.usdc import Usdc
 from coordinator.executor import Executor
 from coordinator.executor.blocking import Blockers
@@ -154,6 +154,15 @@ class Wiring(Foundation):
         return Checkpoint(path, self.audit, self.checkpoints)
 
     @cached_property
+    def _head_hints(self) -> HeadHints | None:
+        urls = self.settings.ws_urls
+        if not urls or self.network.simulated:
+            return None
+        from coordinator.chain.rpc.subscription import HeadSubscription
+
+        return HeadSubscription(urls)
+
+    @cached_property
     def executor(self) -> Executor:
         return Executor(
             chain=self.chain,
@@ -167,6 +176,7 @@ class Wiring(Foundation):
             allowance_limit=Usdc(self.settings.allowance_limit),
             clock=self.clock,
             reach=self.reach,
+            hints=self._head_hints,
             tempo=Tempo(
                 ticks=self.ticks,
                 local=self.network.local,

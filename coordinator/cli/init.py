@@ -196,15 +196,15 @@ def _settings(answers: Answers, folder: Path) -> tuple[list[str], str | None, Pa
 
 def _head(answers: Answers) -> int | None:
     """The endpoint's latest block: a new treasury has nothing before it on a public network."""
+    from coordinator.config import call_urls
     from coordinator.provisioning.contracts import find_network, read_head
 
     network = find_network(answers.network)
     # What an old key did before belongs into its journal.
     if network.local or answers.key == "existing":
         return None
-    urls = [url.strip() for url in answers.rpc_url.split(",") if url.strip()]
     try:
-        head = read_head(network.name, urls)
+        head = read_head(network.name, call_urls(answers.rpc_url))
     except CoordinatorError as fault:
         note(f"{fault}: the journal will start at the contracts' first block")
         return None

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any, Final
+from urllib.parse import urlsplit
 
 from coordinator.chain.networks import (
     Deployment,
     Network,
 )
 from coordinator.chain.rpc.client import Rpc
-from coordinator.config import Settings, read_policy
+from coordinator.config import Settings, call_urls, read_policy
 from coordinator.doctor.check import Check, guarded, skipped, start_anvil
 from coordinator.doctor.local import LocalPatient
 from coordinator.domain.chain.gas import eth
@@ -56,7 +58,7 @@ class ChainPatient:
         urls = settings.rpc_urls or (network.rpc_url,)
         rpc = Rpc(urls, timeout_seconds=_TIMEOUT_SECONDS, tries=1)
         start = start_anvil(urls[0]) if network.local else None
-        found = guarded("endpoint", "chain", lambda: _endpoint(rpc, start))
+        found = guarded("endpoint", "chain", lambda: _endpoint(rpc, start, settings))
         yield found
         if found.status == "fail":
             for name in ("chain id", "client", *_CHECKS):
@@ -65,6 +67,8 @@ class ChainPatient:
         chain_id = guarded("chain id", "configuration", lambda: _chain_id(rpc, network))
         yield chain_id
         yield guarded("client", "configuration", lambda: _client(rpc, network))
+        for url in settings.ws_urls:
+            yield guarded("new blocks", "chain", partial(_announced, url))
         if not network.local:
             yield _calls(self._local.settings)
         if chain_id.status == "fail":
@@ -165,16 +169,35 @@ class ChainPatient:
         yield guarded("allowance", "chain", allowance)
 
 
-def _endpoint(rpc: Rpc, start: str | None) -> Check:
+def _endpoint(rpc: Rpc, start: str | None, settings: Settings) -> Check:
     started = time.monotonic()
     try:
         number = int(rpc.call("eth_blockNumber"), 16)
     except CoordinatorError as fault:
         action = start or "set COORDINATOR_RPC_URL to one that answers"
+        if start is None and set(rpc.urls) <= set(call_urls(",".join(settings.ws_urls))):
+            action = "name an http:// or https:// URL beside it in COORDINATOR_RPC_URL"
         return Check("endpoint", "fail", str(fault), action, "chain")
     milliseconds = int((time.monotonic() - started) * 1000)
     found = f"{', '.join(rpc.hosts)}, block {number:,}, {milliseconds} ms"
     return Check("endpoint", "ok", found, None, "chain")
+
+
+def _announced(url: str) -> Check:
+    """Whether a WebSocket endpoint takes a subscription."""
+    from coordinator.chain.rpc.redaction import Redaction
+    from coordinator.chain.rpc.subscription import connected, fault_text, subscribe
+
+    name, host = "new blocks", urlsplit(url).netloc.rpartition("@")[2]
+    try:
+        with connected(url) as connection:
+            subscribe(connection)
+    except Exception as fault:
+        why = Redaction([url])(fault_text(fault))
+        found = f"{host} announces none, and they are asked for instead: {why}"
+        action = "correct its URL in COORDINATOR_RPC_URL, or take it out"
+        return Check(name, "warn", found, action, "chain")
+    return Check(name, "ok", f"{host} announces them", None, "chain")
 
 
 def _chain_id(rpc: Rpc, network: Network) -> Check:

@@ -21,6 +21,9 @@ Clock = Callable[[], int]
 Accounts = Callable[[], tuple[OwnAccount, ...]]
 """Every account that is or was ours."""
 
+HeadTold = Callable[[int, str], None]
+"""Called with the number and hash of a block that somebody says is the newest."""
+
 Ticks = Callable[[], float]
 """Seconds that only go forward, from no particular instant."""
 
@@ -150,6 +153,17 @@ class ChainWatch(Protocol):
 
     def head(self) -> Block: ...
     def anything_after(self, block_number: int, *, escrows: Collection[str]) -> bool: ...
+
+
+class HeadHints(Protocol):
+    """Tells of new heads before anybody asks. A hint is no evidence: it says when to ask.
+
+    ``tell`` names who is told in another thread: each head, and that no more come for now.
+    """
+
+    def tell(self, told: HeadTold, ended: Callable[[], None]) -> None: ...
+    def want(self, wanted: bool) -> None: ...
+    def stop(self) -> None: ...
 
 
 class EndpointChoice(Protocol):

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from coordinator.domain.chain.events import Block
 from coordinator.domain.errors import ChainUnavailable, LeaseLost, LedgerUnavailable
-from coordinator.domain.ports import Observation
+from coordinator.domain.ports import HeadHints, Observation
 from coordinator.executor.rounds import RENEW_SECONDS, Rounds
 from coordinator.executor.tempo import Pace, Tempo
 from coordinator.ledger.ledger import Ledger
@@ -23,12 +23,17 @@ class Executor(Rounds):
     """One thread of work for one signer.
 
     ``tempo`` says when the chain is looked at. Whoever asked something is waited for no longer than
-    a change of the ledger takes to be seen. A fault that can't be (ImpossibleState, a failed
-    assertion) stops it: ``fault``.
+    a change of the ledger takes to be seen. ``hints`` of new heads are wanted while something is in
+    flight. A fault that can't be (ImpossibleState, a failed assertion) stops it: ``fault``.
     """
 
-    def __init__(self, *, ledger: Ledger, tempo: Tempo, **terms: Any) -> None:
+    def __init__(
+        self, *, ledger: Ledger, tempo: Tempo, hints: HeadHints | None = None, **terms: Any
+    ) -> None:
         super().__init__(ledger=ledger, **terms)
+        self._hints = hints
+        if hints is not None:
+            hints.tell(self._hinted, self._unhinted)
         self._purchases = ledger.purchases
         self._bonds = ledger.bonds
         self._tempo = tempo
@@ -36,8 +41,8 @@ class Executor(Rounds):
         self._starting = threading.Lock()
         self._woken = threading.Event()
         self._stopping = threading.Event()
-        # Somebody asked for a round, or one broke off.
-        self._owed = False
+        # Somebody asks for a round; one is owed until it was done.
+        self._asked = self._owed = False
         self.fault: BaseException | None = None
         #: Why the last round could not be done, for people; None when it was.
         self.trouble: str | None = None
@@ -60,12 +65,27 @@ class Executor(Rounds):
 
     def wake(self) -> None:
         """Start the next round at once."""
+        self._asked = True
+        self._woken.set()
+
+    def _hinted(self, number: int, block_hash: str) -> None:
+        """Look at the chain at once where that is due with a head that was announced."""
+        tempo = self._tempo
+        tempo.announced(number, block_hash)
+        if tempo.pace is Pace.BUSY:
+            self._woken.set()
+
+    def _unhinted(self) -> None:
+        """Go on at the usual beat: nothing is announced for now."""
+        self._tempo.announcements_ended()
         self._woken.set()
 
     def stop(self) -> None:
         """Stop after the current round and let another process act at once."""
         self._stopping.set()
         self._woken.set()
+        if self._hints is not None:
+            self._hints.stop()
         self._changes.unsubscribe(self._notice)
         if self._thread is not None:
             self._thread.join()
@@ -114,9 +134,9 @@ class Executor(Rounds):
         self._renew()
 
     def _act(self) -> None:
-        if self._woken.is_set():
-            self._woken.clear()
-            self._owed = True
+        self._woken.clear()
+        if self._asked:
+            self._asked, self._owed = False, True
         if self._lease is None or self._tempo.round_is_due:
             self._begin_round(again=False)
         elif self._owed:
@@ -149,6 +169,7 @@ class Executor(Rounds):
 
     def _seconds_left(self) -> float:
         if self._lease is None:
+            self._want_hints(False)
             return self._tempo.standby_seconds
         renew = self._lease_renewed + RENEW_SECONDS - self._ticks()
         return max(0.0, min(self._tempo.seconds_left, renew))
@@ -159,7 +180,12 @@ class Executor(Rounds):
     def _done(self, seen: Observation) -> None:
         self._owed = False
         self._tempo.round_done(self._pace(seen))
+        self._want_hints(self._tempo.pace is Pace.BUSY)
         self._changes.look()
+
+    def _want_hints(self, wanted: bool) -> None:
+        if self._hints is not None:
+            self._hints.want(wanted)
 
     def _notice(self, changes: frozenset[str] | None) -> None:
         """Wake when another process asked for what has to be signed, or let it go on."""

@@ -7,6 +7,7 @@ from enum import StrEnum
 from typing import Final
 
 from coordinator.domain.ports import Observation, Ticks
+from coordinator.executor.announced import AnnouncedBlocks
 
 # Between two looks, and between two whole rounds although no look found anything.
 _OPEN_SECONDS: Final = (3.0, 30.0)
@@ -50,6 +51,7 @@ class Tempo:
     books' block. What it finds makes a round due, and so does a span in which the chain was not
     followed, because an endpoint that stands still answers looks, too, and rounds at the head that
     it stands at. On a local chain calls cost nothing.
+    While a subscription announces each head, the newest block is asked for when one is announced.
     ``poll_seconds`` is the least span between two looks of somebody who pays by the call.
     """
 
@@ -62,7 +64,18 @@ class Tempo:
         self._looked_at = self._followed_at = self._final_at = float("-inf")
         # Of the last heads, how long after the chain's time of each it was seen here.
         self._delays: deque[float] = deque(maxlen=_HEADS_KEPT)
+        self._announced = AnnouncedBlocks()
         self.pace = Pace.BUSY
+
+    def announced(self, number: int, block_hash: str) -> None:
+        """Note a head that a subscription told."""
+        head = self._last.head if self._last is not None else None
+        since = self._ticks() - self._followed_at
+        self._announced.announced(number, block_hash, head=head, since=since)
+
+    def announcements_ended(self) -> None:
+        """Note that a subscription tells nothing for now."""
+        self._announced.ended()
 
     def followed(self, seen: Observation, *, final: bool) -> None:
         """Note what was seen of the chain, and whether what is final was read again."""
@@ -71,6 +84,7 @@ class Tempo:
             self._final_at = now
         if self._last is None or seen.head.number > self._last.head.number:
             self._learn(seen, now)
+            self._announced.followed(seen.head)
         self._last = seen
         self._looked_at = self._followed_at = now
 
@@ -108,8 +122,13 @@ class Tempo:
     def seconds_left(self) -> float:
         """The seconds until the next look or round."""
         look, whole = self._spans
-        next_look = max(self._looked_at + look, self._expected_at)
-        return max(0.0, min(next_look, self._followed_at + whole) - self._ticks())
+        return max(0.0, min(self._next_look(look), self._followed_at + whole) - self._ticks())
+
+    def _next_look(self, span: float) -> float:
+        if self.pace is Pace.BUSY and self._last is not None and self._announced.is_trusted:
+            more = self._announced.tells_more_than(self._last.head)
+            return self._looked_at + span if more else float("inf")
+        return max(self._looked_at + span, self._expected_at)
 
     @property
     def _spans(self) -> tuple[float, float]:

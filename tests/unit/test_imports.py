@@ -74,6 +74,11 @@ def test_importing_the_whole_domain_loads_neither_web3_nor_sql() -> None:
     assert not _loaded_after(*(f"coordinator.domain.{name}" for name in _MODULES)) & _HEAVY
 
 
+def test_whoever_has_no_announcing_endpoint_does_not_load_what_follows_one() -> None:
+    loaded = _loaded_after("coordinator.cli", "coordinator.wiring", "coordinator.executor")
+    assert "websockets" not in loaded
+
+
 def test_whoever_has_a_file_does_not_load_the_driver_of_postgresql() -> None:
     loaded = _loaded_after(
         "coordinator.cli", "coordinator.wiring", "coordinator.ledger.store.sqlite"

@@ -53,3 +53,24 @@ def test_urls_that_hold_secrets_may_be_files(tmp_path: Path) -> None:
     )
     with pytest.raises(ConfigurationError, match="COORDINATOR_RPC_URL_FILE can't be read"):
         load_settings({"COORDINATOR_RPC_URL_FILE": str(tmp_path / "missing")})
+
+
+@pytest.mark.parametrize(
+    ("text", "asked", "announcing"),
+    [
+        ("http://one", ("http://one",), ()),
+        ("ws://one:8545/key", ("http://one:8545/key",), ("ws://one:8545/key",)),
+        (
+            "wss://u:p@one, WS://two",
+            ("https://u:p@one", "http://two"),
+            ("wss://u:p@one", "WS://two"),
+        ),
+        ("wss://one/ws, https://two", ("https://two",), ("wss://one/ws",)),
+        ("", (), ()),
+    ],
+)
+def test_calls_go_over_http_and_websockets_announce(
+    text: str, asked: tuple[str, ...], announcing: tuple[str, ...]
+) -> None:
+    settings = load_settings({"COORDINATOR_RPC_URL": text})
+    assert (settings.rpc_urls, settings.ws_urls) == (asked, announcing)

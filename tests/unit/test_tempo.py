@@ -158,3 +158,88 @@ def test_what_is_final_becomes_due_whatever_rounds_there_are(ticks: Ticks) -> No
         round_done(tempo, seen(number, 5000 + 2 * number), Pace.BUSY, final=False)
     ticks.now += 2
     assert tempo.final_is_due
+
+
+def busy(ticks: Ticks) -> Tempo:
+    """After block 11, which a subscription had announced; two seconds a block."""
+    tempo = Tempo(ticks=ticks, local=False)
+    round_done(tempo, seen(10, 5000), Pace.BUSY, final=True)
+    ticks.now += 2
+    tempo.announced(11, f"0x{11:064x}")
+    round_done(tempo, seen(11, 5002), Pace.BUSY, final=False)
+    return tempo
+
+
+def test_a_subscription_that_is_right_spares_every_look_until_it_tells_more(ticks: Ticks) -> None:
+    tempo = busy(ticks)
+    assert tempo.seconds_left == 4
+    ticks.now += 3
+    assert tempo.seconds_left == 1
+    tempo.announced(12, f"0x{12:064x}")
+    assert tempo.seconds_left == 0 and not tempo.round_is_due
+    tempo.looked()  # at an endpoint that does not have it yet
+    assert tempo.seconds_left == pytest.approx(2 / 12)
+
+
+@pytest.mark.parametrize("number", [9, 11])
+def test_what_was_followed_is_not_looked_for_when_it_is_announced_again(
+    ticks: Ticks, number: int
+) -> None:
+    tempo = busy(ticks)
+    tempo.announced(number, f"0x{number:064x}")
+    assert tempo.seconds_left == 4
+
+
+def test_another_block_at_the_same_height_is_looked_for(ticks: Ticks) -> None:
+    tempo = busy(ticks)
+    ticks.now += 1
+    tempo.announced(11, "0xanother")
+    assert tempo.seconds_left == 0
+
+
+def test_a_head_that_was_not_announced_ends_the_trust(ticks: Ticks) -> None:
+    tempo = busy(ticks)
+    ticks.now += 4
+    round_done(tempo, seen(12, 5004), Pace.BUSY, final=False)
+    assert 0 < tempo.seconds_left < 2
+    ticks.now += 1
+    # It tells again, too late to have been on its way.
+    tempo.announced(12, f"0x{12:064x}")
+    assert tempo.seconds_left < 1
+    tempo.announced(13, f"0x{13:064x}")
+    ticks.now += 1
+    round_done(tempo, seen(13, 5006), Pace.BUSY, final=False)
+    assert tempo.seconds_left == 4
+
+
+def test_a_subscription_whose_answer_was_overtaken_is_right(ticks: Ticks) -> None:
+    tempo = busy(ticks)
+    ticks.now += 2
+    round_done(tempo, seen(12, 5004), Pace.BUSY, final=False)
+    ticks.now += 0.1
+    tempo.announced(12, f"0x{12:064x}")
+    assert tempo.seconds_left == pytest.approx(3.9)
+
+
+def test_a_subscription_that_ended_or_made_up_its_heads_spares_nothing(ticks: Ticks) -> None:
+    ended = busy(ticks)
+    ended.announcements_ended()
+    assert 0 < ended.seconds_left < 2
+
+    lying = Tempo(ticks=ticks, local=False)
+    for number in (10, 11, 12):
+        lying.announced(number, "0xmadeup")
+        lying.announced(2**255, "0xmadeup")
+        round_done(lying, seen(number, 5000 + 2 * number), Pace.BUSY, final=True)
+        assert 0 < lying.seconds_left < 2
+        ticks.now += 2
+
+
+@pytest.mark.parametrize(("pace", "span"), [(Pace.OPEN, 3), (Pace.IDLE, 14)])
+def test_while_nothing_is_in_flight_announcements_change_nothing(
+    ticks: Ticks, pace: Pace, span: int
+) -> None:
+    tempo = busy(ticks)
+    tempo.round_done(pace)
+    tempo.announced(12, f"0x{12:064x}")
+    assert tempo.seconds_left == span
