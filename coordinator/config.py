@@ -12,7 +12,7 @@ from typing import Annotated, Final, Literal
 from urllib.parse import urlsplit
 
 from dotenv import dotenv_values
-from pydantic import Field, ValidationError, field_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
@@ -27,6 +27,7 @@ from coordinator.domain.plain_text import decode_file
 from coordinator.domain.policy.faults import fault_text
 from coordinator.domain.policy.policy import Policy
 from coordinator.domain.policy.text import parse_policy
+from coordinator.domain.statements.pins import Pins
 from coordinator.domain.usdc import Usdc
 
 log = logging.getLogger(__name__)
@@ -77,6 +78,10 @@ class Settings(BaseSettings):
     webhook_allow: str = ""
     host_name: str | None = None
     host_key_file: Path | None = None
+    worker_approvers: str | None = None
+    worker_required: Annotated[int, Field(ge=1, le=20)] | None = None
+    worker_daily_limit: str | None = None
+    worker_total_limit: str | None = None
 
     @classmethod
     def settings_customise_sources(
@@ -142,11 +147,32 @@ class Settings(BaseSettings):
         networks(value)
         return value
 
-    @field_validator("allowance_limit")
+    @field_validator("allowance_limit", "worker_daily_limit", "worker_total_limit")
     @classmethod
-    def _allowance(cls, value: str) -> str:
-        Usdc(value)
-        return value
+    def _usdc(cls, value: str | None) -> str | None:
+        if value:
+            Usdc(value)
+        return value or None
+
+    @field_validator("worker_approvers")
+    @classmethod
+    def _pinned(cls, value: str | None) -> str | None:
+        if value:
+            Pins.parse(value, None)
+        return value or None
+
+    @model_validator(mode="after")
+    def _pins(self) -> Settings:
+        if self.worker_approvers is not None:
+            Pins.parse(self.worker_approvers, self.worker_required)
+        return self
+
+    @property
+    def pins(self) -> Pins | None:
+        """The approvers that the worker pins; None where it believes the policy in force."""
+        if self.worker_approvers is None:
+            return None
+        return Pins.parse(self.worker_approvers, self.worker_required)
 
     @property
     def max_fee_wei(self) -> int | None:

@@ -31,14 +31,15 @@ from coordinator.domain.usdc import Usdc
 from coordinator.executor import Executor
 from coordinator.executor.blocking import Blockers
 from coordinator.executor.checkpoint import Checkpoint
+from coordinator.executor.signed_rules import SignedRules
 from coordinator.executor.tempo import Tempo
 from coordinator.foundation import Foundation
 from coordinator.ledger.ledger import Ledger
+from coordinator.ledger.spend.words import Words
 from coordinator.startup import (
     kill_switch,
 )
 from coordinator.treasury.fresh_balances import FreshBalances
-from coordinator.treasury.signatures import Words
 from coordinator.treasury.treasury import Treasury
 from coordinator.webhooks.delivery import Deliverer
 from coordinator.webhooks.sending import Sender
@@ -54,11 +55,16 @@ class Wiring(Foundation):
     """
 
     @cached_property
+    def words(self) -> Words:
+        return Words(lambda: self.chain, self.group_commit.read)
+
+    @cached_property
     def budgets(self) -> Budgets:
         return Budgets(
             costs=self.costs,
             runs=self.runs,
             increases=self.increases,
+            words=self.words,
             allocations=self.allocations,
             overlays=self.overlays,
             limits=self.limits,
@@ -151,7 +157,18 @@ class Wiring(Foundation):
         if self._genesis:
             name += f"-{self._genesis[2:10]}"
         path = None if self.network.simulated else self.settings.state_folder / f"{name}.json"
-        return Checkpoint(path, self.audit, self.checkpoints)
+        return Checkpoint(path, self.audit, self.checkpoints, self._signed_rules)
+
+    @cached_property
+    def _signed_rules(self) -> SignedRules:
+        s = self.settings
+        daily, total = s.worker_daily_limit, s.worker_total_limit
+        return SignedRules(
+            self.checkpoints,
+            pins=s.pins,
+            daily_limit=Usdc(daily) if daily is not None else None,
+            total_limit=Usdc(total) if total is not None else None,
+        )
 
     @cached_property
     def _head_hints(self) -> HeadHints | None:
@@ -201,7 +218,7 @@ class Wiring(Foundation):
             operations=self.operations,
             evidence=self.evidence,
             escrow_keys=self.escrow_keys,
-            words=Words(lambda: self.chain),
+            words=self.words,
             address=self.signer.address,
             contracts=self.contracts,
             minimum=MINIMUM_AMOUNT,

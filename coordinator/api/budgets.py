@@ -17,6 +17,7 @@ from coordinator.domain.limits.limits import Used
 from coordinator.domain.limits.overlay import Overlay
 from coordinator.domain.limits.rules import SESSION, TASK
 from coordinator.domain.limits.service import Finding, ServiceLevel
+from coordinator.domain.statements.signed import GivenSignature
 
 if TYPE_CHECKING:
     from coordinator.wiring import Wiring
@@ -81,13 +82,24 @@ class BudgetApi(ABC):
         at = self.wiring.clock() if waiting else None
         return self.wiring.budgets.increases.list(waiting_at=at, agent=agent)
 
-    def approve_increase(self, increase_id: str, *, approver: str) -> Increase:
+    def approve_increase(
+        self, increase_id: str, *, approver: str, signature: GivenSignature | None = None
+    ) -> Increase:
         """Approve it in the approver's name; ``reason`` of the answer explains a refusal."""
-        return self.wiring.budgets.approve(increase_id, approver=approver)
+        budgets = self.wiring.budgets
+        return budgets.approve(increase_id, approver=approver, signature=signature)
 
-    def reject_increase(self, increase_id: str, *, approver: str, reason: str) -> Increase:
+    def reject_increase(
+        self,
+        increase_id: str,
+        *,
+        approver: str,
+        reason: str,
+        signature: GivenSignature | None = None,
+    ) -> Increase:
         """Reject it in the approver's name."""
-        return self.wiring.budgets.reject(increase_id, approver=approver, reason=reason)
+        budgets = self.wiring.budgets
+        return budgets.reject(increase_id, approver=approver, reason=reason, signature=signature)
 
     def share(self, pool: str, method: str = "rebalance") -> Sharing:
         """Compute how a pool's money would be shared among its agents; nothing is changed.

@@ -22,10 +22,8 @@ from coordinator.books.reporting import GasReport, Report
 from coordinator.config import checked_settings, environment_with, read_policy
 from coordinator.domain.chain.reconciliation import Reconciliation
 from coordinator.domain.errors import (
-    ChainUnavailable,
     ConfigurationError,
     InvalidRequest,
-    TxReverted,
 )
 from coordinator.domain.limits.limits import LimitState
 from coordinator.domain.notices import KeptNotice
@@ -33,7 +31,7 @@ from coordinator.domain.policy.policy import Policy
 from coordinator.domain.purchase.order import Order
 from coordinator.domain.purchase.purchase import Answer, Purchase
 from coordinator.domain.purchase.replay import Replay
-from coordinator.domain.usdc import ZERO, Amount
+from coordinator.domain.usdc import Amount
 from coordinator.treasury.pause import pause_spending
 from coordinator.wiring import wire
 
@@ -168,23 +166,6 @@ class Coordinator(Runtime, ApprovalApi, BudgetApi, AccessApi, WebhookApi):
         other = read_policy(Path(policy) if isinstance(policy, str) else policy)
         now, minimum = w.clock(), w.treasury.minimum
         return w.reporter.replay(other, since=now - days * 86_400, until=now + 1, minimum=minimum)
-
-    def dispute(self, purchase_id: str, *, approver: str, reason: str) -> Answer:
-        """Dispute a delivered purchase within its window; the bond is held meanwhile."""
-        self.look()
-        purchase = self.get(purchase_id)
-        bond = ZERO
-        if purchase.escrow_id is not None:
-            try:
-                bond = self.wiring.chain.escrow(purchase.escrow_id).bond
-            except TxReverted as fault:
-                raise ChainUnavailable(
-                    f"the escrow of {purchase_id} is not on the chain at the moment ({fault}); the"
-                    " books will follow: nothing was sent, try again"
-                ) from fault
-        return self.wiring.treasury.dispute(
-            purchase_id, approver=approver, reason=reason, bond=bond
-        )
 
     def settle(self, purchase_id: str, *, approver: str) -> Answer:
         """Pay the provider of a delivered purchase early, in an approver's name.

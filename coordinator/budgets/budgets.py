@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final
 
 from coordinator.domain.errors import InvalidRequest
@@ -19,6 +20,7 @@ from coordinator.domain.ports import Clock
 from coordinator.domain.purchase.cost import Cost, CostDecision, CostRequest
 from coordinator.domain.shown import Shown
 from coordinator.domain.spans import seconds_of
+from coordinator.domain.statements.signed import GivenSignature, SigningRequest
 from coordinator.domain.usdc import Amount, Usdc
 from coordinator.domain.windows import Window
 from coordinator.ledger.budgets.allocations import AllocationBook, pair, pool_of, shared
@@ -27,6 +29,7 @@ from coordinator.ledger.budgets.limit_book import LimitBook
 from coordinator.ledger.budgets.overlay_book import OverlayBook
 from coordinator.ledger.budgets.runs import RunBook
 from coordinator.ledger.spend.costs import CostBook
+from coordinator.ledger.spend.words import Words
 from coordinator.ledger.tx.policies import PolicyBook
 
 METHODS: Final = ("fixed", "by_usage", "by_priority", "rebalance")
@@ -63,6 +66,7 @@ class Budgets:
     costs: CostBook
     runs: RunBook
     increases: IncreaseBook
+    words: Words
     allocations: AllocationBook
     overlays: OverlayBook
     limits: LimitBook
@@ -170,18 +174,33 @@ class Budgets:
             now=self.clock(),
         )
 
-    def approve(self, increase_id: str, *, approver: str) -> Increase:
+    def statement(self, increase_id: str, *, reason: str | None = None) -> SigningRequest:
+        """Return what an approver of it signs; with a ``reason`` it is rejected."""
+        return self.increases.statement(increase_id, reason)
+
+    def approve(
+        self, increase_id: str, *, approver: str, signature: GivenSignature | None = None
+    ) -> Increase:
         """Count the approver's yes; ``reason`` says why nothing changed, if nothing did."""
         name = identifier("approver", approver)
-        return self.increases.approve(increase_id, approver=name, now=self.clock())
+        request = partial(self.increases.request, increase_id, None)
+        word = self.words.of(signature, name, request)
+        return self.increases.approve(increase_id, approver=name, now=self.clock(), word=word)
 
-    def reject(self, increase_id: str, *, approver: str, reason: str) -> Increase:
+    def reject(
+        self,
+        increase_id: str,
+        *,
+        approver: str,
+        reason: str,
+        signature: GivenSignature | None = None,
+    ) -> Increase:
         """Refuse it in the approver's name."""
+        name, reason = identifier("approver", approver), free_text("reason", reason, 2000)
+        request = partial(self.increases.request, increase_id, reason)
+        word = self.words.of(signature, name, request)
         return self.increases.reject(
-            increase_id,
-            approver=identifier("approver", approver),
-            reason=free_text("reason", reason, 2000),
-            now=self.clock(),
+            increase_id, approver=name, reason=reason, now=self.clock(), word=word
         )
 
     def share(self, pool: str, method: str) -> Sharing:

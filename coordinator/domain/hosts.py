@@ -136,7 +136,7 @@ def host_name_of(machine: str, role: HostRole) -> str:
 # What only the chain, or whoever acts on it, can know. Every other event is a decision.
 WORKER_EVENTS: Final = frozenset(
     {
-        *("host_added", "host_revoked", "audit_imported", "audit_log_refused"),
+        *("host_added", "host_revoked", "audit_imported", "audit_log_refused", "worker_refused"),
         *("journal_written", "journal_rolled_back", "contradiction"),
         *("account_added", "account_ended"),
         *("nonces_adopted", "lane_opened", "lane_repaired", "steps_dropped", "foreign_transaction"),

@@ -8,7 +8,6 @@ from enum import StrEnum
 from typing import Any
 
 from coordinator.domain.limits.limits import LimitState
-from coordinator.domain.purchase.proposal import Proposal
 from coordinator.domain.reasons import Reason, ReasonCode
 from coordinator.domain.shown import Shown
 from coordinator.domain.times import rfc3339
@@ -111,97 +110,6 @@ def denied(agent: str, provider: str | None, amount: Usdc, reason: Reason, now: 
     )
 
 
-def approval_waits(
-    approval_id: str, agent: str, provider: str, amount: Usdc, required: int, now: int
-) -> Notice:
-    """Make the notice of a purchase that waits for approvers, once for each approval.
-
-    The purpose is left out: an agent wrote it, and chat programs act on what they are sent.
-    """
-    return Notice(
-        key=f"approval:{approval_id}",
-        at=now,
-        kind="approval_waits",
-        severity=Severity.WARNING,
-        subject=approval_id,
-        message=(
-            f"{agent} asks to pay {provider} {amount} USDC; approvals needed: {required}"
-            f" (coordinator approvals show {approval_id})"
-        ),
-        fields={
-            "approval_id": approval_id,
-            "agent": agent,
-            "provider": provider,
-            "amount": str(amount),
-            "required": str(required),
-        },
-    )
-
-
-def approval_waits_again(
-    approval_id: str, agent: str, provider: str, amount: Usdc, why: str, now: int
-) -> Notice:
-    """Make the notice of a purchase whose approvals count no more, each time it happens."""
-    return Notice(
-        key=f"approval:{approval_id}:{now}",
-        at=now,
-        kind="approval_waits",
-        severity=Severity.WARNING,
-        subject=approval_id,
-        message=(
-            f"{agent}'s {amount} USDC to {provider} has to be approved again: {why}"
-            f" (coordinator approvals show {approval_id})"
-        ),
-        fields={
-            "approval_id": approval_id,
-            "agent": agent,
-            "provider": provider,
-            "amount": str(amount),
-            "why": why,
-        },
-    )
-
-
-def proposal_waits(proposal: Proposal, now: int) -> Notice:
-    """Make the notice of a proposal that needs more approvers, once for each yes."""
-    done = len(proposal.approved_by)
-    return Notice(
-        key=f"proposal:{proposal.id}:{done}",
-        at=now,
-        kind="approval_waits",
-        severity=Severity.WARNING,
-        subject=proposal.id,
-        message=(
-            f"{proposal.by} proposes to {proposal.kind}; approvals: {done} of {proposal.required}"
-            f" (coordinator approvals show {proposal.id})"
-        ),
-        fields={
-            "approval_id": proposal.id,
-            "kind": proposal.kind.value,
-            "approvals": str(done),
-            "required": str(proposal.required),
-            **proposal.shown_terms,
-        },
-    )
-
-
-def approval_expires_soon(fields: Mapping[str, str], now: int) -> Notice:
-    """Make the notice that an approval is in the last quarter of its time, once for each."""
-    approval_id = fields["approval_id"]
-    return Notice(
-        key=f"approval_expires_soon:{approval_id}",
-        at=now,
-        kind="approval_expires_soon",
-        severity=Severity.WARNING,
-        subject=approval_id,
-        message=(
-            f"{_described(fields)} still waits for approval and expires at {fields['expires_at']}"
-            f" (coordinator approvals show {approval_id})"
-        ),
-        fields=fields,
-    )
-
-
 def contested(
     purchase_id: str, agent: str, provider: str, amount: Usdc, window_ends: int | None, now: int
 ) -> Notice:
@@ -228,40 +136,6 @@ def contested(
             "window_ends": until,
         },
     )
-
-
-def approval_expired(fields: Mapping[str, str], now: int) -> Notice:
-    """Make the notice of a purchase that nobody approved in time; its hold is voided."""
-    approval_id = fields["approval_id"]
-    return Notice(
-        key=f"approval_expired:{approval_id}",
-        at=now,
-        kind="approval_expired",
-        severity=Severity.WARNING,
-        subject=approval_id,
-        message=f"{_described(fields)} was not approved in time: the agent has to ask again",
-        fields=fields,
-    )
-
-
-def approval_decided(
-    fields: Mapping[str, str], decision: str, approvers: Sequence[str], now: int
-) -> Notice:
-    """Make the notice of an approved or rejected purchase; ``decision`` says which."""
-    approval_id, by = fields["approval_id"], ", ".join(approvers)
-    return Notice(
-        key=f"approval_decided:{approval_id}",
-        at=now,
-        kind="approval_decided",
-        severity=Severity.INFO,
-        subject=approval_id,
-        message=f"{_described(fields)} was {decision} by {by}",
-        fields={**fields, "decision": decision, "approvers": by},
-    )
-
-
-def _described(fields: Mapping[str, str]) -> str:
-    return f"{fields['agent']}'s purchase of {fields['amount']} USDC from {fields['provider']}"
 
 
 def limits_changed(key: str, subject: str, message: str, now: int) -> Notice:
@@ -401,3 +275,16 @@ class KeptNotice(Shown):
             "delivered_at": self.delivered_at,
             "fault": self.fault,
         }
+
+
+def worker_refused(event: str, subject: str, seq: int, why: str, now: int) -> Notice:
+    """Make the notice that the worker does not believe a decision of a host, once for each row."""
+    return Notice(
+        key=f"worker_refused:{seq}",
+        at=now,
+        kind="worker_refused",
+        severity=Severity.CRITICAL,
+        subject=subject,
+        message=f"the worker does not act on {event} of {subject}: {why}",
+        fields={"event": event, "subject": subject, "why": why},
+    )

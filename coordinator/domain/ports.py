@@ -12,7 +12,7 @@ from coordinator.domain.chain.events import Block, EscrowState, EventBatch
 from coordinator.domain.chain.gas import Fees
 from coordinator.domain.chain.steps import Attempt, Call, Receipt
 from coordinator.domain.errors import ChainUnavailable
-from coordinator.domain.statements.safe_signatures import SafeState
+from coordinator.domain.signatures.safe_signatures import SafeState
 from coordinator.domain.usdc import Usdc
 
 Clock = Callable[[], int]

@@ -13,7 +13,9 @@ from typing import Any, Final
 
 from coordinator.domain.audit import AuditRow, Head
 from coordinator.domain.errors import LedgerTampered, LedgerUnavailable
+from coordinator.domain.policy.policy import Policy
 from coordinator.domain.purchase.lifecycle import FINAL
+from coordinator.executor.signed_rules import DAY, POLICY_EVENTS, SPENDS, SignedRules
 from coordinator.ledger.audit.export import GENESIS
 from coordinator.ledger.audit.log import AuditLog
 from coordinator.ledger.audit.seals import Seal
@@ -59,6 +61,13 @@ class CheckpointState:
     paused: set[str] = field(default_factory=set)
     reopened: set[str] = field(default_factory=set)
     revoked: set[str] = field(default_factory=set)
+    #: Hash of the policy that the pinned approvers, or those of the one before it, have signed.
+    accepted: str | None = None
+    #: Proposals that a policy came from: none of them counts twice.
+    used: set[str] = field(default_factory=set)
+    #: (unix seconds, base units) of what was signed of late; ``signed_total`` is of all time.
+    spent: list[tuple[int, int]] = field(default_factory=list)
+    signed_total: int = 0
 
     def copy(self) -> CheckpointState:
         return replace(
@@ -80,8 +89,10 @@ class CheckpointState:
             self.revoked.add(row.subject)
         elif row.event == "paused":
             self.paused.add(row.subject)
-        elif row.event == "unpaused":
-            self.paused.discard(row.subject)
+        elif row.event in SPENDS and (units := row.body.get("usdc", 0)):
+            self.signed_total += units
+            self.spent = [one for one in self.spent if one[0] > row.at - DAY]
+            self.spent.append((row.at, units))
         self._count(row)
 
     def _count(self, row: AuditRow) -> None:
@@ -101,7 +112,7 @@ class CheckpointState:
             self.rows.pop(subject, None)
             self.reopened.discard(subject)
 
-    def seen(self) -> Seen:
+    def seen(self, rules: SignedRules, now: int) -> Seen:
         return Seen(
             count=self.head.count,
             since=self.since,
@@ -110,6 +121,11 @@ class CheckpointState:
             paused=frozenset(self.paused),
             reopened=frozenset(self.reopened),
             revoked=frozenset(self.revoked),
+            policy=rules.policy(self.accepted) if rules.pins is not None else None,
+            pinned=rules.pins is not None,
+            room=rules.room(
+                sum(units for at, units in self.spent if at > now - DAY), self.signed_total
+            ),
         )
 
 
@@ -121,7 +137,10 @@ class Checkpoint:
     refuse to carry out twice. ``path`` None keeps it for this process alone.
     """
 
-    def __init__(self, path: Path | None, audit: AuditLog, book: CheckpointBook) -> None:
+    def __init__(
+        self, path: Path | None, audit: AuditLog, book: CheckpointBook, rules: SignedRules
+    ) -> None:
+        self._rules = rules
         self._path = path
         self._audit = audit
         self._book = book
@@ -129,6 +148,7 @@ class Checkpoint:
         self._written: Head | None = None
         self._sealed: Seal | None = None
         self._sealed_at = 0
+        self._refused: list[tuple[AuditRow, str]] = []
 
     def take_over(self, *, now: int) -> None:
         """Read the file again: another process of this host may have acted meanwhile."""
@@ -159,6 +179,7 @@ class Checkpoint:
             signed = known.signed | self._book.signed_orders(*_SIGNED)
             self._known = CheckpointState(head, signed, since=head.count)
             self._take(self._audit.after(head))
+        self._tell_refused(now)
         self._write()
         self._seal(now)
         return True
@@ -175,15 +196,21 @@ class Checkpoint:
             self._sealed = self._book.seal(known.head, now=now)
             self._sealed_at = now
 
-    @property
-    def seen(self) -> Seen:
-        """The log as verified so far: every signature must agree with it."""
-        return self._known.seen() if self._known is not None else Seen()
+    def seen(self, now: int) -> Seen:
+        """Return the log as verified so far: every signature must agree with it."""
+        known = self._known if self._known is not None else CheckpointState()
+        return known.seen(self._rules, now)
 
     @property
     def policy(self) -> str | None:
         """Hash of the policy that the log put in force last."""
         return self._known.policy if self._known is not None else None
+
+    @property
+    def signed_policy(self) -> Policy | None:
+        """The policy that approvers have signed, where this worker pins them; None otherwise."""
+        accepted = self._known.accepted if self._known is not None else None
+        return self._rules.policy(accepted) if self._rules.pins is not None else None
 
     def _take(self, rows: Iterable[AuditRow], *, tell: bool = False) -> None:
         # A copy, so that a row that is wrong leaves everything as it was.
@@ -192,11 +219,37 @@ class Checkpoint:
             assert self._known is not None
             known = self._known.copy() if known is None else known
             known.take(row)
+            self._judge(known, row)
             if tell and row.event in _TOLD:
                 told.append((row.event, _TOLD[row.event], row.subject))
         self._known = known or self._known
         for event, name, subject in told:
             log.info("%s %s=%s", event, name, subject)
+
+    def _judge(self, known: CheckpointState, row: AuditRow) -> None:
+        """Take a policy or an unpause for what it is only if people have signed it."""
+        if row.event == "unpaused":
+            policy = self._rules.policy(
+                known.accepted if self._rules.pins is not None else known.policy
+            )
+            why = self._rules.unpause_refused(row, policy)
+            if why is None:
+                known.paused.discard(row.subject)
+                return
+        elif row.event in POLICY_EVENTS and self._rules.pins is not None:
+            why = self._rules.policy_refused(row, known.accepted, known.used)
+            if why is None:
+                known.accepted = row.subject
+                known.used.add(row.body["proposal"])
+                return
+        else:
+            return
+        self._refused.append((row, why))
+
+    def _tell_refused(self, now: int) -> None:
+        refused, self._refused = self._refused, []
+        for row, why in refused:
+            self._book.refuse_row(row, why, now=now)
 
     def _read(self) -> CheckpointState:
         if self._path is None or not self._path.exists():
@@ -212,6 +265,10 @@ class Checkpoint:
                 paused=set(found["paused"]),
                 reopened=set(found["reopened"]),
                 revoked=set(found["revoked"]),
+                accepted=found["accepted"],
+                used=set(found["used"]),
+                spent=[(at, units) for at, units in found["spent"]],
+                signed_total=found["signed_total"],
             )
         except (OSError, KeyError, TypeError, ValueError) as fault:
             raise LedgerUnavailable(
@@ -234,6 +291,10 @@ class Checkpoint:
                 "paused": sorted(known.paused),
                 "reopened": sorted(known.reopened),
                 "revoked": sorted(known.revoked),
+                "accepted": known.accepted,
+                "used": sorted(known.used),
+                "spent": known.spent,
+                "signed_total": known.signed_total,
             }
         )
         beside = self._path.with_name(f"{self._path.name}.{os.getpid()}")

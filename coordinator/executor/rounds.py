@@ -207,11 +207,14 @@ class Rounds:
             raise
 
     def _policy(self) -> Policy:
-        """Return the policy in force; LedgerTampered unless the worker saw it come into force."""
+        """Return the policy in force, or the one signed by approvers whom the worker pins.
+
+        LedgerTampered unless the worker saw it come into force.
+        """
         for _ in range(_POLICY_READS):
             policy = self._policies.current()
             if self._checkpoint.policy in (None, policy.hash):
-                return policy
+                return self._checkpoint.signed_policy or policy
             # It may have changed since the log was verified.
             self._checkpoint.advance(now=self._clock())
         raise LedgerTampered(f"policy {policy.hash[:12]}… is not the one last put in force")

@@ -132,7 +132,7 @@ class Sender:
             lease,
             calls,
             nonce_floor=seen.nonce,
-            seen=self._checkpoint.seen,
+            seen=self._checkpoint.seen(self._clock()),
             now=self._clock(),
         )
         self._reach(KillPoint.STEPS_ALLOCATED)
@@ -344,7 +344,7 @@ class Sender:
             lease,
             signed,
             fill=fill,
-            seen=self._checkpoint.seen,
+            seen=self._checkpoint.seen(self._clock()),
             now=self._clock(),
         )
         self._reach(KillPoint.ATTEMPTS_STORED)

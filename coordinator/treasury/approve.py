@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
+from coordinator.domain.approval_notices import approval_decided
 from coordinator.domain.limits.limits import LimitState
-from coordinator.domain.notices import approval_decided
 from coordinator.domain.policy.policy import Policy
 from coordinator.domain.purchase.approval import (
     Approver,
@@ -32,9 +32,9 @@ from coordinator.ledger.spend.approvals import (
 )
 from coordinator.ledger.spend.moves import approval_fields, end_unsigned, expire
 from coordinator.ledger.spend.reading import read_purchase
+from coordinator.ledger.spend.words import UNSIGNED, Word, refuse_word
 from coordinator.ledger.tx.transaction import Tx
 from coordinator.treasury.judge import Judge
-from coordinator.treasury.signatures import UNSIGNED, Word, refuse_word
 
 
 def approve(
@@ -117,7 +117,6 @@ def statement_of(
         service=purchase.service,
         settle=purchase.settle,
         expires_at=expires_at,
-        decision="approved" if reason is None else "rejected",
         reason=reason,
     )
 

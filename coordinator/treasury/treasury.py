@@ -17,35 +17,38 @@ from coordinator.domain.errors import IdempotencyConflict, InvalidRequest, Ledge
 from coordinator.domain.inputs import free_text, idempotency_key, identifier, positive_amount
 from coordinator.domain.observed import Emit, decided, nobody_looks
 from coordinator.domain.policy.payees import Contracts
+from coordinator.domain.policy.policy import Policy
 from coordinator.domain.ports import Clock, KillPoint, Reach
 from coordinator.domain.purchase.approval import Approver, JudgedApproval
 from coordinator.domain.purchase.decision import OF_FUNDS, Decision
 from coordinator.domain.purchase.lifecycle import Status
 from coordinator.domain.purchase.order import Order
-from coordinator.domain.purchase.proposal import Proposal, ProposalKind
+from coordinator.domain.purchase.proposal import PREFIXES, Proposal, ProposalKind
 from coordinator.domain.purchase.purchase import Answer, Purchase
 from coordinator.domain.purchase.request import Request
 from coordinator.domain.reasons import Reason
+from coordinator.domain.statements.making import proposal_statement
 from coordinator.domain.statements.signed import GivenSignature, SigningRequest
-from coordinator.domain.typed_data import Trust
 from coordinator.domain.usdc import Amount, Usdc
 from coordinator.ledger.proofs.evidence import Evidence
 from coordinator.ledger.spend.approvals import read_approval
+from coordinator.ledger.spend.proposals import read_proposal
 from coordinator.ledger.spend.requests import NewRequest
+from coordinator.ledger.spend.words import Word, Words, signing_request
 from coordinator.ledger.tx.group_commit import GroupCommit
 from coordinator.ledger.tx.operations import OperationsBook
 from coordinator.ledger.tx.transaction import Tx
 from coordinator.treasury.approve import approve, judge_approval, reject, statement_of
 from coordinator.treasury.cancel import cancel
 from coordinator.treasury.contest import contest
-from coordinator.treasury.dispute import dispute
+from coordinator.treasury.dispute import dispute, dispute_request
+from coordinator.treasury.draft import draft_policy
 from coordinator.treasury.judge import Judge
 from coordinator.treasury.pause import unpause
 from coordinator.treasury.propose import Proposed, approve_proposal, propose, reject_proposal
 from coordinator.treasury.request import ShortOfFunds
 from coordinator.treasury.request import request as decide_request
 from coordinator.treasury.settle import settle_for_agent, settle_for_approver
-from coordinator.treasury.signatures import UNSIGNED, Word, Words
 from coordinator.treasury.withdraw import may_not_withdraw, order_mint, recipient_address
 
 log = logging.getLogger(__name__)
@@ -137,32 +140,29 @@ class Treasury:
             lambda tx: judge_approval(tx, approval_id, name, judge=self._judge, now=now)
         )
 
-    def statement(self, approval_id: str, *, reason: str | None = None) -> SigningRequest:
-        """Return what an approver of it signs at this moment, and for which treasury.
+    def statement(self, subject_id: str, *, reason: str | None = None) -> SigningRequest:
+        """Return what an approver of a purchase or proposal signs at this moment.
 
         With a ``reason`` it is rejected. UnknownId when there is no such approval.
         """
-        return self.group_commit.read(lambda tx: self._statement(tx, approval_id, reason))
+        return self.group_commit.read(self._request(subject_id, reason))
 
-    def _statement(self, tx: Tx, approval_id: str, reason: str | None) -> SigningRequest:
-        trust = tx.trust
-        if trust is None:
-            raise InvalidRequest("nothing can be signed before the treasury is known")
-        row, purchase = read_approval(tx, approval_id)
-        statement = statement_of(tx.policy, purchase, row.expires_at, reason=reason)
-        return SigningRequest(statement, trust)
+    def _request(self, subject_id: str, reason: str | None) -> Callable[[Tx], SigningRequest]:
+        def make(tx: Tx) -> SigningRequest:
+            if subject_id.startswith(tuple(PREFIXES.values())):
+                proposal = read_proposal(tx, subject_id)
+                return signing_request(tx, proposal_statement(tx.policy, proposal, reason=reason))
+            row, purchase = read_approval(tx, subject_id)
+            return signing_request(
+                tx, statement_of(tx.policy, purchase, row.expires_at, reason=reason)
+            )
+
+        return make
 
     def _word(
-        self, approval_id: str, approver: str, given: GivenSignature | None, reason: str | None
+        self, subject_id: str, approver: str, given: GivenSignature | None, reason: str | None
     ) -> Word:
-        if given is None:
-            return UNSIGNED
-
-        def make(tx: Tx) -> tuple[Word, Trust]:
-            asked = self._statement(tx, approval_id, reason)
-            return self.words.of(tx, given, asked, approver), asked.trust
-
-        return self.words.ask_safe(*self.group_commit.read(make))
+        return self.words.of(given, approver, self._request(subject_id, reason))
 
     def approve(
         self, approval_id: str, *, approver: str, signature: GivenSignature | None = None
@@ -257,21 +257,40 @@ class Treasury:
             lambda tx: contest(tx, purchase_id, agent=agent, reason=reason, now=now)
         )
 
-    def dispute(self, purchase_id: str, *, approver: str, reason: str, bond: Usdc) -> Answer:
+    def dispute(
+        self,
+        purchase_id: str,
+        *,
+        approver: str,
+        reason: str,
+        bond: Usdc,
+        signature: GivenSignature | None = None,
+    ) -> Answer:
         """Dispute a delivered purchase within its window; ``bond`` is held for the organisation.
 
         The bond comes back when the provider is found at fault and is lost otherwise. One approver
         is enough; a bond above the policy's ``dispute_bond_limit`` is refused.
         """
         reason, approver = free_text("reason", reason, 2000), identifier("approver", approver)
-        now = self.clock()
+
+        def request(tx: Tx) -> SigningRequest:
+            return dispute_request(tx, purchase_id, reason=reason, bond=bond)
+
+        word, now = self.words.of(signature, approver, request), self.clock()
         answer = self.group_commit.run(
             lambda tx: dispute(
-                tx, purchase_id, approver=approver, reason=reason, bond=bond, now=now
+                tx, purchase_id, approver=approver, reason=reason, bond=bond, now=now, word=word
             )
         )
         self.wake()
         return answer
+
+    def dispute_statement(self, purchase_id: str, *, reason: str, bond: Usdc) -> SigningRequest:
+        """Return what the approver signs who disputes a purchase for a ``reason``."""
+        reason = free_text("reason", reason, 2000)
+        return self.group_commit.read(
+            lambda tx: dispute_request(tx, purchase_id, reason=reason, bond=bond)
+        )
 
     def unpause(
         self, reason: str, *, approver: str, scope: str = "organisation", of: str = ""
@@ -289,27 +308,43 @@ class Treasury:
         return refusal
 
     def approve_proposal(
-        self, proposal_id: str, *, approver: str
+        self, proposal_id: str, *, approver: str, signature: GivenSignature | None = None
     ) -> tuple[Proposal, Reason | None]:
         """Record the approver's yes; the last one needed carries it out. Refusals say why."""
+        word = self._word(proposal_id, approver, signature, None)
         who, now = _approver(approver), self.clock()
         with self._pausing_if_tampered(proposal_id):
             found = self.group_commit.run(
-                lambda tx: approve_proposal(tx, proposal_id, who, now=now)
+                lambda tx: approve_proposal(tx, proposal_id, who, now=now, word=word)
             )
         self.wake()
         return found.proposal, found.refusal
 
     def reject_proposal(
-        self, proposal_id: str, *, approver: str, reason: str
+        self,
+        proposal_id: str,
+        *,
+        approver: str,
+        reason: str,
+        signature: GivenSignature | None = None,
     ) -> tuple[Proposal, Reason | None]:
         """Reject the proposal in the approver's name."""
         reason = free_text("reason", reason, 2000)
+        word = self._word(proposal_id, approver, signature, reason)
         who, now = _approver(approver), self.clock()
         found = self.group_commit.run(
-            lambda tx: reject_proposal(tx, proposal_id, who, reason=reason, now=now)
+            lambda tx: reject_proposal(tx, proposal_id, who, reason=reason, now=now, word=word)
         )
         return found.proposal, found.refusal
+
+    def draft_policy(self, policy: Policy, *, by: str, reason: str) -> Proposal:
+        """Propose a version of the policy, which approvers sign; nothing is in force by that."""
+        reason, name, now = free_text("reason", reason, 2000), identifier("by", by), self.clock()
+        return self.group_commit.run(
+            lambda tx: draft_policy(
+                tx, policy, contracts=self.contracts, by=name, reason=reason, now=now
+            )
+        )
 
     def check_withdrawal(
         self, *, to: str, amount: Amount, approver: str, reason: str

@@ -21,8 +21,8 @@ from coordinator.chain.evm.safes import Safes
 from coordinator.chain.simulated import SimulatedRpc
 from coordinator.domain.address import ZERO_ADDRESS, checksummed
 from coordinator.domain.chain.events import Block
-from coordinator.domain.statements.ecdsa import LOW_S_MAX
-from coordinator.domain.statements.safe_signatures import SafeState, safe_message_digest
+from coordinator.domain.signatures.ecdsa import LOW_S_MAX
+from coordinator.domain.signatures.safe_signatures import SafeState, safe_message_digest
 from tests.integration.local_chain import LocalChain
 
 _PACKAGE: Final = (

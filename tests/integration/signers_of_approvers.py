@@ -8,7 +8,9 @@ from typing import Any
 from coordinator.chain.signers.signers import Signer, load_signer
 from coordinator.domain.policy.approvals import Approver
 from coordinator.domain.policy.credentials import Credential, CredentialKind
+from coordinator.domain.policy.policy import Policy
 from coordinator.domain.statements.signed import GivenSignature
+from coordinator.ledger.tx.activation import activate_policy
 from tests.integration.world import World
 
 KEYS = {
@@ -45,3 +47,29 @@ class People:
     def approve(self, approval_id: str, name: str) -> Any:
         signature = self.sign(approval_id, name)
         return self.world.coordinator.approve(approval_id, approver=name, signature=signature)
+
+    def approve_proposal(self, proposal_id: str, name: str) -> Any:
+        return self.world.coordinator.approve_proposal(
+            proposal_id, approver=name, signature=self.sign(proposal_id, name)
+        )
+
+    def put_in_force(self, policy: Policy, *names: str) -> None:
+        """Draft a version, and have it signed by these approvers."""
+        draft = self.world.coordinator.draft_policy(policy, by="olga", reason="a test")
+        for name in names:
+            _, refusal = self.approve_proposal(draft.id, name)
+        assert refusal is None, refusal
+
+    def activate_unsigned(self, policy: Policy) -> None:
+        """Put a version in force as the code of a host can that asks nobody."""
+        wiring = self.world.coordinator.wiring
+        with wiring.transactions.write() as tx:
+            activate_policy(
+                tx,
+                policy,
+                contracts=wiring.contracts,
+                author="mallory",
+                reason="a test",
+                now=self.world.clock(),
+                proposal="pol_made_up",
+            )

@@ -14,8 +14,8 @@ from coordinator.chain.simulated import SimulatedNode, SimulatedRpc
 from coordinator.chain.simulated.rpc import Ask
 from coordinator.domain.chain.events import Block
 from coordinator.domain.errors import ChainUnavailable, ConfigurationError
-from coordinator.domain.statements.faults import BadSignature, SignatureFault
-from coordinator.domain.statements.safe_signatures import SafeState, signers_of
+from coordinator.domain.signatures.faults import BadSignature, SignatureFault
+from coordinator.domain.signatures.safe_signatures import SafeState, signers_of
 from tests.integration.local_chain import LocalChain
 from tests.integration.safes import (
     SIGNATURES,

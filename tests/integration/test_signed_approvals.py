@@ -87,7 +87,9 @@ def test_who_decides_it_changed_before_it_was_signed(people: People) -> None:
     waiting = world.buy("60.00")
     for name in ("alice", "bob"):
         people.approve(waiting.approval_id or "", name)
-    with_approvals(world, approvers=signing("alice", "carol"))
+    current = world.coordinator.wiring.policies.current()
+    approvals = current.approvals.model_copy(update={"approvers": signing("alice", "carol")})
+    people.put_in_force(current.model_copy(update={"approvals": approvals}), "alice", "bob")
     world.go()
     again = world.get(waiting)
     assert again.needs_approval and "approved again" in again.reason.message
@@ -104,6 +106,7 @@ def test_another_change_of_the_policy_leaves_it_valid(people: People) -> None:
     for name in ("alice", "bob"):
         people.approve(waiting.approval_id or "", name)
     alerts = world.policy.alerts.model_copy(update={"thresholds": [50]})
-    world.apply(world.coordinator.wiring.policies.current().model_copy(update={"alerts": alerts}))
+    current = world.coordinator.wiring.policies.current()
+    people.put_in_force(current.model_copy(update={"alerts": alerts}), "bob", "carol")
     world.go()
     assert world.status(waiting) == "funded"

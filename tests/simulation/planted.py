@@ -192,7 +192,7 @@ def _sent_before_stored(stack: ExitStack) -> None:
             signed,
             fill=self._chain.fill(),
             now=self._clock(),
-            seen=self._checkpoint.seen,
+            seen=self._checkpoint.seen(self._clock()),
         )
 
     _replace(stack, sender.Sender, "_sign_and_send", sign_and_send)

@@ -7,11 +7,13 @@ import json
 import pytest
 
 from coordinator.alerts.delivery import RETRY_SECONDS, RETRY_SECONDS_MAX, next_try
+from coordinator.domain.approval_notices import (
+    approval_waits,
+)
 from coordinator.domain.errors import ConfigurationError
 from coordinator.domain.limits.limits import Limit, LimitState, Scope, ScopeKind, Usage
 from coordinator.domain.notices import (
     Severity,
-    approval_waits,
     crossings,
     denied,
     foreign_transaction,

@@ -11,9 +11,9 @@ from coincurve import PrivateKey
 from eth_account import Account
 from eth_account.messages import encode_defunct, encode_typed_data
 
-from coordinator.domain.statements.ecdsa import LOW_S_MAX, recover_address
-from coordinator.domain.statements.faults import BadSignature, SignatureFault
-from coordinator.domain.statements.safe_signatures import (
+from coordinator.domain.signatures.ecdsa import LOW_S_MAX, recover_address
+from coordinator.domain.signatures.faults import BadSignature, SignatureFault
+from coordinator.domain.signatures.safe_signatures import (
     SafeState,
     safe_message_digest,
     signers_of,

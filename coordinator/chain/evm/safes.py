@@ -15,7 +15,7 @@ from coordinator.chain.rpc.client import Call, Rpc, RpcRefusal
 from coordinator.domain.address import checksummed
 from coordinator.domain.chain.events import Block
 from coordinator.domain.errors import ChainUnavailable, ConfigurationError
-from coordinator.domain.statements.safe_signatures import SafeState
+from coordinator.domain.signatures.safe_signatures import SafeState
 
 _SIGNED: Final = "0x1626ba7e" + "00" * 28
 _NOTHING: Final = "0x"

@@ -16,8 +16,8 @@ from coordinator.chain.simulated.contract import (
 )
 from coordinator.chain.simulated.state import Key
 from coordinator.domain.address import keccak256
-from coordinator.domain.statements.ecdsa import any_signer
-from coordinator.domain.statements.safe_signatures import safe_message_digest
+from coordinator.domain.signatures.ecdsa import any_signer
+from coordinator.domain.signatures.safe_signatures import safe_message_digest
 
 _SIGNED: Final = bytes.fromhex("1626ba7e")
 _PART_BYTES: Final = 65

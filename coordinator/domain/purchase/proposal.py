@@ -1,4 +1,4 @@
-"""Proposals: withdrawals, early settles and unpauses that several approvers have to approve."""
+"""Proposals: withdrawals, early settles, unpauses and policies that approvers agree on."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ class ProposalKind(StrEnum):
     WITHDRAW = "withdraw"
     SETTLE = "settle"
     UNPAUSE = "unpause"
+    POLICY = "policy"
 
 
 class ProposalStatus(StrEnum):
@@ -30,6 +31,7 @@ PREFIXES: Final = {
     ProposalKind.WITHDRAW: "wdr_",
     ProposalKind.SETTLE: "set_",
     ProposalKind.UNPAUSE: "unp_",
+    ProposalKind.POLICY: "pol_",
 }
 
 
@@ -38,7 +40,7 @@ class Proposal(Shown):
     """One proposal; times are unix seconds, an amount in ``terms`` is in base units.
 
     ``terms`` of a withdrawal: recipient, amount; of a settle: purchase_id, amount; of an unpause:
-    scope_kind, scope_id.
+    scope_kind, scope_id; of a policy: hash, before (the hash it replaces), document.
     """
 
     id: str
@@ -63,6 +65,7 @@ class Proposal(Shown):
         return {
             name: str(Usdc.from_base_units(value)) if name == "amount" else str(value)
             for name, value in self.terms.items()
+            if name != "document"
         }
 
     def waiting(self) -> Reason:

@@ -2,10 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any, Final
+
+from coordinator.domain.address import ZERO_ADDRESS
+from coordinator.domain.limits.increase import Increase
+from coordinator.domain.policy.approvals import Quorum
 from coordinator.domain.policy.policy import Policy
-from coordinator.domain.statements.rules import purchase_rules
+from coordinator.domain.purchase.proposal import Proposal, ProposalKind
+from coordinator.domain.statements.rules import purchase_rules, quorum_rules
 from coordinator.domain.statements.statement import Action, Statement
 from coordinator.domain.usdc import Usdc
+
+_ACTIONS: Final = {
+    ProposalKind.WITHDRAW: Action.WITHDRAW,
+    ProposalKind.SETTLE: Action.SETTLE,
+    ProposalKind.UNPAUSE: Action.UNPAUSE,
+    ProposalKind.POLICY: Action.POLICY,
+}
 
 
 def purchase_statement(
@@ -18,14 +32,16 @@ def purchase_statement(
     service: str | None,
     settle: str,
     expires_at: int,
-    decision: str = "approved",
     reason: str | None = None,
 ) -> Statement:
-    """Return the statement of a purchase under this policy; ``provider`` is the payee's address."""
+    """Return the statement of a purchase under this policy; a ``reason`` rejects it.
+
+    ``provider`` is the payee's address.
+    """
     return Statement(
         id=approval_id,
         action=Action.PURCHASE,
-        decision=decision,
+        decision="approved" if reason is None else "rejected",
         expires_at=expires_at,
         rules=purchase_rules(policy, provider=provider, amount=amount),
         agent=agent,
@@ -43,4 +59,82 @@ def escrow_terms(policy: Policy, settle: str) -> str:
     return (
         f"escrow: deadline {terms.deadline_after} s after it is created,"
         f" dispute window {terms.dispute_window} s, settle {settle}"
+    )
+
+
+def proposal_statement(
+    policy: Policy, proposal: Proposal, *, reason: str | None = None
+) -> Statement:
+    """Return the statement of a proposal under this policy; a ``reason`` rejects it."""
+    terms, amount = proposal.terms, _amount(proposal)
+    return Statement(
+        id=proposal.id,
+        action=_ACTIONS[proposal.kind],
+        decision="approved" if reason is None else "rejected",
+        expires_at=proposal.expires_at,
+        rules=quorum_rules(policy, amount=amount),
+        account=terms.get("recipient", ZERO_ADDRESS),
+        amount=amount.base_units if amount is not None else 0,
+        terms=_words(proposal),
+        reason=proposal.reason if reason is None else reason,
+    )
+
+
+def proposal_quorum(policy: Policy, proposal: Proposal) -> Quorum:
+    """Return who has to approve it: by its amount, or for what has none by the base rule."""
+    return policy.approvals.quorum(_amount(proposal))
+
+
+def _amount(proposal: Proposal) -> Usdc | None:
+    units = proposal.terms.get("amount")
+    return None if units is None else Usdc.from_base_units(units)
+
+
+def _words(proposal: Proposal) -> str:
+    terms = proposal.terms
+    if proposal.kind is ProposalKind.SETTLE:
+        return f"pay purchase {terms['purchase_id']} before its dispute window ends"
+    if proposal.kind is ProposalKind.UNPAUSE:
+        return f"allow spending again: {':'.join(filter(None, _scope(terms)))}"
+    if proposal.kind is ProposalKind.POLICY:
+        return f"policy {terms['hash']} in place of {terms['before'] or 'none'}"
+    return ""
+
+
+def _scope(terms: Mapping[str, Any]) -> tuple[str, str]:
+    return terms["scope_kind"], terms["scope_id"]
+
+
+def increase_statement(
+    policy: Policy, increase: Increase, *, reason: str | None = None
+) -> Statement:
+    """Return the statement of a request for more than a limit gives; a ``reason`` rejects it."""
+    scope = ":".join(filter(None, (increase.scope.kind.value, increase.scope.id)))
+    return Statement(
+        id=increase.id,
+        action=Action.INCREASE,
+        decision="approved" if reason is None else "rejected",
+        expires_at=increase.expires_at,
+        rules=quorum_rules(policy, amount=increase.amount),
+        agent=increase.agent,
+        amount=increase.amount.base_units,
+        terms=f"{increase.kind} of the {increase.window} limit of {scope}"
+        f" for {increase.lasts_seconds} s",
+        reason=reason or "",
+    )
+
+
+def dispute_statement(
+    policy: Policy, *, purchase_id: str, bond: Usdc, window_ends: int, reason: str
+) -> Statement:
+    """Return the statement of a dispute, which one approver orders: its bond may be lost."""
+    return Statement(
+        id=purchase_id,
+        action=Action.DISPUTE,
+        decision="approved",
+        expires_at=window_ends,
+        rules=quorum_rules(policy),
+        amount=bond.base_units,
+        terms="dispute the delivery; the amount is the bond, lost if the provider is right",
+        reason=reason,
     )

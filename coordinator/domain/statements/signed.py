@@ -8,9 +8,9 @@ from typing import Any, Final
 
 from coordinator.domain.policy.approvals import Approver
 from coordinator.domain.policy.credentials import Credential, CredentialKind
-from coordinator.domain.statements.ecdsa import recover_address
-from coordinator.domain.statements.faults import BadSignature, SignatureFault
-from coordinator.domain.statements.safe_signatures import SafeState, signers_of
+from coordinator.domain.signatures.ecdsa import recover_address
+from coordinator.domain.signatures.faults import BadSignature, SignatureFault
+from coordinator.domain.signatures.safe_signatures import SafeState, signers_of
 from coordinator.domain.statements.statement import Statement
 from coordinator.domain.typed_data import Trust, TypedData
 
@@ -133,6 +133,11 @@ def check_signed(
             f"{signed.credential} is not a credential of {name} in the policy in force",
             code=SignatureFault.NOT_A_CREDENTIAL,
         )
+    check_signed_by(signed, expected, trust)
+
+
+def check_signed_by(signed: Signed, expected: Statement, trust: Trust) -> None:
+    """Raise BadSignature unless the credential that it names signed just ``expected``."""
     signers = _signers(signed, trust)
     address = signed.credential.address
     if signed.credential.kind is CredentialKind.ADDRESS and signers != (address,):

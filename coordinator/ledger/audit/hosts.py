@@ -9,7 +9,7 @@ from typing import Any, Final
 from sqlalchemy import Connection, bindparam, select
 
 from coordinator.domain.hosts import Certificate, HostRole, may_write
-from coordinator.domain.statements.ecdsa import any_signer
+from coordinator.domain.signatures.ecdsa import any_signer
 from coordinator.domain.typed_data import Trust, TypedData
 from coordinator.ledger.audit.host_key import HostKey
 from coordinator.ledger.store import schema as t

@@ -24,12 +24,16 @@ from coordinator.domain.limits.increase import (
 from coordinator.domain.limits.limits import Scope
 from coordinator.domain.purchase.decision import too_many_waiting
 from coordinator.domain.reasons import Reason, ReasonCode
+from coordinator.domain.statements.making import increase_statement
+from coordinator.domain.statements.signed import SigningRequest
 from coordinator.domain.usdc import Usdc
 from coordinator.domain.windows import Window
 from coordinator.ledger.budgets.allocations import move_in_pool
 from coordinator.ledger.budgets.increase_rows import get_increase, granted, read_increases, waits
 from coordinator.ledger.limits.overlays import insert_overlay, overlay_body
+from coordinator.ledger.proofs.agreement import at_least
 from coordinator.ledger.spend.moves import expire
+from coordinator.ledger.spend.words import UNSIGNED, Word, refuse_word, signing_request
 from coordinator.ledger.store import schema as t
 from coordinator.ledger.store.database import Database
 from coordinator.ledger.tx.facts import count_waiting
@@ -85,17 +89,31 @@ class IncreaseBook:
         )
         return self._group_commit.run(partial(_ask, asked, now, key))
 
-    def approve(self, increase_id: str, *, approver: str, now: int) -> Increase:
+    def approve(
+        self, increase_id: str, *, approver: str, now: int, word: Word = UNSIGNED
+    ) -> Increase:
         """Count the approver's yes, if it is within the policy still; the last needed grants it.
 
         ``reason`` of the answer says why nothing changed, if nothing did. InvalidRequest when
         there is no such limit of the agent's any more.
         """
-        return self._group_commit.run(partial(_approve, increase_id, approver, now))
+        return self._group_commit.run(partial(_approve, increase_id, approver, now, word))
 
-    def reject(self, increase_id: str, *, approver: str, reason: str, now: int) -> Increase:
+    def reject(
+        self, increase_id: str, *, approver: str, reason: str, now: int, word: Word = UNSIGNED
+    ) -> Increase:
         """Refuse it in the approver's name."""
-        return self._group_commit.run(partial(_reject, increase_id, approver, reason, now))
+        return self._group_commit.run(partial(_reject, increase_id, approver, reason, now, word))
+
+    def statement(self, increase_id: str, reason: str | None) -> SigningRequest:
+        """Return what an approver of it signs; with a ``reason`` it is rejected."""
+        return self._group_commit.read(partial(self.request, increase_id, reason))
+
+    @staticmethod
+    def request(increase_id: str, reason: str | None, tx: Tx) -> SigningRequest:
+        """Return the same in the caller's transaction."""
+        increase = get_increase(tx.connection, increase_id)
+        return signing_request(tx, increase_statement(tx.policy, increase, reason=reason))
 
     def get(self, increase_id: str) -> Increase:
         """The request; UnknownId when there is none."""
@@ -218,19 +236,24 @@ def _ask(asked: Increase, now: int, key: str | None, tx: Tx) -> Increase:
     return asked
 
 
-def _approve(increase_id: str, approver: str, now: int, tx: Tx) -> Increase:
+def _approve(increase_id: str, approver: str, now: int, word: Word, tx: Tx) -> Increase:
     tx.flush()
     _expire(now, tx)
     increase = get_increase(tx.connection, increase_id)
     policy = tx.rules.policy
-    refusal = may_decide(policy, increase, approver) or _refused_by_now(tx, increase, now)
+    refusal = (
+        may_decide(policy, increase, approver)
+        or refuse_word(tx, increase_statement(policy, increase), approver, word)
+        or _refused_by_now(tx, increase, now)
+    )
     if refusal is not None:
         return replace(increase, reason=refusal)
-    _decide(tx, increase, approver, "approved", None, now)
+    _decide(tx, increase, approver, "approved", None, now, word)
     approved = (*increase.approved_by, approver)
     counted = {name for name in approved if name in policy.approvals.approvers}
     increase = replace(increase, approved_by=tuple(sorted(counted)))
-    if len(counted) < max(increase.required, policy.approvals.required_for(increase.amount)):
+    quorum = at_least(policy.approvals.quorum(increase.amount), increase.required)
+    if not quorum.met_by(policy.approvals.approvers[name] for name in counted):
         return increase
     return _grant(tx, increase, approver, now)
 
@@ -243,14 +266,17 @@ def _refused_by_now(tx: Tx, increase: Increase, now: int) -> Reason | None:
     return judged(increase.agent, increase.kind, scope, increase.amount, running, tx.rules)[1]
 
 
-def _reject(increase_id: str, approver: str, reason: str, now: int, tx: Tx) -> Increase:
+def _reject(increase_id: str, approver: str, reason: str, now: int, word: Word, tx: Tx) -> Increase:
     tx.flush()
     _expire(now, tx)
     increase = get_increase(tx.connection, increase_id)
-    refusal = may_decide(tx.rules.policy, increase, approver)
+    statement = increase_statement(tx.policy, increase, reason=reason)
+    refusal = may_decide(tx.policy, increase, approver) or refuse_word(
+        tx, statement, approver, word
+    )
     if refusal is not None:
         return replace(increase, reason=refusal)
-    _decide(tx, increase, approver, "rejected", reason, now)
+    _decide(tx, increase, approver, "rejected", reason, now, word)
     _set(tx.connection, increase_id, IncreaseStatus.REJECTED)
     why = Reason(ReasonCode.REJECTED, f"{approver} rejected it: {reason}")
     return replace(increase, status=IncreaseStatus.REJECTED, reason=why)
@@ -301,7 +327,13 @@ def _grant(tx: Tx, increase: Increase, author: str, now: int) -> Increase:
 
 
 def _decide(
-    tx: Tx, increase: Increase, approver: str, decision: str, reason: str | None, now: int
+    tx: Tx,
+    increase: Increase,
+    approver: str,
+    decision: str,
+    reason: str | None,
+    now: int,
+    word: Word,
 ) -> None:
     d = t.increase_decisions
     tx.connection.execute(delete(d).where(d.c.increase_id == increase.id, d.c.approver == approver))
@@ -310,7 +342,9 @@ def _decide(
             increase_id=increase.id, approver=approver, decision=decision, reason=reason, at=now
         )
     )
-    tx.record(now, f"increase_{decision}_by", increase.id, approver=approver, reason=reason)
+    event = f"increase_{decision}_by"
+    proof = {} if word.signed is None else {"signed": word.signed.as_dict()}
+    tx.record(now, event, increase.id, approver=approver, reason=reason, **proof)
 
 
 def _expire(now: int, tx: Tx) -> None:

@@ -20,7 +20,7 @@ from coordinator.domain.purchase.lifecycle import (
 from coordinator.domain.purchase.planning import settles_unasked
 from coordinator.domain.reasons import Reason
 from coordinator.domain.usdc import Usdc
-from coordinator.ledger.proofs.agreement import purchase_agreement
+from coordinator.ledger.chain.worker_judge import WorkerJudge
 from coordinator.ledger.proofs.audit_fold import LoggedOrder, LoggedPurchase
 from coordinator.ledger.proofs.evidence import Evidence, Seen
 from coordinator.ledger.proofs.row_proofs import order_differences, purchase_differences
@@ -54,8 +54,8 @@ class Signable:
     ) -> None:
         self._tx = tx
         self._connection = tx.connection
-        self._policy = tx.policy
-        self._trust = tx.trust
+        self._judge = WorkerJudge(tx.connection, evidence, tx.policy, tx.trust, seen)
+        self._policy = self._judge.policy
         self._evidence = evidence
         # By subject, what differs from the audit log: nothing is signed on its word.
         self.tampered: dict[str, str] = {}
@@ -71,6 +71,8 @@ class Signable:
         }
         self._stopped: dict[tuple[str, str], bool] = {}
         self._left_out: set[str | None] = set()
+        # Purchases that count in the worker's limits already: a create and its link are one.
+        self._admitted: set[str] = set()
         # Nobody else writes meanwhile, and what this transaction adds decides nothing.
         self._rows: dict[str, Any] = {}
         self._told: dict[str, LoggedPurchase | LedgerTampered] = {}
@@ -139,7 +141,7 @@ class Signable:
             past = self._proved(call, purchase)
             if past is None or self._is_doubted(purchase, past.doubts):
                 return False
-            return self._may_not_spend(call, purchase) is None and self._is_agreed(past)
+            return self._may_not_spend(call, purchase) is None and self._is_agreed(past, stored)
         if call.kind is StepKind.SETTLE:
             doubted = self._is_paused(("provider", purchase.provider_name))
             if doubted and not call.window_over:
@@ -150,24 +152,31 @@ class Signable:
         if call.kind is StepKind.DISPUTE:
             past = self._proved(call, purchase)
             wished = {} if past is None else _of(past.doubts, "dispute_wanted")
-            return past is not None and not self._is_doubted(purchase, wished)
+            return (
+                past is not None
+                and not self._is_doubted(purchase, wished)
+                and (stored or self._takes(purchase.id, self._judge.dispute_refused(past)))
+            )
         return True
 
-    def _is_agreed(self, past: LoggedPurchase) -> bool:
-        """Whether the approvals that it needs count under the policy in force.
+    def _takes(self, purchase_id: str, why: str | None) -> bool:
+        if why is not None:
+            self.stranded[purchase_id] = why
+        return why is None
 
-        They are asked about until its create was signed: after that its USDC is on the way.
-        """
-        approvals = self._policy.approvals
-        signs = any(map(approvals.has_to_sign, approvals.approvers))
-        signed = any("signed" in said for said in past.decisions.values())
-        if past.create_signed or past.approval is None or not (signs or signed):
-            return True
-        agreed = purchase_agreement(self._policy, past, self._trust)
-        if agreed.met:
-            return True
-        self.unapproved[past.id] = agreed.missing
-        return False
+    def _is_agreed(self, past: LoggedPurchase, stored: bool) -> bool:
+        """Whether people have signed what it takes, and the worker's own rules allow it."""
+        missing = self._judge.purchase_not_approved(past)
+        judged = stored or past.id in self._admitted
+        refused = None if judged else self._judge.purchase_refused(past)
+        if refused is not None:
+            amount = Usdc.from_base_units(past.amount)
+            self.stranded[past.id] = f"{amount} USDC: {refused}; nothing is signed for it"
+        elif missing is not None:
+            self.unapproved[past.id] = missing
+        else:
+            self._admitted.add(past.id)
+        return refused is None and missing is None
 
     def _is_doubted(self, row: Any, doubts: Mapping[str, str]) -> bool:
         """Whether it was decided on a host that was revoked since: people have to decide again."""
@@ -199,6 +208,10 @@ class Signable:
         if past.bond is not None and not call.window_over:
             self._expect_bond(row.id)
             return False
+        if past.settle_wanted and not (stored or call.window_over):
+            refused = self._judge.settle_refused(past)
+            if refused is not None:
+                return self._takes(row.id, f"it is not settled early: {refused}")
         doubts = _of(past.doubts, "settle_wanted") if past.settle_wanted else past.doubts
         if not call.window_over and doubts:
             # Once the window is over the chain says the same as whoever decided.
@@ -256,6 +269,9 @@ class Signable:
             self.failed[order_id] = (
                 f"it was ordered on host {host}, which was revoked: order it again"
             )
+            return False
+        elif (refused := self._judge.order_refused(past)) is not None:
+            self.failed[order_id] = f"{refused}: order it again"
             return False
         return wrong is None and past.status == "approved"
 

@@ -160,6 +160,7 @@ class StepBook:
                     "treasury" if step.given_up else subject_of(step),
                     nonce=step.nonce,
                     tx_hash=attempt.hash,
+                    **_spends(step),
                 )
             _mark_signed(connection, [step.id for step, _ in kept])
             _tell_refused(tx, signable, now)
@@ -369,3 +370,9 @@ def _attempt_row(step: Step, attempt: Attempt, now: int) -> dict[str, Any]:
         "signed_at": now,
         "fills": int(step.given_up),
     }
+
+
+def _spends(step: Step) -> dict[str, int]:
+    """Return what the first bytes of a step count in the worker's limits, in base units."""
+    first = step.call.kind in (StepKind.LINK, StepKind.DISPUTE) and not step.attempts
+    return {"usdc": step.call.usdc.base_units} if first and step.call.usdc is not None else {}

@@ -1,4 +1,4 @@
-"""Count the approvers whose word on a purchase counts under a policy, signature by signature."""
+"""Count the approvers whose word counts under a policy, signature by signature."""
 
 from __future__ import annotations
 
@@ -8,8 +8,13 @@ from typing import Any
 
 from coordinator.domain.policy.approvals import Quorum
 from coordinator.domain.policy.policy import Policy
-from coordinator.domain.statements.faults import BadSignature
-from coordinator.domain.statements.making import purchase_statement
+from coordinator.domain.purchase.deciding import not_an_approver
+from coordinator.domain.purchase.proposal import Proposal
+from coordinator.domain.statements.making import (
+    proposal_quorum,
+    proposal_statement,
+    purchase_statement,
+)
 from coordinator.domain.statements.signed import Signed, check_signed
 from coordinator.domain.statements.statement import Statement
 from coordinator.domain.typed_data import Trust
@@ -44,6 +49,68 @@ class Agreement:
         )
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Question:
+    """The question that approvers answered: the statement, and whose answer counts.
+
+    ``may_decide`` says why a person may not; ``without`` is who asked: that yes does not count.
+    """
+
+    statement: Statement
+    quorum: Quorum
+    may_decide: Callable[[str], str | None]
+    without: frozenset[str] = frozenset()
+
+
+def agreement(
+    policy: Policy,
+    question: Question,
+    decisions: Mapping[str, Mapping[str, Any]],
+    trust: Trust | None,
+    *,
+    still_signs: StillSigns = nobody_asks,
+) -> Agreement:
+    """Return whose yes of ``decisions`` (by name, as the audit log tells them) counts."""
+    names, faults = [], dict[str, str]()
+    for name, said in decisions.items():
+        if said["decision"] != "approved":
+            continue
+        why = _does_not_count(policy, question, name, said, trust, still_signs)
+        if why is None:
+            names.append(name)
+        else:
+            faults[name] = why
+    approvers = [policy.approvals.approvers[name] for name in names]
+    return Agreement(tuple(names), faults, question.quorum, question.quorum.met_by(approvers))
+
+
+def _does_not_count(
+    policy: Policy,
+    question: Question,
+    name: str,
+    said: Mapping[str, Any],
+    trust: Trust | None,
+    still_signs: StillSigns,
+) -> str | None:
+    approver = policy.approvals.approvers.get(name)
+    if approver is None:
+        return "the policy in force has no such approver"
+    if name in question.without:
+        return "who asked does not approve it"
+    if (why := question.may_decide(name)) is not None:
+        return why
+    if not policy.approvals.has_to_sign(name):
+        return None
+    try:
+        if trust is None:
+            raise ValueError("it is not known for which treasury it was signed")
+        signed = Signed.from_dict(said.get("signed") or {})
+        check_signed(signed, question.statement, approver, name=name, trust=trust)
+    except ValueError as fault:
+        return str(fault)
+    return still_signs(signed)
+
+
 def purchase_agreement(
     policy: Policy,
     past: LoggedPurchase,
@@ -53,66 +120,63 @@ def purchase_agreement(
 ) -> Agreement:
     """Return whose approvals of a purchase, as the audit log tells them, count under ``policy``."""
     amount = Usdc.from_base_units(past.amount)
-    quorum = policy.approvals.quorum(amount)
-    if past.approval is not None and past.approval["required"] > quorum.required:
-        quorum = quorum.model_copy(update={"required": past.approval["required"]})
-    names, faults = [], dict[str, str]()
-    for name, said in past.decisions.items():
-        if said["decision"] != "approved":
-            continue
-        why = _does_not_count(policy, past, amount, name, said, trust, still_signs)
-        if why is None:
-            names.append(name)
-        else:
-            faults[name] = why
-    approvers = [policy.approvals.approvers[name] for name in names]
-    return Agreement(tuple(names), faults, quorum, quorum.met_by(approvers))
+
+    def may_decide(name: str) -> str | None:
+        most = policy.approvals.approvers[name].up_to
+        return f"may approve up to {most} USDC" if most is not None and amount > most else None
+
+    question = Question(
+        statement=expected_statement(policy, past),
+        quorum=at_least(policy.approvals.quorum(amount), (past.approval or {}).get("required", 0)),
+        may_decide=may_decide,
+        without=frozenset({past.agent} if past.agent is not None else ()),
+    )
+    return agreement(policy, question, past.decisions, trust, still_signs=still_signs)
 
 
-def _does_not_count(
+def proposal_agreement(
     policy: Policy,
-    past: LoggedPurchase,
-    amount: Usdc,
-    name: str,
-    said: Mapping[str, Any],
+    proposal: Proposal,
+    decisions: Mapping[str, Mapping[str, Any]],
     trust: Trust | None,
-    still_signs: StillSigns,
-) -> str | None:
-    approver = policy.approvals.approvers.get(name)
-    if approver is None:
-        return "the policy in force has no such approver"
-    if name == past.agent:
-        return "who asked does not approve it"
-    if approver.up_to is not None and amount > approver.up_to:
-        return f"may approve up to {approver.up_to} USDC"
-    if not policy.approvals.has_to_sign(name):
-        return None
-    try:
-        if trust is None:
-            raise ValueError("it is not known for which treasury it was signed")
-        signed = Signed.from_dict(said.get("signed") or {})
-        check_signed(signed, expected_statement(policy, past), approver, name=name, trust=trust)
-    except BadSignature as fault:
-        return str(fault)
-    except ValueError as fault:
-        return str(fault)
-    return still_signs(signed)
+    *,
+    still_signs: StillSigns = nobody_asks,
+) -> Agreement:
+    """Return whose approvals of a proposal, as the audit log tells them, count under ``policy``."""
+
+    def may_decide(name: str) -> str | None:
+        refusal = not_an_approver(policy, name)
+        return refusal.message if refusal is not None else None
+
+    question = Question(
+        statement=proposal_statement(policy, proposal),
+        quorum=at_least(proposal_quorum(policy, proposal), proposal.required),
+        may_decide=may_decide,
+        without=frozenset({proposal.by} if policy.approvals.four_eyes else ()),
+    )
+    return agreement(policy, question, decisions, trust, still_signs=still_signs)
+
+
+def at_least(quorum: Quorum, required: int) -> Quorum:
+    """Return the quorum with no fewer approvers than were required when it was question."""
+    if required <= quorum.required:
+        return quorum
+    return quorum.model_copy(update={"required": required})
 
 
 def expected_statement(
-    policy: Policy, past: LoggedPurchase, *, decision: str = "approved", reason: str | None = None
+    policy: Policy, past: LoggedPurchase, *, reason: str | None = None
 ) -> Statement:
     """Return the statement that approvers of this purchase have to sign under ``policy``."""
-    assert past.approval is not None
+    approval = past.approval or {"id": "", "expires_at": 0}
     return purchase_statement(
         policy,
-        approval_id=past.approval["id"],
+        approval_id=approval["id"],
         agent=past.agent or "",
         provider=past.provider,
         amount=Usdc.from_base_units(past.amount),
         service=past.words.get("service"),
         settle=past.settle,
-        expires_at=past.approval["expires_at"],
-        decision=decision,
+        expires_at=approval["expires_at"],
         reason=reason,
     )

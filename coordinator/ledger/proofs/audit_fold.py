@@ -42,6 +42,10 @@ class LoggedPurchase:
     escrowed: bool = False
     bond: tuple[int, int] | None = None
     settle_wanted: bool = False
+    #: The proposal that approvers agreed to settle it early by, where it takes several or signs.
+    settle_proposal: str | None = None
+    settle_by: str | None = None
+    dispute: dict[str, Any] | None = None
     cancel_wanted: bool = False
     create_signed: bool = False
     #: By event, the host that wrote it and was revoked since.
@@ -190,13 +194,14 @@ def _decided(past: LoggedState, row: AuditRow, body: dict[str, Any]) -> None:
 def _bond_held(past: LoggedState, row: AuditRow, body: dict[str, Any]) -> None:
     known = past.purchases.get(row.subject)
     if known is not None and known.bond is None:
-        known.bond = (body["bond"], row.at)
+        known.bond, known.dispute = (body["bond"], row.at), body
 
 
 def _settle_wanted(past: LoggedState, row: AuditRow, body: dict[str, Any]) -> None:
     known = past.purchases.get(row.subject)
     if known is not None:
         known.settle_wanted = True
+        known.settle_proposal, known.settle_by = body.get("proposal"), body.get("by")
 
 
 def _contested(past: LoggedState, row: AuditRow, body: dict[str, Any]) -> None:

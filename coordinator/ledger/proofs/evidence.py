@@ -15,9 +15,11 @@ from sqlalchemy import Connection
 
 from coordinator.domain.audit import AuditRow
 from coordinator.domain.errors import LedgerTampered
+from coordinator.domain.policy.policy import Policy
 from coordinator.ledger.audit.log import AuditLog
 from coordinator.ledger.audit.scan import Scan
 from coordinator.ledger.proofs.audit_fold import LoggedOrder, LoggedPurchase, LoggedState
+from coordinator.ledger.proofs.logged_proposal import LoggedProposal
 from coordinator.ledger.proofs.row_proofs import EscrowKey, row_faults
 from coordinator.ledger.store.database import Database
 
@@ -41,6 +43,13 @@ class Seen:
     paused: frozenset[str] = frozenset()
     reopened: frozenset[str] = frozenset()
     revoked: frozenset[str] = frozenset()
+    #: The policy that approvers signed, where the worker pins them: it believes no other.
+    policy: Policy | None = None
+    pinned: bool = False
+    #: What may still be signed within the worker's own limits, in base units; None: no limit.
+    room: int | None = None
+    #: Signatures of Safes that the chain confirmed in this round, as (credential, hash, signature).
+    safes: frozenset[tuple[str, bytes, str]] = frozenset()
 
     def agrees(self, subject: str, rows: Sequence[AuditRow]) -> bool:
         """Return False when rows of the subject were cut out of the log since they were seen."""
@@ -84,6 +93,10 @@ class Evidence:
             raise LedgerTampered(f"order {order_id} is not in the audit log")
         past.doubts = _doubts(rows, self._revoked(connection, seen))
         return past
+
+    def proposal(self, connection: Connection, proposal_id: str) -> LoggedProposal | None:
+        """Return the proposal as the log tells it; None where it tells of none."""
+        return LoggedProposal.of(self.audit.proven(connection, proposal_id))
 
     def is_paused(self, connection: Connection, scope: tuple[str, str]) -> bool:
         """Whether the log's newest word on the scope, (kind, id), is a pause."""

@@ -108,13 +108,14 @@ def _policy_faults(connection: Connection, log: Log) -> Iterator[str]:
     }
     for row in connection.execute(select(t.policies).order_by(t.policies.c.version)):
         name = f"policy {row.hash[:12]}… (version {row.version})"
-        if _digest(row.document) != row.hash:
+        if document_hash(row.document) != row.hash:
             yield f"{name}: its document is not the one with this hash"
         if (row.hash, row.activated_at) not in told:
             yield f"{name}: the audit log does not tell that it was put in force"
 
 
-def _digest(document: str) -> str | None:
+def document_hash(document: str) -> str | None:
+    """Return the hash of a policy's document; None for what is no document."""
     try:
         return sha256(canonical_json(json.loads(document))).hexdigest()
     except (TypeError, ValueError):

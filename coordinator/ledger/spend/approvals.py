@@ -8,9 +8,9 @@ from typing import Any
 
 from sqlalchemy import delete, insert, literal, select, update
 
+from coordinator.domain.approval_notices import approval_expires_soon
 from coordinator.domain.errors import LedgerTampered, UnknownId
 from coordinator.domain.inputs import id_text
-from coordinator.domain.notices import approval_expires_soon
 from coordinator.domain.purchase.approval import Approver, PendingApproval
 from coordinator.domain.purchase.decision import Decision
 from coordinator.domain.purchase.lifecycle import Status

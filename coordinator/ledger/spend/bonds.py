@@ -10,6 +10,7 @@ from coordinator.domain.limits.rules import Terms, nothing_opened
 from coordinator.domain.observed import held
 from coordinator.domain.purchase.lifecycle import Status
 from coordinator.domain.reasons import Reason
+from coordinator.domain.statements.signed import Signed
 from coordinator.domain.usdc import Usdc
 from coordinator.ledger.spend.holds import place_hold
 from coordinator.ledger.store import schema as t
@@ -22,7 +23,14 @@ _e = t.escrows.c
 
 
 def hold_bond(
-    tx: Tx, purchase_id: str, bond: Usdc, *, by: str, why: str, now: int
+    tx: Tx,
+    purchase_id: str,
+    bond: Usdc,
+    *,
+    by: str,
+    why: str,
+    now: int,
+    signed: Signed | None = None,
 ) -> Reason | None:
     """Hold a dispute's bond against the organisation; a reason when it does not fit."""
     states, counters = tx.rules.states(Terms(), bond, now, tx.sheet.usage, nothing_opened)
@@ -36,7 +44,8 @@ def hold_bond(
         place_hold(tx, "bond", bond, charges, purchase_id=purchase_id, placed_at=now)
         tx.emit(held("bond", amount=bond, agent=None, now=now, purchase_id=purchase_id))
         tx.notify_crossings(states, bond, now)
-    tx.record(now, "dispute_wanted", purchase_id, by=by, why=why, bond=bond.base_units)
+    proof = {} if signed is None else {"signed": signed.as_dict()}
+    tx.record(now, "dispute_wanted", purchase_id, by=by, why=why, bond=bond.base_units, **proof)
     return None
 
 

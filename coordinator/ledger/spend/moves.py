@@ -7,8 +7,8 @@ from typing import Any
 
 from sqlalchemy import Select, case, exists, select, update
 
+from coordinator.domain.approval_notices import approval_expired
 from coordinator.domain.errors import LedgerTampered
-from coordinator.domain.notices import approval_expired
 from coordinator.domain.observed import ended
 from coordinator.domain.purchase.lifecycle import Status, check_move
 from coordinator.domain.purchase.purchase import Purchase

@@ -10,14 +10,12 @@ from sqlalchemy import insert, select, update
 
 from coordinator.domain.errors import LedgerTampered, UnknownId
 from coordinator.domain.purchase.proposal import Proposal, ProposalKind, ProposalStatus
+from coordinator.ledger.proofs.logged_proposal import LoggedProposal
 from coordinator.ledger.store import schema as t
 from coordinator.ledger.tx.transaction import Tx
 from coordinator.ledger.tx.transactions import Transactions
 
 _q = t.proposals.c
-
-
-_ENDS = frozenset({"proposal_approved", "proposal_rejected", "proposal_expired"})
 
 
 class ProposalBook:
@@ -98,7 +96,12 @@ def find_same_proposal(tx: Tx, kind: ProposalKind, terms: Mapping[str, Any]) -> 
 
 
 def read_proposal(tx: Tx, proposal_id: str) -> Proposal:
-    """Return the proposal as the audit log tells it in this transaction.
+    """Return the proposal, as ``read_logged`` does."""
+    return read_logged(tx, proposal_id).proposal
+
+
+def read_logged(tx: Tx, proposal_id: str) -> LoggedProposal:
+    """Return the proposal and its decisions as the audit log tells them in this transaction.
 
     UnknownId when there is none; LedgerTampered if its row differs.
     """
@@ -107,23 +110,13 @@ def read_proposal(tx: Tx, proposal_id: str) -> Proposal:
     row = tx.connection.execute(query).one_or_none()
     if row is None:
         raise UnknownId(f"there is no proposal {proposal_id[:60]!r}")
-    said = tx.proven(proposal_id)
-    made = next((one.body for one in said if one.event == "proposal_made"), None)
-    ends = [one.event for one in said if one.event in _ENDS]
-    status = ends[-1].removeprefix("proposal_") if ends else "awaiting_approval"
-    found = (row.kind, json.loads(row.terms), row.status, row.expires_at)
-    if made is None or found != (made["kind"], made["terms"], status, made["expires_at"]):
+    found = LoggedProposal.of(tx.proven(proposal_id))
+    if found is None or not _is_told(row, found.proposal):
         raise LedgerTampered(f"proposal {proposal_id}")
-    yes = [one.body["approver"] for one in said if one.event == "proposal_approved_by"]
-    return Proposal(
-        id=proposal_id,
-        kind=ProposalKind(row.kind),
-        terms=made["terms"],
-        by=made["by"],
-        reason=made["reason"],
-        status=ProposalStatus(status),
-        required=made["required"],
-        approved_by=tuple(dict.fromkeys(yes)),
-        created_at=row.created_at,
-        expires_at=made["expires_at"],
-    )
+    return found
+
+
+def _is_told(row: Any, told: Proposal) -> bool:
+    kept = (row.kind, json.loads(row.terms), row.status, row.created_at, row.expires_at)
+    said = (told.kind.value, told.terms, told.status.value, told.created_at, told.expires_at)
+    return kept == said

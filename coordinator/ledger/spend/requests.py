@@ -8,9 +8,10 @@ from typing import Any, Final
 
 from sqlalchemy import bindparam, select
 
+from coordinator.domain.approval_notices import approval_waits
 from coordinator.domain.canonical import canonical_json
 from coordinator.domain.errors import IdempotencyConflict
-from coordinator.domain.notices import approval_waits, denied
+from coordinator.domain.notices import denied
 from coordinator.domain.observed import decided, held
 from coordinator.domain.policy.policy import Policy
 from coordinator.domain.purchase.decision import Decision

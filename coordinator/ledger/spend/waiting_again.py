@@ -6,7 +6,7 @@ from typing import Any
 
 from sqlalchemy import delete, select, update
 
-from coordinator.domain.notices import approval_waits_again
+from coordinator.domain.approval_notices import approval_waits_again
 from coordinator.domain.purchase.lifecycle import Status
 from coordinator.domain.reasons import Reason, ReasonCode
 from coordinator.ledger.spend.moves import move

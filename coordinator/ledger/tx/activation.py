@@ -14,7 +14,7 @@ from coordinator.domain.policy.policy import Policy
 from coordinator.ledger.limits.recount import recount
 from coordinator.ledger.store import schema as t
 from coordinator.ledger.tx.notices import forget_due
-from coordinator.ledger.tx.policies import ACTIVATED
+from coordinator.ledger.tx.policies import ACTIVATED, SIGNED
 from coordinator.ledger.tx.transaction import Tx
 
 
@@ -27,8 +27,12 @@ def activate_policy(
     reason: str,
     now: int,
     only_first: bool = False,
+    proposal: str | None = None,
 ) -> bool:
     """Make ``policy`` the one in force; False, and nothing written, when it already is.
+
+    Where the one in force lets nobody decide without signing, ConfigurationError unless approvers
+    have signed the ``proposal``; what is in force already is noted as signed.
 
     With ``only_first`` False too when any other was ever in force. Overlays stay.
 
@@ -43,9 +47,16 @@ def activate_policy(
         raise ConfigurationError(*faults)
     newest = select(t.policies.c.hash).order_by(t.policies.c.version.desc()).limit(1)
     before = tx.connection.execute(newest).scalar()
+    if before == policy.hash and proposal is not None:
+        tx.record(now, SIGNED, policy.hash, author=author, reason=reason, proposal=proposal)
     if before == policy.hash or (only_first and before is not None):
         return False
     old = tx.rules if before else None
+    if old is not None and old.policy.approvals.signatures == "required" and proposal is None:
+        raise ConfigurationError(
+            "the policy in force lets nobody change it without signing: run"
+            " `coordinator policy draft`, and have approvers sign the draft"
+        )
     with tx.written() as connection:
         connection.execute(
             insert(t.policies).values(
@@ -63,7 +74,16 @@ def activate_policy(
             short = policy.hash[:12]
             text = f"{author} put policy {short}… in force: {reason}"
             tx.notify([limits_changed(f"policy:{short}:{now}", "policy", text, now)])
-    tx.record(now, ACTIVATED, policy.hash, author=author, reason=reason, before=before)
+    tx.record(
+        now,
+        ACTIVATED,
+        policy.hash,
+        author=author,
+        reason=reason,
+        before=before,
+        proposal=proposal,
+        document=policy.document(),
+    )
     # The log proves which version is in force.
     tx.flush()
     tx.reread_rules()

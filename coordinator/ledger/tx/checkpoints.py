@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from typing import Final
 
 from sqlalchemy import delete, insert, select
 
-from coordinator.domain.audit import Head
+from coordinator.domain.audit import AuditRow, Head
+from coordinator.domain.errors import LedgerTampered
+from coordinator.domain.notices import worker_refused
+from coordinator.domain.policy.policy import Policy
+from coordinator.domain.typed_data import Trust
 from coordinator.ledger.audit.seals import Seal, make_seal, newest_seal, seal_rows
 from coordinator.ledger.proofs import step_digest
+from coordinator.ledger.proofs.logged_proposal import LoggedProposal
+from coordinator.ledger.proofs.row_proofs import document_hash
 from coordinator.ledger.store import schema as t
 from coordinator.ledger.tx.pausing import begin_recovery
 from coordinator.ledger.tx.transaction import Tx
@@ -48,6 +55,32 @@ class CheckpointBook:
         if refused is None or not unpaused or unpaused[-1].seq < refused.count:
             return None
         return refused
+
+    def trust(self) -> Trust | None:
+        """Return the treasury, chain and kernel that signatures are for."""
+        with self._transactions.read() as tx:
+            return tx.trust
+
+    def proposal(self, proposal_id: str) -> LoggedProposal | None:
+        """Return a proposal as the log proves it; None where it tells of none."""
+        with self._transactions.read() as tx:
+            return LoggedProposal.of(tx.proven(proposal_id))
+
+    def policy(self, policy_hash: str) -> Policy:
+        """Return a version of the policy; LedgerTampered unless its document has this hash."""
+        query = select(t.policies.c.document).where(t.policies.c.hash == policy_hash).limit(1)
+        with self._transactions.read() as tx:
+            text = tx.connection.execute(query).scalar()
+        if text is None or document_hash(text) != policy_hash:
+            raise LedgerTampered(f"the document of policy {policy_hash[:12]}…")
+        return Policy.from_dict(json.loads(text))
+
+    def refuse_row(self, row: AuditRow, why: str, *, now: int) -> None:
+        """Tell people that the worker does not believe a row, and note it in the log."""
+        log.error("worker_refused event=%s subject=%s why=%s", row.event, row.subject, why)
+        with self._transactions.write() as tx:
+            tx.record(now, "worker_refused", row.subject, of=row.event, row=row.seq, why=why)
+            tx.notify([worker_refused(row.event, row.subject, row.seq, why, now)])
 
     def join(self, *, now: int) -> None:
         """Certify this host if need be, before it makes codes of rows."""

@@ -34,6 +34,8 @@ _VERSION: Final = Prepared(
 
 
 ACTIVATED: Final = "policy_activated"
+# The version in force, which approvers have signed after it was applied.
+SIGNED: Final = "policy_signed"
 
 
 class PolicyBook:

@@ -11,6 +11,7 @@ from coordinator.domain.audit import Head
 from coordinator.domain.errors import LedgerTampered
 from coordinator.executor import checkpoint
 from coordinator.executor.checkpoint import Checkpoint
+from coordinator.executor.signed_rules import SignedRules
 from coordinator.ledger.audit import host_key, signatures
 from coordinator.ledger.audit.host_key import HostKey
 from coordinator.ledger.audit.seals import NO_SEAL, Seal, make_seal
@@ -164,7 +165,7 @@ def test_the_worker_seals_after_so_many_rows(
 ) -> None:
     monkeypatch.setattr(checkpoint, "SEAL_ROWS", 3)
     w = lived.wiring
-    kept = Checkpoint(None, w.audit, w.checkpoints)
+    kept = Checkpoint(None, w.audit, w.checkpoints, SignedRules(w.checkpoints))
     assert w.checkpoints.sealed() == NO_SEAL
 
     assert kept.advance(now=w.clock())
@@ -182,7 +183,7 @@ def test_the_worker_seals_after_so_many_rows(
 
 def test_the_worker_seals_what_is_an_hour_old(lived: Coordinator) -> None:
     w = lived.wiring
-    kept = Checkpoint(None, w.audit, w.checkpoints)
+    kept = Checkpoint(None, w.audit, w.checkpoints, SignedRules(w.checkpoints))
     assert kept.advance(now=w.clock())
     assert w.checkpoints.sealed() == NO_SEAL
 

@@ -389,7 +389,9 @@ def upgrade() -> None:
         sa.Column("status", sa.String(length=20), nullable=False),
         sa.Column("created_at", sa.BigInteger(), nullable=False),
         sa.Column("expires_at", sa.BigInteger(), nullable=False),
-        sa.CheckConstraint("kind IN ('withdraw', 'settle', 'unpause')", name="kind_known"),
+        sa.CheckConstraint(
+            "kind IN ('withdraw', 'settle', 'unpause', 'policy')", name="kind_known"
+        ),
         sa.CheckConstraint(
             "status IN ('awaiting_approval', 'approved', 'rejected', 'expired')",
             name="status_known",

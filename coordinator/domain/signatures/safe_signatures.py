@@ -8,8 +8,8 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any, Final
 
 from coordinator.domain.address import checksummed, keccak256
-from coordinator.domain.statements.ecdsa import recover
-from coordinator.domain.statements.faults import BadSignature, SignatureFault
+from coordinator.domain.signatures.ecdsa import recover
+from coordinator.domain.signatures.faults import BadSignature, SignatureFault
 
 _PART_BYTES: Final = 65
 _CONTRACT_SIGNATURE: Final = 0

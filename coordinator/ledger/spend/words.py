@@ -6,11 +6,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Final
 
-from coordinator.domain.errors import ChainUnavailable, ConfigurationError
+from coordinator.domain.errors import ChainUnavailable, ConfigurationError, InvalidRequest
 from coordinator.domain.policy.credentials import CredentialKind
 from coordinator.domain.ports import Chain
 from coordinator.domain.reasons import Reason, ReasonCode
-from coordinator.domain.statements.faults import BadSignature, SignatureFault
+from coordinator.domain.signatures.faults import BadSignature, SignatureFault
 from coordinator.domain.statements.signed import (
     GivenSignature,
     Signed,
@@ -61,23 +61,33 @@ def refuse_word(tx: Tx, statement: Statement, approver: str, word: Word) -> Reas
 
 @dataclass(frozen=True, slots=True)
 class Words:
-    """Makes words of what approvers give, before a transaction: a Safe is asked on the chain."""
+    """Makes words of what approvers give, before the transaction: a Safe is asked on the chain."""
 
     chain: Callable[[], Chain]
+    read: Callable[[Callable[[Tx], Word]], Word]
 
-    def of(self, tx: Tx, given: GivenSignature, asked: SigningRequest, approver: str) -> Word:
-        """Return the word; a malformed signature is one with a fault."""
-        known = tx.policy.approvals.approvers.get(approver)
-        if known is None:
+    def of(
+        self,
+        given: GivenSignature | None,
+        approver: str,
+        request: Callable[[Tx], SigningRequest],
+    ) -> Word:
+        """Return the word on what is asked; a malformed signature is one with a fault.
+
+        ChainUnavailable where a Safe can't be asked.
+        """
+        if given is None:
             return UNSIGNED
-        try:
-            return Word(signed_as_given(given, asked.statement, known, asked.trust))
-        except BadSignature as fault:
-            return Word(fault=f"{fault.code}: {fault}")
-        except ValueError as fault:
-            return Word(fault=f"{SignatureFault.MALFORMED}: {fault}")
+        asked: list[SigningRequest] = []
 
-    def ask_safe(self, word: Word, trust: Trust) -> Word:
+        def make(tx: Tx) -> Word:
+            asked[:] = [request(tx)]
+            return _word(tx, given, asked[0], approver)
+
+        word = self.read(make)
+        return self._ask_safe(word, asked[0].trust)
+
+    def _ask_safe(self, word: Word, trust: Trust) -> Word:
         """Return the word with the Safe's owners of the newest block, if it is a Safe's.
 
         ChainUnavailable where the chain can't be asked.
@@ -100,3 +110,23 @@ class Words:
             code = SignatureFault.NOT_VALID_ON_CHAIN
             return Word(fault=f"{code}: the Safe does not accept this signature of the statement")
         return Word(replace(signed, safe=state))
+
+
+def _word(tx: Tx, given: GivenSignature, asked: SigningRequest, approver: str) -> Word:
+    known = tx.policy.approvals.approvers.get(approver)
+    if known is None:
+        return UNSIGNED
+    try:
+        return Word(signed_as_given(given, asked.statement, known, asked.trust))
+    except BadSignature as fault:
+        return Word(fault=f"{fault.code}: {fault}")
+    except ValueError as fault:
+        return Word(fault=f"{SignatureFault.MALFORMED}: {fault}")
+
+
+def signing_request(tx: Tx, statement: Statement) -> SigningRequest:
+    """Return the statement for this treasury; InvalidRequest before there is one."""
+    trust = tx.trust
+    if trust is None:
+        raise InvalidRequest("nothing can be signed before the treasury is known")
+    return SigningRequest(statement, trust)

@@ -6,7 +6,7 @@ import re
 from typing import Final
 
 from coordinator.domain.address import checksummed, keccak256
-from coordinator.domain.statements.faults import BadSignature, SignatureFault
+from coordinator.domain.signatures.faults import BadSignature, SignatureFault
 
 # Of each signature there is a twin with the other s, which anybody can make: it would be a second
 # one of the same person. Wallets make the lower.

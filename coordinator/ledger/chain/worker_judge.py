@@ -1,0 +1,206 @@
+"""The worker's own judgement of what it is asked to sign: it believes no host.
+
+Whoever decides on a host may write rows that are authentic and wrong. What people signed is checked
+here again, and where the worker pins approvers, payee, amount and threshold are judged by the
+policy that those have signed.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from sqlalchemy import Connection, select
+
+from coordinator.domain.chain.steps import StepKind, StepStatus
+from coordinator.domain.policy.credentials import CredentialKind
+from coordinator.domain.policy.policy import Policy
+from coordinator.domain.purchase.proposal import ProposalKind
+from coordinator.domain.statements.making import dispute_statement
+from coordinator.domain.statements.signed import Signed, check_signed
+from coordinator.domain.typed_data import Trust
+from coordinator.domain.usdc import Usdc
+from coordinator.ledger.proofs.agreement import proposal_agreement, purchase_agreement
+from coordinator.ledger.proofs.audit_fold import LoggedOrder, LoggedPurchase
+from coordinator.ledger.proofs.evidence import Evidence, Seen
+from coordinator.ledger.store import schema as t
+from coordinator.ledger.store.sums import exact_sum, read_sum
+
+_SPENT: Final = ("link_signed", "dispute_signed")
+
+
+class WorkerJudge:
+    """Judges by ``policy`` in one transaction; each answer is why not, None when it may."""
+
+    def __init__(
+        self,
+        connection: Connection,
+        evidence: Evidence,
+        policy: Policy,
+        trust: Trust | None,
+        seen: Seen | None,
+    ) -> None:
+        self._connection = connection
+        self._evidence = evidence
+        self._trust = trust
+        self._seen = seen if seen is not None else Seen()
+        self.policy = self._seen.policy or policy
+        approvals = self.policy.approvals
+        self.signs = any(map(approvals.has_to_sign, approvals.approvers))
+        self._left: int | None = None
+
+    def purchase_not_approved(self, past: LoggedPurchase) -> str | None:
+        """Say which approvals are missing for its create to be signed.
+
+        They are asked about until then: after it the USDC is on its way.
+        """
+        if past.create_signed or not self._takes_approvals(past):
+            return None
+        agreed = purchase_agreement(self.policy, past, self._trust, still_signs=self._safe_signs)
+        return None if agreed.met else agreed.missing
+
+    def _takes_approvals(self, past: LoggedPurchase) -> bool:
+        if self._seen.pinned:
+            return self._asks(past)
+        signed = any("signed" in said for said in past.decisions.values())
+        return past.approval is not None and (self.signs or signed)
+
+    def _asks(self, past: LoggedPurchase) -> bool:
+        """Whether the policy that was signed asks people about such a purchase."""
+        amount, tier = Usdc.from_base_units(past.amount), self.policy.approvals.lowest_tier
+        threshold = self.policy.threshold(past.agent or "")
+        above = threshold is not None and amount > threshold
+        return above or (tier is not None and amount > tier) or past.approval is not None
+
+    def purchase_refused(self, past: LoggedPurchase) -> str | None:
+        """Say why the signed policy or the worker's own limits refuse it."""
+        if past.create_signed:
+            return None
+        if self._seen.pinned:
+            why = self._not_in_policy(past)
+            if why is not None:
+                return why
+        return self._over_limit(past.amount)
+
+    def _not_in_policy(self, past: LoggedPurchase) -> str | None:
+        policy = self._seen.policy
+        if policy is None:
+            return "no policy is signed by the approvers that this worker pins"
+        agent = policy.agent(past.agent or "")
+        name, provider = policy.provider(past.provider)
+        if agent is None or not agent.enabled:
+            return f"the signed policy has no agent {past.agent} that is enabled"
+        listed = agent.providers
+        if provider is None or name is None:
+            return f"the signed policy has no provider {past.provider}"
+        if listed is not None and name not in {policy.provider(one)[0] for one in listed}:
+            return f"the signed policy does not let {past.agent} pay {name}"
+        for each in (agent, provider, policy.organisation):
+            most = each.per_purchase_limit
+            if isinstance(most, Usdc) and past.amount > most.base_units:
+                return f"the signed policy allows at most {most} USDC a purchase"
+        return None
+
+    def _over_limit(self, amount: int) -> str | None:
+        room = self._seen.room
+        if room is None:
+            return None
+        if self._left is None:
+            self._left = room - self._signed_since()
+        if amount > self._left:
+            left = Usdc.from_base_units(max(0, self._left))
+            return f"the worker's own limit leaves {left} USDC to sign at present"
+        self._left -= amount
+        return None
+
+    def _signed_since(self) -> int:
+        """Add up what was allocated and what was signed since the worker's checkpoint."""
+        s, a = t.steps.c, t.audit.c
+        allocated = select(exact_sum(s.usdc)).where(
+            s.kind.in_((StepKind.LINK.value, StepKind.DISPUTE.value)),
+            s.status == StepStatus.ALLOCATED.value,
+        )
+        rows = select(a.subject).where(a.seq > self._seen.count, a.event.in_(_SPENT))
+        total = read_sum(self._connection.execute(allocated).scalar_one())
+        for subject in self._connection.execute(rows).scalars().all():
+            for row in self._evidence.audit.proven(self._connection, subject, events=_SPENT):
+                total += row.body.get("usdc", 0) if row.seq > self._seen.count else 0
+        return total
+
+    def order_refused(self, order: LoggedOrder) -> str | None:
+        """Say why a withdrawal may not be signed: approvers did not sign just that."""
+        if order.kind != "withdraw" or not self._proposals_are_signed():
+            return None
+        told = self._evidence.proposal(self._connection, order.id)
+        terms = {name: order.body[name] for name in ("recipient", "amount")}
+        if told is None or told.proposal.kind is not ProposalKind.WITHDRAW:
+            return "no approver has signed it"
+        if dict(told.proposal.terms) != terms:
+            return f"approvers have signed {told.proposal.terms}, not {terms}"
+        return self._proposal_missing(order.id)
+
+    def settle_refused(self, past: LoggedPurchase) -> str | None:
+        """Say why it may not be settled early: neither its agent may, nor approvers signed it."""
+        if not past.settle_wanted or not self._proposals_are_signed():
+            return None
+        amount, threshold = past.amount, self.policy.threshold(past.agent or "")
+        own = past.settle_proposal is None and past.settle_by == past.agent
+        if own and (threshold is None or amount <= threshold.base_units):
+            return None
+        if past.settle_proposal is None:
+            return "no approver has signed that it is settled early"
+        told = self._evidence.proposal(self._connection, past.settle_proposal)
+        terms = {"purchase_id": past.id, "amount": amount}
+        if told is None or told.proposal.kind is not ProposalKind.SETTLE:
+            return "no approver has signed that it is settled early"
+        if dict(told.proposal.terms) != terms:
+            return f"approvers have signed {told.proposal.terms}, not {terms}"
+        return self._proposal_missing(past.settle_proposal)
+
+    def dispute_refused(self, past: LoggedPurchase) -> str | None:
+        """Say why its bond may not be paid: no approver has signed the dispute."""
+        said = past.dispute or {}
+        name = said.get("by", "")
+        if not self._proposals_are_signed() or not self.policy.approvals.has_to_sign(name):
+            return None
+        try:
+            signed = Signed.from_dict(said.get("signed") or {})
+            expected = dispute_statement(
+                self.policy,
+                purchase_id=past.id,
+                bond=Usdc.from_base_units(said["bond"]),
+                window_ends=signed.statement.expires_at,
+                reason=said.get("why") or "",
+            )
+            assert self._trust is not None
+            approver = self.policy.approvals.approvers.get(name)
+            check_signed(signed, expected, approver, name=name, trust=self._trust)
+        except ValueError as fault:
+            return f"{name} did not sign the dispute: {fault}"
+        return self._safe_signs(signed) or self._over_limit(said["bond"])
+
+    def _proposals_are_signed(self) -> bool:
+        return self.signs or self._seen.pinned
+
+    def _proposal_missing(self, proposal_id: str) -> str | None:
+        told = self._evidence.proposal(self._connection, proposal_id)
+        assert told is not None
+        agreed = proposal_agreement(
+            self.policy,
+            told.proposal,
+            told.decisions,
+            self._trust,
+            still_signs=self._safe_signs,
+        )
+        return None if agreed.met else agreed.missing
+
+    def _safe_signs(self, signed: Signed) -> str | None:
+        if signed.credential.kind is not CredentialKind.SAFE:
+            return None
+        assert self._trust is not None
+        if (
+            str(signed.credential),
+            signed.digest(self._trust),
+            signed.signature,
+        ) in self._seen.safes:
+            return None
+        return f"{signed.credential} does not say at the newest block that it signed it"

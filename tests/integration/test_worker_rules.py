@@ -1,0 +1,114 @@
+"""The worker believes no host: policies as people signed them, and limits of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from coordinator.domain.policy.policy import Policy
+from coordinator.domain.purchase.purchase import Purchase
+from tests.integration.signers_of_approvers import People, credential, signing
+from tests.integration.stores import on_either
+from tests.integration.world import World
+
+pytestmark = on_either
+
+
+def stranded(world: World, purchase: Purchase) -> str:
+    reason = world.get(purchase).stranded
+    return reason.message if reason is not None else ""
+
+
+def signed_policy(world: World, **terms: Any) -> Policy:
+    asked = world.policy.approvals.model_copy(
+        update={
+            "required": 2,
+            "signatures": "required",
+            "approvers": signing("alice", "bob", "carol"),
+        }
+        | terms
+    )
+    return world.policy.model_copy(update={"approvals": asked})
+
+
+@pytest.fixture
+def pinned(make_world: Callable[..., World]) -> People:
+    """A worker that pins alice and bob, and a policy in force that they have signed."""
+    pins = ",".join(str(credential(name)) for name in ("alice", "bob"))
+    world = make_world(worker_approvers=pins)
+    world.apply(signed_policy(world))
+    people = People(world)
+    people.put_in_force(world.coordinator.wiring.policies.current(), "alice", "bob")
+    world.round()
+    return people
+
+
+def test_what_the_signed_policy_lets_pass_is_paid(pinned: People) -> None:
+    small = pinned.world.buy("10.00")
+    pinned.world.go()
+    assert pinned.world.status(small) == "funded"
+
+
+def test_nothing_is_signed_before_a_policy_is(make_world: Callable[..., World]) -> None:
+    world = make_world(worker_approvers=str(credential("alice")))
+    small = world.buy("10.00")
+    world.go()
+    assert world.status(small) == "approved"
+    assert "no policy is signed" in stranded(world, small)
+    world.apply(signed_policy(world, required=1))
+    People(world).put_in_force(world.coordinator.wiring.policies.current(), "alice")
+    world.go()
+    again = world.buy("10.00")
+    world.go()
+    assert world.status(again) == "funded"
+
+
+def test_a_version_that_nobody_signed_lets_nobody_be_paid(pinned: People) -> None:
+    world = pinned.world
+    current = world.coordinator.wiring.policies.current()
+    other = current.providers["paper-api"].model_copy(update={"address": world.chain.stranger})
+    forged = current.model_copy(update={"providers": current.providers | {"new": other}})
+    pinned.activate_unsigned(forged)
+    paid = world.buy("10.00", provider="new")
+    world.go()
+    assert paid.status == "approved" and world.status(paid) == "approved"
+    assert "no provider" in stranded(world, paid)
+    told = [one.notice.kind for one in world.coordinator.alerts()]
+    assert "worker_refused" in told
+    # What the signed policy knows is paid all the same.
+    small = world.buy("10.00")
+    world.go()
+    assert world.status(small) == "funded"
+
+
+def test_approvers_of_the_version_before_sign_the_next(pinned: People) -> None:
+    world = pinned.world
+    current = world.coordinator.wiring.policies.current()
+    changed = current.model_copy(
+        update={
+            "approvals": current.approvals.model_copy(
+                update={"approvers": signing("carol", "dora"), "required": 1}
+            )
+        }
+    )
+    pinned.put_in_force(changed, "alice", "carol")
+    world.round()
+    waiting = world.buy("60.00")
+    pinned.approve(waiting.approval_id or "", "dora")
+    world.go()
+    assert world.status(waiting) == "funded"
+
+
+def test_the_workers_own_limit_of_a_day(make_world: Callable[..., World]) -> None:
+    world = make_world(worker_daily_limit="25")
+    bought = [world.buy("10.00") for _ in range(3)]
+    world.go()
+    assert [world.status(one) for one in bought] == ["funded", "funded", "approved"]
+    assert "own limit leaves 5.00 USDC" in stranded(world, bought[2])
+    world.pass_time(86_401)
+    world.go()
+    later = world.buy("10.00")
+    world.go()
+    assert world.status(later) == "funded"
