@@ -44,7 +44,15 @@ SECRET_NAMES: Final = (
     "TREASURY_PRIVATE_KEY",
     "COORDINATOR_ID_SECRET",
     "COORDINATOR_KEYSTORE_PASSWORD",
+    "COORDINATOR_KEYSTORE_NEW_PASSWORD",
+    "COORDINATOR_PKCS11_PIN",
     "COORDINATOR_HOST_KEY",
+)
+# What people choose may begin and end with a quote.
+_CHOSEN: Final = (
+    "COORDINATOR_KEYSTORE_PASSWORD",
+    "COORDINATOR_KEYSTORE_NEW_PASSWORD",
+    "COORDINATOR_PKCS11_PIN",
 )
 
 
@@ -305,7 +313,7 @@ def _without_quotes(env: dict[str, str]) -> dict[str, str]:
     for name, value in env.items():
         ours = name.startswith(_PREFIX) or name in SECRET_NAMES
         quoted = len(value) > 1 and value[0] == value[-1] and value[0] in "'\""
-        if ours and quoted and name != "COORDINATOR_KEYSTORE_PASSWORD":
+        if ours and quoted and name not in _CHOSEN:
             log.warning("quotes_removed name=%s: Docker's --env-file keeps quotes", name)
             env[name] = value[1:-1]
     return env

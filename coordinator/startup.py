@@ -24,7 +24,8 @@ from coordinator.chain.networks import (
     shipped_deployment,
 )
 from coordinator.chain.rpc.client import Rpc
-from coordinator.chain.signers.signers import Signer, load_signer, refuse_development_key
+from coordinator.chain.signers.opening import load_signer
+from coordinator.chain.signers.signers import Signer, refuse_development_key
 from coordinator.config import Settings, read_policy
 from coordinator.domain.errors import ChainUnavailable, ConfigurationError
 from coordinator.domain.hosts import HostRole, host_name_of
@@ -72,7 +73,10 @@ def _remove(folder: str, pid: int) -> None:
 def load_treasury_key(settings: Settings, secrets: Mapping[str, str], network: Network) -> Signer:
     """Return the treasury's signer; ConfigurationError for one that the network forbids."""
     if settings.signer.startswith("env:") and network.name == "base":
-        raise ConfigurationError("COORDINATOR_SIGNER=env:… is refused on base: use keystore:PATH")
+        raise ConfigurationError(
+            "COORDINATOR_SIGNER=env:… is refused on base: use keystore:PATH, aws-kms:KEY_ID or"
+            " pkcs11:URI"
+        )
     signer = load_signer(settings.signer, secrets)
     if not (network.local or network.simulated):
         refuse_development_key(signer.address, network.name)

@@ -14,7 +14,6 @@ import typer
 
 from coordinator.cli.command import ask, at_terminal, mode, note
 from coordinator.cli.output import card, emit, heading, next_commands, say
-from coordinator.cli.wallet import KEYSTORE_FOLDER
 from coordinator.doctor.check import start_anvil
 from coordinator.domain.errors import CoordinatorError, InvalidRequest
 
@@ -45,7 +44,10 @@ def init(
         str | None, typer.Option(help="The treasury's key: new-env, new-keystore or existing.")
     ] = None,
     signer: Annotated[
-        str | None, typer.Option(help="An existing key: env:NAME or keystore:PATH.")
+        str | None,
+        typer.Option(
+            help="An existing key: env:NAME, keystore:PATH, aws-kms:KEY_ID or pkcs11:URI."
+        ),
     ] = None,
     approver: Annotated[str | None, typer.Option(help="Who approves large purchases.")] = None,
     provider_address: Annotated[
@@ -69,7 +71,7 @@ def init(
         raise InvalidRequest("not at a terminal: add --yes, and --network and --key to choose them")
     answers = _answers(network, rpc_url, key, signer, approver, provider_address, asking=asking)
     _check(answers)
-    lines, address, keystore = _settings(answers, folder)
+    lines, address, keystore = _settings(answers)
     policy_written = not policy_path.exists()
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -133,7 +135,8 @@ def _answers(
         "new-keystore" if network == "base" else "new-env",
     )
     if key == "existing":
-        signer = answer("Signer (env:NAME or keystore:PATH)", signer, f"env:{_KEY_NAME}")
+        question = "Signer (env:NAME, keystore:PATH, aws-kms:KEY_ID or pkcs11:URI)"
+        signer = answer(question, signer, f"env:{_KEY_NAME}")
     if asking and approver is None:
         approver = ask("Who approves large purchases", None, "--approver NAME", default="alice")
     if asking and not known.local and provider_address is None:
@@ -150,7 +153,9 @@ def _check(answers: Answers) -> None:
         raise InvalidRequest(f"the key is one of {', '.join(_KEYS)}")
     by_name = answers.key == "new-env" or (answers.signer or "").startswith("env:")
     if answers.network == "base" and by_name:
-        raise InvalidRequest("on base the key is kept in a keystore: --key new-keystore")
+        raise InvalidRequest(
+            "on base the key is kept in a keystore (--key new-keystore), in AWS KMS or in a token"
+        )
     if answers.approver is not None:
         identifier("approver", answers.approver)
     if answers.provider_address is not None:
@@ -160,17 +165,23 @@ def _check(answers: Answers) -> None:
             raise InvalidRequest(str(fault), code="invalid_provider") from None
 
 
-def _settings(answers: Answers, folder: Path) -> tuple[list[str], str | None, Path | None]:
+def _settings(answers: Answers) -> tuple[list[str], str | None, Path | None]:
     """The lines of ``.env``, the treasury's address where it is known, a new keystore's path."""
     from coordinator.cli.wallet import password
-    from coordinator.provisioning.keys import address_of_key, new_key, new_keystore
+    from coordinator.provisioning.keys import (
+        KEYSTORE_FOLDER,
+        address_of_key,
+        new_key,
+        new_keystore,
+    )
 
     lines = [
         "# Made by `coordinator init`. It holds secrets: keep it out of version control.",
         f"COORDINATOR_NETWORK={answers.network}",
         f"COORDINATOR_RPC_URL={answers.rpc_url}",
     ]
-    address, keystore = None, None
+    address: str | None = None
+    keystore: Path | None = None
     if answers.key == "new-env":
         key = new_key()
         address = address_of_key(key)
@@ -180,8 +191,9 @@ def _settings(answers: Answers, folder: Path) -> tuple[list[str], str | None, Pa
             f"{_KEY_NAME}=0x{key.hex()}",
         ]
     elif answers.key == "new-keystore":
-        address, keystore = new_keystore(password(new=True), folder / KEYSTORE_FOLDER)
-        lines.append(f"COORDINATOR_SIGNER=keystore:{keystore.resolve()}")
+        made = new_keystore(password(new=True), KEYSTORE_FOLDER)
+        address, keystore = made.address, made.path.resolve()
+        lines.append(f"COORDINATOR_SIGNER=keystore:{keystore}")
     else:
         lines.append(f"COORDINATOR_SIGNER={answers.signer}")
     lines += [
@@ -244,7 +256,8 @@ def _advise(answers: Answers, address: str | None) -> None:
     holds = "id secret and the treasury's key" if answers.key == "new-env" else "id secret"
     say(f"  .env            holds the {holds}: if you lose it, nobody can recover them")
     if answers.key == "new-keystore":
-        say("  the keystore    and its password: if you lose either, nobody can recover the key")
+        say("  the keystore    and its password: if you lose either, nobody can recover the key;")
+        say("                  it is among Foundry's keystores, not in this folder")
     say("  coordinator.db  holds budgets, approvals and the audit log: keep it apart from .env")
     if answers.network == "anvil":
         start = start_anvil(answers.rpc_url)

@@ -11,12 +11,18 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from coordinator.chain.networks import NETWORKS, Network
-from coordinator.chain.signers.signers import Signer, load_signer, refuse_development_key
+from coordinator.chain.signers.opening import load_signer
+from coordinator.chain.signers.signers import Signer, refuse_development_key
 from coordinator.config import Secrets, Settings, id_secret, load_settings, read_policy
 from coordinator.doctor.check import Check, guarded, skipped
 from coordinator.doctor.service import checks_of_the_service
 from coordinator.domain.chain.escrow_key import audit_key
-from coordinator.domain.errors import ConfigurationError, LedgerTampered, LedgerUnavailable
+from coordinator.domain.errors import (
+    ConfigurationError,
+    LedgerTampered,
+    LedgerUnavailable,
+    SignerUnavailable,
+)
 from coordinator.ledger.audit.log import AuditLog
 from coordinator.ledger.proofs.verification import verify
 from coordinator.ledger.store.database import Database
@@ -55,7 +61,7 @@ class LocalPatient:
     def signer(self) -> Signer | None:
         try:
             return self._load_signer()
-        except ConfigurationError:
+        except (ConfigurationError, SignerUnavailable):
             return None
 
     def _load_signer(self) -> Signer | None:
@@ -154,6 +160,9 @@ class LocalPatient:
                 signer.open()
             if self.network is not None and not (self.network.local or self.network.simulated):
                 refuse_development_key(signer.address, self.network.name)
+        except SignerUnavailable as fault:
+            action = "see that the device or service that has the key is reachable"
+            return Check("key", "fail", str(fault), action)
         except ConfigurationError as fault:
             return Check("key", "fail", str(fault), f"{_INIT}, or coordinator wallet new")
         if not signer.can_sign:

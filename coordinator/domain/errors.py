@@ -98,6 +98,12 @@ class ChainUnavailable(CoordinatorError):
     code = "chain_unavailable"
 
 
+class SignerUnavailable(ChainUnavailable):
+    """The device or service that has a key did not answer; nothing was signed or sent."""
+
+    code = "signer_unavailable"
+
+
 class TxReverted(CoordinatorError):
     """A contract refused a call, with ``reason`` as it gave it; no USDC moved."""
 

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from typing import Final
 
 from coordinator.domain.chain.events import Block
-from coordinator.domain.errors import ChainUnavailable
+from coordinator.domain.errors import ChainUnavailable, SignerUnavailable
 from coordinator.domain.ports import EndpointChoice, Observation, Ticks
 
 log = logging.getLogger(__name__)
@@ -35,6 +35,8 @@ class EndpointFailover:
         """After a round that the endpoint's failure ended, use another in the next round."""
         try:
             yield
+        except SignerUnavailable:
+            raise
         except ChainUnavailable:
             self._chain.turn_away()
             raise

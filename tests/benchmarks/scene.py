@@ -16,7 +16,8 @@ from coordinator import Coordinator
 from coordinator.chain.abi import token_abi
 from coordinator.chain.local.anvil import Anvil
 from coordinator.chain.rpc.client import Rpc
-from coordinator.chain.signers.signers import Signer, load_signer
+from coordinator.chain.signers.opening import load_signer
+from coordinator.chain.signers.signers import Signer
 from coordinator.config import load_settings
 from coordinator.domain.policy.export import to_toml
 from coordinator.domain.policy.policy import Policy

@@ -11,7 +11,8 @@ from coordinator.chain.abi import token_abi
 from coordinator.chain.actp.abi import kernel_abi
 from coordinator.chain.evm.send_answers import classify
 from coordinator.chain.rpc.client import RpcRefusal
-from coordinator.chain.signers.signers import Signer, address_of_key
+from coordinator.chain.signers.secp256k1 import address_of_key
+from coordinator.chain.signers.signers import Signer
 from coordinator.chain.simulated import SimulatedRpc
 from coordinator.domain.address import keccak256
 from tests.integration.local_chain import LocalChain
@@ -34,7 +35,7 @@ class Wallet:
         self.chain = chain
         key = secrets.token_bytes(32)
         self.address = address_of_key(key)
-        self._signer = Signer(self.address, key)
+        self._signer = Signer.of_key(key)
         chain.rpc.call("anvil_setBalance", self.address, hex(wei))
 
     def raw(self, nonce: int, **fields: Any) -> str:

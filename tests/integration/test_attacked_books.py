@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from coordinator import ConfigurationError, InvalidRequest, Usdc
-from coordinator.chain.signers.signers import load_signer
+from coordinator.chain.signers.opening import load_signer
 from coordinator.config import Secrets
 from coordinator.domain.usdc import ZERO
 from tests.integration.stores import on_both

@@ -20,7 +20,7 @@ from coordinator.chain.local.anvil import Anvil, find_anvil
 from coordinator.chain.local.deploy import Deployed, Deployer, deploy, fund_local, unlocked_account
 from coordinator.chain.networks import ARCHIVE, shipped_deployment
 from coordinator.chain.rpc.client import Rpc
-from coordinator.chain.signers.signers import load_signer
+from coordinator.chain.signers.opening import load_signer
 from coordinator.domain.errors import ChainUnavailable, ConfigurationError, TxReverted
 from coordinator.domain.usdc import Usdc
 

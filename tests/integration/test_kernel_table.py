@@ -71,7 +71,7 @@ class Board:
             chain.rpc,
             NETWORKS["anvil"],
             chain.deployment,
-            Signer(self.who["requester"], None),
+            Signer(self.who["requester"]),
             confirmations=1,
             finality="1",
             max_fee_wei=None,

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from coordinator import Usdc
-from coordinator.chain.signers.signers import load_signer
+from coordinator.chain.signers.opening import load_signer
 from coordinator.domain.chain.events import EscrowState
 from coordinator.domain.usdc import ZERO
 from tests.integration.local_chain import LocalChain

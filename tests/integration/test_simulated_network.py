@@ -13,7 +13,7 @@ import pytest
 import pytest_socket
 
 from coordinator import Coordinator, Purchase, Usdc
-from coordinator.chain.signers.signers import address_of_key
+from coordinator.chain.signers.secp256k1 import address_of_key
 from coordinator.domain.errors import TxReverted
 from coordinator.domain.policy.text import parse_policy
 

@@ -10,7 +10,7 @@ import pytest
 from eth_account import Account
 
 from coordinator import Coordinator
-from coordinator.chain.signers.signers import load_signer
+from coordinator.chain.signers.opening import load_signer
 from coordinator.domain.errors import ConfigurationError
 from coordinator.domain.usdc import ZERO
 from tests.integration.stores import on_either

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from coordinator.chain.signers.signers import Signer, address_of_key
+from coordinator.chain.signers.signers import Signer
 from coordinator.domain.audit import AuditRow, Head
 from coordinator.domain.canonical import canonical_json
 from coordinator.domain.errors import InvalidRequest
@@ -28,7 +28,7 @@ def log(tmp_path_factory: pytest.TempPathFactory) -> AuditLog:
     path = tmp_path_factory.mktemp("audit") / "audit.db"
     database = open_database(f"sqlite:///{path}")
     migrate(database)
-    signer = Signer(address_of_key(b"t" * 32), b"t" * 32)
+    signer = Signer.of_key(b"t" * 32)
     own = OwnHost(HostKey(b"h" * 32), "box", signer.sign_typed)
     made = AuditLog(database, KEY, own=lambda: own)
     kernel = "0x" + "44" * 20

@@ -9,7 +9,8 @@ import pytest
 from eth_account import Account
 from eth_account.messages import encode_typed_data
 
-from coordinator.chain.signers.signers import Signer, address_of_key
+from coordinator.chain.signers.secp256k1 import address_of_key
+from coordinator.chain.signers.signers import Signer
 from coordinator.domain.errors import ConfigurationError
 from coordinator.domain.hosts import (
     Certificate,
@@ -43,7 +44,7 @@ MESSAGES = [
 def test_the_message_is_typed_data_as_wallets_sign_it(message: TypedData) -> None:
     theirs = Account.sign_message(encode_typed_data(full_message=message.document()), KEY)
 
-    ours = Signer(TREASURY, KEY).sign_typed(message)
+    ours = Signer.of_key(KEY).sign_typed(message)
 
     assert ours == "0x" + theirs.signature.hex().removeprefix("0x")
     assert signer_of(message, ours) == TREASURY

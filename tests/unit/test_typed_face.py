@@ -183,7 +183,7 @@ def _errors() -> set[str]:
 _PARTS = {"Wiring", "Runtime", "Simulation", "Lease", "PurchaseTerms", "CostTerms", "WaitTerms"}
 _PARTS |= {"Run", "Terms", "Calendar", "AgentPolicy", "Provider", "Fault"}
 # Raised inside and never by a public method, or only as the error that it is a kind of.
-_INSIDE = {"CommitUnknown", "LeaseLost", "ImpossibleState"}
+_INSIDE = {"CommitUnknown", "LeaseLost", "ImpossibleState", "SignerUnavailable"}
 
 
 def test_what_public_methods_name_and_raise_is_imported_from_the_root() -> None:

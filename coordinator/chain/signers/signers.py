@@ -1,26 +1,17 @@
-"""Keys: where they come from, and signing with them. Keys never leave this module."""
+"""Signing with one account, wherever its key is. Keys never leave this package."""
 
 from __future__ import annotations
 
-import json
-import re
-from collections.abc import Mapping
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Protocol
 
 from coordinator.chain.networks import DEVELOPMENT_ACCOUNTS
+from coordinator.chain.signers.secp256k1 import address_of_key, make_recoverable
 from coordinator.chain.signers.transactions import UnsignedTransaction
-from coordinator.domain.address import checksummed, keccak256
+from coordinator.domain.address import keccak256
 from coordinator.domain.chain.gas import Fees
 from coordinator.domain.chain.steps import Attempt, Call
 from coordinator.domain.errors import ConfigurationError
-from coordinator.domain.plain_text import decode_file
 from coordinator.domain.typed_data import TypedData
-
-if TYPE_CHECKING:
-    from coincurve import PrivateKey
-
-_VARIABLE: Final = re.compile(r"[A-Z_][A-Z0-9_]{0,63}", re.ASCII)
 
 
 def refuse_development_key(address: str, network: str) -> None:
@@ -32,40 +23,86 @@ def refuse_development_key(address: str, network: str) -> None:
         )
 
 
+class Key(Protocol):
+    """A private key that signs 32 bytes, in memory, in a file or in a device."""
+
+    @property
+    def name(self) -> str:
+        """Name for people, such as ``the keystore PATH``; no secret."""
+
+    def open(self) -> str:
+        """Make the key ready to sign and return its address.
+
+        ConfigurationError when that takes a person; SignerUnavailable when it may work later.
+        """
+
+    def sign(self, digest: bytes) -> bytes:
+        """Return r and s in 64 bytes, s low or high; or with low s and the recovery id, in 65.
+
+        Raises as ``open`` does; the key was opened before.
+        """
+
+
+class RawKey:
+    """A key in this process's memory."""
+
+    name = "the key"
+
+    def __init__(self, key: bytes) -> None:
+        from coincurve import PrivateKey
+
+        self.address = address_of_key(key)
+        self._key = PrivateKey(key)
+
+    def open(self) -> str:
+        return self.address
+
+    def sign(self, digest: bytes) -> bytes:
+        return self._key.sign_recoverable(digest, hasher=None)
+
+
 class Signer:
     """One account: its address at once, its key only when something is signed.
 
-    Without key and keystore it signs nothing: ``can_sign`` is False.
+    Without a key it signs nothing: ``can_sign`` is False. ``setting`` is the name of what it was
+    read from, for messages.
     """
 
     def __init__(
-        self, address: str, key: bytes | None = None, keystore: _Keystore | None = None
+        self, address: str, key: Key | None = None, *, setting: str = "COORDINATOR_SIGNER"
     ) -> None:
         self.address = address
         self._key = key
-        self._keystore = keystore
-        self._unlocked: PrivateKey | None = None
+        self._setting = setting
+        self._opened: Key | None = None
+
+    @classmethod
+    def of_key(cls, key: bytes) -> Signer:
+        """Return the signer of a private key; ValueError when it is none."""
+        raw = RawKey(key)
+        return cls(raw.address, raw)
 
     def __repr__(self) -> str:
         return f"Signer({self.address})"
 
     @property
     def can_sign(self) -> bool:
-        """Whether this process has the treasury's key at all."""
-        return self._key is not None or self._keystore is not None
+        """Whether this process has, or reaches, the account's key at all."""
+        return self._key is not None
 
     def open(self) -> None:
-        """Unlock the key and compare it with the address; again, it does nothing.
+        """Make the key ready and compare it with the address; again, it does nothing.
 
-        ConfigurationError when the password is wrong, the file holds another account's key, or
-        there is only an address.
+        ConfigurationError when the password or PIN is wrong, the key is another account's, or there
+        is only an address; SignerUnavailable when the device or service does not answer.
         """
-        self._private()
+        self._ready()
 
     def sign(self, call: Call, *, nonce: int, fees: Fees, chain_id: int) -> Attempt:
         """A signed EIP-1559 transaction of ``call``; sends nothing."""
-        unsigned = UnsignedTransaction(call, nonce=nonce, fees=fees, chain_id=chain_id)
-        raw = unsigned.signed(self._private().sign_recoverable(unsigned.digest, hasher=None))
+        raw = self._signed(
+            UnsignedTransaction.of_call(call, nonce=nonce, fees=fees, chain_id=chain_id)
+        )
         return Attempt(
             hash="0x" + keccak256(raw).hex(),
             raw="0x" + raw.hex(),
@@ -75,138 +112,41 @@ class Signer:
 
     def sign_typed(self, message: TypedData) -> str:
         """Return the account's signature of EIP-712 data, as 0x and 130 hex digits."""
-        raw = self._private().sign_recoverable(message.digest, hasher=None)
-        return "0x" + (raw[:64] + bytes([raw[64] + 27])).hex()
+        signature = self._sign(message.digest)
+        return "0x" + (signature[:64] + bytes([signature[64] + 27])).hex()
 
     def sign_raw(self, transaction: dict[str, Any]) -> str:
-        """The raw bytes of a complete transaction, such as a deployment."""
-        from eth_account import Account
+        """The raw bytes of a complete transaction of type 2, such as a deployment."""
+        return "0x" + self._signed(UnsignedTransaction.of_request(transaction)).hex()
 
-        signed = Account.from_key(self._private().secret).sign_transaction(transaction)
-        return "0x" + bytes(signed.raw_transaction).hex()
+    def _signed(self, transaction: UnsignedTransaction) -> bytes:
+        return transaction.signed(self._sign(transaction.digest))
 
-    def _private(self) -> PrivateKey:
-        if self._unlocked is None:
-            from coincurve import PrivateKey
-
-            key = self._key if self._key is not None else self._open_keystore()
-            self._unlocked = PrivateKey(key)
-        return self._unlocked
-
-    def _open_keystore(self) -> bytes:
-        if self._keystore is None:
-            raise ConfigurationError(
-                f"COORDINATOR_SIGNER gives only the address of {self.address}: nothing is signed"
-                " here; do it on the host of `coordinator worker`, which has the key"
-            )
-        key = self._keystore.open()
-        if address_of_key(key) != self.address:
-            raise ConfigurationError(
-                f"the keystore {self._keystore.path} names the address {self.address} but holds the"
-                f" key of {address_of_key(key)}: USDC sent to the named address would be lost"
-            )
-        return key
-
-
-class _Keystore:
-    def __init__(self, path: Path, document: dict[str, Any], password: str) -> None:
-        self.path = path
-        self.document = document
-        self.password = password
-
-    def open(self) -> bytes:
-        """Return the private key; ConfigurationError when the password is wrong."""
-        from eth_account import Account
-
+    def _sign(self, digest: bytes) -> bytes:
+        key = self._ready()
+        signature = key.sign(digest)
+        if len(signature) == 65:
+            return signature
         try:
-            return bytes(Account.decrypt(self.document, self.password))
-        except (ValueError, TypeError, KeyError):
-            quoted = self.password[:1] in ("'", '"') and self.password[:1] == self.password[-1:]
-            hint = ", which begins and ends with a quote (Docker's --env-file keeps quotes)"
+            return make_recoverable(signature, digest, self.address)
+        except ValueError:
             raise ConfigurationError(
-                f"the password{hint if quoted else ''} does not open the keystore {self.path}"
+                f"{key.name} gave a signature that is not by {self.address}: nothing was signed"
             ) from None
 
-
-def load_signer(spec: str, secrets: Mapping[str, str]) -> Signer:
-    """The signer of ``env:NAME``, ``keystore:PATH`` or ``address:0x…``, which signs nothing.
-
-    ConfigurationError when the key is missing or what is given is none.
-
-    ``secrets`` looks names up in the environment, ``.env`` and their ``_FILE`` forms.
-    """
-    kind, _, rest = spec.partition(":")
-    # What is given is never repeated: a key may have been put where its name belongs.
-    if kind == "env" and _VARIABLE.fullmatch(rest):
-        return _from_key(rest, secrets.get(rest))
-    if kind == "keystore" and rest:
-        return _from_keystore(Path(rest).expanduser(), secrets.get("COORDINATOR_KEYSTORE_PASSWORD"))
-    if kind == "address" and rest:
-        return Signer(_address(rest))
-    raise ConfigurationError(
-        "COORDINATOR_SIGNER must be env:NAME, keystore:PATH, address:0x… or address"
-    )
-
-
-def _address(text: str) -> str:
-    try:
-        return checksummed(text)
-    except ValueError:
-        raise ConfigurationError(
-            "COORDINATOR_SIGNER=address:… must be followed by the treasury's address, 0x and 40"
-            " hex digits"
-        ) from None
-
-
-def _from_key(name: str, text: str | None) -> Signer:
-    if not text:
-        raise ConfigurationError(f"{name} is not set: put the treasury's private key there")
-    digits = text.strip().removeprefix("0x")
-    try:
-        key = bytes.fromhex(digits)
-        return Signer(address_of_key(key), key)
-    except ValueError:
-        raise ConfigurationError(f"{name} is not a private key: it must be 64 hex digits") from None
-
-
-def _from_keystore(path: Path, password: str | None) -> Signer:
-    document = read_keystore(path)
-    if document is None:
-        raise ConfigurationError(f"{path} is not a readable keystore file")
-    if password is None:
-        raise ConfigurationError("COORDINATOR_KEYSTORE_PASSWORD is not set (or its _FILE form)")
-    keystore = _Keystore(path, document, password)
-    address = address_in(document)
-    if address is not None:
-        return Signer(address, None, keystore)
-    # Foundry's keystores do not say whose key they hold.
-    key = keystore.open()
-    return Signer(address_of_key(key), key)
-
-
-def read_keystore(path: Path) -> dict[str, Any] | None:
-    """The file's document; None when it is not a keystore."""
-    try:
-        document = json.loads(decode_file(path.read_bytes()))
-        address_in(document)
-    except (OSError, ValueError, TypeError, AttributeError):
-        return None
-    return document if "crypto" in document or "Crypto" in document else None
-
-
-def address_in(document: dict[str, Any]) -> str | None:
-    """The address that a keystore claims, None when it says none; ValueError when it is wrong."""
-    claimed = document.get("address")
-    if claimed is None or claimed == "":
-        return None
-    return checksummed("0x" + str(claimed).removeprefix("0x"))
-
-
-def address_of_key(key: bytes) -> str:
-    """The address of a 32-byte private key; ValueError when it is none."""
-    if len(key) != 32:
-        raise ValueError("a private key has 32 bytes")
-    from coincurve import PublicKey
-
-    point = PublicKey.from_valid_secret(key).format(compressed=False)
-    return checksummed("0x" + keccak256(point[1:])[-20:].hex())
+    def _ready(self) -> Key:
+        if self._opened is not None:
+            return self._opened
+        if self._key is None:
+            raise ConfigurationError(
+                f"{self._setting} gives only the address of {self.address}: nothing is signed"
+                " here; do it on the host of `coordinator worker`, which has the key"
+            )
+        address = self._key.open()
+        if address != self.address:
+            raise ConfigurationError(
+                f"{self._key.name} should be of the address {self.address} but holds the"
+                f" key of {address}: USDC sent to the named address would be lost"
+            )
+        self._opened = self._key
+        return self._opened

@@ -5,9 +5,9 @@ A general library takes a millisecond for each, and a thousand purchases have tw
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
-from typing import Final
+from typing import Any, Final
 
 from coordinator.domain.address import checksummed, keccak256
 from coordinator.domain.chain.gas import Fees
@@ -18,25 +18,53 @@ _TYPE: Final = b"\x02"
 _TEXT: Final = 0x80
 _LIST: Final = 0xC0
 _SHORT_MAX: Final = 55
+_REQUEST_HEAD: Final = ("chainId", "nonce", "maxPriorityFeePerGas", "maxFeePerGas", "gas")
+_REQUEST: Final = frozenset({"type", *_REQUEST_HEAD, "to", "value", "data"})
 # An empty access list.
 _NO_ACCESS: Final = b"\xc0"
 
 
 class UnsignedTransaction:
-    """One call of no value as a transaction of type 2."""
+    """A transaction of type 2 without an access list."""
 
-    def __init__(self, call: Call, *, nonce: int, fees: Fees, chain_id: int) -> None:
-        self._fields = [
-            _integer(chain_id),
-            _integer(nonce),
-            _integer(fees.max_priority_fee_per_gas),
-            _integer(fees.max_fee_per_gas),
-            _integer(call.gas_limit),
-            _recipient(call.to),
-            _integer(0),
-            _bytes(bytes.fromhex(call.data.removeprefix("0x"))),
-            _NO_ACCESS,
-        ]
+    def __init__(self, fields: list[bytes]) -> None:
+        self._fields = fields
+
+    @classmethod
+    def of_call(cls, call: Call, *, nonce: int, fees: Fees, chain_id: int) -> UnsignedTransaction:
+        """Return one call of no value."""
+        return cls(
+            [
+                _integer(chain_id),
+                _integer(nonce),
+                _integer(fees.max_priority_fee_per_gas),
+                _integer(fees.max_fee_per_gas),
+                _integer(call.gas_limit),
+                _recipient(call.to),
+                _integer(0),
+                _bytes(bytes.fromhex(call.data.removeprefix("0x"))),
+                _NO_ACCESS,
+            ]
+        )
+
+    @classmethod
+    def of_request(cls, request: Mapping[str, Any]) -> UnsignedTransaction:
+        """Return a transaction as nodes name its fields; without ``to`` it makes a contract.
+
+        ValueError for another kind, and for a field that is not known.
+        """
+        if request["type"] != 2 or not set(request) <= _REQUEST:
+            raise ValueError("only transactions of type 2 without an access list are signed")
+        to = request.get("to")
+        return cls(
+            [
+                *(_integer(request[name]) for name in _REQUEST_HEAD),
+                _recipient(to) if to else _bytes(b""),
+                _integer(request["value"]),
+                _bytes(bytes.fromhex(request["data"].removeprefix("0x"))),
+                _NO_ACCESS,
+            ]
+        )
 
     @property
     def digest(self) -> bytes:

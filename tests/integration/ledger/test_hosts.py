@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from coordinator import ConfigurationError, Coordinator, InvalidRequest
-from coordinator.chain.signers.signers import load_signer
+from coordinator.chain.signers.opening import load_signer
 from coordinator.domain.audit import AuditRow
 from coordinator.domain.canonical import canonical_json
 from coordinator.domain.errors import LedgerTampered, UnknownId

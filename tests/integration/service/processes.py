@@ -17,7 +17,7 @@ from typing import Any, Final
 import httpx
 
 from coordinator import Coordinator
-from coordinator.chain.signers.signers import load_signer
+from coordinator.chain.signers.opening import load_signer
 from coordinator.config import load_settings
 from coordinator.ledger.audit.host_key import HostKey
 from coordinator.wiring import wire
