@@ -101,6 +101,9 @@ def _set_up(run: Recorder) -> None:
     made = run("wallet", "new", "--folder", "keys", **password)
     run("wallet", "import", "--file", made["path"], "--folder", "more keys", **password)
     run("wallet", "list", "--folder", "keys")
+    run("wallet", "address", made["path"], **password)
+    password["COORDINATOR_KEYSTORE_NEW_PASSWORD"] = "longer still"
+    run("wallet", "change-password", made["path"], **password)
 
 
 def _spend(run: Recorder) -> None:

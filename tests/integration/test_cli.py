@@ -56,7 +56,7 @@ class Shell:
     def environment(self, **settings: str) -> dict[str, str]:
         kept = {k: v for k, v in os.environ.items() if not k.startswith("COORDINATOR_")}
         kept.pop("TREASURY_PRIVATE_KEY", None)
-        return {**kept, **settings}
+        return {**kept, "HOME": str(self.folder), **settings}
 
     def run(self, *arguments: str, **settings: str) -> subprocess.CompletedProcess[str]:
         """The installed command, in a process of its own."""

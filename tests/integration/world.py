@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -85,6 +85,7 @@ class World:
         wei: int = 10**17,
         settle: str = "after_window",
         provider: str | None = None,
+        more_secrets: Mapping[str, str] | None = None,
         **settings: str,
     ) -> None:
         self.chain = chain
@@ -99,7 +100,7 @@ class World:
         self._secrets = {
             "TREASURY_PRIVATE_KEY": "0x" + secrets.token_hex(32),
             "COORDINATOR_ID_SECRET": secrets.token_hex(32),
-        }
+        } | dict(more_secrets or {})
         self.database = store.url()
         self.coordinator = self.open()
         self.treasury = self.coordinator.wiring.signer.address

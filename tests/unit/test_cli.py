@@ -62,6 +62,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for name in list(os.environ):
         if name.startswith("COORDINATOR_"):
             monkeypatch.delenv(name)
+    monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("TREASURY_PRIVATE_KEY", KEY)
     monkeypatch.setenv("COORDINATOR_ID_SECRET", "5a" * 32)
     monkeypatch.chdir(tmp_path)
@@ -109,7 +110,7 @@ def test_every_command_of_the_design_is_there() -> None:
         *(f"alerts {name}" for name in ("list", "test")),
         *(f"approvals {name}" for name in ("list", "show", "approve", "reject")),
         *(f"audit {name}" for name in ("show", "verify", "export", "head")),
-        *(f"wallet {name}" for name in ("new", "import", "list")),
+        *(f"wallet {name}" for name in ("new", "import", "list", "address", "change-password")),
         *(f"policy {name}" for name in ("check", "show", "apply", "diff", "export", "replay")),
     }
     purchase = ("request", "show", "list", "wait", "cancel", "settle", "dispute", "receipt")
@@ -492,24 +493,6 @@ def test_times_are_ago_a_day_or_rfc3339() -> None:
     for wrong in ("yesterday", "0d", "24", "٣d"):
         with pytest.raises(InvalidRequest):
             moment(wrong)
-
-
-def test_the_wallets_key_comes_back_and_the_file_is_its_owners(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, folder: Path
-) -> None:
-    from coordinator.chain.signers.keystores import open_keystore
-
-    monkeypatch.setenv("COORDINATOR_KEYSTORE_PASSWORD", "correct horse")
-    (folder / "key").write_text(KEY)
-    code, out, _ = said(capsys, "wallet", "import", "--file", "key", "--json")
-    path = Path(json.loads(out)["path"])
-    assert (code, stat.S_IMODE(path.stat().st_mode)) == (0, 0o600)
-    assert KEY not in path.read_text() + out
-    assert open_keystore(path, "correct horse").hex() == KEY[2:]
-    assert said(capsys, "wallet", "import", "--file", "key")[0] == 2
-    monkeypatch.setenv("COORDINATOR_SIGNER", f"keystore:{path}")
-    (listed,) = json.loads(said(capsys, "wallet", "list", "--json")[1])
-    assert listed["in_use"] is True
 
 
 @pytest.mark.parametrize("width", [60, 80, 120])

@@ -127,10 +127,9 @@ def write_keystore(
     document = _encrypt(key, password)
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        _write(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), document)
     except OSError as fault:
         raise InvalidRequest(f"{path} can't be written: {fault.strerror}") from None
-    _write(handle, document)
     return KeystoreFile(path, address)
 
 
@@ -141,19 +140,11 @@ def change_password(path: Path, password: str, new_password: str) -> str:
     """
     key = open_keystore(path, password)
     document = _encrypt(key, new_password)
-    # A link's target is replaced, not the link.
-    target = path.resolve()
     try:
-        # Of mode 0600, beside the file, as only a rename within a file system is atomic.
-        handle, made = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name[:32]}-")
+        # A link's target is replaced, not the link.
+        _replace(path.resolve(), document)
     except OSError as fault:
         raise InvalidRequest(f"{path} can't be written: {fault.strerror}") from None
-    try:
-        _write(handle, document)
-        os.replace(made, target)
-    except BaseException:
-        os.unlink(made)
-        raise
     return address_of_key(key)
 
 
@@ -200,6 +191,18 @@ def _decrypt(path: Path, document: dict[str, Any], password: str) -> bytes:
         raise ConfigurationError(
             f"the password{hint if quoted else ''} does not open the keystore {path}"
         ) from None
+
+
+def _replace(path: Path, document: dict[str, Any]) -> None:
+    """Put the document in the file's place at once; whatever fails, the file is as it was."""
+    # Of mode 0600, and beside the file, as only a rename within a file system is atomic.
+    handle, made = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name[:32]}-")
+    try:
+        _write(handle, document)
+        os.replace(made, path)
+    except BaseException:
+        os.unlink(made)
+        raise
 
 
 def _write(handle: int, document: dict[str, Any]) -> None:

@@ -198,24 +198,24 @@ class TokenKey:
             raise self._refused from None
 
     def _find_key(self, session: Session) -> tuple[Any, str]:
-        from pkcs11 import Attribute, KeyType, MultipleObjectsReturned, NoSuchKey, ObjectClass
+        from pkcs11 import Attribute, KeyType, ObjectClass
 
-        wanted: dict[str, Any] = {"key_type": KeyType.EC}
+        wanted: dict[Attribute, Any] = {Attribute.KEY_TYPE: KeyType.EC}
         if self._uri.object:
-            wanted["label"] = self._uri.object
+            wanted[Attribute.LABEL] = self._uri.object
         if self._uri.id:
-            wanted["id"] = self._uri.id
-        try:
-            private = session.get_key(object_class=ObjectClass.PRIVATE_KEY, **wanted)
-            public = session.get_key(object_class=ObjectClass.PUBLIC_KEY, **wanted)
-        except NoSuchKey:
-            raise ConfigurationError(
-                f"{self.name}: the token has no such pair of a private and a public key"
-            ) from None
-        except MultipleObjectsReturned:
-            raise ConfigurationError(
-                f"{self.name}: several keys are called so; add id= to the URI"
-            ) from None
+            wanted[Attribute.ID] = self._uri.id
+        pair = []
+        for kind in (ObjectClass.PRIVATE_KEY, ObjectClass.PUBLIC_KEY):
+            # The whole list: a search that is left before its end blocks the session.
+            found = list(session.get_objects({Attribute.CLASS: kind, **wanted}))
+            if len(found) != 1:
+                raise ConfigurationError(
+                    f"{self.name}: the token has {len(found)} objects like this of the kind"
+                    f" {kind.name}, not one; object= and id= in the URI name a pair"
+                )
+            pair += found
+        private, public = pair
         if bytes(public[Attribute.EC_PARAMS]) != _SECP256K1:
             raise ConfigurationError(f"{self.name} is on another curve than secp256k1")
         point = bytes(public[Attribute.EC_POINT])
