@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from coordinator.chain.signers.signers import Signer, load_signer
+from coordinator.chain.signers.opening import load_signer
+from coordinator.chain.signers.signers import Signer
 from coordinator.domain.policy.approvals import Approver
 from coordinator.domain.policy.credentials import Credential, CredentialKind
 from coordinator.domain.policy.policy import Policy
