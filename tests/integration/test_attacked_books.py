@@ -170,7 +170,7 @@ def test_an_interrupt_while_waiting_to_write_keeps_no_turn(world: World) -> None
 def test_a_key_given_as_the_signer_is_not_repeated(spec: str) -> None:
     with pytest.raises(ConfigurationError) as refused:
         load_signer(spec, {})
-    assert "COORDINATOR_SIGNER must be env:NAME, keystore:PATH, address:0x… or address" in str(
+    assert "COORDINATOR_SIGNER must be env:NAME, keystore:PATH, aws-kms:KEY_ID, pkcs11:URI," in str(
         refused.value
     )
     assert KEY[2:12] not in repr(refused.value)

@@ -579,7 +579,7 @@ def test_the_environment_of_these_tests_starts(start: Callable[..., None], path:
         ({"COORDINATOR_ID_SECRET": "zz" * 32}, "COORDINATOR_ID_SECRET must be at least 64 hex"),
         (
             {"COORDINATOR_SIGNER": "ledger"},
-            "COORDINATOR_SIGNER must be env:NAME, keystore:PATH, address:0x… or address",
+            "COORDINATOR_SIGNER must be env:NAME, keystore:PATH, aws-kms:KEY_ID, pkcs11:URI,",
         ),
         ({"COORDINATOR_SIGNER": "env:"}, "COORDINATOR_SIGNER must be"),
         ({"COORDINATOR_SIGNER": "env:OTHER_KEY"}, "OTHER_KEY is not set"),
