@@ -27,7 +27,7 @@ fields = st.fixed_dictionaries(
         "type": st.just(2),
         "chainId": st.integers(1, 2**32),
         "nonce": amounts,
-        "to": st.binary(min_size=20, max_size=20).map(to_checksum_address),
+        "to": st.binary(min_size=20, max_size=20).filter(any).map(to_checksum_address),
         "value": st.integers(0, 2**128),
         "data": st.binary(max_size=300).map(lambda data: "0x" + data.hex()),
         "gas": amounts,
