@@ -19,6 +19,7 @@ from tests.integration.bad_endpoint import Ask, Call
 from tests.integration.gate import Gate
 from tests.integration.local_chain import LocalChain
 from tests.integration.public_beat import Calls, Ticks, make_public, watched
+from tests.integration.stores import on_both
 from tests.integration.world import World
 
 LONG = 60.0
@@ -160,6 +161,7 @@ def test_a_silent_connection_delays_one_head_and_then_heads_are_asked_for(scene:
     assert scene.turn(3) == [HEAD]
 
 
+@on_both
 def test_a_purchase_is_funded_though_the_connection_is_cut_again_and_again(
     make_world: Callable[..., World], gate: Gate
 ) -> None:
