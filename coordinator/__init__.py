@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from coordinator.domain.observed import Event
     from coordinator.domain.policy.policy import Policy
     from coordinator.domain.purchase.approval import JudgedApproval, PendingApproval
+    from coordinator.domain.purchase.background import Background
     from coordinator.domain.purchase.blocker import Blocker
     from coordinator.domain.purchase.cost import Cost, CostDecision, CostStatus
     from coordinator.domain.purchase.decision import Decision
@@ -59,6 +60,7 @@ __all__ = [
     "Agent",
     "Answer",
     "ApiKey",
+    "Background",
     "Backup",
     "Blocker",
     "ChainUnavailable",
@@ -120,6 +122,7 @@ _HOMES = {
     "Agent": "api.agent",
     "Answer": "domain.purchase.purchase",
     "ApiKey": "domain.access.keys",
+    "Background": "domain.purchase.background",
     "Backup": "books.backup",
     "Blocker": "domain.purchase.blocker",
     "ChainUnavailable": "domain.errors",

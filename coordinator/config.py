@@ -46,6 +46,7 @@ SECRET_NAMES: Final = (
     "COORDINATOR_KEYSTORE_PASSWORD",
     "COORDINATOR_KEYSTORE_NEW_PASSWORD",
     "COORDINATOR_PKCS11_PIN",
+    "COORDINATOR_APPROVER_PASSWORD",
     "COORDINATOR_HOST_KEY",
 )
 # What people choose may begin and end with a quote.
@@ -53,6 +54,7 @@ _CHOSEN: Final = (
     "COORDINATOR_KEYSTORE_PASSWORD",
     "COORDINATOR_KEYSTORE_NEW_PASSWORD",
     "COORDINATOR_PKCS11_PIN",
+    "COORDINATOR_APPROVER_PASSWORD",
 )
 
 
@@ -67,6 +69,8 @@ class Settings(BaseSettings):
     database_url: Annotated[str, Field(repr=False)] = "sqlite:///coordinator.db"
     policy_file: Path = Path("policy.toml")
     signer: str = "env:TREASURY_PRIVATE_KEY"
+    # Not the treasury's: an approver's, on the approver's own machine.
+    approver_signer: str | None = None
     payer: Literal["wallet"] = "wallet"
     rail: Literal["actp"] = "actp"
     kernel_address: str | None = None

@@ -8,10 +8,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from coordinator.api.arguments import checked
+from coordinator.api.background import background_of
 from coordinator.config import read_policy
 from coordinator.domain.errors import ChainUnavailable, TxReverted
 from coordinator.domain.policy.policy import Policy
 from coordinator.domain.purchase.approval import JudgedApproval, PendingApproval
+from coordinator.domain.purchase.background import Background
 from coordinator.domain.purchase.proposal import Proposal
 from coordinator.domain.purchase.purchase import Answer, Purchase
 from coordinator.domain.reasons import Reason
@@ -49,6 +51,13 @@ class ApprovalApi(ABC):
         With ``approver`` also whether that person may decide it. Nothing is written.
         """
         return self.wiring.treasury.judge_approval(approval_id, approver=approver)
+
+    def background(self, approval_id: str) -> Background:
+        """Return what was done before with the provider and by the agent it is about.
+
+        For purchases, requests for more and proposals alike; its cost does not grow with history.
+        """
+        return background_of(self.wiring, approval_id)
 
     def statement(self, approval_id: str, *, reason: str | None = None) -> SigningRequest:
         """Return what an approver signs to approve it, or to reject it for a ``reason``.

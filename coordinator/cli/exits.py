@@ -46,6 +46,8 @@ _CHAIN_REASONS: Final = frozenset(
 # Refusals of a person's order that are neither the policy's nor the chain's.
 _TOO_LATE: Final = frozenset(
     {
+        # Others decided it before.
+        "approval_not_found",
         "approval_expired",
         "expired",
         "rejected",
@@ -79,8 +81,6 @@ def of_refusal(reason: Reason | None) -> ExitCode:
         return ExitCode.CHAIN
     if code == "more_approvals_required":
         return ExitCode.AWAITING_APPROVAL
-    if code == "approval_not_found":
-        return ExitCode.INVALID
     return ExitCode.FAILED if code in _TOO_LATE else ExitCode.DENIED
 
 

@@ -110,6 +110,18 @@ def heading(text: str) -> None:
     say(text, style="bold")
 
 
+def lines_of(*texts: str) -> None:
+    """Print sentences, each from a line of its own; long ones go on below, no word is broken."""
+    for text in texts:
+        for number, line in enumerate(_broken(visible(text, lines=True), console().width)):
+            say(f"  {'  ' if number else ''}{line}")
+
+
+def _broken(text: str, width: int) -> list[str]:
+    room = max(width - 4, 20)
+    return textwrap.wrap(text, room, break_long_words=False, break_on_hyphens=False) or [""]
+
+
 def next_commands(*commands: str) -> None:
     """The commands that a person would type now."""
     heading("Next")
@@ -225,6 +237,17 @@ def readable_time(at: int | str | None) -> str | None:
     away = int(moment.timestamp() - time.time())
     relation = f"in {span(away)}" if away > 0 else f"{span(-away)} ago"
     return f"{moment.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC ({relation})"
+
+
+def local_time(at: int | None) -> str | None:
+    """A unix second on this machine's clock, with its zone: ``2026-05-01 14:00 CEST (in 3 h)``."""
+    if at is None:
+        return None
+    moment, away = datetime.fromtimestamp(at).astimezone(), at - int(time.time())
+    zone = moment.tzname() or "UTC"
+    named = f"UTC{zone}" if zone[:1] in "+-" else zone
+    relation = f"in {span(away)}" if away > 0 else f"{span(-away)} ago"
+    return f"{moment:%Y-%m-%d %H:%M} {named} ({relation})"
 
 
 def short_time(at: int | str | None) -> str:

@@ -4,81 +4,93 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from coordinator.cli.command import confirm, mode, note, refuse
-from coordinator.cli.exits import ExitCode, of_refusal
-from coordinator.cli.output import card, emit, readable_time, render, say, usdc
+from coordinator.cli.approval_card import (
+    before,
+    needed,
+    quorum_of,
+    show_next,
+    show_past,
+    show_words,
+)
+from coordinator.cli.output import card, local_time, usdc
 from coordinator.domain.purchase.proposal import PREFIXES
 
 if TYPE_CHECKING:
-    from coordinator.api.coordinator import Coordinator
+    from coordinator.domain.policy.policy import Policy
+    from coordinator.domain.purchase.background import Background
     from coordinator.domain.purchase.proposal import Proposal
-    from coordinator.domain.reasons import Reason
+    from coordinator.domain.statements.signed import SigningRequest
+    from coordinator.domain.usdc import Usdc
 
 PREFIX: Final = tuple(PREFIXES.values())
+# By kind: what happens once it is approved, and what of it can't be undone.
+_NEXT: Final = {
+    "withdraw": (
+        "With the last approval the worker sends the USDC.",
+        "Once it is sent it can't be undone: nobody can call it back.",
+    ),
+    "settle": (
+        "With the last approval the worker pays the provider at once.",
+        "That can't be undone: nobody can dispute the delivery afterwards.",
+    ),
+    "unpause": (
+        "With the last approval agents spend again at once.",
+        "`coordinator pause` stops them again; what was paid meanwhile stays paid.",
+    ),
+}
 
 
-def approve_one(
-    coordinator: Coordinator, proposal_id: str, approver: str, *, dry_run: bool, yes: bool
-) -> int:
-    """Approve it, or with ``dry_run`` tell whether the approver may; the exit code."""
-    proposal = coordinator.proposal(proposal_id)
-    if dry_run:
-        return _may(coordinator, proposal, approver)
-    confirm(question("Approve", proposal, approver), yes=yes)
-    return _tell(*coordinator.approve_proposal(proposal_id, approver=approver))
-
-
-def reject_one(
-    coordinator: Coordinator,
-    proposal_id: str,
-    approver: str,
-    reason: str,
-    *,
-    dry_run: bool,
-    yes: bool,
-) -> int:
-    """Reject it, or with ``dry_run`` tell whether the approver may; the exit code."""
-    proposal = coordinator.proposal(proposal_id)
-    if dry_run:
-        return _may(coordinator, proposal, approver)
-    confirm(question("Reject", proposal, approver), yes=yes)
-    return _tell(*coordinator.reject_proposal(proposal_id, approver=approver, reason=reason))
-
-
-def show_proposal(proposal: Proposal) -> None:
+def show_proposal(
+    proposal: Proposal,
+    background: Background | None = None,
+    policy: Policy | None = None,
+    asked: SigningRequest | None = None,
+) -> None:
     """Print what the approver has to know: what, how much, to whom, who proposed it, and why."""
     by = ", ".join(proposal.approved_by) or "nobody yet"
+    if proposal.waits and policy is not None:
+        by += f" ({needed(quorum_of(policy, amount_of(proposal), proposal.required))})"
     rows: list[tuple[str, Any]] = [
         ("proposes to", question("", proposal, "").strip().removesuffix(" as ?")),
+        ("before", before(background.provider) if background else None),
         ("proposed by", proposal.by),
         ("reason", proposal.reason),
-        ("proposed", readable_time(proposal.created_at)),
-        ("expires", readable_time(proposal.expires_at) if proposal.waits else None),
-        ("approved by", f"{by} ({proposal.required} needed)" if proposal.waits else by),
+        ("proposed", local_time(proposal.created_at)),
+        ("expires", local_time(proposal.expires_at) if proposal.waits else None),
+        ("approved by", by),
     ]
     card(f"Proposal {proposal.id}", proposal.status.value, rows)
+    if background is not None and policy is not None:
+        show_past(background.agent, policy)
+    show_words(asked)
+    if proposal.waits:
+        show_next(*_NEXT.get(proposal.kind.value, ()))
+
+
+def amount_of(proposal: Proposal) -> Usdc | None:
+    """Return the proposal's amount; None where it has none."""
+    from coordinator.domain.usdc import Usdc
+
+    amount = proposal.terms.get("amount")
+    return None if amount is None else Usdc.from_base_units(amount)
 
 
 def question(what: str, proposal: Proposal, approver: str) -> str:
     """The proposal in one line, as a question to the approver."""
-    from coordinator.domain.usdc import Usdc
-
-    terms = proposal.terms
+    terms, amount = proposal.terms, amount_of(proposal)
     if proposal.kind == "unpause":
         meant = ":".join(filter(None, (terms["scope_kind"], terms["scope_id"])))
         return f"{what} unpausing {meant} as {approver}?"
-    amount = usdc(Usdc.from_base_units(terms["amount"]))
     if proposal.kind == "settle":
-        return f"{what} settling {terms['purchase_id']} early, {amount}, as {approver}?"
-    return f"{what} withdrawing {amount} to {terms['recipient']} as {approver}?"
+        return f"{what} settling {terms['purchase_id']} early, {usdc(amount)}, as {approver}?"
+    if proposal.kind == "withdraw":
+        return f"{what} withdrawing {usdc(amount)} to {terms['recipient']} as {approver}?"
+    return f"{what} the {proposal.kind} {proposal.id} as {approver}?"
 
 
 def pending_proposal(proposal: Proposal) -> dict[str, Any]:
     """The proposal among approvals, by the keys that those of purchases have."""
-    from coordinator.domain.usdc import Usdc
-
-    told = proposal.as_dict()
-    amount = proposal.terms.get("amount")
+    told, amount = proposal.as_dict(), amount_of(proposal)
     absent = dict.fromkeys(("provider_name", "service", "category", "task", "session"))
     return {
         **absent,
@@ -87,32 +99,7 @@ def pending_proposal(proposal: Proposal) -> dict[str, Any]:
         "purchase_id": proposal.terms.get("purchase_id"),
         "agent": None,
         "provider": proposal.terms.get("recipient"),
-        "amount": str(Usdc.from_base_units(amount)) if amount is not None else None,
+        "amount": str(amount) if amount is not None else None,
         "purpose": proposal.reason,
         "limits": [],
     }
-
-
-def _may(coordinator: Coordinator, proposal: Proposal, approver: str) -> int:
-    from coordinator.domain.purchase.deciding import may_not_decide_proposal
-
-    refusal = may_not_decide_proposal(coordinator.wiring.policies.current(), proposal, approver)
-    if refusal is not None:
-        return refuse(refusal, of_refusal(refusal))
-    if mode.json:
-        emit({"dry_run": True, **pending_proposal(proposal)})
-    else:
-        show_proposal(proposal)
-        say()
-        say(f"dry run: {approver} may decide this; nothing was changed")
-    return ExitCode.OK
-
-
-def _tell(proposal: Proposal, refusal: Reason | None) -> int:
-    if refusal is not None and refusal.code.value != "more_approvals_required":
-        return refuse(refusal, of_refusal(refusal), proposal=proposal.as_dict())
-    render(proposal, show_proposal)
-    if proposal.waits:
-        note("it needs more approvals")
-        return ExitCode.AWAITING_APPROVAL
-    return ExitCode.OK

@@ -32,6 +32,7 @@ from coordinator.ledger.events.webhook_book import WebhookBook
 from coordinator.ledger.proofs.evidence import Evidence
 from coordinator.ledger.restore.audit_import import AuditImport
 from coordinator.ledger.spend.approvals import ApprovalBook
+from coordinator.ledger.spend.background_book import BackgroundBook
 from coordinator.ledger.spend.bonds import BondBook
 from coordinator.ledger.spend.costs import CostBook
 from coordinator.ledger.spend.proposals import ProposalBook
@@ -169,6 +170,10 @@ class Ledger(ABC):
     @cached_property
     def proposals(self) -> ProposalBook:
         return ProposalBook(self.transactions)
+
+    @cached_property
+    def backgrounds(self) -> BackgroundBook:
+        return BackgroundBook(self.transactions)
 
     @cached_property
     def bonds(self) -> BondBook:

@@ -133,6 +133,36 @@ class Why(Body):
     reason: Text
 
 
+class Signed(Body):
+    """An approver's signature of the statement; whom the policy gives credentials has to sign."""
+
+    signature: Annotated[
+        str | None,
+        Field(max_length=8_000, pattern=r"^0x[0-9a-fA-F]*$", description="0x and hex digits."),
+    ] = None
+    credential: Annotated[
+        str | None,
+        Field(max_length=100, description="Which of the approver's; default: the one that fits."),
+    ] = None
+    statement: Annotated[
+        dict[str, Any] | None,
+        Field(description="What was signed; default: what is asked at this moment."),
+    ] = None
+
+
+class SignedWhy(Signed, Why):
+    """A reason, and the approver's signature of the rejection."""
+
+
+class Statement(BaseModel):
+    """A statement to sign: in words, as values, as EIP-712 typed data, and its hash."""
+
+    words: list[str]
+    statement: dict[str, Any]
+    typed_data: dict[str, Any]
+    hash: str
+
+
 class ReasonModel(BaseModel):
     """A stable code and one sentence."""
 

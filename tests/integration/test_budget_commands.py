@@ -280,7 +280,7 @@ def test_increases_wait_among_approvals_and_are_decided_there_too(shell: Shell) 
     assert shell.json(*approve, "alice", code=2)["error"]["code"] == "not_confirmed"
     assert shell.json(*approve, "alice", "--dry-run")["status"] == "waiting"
     assert shell.json(*approve, "alice", "-y")["status"] == "granted"
-    assert shell.json(*approve, "bob", "-y", code=2)["error"]["code"] == "approval_not_found"
+    assert shell.json(*approve, "bob", "-y", code=1)["error"]["code"] == "approval_not_found"
     assert amounts(shell.json("limits", "--agent", "ada"))["agent:ada", "daily"] == "25.00"
     assert shell.json("approvals", "show", asked["increase_id"])["status"] == "granted"
 
@@ -324,7 +324,7 @@ def test_an_increase_is_rejected_with_a_reason(shell: Shell) -> None:
     rejected = shell.json("increases", "reject", first["increase_id"], *no)
     assert (rejected["status"], rejected["reason"]["code"]) == ("rejected", "rejected")
     assert shell.json("approvals", "reject", second["increase_id"], *no)["status"] == "rejected"
-    again = shell.json("increases", "reject", first["increase_id"], *no, code=2)
+    again = shell.json("increases", "reject", first["increase_id"], *no, code=1)
     assert again["error"]["code"] == "approval_not_found"
     assert shell.json("increases", "list") == []
     assert len(shell.json("increases", "list", "--all")) == 2

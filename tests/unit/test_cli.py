@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from dataclasses import replace
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -21,7 +22,8 @@ import pytest
 import typer.main
 
 from coordinator import cli, doctor
-from coordinator.cli import approvals, init, output, purchases
+from coordinator.cli import approvals, decisions, init, output, purchases
+from coordinator.cli.decisions import Decidable
 from coordinator.cli.exits import of_fault, of_purchase, of_refusal
 from coordinator.cli.times import moment
 from coordinator.cli.waiting import watched
@@ -217,7 +219,7 @@ def test_each_state_of_a_purchase_has_its_exit_code(
         ("approval_required", 3),
         ("daily_limit", 3),
         ("paused", 3),
-        ("approval_not_found", 2),
+        ("approval_not_found", 1),
         ("approval_expired", 1),
         ("rejected", 1),
         ("not_cancellable", 1),
@@ -595,24 +597,33 @@ def reviewed(monkeypatch: pytest.MonkeyPatch, approver: str, *typed: str) -> lis
     )
     decided: list[str] = []
 
-    def approve_now(_: object, item: Any, __: str, **___: object) -> int:
-        decided.append(item.id)
-        if item.id == "apr_1":
+    def approve(one: str, *_: object) -> int:
+        decided.append(one)
+        if one == "apr_1":
             raise UnknownId("it does not wait any more")
         return 0
 
-    coordinator = SimpleNamespace(
-        approvals=lambda: [SimpleNamespace(id=f"apr_{i}", purchase=waiting) for i in (1, 2)],
-        increases=lambda: [],
-        proposals=lambda: [],
+    def one(approval_id: str) -> Decidable:
+        item = SimpleNamespace(id=approval_id, purchase=waiting, expires_at=1_800_000_000)
+        found = decisions._of_purchase(coordinator, item, False, 0)
+        return dataclasses.replace(
+            found,
+            show=lambda _: True,
+            refusal=lambda *_: None,
+            approve=partial(approve, approval_id),
+        )
+
+    coordinator: Any = SimpleNamespace(
         wiring=SimpleNamespace(policies=SimpleNamespace(current=lambda: policy)),
     )
     answers = iter(typed)
     prompt: Callable[..., str] = lambda *_, **__: next(answers)  # noqa: E731
     monkeypatch.setattr(approvals, "opened", lambda: nullcontext(coordinator))
-    monkeypatch.setattr(approvals, "at_terminal", lambda: True)
-    monkeypatch.setattr(approvals, "show_pending", lambda *_: True)
-    monkeypatch.setattr(approvals, "approve_now", approve_now)
+    monkeypatch.setattr(
+        approvals, "waiting_decisions", lambda *_, **__: [one("apr_1"), one("apr_2")]
+    )
+    for module in (approvals, decisions, sys.modules["coordinator.cli.command"]):
+        monkeypatch.setattr(module, "at_terminal", lambda: True)
     monkeypatch.setattr("typer.prompt", prompt)
 
     def confirm(question: str, **_: object) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Final
 
@@ -88,6 +88,46 @@ def safe_message_digest(digest: bytes, *, chain_id: int, safe: str) -> bytes:
     separator = keccak256(_DOMAIN_TYPE + chain_id.to_bytes(32, "big") + contract)
     # The Safe takes a digest for a message of 32 bytes, whose ABI encoding is itself.
     return keccak256(b"\x19\x01" + separator + keccak256(_MESSAGE_TYPE + keccak256(digest)))
+
+
+def safe_message(digest: bytes, *, chain_id: int, safe: str) -> dict[str, Any]:
+    """Return what the Safe's owners sign, as EIP-712 typed data that wallets take."""
+    domain = [{"name": "chainId", "type": "uint256"}]
+    domain.append({"name": "verifyingContract", "type": "address"})
+    message = [{"name": "message", "type": "bytes"}]
+    return {
+        "types": {"EIP712Domain": domain, "SafeMessage": message},
+        "primaryType": "SafeMessage",
+        "domain": {"chainId": chain_id, "verifyingContract": safe},
+        "message": {"message": "0x" + digest.hex()},
+    }
+
+
+def join_owners(digest: bytes, parts: Sequence[str], *, chain_id: int, safe: str) -> str:
+    """Return owners' signatures of the 32 bytes as one, in the order that the Safe asks for.
+
+    BadSignature for a part that is no signature of one owner.
+    """
+    message, signed = safe_message_digest(digest, chain_id=chain_id, safe=safe), []
+    for part in parts:
+        raw = hex_bytes(part)
+        if len(raw) != _PART_BYTES:
+            raise BadSignature(
+                f"an owner's signature is 0x and {2 * _PART_BYTES} hex digits",
+                code=SignatureFault.MALFORMED,
+            )
+        signed.append((int(_signer(message, raw), 16), raw))
+    return "0x" + b"".join(raw for _, raw in sorted(signed)).hex()
+
+
+def hex_bytes(text: str) -> bytes:
+    """Return the bytes of 0x and hex digits; BadSignature for anything else."""
+    try:
+        return bytes.fromhex(text.removeprefix("0x"))
+    except ValueError:
+        raise BadSignature(
+            "the signature is not hex digits", code=SignatureFault.MALFORMED
+        ) from None
 
 
 def signers_of(

@@ -29,6 +29,10 @@ _FIELDS: Final = (
 )
 
 
+# Where a name of the message is not the field's.
+_STORED: Final[Mapping[Any, Any]] = {"expiresAt": "expires_at"}
+
+
 class Action(StrEnum):
     """The actions that take approvers' signatures."""
 
@@ -102,12 +106,32 @@ class Statement:
             raise ValueError("the statement is not one that this program makes") from None
         return made
 
+    @classmethod
+    def from_document(cls, document: Any, trust: Trust) -> Statement:
+        """Return the statement of a file: the typed data that was signed, or the statement's JSON.
+
+        ValueError with one sentence when it is neither, or is for another treasury or chain.
+        """
+        if isinstance(document, Mapping) and "typed_data" in document:
+            document = document["typed_data"]
+        if not isinstance(document, Mapping) or "message" not in document:
+            return cls.from_dict(document)
+        message = document["message"]
+        if not isinstance(message, Mapping):
+            return cls.from_dict({})
+        stored: dict[str, Any] = {_STORED.get(k, k): value for k, value in message.items()}
+        stored.pop("treasury", None)
+        made = cls.from_dict({**stored, "rules": str(stored.get("rules", "")).removeprefix("0x")})
+        if made.message(trust).document() != document:
+            raise ValueError("the statement is for another treasury, chain or contract than this")
+        return made
+
     def differences(self, other: Statement) -> Iterator[str]:
         """Yield what this statement says and ``other`` does not, one sentence part each."""
         for field in fields(self):
             mine, theirs = getattr(self, field.name), getattr(other, field.name)
             if mine != theirs:
-                yield f"its {field.name} is {mine!r}, not {theirs!r}"
+                yield _difference(field.name, mine, theirs)
 
     def as_words(self) -> list[str]:
         """Return what is signed in plain words, a line each."""
@@ -126,3 +150,11 @@ class Statement:
             lines.append(f"because: {self.reason}")
         lines.append(f"valid until {rfc3339(self.expires_at)}")
         return lines
+
+
+def _difference(name: str, mine: Any, theirs: Any) -> str:
+    if name == "rules":
+        return "the policy's rules on it have changed since: its payee, quorum or approvers"
+    if name == "expires_at":
+        return f"it was valid until {rfc3339(mine)}, and now it is {rfc3339(theirs)}"
+    return f"its {name} is {mine!r}, not {theirs!r}"

@@ -398,6 +398,13 @@ escrows = Table(
     Index("escrows_purchase", "purchase_id"),
     Index("escrows_key", "escrow_key"),
     Index("escrows_state", "state"),
+    # What an approver asks of a provider: how many were settled with it before.
+    Index(
+        "escrows_settled",
+        "provider",
+        sqlite_where=text("state = 'settled'"),
+        postgresql_where=text("state = 'settled'"),
+    ),
 )
 
 # What an escrow's row is folded from, so that a lost block can be taken out of it again.
@@ -422,6 +429,12 @@ escrow_events = Table(
     Index("escrow_events_escrow", "escrow_id", "block_number", "log_index"),
     Index("escrow_events_block", "block_number"),
     Index("escrow_events_key", "escrow_key"),
+    Index(
+        "escrow_events_disputed",
+        "escrow_id",
+        sqlite_where=text("state = 'disputed'"),
+        postgresql_where=text("state = 'disputed'"),
+    ),
 )
 
 journal = Table(

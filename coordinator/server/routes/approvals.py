@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import APIRouter, Path, Response
+from fastapi import APIRouter, Path, Query, Response
 
+from coordinator.domain.errors import InvalidRequest
+from coordinator.domain.statements.signed import GivenSignature
 from coordinator.server import models as m
 from coordinator.server.access import ApproverCaller, ReadingCaller
 from coordinator.server.answers import answer
@@ -16,6 +18,21 @@ from coordinator.server.routes.terms import ID
 router = APIRouter(prefix="/v1", tags=["approvals"], route_class=StrictRoute)
 
 ApprovalId = Annotated[str, Path(pattern=ID)]
+Reason = Annotated[
+    str | None,
+    Query(min_length=1, max_length=2000, description="To reject it: the reason, which is signed."),
+]
+
+
+def given(body: m.Signed | None) -> GivenSignature | None:
+    """Return the signature in a body; InvalidRequest for parts of one without it."""
+    if body is None or body.signature is None:
+        if body is not None and (body.credential is not None or body.statement is not None):
+            raise InvalidRequest("the signature is missing")
+        return None
+    return GivenSignature(
+        signature=body.signature, credential=body.credential, statement=body.statement
+    )
 
 
 @router.get("/approvals", responses={200: {"model": m.Items}, **FAULTS})
@@ -26,24 +43,41 @@ def list_approvals(who: ReadingCaller) -> Response:
 
 @router.get("/approvals/{approval_id}", responses={200: {"model": m.Anything}, **FAULTS})
 def show_approval(who: ReadingCaller, approval_id: ApprovalId) -> Response:
-    """Judge a waiting purchase: its limits, and the reasons against approving it."""
+    """Judge a waiting purchase: its limits, what was before, and the reasons against it."""
     approver = who.name if who.role == "approver" else None
-    return answer(who.coordinator.judge_approval(approval_id, approver=approver))
+    judged = who.coordinator.judge_approval(approval_id, approver=approver)
+    background = who.coordinator.background(approval_id)
+    return answer({**judged.as_dict(), "background": background.as_dict()})
 
 
-@router.post("/approvals/{approval_id}/approve", responses={200: {"model": m.Answer}, **FAULTS})
-def approve(who: ApproverCaller, approval_id: ApprovalId) -> Response:
+@router.get("/approvals/{approval_id}/statement", responses={200: {"model": m.Statement}, **FAULTS})
+def show_statement(who: ReadingCaller, approval_id: ApprovalId, reason: Reason = None) -> Response:
+    """Return what an approver signs to approve it, or to reject it for a reason."""
+    return answer(who.coordinator.statement(approval_id, reason=reason).as_dict())
+
+
+@router.post(
+    "/approvals/{approval_id}/approve",
+    responses={200: {"model": m.Answer}, **BODY_FAULTS, **documented(404)},
+)
+def approve(
+    who: ApproverCaller, approval_id: ApprovalId, signed: m.Signed | None = None
+) -> Response:
     """Approve it in the name of the key's approver; a refusal is an answer with its reason."""
-    return answer(who.coordinator.approve(approval_id, approver=who.name))
+    found = who.coordinator.approve(approval_id, approver=who.name, signature=given(signed))
+    return answer(found)
 
 
 @router.post(
     "/approvals/{approval_id}/reject",
     responses={200: {"model": m.Answer}, **BODY_FAULTS, **documented(404)},
 )
-def reject(who: ApproverCaller, approval_id: ApprovalId, why: m.Why) -> Response:
+def reject(who: ApproverCaller, approval_id: ApprovalId, why: m.SignedWhy) -> Response:
     """Reject it, with a reason; the hold is voided."""
-    return answer(who.coordinator.reject(approval_id, approver=who.name, reason=why.reason))
+    found = who.coordinator.reject(
+        approval_id, approver=who.name, reason=why.reason, signature=given(why)
+    )
+    return answer(found)
 
 
 @router.get("/proposals", responses={200: {"model": m.Items}, **FAULTS})

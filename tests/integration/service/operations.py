@@ -116,6 +116,7 @@ OPERATIONS: Final[Mapping[tuple[str, str], Operation]] = {
     ("GET", "/v1/review"): Operation(READERS),
     ("GET", "/v1/approvals"): Operation(READERS),
     ("GET", "/v1/approvals/{approval_id}"): Operation(READERS),
+    ("GET", "/v1/approvals/{approval_id}/statement"): Operation(READERS),
     ("POST", "/v1/approvals/{approval_id}/approve"): Operation(APPROVERS),
     ("POST", "/v1/approvals/{approval_id}/reject"): Operation(APPROVERS, _WHY),
     ("GET", "/v1/proposals"): Operation(READERS),

@@ -159,6 +159,13 @@ def upgrade() -> None:
     op.create_index(
         "escrow_events_escrow", "escrow_events", ["escrow_id", "block_number", "log_index"]
     )
+    op.create_index(
+        "escrow_events_disputed",
+        "escrow_events",
+        ["escrow_id"],
+        sqlite_where=sa.text("state = 'disputed'"),
+        postgresql_where=sa.text("state = 'disputed'"),
+    )
     op.create_index("escrow_events_key", "escrow_events", ["escrow_key"])
     op.create_table(
         "explanations",
@@ -579,6 +586,13 @@ def upgrade() -> None:
     )
     op.create_index("escrows_key", "escrows", ["escrow_key"])
     op.create_index("escrows_purchase", "escrows", ["purchase_id"])
+    op.create_index(
+        "escrows_settled",
+        "escrows",
+        ["provider"],
+        sqlite_where=sa.text("state = 'settled'"),
+        postgresql_where=sa.text("state = 'settled'"),
+    )
     op.create_index("escrows_state", "escrows", ["state"])
     op.create_table(
         "holds",
