@@ -203,7 +203,7 @@ class Runtime:
             await self._watcher.until_over(wait)
         return (
             self._answer(wait)
-            if wait.purchase is not None
+            if wait.purchase or wait.reached
             else await self.off_loop(partial(self._answer, wait))
         )
 
@@ -225,8 +225,8 @@ class Runtime:
         """Return the purchase as it is at the end of the wait, with its blocker if it waits on."""
         if wait.fault is not None:
             raise wait.fault
-        if wait.purchase is not None:
-            return wait.purchase
+        if (found := wait.purchase or wait.reached) is not None:
+            return found
         purchase = self.wiring.purchases.get(wait.purchase_id)
         if wait.is_there(purchase.status) or purchase.needs_approval:
             return purchase

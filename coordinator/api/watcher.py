@@ -43,8 +43,8 @@ class Wait:
         self.fault: BaseException | None = None
         #: Called in the watcher's thread when there is something to see.
         self.wake: Callable[[], object] = lambda: None
-        #: Whether the purchase is at its goal, and only receipts are waited for.
-        self.reached = False
+        #: The purchase at its goal, where receipts are still waited for.
+        self.reached: Purchase | None = None
         self._goals = UNTIL[until]
         self._deadline = time.monotonic() + timeout_seconds
         self._receipts_until = float("inf")
@@ -54,25 +54,25 @@ class Wait:
         return status in FINAL or status in self._goals
 
     def look(self, progress: Progress) -> bool:
-        """Return whether the wait is over; once there, wait up to two seconds for receipts.
+        """Return whether the purchase has to be read: where it is, or might be, at its goal.
 
         One that a reorganisation takes back from there is waited for on.
         """
-        there, status = self.is_there(progress.status), progress.status
-        if status is Status.AWAITING_APPROVAL or (there and progress.whole):
-            return True
+        there = self.is_there(progress.status)
         if not there:
-            self.reached, self._receipts_until = False, float("inf")
-        elif not self.reached:
-            self.reached, self._receipts_until = True, time.monotonic() + _ROUND_SECONDS
-            self.wake()
-        return False
+            self.reached, self._receipts_until = None, float("inf")
+        waits = there and not progress.whole and self.reached is not None
+        return not waits and (there or progress.status is Status.AWAITING_APPROVAL)
 
-    def end(self, purchase: Purchase) -> None:
-        """End the wait with the purchase, unless it was taken back since it was looked at."""
-        if purchase.needs_approval or self.is_there(purchase.status):
+    def take(self, purchase: Purchase, *, whole: bool) -> None:
+        """End the wait if the purchase is there; wait up to two seconds for receipts."""
+        there = self.is_there(purchase.status)
+        if purchase.needs_approval or (there and whole):
             self.purchase = purchase
-            self.wake()
+        elif there:
+            # Kept: thousands that read theirs when no receipt comes would read one by one.
+            self.reached, self._receipts_until = purchase, time.monotonic() + _ROUND_SECONDS
+        self.wake()
 
     @property
     def over(self) -> bool:
@@ -197,14 +197,12 @@ class Watcher:
                 self._tell_apart([purchase_id])
 
     def _tell(self, ids: Sequence[str]) -> None:
-        over = {
-            purchase_id: [wait for wait in self._of(purchase_id) if wait.look(progress)]
-            for purchase_id, progress in self._wiring.purchases.progress(ids).items()
-        }
-        ended = [purchase_id for purchase_id, waits in over.items() if waits]
-        for purchase in self._wiring.purchases.several(ended) if ended else ():
-            for wait in over[purchase.id]:
-                wait.end(purchase)
+        found = self._wiring.purchases.progress(ids)
+        waits = {of: [w for w in self._of(of) if w.look(found[of])] for of in found}
+        there = [of for of, some in waits.items() if some]
+        for purchase in self._wiring.purchases.several(there) if there else ():
+            for wait in waits[purchase.id]:
+                wait.take(purchase, whole=found[purchase.id].whole)
 
     def _of(self, purchase_id: str) -> list[Wait]:
         with self._mutex:

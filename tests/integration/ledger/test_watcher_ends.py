@@ -38,12 +38,12 @@ def test_a_purchase_that_is_taken_back_from_its_end_is_waited_for_on(
     (registered,) = coordinator._watcher._waits[purchase.id]
 
     feed.cancel(purchase)  # cancelled, but its hold ends with a final block alone
-    until(lambda: registered.reached)
+    until(lambda: registered.reached is not None)
     assert registered.seconds_left <= 2
     cursor = books.cursor()
     assert cursor is not None
     books.roll_back(cursor, fork, now=coordinator.wiring.clock())
-    until(lambda: not registered.reached)
+    until(lambda: registered.reached is None)
 
     assert registered.seconds_left > 2 and not wait.done()
     feed.cancel(purchase)
