@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Final
 
 from coordinator.domain.chain.events import Block
-from coordinator.domain.chain.steps import Receipt
+from coordinator.domain.chain.steps import Call, Receipt
 from coordinator.domain.errors import LedgerTampered
 from coordinator.domain.policy.policy import Policy
 from coordinator.domain.ports import Chain, Clock, KillPoint, Observation, Reach, Ticks
@@ -17,11 +17,13 @@ from coordinator.domain.usdc import Usdc
 from coordinator.executor.checkpoint import Checkpoint
 from coordinator.executor.due import Work
 from coordinator.executor.failover import EndpointFailover
+from coordinator.executor.safe_words import SafeWords
 from coordinator.executor.sender import Sender
 from coordinator.executor.tempo import Pace
 from coordinator.executor.watch import Watch
 from coordinator.ledger.chain.open_purchases import Waiting
 from coordinator.ledger.ledger import Ledger
+from coordinator.ledger.proofs.evidence import Seen
 from coordinator.ledger.tx.leases import Lease, new_holder
 from coordinator.ledger.tx.pausing import Pause
 
@@ -81,7 +83,9 @@ class Rounds:
             reach=reach,
             max_fee_wei=max_fee_wei,
             checkpoint=checkpoint,
+            believed=self._believed,
         )
+        self._safe_words = SafeWords(chain.safes, ledger.checkpoints, checkpoint)
         self._work = Work(
             chain=chain,
             bonds=ledger.bonds,
@@ -218,6 +222,10 @@ class Rounds:
             # It may have changed since the log was verified.
             self._checkpoint.advance(now=self._clock())
         raise LedgerTampered(f"policy {policy.hash[:12]}… is not the one last put in force")
+
+    def _believed(self, calls: Sequence[Call], seen: Observation) -> Seen:
+        policy = self._policies.current()
+        return self._safe_words.seen(calls, policy=policy, block=seen.head, now=self._clock())
 
     def _look_for_drift(self, seen: Observation) -> None:
         """Pause spending when the balance differs from the journal."""

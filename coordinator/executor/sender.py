@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -24,6 +24,7 @@ from coordinator.domain.ports import (
 from coordinator.executor.checkpoint import Checkpoint
 from coordinator.ledger.chain.nonce_lane import LaneBook
 from coordinator.ledger.chain.steps import StepBook
+from coordinator.ledger.proofs.evidence import Seen
 from coordinator.ledger.tx.leases import Lease
 
 log = logging.getLogger(__name__)
@@ -67,6 +68,10 @@ class _Missing:
     ours: bool = False
 
 
+Believed = Callable[[Sequence[Call], Observation], Seen]
+"""The log as the worker has seen it, with what the chain says of the signatures of these calls."""
+
+
 class Sender:
     """The signer's nonce lane. A send proves nothing: only receipts and used nonces do."""
 
@@ -81,8 +86,10 @@ class Sender:
         reach: Reach,
         max_fee_wei: int | None,
         checkpoint: Checkpoint,
+        believed: Believed,
     ) -> None:
         self._checkpoint = checkpoint
+        self._believed = believed
         self._chain = chain
         self._steps = steps
         self._lane = lane
@@ -132,7 +139,7 @@ class Sender:
             lease,
             calls,
             nonce_floor=seen.nonce,
-            seen=self._checkpoint.seen(self._clock()),
+            seen=self._believed(calls, seen),
             now=self._clock(),
         )
         self._reach(KillPoint.STEPS_ALLOCATED)
@@ -344,7 +351,7 @@ class Sender:
             lease,
             signed,
             fill=fill,
-            seen=self._checkpoint.seen(self._clock()),
+            seen=self._believed([step.call for step, _ in signed], seen),
             now=self._clock(),
         )
         self._reach(KillPoint.ATTEMPTS_STORED)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any
 
 from coordinator.domain.policy.approvals import Approver
 from coordinator.domain.policy.credentials import Credential, CredentialKind
@@ -13,8 +13,6 @@ from coordinator.domain.signatures.faults import BadSignature, SignatureFault
 from coordinator.domain.signatures.safe_signatures import SafeState, signers_of
 from coordinator.domain.statements.statement import Statement
 from coordinator.domain.typed_data import Trust, TypedData
-
-_SIGNATURE_LENGTH: Final = 132
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,11 +111,17 @@ def _credential(given: GivenSignature, digest: bytes, known: Sequence[Credential
             "the policy in force gives this approver no credential",
             code=SignatureFault.NOT_A_CREDENTIAL,
         )
-    safes = [one for one in known if one.kind is CredentialKind.SAFE]
-    if len(known) == 1 or (safes and len(given.signature) > _SIGNATURE_LENGTH):
-        return (safes or known)[0]
-    signer = recover_address(digest, given.signature)
-    return next((one for one in known if one.address == signer), known[0])
+    addresses = [one for one in known if one.kind is CredentialKind.ADDRESS]
+    others = [one for one in known if one.kind is not CredentialKind.ADDRESS]
+    if not addresses:
+        return others[0]
+    try:
+        signer = recover_address(digest, given.signature)
+    except BadSignature:
+        if not others:
+            raise
+        return others[0]
+    return next((one for one in addresses if one.address == signer), (others or addresses)[0])
 
 
 def check_signed(

@@ -160,7 +160,7 @@ class Signable:
         return True
 
     def _takes(self, purchase_id: str, why: str | None) -> bool:
-        if why is not None:
+        if why is not None and not self._judge.unanswered:
             self.stranded[purchase_id] = why
         return why is None
 
@@ -172,9 +172,9 @@ class Signable:
         if refused is not None:
             amount = Usdc.from_base_units(past.amount)
             self.stranded[past.id] = f"{amount} USDC: {refused}; nothing is signed for it"
-        elif missing is not None:
+        elif missing is not None and not self._judge.unanswered:
             self.unapproved[past.id] = missing
-        else:
+        elif missing is None:
             self._admitted.add(past.id)
         return refused is None and missing is None
 
@@ -271,7 +271,8 @@ class Signable:
             )
             return False
         elif (refused := self._judge.order_refused(past)) is not None:
-            self.failed[order_id] = f"{refused}: order it again"
+            if not self._judge.unanswered:
+                self.failed[order_id] = f"{refused}: order it again"
             return False
         return wrong is None and past.status == "approved"
 

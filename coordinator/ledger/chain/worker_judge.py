@@ -21,7 +21,7 @@ from coordinator.domain.typed_data import Trust
 from coordinator.domain.usdc import Usdc
 from coordinator.ledger.proofs.agreement import proposal_agreement, purchase_agreement
 from coordinator.ledger.proofs.audit_fold import LoggedOrder, LoggedPurchase
-from coordinator.ledger.proofs.evidence import Evidence, Seen
+from coordinator.ledger.proofs.evidence import Evidence, SafeWord, Seen
 from coordinator.ledger.store import schema as t
 from coordinator.ledger.store.sums import exact_sum, read_sum
 
@@ -47,12 +47,15 @@ class WorkerJudge:
         approvals = self.policy.approvals
         self.signs = any(map(approvals.has_to_sign, approvals.approvers))
         self._left: int | None = None
+        #: Whether the last judgement lacks the word of a Safe that could not be asked.
+        self.unanswered = False
 
     def purchase_not_approved(self, past: LoggedPurchase) -> str | None:
         """Say which approvals are missing for its create to be signed.
 
         They are asked about until then: after it the USDC is on its way.
         """
+        self.unanswered = False
         if past.create_signed or not self._takes_approvals(past):
             return None
         agreed = purchase_agreement(self.policy, past, self._trust, still_signs=self._safe_signs)
@@ -128,6 +131,7 @@ class WorkerJudge:
 
     def order_refused(self, order: LoggedOrder) -> str | None:
         """Say why a withdrawal may not be signed: approvers did not sign just that."""
+        self.unanswered = False
         if order.kind != "withdraw" or not self._proposals_are_signed():
             return None
         told = self._evidence.proposal(self._connection, order.id)
@@ -140,6 +144,7 @@ class WorkerJudge:
 
     def settle_refused(self, past: LoggedPurchase) -> str | None:
         """Say why it may not be settled early: neither its agent may, nor approvers signed it."""
+        self.unanswered = False
         if not past.settle_wanted or not self._proposals_are_signed():
             return None
         amount, threshold = past.amount, self.policy.threshold(past.agent or "")
@@ -158,6 +163,7 @@ class WorkerJudge:
 
     def dispute_refused(self, past: LoggedPurchase) -> str | None:
         """Say why its bond may not be paid: no approver has signed the dispute."""
+        self.unanswered = False
         said = past.dispute or {}
         name = said.get("by", "")
         if not self._proposals_are_signed() or not self.policy.approvals.has_to_sign(name):
@@ -197,10 +203,9 @@ class WorkerJudge:
         if signed.credential.kind is not CredentialKind.SAFE:
             return None
         assert self._trust is not None
-        if (
-            str(signed.credential),
-            signed.digest(self._trust),
-            signed.signature,
-        ) in self._seen.safes:
+        digest = signed.digest(self._trust)
+        answer = self._seen.safes.get(SafeWord(signed.credential.address, digest, signed.signature))
+        if answer:
             return None
+        self.unanswered |= answer is None
         return f"{signed.credential} does not say at the newest block that it signed it"

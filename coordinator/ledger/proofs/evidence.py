@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, NamedTuple
 
 from sqlalchemy import Connection
 
@@ -24,6 +24,14 @@ from coordinator.ledger.proofs.row_proofs import EscrowKey, row_faults
 from coordinator.ledger.store.database import Database
 
 _WISHES: Final = frozenset({"settle_wanted", "dispute_wanted"})
+
+
+class SafeWord(NamedTuple):
+    """A signature of a Safe, and the 32 bytes that it is of."""
+
+    safe: str
+    digest: bytes
+    signature: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,8 +56,8 @@ class Seen:
     pinned: bool = False
     #: What may still be signed within the worker's own limits, in base units; None: no limit.
     room: int | None = None
-    #: Signatures of Safes that the chain confirmed in this round, as (credential, hash, signature).
-    safes: frozenset[tuple[str, bytes, str]] = frozenset()
+    #: The chain's answers about signatures of Safes, at the newest block.
+    safes: Mapping[SafeWord, bool] = field(default_factory=dict)
 
     def agrees(self, subject: str, rows: Sequence[AuditRow]) -> bool:
         """Return False when rows of the subject were cut out of the log since they were seen."""

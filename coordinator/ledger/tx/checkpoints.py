@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import json
 import logging
-from typing import Final
+from collections.abc import Sequence
+from typing import Any, Final
 
 from sqlalchemy import delete, insert, select
 
 from coordinator.domain.audit import AuditRow, Head
 from coordinator.domain.errors import LedgerTampered
 from coordinator.domain.notices import worker_refused
+from coordinator.domain.policy.credentials import CredentialKind
 from coordinator.domain.policy.policy import Policy
+from coordinator.domain.statements.signed import Signed
 from coordinator.domain.typed_data import Trust
 from coordinator.ledger.audit.seals import Seal, make_seal, newest_seal, seal_rows
 from coordinator.ledger.proofs import step_digest
@@ -66,6 +69,18 @@ class CheckpointBook:
         with self._transactions.read() as tx:
             return LoggedProposal.of(tx.proven(proposal_id))
 
+    def safe_signatures(self, subjects: Sequence[str]) -> list[Signed]:
+        """Return what Safes signed about purchases and orders, as the log tells it."""
+        found = []
+        with self._transactions.read() as tx:
+            for subject in subjects:
+                rows = tx.proven(subject)
+                settled = [r.body["proposal"] for r in rows if r.body.get("proposal")]
+                for row in [*rows, *(r for one in settled for r in tx.proven(one))]:
+                    if row.body.get("signed") is not None:
+                        found.append(row.body["signed"])
+        return [signed for signed in map(_safe_signed, found) if signed is not None]
+
     def policy(self, policy_hash: str) -> Policy:
         """Return a version of the policy; LedgerTampered unless its document has this hash."""
         query = select(t.policies.c.document).where(t.policies.c.hash == policy_hash).limit(1)
@@ -114,3 +129,11 @@ def _refusal(tx: Tx, expected: Head) -> Head | None:
     rows = tx.proven(_SUBJECT, events=(_REFUSED,), skip=True)
     same = [row for row in rows if row.body["expected"] == str(expected)]
     return Head(same[-1].seq, same[-1].hash) if same else None
+
+
+def _safe_signed(stored: Any) -> Signed | None:
+    try:
+        signed = Signed.from_dict(stored)
+    except ValueError:
+        return None
+    return signed if signed.credential.kind is CredentialKind.SAFE else None
