@@ -17,8 +17,7 @@ from coordinator.domain.errors import (
     LedgerUnavailable,
 )
 from coordinator.domain.purchase.lifecycle import ESCROWED, FINAL, Status
-from coordinator.domain.purchase.purchase import Purchase
-from coordinator.ledger.spend.purchases import Progress
+from coordinator.domain.purchase.purchase import Purchase, StatusNow
 from coordinator.wiring import Wiring
 
 UNTIL: Final = {
@@ -53,7 +52,7 @@ class Wait:
         """Return whether a purchase of this status got there, or can't get any further."""
         return status in FINAL or status in self._goals
 
-    def look(self, progress: Progress) -> bool:
+    def look(self, progress: StatusNow) -> bool:
         """Return whether the purchase has to be read: where it is, or might be, at its goal.
 
         One that a reorganisation takes back from there is waited for on.

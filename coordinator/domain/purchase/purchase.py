@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from coordinator.domain.limits.limits import LimitState
 from coordinator.domain.purchase.blocker import Blocker
@@ -182,3 +182,10 @@ class Answer(Shown):
     def as_dict(self) -> dict[str, Any]:
         reason = self.reason.as_dict() if self.reason else None
         return {"done": self.done, "reason": reason, "purchase": self.purchase.as_dict()}
+
+
+class StatusNow(NamedTuple):
+    """A purchase's status; ``whole`` once its receipts, and the end of its hold, are kept too."""
+
+    status: Status
+    whole: bool

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
-from typing import NamedTuple
 
 from sqlalchemy import Connection, case, exists, func, literal_column, select, update
 
@@ -12,7 +11,7 @@ from coordinator.domain.chain.steps import IN_FLIGHT, StepKind, StepStatus
 from coordinator.domain.inputs import id_text
 from coordinator.domain.limits.limits import Usage
 from coordinator.domain.purchase.lifecycle import FINAL, OPEN, UNLINKED, Status
-from coordinator.domain.purchase.purchase import Purchase
+from coordinator.domain.purchase.purchase import Purchase, StatusNow
 from coordinator.domain.reasons import Reason
 from coordinator.ledger.spend.moves import end_unsigned, is_in_flight, move
 from coordinator.ledger.spend.reading import load_purchases, read_purchase
@@ -27,13 +26,6 @@ from coordinator.ledger.tx.transactions import Transactions
 _p = t.purchases.c
 _s = t.steps.c
 _h = t.holds.c
-
-
-class Progress(NamedTuple):
-    """A purchase's status; ``whole`` once its receipts, and the end of its hold, are kept too."""
-
-    status: Status
-    whole: bool
 
 
 class PurchaseBook:
@@ -89,7 +81,7 @@ class PurchaseBook:
         with self._transactions.read() as tx:
             return load_purchases(tx, query)
 
-    def progress(self, purchase_ids: Sequence[str]) -> Mapping[str, Progress]:
+    def progress(self, purchase_ids: Sequence[str]) -> Mapping[str, StatusNow]:
         """Read how far the purchases are; an id that there is none for is left out."""
         query = select(_p.id, _p.status).where(_p.id.in_(purchase_ids))
         unproved = select(_s.purchase_id).where(
@@ -99,7 +91,7 @@ class PurchaseBook:
             found = {of: Status(status) for of, status in connection.execute(query)}
             waiting = set(connection.execute(unproved).scalars())
             waiting |= _holding(connection, [of for of, s in found.items() if s in FINAL])
-        return {of: Progress(status, of not in waiting) for of, status in found.items()}
+        return {of: StatusNow(status, of not in waiting) for of, status in found.items()}
 
     def unsigned(self, purchase_ids: Iterable[str]) -> bool:
         """Whether one of them waits for a call that is not signed yet."""
