@@ -71,6 +71,7 @@ class Settings(BaseSettings):
     signer: str = "env:TREASURY_PRIVATE_KEY"
     # Not the treasury's: an approver's, on the approver's own machine.
     approver_signer: str | None = None
+    former_signers: str = ""
     payer: Literal["wallet"] = "wallet"
     rail: Literal["actp"] = "actp"
     kernel_address: str | None = None
@@ -193,6 +194,11 @@ class Settings(BaseSettings):
             return None
         whole, _, part = self.max_fee_gwei.partition(".")
         return int(whole) * 10**9 + int(part.ljust(9, "0"))
+
+    @property
+    def former_signer_specs(self) -> tuple[str, ...]:
+        """Former signers, the last one before the present first."""
+        return tuple(s.strip() for s in self.former_signers.split(",") if s.strip())
 
     @property
     def rpc_urls(self) -> tuple[str, ...]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from abc import abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -35,6 +35,7 @@ from coordinator.startup import (
     address_of_database,
     find_contracts,
     find_genesis,
+    load_former_keys,
     load_host,
     load_treasury_key,
     open_ledger,
@@ -132,6 +133,15 @@ class Foundation(Ledger):
         return load_treasury_key(self.settings, self.secrets, self.network)
 
     @cached_property
+    def former_signers(self) -> Sequence[Signer]:
+        """The signers of the accounts that the treasury had before, the last one first."""
+        return load_former_keys(self.settings, self.secrets, self.network)
+
+    @property
+    def own_addresses(self) -> Sequence[str]:
+        return [self.signer.address, *(former.address for former in self.former_signers)]
+
+    @cached_property
     def database(self) -> Database:
         # A missing key or id secret is told before a file is made.
         self._id_secret  # noqa: B018
@@ -167,7 +177,11 @@ class Foundation(Ledger):
         """The treasury and the rail's contracts, none of which can be paid."""
         d = self.deployment
         return contracts_of(
-            treasury=self.signer.address, usdc=d.usdc, vault=d.vault, kernel=d.kernel
+            treasury=self.signer.address,
+            usdc=d.usdc,
+            vault=d.vault,
+            kernel=d.kernel,
+            formers=self.own_addresses[1:],
         )
 
     @cached_property
@@ -177,7 +191,10 @@ class Foundation(Ledger):
     @cached_property
     def audit(self) -> AuditLog:
         key = audit_key(self._id_secret)
-        return AuditLog(self.database, key, treasury=self.signer.address, own=lambda: self.own_host)
+        present, *formers = self.own_addresses
+        return AuditLog(
+            self.database, key, treasury=present, formers=formers, own=lambda: self.own_host
+        )
 
     @cached_property
     def own_host(self) -> OwnHost:

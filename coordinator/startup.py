@@ -12,7 +12,7 @@ import shutil
 import signal
 import tempfile
 import weakref
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -72,12 +72,23 @@ def _remove(folder: str, pid: int) -> None:
 
 def load_treasury_key(settings: Settings, secrets: Mapping[str, str], network: Network) -> Signer:
     """Return the treasury's signer; ConfigurationError for one that the network forbids."""
-    if settings.signer.startswith("env:") and network.name == "base":
+    return _load_key(settings.signer, secrets, network, "COORDINATOR_SIGNER")
+
+
+def load_former_keys(
+    settings: Settings, secrets: Mapping[str, str], network: Network
+) -> list[Signer]:
+    """Return the signers of the accounts that the treasury had before, the last one first."""
+    name = "COORDINATOR_FORMER_SIGNERS"
+    return [_load_key(spec, secrets, network, name) for spec in settings.former_signer_specs]
+
+
+def _load_key(spec: str, secrets: Mapping[str, str], network: Network, setting: str) -> Signer:
+    if spec.startswith("env:") and network.name == "base":
         raise ConfigurationError(
-            "COORDINATOR_SIGNER=env:… is refused on base: use keystore:PATH, aws-kms:KEY_ID or"
-            " pkcs11:URI"
+            f"{setting}=env:… is refused on base: use keystore:PATH, aws-kms:KEY_ID or pkcs11:URI"
         )
-    signer = load_signer(settings.signer, secrets)
+    signer = load_signer(spec, secrets, setting=setting)
     if not (network.local or network.simulated):
         refuse_development_key(signer.address, network.name)
     return signer
@@ -186,8 +197,14 @@ def _check_local_chain(network: Network, rpc: Rpc) -> None:
         )
 
 
-def claim_database(book: IdentityBook, identity: Identity) -> None:
+def claim_database(book: IdentityBook, identity: Identity, *, formers: Sequence[str] = ()) -> None:
     """Bind a fresh database to this treasury; ConfigurationError when it is another one's."""
+    known = book.identity()
+    if known is not None and known.treasury in formers:
+        raise ConfigurationError(
+            f"this database is still that of {known.treasury}, which COORDINATOR_FORMER_SIGNERS"
+            " names: stop every process, then run `coordinator rotate begin`"
+        )
     book.claim(identity)
 
 

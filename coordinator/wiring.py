@@ -18,9 +18,11 @@ from coordinator.books.follower import Follower
 from coordinator.books.rebuilder import Rebuilder
 from coordinator.books.reconciler import Reconciler
 from coordinator.books.reporting import Reporter
+from coordinator.books.rotation import Rotation
 from coordinator.budgets.budgets import Budgets
 from coordinator.budgets.upkeep import Upkeep
 from coordinator.chain.actp.terms import MINIMUM_AMOUNT
+from coordinator.chain.signers.signers import Signer
 from coordinator.config import Secrets, Settings
 from coordinator.domain.access.destinations import Networks, networks
 from coordinator.domain.chain.escrow_key import EscrowKeys
@@ -31,10 +33,13 @@ from coordinator.domain.usdc import Usdc
 from coordinator.executor import Executor
 from coordinator.executor.blocking import Blockers
 from coordinator.executor.checkpoint import Checkpoint
+from coordinator.executor.former import FormerRounds
 from coordinator.executor.signed_rules import SignedRules
 from coordinator.executor.tempo import Tempo
 from coordinator.foundation import Foundation
+from coordinator.ledger.chain.rotation import Key, RotationBook
 from coordinator.ledger.ledger import Ledger
+from coordinator.ledger.signer_ledger import SignerLedger
 from coordinator.ledger.spend.words import Words
 from coordinator.startup import (
     kill_switch,
@@ -45,7 +50,7 @@ from coordinator.webhooks.delivery import Deliverer
 from coordinator.webhooks.sending import Sender
 
 if TYPE_CHECKING:
-    pass
+    from coordinator.chain.actp.chain import ActpChain
 
 
 class Wiring(Foundation):
@@ -108,6 +113,9 @@ class Wiring(Foundation):
 
     @cached_property
     def chain(self) -> Chain:
+        return self._chain_of(self.signer)
+
+    def _chain_of(self, signer: Signer) -> ActpChain:
         from coordinator.chain.actp.chain import ActpChain
 
         s = self.settings
@@ -115,7 +123,7 @@ class Wiring(Foundation):
             self.rpc,
             self.network,
             self.deployment,
-            self.signer,
+            signer,
             confirmations=s.confirmations,
             finality=s.finality or self.network.finality,
             max_fee_wei=s.max_fee_wei,
@@ -153,11 +161,16 @@ class Wiring(Foundation):
     @cached_property
     def checkpoint(self) -> Checkpoint:
         """The audit log as this host's worker has seen it; on a simulated chain this process."""
-        name = f"audit-{self.deployment.chain_id}-{self.signer.address.lower()}"
+        if self.network.simulated:
+            return Checkpoint(None, self.audit, self.checkpoints, self._signed_rules)
+        path, *before = [self._checkpoint_of(address) for address in self.own_addresses]
+        return Checkpoint(path, self.audit, self.checkpoints, self._signed_rules, before=before)
+
+    def _checkpoint_of(self, treasury: str) -> Path:
+        name = f"audit-{self.deployment.chain_id}-{treasury.lower()}"
         if self._genesis:
             name += f"-{self._genesis[2:10]}"
-        path = None if self.network.simulated else self.settings.state_folder / f"{name}.json"
-        return Checkpoint(path, self.audit, self.checkpoints, self._signed_rules)
+        return self.settings.state_folder / f"{name}.json"
 
     @cached_property
     def _signed_rules(self) -> SignedRules:
@@ -199,6 +212,34 @@ class Wiring(Foundation):
                 local=self.network.local,
                 poll_seconds=self.settings.poll_seconds,
             ),
+            formers=[self._former(one) for one in self.former_signers if one.can_sign],
+        )
+
+    def _former(self, signer: Signer) -> FormerRounds:
+        return FormerRounds(
+            chain=self._chain_of(signer),
+            ledger=SignerLedger(self, signer.address),
+            to=self.signer.address,
+            checkpoint=self.checkpoint,
+            max_fee_wei=self.settings.max_fee_wei,
+            ticks=self.ticks,
+            clock=self.clock,
+            reach=self.reach,
+        )
+
+    @cached_property
+    def rotation(self) -> Rotation:
+        def key_of(signer: Signer) -> Key:
+            return Key(address=signer.address, sign=signer.sign_typed)
+
+        keys = {signer.address: signer for signer in self.former_signers if signer.can_sign}
+        return Rotation(
+            book=RotationBook(self.transactions, self.accounts),
+            present=key_of(self.signer) if self.signer.can_sign else None,
+            formers=[key_of(signer) for signer in keys.values()],
+            gas=lambda address: self._chain_of(keys[address]),
+            leases=lambda address: SignerLedger(self, address).leases,
+            clock=self.clock,
         )
 
     @cached_property
@@ -238,6 +279,7 @@ class Wiring(Foundation):
     def rebuilder(self) -> Rebuilder:
         return Rebuilder(
             chain=self.chain,
+            formers=[self._chain_of(signer) for signer in self.former_signers],
             books=self.books,
             operations=self.operations,
             follower=self.follower,

@@ -84,7 +84,7 @@ class Runtime:
         if not self._is_claimed:
             with self._opening:
                 if not self._is_claimed:
-                    claim_database(w.identity_book, w.identity)
+                    claim_database(w.identity_book, w.identity, formers=w.own_addresses[1:])
                     self._is_claimed = True
         return w
 

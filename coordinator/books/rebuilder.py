@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import BinaryIO
@@ -22,9 +22,13 @@ from coordinator.ledger.tx.operations import OperationsBook
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rebuilder:
-    """Rebuilds a database, or continues an interrupted rebuild. It never signs anything."""
+    """Rebuilds a database, or continues an interrupted rebuild. It never signs anything.
+
+    ``formers`` read the accounts that the treasury had before.
+    """
 
     chain: ChainReader
+    formers: Sequence[ChainReader]
     books: ChainBook
     operations: OperationsBook
     follower: Follower
@@ -69,12 +73,12 @@ class Rebuilder:
     def _import(self, export: Iterable[bytes], expected: Head | None) -> None:
         file, done = self.audit.read_export(export, expected), self.imports.done()
         if done is None:
-            seen = self.chain.observe()
+            seen, others = self.chain.observe(), [chain.observe() for chain in self.formers]
             at = Rebirth(
                 start_block=self.follower.start_block,
                 # Without a final block yet, what is on its way is awaited instead.
                 final_number=seen.final_number if seen.final is not None else seen.head.number,
-                nonce=seen.nonce,
+                nonces={one.account: one.nonce for one in (seen, *others)},
                 now=self.clock(),
             )
             self.imports.carry_out(file, at)

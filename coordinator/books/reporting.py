@@ -145,7 +145,8 @@ class Reporter:
         Costs without an escrow stand under ``off_chain`` alone: no USDC of the treasury moved.
         """
         sums = self.ledger.journal.sums(since=since, until=until)
-        withdrawn = sums.get(EntryKind.OUTFLOW, ZERO)
+        # What was left in an account that is ours no more went to nobody who was paid.
+        withdrawn = sums.get(EntryKind.OUTFLOW, ZERO) + sums.get(EntryKind.CLOSING, ZERO)
         opening = sums.get(EntryKind.OPENING, ZERO)
         if since is not None:
             opening = self.ledger.journal.balance_before(since)

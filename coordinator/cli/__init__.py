@@ -27,6 +27,7 @@ from coordinator.cli import (
     policy,
     purchases,
     recovery,
+    rotate,
     runs,
     serve,
     wallet,
@@ -106,7 +107,15 @@ def make_app() -> typer.Typer:
             costs.app,
         ),
         _BOOKS: (_reconcile_app(), books.audit_app),
-        _RUNNING: (keys.app, hosts.app, webhooks.app, policy.app, alerts.app, wallet.app),
+        _RUNNING: (
+            keys.app,
+            hosts.app,
+            rotate.app,
+            webhooks.app,
+            policy.app,
+            alerts.app,
+            wallet.app,
+        ),
     }
     for panel, members in groups.items():
         for group in members:

@@ -199,6 +199,18 @@ class TransactionSender(Protocol):
     def refusal(self, call: Call, *, block_number: int | None = None) -> str | None: ...
 
 
+class GasSender(Protocol):
+    """Sends away all ETH of an account that signs nothing else any more.
+
+    ``send_gas`` returns the transaction's hash; None where what is left pays no transaction.
+    """
+
+    def send_gas(self, to: str) -> str | None: ...
+    def receipts(
+        self, hashes: Sequence[str], *, block: Block | None = None
+    ) -> Mapping[str, Receipt]: ...
+
+
 class Rail(Protocol):
     """Makes the calls of an escrow's life, and asks the contracts before they are made."""
 
@@ -226,6 +238,7 @@ class Rail(Protocol):
     def settle(self, *, purchase_id: str, escrow_id: str) -> Call: ...
     def dispute(self, *, purchase_id: str, escrow_id: str, bond: Usdc) -> Call: ...
     def withdraw(self, *, order_id: str, recipient: str, amount: Usdc) -> Call: ...
+    def sweep(self, *, recipient: str, amount: Usdc) -> Call: ...
     def mint(self, *, order_id: str, amount: Usdc) -> Call: ...
 
 

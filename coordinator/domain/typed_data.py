@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -18,11 +19,21 @@ _DOMAIN_FIELDS: Final = (
 
 @dataclass(frozen=True, slots=True)
 class Trust:
-    """The root of trust: the treasury's account, and the chain and kernel it signs for."""
+    """The root of trust: the treasury's account, and the chain and kernel it signs for.
+
+    What people signed for ``formers``, accounts that the treasury had before, is signed for it.
+    What those accounts themselves have signed is worth nothing any more.
+    """
 
     treasury: str
     chain_id: int
     kernel: str
+    formers: tuple[str, ...] = ()
+
+    def before(self) -> Iterator[Trust]:
+        """Yield the root of trust as it was with each former account."""
+        for former in self.formers:
+            yield Trust(former, self.chain_id, self.kernel)
 
 
 @dataclass(frozen=True, slots=True)

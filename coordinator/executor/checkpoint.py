@@ -6,7 +6,7 @@ import contextlib
 import json
 import logging
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
@@ -134,14 +134,22 @@ class Checkpoint:
 
     A database that was put back with its log is authentic row by row. Only what is kept elsewhere
     tells that it is older: the head of the log, and which orders were signed, which no chain would
-    refuse to carry out twice. ``path`` None keeps it for this process alone.
+    refuse to carry out twice. ``path`` None keeps it for this process alone; where there is no
+    such file yet, the first of those ``before`` that there is counts.
     """
 
     def __init__(
-        self, path: Path | None, audit: AuditLog, book: CheckpointBook, rules: SignedRules
+        self,
+        path: Path | None,
+        audit: AuditLog,
+        book: CheckpointBook,
+        rules: SignedRules,
+        *,
+        before: Sequence[Path] = (),
     ) -> None:
         self._rules = rules
         self._path = path
+        self._before = before
         self._audit = audit
         self._book = book
         self._known: CheckpointState | None = None
@@ -252,10 +260,12 @@ class Checkpoint:
             self._book.refuse_row(row, why, now=now)
 
     def _read(self) -> CheckpointState:
-        if self._path is None or not self._path.exists():
+        paths = (self._path, *self._before)
+        path = next((path for path in paths if path is not None and path.exists()), None)
+        if self._path is None or path is None:
             return CheckpointState()
         try:
-            found: dict[str, Any] = json.loads(self._path.read_text())
+            found: dict[str, Any] = json.loads(path.read_text())
             known = CheckpointState(
                 head=Head.parse(found["audit_head"]),
                 signed=set(found["signed"]),
@@ -272,9 +282,9 @@ class Checkpoint:
             )
         except (OSError, KeyError, TypeError, ValueError) as fault:
             raise LedgerUnavailable(
-                f"the worker's audit checkpoint {self._path} can't be read: {fault}"
+                f"the worker's audit checkpoint {path} can't be read: {fault}"
             ) from None
-        self._written = known.head
+        self._written = known.head if path == self._path else None
         return known
 
     def _write(self) -> None:

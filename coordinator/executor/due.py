@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import Final
 
@@ -45,7 +45,9 @@ class Work:
         allowance_limit: Usdc,
         clock: Clock,
         ticks: Ticks,
+        usdc_comes: Callable[[], bool] = lambda: False,
     ) -> None:
+        self._usdc_comes = usdc_comes
         self._ticks = ticks
         self._chain = chain
         self._bonds = bonds
@@ -76,8 +78,7 @@ class Work:
         ``final_number`` the books are whole.
         """
         assert seen.fees is not None
-        self._lease = lease
-        self._faults = 0
+        self._begin(lease)
         forecast = Forecast.of(seen, in_flight, reserved_wei(purchases, in_flight, seen.fees))
         self._plan_purchases(policy, purchases, seen, forecast, room, final_number)
         self._plan_disputes(purchases, seen, forecast)
@@ -86,6 +87,10 @@ class Work:
             self._chain.confirm(seen)
         self._plan_orders(orders, forecast)
         return forecast.with_allowance(self._allowance_limit, self._chain.approve)
+
+    def _begin(self, lease: Lease) -> None:
+        self._lease = lease
+        self._faults = 0
 
     def _plan_purchases(
         self,
@@ -183,7 +188,13 @@ class Work:
         if self._funded_unseen(purchase, linked=StepKind.LINK in signed.values()):
             return
         done = self._purchases.fail(
-            self._lease, purchase.id, status, reason, used=seen.nonce, now=self._clock()
+            self._lease,
+            purchase.id,
+            status,
+            reason,
+            signer=seen.account,
+            used=seen.nonce,
+            now=self._clock(),
         )
         if done:
             log.warning("purchase_%s purchase_id=%s why=%s", status, purchase.id, reason.message)
@@ -215,7 +226,8 @@ class Work:
         needed_wei = reserve_wei(seen.fees, unstarted=1, unended=0)
         short = self._shortage(purchase, forecast, needed_wei)
         if short is not None:
-            self._fail(purchase, Status.FAILED, short, seen)
+            if short.code is not ReasonCode.INSUFFICIENT_USDC or not self._usdc_comes():
+                self._fail(purchase, Status.FAILED, short, seen)
             return
         create = self._chain.create(
             purchase_id=purchase.id,

@@ -90,10 +90,7 @@ class Executor(Rounds):
         if self._thread is not None:
             self._thread.join()
             self._thread = None
-        with self._round:
-            if self._lease is not None:
-                self._leases.release(self._lease)
-                self._lease = None
+        self.release()
 
     @property
     def starting(self) -> bool:

@@ -6,13 +6,15 @@ import contextlib
 import logging
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Final
+from typing import Final, Protocol
 
+from coordinator.domain.chain.accounts import open_at
 from coordinator.domain.chain.events import Block
-from coordinator.domain.chain.steps import Call, Receipt
+from coordinator.domain.chain.steps import Call, Receipt, Step
 from coordinator.domain.errors import LedgerTampered
 from coordinator.domain.policy.policy import Policy
 from coordinator.domain.ports import Chain, Clock, KillPoint, Observation, Reach, Ticks
+from coordinator.domain.purchase.planning import OpenPurchase
 from coordinator.domain.usdc import Usdc
 from coordinator.executor.checkpoint import Checkpoint
 from coordinator.executor.due import Work
@@ -38,6 +40,17 @@ Follow = Callable[[Observation, bool], Mapping[str, Receipt] | None]
 """Brings the books to a block, and what is final where asked; the receipts that it read."""
 
 
+class Former(Protocol):
+    """Rounds for a former account of the treasury, after those of the present one."""
+
+    @property
+    def busy(self) -> bool: ...
+    @property
+    def sends_usdc(self) -> bool: ...
+    def run_round(self, *, quick: bool, again: bool, finalise: bool = True) -> bool: ...
+    def release(self) -> None: ...
+
+
 class Rounds:
     """Rounds of work for one signer. They act only while the lease is held.
 
@@ -58,8 +71,10 @@ class Rounds:
         clock: Clock,
         ticks: Ticks,
         reach: Reach,
+        formers: Sequence[Former] = (),
     ) -> None:
         self._chain = chain
+        self._formers = formers
         self._books = ledger.books
         self._leases = ledger.leases
         self._approvals = ledger.approvals
@@ -94,6 +109,7 @@ class Rounds:
             allowance_limit=allowance_limit,
             clock=clock,
             ticks=ticks,
+            usdc_comes=lambda: any(former.sends_usdc for former in self._formers),
         )
         self._watch = Watch(
             purchases=ledger.purchases, notices=ledger.notices, clock=clock, ticks=ticks
@@ -150,14 +166,25 @@ class Rounds:
             self._look_for_drift(seen)
             if not self._hold_lease():
                 return False
-            if self._checkpoint.advance(now=now):
+            if self._checkpoint.advance(now=now) and self._may_sign():
                 self._do_what_is_due(seen)
             final = self._books.final()
             if final is not None and self._books.end_holds(final.number, now=now):
                 self._reach(KillPoint.HOLDS_ENDED)
             self._seen = seen
             self._done(seen)
+            for former in self._formers:
+                former.run_round(quick=quick, again=False, finalise=finalise)
             return True
+
+    def release(self) -> None:
+        """Let another process act at once."""
+        with self._round:
+            if self._lease is not None:
+                self._leases.release(self._lease)
+                self._lease = None
+        for former in self._formers:
+            former.release()
 
     def _was_followed(self, seen: Observation, finalised: bool) -> None:
         """Called whenever the books were brought to what was seen."""
@@ -246,6 +273,8 @@ class Rounds:
         """Return whether nothing is in flight and no purchase waits for this executor."""
         if self._sender.any_in_flight() or self._operations.orders("approved"):
             return False
+        if any(former.busy for former in self._formers):
+            return False
         return not self._books.in_progress().waiting
 
     def _pace(self, seen: Observation) -> Pace:
@@ -255,7 +284,8 @@ class Rounds:
         waiting = self._released(progress.waiting)
         orders = self._operations.orders("approved")
         to_sign = orders or (waiting and seen.rail_trouble is None)
-        if self._sender.any_in_flight() or (to_sign and seen.fees is not None):
+        on_its_way = self._sender.any_in_flight() or any(former.busy for former in self._formers)
+        if on_its_way or (to_sign and seen.fees is not None):
             return Pace.BUSY
         return Pace.OPEN if progress.purchases or orders else Pace.IDLE
 
@@ -289,9 +319,9 @@ class Rounds:
     def _do_what_is_due(self, seen: Observation) -> None:
         assert self._lease is not None
         in_flight = self._sender.tend(self._lease, seen)
-        policy, purchases = self._policy(), self._books.open_purchases()
-        self._watch.look(policy, purchases, seen)
-        self._watch.look_at_lane(in_flight, self._sender.refused(in_flight))
+        policy, every = self._policy(), self._books.open_purchases()
+        self._tell(policy, every, seen, in_flight)
+        purchases = [purchase for purchase in every if self._is_mine(purchase)]
         if seen.fees is not None:
             room = self._sender.room(in_flight)
             final = self._books.final()
@@ -305,6 +335,29 @@ class Rounds:
                 final_number=final.number if final else 0,
             )
             self._sender.send_new(self._lease, calls, seen)
+
+    def _tell(
+        self,
+        policy: Policy,
+        purchases: Sequence[OpenPurchase],
+        seen: Observation,
+        in_flight: Sequence[Step],
+    ) -> None:
+        """Tell people what they have to look at."""
+        self._watch.look(policy, purchases, seen)
+        self._watch.look_at_lane(in_flight, self._sender.refused(in_flight))
+
+    def _may_sign(self) -> bool:
+        """Whether the journal follows this account by now, in every block that is to come."""
+        return self._chain.treasury in self._followed_accounts()
+
+    def _followed_accounts(self) -> Sequence[str]:
+        cursor = self._books.cursor()
+        return open_at(self._books.accounts(), cursor.number + 1) if cursor is not None else ()
+
+    def _is_mine(self, purchase: OpenPurchase) -> bool:
+        """Whether this account goes on with it: nobody has begun, or this account has."""
+        return (purchase.signer or self._chain.treasury).lower() == self._chain.treasury.lower()
 
 
 def _is_news(head: Block | None, seen: Observation) -> bool:

@@ -74,6 +74,11 @@ class Ledger(ABC):
         """The treasury, its chain and its contracts."""
 
     @property
+    def signer_address(self) -> str:
+        """The account whose steps and lane these are."""
+        return self.identity.treasury
+
+    @property
     def own_addresses(self) -> Sequence[str]:
         """The accounts of ours that the settings name, the treasury's first."""
         return [self.identity.treasury]
@@ -211,7 +216,7 @@ class Ledger(ABC):
     def leases(self) -> LeaseBook:
         who = self.identity
         return LeaseBook(
-            self.database, chain_id=who.chain_id, signer=who.treasury, ticks=self.ticks
+            self.database, chain_id=who.chain_id, signer=self.signer_address, ticks=self.ticks
         )
 
     @cached_property
@@ -236,7 +241,7 @@ class Ledger(ABC):
             self.transactions,
             self.evidence,
             chain_id=self.identity.chain_id,
-            signer=self.identity.treasury,
+            signer=self.signer_address,
         )
 
     @cached_property

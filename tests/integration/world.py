@@ -344,7 +344,8 @@ class World:
 
     def check_books(self) -> None:
         """Budget, journal, chain and audit log agree, each read by itself."""
-        assert self.discrepancies() == []
+        found = self.coordinator.reconcile().discrepancies
+        assert not found, found
         assert self._booked(account_name(self.treasury)) == self.chain.balance(self.treasury)
         for (key,) in self.rows("SELECT escrow_key FROM escrows WHERE escrow_key IS NOT NULL"):
             assert self._booked(f"escrow:{key}") == self.chain.remaining(key)

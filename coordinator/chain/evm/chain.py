@@ -18,6 +18,7 @@ from coordinator.chain.evm.used_nonces import confirm_count, mined_at_nonce
 from coordinator.chain.networks import Network
 from coordinator.chain.rpc.client import Rpc, RpcRefusal
 from coordinator.chain.signers.signers import Signer
+from coordinator.domain.address import keccak256
 from coordinator.domain.chain.events import Block
 from coordinator.domain.chain.gas import GAS_LIMITS, Fees
 from coordinator.domain.chain.steps import Attempt, Call, Receipt, StepKind
@@ -68,6 +69,7 @@ class EvmChain:
         self.head = head.newest
         self.confirm = head.confirm
         self.withdraw = token.withdraw
+        self.sweep = token.sweep
         self.mint = token.mint
 
     @property
@@ -174,6 +176,37 @@ class EvmChain:
         return [
             best([sent_of(answer) for answer in answers]) for answers in zip(*told, strict=True)
         ]
+
+    def send_gas(self, to: str) -> str | None:
+        """Send all ETH but the fee to another account; None where nothing would arrive.
+
+        ChainUnavailable above the fee ceiling, or when no endpoint takes it.
+        """
+        self.check()
+        seen = self.observe()
+        if seen.fees is None:
+            raise ChainUnavailable("the fee is above COORDINATOR_MAX_FEE_GWEI: try again later")
+        gas = GAS_LIMITS["fill"]
+        value = seen.gas_balance_wei - seen.fees.ceiling_wei(gas, 1)
+        if value <= 0:
+            return None
+        raw = self._signer.sign_raw(
+            {
+                "type": 2,
+                "chainId": self.chain_id,
+                "nonce": seen.nonce,
+                "to": to,
+                "value": value,
+                "data": "0x",
+                "gas": gas,
+                "maxFeePerGas": seen.fees.max_fee_per_gas,
+                "maxPriorityFeePerGas": seen.fees.max_priority_fee_per_gas,
+            }
+        )
+        (answer,) = self.send([raw], everywhere=True)
+        if answer.sent is not Sent.ACCEPTED:
+            raise ChainUnavailable(f"the ETH was not taken by the endpoint: {answer.said[:200]}")
+        return "0x" + keccak256(bytes.fromhex(raw[2:])).hex()
 
     def look_elsewhere(self, *, above: int) -> bool:
         return self._rpc.use_where(("eth_blockNumber", []), lambda said: quantity(said) > above)

@@ -41,6 +41,11 @@ class FiatToken:
         data = token_abi().call("transfer", recipient, amount.base_units)
         return self._call(StepKind.WITHDRAW, data, amount, order_id)
 
+    def sweep(self, *, recipient: str, amount: Usdc) -> Call:
+        """Move USDC to another account of ours."""
+        data = token_abi().call("transfer", recipient, amount.base_units)
+        return self._call(StepKind.SWEEP, data, amount)
+
     def mint(self, *, order_id: str, amount: Usdc) -> Call:
         """Mint a test token that lets everybody mint; reverts for real USDC."""
         data = token_abi().call("mint", self.treasury, amount.base_units)

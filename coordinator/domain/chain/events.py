@@ -24,6 +24,7 @@ class EscrowState(StrEnum):
 
 
 EMPTY: Final = frozenset({EscrowState.CREATED, EscrowState.QUOTED})
+OVER: Final = frozenset({EscrowState.SETTLED, EscrowState.CANCELLED})
 
 
 class EventKind(StrEnum):

@@ -17,6 +17,7 @@ GAS_LIMITS: Final = {
     "dispute": 350_000,
     "withdraw": 100_000,
     "mint": 120_000,
+    "sweep": 100_000,
     "fill": 21_000,
 }
 _ENDING: Final = max(GAS_LIMITS[step] for step in ("settle", "cancel", "reclaim"))

@@ -9,7 +9,11 @@ from coordinator.domain.usdc import Usdc
 
 
 class StepKind(StrEnum):
-    """The kinds of steps; ``fill`` is a self-send of zero that closes a hole in the nonces."""
+    """The kinds of steps.
+
+    ``fill`` is a self-send of zero that closes a hole in the nonces, ``sweep`` moves USDC of a
+    former account of ours to the present one.
+    """
 
     APPROVE = "approve"
     CREATE = "create"
@@ -20,6 +24,7 @@ class StepKind(StrEnum):
     DISPUTE = "dispute"
     WITHDRAW = "withdraw"
     MINT = "mint"
+    SWEEP = "sweep"
     FILL = "fill"
 
 
@@ -117,6 +122,7 @@ class Step:
     revert_reason: str | None = None
     created_at: int = 0
     given_up: bool = False
+    signer: str | None = None
 
     @property
     def to_send(self) -> Attempt | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
@@ -26,9 +26,12 @@ Contracts = Mapping[str, str]
 """What stands at an address in lower case: "the USDC token", "the treasury" and so on."""
 
 
-def contracts_of(*, treasury: str, usdc: str, vault: str, kernel: str) -> Contracts:
+def contracts_of(
+    *, treasury: str, usdc: str, vault: str, kernel: str, formers: Iterable[str] = ()
+) -> Contracts:
     """Return the treasury's own address and its contracts, none of which can be a payee."""
     named = {
+        **dict.fromkeys(formers, "a former account of the treasury"),
         kernel: "the escrow kernel",
         vault: "the escrow vault",
         usdc: "the USDC token",

@@ -12,6 +12,7 @@ from coordinator.domain.ports import Observation
 from coordinator.domain.purchase.planning import OpenPurchase
 from coordinator.domain.usdc import ZERO, Usdc
 
+_SENDS: Final = (StepKind.WITHDRAW, StepKind.SWEEP)
 _PULLS: Final = (StepKind.LINK, StepKind.DISPUTE)
 
 
@@ -48,7 +49,7 @@ class Forecast:
         elif call.kind in _PULLS and call.usdc is not None:
             self.usdc -= call.usdc
             self.allowance -= call.usdc
-        elif call.kind is StepKind.WITHDRAW and call.usdc is not None:
+        elif call.kind in _SENDS and call.usdc is not None:
             self.usdc -= call.usdc
         elif call.kind is StepKind.CREATE:
             self.create_nonce += 1

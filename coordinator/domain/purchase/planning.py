@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
-from coordinator.domain.chain.events import EMPTY, EscrowState
+from coordinator.domain.chain.events import EMPTY, OVER, EscrowState
 from coordinator.domain.chain.steps import PaymentTerms, Step, StepKind, StepStatus
 from coordinator.domain.errors import ImpossibleState
 from coordinator.domain.policy.policy import Policy
@@ -38,7 +38,10 @@ class Action(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class OwnEscrow:
-    """An escrow created for a purchase, or linked under its escrow key (``linked``)."""
+    """An escrow created for a purchase, or linked under its escrow key (``linked``).
+
+    Only ``requester``, the account of ours that opened it, can end it; None where nobody told.
+    """
 
     escrow_id: str
     state: EscrowState
@@ -46,6 +49,7 @@ class OwnEscrow:
     amount: Usdc
     deadline: int
     window_ends: int | None
+    requester: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +80,17 @@ class OpenPurchase:
     def terms(self) -> PaymentTerms:
         """The terms of its create or link."""
         return PaymentTerms(self.provider, self.amount, self.service, self.escrow_key)
+
+    @property
+    def signer(self) -> str | None:
+        """The account that alone can go on with it; None while any may create its escrow."""
+        for step in self.steps:
+            if step.in_flight:
+                return step.signer
+        for escrow in self.escrows:
+            if escrow.state not in OVER:
+                return escrow.requester
+        return None
 
 
 @dataclass(frozen=True, slots=True)

@@ -142,6 +142,19 @@ def check_signed(
 
 def check_signed_by(signed: Signed, expected: Statement, trust: Trust) -> None:
     """Raise BadSignature unless the credential that it names signed just ``expected``."""
+    try:
+        _check_signer(signed, trust)
+    except BadSignature:
+        if not any(_is_signed_for(signed, former) for former in trust.before()):
+            raise
+    wrong = next(signed.statement.differences(expected), None)
+    if wrong is not None:
+        raise BadSignature(
+            f"another statement was signed: {wrong}", code=SignatureFault.OTHER_STATEMENT
+        )
+
+
+def _check_signer(signed: Signed, trust: Trust) -> None:
     signers = _signers(signed, trust)
     address = signed.credential.address
     if signed.credential.kind is CredentialKind.ADDRESS and signers != (address,):
@@ -149,11 +162,14 @@ def check_signed_by(signed: Signed, expected: Statement, trust: Trust) -> None:
             f"it is not {address}'s signature of this statement for this treasury and chain",
             code=SignatureFault.OTHER_SIGNER,
         )
-    wrong = next(signed.statement.differences(expected), None)
-    if wrong is not None:
-        raise BadSignature(
-            f"another statement was signed: {wrong}", code=SignatureFault.OTHER_STATEMENT
-        )
+
+
+def _is_signed_for(signed: Signed, trust: Trust) -> bool:
+    try:
+        _check_signer(signed, trust)
+    except BadSignature:
+        return False
+    return True
 
 
 def _signers(signed: Signed, trust: Trust) -> tuple[str, ...]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -62,10 +62,12 @@ class Hosts:
     """Reads hosts of a database; only what the treasury's key signed is believed.
 
     ``treasury`` is the account that this process knows; without it that of the database.
+    ``formers`` are those that it knows the treasury had before.
     """
 
-    def __init__(self, treasury: str | None = None) -> None:
+    def __init__(self, treasury: str | None = None, formers: Sequence[str] = ()) -> None:
         self.treasury = treasury
+        self.formers = tuple(formers)
         self._trust: Trust | None = None
         self._cached: dict[tuple[Any, ...], Host | None] = {}
 
@@ -74,7 +76,8 @@ class Hosts:
         if self._trust is None:
             row = _IDENTITY.one(connection)
             if row is not None:
-                self._trust = Trust(self.treasury or row[0], row[1], row[2])
+                treasury = self.treasury or row[0]
+                self._trust = Trust(treasury, row[1], row[2], self.formers)
         return self._trust
 
     def find(self, connection: Connection, host_id: str, *state: Any) -> Host | None:
@@ -105,7 +108,7 @@ class Hosts:
             return None
         values = tuple(row)
         if values not in self._cached:
-            self._remember(values, _verified(trust, dict(zip(_h.keys(), values, strict=True))))
+            self._remember(values, verified_host(trust, dict(zip(_h.keys(), values, strict=True))))
         return self._cached[values]
 
     def _remember(self, key: tuple[Any, ...] | None, host: Host | None) -> Host | None:
@@ -122,7 +125,8 @@ def host_rows(connection: Connection) -> list[dict[str, Any]]:
     return [dict(row) for row in connection.execute(query).mappings()]
 
 
-def _verified(trust: Trust, row: Mapping[str, Any]) -> Host | None:
+def verified_host(trust: Trust, row: Mapping[str, Any]) -> Host | None:
+    """Return the host of a row of the table; None where ``trust``'s key has not signed it."""
     try:
         certificate = Certificate(
             name=row["name"],

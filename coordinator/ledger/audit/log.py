@@ -80,7 +80,8 @@ class Tail(NamedTuple):
 class AuditLog:
     """Appends rows inside the transactions of others; reads and verifies in its own.
 
-    ``treasury`` is the account whose key certifies hosts, by default the database's own; ``own``
+    ``treasury`` is the account whose key certifies hosts, by default the database's own, and
+    ``formers`` are those before it, for which people may have signed. ``own``
     gives this host, without which nothing can be appended.
     """
 
@@ -90,18 +91,20 @@ class AuditLog:
         key: bytes,
         *,
         treasury: str | None = None,
+        formers: Sequence[str] = (),
         own: Callable[[], OwnHost] | None = None,
     ) -> None:
         self.database = database
         self._key = key
         self._own = own
-        self.hosts = Hosts(treasury)
+        self.hosts = Hosts(treasury, formers)
         self._signatures = Signatures(b"coordinator audit row\0")
         self.codes = RowCodes(self.hosts, self.own_host)
 
     def of(self, database: Database) -> AuditLog:
         """Return the log of a copy of this database, to be read."""
-        return AuditLog(database, self._key, treasury=self.hosts.treasury)
+        known = self.hosts
+        return AuditLog(database, self._key, treasury=known.treasury, formers=known.formers)
 
     def append_all(
         self, connection: Connection, entries: Sequence[AuditEntry], tail: Tail | None = None

@@ -149,6 +149,7 @@ class ChainBook:
                 for account in accounts
                 if account.has(block.number + 1)
             ]
+            entries.sort(key=lambda entry: entry.log_index)
             _set_cursor(tx.connection, _BOOKS, block)
             _write_entries(tx, entries, block.number - 1, block, now)
 
@@ -357,6 +358,14 @@ def _write_entries(tx: Tx, entries: list[Entry], after: int, to: Block, now: int
 def _spent(connection: Connection, purchase_id: str) -> Usdc:
     sums = sums_of_escrows(connection, [purchase_id]).get(purchase_id, {})
     return sums.get(EntryKind.FUND, ZERO) - sums.get(EntryKind.REFUND, ZERO)
+
+
+def read_cursors(connection: Connection) -> tuple[Block | None, Block | None]:
+    """The last block in the books, and the last that is final there, in the caller's transaction.
+
+    None for each before there is one.
+    """
+    return _cursor(connection, _BOOKS), _cursor(connection, _FINAL)
 
 
 def _cursor(connection: Connection, name: str) -> Block | None:

@@ -47,6 +47,7 @@ class _StoredEvent(NamedTuple):
     tx_hash: str
     at: int
     escrow_key: str | None
+    requester: str | None
     provider: str
     amount: int
     service_hash: str
@@ -91,11 +92,12 @@ _EVENTS: Final = Prepared(
 _STORE: Final = Prepared(
     insert(t.escrow_events),
     *("block_hash", "log_index", "block_number", "tx_hash", "at", "kind", "escrow_id"),
-    *("escrow_key", "provider", "amount", "service_hash", "deadline", "state", "window_ends"),
+    *("escrow_key", "requester", "provider", "amount", "service_hash", "deadline"),
+    *("state", "window_ends"),
 )
 _FOLDED: Final = (
-    *("escrow_key", "provider", "amount", "service_hash", "state", "deadline", "window_ends"),
-    *("created_at", "last_block", "purchase_id"),
+    *("escrow_key", "requester", "provider", "amount", "service_hash", "state", "deadline"),
+    *("window_ends", "created_at", "last_block", "purchase_id"),
 )
 _INSERT_ESCROW: Final = Prepared(insert(t.escrows), "escrow_id", *_FOLDED)
 # A parameter may not have the name of a column that is set.
@@ -211,6 +213,7 @@ def _event_row(event: ChainEvent) -> dict[str, Any]:
         "kind": event.kind.value,
         "escrow_id": event.escrow_id,
         "escrow_key": event.escrow_key,
+        "requester": event.requester,
         "provider": event.provider,
         "amount": event.amount.base_units if event.amount is not None else None,
         "service_hash": event.service_hash,
@@ -224,6 +227,7 @@ def _folded(events: Sequence[_StoredEvent]) -> dict[str, Any]:
     first = events[0]
     values: dict[str, Any] = {
         "escrow_key": None,
+        "requester": first.requester,
         "provider": first.provider,
         "amount": first.amount,
         "service_hash": first.service_hash,

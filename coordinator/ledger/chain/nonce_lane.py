@@ -17,7 +17,6 @@ from coordinator.ledger.tx.transactions import Transactions
 
 _s = t.steps.c
 _a = t.attempts.c
-_LANE = "lane"
 
 
 class LaneBook:
@@ -53,7 +52,7 @@ class LaneBook:
             fence(tx.connection, lease)
             known = self._own_nonces(tx, used)
             if known is None:
-                open_lane(tx, used, now=now)
+                open_lane(tx, self._steps.signer, used, now=now)
                 return 0
             for nonce in range(known, used):
                 self._steps.insert_step(tx.connection, fill, nonce, StepStatus.DISPLACED, now)
@@ -104,7 +103,7 @@ class LaneBook:
     def _own_nonces(self, tx: Tx, used: int) -> int | None:
         """The nonce after the last that this database knows of; None before it ever looked."""
         highest = self._steps.nonces.highest(tx, used)
-        return _lane_opened_at(tx) if highest is None else int(highest) + 1
+        return _lane_opened_at(tx, self._steps.signer) if highest is None else int(highest) + 1
 
     def _gaps(self, tx: Tx, used: int) -> list[tuple[int, int | None]]:
         """(nonce, its displaced step or None) of the lane from ``used`` on."""
@@ -114,7 +113,9 @@ class LaneBook:
         end = self._steps.nonces.highest(tx, used)
         if end is None or end < used:
             return gaps
-        first = max(used, _lane_opened_at(tx) or 0) if used not in owned else used
+        first = (
+            max(used, _lane_opened_at(tx, self._steps.signer) or 0) if used not in owned else used
+        )
         for nonce in range(first, end + 1):
             row = owned.get(nonce)
             if row is None or row.status == StepStatus.DISPLACED.value:
@@ -132,14 +133,18 @@ def _fail_orders(tx: Tx, now: int) -> None:
         fail_order(tx, order_id, why, now)
 
 
-def open_lane(tx: Tx, first: int, *, now: int) -> None:
-    """Note that the lane begins at nonce ``first``: what was used before is not ours to miss."""
-    tx.record(now, "lane_opened", _LANE, first=first)
+def open_lane(tx: Tx, signer: str, first: int, *, now: int) -> None:
+    """Note that a signer's lane begins at a nonce: what was used before is not ours to miss."""
+    tx.record(now, "lane_opened", _lane_of(signer), first=first)
 
 
-def _lane_opened_at(tx: Tx) -> int | None:
+def _lane_of(signer: str) -> str:
+    return f"lane:{signer}"
+
+
+def _lane_opened_at(tx: Tx, signer: str) -> int | None:
     query = select(t.audit.c.body).where(
-        t.audit.c.subject == _LANE, t.audit.c.event == "lane_opened"
+        t.audit.c.subject == _lane_of(signer), t.audit.c.event == "lane_opened"
     )
     tx.flush()
     body = tx.connection.execute(query.order_by(t.audit.c.seq.desc()).limit(1)).scalar()

@@ -100,6 +100,7 @@ def _own_escrow(row: Any, own_key: str) -> OwnEscrow:
     return OwnEscrow(
         escrow_id=row.escrow_id,
         state=EscrowState(row.state),
+        requester=row.requester,
         linked=row.escrow_key == own_key,
         amount=Usdc.from_base_units(row.amount),
         deadline=row.deadline,

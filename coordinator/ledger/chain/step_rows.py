@@ -87,4 +87,5 @@ def _step(row: Any, attempts: Sequence[Any]) -> Step:
         revert_reason=row.revert_reason,
         created_at=row.created_at,
         given_up=bool(row.given_up),
+        signer=row.signer,
     )

@@ -78,7 +78,7 @@ class StepBook:
         self._codes = transactions.audit.codes
         self._evidence = evidence
         self._chain_id = chain_id
-        self._signer = signer
+        self.signer = signer
         self._rows = StepRows()
         self.own = (_s.chain_id == chain_id, _s.signer == signer)
         self.nonces = OwnedNonces(self._codes, self.own)
@@ -118,6 +118,7 @@ class StepBook:
                     call=call,
                     status=StepStatus.ALLOCATED,
                     created_at=now,
+                    signer=self.signer,
                 )
                 for nonce, call in given
             ]
@@ -159,6 +160,7 @@ class StepBook:
                     f"{StepKind.FILL if step.given_up else step.kind}_signed",
                     "treasury" if step.given_up else subject_of(step),
                     nonce=step.nonce,
+                    signer=self.signer,
                     tx_hash=attempt.hash,
                     **_spends(step),
                 )
@@ -179,8 +181,10 @@ class StepBook:
             return connection.execute(query).first() is not None
 
     def of_purchases(self, connection: Connection, ids: Iterable[str]) -> list[Step]:
-        """Steps of several purchases in the caller's transaction, in nonce order."""
-        return self._rows.load(connection, *self.own, _s.purchase_id.in_(list(ids)))
+        """Steps of several purchases, whoever signs, in the order in which they were made."""
+        ours = _s.chain_id == self._chain_id
+        found = self._rows.load(connection, ours, _s.purchase_id.in_(list(ids)))
+        return sorted(found, key=lambda step: step.id)
 
     def store_receipts(
         self, receipts: Sequence[tuple[Step, Receipt, str | None]], *, now: int
@@ -324,7 +328,7 @@ class StepBook:
     def _values(self, call: Call, nonce: int) -> dict[str, Any]:
         return {
             "chain_id": self._chain_id,
-            "signer": self._signer,
+            "signer": self.signer,
             "nonce": nonce,
             "kind": call.kind.value,
             "recipient": call.to,

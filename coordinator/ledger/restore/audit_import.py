@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any, Final
@@ -53,11 +53,11 @@ class Imported:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rebirth:
-    """The chain's state when the database was rebuilt."""
+    """The chain's state when the database was rebuilt, and each signer's count of transactions."""
 
     start_block: int
     final_number: int
-    nonce: int
+    nonces: Mapping[str, int]
     now: int
 
 
@@ -145,7 +145,8 @@ def _begin(tx: Tx, found: Imported, at: Rebirth) -> None:
     tx.record(at.now, "audit_imported", _SUBJECT, **found.as_dict())
     # The journal is made anew from the chain: what old rows say of it holds no longer.
     tx.record(at.now, "journal_rolled_back", "journal", to=-1, to_hash="", entries=0)
-    open_lane(tx, at.nonce, now=at.now)
+    for signer, nonce in at.nonces.items():
+        open_lane(tx, signer, nonce, now=at.now)
     why = "rebuilt from the chain and an audit export: check it, then unpause"
     begin_recovery(tx, why, now=at.now)
 

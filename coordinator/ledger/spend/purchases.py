@@ -15,7 +15,7 @@ from coordinator.domain.purchase.purchase import Purchase, StatusNow
 from coordinator.domain.reasons import Reason
 from coordinator.ledger.spend.moves import end_unsigned, is_in_flight, move
 from coordinator.ledger.spend.reading import load_purchases, read_purchase
-from coordinator.ledger.spend.signed import signed_for
+from coordinator.ledger.spend.signed import may_be_mined, signed_for
 from coordinator.ledger.spend.stranding import strand
 from coordinator.ledger.store import schema as t
 from coordinator.ledger.tx.group_commit import GroupCommit
@@ -37,16 +37,25 @@ class PurchaseBook:
         self._group_commit = group_commit
 
     def fail(
-        self, lease: Lease, purchase_id: str, status: Status, reason: Reason, *, used: int, now: int
+        self,
+        lease: Lease,
+        purchase_id: str,
+        status: Status,
+        reason: Reason,
+        *,
+        signer: str,
+        used: int,
+        now: int,
     ) -> bool:
         """End a purchase that has no escrow: FAILED or CANCELLED; False when it moved meanwhile.
 
         With nothing signed the hold is voided at once; otherwise when the receipts that prove it
-        are final. False, too, while the log tells of a nonce signed for it that is not below
-        ``used``, the chain's count: its bytes may be mined yet, whatever its steps say. LeaseLost
+        are final. False, too, while the log tells that bytes were signed for it that may be mined
+        yet, whatever its steps say: of ``signer`` those with a nonce that is not below ``used``,
+        the chain's count. LeaseLost
         when another executor has taken over.
         """
-        work = partial(_fail, lease, purchase_id, status, reason, used, now)
+        work = partial(_fail, lease, purchase_id, status, reason, signer, used, now)
         return self._group_commit.run(work)
 
     def signed(self, lease: Lease, purchase_id: str) -> Mapping[int, StepKind]:
@@ -185,14 +194,21 @@ def _holding(connection: Connection, purchase_ids: Sequence[str]) -> set[str]:
 
 
 def _fail(
-    lease: Lease, purchase_id: str, status: Status, reason: Reason, used: int, now: int, tx: Tx
+    lease: Lease,
+    purchase_id: str,
+    status: Status,
+    reason: Reason,
+    signer: str,
+    used: int,
+    now: int,
+    tx: Tx,
 ) -> bool:
     fence(tx.connection, lease)
     purchase = read_purchase(tx, purchase_id)
     if purchase.status not in UNLINKED or is_in_flight(tx, purchase_id):
         return False
     signed = signed_for(tx, purchase_id)
-    if any(nonce >= used for nonce in signed):
+    if signed and may_be_mined(tx, purchase_id, signer, used):
         return False
     count, last = tx.connection.execute(
         select(func.count(), func.max(t.attempts.c.block_number))

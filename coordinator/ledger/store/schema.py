@@ -386,6 +386,8 @@ escrows = Table(
     Column("escrow_key", String(66)),
     # Null: an escrow of ours that no purchase knows, which reconciling reports.
     Column("purchase_id", ForeignKey("purchases.id")),
+    # The account of ours that opened it, and alone may end it.
+    Column("requester", String(42)),
     Column("provider", String(42), nullable=False),
     Column("amount", BigInteger, nullable=False),
     Column("service_hash", String(66), nullable=False),
@@ -419,6 +421,7 @@ escrow_events = Table(
     Column("kind", String(20), nullable=False),
     Column("escrow_id", String(66), nullable=False),
     Column("escrow_key", String(66)),
+    Column("requester", String(42)),
     Column("provider", String(42)),
     Column("amount", BigInteger),
     Column("service_hash", String(66)),

@@ -144,6 +144,7 @@ def upgrade() -> None:
         sa.Column("kind", sa.String(length=20), nullable=False),
         sa.Column("escrow_id", sa.String(length=66), nullable=False),
         sa.Column("escrow_key", sa.String(length=66), nullable=True),
+        sa.Column("requester", sa.String(length=42), nullable=True),
         sa.Column("provider", sa.String(length=42), nullable=True),
         sa.Column("amount", sa.BigInteger(), nullable=True),
         sa.Column("service_hash", sa.String(length=66), nullable=True),
@@ -568,6 +569,7 @@ def upgrade() -> None:
         sa.Column("escrow_id", sa.String(length=66), nullable=False),
         sa.Column("escrow_key", sa.String(length=66), nullable=True),
         sa.Column("purchase_id", sa.String(length=40), nullable=True),
+        sa.Column("requester", sa.String(length=42), nullable=True),
         sa.Column("provider", sa.String(length=42), nullable=False),
         sa.Column("amount", sa.BigInteger(), nullable=False),
         sa.Column("service_hash", sa.String(length=66), nullable=False),
@@ -665,7 +667,7 @@ def upgrade() -> None:
         sa.Column("mac", sa.String(length=220), nullable=False),
         sa.Column("given_up", sa.Integer(), server_default="0", nullable=False),
         sa.CheckConstraint(
-            "kind IN ('approve', 'create', 'link', 'cancel', 'settle', 'reclaim', 'dispute', 'withdraw', 'mint', 'fill')",
+            "kind IN ('approve', 'create', 'link', 'cancel', 'settle', 'reclaim', 'dispute', 'withdraw', 'mint', 'sweep', 'fill')",
             name="kind_known",
         ),
         sa.CheckConstraint(
