@@ -200,7 +200,12 @@ class Wiring(Foundation):
             checkpoint=self.checkpoint,
             follow=lambda seen, final: self.follower.follow(seen, finalise=final).receipts,
             drift=self.reconciler.drift,
-            upkeep=Upkeep(budgets=self.budgets, notices=self.notices, ticks=self.ticks).run,
+            upkeep=Upkeep(
+                budgets=self.budgets,
+                notices=self.notices,
+                ticks=self.ticks,
+                policies_due=self.treasury.put_policies_in_force,
+            ).run,
             max_fee_wei=self.settings.max_fee_wei,
             ticks=self.ticks,
             allowance_limit=Usdc(self.settings.allowance_limit),

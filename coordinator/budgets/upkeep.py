@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
@@ -25,6 +26,8 @@ class Upkeep:
     budgets: Budgets
     notices: NoticeBook
     ticks: Ticks
+    # Puts drafts of the policy in force whose delay is over.
+    policies_due: Callable[[], None]
     _looked_at: float | None = None
 
     def run(self, now: int) -> None:
@@ -36,6 +39,7 @@ class Upkeep:
         if count := self.budgets.costs.post_abandoned(now=now):
             log.warning("costs_abandoned count=%s", count)
         self.budgets.increases.expire_due(now=now)
+        self.policies_due()
         policy = self.budgets.policies.current()
         for name, pool in policy.pools.items():
             if pool.rebalance is not None:

@@ -13,8 +13,10 @@ from coordinator.cli.command import DryRun, command, mode, new_app, note, opened
 from coordinator.cli.exits import ExitCode
 from coordinator.cli.output import card, emit, heading, next_commands, render, say, table, tell
 from coordinator.cli.policy_card import sentence, show_effective, show_replay
-from coordinator.domain.errors import ConfigurationError
+from coordinator.domain.errors import ConfigurationError, InvalidRequest
 from coordinator.domain.policy.changes import changed, changes_as_dicts, flat
+from coordinator.domain.policy.losses import blocking_losses
+from coordinator.domain.times import rfc3339
 
 if TYPE_CHECKING:
     from coordinator.api.coordinator import Coordinator
@@ -34,7 +36,15 @@ def check(file: File = None) -> None:
     faults = [f"providers.{name}.address: {why}" for name, why in _unpayable(policy)]
     if faults:
         raise ConfigurationError(*faults)
-    told = {"ok": True, "hash": policy.hash, "agents": sorted(policy.agents)}
+    warnings = list(blocking_losses(policy.approvals))
+    told = {
+        "ok": True,
+        "hash": policy.hash,
+        "agents": sorted(policy.agents),
+        "warnings": warnings,
+    }
+    for warning in warnings:
+        note(warning)
     tell(told, f"the policy is valid: {summary(policy)}", style="green")
 
 
@@ -67,10 +77,17 @@ def show(
 
 
 @command(app, "diff")
-def diff(file: File = None) -> None:
-    """Show what applying the file would change."""
-    policy = _read(file)
+def diff(
+    file: File = None,
+    draft: Annotated[
+        str | None, typer.Option(metavar="ID", help="A draft, pol_…, in place of the file.")
+    ] = None,
+) -> None:
+    """Show what applying the file, or a draft of it, would change."""
+    policy = _read(file) if draft is None else None
     with opened(act=False) as coordinator:
+        if policy is None:
+            policy = _drafted(coordinator, draft or "")
         changes = changed(_current(coordinator), policy)
     render(changes, _show_changes, told=changes_as_dicts(changes))
 
@@ -113,6 +130,48 @@ def apply(
         next_commands("coordinator policy apply")
     else:
         say("this policy is already in force")
+    return ExitCode.OK
+
+
+@command(app, "draft")
+def draft(
+    file: File = None,
+    by: Annotated[
+        str | None, typer.Option(help="Your name, for the audit log; default: this user.")
+    ] = None,
+    reason: Annotated[str, typer.Option(help="The reason, for approvers and the audit log.")] = (
+        "drafted by hand"
+    ),
+    dry_run: DryRun = False,
+) -> int:
+    """Propose the file to approvers: it comes into force once enough of them have approved it."""
+    policy = _read(file)
+    with opened(act=False) as coordinator:
+        changes = changed(_current(coordinator), policy)
+        proposal = None
+        if not dry_run:
+            proposal = coordinator.draft_policy(policy, by=operator_name(by), reason=reason)
+    if mode.json:
+        emit(
+            {
+                "hash": policy.hash,
+                "approval_id": proposal.id if proposal is not None else None,
+                "required": proposal.required if proposal is not None else None,
+                "expires_at": rfc3339(proposal.expires_at) if proposal is not None else None,
+                "changes": changes_as_dicts(changes),
+            }
+        )
+        return ExitCode.OK
+    _show_changes(changes)
+    if proposal is None:
+        next_commands("coordinator policy draft")
+        return ExitCode.OK
+    say(f"drafted: {policy.hash}", style="green")
+    note(f"it waits for {proposal.required} approvers until {rfc3339(proposal.expires_at)}")
+    next_commands(
+        f"coordinator policy diff --draft {proposal.id}",
+        f"coordinator approvals approve {proposal.id} --approver NAME",
+    )
     return ExitCode.OK
 
 
@@ -186,6 +245,15 @@ def _read(file: Path | None) -> Policy:
     from coordinator.config import environment, load_settings, read_policy
 
     return read_policy(file or load_settings(environment()).policy_file)
+
+
+def _drafted(coordinator: Coordinator, proposal_id: str) -> Policy:
+    from coordinator.domain.policy.policy import Policy
+
+    document = coordinator.proposal(proposal_id).terms.get("document")
+    if document is None:
+        raise InvalidRequest(f"{proposal_id} is no draft of a policy")
+    return Policy.from_dict(document)
 
 
 def _current(coordinator: Coordinator) -> Policy | None:

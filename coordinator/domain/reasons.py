@@ -51,6 +51,8 @@ class ReasonCode(StrEnum):
     APPROVAL_EXPIRED = "approval_expired"
     APPROVAL_NOT_FOUND = "approval_not_found"
     NOT_AN_APPROVER = "not_an_approver"
+    RECIPIENT_NOT_LISTED = "recipient_not_listed"
+    CHANGE_DELAYED = "change_delayed"
     SIGNATURE_REQUIRED = "signature_required"
     SIGNATURE_INVALID = "signature_invalid"
     REJECTED = "rejected"

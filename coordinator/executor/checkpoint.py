@@ -15,7 +15,13 @@ from coordinator.domain.audit import AuditRow, Head
 from coordinator.domain.errors import LedgerTampered, LedgerUnavailable
 from coordinator.domain.policy.policy import Policy
 from coordinator.domain.purchase.lifecycle import FINAL
-from coordinator.executor.signed_rules import DAY, POLICY_EVENTS, SPENDS, SignedRules
+from coordinator.executor.signed_rules import (
+    DAY,
+    POLICY_EVENTS,
+    SPENDS,
+    PolicyChange,
+    SignedRules,
+)
 from coordinator.ledger.audit.export import GENESIS
 from coordinator.ledger.audit.log import AuditLog
 from coordinator.ledger.audit.seals import Seal
@@ -65,6 +71,9 @@ class CheckpointState:
     accepted: str | None = None
     #: Proposals that a policy came from: none of them counts twice.
     used: set[str] = field(default_factory=set)
+    #: When drafts of a policy were seen first, by this worker's clock, and what came of them.
+    drafts: dict[str, int] = field(default_factory=dict)
+    changes: list[PolicyChange] = field(default_factory=list)
     #: (unix seconds, base units) of what was signed of late; ``signed_total`` is of all time.
     spent: list[tuple[int, int]] = field(default_factory=list)
     signed_total: int = 0
@@ -77,6 +86,9 @@ class CheckpointState:
             paused=set(self.paused),
             reopened=set(self.reopened),
             revoked=set(self.revoked),
+            used=set(self.used),
+            drafts=dict(self.drafts),
+            changes=list(self.changes),
         )
 
     def take(self, row: AuditRow) -> None:
@@ -156,7 +168,7 @@ class Checkpoint:
         self._written: Head | None = None
         self._sealed: Seal | None = None
         self._sealed_at = 0
-        self._refused: list[tuple[AuditRow, str]] = []
+        self._refused: list[tuple[int, str, str, str]] = []
 
     def take_over(self, *, now: int) -> None:
         """Read the file again: another process of this host may have acted meanwhile."""
@@ -174,19 +186,31 @@ class Checkpoint:
         started = self._known is None
         if self._known is None:
             self._known = self._read()
-        known = self._known
+        known, self._refused = self._known, []
         try:
             # What was decided before this executor acted is history, not its log.
-            self._take(self._audit.after(known.head), tell=not started)
+            self._take(self._audit.after(known.head), now=now, tell=not started)
         except LedgerTampered as fault:
-            head = self._book.accepted(known.head)
+            head = self._book.accepted(known.head, self._is_agreed)
             if head is None:
                 self._book.refuse(known.head, fault.what, now=now)
                 return False
             log.warning("audit_log_accepted expected=%s from=%s", known.head, head)
             signed = known.signed | self._book.signed_orders(*_SIGNED)
-            self._known = CheckpointState(head, signed, since=head.count)
-            self._take(self._audit.after(head))
+            # People and its own signatures count as before: they are not the log's to forget.
+            self._known = CheckpointState(
+                head,
+                signed,
+                since=head.count,
+                accepted=known.accepted,
+                used=known.used,
+                drafts=known.drafts,
+                changes=known.changes,
+                spent=known.spent,
+                signed_total=known.signed_total,
+            )
+            self._take(self._audit.after(head), now=now)
+        self._accept_policies(now)
         self._tell_refused(now)
         self._write()
         self._seal(now)
@@ -220,21 +244,28 @@ class Checkpoint:
         accepted = self._known.accepted if self._known is not None else None
         return self._rules.policy(accepted) if self._rules.pins is not None else None
 
-    def _take(self, rows: Iterable[AuditRow], *, tell: bool = False) -> None:
+    def _take(self, rows: Iterable[AuditRow], *, now: int, tell: bool = False) -> None:
         # A copy, so that a row that is wrong leaves everything as it was.
         known, told = None, []
         for row in rows:
             assert self._known is not None
             known = self._known.copy() if known is None else known
             known.take(row)
-            self._judge(known, row)
+            self._judge(known, row, now)
             if tell and row.event in _TOLD:
                 told.append((row.event, _TOLD[row.event], row.subject))
         self._known = known or self._known
         for event, name, subject in told:
             log.info("%s %s=%s", event, name, subject)
 
-    def _judge(self, known: CheckpointState, row: AuditRow) -> None:
+    def _is_agreed(self, row: AuditRow) -> bool:
+        """Whether people have signed an unpause, by the policy that is believed at present."""
+        known = self._known
+        assert known is not None
+        believed = known.accepted if self._rules.pins is not None else known.policy
+        return self._rules.unpause_refused(row, self._rules.policy(believed)) is None
+
+    def _judge(self, known: CheckpointState, row: AuditRow, now: int) -> None:
         """Take a policy or an unpause for what it is only if people have signed it."""
         if row.event == "unpaused":
             policy = self._rules.policy(
@@ -244,20 +275,40 @@ class Checkpoint:
             if why is None:
                 known.paused.discard(row.subject)
                 return
-        elif row.event in POLICY_EVENTS and self._rules.pins is not None:
-            why = self._rules.policy_refused(row, known.accepted, known.used)
-            if why is None:
-                known.accepted = row.subject
-                known.used.add(row.body["proposal"])
-                return
+        elif self._rules.pins is not None:
+            if row.event == "proposal_made" and row.body["kind"] == "policy":
+                known.drafts[row.subject] = now
+            elif row.event in POLICY_EVENTS:
+                proposal = row.body.get("proposal")
+                known.changes.append(PolicyChange(row.seq, row.event, row.subject, proposal))
+            return
         else:
             return
-        self._refused.append((row, why))
+        self._refused.append((row.seq, row.event, row.subject, why))
+
+    def _accept_policies(self, now: int) -> None:
+        """Believe the versions that approvers signed, in their order, each once it is due."""
+        known = self._known
+        assert known is not None
+        while known.changes:
+            change = known.changes[0]
+            why = self._rules.policy_refused(change, known.accepted)
+            if why is None and change.proposal in known.used:
+                why = "it was signed for an earlier change"
+            if why is not None:
+                self._refused.append((*change[:3], why))
+            else:
+                seen_at = known.drafts.get(change.proposal or "", now)
+                if now < self._rules.effective_at(change, known.accepted, seen_at):
+                    return
+                known.accepted = change.hash
+                known.used.add(change.proposal or "")
+            known.changes.pop(0)
 
     def _tell_refused(self, now: int) -> None:
         refused, self._refused = self._refused, []
-        for row, why in refused:
-            self._book.refuse_row(row, why, now=now)
+        for seq, event, subject, why in refused:
+            self._book.refuse_row(seq, event, subject, why, now=now)
 
     def _read(self) -> CheckpointState:
         paths = (self._path, *self._before)
@@ -277,6 +328,8 @@ class Checkpoint:
                 revoked=set(found["revoked"]),
                 accepted=found["accepted"],
                 used=set(found["used"]),
+                drafts=found["drafts"],
+                changes=[PolicyChange(*one) for one in found["changes"]],
                 spent=[(at, units) for at, units in found["spent"]],
                 signed_total=found["signed_total"],
             )
@@ -303,6 +356,8 @@ class Checkpoint:
                 "revoked": sorted(known.revoked),
                 "accepted": known.accepted,
                 "used": sorted(known.used),
+                "drafts": known.drafts,
+                "changes": known.changes,
                 "spent": known.spent,
                 "signed_total": known.signed_total,
             }

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, NamedTuple
 
 from coordinator.domain.audit import AuditRow
+from coordinator.domain.policy.delays import change_delay, delayed_changes
 from coordinator.domain.policy.policy import Policy
 from coordinator.domain.purchase.proposal import ProposalKind
 from coordinator.domain.statements.making import proposal_statement
@@ -19,6 +20,15 @@ from coordinator.ledger.tx.checkpoints import CheckpointBook
 DAY: Final = 86_400
 SPENDS: Final = frozenset({"link_signed", "dispute_signed"})
 POLICY_EVENTS: Final = frozenset({"policy_activated", "policy_signed"})
+
+
+class PolicyChange(NamedTuple):
+    """A row of the log by which a version came into force, and the draft it names."""
+
+    seq: int
+    event: str
+    hash: str
+    proposal: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,22 +60,33 @@ class SignedRules:
         ]
         return min(left, default=None)
 
-    def policy_refused(self, row: AuditRow, accepted: str | None, used: set[str]) -> str | None:
+    def policy_refused(self, change: PolicyChange, accepted: str | None) -> str | None:
         """Say why a version that came into force is not one that approvers have signed."""
         assert self.pins is not None
-        told = self._proposal(row, ProposalKind.POLICY)
+        told = self._proposal(change.proposal, ProposalKind.POLICY)
         if isinstance(told, str):
             return told
         terms = told.proposal.terms
-        if terms["hash"] != row.subject:
+        if terms["hash"] != change.hash:
             return "another version was signed"
-        if told.proposal.id in used:
-            return "it was signed for an earlier change"
         if accepted is None:
             return self._not_pinned(told)
+        if change.hash == accepted:
+            return None
         if terms["before"] != accepted:
             return f"it was signed to replace {terms['before']}, not {accepted}"
         return self._missing(told, self.policy(accepted))
+
+    def effective_at(self, change: PolicyChange, accepted: str | None, seen_at: int) -> int:
+        """Return from when on a signed version counts, by this worker's clock.
+
+        ``seen_at`` is when it saw the draft first: what hosts say of times proves nothing.
+        """
+        old, new, trust = self.policy(accepted), self.policy(change.hash), self.book.trust()
+        if old is None or new is None or trust is None:
+            return seen_at
+        late = next(delayed_changes(old, new), None)
+        return seen_at + (change_delay(old, trust.chain_id) if late is not None else 0)
 
     def unpause_refused(self, row: AuditRow, policy: Policy | None) -> str | None:
         """Say why an unpause is not one that approvers have signed; None where they need not."""
@@ -76,7 +97,7 @@ class SignedRules:
         approvals = policy.approvals
         if not any(map(approvals.has_to_sign, approvals.approvers)):
             return None
-        told = self._proposal(row, ProposalKind.UNPAUSE)
+        told = self._proposal(row.body.get("proposal"), ProposalKind.UNPAUSE)
         if isinstance(told, str):
             return told
         terms = told.proposal.terms
@@ -84,8 +105,7 @@ class SignedRules:
             return "another scope was signed"
         return self._missing(told, policy)
 
-    def _proposal(self, row: AuditRow, kind: ProposalKind) -> LoggedProposal | str:
-        proposal_id = row.body.get("proposal")
+    def _proposal(self, proposal_id: str | None, kind: ProposalKind) -> LoggedProposal | str:
         told = self.book.proposal(proposal_id) if proposal_id is not None else None
         if told is None or told.proposal.kind is not kind:
             return "no approver has signed it"

@@ -6,6 +6,7 @@ from typing import Any
 
 from coordinator.domain.approval_notices import proposal_waits
 from coordinator.domain.errors import ConfigurationError
+from coordinator.domain.policy.delays import change_delay
 from coordinator.domain.policy.payees import Contracts, unpayable_providers
 from coordinator.domain.policy.policy import Policy
 from coordinator.domain.purchase.proposal import Proposal, ProposalKind
@@ -39,7 +40,9 @@ def draft_policy(
     known = find_same_proposal(tx, ProposalKind.POLICY, terms)
     if known is not None:
         return known
-    made = new_proposal(ProposalKind.POLICY, terms, by, reason, tx.policy, now)
+    trust = tx.trust
+    delay = change_delay(tx.policy, trust.chain_id if trust is not None else 0)
+    made = new_proposal(ProposalKind.POLICY, terms, by, reason, tx.policy, now, delay)
     insert_proposal(tx, made, now)
     tx.notify([proposal_waits(made, now)])
     return made

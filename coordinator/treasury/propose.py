@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from coordinator.domain.approval_notices import proposal_waits
+from coordinator.domain.policy.delays import change_delay, delayed_changes
 from coordinator.domain.policy.policy import Policy
 from coordinator.domain.purchase.approval import Approver
 from coordinator.domain.purchase.deciding import may_not_decide_proposal, not_an_approver
@@ -18,6 +19,7 @@ from coordinator.domain.purchase.lifecycle import may_not_settle
 from coordinator.domain.purchase.proposal import PREFIXES, Proposal, ProposalKind, ProposalStatus
 from coordinator.domain.reasons import Reason, ReasonCode
 from coordinator.domain.statements.making import proposal_quorum, proposal_statement
+from coordinator.domain.times import rfc3339
 from coordinator.domain.usdc import Usdc
 from coordinator.ledger.proofs.agreement import proposal_agreement
 from coordinator.ledger.spend.moves import order_settle
@@ -28,6 +30,7 @@ from coordinator.ledger.spend.proposals import (
     insert_proposal,
     read_logged,
     read_proposal,
+    waiting_ids,
 )
 from coordinator.ledger.spend.reading import read_purchase
 from coordinator.ledger.spend.words import UNSIGNED, Word, refuse_word
@@ -139,9 +142,39 @@ def _approve(
     if not agreed.met:
         tx.notify([proposal_waits(proposal, now)])
         return Proposed(proposal, proposal.waiting())
+    if (early := _too_early(tx, proposal, now)) is not None:
+        return Proposed(proposal, early)
     end_proposal(tx, proposal.id, ProposalStatus.APPROVED, now, approved_by=list(agreed.names))
     _carry_out(tx, proposal, agreed.names, now)
     return Proposed(read_proposal(tx, proposal.id))
+
+
+def carry_out_due(tx: Tx, now: int) -> None:
+    """Put drafts in force that were signed by enough approvers and whose delay is over."""
+    expire_proposals(tx, now)
+    for proposal_id in waiting_ids(tx, ProposalKind.POLICY):
+        logged = read_logged(tx, proposal_id)
+        proposal = logged.proposal
+        agreed = proposal_agreement(tx.policy, proposal, logged.decisions, tx.trust)
+        waits = _too_early(tx, proposal, now) or _not_carried_out(tx, proposal)
+        if agreed.met and waits is None:
+            end_proposal(
+                tx, proposal_id, ProposalStatus.APPROVED, now, approved_by=list(agreed.names)
+            )
+            _carry_out(tx, proposal, agreed.names, now)
+
+
+def _too_early(tx: Tx, proposal: Proposal, now: int) -> Reason | None:
+    """Say from when on a draft that enough approvers signed takes effect."""
+    if proposal.kind is not ProposalKind.POLICY:
+        return None
+    draft, trust = Policy.from_dict(proposal.terms["document"]), tx.trust
+    late = next(delayed_changes(tx.policy, draft), None)
+    at = proposal.created_at + change_delay(tx.policy, trust.chain_id if trust is not None else 0)
+    if late is None or now >= at:
+        return None
+    text = f"signed by enough approvers; takes effect at {rfc3339(at)}, because {late}"
+    return Reason(ReasonCode.CHANGE_DELAYED, text)
 
 
 def _decision_fields(approver: Approver, word: Word) -> dict[str, Any]:
@@ -190,7 +223,13 @@ def _carry_out(
 
 
 def new_proposal(
-    kind: ProposalKind, terms: Mapping[str, Any], by: str, reason: str, policy: Policy, now: int
+    kind: ProposalKind,
+    terms: Mapping[str, Any],
+    by: str,
+    reason: str,
+    policy: Policy,
+    now: int,
+    delay: int = 0,
 ) -> Proposal:
     """Return a proposal that waits for as many approvers as the policy asks for."""
     made = Proposal(
@@ -203,7 +242,7 @@ def new_proposal(
         required=0,
         approved_by=(),
         created_at=now,
-        expires_at=now + policy.approvals.expires_after,
+        expires_at=now + policy.approvals.expires_after + delay,
     )
     return replace(made, required=proposal_quorum(policy, made).required)
 

@@ -2,50 +2,42 @@
 
 from __future__ import annotations
 
-import contextlib
-import getpass
 import logging
 import secrets
-import socket
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 
 from coordinator.domain.chain.escrow_key import EscrowKeys
-from coordinator.domain.errors import IdempotencyConflict, InvalidRequest, LedgerTampered
+from coordinator.domain.errors import IdempotencyConflict, InvalidRequest
 from coordinator.domain.inputs import free_text, idempotency_key, identifier, positive_amount
 from coordinator.domain.observed import Emit, decided, nobody_looks
-from coordinator.domain.policy.payees import Contracts
-from coordinator.domain.policy.policy import Policy
-from coordinator.domain.ports import Clock, KillPoint, Reach
-from coordinator.domain.purchase.approval import Approver, JudgedApproval
+from coordinator.domain.ports import KillPoint, Reach
+from coordinator.domain.purchase.approval import JudgedApproval
 from coordinator.domain.purchase.decision import OF_FUNDS, Decision
 from coordinator.domain.purchase.lifecycle import Status
 from coordinator.domain.purchase.order import Order
-from coordinator.domain.purchase.proposal import PREFIXES, Proposal, ProposalKind
+from coordinator.domain.purchase.proposal import ProposalKind
 from coordinator.domain.purchase.purchase import Answer, Purchase
 from coordinator.domain.purchase.request import Request
 from coordinator.domain.reasons import Reason
-from coordinator.domain.statements.making import proposal_statement
 from coordinator.domain.statements.signed import GivenSignature, SigningRequest
 from coordinator.domain.usdc import Amount, Usdc
 from coordinator.ledger.proofs.evidence import Evidence
-from coordinator.ledger.spend.approvals import read_approval
-from coordinator.ledger.spend.proposals import read_proposal
 from coordinator.ledger.spend.requests import NewRequest
-from coordinator.ledger.spend.words import Word, Words, signing_request
-from coordinator.ledger.tx.group_commit import GroupCommit
-from coordinator.ledger.tx.operations import OperationsBook
+from coordinator.ledger.spend.words import Word
 from coordinator.ledger.tx.transaction import Tx
-from coordinator.treasury.approve import approve, judge_approval, reject, statement_of
+from coordinator.treasury.approve import approve, judge_approval, reject
 from coordinator.treasury.cancel import cancel
 from coordinator.treasury.contest import contest
 from coordinator.treasury.dispute import dispute, dispute_request
-from coordinator.treasury.draft import draft_policy
 from coordinator.treasury.judge import Judge
-from coordinator.treasury.pause import unpause
-from coordinator.treasury.propose import Proposed, approve_proposal, propose, reject_proposal
+from coordinator.treasury.proposal_verbs import ProposalVerbs, approver_of
+from coordinator.treasury.propose import (
+    Proposed,
+    propose,
+)
 from coordinator.treasury.request import ShortOfFunds
 from coordinator.treasury.request import request as decide_request
 from coordinator.treasury.settle import settle_for_agent, settle_for_approver
@@ -59,20 +51,14 @@ def _nobody_measures(seconds: float) -> None:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Treasury:
+class Treasury(ProposalVerbs):
     """Runs the verbs for one treasury. ``wake`` lets the executor look for something to do."""
 
-    group_commit: GroupCommit
-    operations: OperationsBook
     evidence: Evidence
     escrow_keys: EscrowKeys
-    words: Words
     address: str
-    contracts: Contracts
     minimum: Usdc
-    clock: Clock
     reach: Reach
-    wake: Callable[[], None]
     # Reads the treasury's balances anew; False where this process can't, or not in time.
     read_balances: Callable[[], bool]
     emit: Emit = nobody_looks
@@ -140,30 +126,6 @@ class Treasury:
             lambda tx: judge_approval(tx, approval_id, name, judge=self._judge, now=now)
         )
 
-    def statement(self, subject_id: str, *, reason: str | None = None) -> SigningRequest:
-        """Return what an approver of a purchase or proposal signs at this moment.
-
-        With a ``reason`` it is rejected. UnknownId when there is no such approval.
-        """
-        return self.group_commit.read(self._request(subject_id, reason))
-
-    def _request(self, subject_id: str, reason: str | None) -> Callable[[Tx], SigningRequest]:
-        def make(tx: Tx) -> SigningRequest:
-            if subject_id.startswith(tuple(PREFIXES.values())):
-                proposal = read_proposal(tx, subject_id)
-                return signing_request(tx, proposal_statement(tx.policy, proposal, reason=reason))
-            row, purchase = read_approval(tx, subject_id)
-            return signing_request(
-                tx, statement_of(tx.policy, purchase, row.expires_at, reason=reason)
-            )
-
-        return make
-
-    def _word(
-        self, subject_id: str, approver: str, given: GivenSignature | None, reason: str | None
-    ) -> Word:
-        return self.words.of(given, approver, self._request(subject_id, reason))
-
     def approve(
         self, approval_id: str, *, approver: str, signature: GivenSignature | None = None
     ) -> Answer:
@@ -177,7 +139,7 @@ class Treasury:
         return answer
 
     def _approve(self, approval_id: str, approver: str, word: Word) -> Answer:
-        who, now = _approver(approver), self.clock()
+        who, now = approver_of(approver), self.clock()
         with self._pausing_if_tampered(approval_id):
             return self.group_commit.run(
                 lambda tx: approve(
@@ -191,14 +153,6 @@ class Treasury:
                 )
             )
 
-    @contextlib.contextmanager
-    def _pausing_if_tampered(self, subject: str) -> Iterator[None]:
-        try:
-            yield
-        except LedgerTampered as fault:
-            self.operations.report_tampering(subject, fault.what, now=self.clock())
-            raise
-
     def reject(
         self,
         approval_id: str,
@@ -210,7 +164,7 @@ class Treasury:
         """Reject the purchase in the approver's name; its hold is voided."""
         reason = free_text("reason", reason, 2000)
         word = self._word(approval_id, approver, signature, reason)
-        who, now = _approver(approver), self.clock()
+        who, now = approver_of(approver), self.clock()
         with self._pausing_if_tampered(approval_id):
             return self.group_commit.run(
                 lambda tx: reject(tx, approval_id, who, reason=reason, now=now, word=word)
@@ -243,7 +197,7 @@ class Treasury:
                 lambda tx: settle_for_agent(tx, purchase_id, name, now=now)
             )
         else:
-            who = _approver(approver)
+            who = approver_of(approver)
             answer = self.group_commit.run(
                 lambda tx: settle_for_approver(tx, purchase_id, who, now=now)
             )
@@ -292,60 +246,6 @@ class Treasury:
             lambda tx: dispute_request(tx, purchase_id, reason=reason, bond=bond)
         )
 
-    def unpause(
-        self, reason: str, *, approver: str, scope: str = "organisation", of: str = ""
-    ) -> Reason | None:
-        """Allow spending again, once as many approvers as the policy requires have agreed.
-
-        None when it is done; otherwise why not: the person may not, or others have to say so too.
-        """
-        reason = free_text("reason", reason, 2000)
-        who, now = _approver(approver), self.clock()
-        refusal = self.group_commit.run(
-            lambda tx: unpause(tx, scope, of, who, reason=reason, now=now)
-        )
-        self.wake()
-        return refusal
-
-    def approve_proposal(
-        self, proposal_id: str, *, approver: str, signature: GivenSignature | None = None
-    ) -> tuple[Proposal, Reason | None]:
-        """Record the approver's yes; the last one needed carries it out. Refusals say why."""
-        word = self._word(proposal_id, approver, signature, None)
-        who, now = _approver(approver), self.clock()
-        with self._pausing_if_tampered(proposal_id):
-            found = self.group_commit.run(
-                lambda tx: approve_proposal(tx, proposal_id, who, now=now, word=word)
-            )
-        self.wake()
-        return found.proposal, found.refusal
-
-    def reject_proposal(
-        self,
-        proposal_id: str,
-        *,
-        approver: str,
-        reason: str,
-        signature: GivenSignature | None = None,
-    ) -> tuple[Proposal, Reason | None]:
-        """Reject the proposal in the approver's name."""
-        reason = free_text("reason", reason, 2000)
-        word = self._word(proposal_id, approver, signature, reason)
-        who, now = _approver(approver), self.clock()
-        found = self.group_commit.run(
-            lambda tx: reject_proposal(tx, proposal_id, who, reason=reason, now=now, word=word)
-        )
-        return found.proposal, found.refusal
-
-    def draft_policy(self, policy: Policy, *, by: str, reason: str) -> Proposal:
-        """Propose a version of the policy, which approvers sign; nothing is in force by that."""
-        reason, name, now = free_text("reason", reason, 2000), identifier("by", by), self.clock()
-        return self.group_commit.run(
-            lambda tx: draft_policy(
-                tx, policy, contracts=self.contracts, by=name, reason=reason, now=now
-            )
-        )
-
     def check_withdrawal(
         self, *, to: str, amount: Amount, approver: str, reason: str
     ) -> Reason | None:
@@ -355,12 +255,12 @@ class Treasury:
         """
         asked = positive_amount(amount)
         free_text("reason", reason, 2000)
-        recipient_address(to, self.contracts)
+        address = recipient_address(to, self.contracts)
         name = identifier("approver", approver)
         self.read_balances()
         now = self.clock()
         return self.group_commit.read(
-            lambda tx: may_not_withdraw(tx, asked, name, treasury=self.address, now=now)
+            lambda tx: may_not_withdraw(tx, asked, name, to=address, treasury=self.address, now=now)
         )
 
     def withdraw(self, *, to: str, amount: Amount, approver: str, reason: str) -> Order:
@@ -374,7 +274,7 @@ class Treasury:
             "recipient": recipient_address(to, self.contracts),
             "amount": positive_amount(amount).base_units,
         }
-        who, now = _approver(approver), self.clock()
+        who, now = approver_of(approver), self.clock()
 
         def order(tx: Tx) -> Proposed:
             return propose(tx, ProposalKind.WITHDRAW, terms, who, reason=reason, now=now)
@@ -391,11 +291,3 @@ class Treasury:
         )
         self.wake()
         return order
-
-
-def _approver(name: str) -> Approver:
-    try:
-        user = getpass.getuser()
-    except (KeyError, OSError):
-        user = "unknown"
-    return Approver(identifier("approver", name), socket.gethostname(), user)

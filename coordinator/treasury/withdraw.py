@@ -16,13 +16,13 @@ from coordinator.ledger.tx.transaction import Tx
 
 
 def may_not_withdraw(
-    tx: Tx, amount: Usdc, approver: str, *, treasury: str, now: int
+    tx: Tx, amount: Usdc, approver: str, *, to: str, treasury: str, now: int
 ) -> Reason | None:
     """Say why the approver may not order it; None when they may.
 
     It may not be of more than the treasury has beside what purchases on their way need.
     """
-    refusal = not_an_approver(tx.policy, approver)
+    refusal = not_an_approver(tx.policy, approver) or not_listed(tx, to)
     funds = tx.treasury_state.funds(treasury, now)
     if refusal is not None or funds is None or amount <= funds.usdc_free:
         return refusal
@@ -31,6 +31,13 @@ def may_not_withdraw(
         f"the treasury has {funds.usdc_free} USDC available ({funds.as_of}):"
         f" {amount} can't be withdrawn",
     )
+
+
+def not_listed(tx: Tx, recipient: str) -> Reason | None:
+    """Say why the policy lets nothing be withdrawn to the address; None when it does."""
+    trust = tx.trust
+    why = tx.policy.withdrawal_refused(recipient, trust.chain_id if trust is not None else 0)
+    return Reason(ReasonCode.RECIPIENT_NOT_LISTED, why) if why is not None else None
 
 
 def recipient_address(to: str, contracts: Contracts) -> str:

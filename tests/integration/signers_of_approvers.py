@@ -61,7 +61,7 @@ class People:
             _, refusal = self.approve_proposal(draft.id, name)
         assert refusal is None, refusal
 
-    def activate_unsigned(self, policy: Policy) -> None:
+    def activate_unsigned(self, policy: Policy, *, proposal: str = "pol_made_up") -> None:
         """Put a version in force as the code of a host can that asks nobody."""
         wiring = self.world.coordinator.wiring
         with wiring.transactions.write() as tx:
@@ -72,5 +72,5 @@ class People:
                 author="mallory",
                 reason="a test",
                 now=self.world.clock(),
-                proposal="pol_made_up",
+                proposal=proposal,
             )

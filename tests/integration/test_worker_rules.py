@@ -112,3 +112,27 @@ def test_the_workers_own_limit_of_a_day(make_world: Callable[..., World]) -> Non
     later = world.buy("10.00")
     world.go()
     assert world.status(later) == "funded"
+
+
+def test_a_payee_is_late_by_the_workers_own_clock(pinned: People) -> None:
+    world = pinned.world
+    current = world.coordinator.wiring.policies.current()
+    slow = current.approvals.model_copy(update={"change_delay": 86_400})
+    pinned.put_in_force(current.model_copy(update={"approvals": slow}), "alice", "bob")
+    world.round()
+    current = world.coordinator.wiring.policies.current()
+    other = current.providers["paper-api"].model_copy(update={"address": world.chain.stranger})
+    changed = current.model_copy(update={"providers": current.providers | {"new": other}})
+    draft = world.coordinator.draft_policy(changed, by="olga", reason="a test")
+    for name in ("alice", "bob"):
+        pinned.approve_proposal(draft.id, name)
+    # A host that does not wait puts it in force at once.
+    pinned.activate_unsigned(changed, proposal=draft.id)
+    paid = world.buy("10.00", provider="new")
+    world.go()
+    assert "no provider" in stranded(world, paid)
+    world.pass_time(86_401)
+    world.round()
+    later = world.buy("10.00", provider="new")
+    world.go()
+    assert world.status(later) == "funded"

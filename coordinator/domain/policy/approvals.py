@@ -99,6 +99,8 @@ class Approvals(Table):
     from_each: list[Name] = []
     # Whoever proposed something is not one of those who approve it.
     four_eyes: bool = False
+    # From the draft of a policy to its effect where it changes who is paid or who decides.
+    change_delay: Seconds | None = None
     approvers: dict[Name, Approver] = {}
     expires_after: Seconds = 86400
     tiers: list[Tier] = []

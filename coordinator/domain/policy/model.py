@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import cached_property
 from hashlib import sha256
-from typing import Any
+from typing import Any, Final
 from zoneinfo import ZoneInfo
 
 from coordinator.domain.canonical import canonical_json
@@ -24,10 +24,13 @@ from coordinator.domain.policy.tables import (
     ServiceLevels,
     Sessions,
     Tasks,
+    Withdrawals,
 )
 from coordinator.domain.policy.values import UNLIMITED, Name, Table
 from coordinator.domain.usdc import ZERO, Usdc
 from coordinator.domain.windows import Calendar, calendar_of
+
+BASE_CHAIN_ID: Final = 8453
 
 
 class PolicyModel(Table):
@@ -48,6 +51,7 @@ class PolicyModel(Table):
     increases: Increases | None = None
     reviews: Reviews | None = None
     alerts: Alerts = Alerts()
+    withdrawals: Withdrawals = Withdrawals()
 
     def document(self) -> dict[str, Any]:
         """Return the policy as plain data; ``from_dict`` of it gives an equal policy.
@@ -58,6 +62,8 @@ class PolicyModel(Table):
         for table in ("categories", "tasks", "sessions"):
             if table in plain:
                 plain[table] |= plain[table].pop("named", {})
+        if self.withdrawals == Withdrawals():
+            plain.pop("withdrawals")
         return plain
 
     @cached_property
@@ -115,6 +121,16 @@ class PolicyModel(Table):
             for agent_id in pool.agents:
                 found[agent_id] = (*found.get(agent_id, ()), name)
         return found
+
+    def withdrawal_refused(self, recipient: str, chain_id: int) -> str | None:
+        """Say why nothing may be withdrawn to an address; None where it may."""
+        table = self.withdrawals
+        if recipient in table.addresses.values():
+            return None
+        if not table.listed_only and chain_id != BASE_CHAIN_ID:
+            return None
+        known = ", ".join(table.addresses) or "none"
+        return f"{recipient} is not among the policy's [withdrawals] addresses: {known}"
 
     def stops(self, agent_id: str | None, provider_name: str | None) -> frozenset[tuple[str, str]]:
         """Return the scopes, as (kind, id), whose pause stops the agent's spending there."""

@@ -282,3 +282,10 @@ class Alerts(Table):
     drift_above: Amount = Usdc("1.00")
     thresholds: list[Annotated[int, Field(ge=1, le=100)]] = [80, 90, 100]
     notify: Annotated[list[NotifyUrl], Field(repr=False)] = []
+
+
+class Withdrawals(Table):
+    """The addresses that USDC may be withdrawn to, by name; on Base there are no others."""
+
+    listed_only: bool = False
+    addresses: dict[Name, Address] = {}

@@ -134,6 +134,10 @@ class WorkerJudge:
         self.unanswered = False
         if order.kind != "withdraw" or not self._proposals_are_signed():
             return None
+        chain_id = self._trust.chain_id if self._trust is not None else 0
+        unlisted = self.policy.withdrawal_refused(order.body["recipient"], chain_id)
+        if unlisted is not None:
+            return unlisted
         told = self._evidence.proposal(self._connection, order.id)
         terms = {name: order.body[name] for name in ("recipient", "amount")}
         if told is None or told.proposal.kind is not ProposalKind.WITHDRAW:

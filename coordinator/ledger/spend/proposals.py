@@ -83,6 +83,17 @@ def end_proposal(tx: Tx, proposal_id: str, status: ProposalStatus, now: int, **s
     tx.record(now, f"proposal_{status}", proposal_id, **said)
 
 
+def waiting_ids(tx: Tx, kind: ProposalKind) -> Sequence[str]:
+    """List the proposals of a kind that wait, oldest first."""
+    query = (
+        select(_q.id)
+        .where(_q.kind == kind.value, _q.status == ProposalStatus.AWAITING_APPROVAL.value)
+        .order_by(_q.created_at, _q.id)
+    )
+    tx.flush()
+    return tx.connection.execute(query).scalars().all()
+
+
 def find_same_proposal(tx: Tx, kind: ProposalKind, terms: Mapping[str, Any]) -> Proposal | None:
     """Return the waiting proposal of the same terms, if there is one."""
     query = select(_q.id).where(

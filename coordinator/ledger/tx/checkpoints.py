@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 from sqlalchemy import delete, insert, select
@@ -50,14 +50,17 @@ class CheckpointBook:
             tx.record(now, _REFUSED, _SUBJECT, expected=str(expected), why=why)
             begin_recovery(tx, text, now=now)
 
-    def accepted(self, expected: Head) -> Head | None:
-        """Return the head that an approver has accepted instead of the ``expected`` one."""
+    def accepted(self, expected: Head, agreed: Callable[[AuditRow], bool]) -> Head | None:
+        """Return the head that approvers have accepted instead of the ``expected`` one.
+
+        They have by an unpause after it that is ``agreed``.
+        """
         with self._transactions.read() as tx:
             refused = _refusal(tx, expected)
             unpaused = tx.proven("organisation", events=("unpaused",), skip=True)
         if refused is None or not unpaused or unpaused[-1].seq < refused.count:
             return None
-        return refused
+        return refused if agreed(unpaused[-1]) else None
 
     def trust(self) -> Trust | None:
         """Return the treasury, chain and kernel that signatures are for."""
@@ -90,12 +93,12 @@ class CheckpointBook:
             raise LedgerTampered(f"the document of policy {policy_hash[:12]}…")
         return Policy.from_dict(json.loads(text))
 
-    def refuse_row(self, row: AuditRow, why: str, *, now: int) -> None:
+    def refuse_row(self, seq: int, event: str, subject: str, why: str, *, now: int) -> None:
         """Tell people that the worker does not believe a row, and note it in the log."""
-        log.error("worker_refused event=%s subject=%s why=%s", row.event, row.subject, why)
+        log.error("worker_refused event=%s subject=%s why=%s", event, subject, why)
         with self._transactions.write() as tx:
-            tx.record(now, "worker_refused", row.subject, of=row.event, row=row.seq, why=why)
-            tx.notify([worker_refused(row.event, row.subject, row.seq, why, now)])
+            tx.record(now, "worker_refused", subject, of=event, row=seq, why=why)
+            tx.notify([worker_refused(event, subject, seq, why, now)])
 
     def join(self, *, now: int) -> None:
         """Certify this host if need be, before it makes codes of rows."""

@@ -32,7 +32,12 @@ def upkeep(coordinator: Coordinator) -> Upkeep:
     """Looks at everything each time: its ticks are far apart."""
     ticks = iter(range(0, 10**9, 10**6))
     w = coordinator.wiring
-    return Upkeep(budgets=w.budgets, notices=w.notices, ticks=lambda: float(next(ticks)))
+    return Upkeep(
+        budgets=w.budgets,
+        notices=w.notices,
+        ticks=lambda: float(next(ticks)),
+        policies_due=w.treasury.put_policies_in_force,
+    )
 
 
 def kinds(database: str) -> list[str]:

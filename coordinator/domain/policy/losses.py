@@ -1,0 +1,45 @@
+"""Credentials whose loss would leave too few approvers to decide anything."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from coordinator.domain.policy.approvals import Approvals, Approver, Quorum
+
+
+def blocking_losses(approvals: Approvals) -> Iterator[str]:
+    """Name each approver whose one credential, once lost, blocks what takes approvals.
+
+    Two credentials for each approver prevent it: one of them signs the policy that replaces the
+    other.
+    """
+    for name, approver in approvals.approvers.items():
+        if len(approver.credentials) != 1:
+            continue
+        left = [one for other, one in approvals.approvers.items() if other != name]
+        blocked = next(_blocked(approvals, left), None)
+        if blocked is not None:
+            yield (
+                f"{name} has one credential: once {approver.credentials[0]} is lost, {blocked};"
+                " give each approver two"
+            )
+
+
+def _blocked(approvals: Approvals, left: list[Approver]) -> Iterator[str]:
+    people = [one for one in left if not one.agent and one.up_to is None]
+    base = approvals.quorum()
+    if not base.met_by(people):
+        yield f"no policy can be changed: that takes {_words(base)}"
+    for tier in approvals.tiers:
+        able = [one for one in left if one.up_to is None or one.up_to > tier.above]
+        quorum = Quorum(
+            required=max(base.required, tier.required),
+            from_each=(*base.from_each, *tier.from_each),
+        )
+        if not quorum.met_by(able):
+            yield f"nothing above {tier.above} USDC can be approved: that takes {_words(quorum)}"
+
+
+def _words(quorum: Quorum) -> str:
+    groups = f", one of each of {', '.join(quorum.from_each)}" if quorum.from_each else ""
+    return f"{quorum.required} approver{'s' if quorum.required > 1 else ''}{groups}"

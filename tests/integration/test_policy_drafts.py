@@ -1,0 +1,133 @@
+"""A policy comes into force by signatures, and what moves money elsewhere takes effect late."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from coordinator.domain.errors import ConfigurationError, InvalidRequest
+from coordinator.domain.policy.policy import Policy
+from coordinator.domain.policy.tables import Withdrawals
+from coordinator.domain.reasons import ReasonCode
+from tests.integration.signers_of_approvers import People, signing
+from tests.integration.stores import on_either
+from tests.integration.world import World
+
+pytestmark = on_either
+DAY = 86_400
+
+
+def approvals(world: World, **terms: Any) -> Policy:
+    asked = world.policy.approvals.model_copy(update=terms)
+    return world.policy.model_copy(update={"approvals": asked})
+
+
+@pytest.fixture
+def people(world: World) -> People:
+    """Two of three sign; a change of who is paid or decides takes a day."""
+    world.apply(
+        approvals(
+            world,
+            required=2,
+            signatures="required",
+            approvers=signing("alice", "bob", "carol"),
+            change_delay=DAY,
+        )
+    )
+    world.round()
+    return People(world)
+
+
+def current(world: World) -> Policy:
+    return world.coordinator.wiring.policies.current()
+
+
+def with_payee(world: World, name: str = "new-api") -> Policy:
+    policy = current(world)
+    entry = policy.providers["other-api"].model_copy(update={"address": world.chain.stranger})
+    return policy.model_copy(update={"providers": policy.providers | {name: entry}})
+
+
+def test_nobody_applies_a_file_where_signatures_are_required(people: People) -> None:
+    with pytest.raises(ConfigurationError, match="policy draft"):
+        people.world.apply(with_payee(people.world))
+
+
+def test_what_pays_nobody_else_is_in_force_with_the_last_signature(people: People) -> None:
+    world = people.world
+    changed = current(world).model_copy(
+        update={"alerts": current(world).alerts.model_copy(update={"thresholds": [50]})}
+    )
+    people.put_in_force(changed, "alice", "bob")
+    assert current(world).hash == changed.hash
+
+
+def test_a_payee_is_paid_a_day_after_the_draft(people: People) -> None:
+    world = people.world
+    changed = with_payee(world)
+    draft = world.coordinator.draft_policy(changed, by="olga", reason="a test")
+    people.approve_proposal(draft.id, "alice")
+    _, refusal = people.approve_proposal(draft.id, "bob")
+    assert refusal is not None and refusal.code is ReasonCode.CHANGE_DELAYED
+    assert "new-api" in refusal.message
+    world.pass_time(DAY - 60)
+    world.go()
+    assert current(world).hash != changed.hash
+    world.pass_time(120)
+    world.wiring.treasury.put_policies_in_force()
+    assert current(world).hash == changed.hash
+    bought = world.buy("10.00", provider="new-api")
+    world.go()
+    assert world.status(bought) == "funded"
+
+
+def test_one_approver_stops_a_draft_that_enough_have_signed(people: People) -> None:
+    world = people.world
+    changed = with_payee(world)
+    draft = world.coordinator.draft_policy(changed, by="mallory", reason="a test")
+    for name in ("alice", "bob"):
+        people.approve_proposal(draft.id, name)
+    why = "I was not asked"
+    signature = people.sign(draft.id, "carol", reason=why)
+    _, refusal = world.coordinator.reject_proposal(
+        draft.id, approver="carol", reason=why, signature=signature
+    )
+    assert refusal is None
+    world.pass_time(2 * DAY)
+    world.wiring.treasury.put_policies_in_force()
+    assert current(world).hash != changed.hash
+
+
+def test_a_draft_of_a_version_that_was_replaced_meanwhile(people: People) -> None:
+    world = people.world
+    alerts = current(world).alerts.model_copy(update={"thresholds": [50]})
+    old = world.coordinator.draft_policy(with_payee(world), by="olga", reason="a test")
+    people.put_in_force(current(world).model_copy(update={"alerts": alerts}), "alice", "bob")
+    _, refusal = people.approve_proposal(old.id, "alice")
+    assert refusal is not None and "draft it again" in refusal.message
+
+
+def test_withdrawals_go_to_listed_addresses_only(people: People) -> None:
+    world = people.world
+    listed = Withdrawals(listed_only=True, addresses={"cold": world.chain.payee})
+    changed = current(world).model_copy(update={"withdrawals": listed})
+    draft = world.coordinator.draft_policy(changed, by="olga", reason="a test")
+    for name in ("alice", "bob"):
+        people.approve_proposal(draft.id, name)
+    world.pass_time(DAY + 1)
+    world.wiring.treasury.put_policies_in_force()
+    world.round()
+    with pytest.raises(InvalidRequest, match="not among"):
+        world.wiring.treasury.withdraw(
+            to=world.chain.stranger, amount="5", approver="alice", reason="payday"
+        )
+    order = world.wiring.treasury.withdraw(
+        to=world.chain.payee, amount="5", approver="alice", reason="payday"
+    )
+    assert order.status == "awaiting_approval"
+    before = world.chain.balance(world.chain.payee)
+    for name in ("alice", "bob"):
+        people.approve_proposal(order.id, name)
+    world.go()
+    assert str(world.chain.balance(world.chain.payee) - before) == "5.00"
