@@ -32,6 +32,7 @@ class Answers:
     key: str
     signer: str | None
     approver: str | None
+    credential: str | None
     provider_address: str | None
 
 
@@ -50,6 +51,13 @@ def init(
         ),
     ] = None,
     approver: Annotated[str | None, typer.Option(help="Who approves large purchases.")] = None,
+    credential: Annotated[
+        str | None,
+        typer.Option(
+            help="The credential that the approver signs with: address:0x… or safe:0x…;"
+            " needed on a public network."
+        ),
+    ] = None,
     provider_address: Annotated[
         str | None, typer.Option(help="The first provider's address, for a public network.")
     ] = None,
@@ -69,7 +77,9 @@ def init(
     asking = at_terminal() and not yes
     if not asking and not yes:
         raise InvalidRequest("not at a terminal: add --yes, and --network and --key to choose them")
-    answers = _answers(network, rpc_url, key, signer, approver, provider_address, asking=asking)
+    answers = _answers(
+        network, rpc_url, key, signer, approver, credential, provider_address, asking=asking
+    )
     _check(answers)
     lines, address, keystore = _settings(answers)
     policy_written = not policy_path.exists()
@@ -109,6 +119,7 @@ def _answers(
     key: str | None,
     signer: str | None,
     approver: str | None,
+    credential: str | None,
     provider_address: str | None,
     *,
     asking: bool,
@@ -139,10 +150,13 @@ def _answers(
         signer = answer(question, signer, f"env:{_KEY_NAME}")
     if asking and approver is None:
         approver = ask("Who approves large purchases", None, "--approver NAME", default="alice")
+    if asking and not known.local and credential is None:
+        question = "Credential that this approver signs with (address:0x… or safe:0x…)"
+        credential = ask(question, None, "--credential address:0x…")
     if asking and not known.local and provider_address is None:
         question = "Address of the first provider (empty: none yet)"
         provider_address = ask(question, None, "--provider-address", default="") or None
-    return Answers(network, rpc_url, key, signer, approver, provider_address)
+    return Answers(network, rpc_url, key, signer, approver, credential, provider_address)
 
 
 def _check(answers: Answers) -> None:
@@ -158,11 +172,28 @@ def _check(answers: Answers) -> None:
         )
     if answers.approver is not None:
         identifier("approver", answers.approver)
+    _check_credential(answers)
     if answers.provider_address is not None:
         try:
             checksummed(answers.provider_address)
         except ValueError as fault:
             raise InvalidRequest(str(fault), code="invalid_provider") from None
+
+
+def _check_credential(answers: Answers) -> None:
+    from coordinator.domain.policy.credentials import Credential
+
+    if answers.credential is None:
+        if answers.network != "anvil":
+            raise InvalidRequest(
+                f"on {answers.network} approvers sign what they decide: add"
+                " --credential address:0x… (`coordinator wallet new NAME` makes a key)"
+            )
+        return
+    try:
+        Credential.parse(answers.credential)
+    except ValueError as fault:
+        raise InvalidRequest(str(fault), code="invalid_credential") from None
 
 
 def _settings(answers: Answers) -> tuple[list[str], str | None, Path | None]:
@@ -231,7 +262,13 @@ def policy_text(answers: Answers) -> str:
     The example's address has a key that everybody knows: whoever reads it could take the USDC.
     """
     text = template("policy.toml")
-    if answers.approver is not None:
+    if answers.credential is not None:
+        named = (
+            f'{{ {answers.approver or "alice"} = {{ credentials = ["{answers.credential}"] }} }}'
+        )
+        signs = 'signatures = "required"                  # who has no credential decides nothing'
+        text = _APPROVERS_LINE.sub(f"approvers = {named}\n{signs}", text)
+    elif answers.approver is not None:
         text = _APPROVERS_LINE.sub(f'approvers = ["{answers.approver}"]', text)
     if answers.network == "anvil":
         return text
