@@ -15,7 +15,6 @@ from coordinator.cli.output import card, emit, heading, next_commands, render, s
 from coordinator.cli.policy_card import sentence, show_effective, show_replay
 from coordinator.domain.errors import ConfigurationError, InvalidRequest
 from coordinator.domain.policy.changes import changed, changes_as_dicts, flat
-from coordinator.domain.policy.losses import blocking_losses
 from coordinator.domain.times import rfc3339
 
 if TYPE_CHECKING:
@@ -32,6 +31,8 @@ File = Annotated[
 @command(app, "check")
 def check(file: File = None) -> None:
     """Check that the file is a valid policy, and list every fault with its line."""
+    from coordinator.domain.policy.losses import blocking_losses
+
     policy = _read(file)
     faults = [f"providers.{name}.address: {why}" for name, why in _unpayable(policy)]
     if faults:

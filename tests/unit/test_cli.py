@@ -389,6 +389,18 @@ def test_init_keeps_keys_for_real_usdc_out_of_the_environment(
     assert list(folder.iterdir()) == []
 
 
+def test_init_asks_for_a_credential_where_approvers_sign(
+    capsys: pytest.CaptureFixture[str], folder: Path
+) -> None:
+    told = said(capsys, "init", "--yes", "--network", "base-sepolia", "--json")
+    assert told[0] == 2 and "--credential" in told[1]
+    wrong = said(
+        capsys, "init", "--yes", "--network", "base-sepolia", "--credential", "key:1", "--json"
+    )
+    assert wrong[0] == 2 and "is not a credential" in wrong[1]
+    assert list(folder.iterdir()) == []
+
+
 def test_two_inits_never_share_a_secret(capsys: pytest.CaptureFixture[str], folder: Path) -> None:
     secrets = set()
     for name in ("one", "two"):
@@ -417,7 +429,8 @@ def test_the_shipped_policy_allows_the_example_call_without_approval() -> None:
 
 
 def answers(network: str, provider: str | None) -> init.Answers:
-    return init.Answers(network, "", "existing", None, None, provider)
+    credential = None if network == "anvil" else f"address:0x{'22' * 20}"
+    return init.Answers(network, "", "existing", None, None, credential, provider)
 
 
 def test_the_examples_provider_has_a_public_key_and_is_for_local_chains_only() -> None:
@@ -426,6 +439,7 @@ def test_the_examples_provider_has_a_public_key_and_is_for_local_chains_only() -
         none = init.policy_text(answers(network, None))
         assert PROVIDER not in none
         assert parse_policy(none).providers == {}
+        assert parse_policy(none).approvals.signatures == "required"
         named = parse_policy(init.policy_text(answers(network, "0x" + "11" * 20)))
         assert named.providers["paper-api"].address == "0x" + "11" * 20
 

@@ -187,6 +187,7 @@ def test_init_takes_a_device_on_base_and_no_key_of_the_environment(
     capsys: pytest.CaptureFixture[str], home: Path, signer: str, taken: bool
 ) -> None:
     arguments = ["--network", "base", "--signer", signer, "--rpc-url", "http://127.0.0.1:1"]
+    arguments += ["--credential", f"address:0x{'11' * 20}"]
     assert cli.main(["init", *arguments, "--yes", "--json"]) == (0 if taken else 2)
     if taken:
         assert f"COORDINATOR_SIGNER={signer}\n" in (home / ".env").read_text()
