@@ -124,8 +124,8 @@ class FormerRounds(Rounds):
 
     @property
     def busy(self) -> bool:
-        """Whether anything of the account's is in flight."""
-        return self._sender.any_in_flight()
+        """Whether anything of the account's is in flight, or USDC may have to be moved."""
+        return self._ending.sends or self._sender.any_in_flight()
 
     @property
     def sends_usdc(self) -> bool:

@@ -15,6 +15,7 @@ from tempfile import TemporaryDirectory
 from typing import Any, Final
 
 from coordinator.chain.local.anvil import Anvil
+from coordinator.chain.rpc.client import Rpc
 from tests.integration.test_cli import BUY, PAYEE, Shell, _deliver
 from tests.public_face import KEPT
 
@@ -66,6 +67,7 @@ def keys_of_every_command(folder: Path) -> dict[str, list[str]]:
         _limit(run)
         _oversee(run)
         _recover(run)
+        _rotate(run, anvil)
     return {name: sorted(keys) for name, keys in sorted(run.found.items())}
 
 
@@ -229,6 +231,21 @@ def _recover(run: Recorder) -> None:
     alone = {"COORDINATOR_DATABASE_URL": "sqlite:///alone.db"}
     found = run("rebuild", "--yes", code=6, **alone)["discrepancies"]
     run("reconcile", "explain", found[0]["id"], *_BY, **alone)
+
+
+def _rotate(run: Recorder, anvil: Anvil) -> None:
+    # What was funded has to be final.
+    Rpc([anvil.url]).call("anvil_mine", "0x40")
+    run("recover")
+    run("recover")
+    keys = {
+        "NEXT_KEY": "0x" + "5" * 64,
+        "COORDINATOR_SIGNER": "env:NEXT_KEY",
+        "COORDINATOR_FORMER_SIGNERS": "env:TREASURY_PRIVATE_KEY",
+    }
+    run("rotate", "begin", "--by", "alice", "--yes", **keys)
+    run("rotate", "status", **keys)
+    run("rotate", "finish", "--by", "alice", "--yes", code=5, **keys)
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -16,9 +16,11 @@ from coordinator.domain.errors import CoordinatorError
 from coordinator.domain.ports import KillPoint
 from coordinator.domain.usdc import ZERO
 from coordinator.ledger.proofs.verification import verify
+from tests.integration.signers_of_approvers import People, credential
 from tests.integration.stores import on_both
 from tests.integration.test_rebuild import all_entries, export
 from tests.integration.test_reorg import finalise
+from tests.integration.test_worker_rules import signed_policy
 from tests.integration.world import World
 
 pytestmark = on_both
@@ -345,3 +347,55 @@ def test_a_treasury_that_sql_puts_in_place_is_nobodys(rotated: Rotated) -> None:
     with pytest.raises(ConfigurationError, match="belongs to treasury"):
         world.buy("1.00")
     assert thief.former == world.coordinator.opened.signer.address
+
+
+def test_a_key_is_rotated_again_before_the_first_rotation_is_finished(rotated: Rotated) -> None:
+    world = rotated.world
+    rotated.rotate()
+    world.go()
+    second = world.treasury
+    started = world.fund("9.00")
+    world.chain.start(started.escrow_id)
+    finalise(world)
+    world._secrets |= {"FIRST_KEY": world._secrets["TREASURY_PRIVATE_KEY"]}
+    world._secrets |= {"SECOND_KEY": world._secrets.pop(NEW_KEY)}
+    world.coordinator.close()
+    world._secrets[NEW_KEY] = "0x" + secrets.token_hex(32)
+    world._settings["former_signers"] = "env:SECOND_KEY, env:FIRST_KEY"
+    world.coordinator = world.open()
+    world.treasury = world.coordinator.opened.signer.address
+    assert rotated.begin()
+    world.chain.fund(world.treasury, usdc="0", wei=10**17)
+    world.go()
+    rotated.end_everything()
+    for account in (rotated.former, second, world.treasury):
+        assert world._booked(account_name(account)) == world.chain.balance(account)
+    first, last = world.wiring.rotation.status()
+    assert (first.address, first.waits_for) == (rotated.former, ())
+    assert last.address == second and last.waits_for[0] == "1 escrows of 9.00 USDC open"
+    assert requester(world, world.fund("3.00")) == world.treasury.lower()
+    rotated.check()
+
+
+@pytest.mark.parametrize("remembers", [True, False], ids=["same host", "another host"])
+def test_what_people_signed_before_counts_for_a_worker_that_pins_them(
+    make_world: Callable[..., World], remembers: bool
+) -> None:
+    pins = ",".join(str(credential(name)) for name in ("alice", "bob"))
+    world = make_world(worker_approvers=pins)
+    world.apply(signed_policy(world))
+    people = People(world)
+    people.put_in_force(world.wiring.policies.current(), "alice", "bob")
+    world.round()
+    waiting = world.buy("60.00")
+    for name in ("alice", "bob"):
+        people.approve(waiting.approval_id or "", name)
+    rotated = Rotated(world)
+    if not remembers:
+        world.change_host()
+    rotated.rotate()
+    world.go()
+    small = world.buy("10.00")
+    world.go()
+    assert [world.status(p) for p in (waiting, small)] == ["funded", "funded"]
+    rotated.check()
