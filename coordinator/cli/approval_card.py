@@ -102,7 +102,9 @@ def show_past(past: AgentPast | None, policy: Policy) -> None:
         return
     heading(f"{past.agent} in the last {DAYS} days")
     over = f" (of its newest {COUNTED_MAX})" if past.requests >= COUNTED_MAX else ""
-    lines_of(f"{past.requests} requests{over}: {past.paid} paid, {past.denied} denied")
+    lines_of(
+        f"{past.requests} request{'s' * (past.requests != 1)}{over}: {past.paid} paid, {past.denied} denied"
+    )
     rows = [
         (
             f"{datetime.fromtimestamp(day.start, policy.zone):%Y-%m-%d}",

@@ -23,9 +23,7 @@ from coordinator.cli.purchase_card import show_purchase
 from coordinator.cli.purchases import drive, tell_worker
 from coordinator.cli.signing import (
     Means,
-    require_means,
     signature_of,
-    signs_by_default,
     somebody_signs,
 )
 from coordinator.domain.errors import UnknownId
@@ -114,7 +112,6 @@ def decide(
     Who signs is shown what is signed and asked before it is. ``shown``: in a review, where the rest
     was shown before and a no leaves it for later.
     """
-    means.check()
     approves = reason is None
     if dry_run:
         return _would_decide(found, approver, approves=approves)
@@ -122,8 +119,7 @@ def decide(
     refusal = found.refusal(approver, False)
     if refusal is not None:
         return _refused(found, refusal, **found.subject())
-    means = signs_by_default(coordinator, approver, means)
-    require_means(coordinator, approver, found.id, means)
+    means = means.ready(coordinator, approver, found.id)
     asked = coordinator.statement(found.id, reason=reason) if means.given else None
     verb = found.verb if approves else "Reject"
     if at_terminal() and not yes:

@@ -12,7 +12,7 @@ from coordinator.cli.approval_card import (
     show_past,
     show_words,
 )
-from coordinator.cli.output import card, local_time, usdc
+from coordinator.cli.output import card, heading, lines_of, local_time, table, usdc
 from coordinator.domain.purchase.proposal import PREFIXES
 
 if TYPE_CHECKING:
@@ -32,6 +32,10 @@ _NEXT: Final = {
     "settle": (
         "With the last approval the worker pays the provider at once.",
         "That can't be undone: nobody can dispute the delivery afterwards.",
+    ),
+    "policy": (
+        "With the last approval it is in force for every process.",
+        "What is paid under it stays paid; another draft can replace it.",
     ),
     "unpause": (
         "With the last approval agents spend again at once.",
@@ -62,9 +66,25 @@ def show_proposal(
     card(f"Proposal {proposal.id}", proposal.status.value, rows)
     if background is not None and policy is not None:
         show_past(background.agent, policy)
+    if policy is not None and proposal.kind == "policy" and proposal.waits:
+        _show_changes(proposal, policy)
     show_words(asked)
     if proposal.waits:
         show_next(*_NEXT.get(proposal.kind.value, ()))
+
+
+def _show_changes(proposal: Proposal, policy: Policy) -> None:
+    """Print what a draft changes in the policy in force."""
+    from coordinator.domain.policy.changes import changed
+    from coordinator.domain.policy.policy import Policy
+
+    changes = changed(policy, Policy.from_dict(proposal.terms["document"]))
+    heading("What it changes")
+    if not changes:
+        lines_of("nothing: it is what is in force")
+    rows = [(key, old if old is not None else "–", new or "–") for key, old, new in changes]
+    if rows:
+        table("key", "before", "after", rows=rows, wrap=("key", "before", "after"))
 
 
 def amount_of(proposal: Proposal) -> Usdc | None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
+from coordinator.cli.approval_card import show_words
 from coordinator.cli.command import (
     DryRun,
     Timeout,
@@ -29,6 +30,7 @@ from coordinator.cli.command import (
 from coordinator.cli.exits import ExitCode, of_decision, of_purchase, of_refusal
 from coordinator.cli.output import emit, render, tell
 from coordinator.cli.purchase_card import show_decision, show_next, show_purchase, show_purchases
+from coordinator.cli.signing import Means, Signatures, Signer, StatementFile, signature_of
 from coordinator.cli.times import moment
 from coordinator.cli.waiting import progress, watched
 from coordinator.domain.errors import ChainUnavailable, InvalidRequest
@@ -215,6 +217,9 @@ def dispute(
     reason: Annotated[
         str | None, typer.Option(help="The reason, for the audit log (required).")
     ] = None,
+    signer: Signer = None,
+    signature: Signatures = None,
+    statement: StatementFile = None,
     timeout_seconds: Timeout = 60,
     dry_run: DryRun = False,
     yes: Yes = False,
@@ -226,8 +231,17 @@ def dispute(
         purchase = coordinator.get(purchase_id)
         if dry_run:
             return _would(purchase, "delivered", "disputed", "hold and pay the bond")
+        means = Means(signer, tuple(signature or ()), statement).ready(
+            coordinator, approver, purchase_id
+        )
+        asked = coordinator.dispute_statement(purchase_id, reason=reason) if means.given else None
+        if at_terminal() and not yes:
+            show_words(asked)
         confirm(f"Dispute {purchase_id}, {_about(purchase)}? It costs a bond.", yes=yes)
-        answer = coordinator.dispute(purchase_id, approver=approver, reason=reason)
+        signed = signature_of(coordinator, approver, means, asked)
+        answer = coordinator.dispute(
+            purchase_id, approver=approver, reason=reason, signature=signed
+        )
         return _carry_out(coordinator, answer, "disputed", timeout_seconds)
 
 

@@ -53,38 +53,34 @@ class Means:
     def given(self) -> bool:
         return self.elsewhere or self.signer is not None
 
-    def check(self) -> None:
-        """Raise InvalidRequest for options that exclude each other."""
+    def ready(self, coordinator: Coordinator, approver: str, approval_id: str) -> Means:
+        """Return the means with which the approver decides it: without options the environment's.
+
+        InvalidRequest for options that exclude each other; and, saying what to type, where a
+        signature is needed and nothing gives it.
+        """
         if self.signer is not None and self.signatures:
             raise InvalidRequest("give --signer or --signature, not both")
         if self.statement is not None and not self.signatures:
             raise InvalidRequest("--statement goes with --signature: it is what was signed")
-
-
-def signs_by_default(coordinator: Coordinator, approver: str, means: Means) -> Means:
-    """Return the means, with the signer of the environment for whoever has to sign."""
-    if not means.given and _has_to_sign(coordinator, approver):
-        return Means(coordinator.wiring.settings.approver_signer)
-    return means
-
-
-def require_means(coordinator: Coordinator, approver: str, approval_id: str, means: Means) -> None:
-    """Raise InvalidRequest, which says what to type, where a signature is needed and none given."""
-    if means.given or not _has_to_sign(coordinator, approver):
-        return
-    known = _approver(coordinator, approver)
-    if known is None or not known.credentials:
+        approvals = coordinator.wiring.policies.current().approvals
+        known = approvals.approvers.get(approver)
+        if self.given or known is None or not approvals.has_to_sign(approver):
+            return self
+        if not known.credentials:
+            raise InvalidRequest(
+                f"the policy asks for signatures and gives {approver} no credential: have one"
+                f" added to approvals.approvers.{approver}",
+                code=_SIGNATURE_REQUIRED,
+            )
+        if coordinator.wiring.settings.approver_signer:
+            return Means(coordinator.wiring.settings.approver_signer)
         raise InvalidRequest(
-            f"the policy asks for signatures and gives {approver} no credential: have one added to"
-            f" approvals.approvers.{approver}",
+            f"{approver} decides by signing with {' or '.join(map(str, known.credentials))}: add"
+            f" --signer keystore:NAME, or sign what `coordinator approvals statement {approval_id}`"
+            " prints and add --signature 0x…",
             code=_SIGNATURE_REQUIRED,
         )
-    raise InvalidRequest(
-        f"{approver} decides by signing with {' or '.join(map(str, known.credentials))}: add"
-        f" --signer keystore:NAME, or sign what `coordinator approvals statement {approval_id}`"
-        " prints and add --signature 0x…",
-        code=_SIGNATURE_REQUIRED,
-    )
 
 
 def signature_of(
@@ -176,11 +172,6 @@ def somebody_signs(coordinator: Coordinator) -> bool:
     """Whether any decision is made by signing."""
     approvals = coordinator.wiring.policies.current().approvals
     return any(map(approvals.has_to_sign, approvals.approvers))
-
-
-def _has_to_sign(coordinator: Coordinator, approver: str) -> bool:
-    approvals = coordinator.wiring.policies.current().approvals
-    return approver in approvals.approvers and approvals.has_to_sign(approver)
 
 
 def _approver(coordinator: Coordinator, name: str) -> Approver | None:

@@ -18,7 +18,10 @@ if TYPE_CHECKING:
 
 def statement(
     approval_id: Annotated[
-        str, typer.Argument(metavar="ID", help="apr_…, an increase, inc_…, or a proposal")
+        str,
+        typer.Argument(
+            metavar="ID", help="apr_…, an increase, inc_…, a proposal, or a purchase to dispute"
+        ),
     ],
     reject: Annotated[bool, typer.Option("--reject", help="To reject it instead.")] = False,
     reason: Annotated[
@@ -31,10 +34,15 @@ def statement(
     """Print what an approver signs on another device; --json: as EIP-712 typed data."""
     if reject:
         reason = ask("Reason", reason, "--reason TEXT")
-    elif reason is not None:
+    elif reason is not None and not approval_id.startswith("pur_"):
         raise InvalidRequest("--reason goes with --reject")
-    with opened(act=False) as coordinator:
-        asked = coordinator.statement(approval_id, reason=reason)
+    disputes = approval_id.startswith("pur_")
+    with opened(act=disputes) as coordinator:
+        if disputes:
+            reason = ask("Reason", reason, "--reason TEXT")
+            asked = coordinator.dispute_statement(approval_id, reason=reason)
+        else:
+            asked = coordinator.statement(approval_id, reason=reason)
         safes = safes_of(coordinator) if safe is None else [_address(safe)]
     if mode.json:
         emit(asked.message.document() if safe is None else _of_safe(asked, safes[0]))
@@ -50,12 +58,14 @@ def statement(
 def _show_how(approval_id: str, reason: str | None, safes: list[str]) -> None:
     from shlex import quote
 
-    verb, said, more = "approve", "", ""
+    verb, said, more = "approvals approve", "", ""
     if reason is not None:
-        verb, said = "reject", f" --reason {quote(reason)}"
+        verb, said = "approvals reject", f" --reason {quote(reason)}"
         more = f" --reject{said}"
+    if approval_id.startswith("pur_"):
+        verb, more = "purchase dispute", said
     first = f"coordinator approvals statement {approval_id}{more}"
-    decide = f"coordinator approvals {verb} {approval_id} --approver NAME{said}"
+    decide = f"coordinator {verb} {approval_id} --approver NAME{said}"
     given = " --signature 0x… --statement statement.json"
     next_commands(
         f"{first} --json > statement.json",

@@ -53,7 +53,8 @@ class BackgroundBook:
 
     def provider(self, address: str) -> ProviderPast:
         """Return how many escrows with this address were settled, and disputed."""
-        asked = {"address": address}
+        # As logs have it.
+        asked = {"address": address.lower()}
         with self._transactions.read() as tx:
             settled = tx.connection.execute(_SETTLED, asked).scalar_one()
             disputed = tx.connection.execute(_DISPUTED, asked).scalar_one()

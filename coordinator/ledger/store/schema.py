@@ -404,6 +404,8 @@ escrows = Table(
     Index(
         "escrows_settled",
         "provider",
+        # The same in every row: without it SQLite takes the index of states, which has them all.
+        "state",
         sqlite_where=text("state = 'settled'"),
         postgresql_where=text("state = 'settled'"),
     ),

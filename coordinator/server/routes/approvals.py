@@ -6,14 +6,12 @@ from typing import Annotated
 
 from fastapi import APIRouter, Path, Query, Response
 
-from coordinator.domain.errors import InvalidRequest
-from coordinator.domain.statements.signed import GivenSignature
 from coordinator.server import models as m
 from coordinator.server.access import ApproverCaller, ReadingCaller
 from coordinator.server.answers import answer
 from coordinator.server.bodies import StrictRoute
 from coordinator.server.problems import BODY_FAULTS, FAULTS, documented
-from coordinator.server.routes.terms import ID
+from coordinator.server.routes.terms import ID, given
 
 router = APIRouter(prefix="/v1", tags=["approvals"], route_class=StrictRoute)
 
@@ -22,17 +20,6 @@ Reason = Annotated[
     str | None,
     Query(min_length=1, max_length=2000, description="To reject it: the reason, which is signed."),
 ]
-
-
-def given(body: m.Signed | None) -> GivenSignature | None:
-    """Return the signature in a body; InvalidRequest for parts of one without it."""
-    if body is None or body.signature is None:
-        if body is not None and (body.credential is not None or body.statement is not None):
-            raise InvalidRequest("the signature is missing")
-        return None
-    return GivenSignature(
-        signature=body.signature, credential=body.credential, statement=body.statement
-    )
 
 
 @router.get("/approvals", responses={200: {"model": m.Items}, **FAULTS})
@@ -52,7 +39,10 @@ def show_approval(who: ReadingCaller, approval_id: ApprovalId) -> Response:
 
 @router.get("/approvals/{approval_id}/statement", responses={200: {"model": m.Statement}, **FAULTS})
 def show_statement(who: ReadingCaller, approval_id: ApprovalId, reason: Reason = None) -> Response:
-    """Return what an approver signs to approve it, or to reject it for a reason."""
+    """Return what an approver signs to approve a purchase, a proposal or an increase.
+
+    With a reason, to reject it.
+    """
     return answer(who.coordinator.statement(approval_id, reason=reason).as_dict())
 
 
@@ -92,10 +82,17 @@ def show_proposal(who: ReadingCaller, proposal_id: ApprovalId) -> Response:
     return answer(who.coordinator.proposal(proposal_id))
 
 
-@router.post("/proposals/{proposal_id}/approve", responses={200: {"model": m.Judged}, **FAULTS})
-def approve_proposal(who: ApproverCaller, proposal_id: ApprovalId) -> Response:
+@router.post(
+    "/proposals/{proposal_id}/approve",
+    responses={200: {"model": m.Judged}, **BODY_FAULTS, **documented(404)},
+)
+def approve_proposal(
+    who: ApproverCaller, proposal_id: ApprovalId, signed: m.Signed | None = None
+) -> Response:
     """Approve it; the last approval needed carries it out."""
-    found, reason = who.coordinator.approve_proposal(proposal_id, approver=who.name)
+    found, reason = who.coordinator.approve_proposal(
+        proposal_id, approver=who.name, signature=given(signed)
+    )
     return answer({"done": reason is None, "reason": reason, "proposal": found.as_dict()})
 
 
@@ -103,9 +100,9 @@ def approve_proposal(who: ApproverCaller, proposal_id: ApprovalId) -> Response:
     "/proposals/{proposal_id}/reject",
     responses={200: {"model": m.Judged}, **BODY_FAULTS, **documented(404)},
 )
-def reject_proposal(who: ApproverCaller, proposal_id: ApprovalId, why: m.Why) -> Response:
+def reject_proposal(who: ApproverCaller, proposal_id: ApprovalId, why: m.SignedWhy) -> Response:
     """Reject it, with a reason."""
     found, reason = who.coordinator.reject_proposal(
-        proposal_id, approver=who.name, reason=why.reason
+        proposal_id, approver=who.name, reason=why.reason, signature=given(why)
     )
     return answer({"done": reason is None, "reason": reason, "proposal": found.as_dict()})

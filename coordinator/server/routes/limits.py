@@ -20,7 +20,7 @@ from coordinator.server.answers import answer
 from coordinator.server.bodies import StrictRoute
 from coordinator.server.problems import BODY_FAULTS, FAULTS, documented
 from coordinator.server.routes.runs import SESSION, TASK, check_own
-from coordinator.server.routes.terms import ID, TIME_MAX, IdempotencyKey, OptionalLabel
+from coordinator.server.routes.terms import ID, TIME_MAX, IdempotencyKey, OptionalLabel, given
 
 router = APIRouter(prefix="/v1", tags=["limits"], route_class=StrictRoute)
 
@@ -129,19 +129,29 @@ def list_increases(who: AnyCaller, waiting: bool = True) -> Response:
     return answer({"items": [increase.as_dict() for increase in found]})
 
 
-@router.post("/increases/{increase_id}/approve", responses={200: {"model": m.Increase}, **FAULTS})
-def approve_increase(who: ApproverCaller, increase_id: IncreaseId) -> Response:
+@router.post(
+    "/increases/{increase_id}/approve",
+    responses={200: {"model": m.Increase}, **BODY_FAULTS, **documented(404)},
+)
+def approve_increase(
+    who: ApproverCaller, increase_id: IncreaseId, signed: m.Signed | None = None
+) -> Response:
     """Approve it; `reason` of the answer explains a refusal."""
-    return answer(who.coordinator.approve_increase(increase_id, approver=who.name))
+    found = who.coordinator.approve_increase(
+        increase_id, approver=who.name, signature=given(signed)
+    )
+    return answer(found)
 
 
 @router.post(
     "/increases/{increase_id}/reject",
     responses={200: {"model": m.Increase}, **BODY_FAULTS, **documented(404)},
 )
-def reject_increase(who: ApproverCaller, increase_id: IncreaseId, why: m.Why) -> Response:
+def reject_increase(who: ApproverCaller, increase_id: IncreaseId, why: m.SignedWhy) -> Response:
     """Reject it, with a reason."""
-    found = who.coordinator.reject_increase(increase_id, approver=who.name, reason=why.reason)
+    found = who.coordinator.reject_increase(
+        increase_id, approver=who.name, reason=why.reason, signature=given(why)
+    )
     return answer(found)
 
 

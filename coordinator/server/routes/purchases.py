@@ -18,11 +18,12 @@ from coordinator.server.access import (
     AnyCaller,
     ApproverCaller,
     Caller,
+    ReadingCaller,
 )
 from coordinator.server.answers import answer, page
 from coordinator.server.bodies import StrictRoute
 from coordinator.server.problems import BODY_FAULTS, FAULTS, documented
-from coordinator.server.routes.terms import ID, IdempotencyKey, Limit, Since
+from coordinator.server.routes.terms import ID, IdempotencyKey, Limit, Since, given
 
 router = APIRouter(prefix="/v1/purchases", tags=["purchases"], route_class=StrictRoute)
 
@@ -150,9 +151,22 @@ def contest_purchase(who: AgentCaller, purchase_id: PurchaseId, why: m.Why) -> R
 
 
 @router.post("/{purchase_id}/dispute", responses={200: {"model": m.Answer}, **FAULTS})
-def dispute_purchase(who: ApproverCaller, purchase_id: PurchaseId, why: m.Why) -> Response:
+def dispute_purchase(who: ApproverCaller, purchase_id: PurchaseId, why: m.SignedWhy) -> Response:
     """Dispute a delivered purchase within its window; the bond is held meanwhile."""
-    return answer(who.coordinator.dispute(purchase_id, approver=who.name, reason=why.reason))
+    found = who.coordinator.dispute(
+        purchase_id, approver=who.name, reason=why.reason, signature=given(why)
+    )
+    return answer(found)
+
+
+@router.get("/{purchase_id}/dispute/statement", responses={200: {"model": m.Statement}, **FAULTS})
+def show_dispute_statement(
+    who: ReadingCaller,
+    purchase_id: PurchaseId,
+    reason: Annotated[str, Query(min_length=1, max_length=2000)],
+) -> Response:
+    """Return what an approver signs to dispute it for a reason."""
+    return answer(who.coordinator.dispute_statement(purchase_id, reason=reason).as_dict())
 
 
 @router.get("/{purchase_id}/receipt", responses={200: {"model": m.Anything}, **FAULTS})

@@ -86,6 +86,7 @@ OPERATIONS: Final[Mapping[tuple[str, str], Operation]] = {
     ("POST", "/v1/purchases/{purchase_id}/settle"): Operation(("agent", "approver")),
     ("POST", "/v1/purchases/{purchase_id}/contest"): Operation(AGENTS, _WHY),
     ("POST", "/v1/purchases/{purchase_id}/dispute"): Operation(APPROVERS, _WHY),
+    ("GET", "/v1/purchases/{purchase_id}/dispute/statement"): Operation(READERS, query=_WHY),
     ("POST", "/v1/holds"): Operation(AGENTS, _COST, key=True),
     ("POST", "/v1/holds/check"): Operation(AGENTS, _COST),
     ("GET", "/v1/holds/{cost_id}"): Operation(AGENTS),

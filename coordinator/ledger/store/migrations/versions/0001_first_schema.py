@@ -591,7 +591,7 @@ def upgrade() -> None:
     op.create_index(
         "escrows_settled",
         "escrows",
-        ["provider"],
+        ["provider", "state"],
         sqlite_where=sa.text("state = 'settled'"),
         postgresql_where=sa.text("state = 'settled'"),
     )
