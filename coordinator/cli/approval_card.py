@@ -101,10 +101,8 @@ def show_past(past: AgentPast | None, policy: Policy) -> None:
     if past is None:
         return
     heading(f"{past.agent} in the last {DAYS} days")
-    over = f" (of its newest {COUNTED_MAX})" if past.requests >= COUNTED_MAX else ""
-    lines_of(
-        f"{past.requests} request{'s' * (past.requests != 1)}{over}: {past.paid} paid, {past.denied} denied"
-    )
+    asked = "1 request" if past.requests == 1 else f"{_count(past.requests)} requests"
+    lines_of(f"{asked}: {past.paid} paid, {past.denied} denied")
     rows = [
         (
             f"{datetime.fromtimestamp(day.start, policy.zone):%Y-%m-%d}",

@@ -21,7 +21,9 @@ from tests.public_face import KEPT
 
 FILE: Final = Path(__file__).with_name("json_keys.json")
 # They print no JSON, ask at a terminal, or only start something that goes on.
-SILENT: Final = frozenset({"approvals review", "demo", "policy export", "serve"})
+SILENT: Final = frozenset(
+    {"approvals review", "approvals watch", "demo", "policy export", "serve"}
+)
 _POLICY: Final = """
 [pools.readers]
 agents = ["research-agent", "data-agent"]
@@ -147,6 +149,7 @@ def _decide(run: Recorder) -> None:
     asked = run(*terms, "60.00", code=4)["approval_id"]
     run("approvals", "list")
     run("approvals", "show", asked)
+    run("approvals", "statement", asked)
     run("approvals", "approve", asked, *_ALICE, "--dry-run")
     run("approvals", "approve", asked, "--approver", "eve", "--yes", code=3)
     run("approvals", "approve", asked, *_ALICE, "--yes")

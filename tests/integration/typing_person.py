@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pty
+import re
 import select
 import subprocess
 import sys
@@ -14,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 _SECONDS = 60
+_STYLE = re.compile(r"\x1b\[[0-9;?]*[a-zA-Z]")
 # So that ctrl-c reaches the command.
 _TAKE_TERMINAL = (
     "import fcntl, os, sys, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0);"
@@ -64,7 +66,7 @@ class Person:
             said = os.read(self.handle, 65_536)
         except OSError:  # the other end is closed
             return False
-        self.shown += said.decode(errors="replace").replace("\r\n", "\n")
+        self.shown += _STYLE.sub("", said.decode(errors="replace").replace("\r\n", "\n"))
         return bool(said)
 
 
