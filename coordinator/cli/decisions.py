@@ -48,8 +48,9 @@ _DECIDED: Final = ("approval_not_found", "rejected", "cancelled")
 class Decidable:
     """One thing that waits for approvers, and how it is shown and decided.
 
-    ``show`` prints it with what is signed, and returns whether it waits still; ``refusal`` says
-    why an approver can't approve it (True) or reject it. The last two return exit codes.
+    ``show`` prints it with what is signed, and returns whether it waits still; ``told``, ``would``
+    (of a dry run) and ``subject`` (of a refusal) are JSON. ``refusal`` says why an approver can't
+    approve it (True) or reject it. The last two return exit codes.
     """
 
     id: str
@@ -61,6 +62,7 @@ class Decidable:
     question: Callable[[str, str], str]
     show: Callable[[SigningRequest | None], bool]
     told: Callable[[], dict[str, Any]]
+    would: Callable[[], dict[str, Any]]
     subject: Callable[[], dict[str, Any]]
     refusal: Callable[[str, bool], Reason | None]
     decided: Callable[[], Iterable[Decided]]
@@ -157,7 +159,7 @@ def _would_decide(found: Decidable, approver: str, *, approves: bool) -> int:
     if refusal is not None:
         return _refused(found, refusal, approval=found.told())
     if mode.json:
-        emit({"dry_run": True, **found.told()})
+        emit({"dry_run": True, **found.would()})
     else:
         found.show(None)
         say()
@@ -252,6 +254,7 @@ def _of_purchase(
         question=lambda verb, approver: f"{verb} {what} as {approver}?",
         show=show,
         told=told,
+        would=told,
         subject=lambda: {"purchase": coordinator.get(p.id).as_dict()},
         refusal=refusal,
         decided=decided,
@@ -310,6 +313,7 @@ def _of_increase(coordinator: Coordinator, asked: Increase) -> Decidable:
         question=lambda verb, approver: increase_question(verb, asked, approver),
         show=show,
         told=told,
+        would=lambda: read().as_dict(),
         subject=lambda: {"increase": read().as_dict()},
         refusal=refusal,
         decided=lambda: coordinator.wiring.backgrounds.decisions(asked.id),
@@ -354,6 +358,7 @@ def _of_proposal(coordinator: Coordinator, proposal: Proposal) -> Decidable:
         question=lambda verb, approver: proposal_question(verb, proposal, approver),
         show=show,
         told=told,
+        would=told,
         subject=lambda: {"proposal": coordinator.proposal(proposal.id).as_dict()},
         refusal=refusal,
         decided=lambda: coordinator.wiring.backgrounds.decisions(proposal.id),
