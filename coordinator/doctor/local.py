@@ -164,7 +164,9 @@ class LocalPatient:
             action = "see that the device or service that has the key is reachable"
             return Check("key", "fail", str(fault), action)
         except ConfigurationError as fault:
-            return Check("key", "fail", str(fault), f"{_INIT}, or coordinator wallet new")
+            in_device = spec.startswith(("aws-kms:", "pkcs11:"))
+            action = "see docs/keys.md" if in_device else f"{_INIT}, or coordinator wallet new"
+            return Check("key", "fail", str(fault), action)
         if not signer.can_sign:
             found = f"treasury {signer.address}; no key here: this host decides, a worker signs"
             return Check("key", "ok", found)

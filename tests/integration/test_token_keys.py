@@ -9,8 +9,10 @@ from pathlib import Path
 
 import pytest
 from eth_account import Account
+from pkcs11 import TokenFlag
 
 from coordinator.chain.signers.opening import load_signer
+from coordinator.chain.signers.pkcs11_token import TokenKey, TokenUri
 from coordinator.chain.signers.secp256k1 import ORDER
 from coordinator.config import Secrets
 from coordinator.doctor.local import LocalPatient
@@ -85,6 +87,20 @@ def test_a_wrong_pin_is_tried_once_and_told_without_it(
     assert "9999" not in caplog.text + repr(signer)
     with pytest.raises(ConfigurationError, match="COORDINATOR_PKCS11_PIN is not set"):
         load_signer(token.uri(), {})
+
+
+def test_the_last_try_of_a_pin_is_left_to_a_person(token: SoftToken) -> None:
+    class Worn:
+        """A token after wrong PINs; SoftHSM2 never locks itself."""
+
+        flags = TokenFlag.LOGIN_REQUIRED | TokenFlag.USER_PIN_FINAL_TRY
+
+        def open(self, **_: object) -> None:
+            raise AssertionError("the last try was made")
+
+    uri = TokenUri(module_path="/module.so", object="payer")
+    with pytest.raises(ConfigurationError, match="one more wrong PIN locks the token"):
+        TokenKey(uri, lambda: PIN)._log_in(Worn())  # type: ignore[arg-type]
 
 
 class Pins(Mapping[str, str]):
@@ -164,6 +180,10 @@ def test_the_doctor_tells_a_token_that_is_away(
     assert address in found[False].found
     assert "nothing was signed" in found[True].found
     assert found[True].action is not None and "reachable" in found[True].action
+    env["COORDINATOR_PKCS11_PIN"] = "9999-wrong"
+    (wrong,) = (c for c in LocalPatient(env).checks_before_the_chain() if c.name == "key")
+    assert (wrong.status, wrong.action) == ("fail", "see docs/keys.md")
+    assert "refused the PIN" in wrong.found
 
 
 def test_a_purchase_is_paid_with_the_tokens_key_and_waits_while_it_is_away(
