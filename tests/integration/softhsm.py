@@ -20,7 +20,8 @@ _MODULE: Final = next(
     (
         found
         for folder in ("/usr", "/usr/local", "/opt/homebrew")
-        for found in sorted(Path(folder).glob("lib*/**/libsofthsm2.so"))
+        for inside in ("lib*", "lib/*")
+        for found in sorted(Path(folder).glob(f"{inside}/*/libsofthsm2.so"))
     ),
     None,
 )
