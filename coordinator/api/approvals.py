@@ -107,6 +107,17 @@ class ApprovalApi(ABC):
         made = read_policy(Path(policy) if isinstance(policy, str) else policy)
         return self.wiring.treasury.draft_policy(made, by=by, reason=reason)
 
+    def recover_policy(self, policy: str | Path | Policy, *, by: str, reason: str) -> Proposal:
+        """Replace a policy whose approvers lost their credentials, with the treasury's own key.
+
+        It takes effect after 72 hours, unless an approver rejects it; people are told.
+        ConfigurationError where this process does not have the treasury's key.
+        """
+        made = read_policy(Path(policy) if isinstance(policy, str) else policy)
+        w = self.wiring
+        w.signer.open()
+        return w.treasury.recover_policy(made, by=by, reason=reason, sign=w.signer.sign_typed)
+
     def approve_proposal(
         self, proposal_id: str, *, approver: str, signature: GivenSignature | None = None
     ) -> tuple[Proposal, Reason | None]:

@@ -9,7 +9,18 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from coordinator.cli.command import DryRun, command, mode, new_app, note, opened, operator_name
+from coordinator.cli.command import (
+    DryRun,
+    Yes,
+    ask,
+    command,
+    confirm,
+    mode,
+    new_app,
+    note,
+    opened,
+    operator_name,
+)
 from coordinator.cli.exits import ExitCode
 from coordinator.cli.output import card, emit, heading, next_commands, render, say, table, tell
 from coordinator.cli.policy_card import sentence, show_effective, show_replay
@@ -172,6 +183,35 @@ def draft(
     next_commands(
         f"coordinator policy diff --draft {proposal.id}",
         f"coordinator approvals approve {proposal.id} --approver NAME",
+    )
+    return ExitCode.OK
+
+
+@command(app, "recover")
+def recover(
+    file: File = None,
+    reason: Annotated[str | None, typer.Option(help="The reason (required).")] = None,
+    by: Annotated[
+        str | None, typer.Option(help="Your name, for the audit log; default: this user.")
+    ] = None,
+    yes: Yes = False,
+) -> int:
+    """Replace a policy whose approvers lost their credentials, on the worker's host.
+
+    It takes effect after 72 hours; everybody is told, and any approver can reject it until then.
+    """
+    policy = _read(file)
+    why = ask("Reason", reason, "--reason TEXT")
+    with opened(act=False) as coordinator:
+        changes = changed(_current(coordinator), policy)
+        if not mode.json:
+            _show_changes(changes)
+        confirm("Replace the policy with the treasury's key, in 72 hours?", yes=yes)
+        made = coordinator.recover_policy(policy, by=operator_name(by), reason=why)
+    tell(
+        {"hash": policy.hash, "approval_id": made.id, "changes": changes_as_dicts(changes)},
+        f"begun: {made.id}; in force after 72 hours unless an approver rejects it",
+        style="green",
     )
     return ExitCode.OK
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from coordinator.domain.notices import Notice, Severity
 from coordinator.domain.purchase.proposal import Proposal
+from coordinator.domain.times import rfc3339
 from coordinator.domain.usdc import Usdc
 
 
@@ -132,3 +133,21 @@ def approval_decided(
 
 def _described(fields: Mapping[str, str]) -> str:
     return f"{fields['agent']}'s purchase of {fields['amount']} USDC from {fields['provider']}"
+
+
+def policy_recovery(proposal: Proposal, takes_effect: int, now: int) -> Notice:
+    """Make the notice that the treasury's key replaces the policy unless an approver rejects it."""
+    at = rfc3339(takes_effect) or ""
+    return Notice(
+        key=f"policy_recovery:{proposal.id}",
+        at=now,
+        kind="policy_recovery",
+        severity=Severity.CRITICAL,
+        subject=proposal.id,
+        message=(
+            f"{proposal.by} recovers the policy with the treasury's key: {proposal.reason}; it"
+            f" takes effect at {at} unless an approver rejects it"
+            f" (coordinator approvals reject {proposal.id})"
+        ),
+        fields={"approval_id": proposal.id, "by": proposal.by, "takes_effect": at},
+    )

@@ -8,9 +8,10 @@ from typing import Final, NamedTuple
 from coordinator.domain.audit import AuditRow
 from coordinator.domain.policy.delays import change_delay, delayed_changes
 from coordinator.domain.policy.policy import Policy
-from coordinator.domain.purchase.proposal import ProposalKind
+from coordinator.domain.purchase.proposal import ProposalKind, ProposalStatus
 from coordinator.domain.statements.making import proposal_statement
 from coordinator.domain.statements.pins import Pins
+from coordinator.domain.statements.recovery import RECOVERY_SECONDS, recovery_refused
 from coordinator.domain.statements.signed import Signed
 from coordinator.domain.usdc import Usdc
 from coordinator.ledger.proofs.agreement import proposal_agreement
@@ -75,6 +76,8 @@ class SignedRules:
             return None
         if terms["before"] != accepted:
             return f"it was signed to replace {terms['before']}, not {accepted}"
+        if "recovery" in terms and self._recovery_refused(told) is None:
+            return None
         return self._missing(told, self.policy(accepted))
 
     def effective_at(self, change: PolicyChange, accepted: str | None, seen_at: int) -> int:
@@ -82,6 +85,9 @@ class SignedRules:
 
         ``seen_at`` is when it saw the draft first: what hosts say of times proves nothing.
         """
+        told = self._proposal(change.proposal, ProposalKind.POLICY)
+        if not isinstance(told, str) and "recovery" in told.proposal.terms:
+            return seen_at + RECOVERY_SECONDS
         old, new, trust = self.policy(accepted), self.policy(change.hash), self.book.trust()
         if old is None or new is None or trust is None:
             return seen_at
@@ -115,6 +121,20 @@ class SignedRules:
         assert policy is not None
         agreed = proposal_agreement(policy, told.proposal, told.decisions, self.book.trust())
         return None if agreed.met else agreed.missing
+
+    def _recovery_refused(self, told: LoggedProposal) -> str | None:
+        """Say why the treasury's key has not recovered the policy, or that people rejected it."""
+        terms, trust = told.proposal.terms, self.book.trust()
+        if told.proposal.status is ProposalStatus.REJECTED:
+            return "an approver rejected it"
+        assert trust is not None
+        return recovery_refused(
+            trust,
+            policy=terms["hash"],
+            replaces=terms["before"],
+            begun_at=told.proposal.created_at,
+            signature=terms["recovery"],
+        )
 
     def _not_pinned(self, told: LoggedProposal) -> str | None:
         assert self.pins is not None

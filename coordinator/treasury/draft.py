@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
-from coordinator.domain.approval_notices import proposal_waits
-from coordinator.domain.errors import ConfigurationError
+from coordinator.domain.approval_notices import policy_recovery, proposal_waits
+from coordinator.domain.errors import ConfigurationError, InvalidRequest
 from coordinator.domain.policy.delays import change_delay
 from coordinator.domain.policy.payees import Contracts, unpayable_providers
 from coordinator.domain.policy.policy import Policy
 from coordinator.domain.purchase.proposal import Proposal, ProposalKind
+from coordinator.domain.statements.recovery import RECOVERY_SECONDS, recovery_message
+from coordinator.domain.typed_data import TypedData
 from coordinator.ledger.spend.proposals import (
     expire_proposals,
     find_same_proposal,
@@ -17,6 +20,40 @@ from coordinator.ledger.spend.proposals import (
 )
 from coordinator.ledger.tx.transaction import Tx
 from coordinator.treasury.propose import new_proposal
+
+SignTyped = Callable[[TypedData], str]
+"""Sign as the treasury; the signature in hex."""
+
+
+def recover_policy(
+    tx: Tx,
+    policy: Policy,
+    *,
+    contracts: Contracts,
+    by: str,
+    reason: str,
+    now: int,
+    sign: SignTyped,
+) -> Proposal:
+    """Begin a recovery: a version that the treasury's key signs takes effect after 72 hours.
+
+    Any approver may reject it meanwhile. InvalidRequest before the treasury is known.
+    """
+    _require_payable(policy, contracts)
+    trust, before = tx.trust, tx.policy.hash
+    if trust is None:
+        raise InvalidRequest("nothing can be signed before the treasury is known")
+    message = recovery_message(trust, policy=policy.hash, replaces=before, begun_at=now)
+    terms: dict[str, Any] = {
+        "hash": policy.hash,
+        "before": before,
+        "document": policy.document(),
+        "recovery": sign(message),
+    }
+    made = new_proposal(ProposalKind.POLICY, terms, by, reason, tx.policy, now, RECOVERY_SECONDS)
+    insert_proposal(tx, made, now)
+    tx.notify([policy_recovery(made, now + RECOVERY_SECONDS, now)])
+    return made
 
 
 def draft_policy(
@@ -28,10 +65,7 @@ def draft_policy(
     without them. ConfigurationError when a provider can't be paid.
     """
     expire_proposals(tx, now)
-    unpayable = unpayable_providers(policy, contracts)
-    faults = [f"providers.{name}.address: {why}" for name, why in unpayable]
-    if faults:
-        raise ConfigurationError(*faults)
+    _require_payable(policy, contracts)
     terms: dict[str, Any] = {
         "hash": policy.hash,
         "before": tx.policy.hash,
@@ -46,3 +80,10 @@ def draft_policy(
     insert_proposal(tx, made, now)
     tx.notify([proposal_waits(made, now)])
     return made
+
+
+def _require_payable(policy: Policy, contracts: Contracts) -> None:
+    unpayable = unpayable_providers(policy, contracts)
+    faults = [f"providers.{name}.address: {why}" for name, why in unpayable]
+    if faults:
+        raise ConfigurationError(*faults)

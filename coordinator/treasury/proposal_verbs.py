@@ -25,7 +25,7 @@ from coordinator.ledger.tx.group_commit import GroupCommit
 from coordinator.ledger.tx.operations import OperationsBook
 from coordinator.ledger.tx.transaction import Tx
 from coordinator.treasury.approve import statement_of
-from coordinator.treasury.draft import draft_policy
+from coordinator.treasury.draft import SignTyped, draft_policy, recover_policy
 from coordinator.treasury.pause import unpause
 from coordinator.treasury.propose import approve_proposal, carry_out_due, reject_proposal
 
@@ -124,6 +124,21 @@ class ProposalVerbs:
         return self.group_commit.run(
             lambda tx: draft_policy(
                 tx, policy, contracts=self.contracts, by=name, reason=reason, now=now
+            )
+        )
+
+    def recover_policy(self, policy: Policy, *, by: str, reason: str, sign: SignTyped) -> Proposal:
+        """Begin to replace the policy with the treasury's key; in force after 72 hours."""
+        reason, name, now = free_text("reason", reason, 2000), identifier("by", by), self.clock()
+        return self.group_commit.run(
+            lambda tx: recover_policy(
+                tx,
+                policy,
+                contracts=self.contracts,
+                by=name,
+                reason=reason,
+                now=now,
+                sign=sign,
             )
         )
 

@@ -19,6 +19,7 @@ from coordinator.domain.purchase.lifecycle import may_not_settle
 from coordinator.domain.purchase.proposal import PREFIXES, Proposal, ProposalKind, ProposalStatus
 from coordinator.domain.reasons import Reason, ReasonCode
 from coordinator.domain.statements.making import proposal_quorum, proposal_statement
+from coordinator.domain.statements.recovery import RECOVERY_SECONDS, recovery_refused
 from coordinator.domain.times import rfc3339
 from coordinator.domain.usdc import Usdc
 from coordinator.ledger.proofs.agreement import proposal_agreement
@@ -157,11 +158,25 @@ def carry_out_due(tx: Tx, now: int) -> None:
         proposal = logged.proposal
         agreed = proposal_agreement(tx.policy, proposal, logged.decisions, tx.trust)
         waits = _too_early(tx, proposal, now) or _not_carried_out(tx, proposal)
-        if agreed.met and waits is None:
-            end_proposal(
-                tx, proposal_id, ProposalStatus.APPROVED, now, approved_by=list(agreed.names)
-            )
-            _carry_out(tx, proposal, agreed.names, now)
+        names = agreed.names if agreed.met else _recovered_by(tx, proposal)
+        if names and waits is None:
+            end_proposal(tx, proposal_id, ProposalStatus.APPROVED, now, approved_by=list(names))
+            _carry_out(tx, proposal, names, now)
+
+
+def _recovered_by(tx: Tx, proposal: Proposal) -> Sequence[str]:
+    """Return who recovers the policy with the treasury's key; nobody where that has not signed."""
+    terms, trust = proposal.terms, tx.trust
+    if "recovery" not in terms or trust is None:
+        return ()
+    refused = recovery_refused(
+        trust,
+        policy=terms["hash"],
+        replaces=terms["before"],
+        begun_at=proposal.created_at,
+        signature=terms["recovery"],
+    )
+    return () if refused is not None else (proposal.by,)
 
 
 def _too_early(tx: Tx, proposal: Proposal, now: int) -> Reason | None:
@@ -170,7 +185,10 @@ def _too_early(tx: Tx, proposal: Proposal, now: int) -> Reason | None:
         return None
     draft, trust = Policy.from_dict(proposal.terms["document"]), tx.trust
     late = next(delayed_changes(tx.policy, draft), None)
-    at = proposal.created_at + change_delay(tx.policy, trust.chain_id if trust is not None else 0)
+    delay = change_delay(tx.policy, trust.chain_id if trust is not None else 0)
+    if "recovery" in proposal.terms:
+        delay, late = RECOVERY_SECONDS, "the treasury's key recovers the policy"
+    at = proposal.created_at + delay
     if late is None or now >= at:
         return None
     text = f"signed by enough approvers; takes effect at {rfc3339(at)}, because {late}"

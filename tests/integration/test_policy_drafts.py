@@ -131,3 +131,35 @@ def test_withdrawals_go_to_listed_addresses_only(people: People) -> None:
         people.approve_proposal(order.id, name)
     world.go()
     assert str(world.chain.balance(world.chain.payee) - before) == "5.00"
+
+
+def test_the_treasurys_key_recovers_a_policy_in_72_hours(people: People) -> None:
+    world = people.world
+    approvals = current(world).approvals.model_copy(
+        update={"approvers": signing("dora"), "required": 1}
+    )
+    changed = current(world).model_copy(update={"approvals": approvals})
+    begun = world.coordinator.recover_policy(changed, by="root", reason="keys were lost")
+    told = [one.notice.kind for one in world.coordinator.alerts()]
+    assert "policy_recovery" in told
+    world.pass_time(72 * 3600 - 60)
+    world.wiring.treasury.put_policies_in_force()
+    assert current(world).hash != changed.hash
+    world.pass_time(120)
+    world.wiring.treasury.put_policies_in_force()
+    assert current(world).hash == changed.hash
+    assert world.coordinator.proposal(begun.id).status.value == "approved"
+
+
+def test_an_approver_rejects_a_recovery(people: People) -> None:
+    world = people.world
+    changed = with_payee(world)
+    begun = world.coordinator.recover_policy(changed, by="root", reason="keys were lost")
+    signature = people.sign(begun.id, "alice", reason="mine is here")
+    _, refusal = world.coordinator.reject_proposal(
+        begun.id, approver="alice", reason="mine is here", signature=signature
+    )
+    assert refusal is None
+    world.pass_time(80 * 3600)
+    world.wiring.treasury.put_policies_in_force()
+    assert current(world).hash != changed.hash

@@ -136,3 +136,23 @@ def test_a_payee_is_late_by_the_workers_own_clock(pinned: People) -> None:
     later = world.buy("10.00", provider="new")
     world.go()
     assert world.status(later) == "funded"
+
+
+def test_a_recovery_counts_by_the_workers_own_clock(pinned: People) -> None:
+    world = pinned.world
+    current = world.coordinator.wiring.policies.current()
+    others = {"approvers": signing("dora"), "required": 1}
+    approvals = current.approvals.model_copy(update=others)
+    changed = current.model_copy(update={"approvals": approvals})
+    begun = world.coordinator.recover_policy(changed, by="root", reason="keys were lost")
+    pinned.activate_unsigned(changed, proposal=begun.id)
+    waiting = world.buy("60.00")
+    pinned.approve(waiting.approval_id or "", "dora")
+    world.go()
+    assert world.status(waiting) == "awaiting_approval"
+    world.pass_time(72 * 3600 + 1)
+    world.round()
+    again = world.buy("70.00")
+    pinned.approve(again.approval_id or "", "dora")
+    world.go()
+    assert world.status(again) == "funded"
