@@ -15,9 +15,17 @@ from coordinator.domain.errors import ChainUnavailable, TxReverted
 from coordinator.domain.policy.policy import Policy
 from coordinator.domain.ports import Clock, Observation, Rail, Ticks
 from coordinator.domain.purchase.forecast import Forecast, reserved_wei
-from coordinator.domain.purchase.lifecycle import Status, may_not_dispute
+from coordinator.domain.purchase.lifecycle import Status
 from coordinator.domain.purchase.order import Order
-from coordinator.domain.purchase.planning import Action, OpenPurchase, Plan, plan, settles_unasked
+from coordinator.domain.purchase.planning import (
+    Action,
+    OpenPurchase,
+    Plan,
+    can_dispute,
+    changed_amount,
+    plan,
+    settles_early,
+)
 from coordinator.domain.reasons import Reason, ReasonCode
 from coordinator.domain.usdc import Usdc
 from coordinator.ledger.spend.bonds import BondBook
@@ -110,8 +118,8 @@ class Work:
                 # Whoever ordered it to be paid early did so before there was a doubt.
                 replace(purchase, settle_wanted=False) if doubted else purchase,
                 paused=bool(policy.stops(purchase.agent, purchase.provider_name) & paused),
-                early_settle=_settles_early(policy, purchase, paused),
-                disputing=purchase.id in bonds and _can_dispute(purchase, seen.head.at),
+                early_settle=settles_early(policy, purchase, paused),
+                disputing=purchase.id in bonds and can_dispute(purchase, seen.head.at),
                 now=self._clock(),
                 chain_time=seen.head.at,
                 final_number=final_number,
@@ -262,7 +270,7 @@ class Work:
         except TxReverted:
             # Its block was lost: the link would revert, and what the books know follows.
             return
-        wrong = self._shortage(purchase, forecast, 0) or _changed_amount(purchase, on_chain.amount)
+        wrong = self._shortage(purchase, forecast, 0) or changed_amount(purchase, on_chain.amount)
         if wrong is not None:
             self._cancel(purchase, escrow_id, wrong, forecast)
             return
@@ -335,7 +343,7 @@ class Work:
             linked = next((e for e in purchase.escrows if e.linked), None)
             if bond is None or linked is None or any(s.in_flight for s in purchase.steps):
                 continue
-            if not _can_dispute(purchase, seen.head.at):
+            if not can_dispute(purchase, seen.head.at):
                 continue
             with self._waiting_if_unanswered(purchase.id):
                 self._dispute(purchase, linked.escrow_id, bond, forecast)
@@ -387,25 +395,3 @@ class Work:
                 " after it was ordered; if another payment is meant, order it again"
             )
         return None
-
-
-def _changed_amount(purchase: OpenPurchase, amount: Usdc) -> Reason | None:
-    """Say why not to fund it: a quote accepted with the treasury's key elsewhere changed it."""
-    if amount == purchase.amount:
-        return None
-    text = f"the escrow's amount was changed to {amount} USDC on chain before it was funded"
-    return Reason(ReasonCode.CANCELLED, text)
-
-
-def _can_dispute(purchase: OpenPurchase, chain_time: int) -> bool:
-    linked = next((e for e in purchase.escrows if e.linked), None)
-    if linked is None:
-        return False
-    refusal = may_not_dispute(purchase.status, now=chain_time, window_ends=linked.window_ends)
-    return refusal is None
-
-
-def _settles_early(policy: Policy, purchase: OpenPurchase, paused: set[tuple[str, str]]) -> bool:
-    if ("provider", purchase.provider_name) in paused:
-        return False
-    return settles_unasked(policy, purchase.settle, purchase.agent, purchase.amount)

@@ -15,6 +15,7 @@ from coordinator.domain.purchase.lifecycle import (
     Status,
     is_settled_unasked,
     may_not_create,
+    may_not_dispute,
     may_not_link,
     may_reclaim,
 )
@@ -151,6 +152,15 @@ def plan(
     return _plan_unstarted(purchase, paused, now, terms)
 
 
+def can_dispute(purchase: OpenPurchase, chain_time: int) -> bool:
+    """Return whether its escrow may be contested at the latest block's time."""
+    linked = next((e for e in purchase.escrows if e.linked), None)
+    if linked is None:
+        return False
+    refusal = may_not_dispute(purchase.status, now=chain_time, window_ends=linked.window_ends)
+    return refusal is None
+
+
 def settles_unasked(policy: Policy, settle: str, agent: str | None, amount: Usdc) -> bool:
     """Return whether a purchase requested under ``settle`` is paid on delivery."""
     threshold = policy.threshold(agent or "")
@@ -215,3 +225,18 @@ def _plan_unstarted(purchase: OpenPurchase, paused: bool, now: int, terms: Escro
 def _reverted(what: str, step: Step) -> Reason:
     said = step.revert_reason or "no reason was given"
     return Reason(ReasonCode.REVERTED, f"the contract refused {what} the escrow: {said}")
+
+
+def changed_amount(purchase: OpenPurchase, amount: Usdc) -> Reason | None:
+    """Say why not to fund it: a quote accepted with the treasury's key elsewhere changed it."""
+    if amount == purchase.amount:
+        return None
+    text = f"the escrow's amount was changed to {amount} USDC on chain before it was funded"
+    return Reason(ReasonCode.CANCELLED, text)
+
+
+def settles_early(policy: Policy, purchase: OpenPurchase, paused: set[tuple[str, str]]) -> bool:
+    """Return whether the policy pays it on delivery, and nothing of its provider is in doubt."""
+    if ("provider", purchase.provider_name) in paused:
+        return False
+    return settles_unasked(policy, purchase.settle, purchase.agent, purchase.amount)
