@@ -216,9 +216,13 @@ def activate_policy(
     On one host whenever it was changed. Where several hosts may have files of their own, only
     when there is no policy yet: later ones are applied by hand. A faulty file is raised where no
     policy is in force; else the one in force applies, and whoever asks for new spending is to be
-    refused: the file's limits may be lower, and nobody can tell.
+    refused: the file's limits may be lower, and nobody can tell. Where the policy in force is
+    changed by signatures alone, no file is.
     """
     policies, many_hosts = ledger.policies, ledger.database.many_hosts
+    if policies.any_applied() and policies.current().approvals.signatures == "required":
+        _compare(policies.current(), source)
+        return None
     try:
         if not (many_hosts and policies.any_applied()):
             _activate(ledger, source, only_first=many_hosts, now=now)
@@ -233,6 +237,19 @@ def activate_policy(
             "; ".join(fault.faults),
         )
         return fault
+
+
+def _compare(current: Policy, source: Policy | Path) -> None:
+    """Tell the operator that the file is another policy than approvers have signed."""
+    try:
+        differs = read_policy(source).hash != current.hash
+    except ConfigurationError:
+        differs = True
+    if differs:
+        log.info(
+            "policy_file_differs: %s… is in force; `coordinator policy draft` proposes the file",
+            current.hash[:12],
+        )
 
 
 def _activate(

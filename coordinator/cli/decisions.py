@@ -39,7 +39,8 @@ if TYPE_CHECKING:
     from coordinator.domain.statements.signed import GivenSignature, SigningRequest
 
 # What an answer means that leaves it waiting for others.
-_MORE: Final = "more_approvals_required"
+# It counted, and something else is still waited for.
+_WAITS_ON: Final = frozenset({"more_approvals_required", "change_delayed"})
 # Of refusals because others decided it before.
 _DECIDED: Final = ("approval_not_found", "rejected", "cancelled")
 
@@ -340,11 +341,12 @@ def _of_proposal(coordinator: Coordinator, proposal: Proposal) -> Decidable:
         return may_not_decide_proposal(coordinator.wiring.policies.current(), present, approver)
 
     def tell(present: Proposal, reason: Reason | None) -> int:
-        if reason is not None and reason.code.value != _MORE:
+        if reason is not None and reason.code.value not in _WAITS_ON:
             return _refused(found, reason, proposal=present.as_dict())
         render(present, show_proposal)
         if present.waits:
-            note("it needs more approvals")
+            delayed = reason is not None and reason.code.value == "change_delayed"
+            note(reason.message if reason is not None and delayed else "it needs more approvals")
             return ExitCode.AWAITING_APPROVAL
         return ExitCode.OK
 

@@ -105,6 +105,8 @@ def question(what: str, proposal: Proposal, approver: str) -> str:
         return f"{what} settling {terms['purchase_id']} early, {usdc(amount)}, as {approver}?"
     if proposal.kind == "withdraw":
         return f"{what} withdrawing {usdc(amount)} to {terms['recipient']} as {approver}?"
+    if proposal.kind == "policy":
+        return f"{what} policy {proposal.terms['hash'][:12]}… as {approver}?"
     return f"{what} the {proposal.kind} {proposal.id} as {approver}?"
 
 

@@ -163,3 +163,15 @@ def test_an_approver_rejects_a_recovery(people: People) -> None:
     world.pass_time(80 * 3600)
     world.wiring.treasury.put_policies_in_force()
     assert current(world).hash != changed.hash
+
+
+def test_a_changed_file_changes_nothing_where_signatures_do(people: People) -> None:
+    world = people.world
+    before = current(world)
+    world.policy = with_payee(world)
+    with world.open() as opened:
+        assert opened.wiring.policies.current().hash == before.hash
+        bought = opened.agent("research-agent").purchase(
+            provider="paper-api", amount="10.00", purpose="a paper", wait=False
+        )
+        assert bought.status == "approved"
