@@ -17,13 +17,13 @@ from coordinator.domain.ports import KillPoint
 from coordinator.domain.usdc import ZERO
 from coordinator.ledger.proofs.verification import verify
 from tests.integration.signers_of_approvers import People, credential
-from tests.integration.stores import on_both
+from tests.integration.stores import on_either
 from tests.integration.test_rebuild import all_entries, export
 from tests.integration.test_reorg import finalise
 from tests.integration.test_worker_rules import signed_policy
 from tests.integration.world import World
 
-pytestmark = on_both
+pytestmark = on_either
 
 NEW_KEY = "NEW_TREASURY_KEY"
 SETTINGS = {"signer": f"env:{NEW_KEY}", "former_signers": "env:TREASURY_PRIVATE_KEY"}
