@@ -276,7 +276,8 @@ def _of_increase(coordinator: Coordinator, asked: Increase) -> Decidable:
 
     def told() -> dict[str, Any]:
         background = coordinator.background(asked.id).as_dict()
-        return {**pending_increase(coordinator, read()), "background": background}
+        pending = pending_increase(coordinator, read())
+        return {**pending, "headroom": [], "background": background}
 
     def refusal(approver: str, approves: bool) -> Reason | None:
         from coordinator.domain.limits.increase import may_decide
@@ -332,7 +333,8 @@ def _of_proposal(coordinator: Coordinator, proposal: Proposal) -> Decidable:
 
     def told() -> dict[str, Any]:
         background = coordinator.background(proposal.id).as_dict()
-        return {**pending_proposal(coordinator.proposal(proposal.id)), "background": background}
+        pending = pending_proposal(coordinator.proposal(proposal.id))
+        return {**pending, "headroom": [], "background": background}
 
     def refusal(approver: str, approves: bool) -> Reason | None:
         from coordinator.domain.purchase.deciding import may_not_decide_proposal
