@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Decide what waits for people: one by one, or `list`, `show`, `approve ID`, `reject ID`."""
+"""Decide what waits for people, one by one; or `list`, `watch`, `show ID`, `approve ID` …"""
 
 import sys
 
