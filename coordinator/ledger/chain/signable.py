@@ -54,7 +54,7 @@ class Signable:
     ) -> None:
         self._tx = tx
         self._connection = tx.connection
-        self._judge = WorkerJudge(tx.connection, evidence, tx.policy, tx.trust, seen)
+        self._judge = WorkerJudge(tx.connection, evidence, tx.policy, tx.trust, seen, now=now)
         self._policy = self._judge.policy
         self._evidence = evidence
         # By subject, what differs from the audit log: nothing is signed on its word.

@@ -14,6 +14,7 @@ from sqlalchemy import Connection, select
 from coordinator.domain.chain.steps import StepKind, StepStatus
 from coordinator.domain.policy.credentials import CredentialKind
 from coordinator.domain.policy.policy import Policy
+from coordinator.domain.purchase.deciding import not_an_approver
 from coordinator.domain.purchase.proposal import ProposalKind
 from coordinator.domain.statements.making import dispute_statement
 from coordinator.domain.statements.signed import Signed, check_signed
@@ -25,6 +26,8 @@ from coordinator.ledger.proofs.evidence import Evidence, SafeWord, Seen
 from coordinator.ledger.store import schema as t
 from coordinator.ledger.store.sums import exact_sum, read_sum
 
+# A worker that stood still carries out what was agreed in time.
+_LATE_SECONDS: Final = 86_400
 _SPENT: Final = ("link_signed", "dispute_signed")
 
 
@@ -38,7 +41,10 @@ class WorkerJudge:
         policy: Policy,
         trust: Trust | None,
         seen: Seen | None,
+        *,
+        now: int,
     ) -> None:
+        self._now = now
         self._connection = connection
         self._evidence = evidence
         self._trust = trust
@@ -58,6 +64,9 @@ class WorkerJudge:
         self.unanswered = False
         if past.create_signed or not self._takes_approvals(past):
             return None
+        last = (past.approval or {}).get("expires_at", self._now)
+        if self._now > last + self.policy.escrow.create_within:
+            return "what was signed has expired"
         agreed = purchase_agreement(self.policy, past, self._trust, still_signs=self._safe_signs)
         return None if agreed.met else agreed.missing
 
@@ -170,8 +179,12 @@ class WorkerJudge:
         self.unanswered = False
         said = past.dispute or {}
         name = said.get("by", "")
-        if not self._proposals_are_signed() or not self.policy.approvals.has_to_sign(name):
+        if not self._proposals_are_signed():
             return None
+        if (refusal := not_an_approver(self.policy, name)) is not None:
+            return refusal.message
+        if not self.policy.approvals.has_to_sign(name):
+            return self._over_limit(said["bond"])
         try:
             signed = Signed.from_dict(said.get("signed") or {})
             expected = dispute_statement(
@@ -194,6 +207,8 @@ class WorkerJudge:
     def _proposal_missing(self, proposal_id: str) -> str | None:
         told = self._evidence.proposal(self._connection, proposal_id)
         assert told is not None
+        if self._now > told.proposal.expires_at + _LATE_SECONDS:
+            return "what was signed has expired"
         agreed = proposal_agreement(
             self.policy,
             told.proposal,
