@@ -6,11 +6,15 @@ from typing import Any
 
 import pytest
 
+from coordinator.domain.limits.increase import Increase
+from coordinator.domain.policy.approvals import Approver
+from coordinator.domain.policy.policy import Policy
 from coordinator.domain.reasons import ReasonCode
 from coordinator.domain.statements.signed import GivenSignature
-from tests.integration.signers_of_approvers import People, key_of, signing
+from coordinator.ledger.proofs.verification import verify
+from tests.integration.signers_of_approvers import People, credential, key_of, signing
 from tests.integration.stores import on_either
-from tests.integration.world import World
+from tests.integration.world import AGENT, World
 
 pytestmark = on_either
 
@@ -110,3 +114,25 @@ def test_another_change_of_the_policy_leaves_it_valid(people: People) -> None:
     people.put_in_force(current.model_copy(update={"alerts": alerts}), "bob", "carol")
     world.go()
     assert world.status(waiting) == "funded"
+
+
+def test_more_is_granted_by_credentials_in_force_alone(people: People) -> None:
+    world, coordinator = people.world, people.world.coordinator
+    current = coordinator.wiring.policies.current()
+    document = current.document() | {"increases": {"maximum": "100"}}
+    document["agents"][AGENT] |= {"daily_limit": "1000"}
+    people.put_in_force(Policy.from_dict(document), "alice", "bob")
+    asked = coordinator.agent(AGENT).request_increase("20", reason="the month's end")
+    coordinator.approve_increase(asked.id, approver="bob", signature=people.sign(asked.id, "bob"))
+    approvers = signing("alice", "carol") | {"bob": Approver(credentials=[credential("dora")])}
+    approvals = current.approvals.model_copy(update={"approvers": approvers}).model_dump()
+    people.put_in_force(Policy.from_dict(document | {"approvals": approvals}), "alice", "carol")
+
+    def says_yes(name: str) -> Increase:
+        signature = people.sign(asked.id, name)
+        return coordinator.approve_increase(asked.id, approver=name, signature=signature)
+
+    first = says_yes("alice")
+    assert first.waits and first.approved_by == ("alice",)
+    assert says_yes("carol").granted
+    assert verify(world.wiring.audit).ok

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any, Final
@@ -31,7 +31,7 @@ from coordinator.domain.windows import Window
 from coordinator.ledger.budgets.allocations import move_in_pool
 from coordinator.ledger.budgets.increase_rows import get_increase, granted, read_increases, waits
 from coordinator.ledger.limits.overlays import insert_overlay, overlay_body
-from coordinator.ledger.proofs.agreement import at_least
+from coordinator.ledger.proofs.agreement import increase_agreement
 from coordinator.ledger.spend.moves import expire
 from coordinator.ledger.spend.words import UNSIGNED, Word, refuse_word, signing_request
 from coordinator.ledger.store import schema as t
@@ -249,13 +249,18 @@ def _approve(increase_id: str, approver: str, now: int, word: Word, tx: Tx) -> I
     if refusal is not None:
         return replace(increase, reason=refusal)
     _decide(tx, increase, approver, "approved", None, now, word)
-    approved = (*increase.approved_by, approver)
-    counted = {name for name in approved if name in policy.approvals.approvers}
-    increase = replace(increase, approved_by=tuple(sorted(counted)))
-    quorum = at_least(policy.approvals.quorum(increase.amount), increase.required)
-    if not quorum.met_by(policy.approvals.approvers[name] for name in counted):
+    agreed = increase_agreement(policy, increase, _proved_words(tx, increase.id), tx.trust)
+    increase = replace(increase, approved_by=tuple(sorted(agreed.names)))
+    if not agreed.met:
         return increase
     return _grant(tx, increase, approver, now)
+
+
+def _proved_words(tx: Tx, increase_id: str) -> Mapping[str, Mapping[str, Any]]:
+    """Return by name what its approvers said, as the audit log proves it."""
+    tx.flush()
+    rows = tx.proven(increase_id, events=("increase_approved_by",))
+    return {row.body["approver"]: {**row.body, "decision": "approved"} for row in rows}
 
 
 def _refused_by_now(tx: Tx, increase: Increase, now: int) -> Reason | None:

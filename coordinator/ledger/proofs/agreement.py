@@ -6,11 +6,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from coordinator.domain.limits.increase import Increase
 from coordinator.domain.policy.approvals import Quorum
 from coordinator.domain.policy.policy import Policy
 from coordinator.domain.purchase.deciding import not_an_approver
 from coordinator.domain.purchase.proposal import Proposal
 from coordinator.domain.statements.making import (
+    increase_statement,
     proposal_quorum,
     proposal_statement,
     purchase_statement,
@@ -155,6 +157,28 @@ def proposal_agreement(
         without=frozenset({proposal.by} if policy.approvals.four_eyes else ()),
     )
     return agreement(policy, question, decisions, trust, still_signs=still_signs)
+
+
+def increase_agreement(
+    policy: Policy,
+    increase: Increase,
+    decisions: Mapping[str, Mapping[str, Any]],
+    trust: Trust | None,
+) -> Agreement:
+    """Return whose approvals of a request for more, as the audit log tells them, count."""
+
+    def may_decide(name: str) -> str | None:
+        most = policy.approvals.approvers[name].up_to
+        over = most is not None and increase.amount > most
+        return f"may approve up to {most} USDC" if over else None
+
+    question = Question(
+        statement=increase_statement(policy, increase),
+        quorum=at_least(policy.approvals.quorum(increase.amount), increase.required),
+        may_decide=may_decide,
+        without=frozenset({increase.agent}),
+    )
+    return agreement(policy, question, decisions, trust)
 
 
 def at_least(quorum: Quorum, required: int) -> Quorum:
