@@ -203,7 +203,7 @@ class Foundation(Ledger):
 
     def verify_audit(self, expected: Head | None = None) -> Verification:
         """Recompute the audit log, and compare with it what the other tables hold."""
-        return verify(self.audit, expected)
+        return verify(self.audit, expected, pins=self.settings.pins)
 
     def on_event(self, emit: Emit) -> None:
         """Call ``emit`` with what this process decides, holds, posts and voids, after commits."""

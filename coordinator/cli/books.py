@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+import time
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
@@ -100,24 +101,49 @@ def audit_verify(
     head: Annotated[
         str | None, typer.Option(metavar="COUNT:HASH", help="A head you noted earlier, COUNT:HASH.")
     ] = None,
+    export: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Verify this export, without any database."),
+    ] = None,
+    rpc: Annotated[
+        str | None,
+        typer.Option(metavar="URL", help="Compare the owners recorded of Safes with this chain."),
+    ] = None,
 ) -> int:
-    """Verify every row of the audit log and the journal's digests."""
+    """Verify every row of the audit log, the journal's digests and each approver's signature."""
+    from coordinator.books.audit_files import compared_with_chain, verify_file
+    from coordinator.config import Secrets, call_urls, environment, id_secret, load_settings
     from coordinator.domain.audit import Head
 
     try:
         expected = Head.parse(head) if head is not None else None
     except ValueError as fault:
         raise InvalidRequest(str(fault)) from None
-    with opened(act=False) as coordinator:
-        found = coordinator.opened.verify_audit(expected)
-    told = {"ok": found.ok, "audit_head": str(found.head), "faults": list(found.faults)}
-    render(told, _show_verification)
+    if export is not None:
+        env = environment()
+        secret, pins = id_secret(Secrets(env)), load_settings(env).pins
+        found = verify_file(export, id_secret=secret, expected=expected, pins=pins)
+    else:
+        with opened(act=False) as coordinator:
+            found = coordinator.opened.verify_audit(expected)
+    if rpc is not None:
+        found = compared_with_chain(found, call_urls(rpc), time.monotonic)
+    render(found.as_dict(), _show_verification)
     return ExitCode.OK if found.ok else ExitCode.DISCREPANCIES
 
 
 def _show_verification(found: dict[str, Any]) -> None:
     for wrong in found["faults"]:
         say(f"fault: {wrong}", style="red")
+    if found["signed_for"] is not None:
+        of = found["signed_for"]
+        say(f"treasury {of['treasury']}, chain {of['chain_id']}, kernel {of['kernel']}")
+    say(f"{found['signatures']} signatures of approvers count")
+    if found["safe_signatures_not_compared"]:
+        many = found["safe_signatures_not_compared"]
+        say(f"{many} Safe signatures not compared with the chain: give --rpc URL")
+    for row in found["unsigned_policies"]:
+        say(f"{row}: nobody signed this version, and it says who the approvers are")
     whole = "is whole" if found["ok"] else f"is not whole: {len(found['faults'])} faults"
     say(f"the audit log {whole}; head {found['audit_head']}")
 

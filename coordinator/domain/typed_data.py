@@ -30,6 +30,10 @@ class Trust:
     kernel: str
     formers: tuple[str, ...] = ()
 
+    def of_now(self) -> Trust:
+        """Return it without what was before."""
+        return Trust(self.treasury, self.chain_id, self.kernel)
+
     def before(self) -> Iterator[Trust]:
         """Yield the root of trust as it was with each former account."""
         for former in self.formers:

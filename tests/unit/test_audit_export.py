@@ -144,7 +144,7 @@ def test_a_cut_off_end_with_a_made_up_head_needs_a_head_noted_before(
 )
 def test_what_is_no_export_is_refused_in_one_sentence(text: bytes) -> None:
     with pytest.raises(InvalidRequest, match="not an export"):
-        read_export([text], lambda *_: "", lambda _: lambda _: True)
+        read_export([text], lambda *_: "", lambda *_: lambda _: True)
 
 
 def test_a_body_that_is_not_json_is_not_exported() -> None:

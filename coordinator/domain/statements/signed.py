@@ -172,6 +172,11 @@ def _is_signed_for(signed: Signed, trust: Trust) -> bool:
     return True
 
 
+def signed_for(signed: Signed, trust: Trust) -> Trust:
+    """Return the root of trust it was signed for: ``trust``, or one from before that fits."""
+    return next((one for one in trust.before() if _is_signed_for(signed, one)), trust)
+
+
 def _signers(signed: Signed, trust: Trust) -> tuple[str, ...]:
     digest = signed.digest(trust)
     if signed.credential.kind is CredentialKind.ADDRESS:

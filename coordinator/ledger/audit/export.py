@@ -5,12 +5,14 @@ from __future__ import annotations
 import hmac
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, Final
 
+from coordinator.domain.address import checksummed
 from coordinator.domain.audit import AuditRow, Head
 from coordinator.domain.canonical import canonical_json
 from coordinator.domain.errors import InvalidRequest
+from coordinator.domain.typed_data import Trust
 
 FORMAT: Final = "coordinator audit log 1"
 GENESIS: Final = "0" * 64
@@ -36,18 +38,23 @@ class Signers:
     seals: Sequence[Mapping[str, Any]]
 
 
-MakeCheck = Callable[[Head, Signers], IsSigned]
-"""The check of rows by the head and the signers of an export."""
+MakeCheck = Callable[[Head, Signers, Trust | None], IsSigned]
+"""The check of rows by the head, the signers and the treasury of an export."""
 
 
-def first_line(head: Head, signers: Signers) -> bytes:
-    """Return the first line of an export: its format, its last row's head, hosts and seals."""
-    told = {
+def first_line(head: Head, signers: Signers, trust: Trust | None) -> bytes:
+    """Return the first line of an export: its format, its last row's head, hosts and seals.
+
+    ``trust`` says for which treasury, chain and kernel everything in it was signed.
+    """
+    told: dict[str, Any] = {
         "audit_head": str(head),
         "format": FORMAT,
         "hosts": signers.hosts,
         "seals": signers.seals,
     }
+    if trust is not None:
+        told["signed_for"] = asdict(trust)
     return canonical_json(told) + b"\n"
 
 
@@ -69,13 +76,13 @@ def read_export(
 ) -> ExportFile:
     """An export, its first line read; its rows are verified as they are taken."""
     found = iter(lines)
-    head, signers = _head_of(next(found, b""))
-    is_signed = make_check(head, signers)
+    head, signers, trust = _head_of(next(found, b""))
+    is_signed = make_check(head, signers, trust)
     if expected is not None and expected.count > head.count:
         raise InvalidRequest(
             f"the export ends at row {head.count}, before the head {expected.count} given"
         )
-    return ExportFile(head, signers, _rows(found, head, digest, is_signed, expected))
+    return ExportFile(head, signers, trust, _rows(found, head, digest, is_signed, expected))
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +94,8 @@ class ExportFile:
 
     head: Head
     signers: Signers
+    #: As the file says it: whoever made the file could say anything.
+    trust: Trust | None
     rows: Iterator[AuditRow]
 
 
@@ -125,17 +134,28 @@ def _rows(
         )
 
 
-def _head_of(line: bytes) -> tuple[Head, Signers]:
+def _head_of(line: bytes) -> tuple[Head, Signers, Trust | None]:
     try:
         found = json.loads(line)
         head, signers = Head.parse(found["audit_head"]), Signers(found["hosts"], found["seals"])
         known = _are(signers.hosts, _HOST) and _are(signers.seals, _SEAL)
         numbered = known and all(type(seal["count"]) is int for seal in signers.seals)
-        if numbered and line == first_line(head, signers):
-            return head, signers
+        trust = _trust_of(found["signed_for"]) if "signed_for" in found else None
+        if numbered and line == first_line(head, signers, trust):
+            return head, signers, trust
     except (AttributeError, KeyError, RecursionError, TypeError, ValueError):
         pass
     raise InvalidRequest("this is not an export of `coordinator audit export`")
+
+
+def _trust_of(found: Any) -> Trust:
+    trust = Trust(**{**found, "formers": tuple(found["formers"])})
+    if type(trust.chain_id) is not int or trust.chain_id < 0:
+        raise ValueError("a chain has a number")
+    for address in (trust.treasury, trust.kernel, *trust.formers):
+        if checksummed(address) != address:
+            raise ValueError("an address has its checksum")
+    return trust
 
 
 def _are(found: Any, names: set[str]) -> bool:

@@ -125,6 +125,12 @@ def host_rows(connection: Connection) -> list[dict[str, Any]]:
     return [dict(row) for row in connection.execute(query).mappings()]
 
 
+def hosts_of(trust: Trust, rows: Iterable[Mapping[str, Any]]) -> Mapping[str, Host]:
+    """Return the hosts of an export whose certificates stand, by id."""
+    found = (verified_host(trust, row) for row in rows)
+    return {host.id: host for host in found if host is not None}
+
+
 def verified_host(trust: Trust, row: Mapping[str, Any]) -> Host | None:
     """Return the host of a row of the table; None where ``trust``'s key has not signed it."""
     try:

@@ -5,7 +5,6 @@ Each row is signed by the host that wrote it: the chain's key is every deciding 
 
 from __future__ import annotations
 
-import hmac
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final, NamedTuple
@@ -16,6 +15,7 @@ from coordinator.domain.audit import AuditRow, Head
 from coordinator.domain.canonical import canonical_json
 from coordinator.domain.errors import ConfigurationError, InvalidRequest, LedgerTampered
 from coordinator.domain.hosts import may_write
+from coordinator.domain.typed_data import Trust
 from coordinator.ledger.audit.certifying import certify, refused, revoked, uncertified
 from coordinator.ledger.audit.export import (
     GENESIS,
@@ -28,10 +28,10 @@ from coordinator.ledger.audit.export import (
 )
 from coordinator.ledger.audit.hosts import Host, Hosts, OwnHost, host_rows
 from coordinator.ledger.audit.proof_rows import BEFORE, proof_rows
+from coordinator.ledger.audit.row_checks import RowChecks
 from coordinator.ledger.audit.row_codes import RowCodes
 from coordinator.ledger.audit.scan import Scan
-from coordinator.ledger.audit.seals import newest_seal, seal_rows
-from coordinator.ledger.audit.signatures import Signatures
+from coordinator.ledger.audit.seals import seal_rows
 from coordinator.ledger.store import schema as t
 from coordinator.ledger.store.database import Database
 from coordinator.ledger.store.prepared import Prepared, batched
@@ -98,7 +98,7 @@ class AuditLog:
         self._key = key
         self._own = own
         self.hosts = Hosts(treasury, formers)
-        self._signatures = Signatures(b"coordinator audit row\0")
+        self.checks = RowChecks(key)
         self.codes = RowCodes(self.hosts, self.own_host)
 
     def of(self, database: Database) -> AuditLog:
@@ -144,8 +144,8 @@ class AuditLog:
             if not may_write(role, event):
                 raise refused(host, event)
             seq += 1
-            digest = self._hash(digest, seq, at, event, subject, text, name)
-            signature = self._signatures.make(own.key, digest)
+            digest = self.checks.digest(digest, seq, at, event, subject, text, name)
+            signature = self.checks.signatures.make(own.key, digest)
             values = (seq, at, event, subject, text, digest, name, signature)
             rows.append(dict(zip(_COLUMNS, values, strict=True)))
         _APPEND.each(connection, rows)
@@ -272,7 +272,7 @@ class AuditLog:
         """The whole log as lines of an export, of one instant; ``read_export`` takes them."""
         with self.database.read() as connection:
             signers = Signers(host_rows(connection), seal_rows(connection))
-            yield first_line(read_head(connection), signers)
+            yield first_line(read_head(connection), signers, self.hosts.trust(connection))
             for row in connection.execute(select(t.audit).order_by(t.audit.c.seq)):
                 yield line_of(AuditRow(*row))
 
@@ -283,23 +283,18 @@ class AuditLog:
         at the end together with the first line's head is found only by ``expected``.
         """
 
-        def make_check(head: Head, signers: Signers) -> IsSigned:
+        def make_check(head: Head, signers: Signers, trust: Trust | None) -> IsSigned:
             with self.database.read() as connection:
+                own = self.hosts.trust(connection)
                 hosts = self.hosts.of(connection, signers.hosts)
-            seal = newest_seal(signers.seals, hosts.values())
-            if seal.count > head.count:
+            if trust is not None and trust.of_now() != (own and own.of_now()):
                 raise InvalidRequest(
-                    f"the export ends at row {head.count}, and row {seal.count} was sealed"
+                    f"the export was signed for treasury {trust.treasury} on chain"
+                    f" {trust.chain_id}, kernel {trust.kernel}: not for this one"
                 )
+            return self.checks.of_export(head, signers, hosts)
 
-            def is_signed(row: AuditRow) -> bool:
-                if row.seq <= seal.count:
-                    return row.seq < seal.count or row.hash == seal.hash
-                return self.is_signed(row, hosts.get(row.host))
-
-            return is_signed
-
-        return read_export(lines, self._hash, make_check, expected)
+        return read_export(lines, self.checks.digest, make_check, expected)
 
     def stands(self, previous: str, row: AuditRow, host: Host | None) -> bool:
         """Return whether the row follows ``previous`` and ``host`` may have written it, and did."""
@@ -307,29 +302,11 @@ class AuditLog:
 
     def is_chained(self, previous: str, row: AuditRow) -> bool:
         """Return whether the row follows ``previous`` and was written with this log's key."""
-        try:
-            digest = self._hash(
-                previous, row.seq, row.at, row.event, row.subject, row.text, row.host
-            )
-            return hmac.compare_digest(digest.encode(), row.hash.encode())
-        except (AttributeError, TypeError, ValueError):
-            # SQLite keeps any type in any column: what can't be hashed was not written here.
-            return False
+        return self.checks.is_chained(previous, row)
 
     def is_signed(self, row: AuditRow, host: Host | None) -> bool:
         """Return whether the host's certificate covers the row, and its key signed the hash."""
-        return (
-            host is not None
-            and host.id == row.host
-            and host.may_have_written(row.seq, row.event)
-            and self._signatures.proves(host.certificate.public_key, row.signature, row.hash)
-        )
-
-    def _hash(
-        self, previous: str, seq: int, at: int, event: str, subject: str, body: str, host: str
-    ) -> str:
-        message = canonical_json([previous, seq, at, event, subject, body, host])
-        return hmac.digest(self._key, message, "sha256").hex()
+        return self.checks.is_signed(row, host)
 
 
 def read_head(connection: Connection) -> Head:

@@ -75,7 +75,7 @@ def forge(
     log = coordinator.wiring.audit
     head = log.head()
     seq, at, text = head.count + 1, 0, canonical_json({"by": "eve"}).decode()
-    digest = log._hash(head.hash, seq, at, event, subject, text, host)
+    digest = log.checks.digest(head.hash, seq, at, event, subject, text, host)
     signature = HostKey(bytes.fromhex(key)).sign(b"coordinator audit row\0" + digest.encode())
     row = AuditRow(seq, at, event, subject, text, digest, host, signature)
     edit(

@@ -96,7 +96,7 @@ def test_a_sealed_history_written_anew_with_the_id_secret_is_found(
     query = "SELECT seq, at, event, subject, body, host FROM audit ORDER BY seq"
     for seq, at, event, subject, body, host in rows(database, query):
         changed = body.replace("10000000", "20000000")
-        digest = log._hash(last.hash, seq, at, event, subject, changed, host)
+        digest = log.checks.digest(last.hash, seq, at, event, subject, changed, host)
         edit(database, "UPDATE audit SET body = ?, hash = ? WHERE seq = ?", changed, digest, seq)
         last = Head(seq, digest)
 
