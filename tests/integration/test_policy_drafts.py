@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ from coordinator.domain.errors import ConfigurationError, InvalidRequest
 from coordinator.domain.policy.policy import Policy
 from coordinator.domain.policy.tables import Withdrawals
 from coordinator.domain.reasons import ReasonCode
+from tests.integration.signed_story import Log
 from tests.integration.signers_of_approvers import People, signing
 from tests.integration.stores import on_either
 from tests.integration.world import World
@@ -24,8 +26,11 @@ def approvals(world: World, **terms: Any) -> Policy:
 
 
 @pytest.fixture
-def people(world: World) -> People:
-    """Two of three sign; a change of who is paid or decides takes a day."""
+def people(world: World) -> Iterator[People]:
+    """Two of three sign; a change of who is paid or decides takes a day.
+
+    Whatever was done, the log proves that it might be.
+    """
     world.apply(
         approvals(
             world,
@@ -36,7 +41,12 @@ def people(world: World) -> People:
         )
     )
     world.round()
-    return People(world)
+    yield People(world)
+    assert exported(world).faults() == []
+
+
+def exported(world: World) -> Log:
+    return Log(world, list(world.wiring.audit.export()))
 
 
 def current(world: World) -> Policy:
@@ -80,6 +90,9 @@ def test_a_payee_is_paid_a_day_after_the_draft(people: People) -> None:
     bought = world.buy("10.00", provider="new-api")
     world.go()
     assert world.status(bought) == "funded"
+    log, early = exported(world), draft.created_at + DAY - 1
+    forged = log.with_row(log.of("policy_activated", -1), lambda row: row.update(at=early))
+    assert "it came into force before" in forged.faults()[0]
 
 
 def test_one_approver_stops_a_draft_that_enough_have_signed(people: People) -> None:
@@ -149,6 +162,12 @@ def test_the_treasurys_key_recovers_a_policy_in_72_hours(people: People) -> None
     world.wiring.treasury.put_policies_in_force()
     assert current(world).hash == changed.hash
     assert world.coordinator.proposal(begun.id).status.value == "approved"
+    log, early = exported(world), begun.created_at + 72 * 3600 - 1
+    forged = log.with_row(log.of("proposal_approved"), lambda row: row.update(at=early))
+    assert "it was approved though 0 of 2 approvals count" in forged.faults()[0]
+    made = log.of("proposal_made")
+    forged = log.with_row(made, lambda row: row["body"]["terms"].update(recovery="0x" + "11" * 65))
+    assert "it was approved though 0 of 2 approvals count" in forged.faults()[0]
 
 
 def test_an_approver_rejects_a_recovery(people: People) -> None:

@@ -9,6 +9,7 @@ from coordinator.domain.audit import AuditRow
 from coordinator.domain.policy.policy import Policy
 from coordinator.domain.purchase.proposal import Proposal, ProposalKind
 from coordinator.domain.statements.making import proposal_statement
+from coordinator.domain.statements.recovery import RECOVERY_SECONDS, recovery_refused
 from coordinator.domain.statements.statement import Statement
 from coordinator.domain.usdc import Usdc
 from coordinator.ledger.proofs.agreement import proposal_agreement
@@ -58,10 +59,10 @@ class ReplayedProposals:
         if row.event == "proposal_approved":
             policy, trust = self._words.in_force, self._words.trust
             agreed = proposal_agreement(policy, told.proposal, told.decisions, trust)
-            if not agreed.met:
+            if not agreed.met and not self._is_recovered(row, told.proposal):
                 yield f"it was approved though {agreed.missing}"
                 return
-            names = list(agreed.names)
+            names = list(agreed.names) if agreed.met else [told.proposal.by]
             if row.body["approved_by"] != names:
                 yield f"{names} approved it, not {row.body['approved_by']}"
             self._agreed[row.subject] = (told, names)
@@ -76,6 +77,23 @@ class ReplayedProposals:
         told, names = self._agreed.pop(row.body.get("proposal") or "", (None, []))
         return (None, []) if told is None or told.proposal.kind is not kind else (told, names)
 
+    def _is_recovered(self, row: AuditRow, proposal: Proposal) -> bool:
+        """Whether the treasury's key has replaced the policy, in the time that this takes."""
+        terms, trust = proposal.terms, self._words.trust
+        if "recovery" not in terms or trust is None:
+            return False
+        refusals = [
+            recovery_refused(
+                one,
+                policy=terms["hash"],
+                replaces=terms["before"],
+                begun_at=proposal.created_at,
+                signature=terms["recovery"],
+            )
+            for one in (trust, *trust.before())
+        ]
+        return None in refusals and row.at >= proposal.created_at + RECOVERY_SECONDS
+
     def _decided(self, row: AuditRow, proposal: Proposal) -> Iterator[str]:
         body = row.body
         reason = body["why"] if row.event == "proposal_rejected" else None
@@ -87,6 +105,12 @@ class ReplayedProposals:
 
     def _carried_out(self, row: AuditRow, kind: ProposalKind) -> Iterator[str]:
         body = row.body
+        if kind is ProposalKind.WITHDRAW:
+            trust = self._words.trust
+            chain_id = trust.chain_id if trust is not None else 0
+            unlisted = self._words.in_force.withdrawal_refused(body["recipient"], chain_id)
+            if unlisted is not None:
+                yield unlisted
         if body.get("proposal") is None:
             yield from self._without(row, kind)
             return
