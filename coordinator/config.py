@@ -28,6 +28,7 @@ from coordinator.domain.policy.faults import fault_text
 from coordinator.domain.policy.policy import Policy
 from coordinator.domain.policy.text import parse_policy
 from coordinator.domain.statements.pins import Pins
+from coordinator.domain.urls import call_urls, is_ws, public_origin, split_urls
 from coordinator.domain.usdc import Usdc
 
 log = logging.getLogger(__name__)
@@ -36,7 +37,6 @@ _PREFIX: Final = "COORDINATOR_"
 # The network of a process's own chain in memory, for tests.
 SIMULATED: Final = "simulated"
 _HEX_SECRET: Final = re.compile(r"(0x)?[0-9a-fA-F]{64,}", re.ASCII)
-LOOPBACK: Final = ("localhost", "127.0.0.1", "::1")
 # Settings that may hold a password or an endpoint's key: they too can be given as a file.
 _RPC_SCHEMES: Final = ("http", "https", "ws", "wss")
 _MAY_BE_FILES: Final = ("database_url", "rpc_url")
@@ -208,48 +208,7 @@ class Settings(BaseSettings):
     @property
     def ws_urls(self) -> tuple[str, ...]:
         """The endpoints that may announce new blocks, all of them WebSocket."""
-        return tuple(url for url in _split(self.rpc_url or "") if _is_ws(url))
-
-
-def call_urls(text: str) -> tuple[str, ...]:
-    """Return the URLs to send calls to, of some that are comma separated.
-
-    Where there are WebSocket ones alone, it is the same addresses over HTTP.
-    """
-    urls = _split(text)
-    asked = tuple(url for url in urls if not _is_ws(url))
-    return asked or tuple("http" + url[len("ws") :] for url in urls)
-
-
-def _split(text: str) -> tuple[str, ...]:
-    return tuple(url.strip() for url in text.split(",") if url.strip())
-
-
-def _is_ws(url: str) -> bool:
-    return urlsplit(url).scheme in ("ws", "wss")
-
-
-def public_origin(url: str) -> str:
-    """Return the origin that a public URL names, in its normal form; ValueError otherwise.
-
-    Keys cross the network to it, so anything but this machine must be https.
-    """
-    parts = urlsplit(url.strip())
-    if (
-        parts.scheme not in ("http", "https")
-        or not parts.hostname
-        or parts.path not in ("", "/")
-        or "@" in parts.netloc
-        or parts.query
-        or parts.fragment
-    ):
-        raise ValueError("must be an origin such as https://pay.example.org, without a path")
-    if parts.scheme == "http" and parts.hostname not in LOOPBACK:
-        raise ValueError("must begin with https://: agents send their keys there")
-    host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
-    usual = {"http": 80, "https": 443}[parts.scheme]
-    port = "" if parts.port in (None, usual) else f":{parts.port}"
-    return f"{parts.scheme}://{host}{port}"
+        return tuple(url for url in split_urls(self.rpc_url or "") if is_ws(url))
 
 
 class Secrets(Mapping[str, str]):
