@@ -205,6 +205,9 @@ def _limit(run: Recorder) -> None:
     (run.shell.folder / "other.toml").write_text(text.replace('"500.00"', '"5.00"', 1))
     run("policy", "diff", "other.toml")
     run("policy", "replay", "other.toml")
+    made = run("policy", "draft", "other.toml", *_BY)
+    run("policy", "diff", "--draft", made["approval_id"])
+    run("policy", "recover", "other.toml", *_BY, "--reason", "keys were lost", "--yes")
     run("policy", "apply", "other.toml", *_BY, "--dry-run")
     run("policy", "apply", "other.toml", *_BY)
 
