@@ -113,7 +113,7 @@ def test_two_approvers_sign_one_at_a_terminal_and_one_elsewhere(shell: Shell) ->
         assert "can't be undone" in " ".join(shown.split())
         alice.types("y")
         alice.sees("Password")
-        alice.types(PASSWORD)
+        alice.types_unseen(PASSWORD)
         assert alice.ends() == 4, alice.shown
     assert PASSWORD not in alice.shown
 

@@ -8,6 +8,7 @@ import re
 import select
 import subprocess
 import sys
+import termios
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -44,6 +45,14 @@ class Person:
 
     def types(self, line: str) -> None:
         os.write(self.handle, f"{line}\n".encode())
+
+    def types_unseen(self, line: str) -> None:
+        """Type once the terminal shows no more what is typed: what comes before is thrown away."""
+        until = time.monotonic() + _SECONDS
+        while termios.tcgetattr(self.handle)[3] & termios.ECHO:
+            assert time.monotonic() < until, self.shown
+            self._read(0.02)
+        self.types(line)
 
     def interrupts(self) -> None:
         """Press ctrl-c."""
