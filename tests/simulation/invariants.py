@@ -301,6 +301,8 @@ class Invariants:
         for purchase_id, _ in self.rows(query, THRESHOLD.base_units):
             known = purchase_id in self.approvals
             self._hold(known, "nothing is signed that nobody approved", purchase_id)
+        if self._s.people is not None:
+            self._s.people.check()
         found = self.rows("SELECT 1 FROM audit WHERE event = 'tampering_found' LIMIT 1")
         self._hold(self._s.tampering.ever or not found, "untouched rows are believed")
 

@@ -294,6 +294,7 @@ class Process:
             policy=policy,
             rpc=rpc,
         )
+        self.opened = wiring
         self.coordinator = Coordinator(wiring, act=False)
 
     @property

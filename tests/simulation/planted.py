@@ -27,12 +27,13 @@ from coordinator.domain.usdc import ZERO
 from coordinator.domain.windows import Calendar, Window
 from coordinator.executor import due as work
 from coordinator.executor import loop, sender
-from coordinator.ledger.chain import chain_book, rollback, signable, step_rows
+from coordinator.ledger.chain import chain_book, rollback, signable, step_rows, worker_judge
 from coordinator.ledger.chain import steps as step_book
 from coordinator.ledger.chain.agreement import Agreement
 from coordinator.ledger.limits import counters
+from coordinator.ledger.proofs import agreement as proofs
 from coordinator.ledger.proofs import verification
-from coordinator.ledger.spend import holds
+from coordinator.ledger.spend import holds, words
 from coordinator.ledger.store import process_bound, sqlite
 from coordinator.ledger.store import schema as t
 from coordinator.ledger.tx import leases, policies
@@ -317,6 +318,17 @@ def _parents_connections_used_in_a_child(stack: ExitStack) -> None:
     _replace(stack, process_bound.Connected, "in_child", lambda *_: None)
 
 
+def _signatures_believed(stack: ExitStack) -> None:
+    """Whatever is given as a signature counts."""
+    for module in (words, proofs):
+        _replace(stack, module, "check_signed", lambda *_, **__: None)
+
+
+def _approvals_not_asked_again(stack: ExitStack) -> None:
+    """What was approved once is signed, whoever may approve it by then."""
+    _replace(stack, worker_judge.WorkerJudge, "purchase_not_approved", lambda *_: None)
+
+
 BUGS: Final[dict[str, Planted]] = {
     "allowance-raced": _allowance_raced,
     "nonce-from-the-chain": _nonce_from_the_chain,
@@ -337,6 +349,8 @@ BUGS: Final[dict[str, Planted]] = {
     "lease-believed-to-its-end": _lease_believed_to_its_end,
     "lock-left-to-a-thread": _lock_left_to_a_thread,
     "parents-connections-used-in-a-child": _parents_connections_used_in_a_child,
+    "signatures-believed": _signatures_believed,
+    "approvals-not-asked-again": _approvals_not_asked_again,
 }
 
 

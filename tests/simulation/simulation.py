@@ -36,6 +36,7 @@ from coordinator.executor import Executor
 from tests.simulation.faults import kinds, strike
 from tests.simulation.invariants import Broken, Invariants
 from tests.simulation.parts import Faults, Killed, Process, Time
+from tests.simulation.people import People, approvals, is_signed
 from tests.simulation.tampering import Tampering
 
 AGENTS: Final = ("ada", "bert", "cora")
@@ -49,8 +50,9 @@ _RANGES: Final = (ranges.RANGE_MAX, 3, 16)
 _DAY: Final = 86_400
 
 
-def policy() -> Policy:
+def policy(seed: int, *, signed: bool) -> Policy:
     """Limits tight enough that a run meets each of them."""
+    people = {"approvers": ["alice", "bob"], "expires_after": "2h"}
     agent = {
         "per_purchase_limit": "45",
         "daily_limit": "120",
@@ -64,7 +66,7 @@ def policy() -> Policy:
             "providers": {
                 name: {"address": address, "service": name} for name, address in PROVIDERS.items()
             },
-            "approvals": {"approvers": ["alice", "bob"], "expires_after": "2h"},
+            "approvals": approvals(seed) if signed else people,
             "escrow": {"deadline_after": "12h", "dispute_window": "1h", "create_within": "1h"},
         }
     )
@@ -84,11 +86,14 @@ class Simulation:
     """A run of ``seed``: ``step`` does one thing and checks every invariant.
 
     The same seed gives the same run: ``fingerprint`` tells it. ``Broken`` names the invariant,
-    and ``trail`` the last things that were done.
+    and ``trail`` the last things that were done. Whether its approvers sign the seed says too, or
+    ``signed``.
     """
 
-    def __init__(self, seed: int) -> None:
+    def __init__(self, seed: int, *, signed: bool | None = None) -> None:
         self.seed = seed
+        self.signed = is_signed(seed) if signed is None else signed
+        self.people = People(self, random.Random(seed + 3)) if self.signed else None
         self.rng = random.Random(seed)
         self.paces = random.Random(seed + 2)
         self.time = Time()
@@ -107,6 +112,7 @@ class Simulation:
             "COORDINATOR_ID_SECRET": sha256(b"secret %d" % seed).hexdigest(),
         }
         self.processes: list[Process | None] = [None, None]
+        self.invariants = Invariants(self)
         with self._seeded():
             first = self._process(0).wiring
             self.treasury = first.signer.address
@@ -114,7 +120,6 @@ class Simulation:
             first.policies  # noqa: B018
             self._fund_treasury()
             self.node.machine.automine = False
-            self.invariants = Invariants(self)
             self.tampering = Tampering(self)
 
     # Running.
@@ -211,12 +216,14 @@ class Simulation:
                 self.node,
                 self.time,
                 self.faults,
-                policy=policy(),
+                policy=policy(self.seed, signed=self.signed),
                 secrets=self.secrets,
                 finality=str(FINALITY),
                 confirmations=str(1 + self.seed % 2),
                 max_fee_gwei="40",
             )
+        if self.people is not None and (in_force := self.people.policy()) is not None:
+            process.opened.policy_source = in_force
         return process
 
     @property
@@ -324,8 +331,13 @@ class Simulation:
         coordinator = self._any.coordinator
         waiting = coordinator.approvals()
         if not waiting:
+            if self.people is not None:
+                self.people.look_after(coordinator)
             return
         approval, approver = self.rng.choice(waiting), self.rng.choice(("alice", "bob"))
+        if self.people is not None:
+            self.people.decide(coordinator, approval)
+            return
         if self.rng.random() < 0.75:
             # It may count although the answer is lost.
             self.invariants.approvals.add(approval.purchase.id)
@@ -385,6 +397,7 @@ class Simulation:
     def _settle(self) -> None:
         if purchase_id := self._purchase_in("delivered"):
             self._any.wiring.treasury.settle(purchase_id, approver="alice")
+            self._sign_proposals()
 
     def _dispute(self) -> None:
         purchase_id = self._purchase_in("delivered")
@@ -398,7 +411,12 @@ class Simulation:
         except TxReverted as gone:
             # Its block was lost, and the books do not know it yet.
             raise ChainUnavailable(str(gone)) from gone
-        wiring.treasury.dispute(purchase_id, approver="alice", reason="empty", bond=bond)
+        signature = None
+        if self.people is not None:
+            signature = self.people.dispute(wiring.treasury, purchase_id, bond)
+        wiring.treasury.dispute(
+            purchase_id, approver="alice", reason="empty", bond=bond, signature=signature
+        )
 
     def _resolve(self) -> None:
         found = self._escrow(EscrowState.DISPUTED)
@@ -418,6 +436,7 @@ class Simulation:
         wiring = self._any.wiring
         self.withdrawals += 1
         wiring.treasury.withdraw(to=PAYEE, amount="3", approver="alice", reason="to the bank")
+        self._sign_proposals()
 
     def _pause(self) -> None:
         scope = self.rng.choice(({}, {"agent": "ada"}, {"provider": "papers"}))
@@ -433,6 +452,12 @@ class Simulation:
         for pause in coordinator.wiring.operations.pauses():
             scope = {pause.scope_kind: pause.scope_id} if pause.scope_id else {}
             coordinator.unpause("looked at", by="alice", **scope)
+        self._sign_proposals()
+
+    def _sign_proposals(self) -> None:
+        """Where approvers sign, what one of them has proposed waits for it."""
+        if self.people is not None:
+            self.people.sign_proposals(self._any.coordinator)
 
     def _reconcile(self) -> None:
         self._any.coordinator.reconcile()
@@ -493,24 +518,41 @@ def _memory() -> str | None:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What a run came to: faults that struck and purchases, each by kind, and its fingerprint."""
+    """What a run came to: faults that struck and purchases, each by kind, and its fingerprint.
+
+    ``signed``: creates above the threshold, where approvers sign; ``again``: purchases that had to
+    wait for them once more.
+    """
 
     seed: int
     faults: Counter[str]
     purchases: Counter[str]
     fingerprint: str
+    signed: int = 0
+    again: int = 0
 
 
-def run(seed: int, steps: int) -> Outcome:
+def run(seed: int, steps: int, *, signed: bool | None = None) -> Outcome:
     """A whole run; Broken when an invariant breaks, with what was done last as a note."""
-    simulation = Simulation(seed)
+    simulation = Simulation(seed, signed=signed)
     try:
         for _ in range(steps):
             simulation.step()
         simulation.heal()
         rows = simulation.invariants.rows("SELECT status, count(*) FROM purchases GROUP BY status")
         statuses = Counter({status: count for status, count in rows})
-        return Outcome(seed, simulation.faults.struck, statuses, simulation.fingerprint)
+        waited = simulation.invariants.rows(
+            "SELECT count(*) FROM audit WHERE event = 'purchase_awaiting_approval'"
+            " AND body LIKE '%it has to be approved again%'"
+        )
+        return Outcome(
+            seed,
+            simulation.faults.struck,
+            statuses,
+            simulation.fingerprint,
+            signed=simulation.people.paid if simulation.people is not None else 0,
+            again=waited[0][0],
+        )
     except Broken as broken:
         broken.add_note(f"seed {seed}, after: " + " · ".join(simulation.trail))
         raise

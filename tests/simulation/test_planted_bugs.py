@@ -19,6 +19,7 @@ COMMITTED = "no decision is answered before its commit"
 UNUSED = "no nonce is believed that the chain has not used"
 LIMIT = "no admission exceeds a limit"
 UNAPPROVED = "nothing is signed that nobody approved"
+UNPROVED = "nothing is signed without signatures that count"
 JOURNAL = "the journal equals the chain"
 # A seed that finds it in few steps, and the invariants by which it may be found. A change of the
 # product changes what a seed does, so the seeds after it are tried as well.
@@ -45,6 +46,8 @@ FOUND_BY = {
     ),
     "edits-not-told": (1, {"an edited row is told"}),
     "count-of-one-node-believed": (1, {UNUSED}),
+    "signatures-believed": (7, {UNPROVED, "no signature counts that is another's"}),
+    "approvals-not-asked-again": (7, {UNPROVED}),
 }
 SEEDS = 30
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,8 @@ ROOT = Path(__file__).resolve().parents[2]
 STEPS = 300
 # In parts, so that they spread over the workers.
 PARTS = [range(1, 5), range(5, 9)]
+SIGNED = (18, 21, 22)
+MORE_SIGNED = (27, 28, 30, 32, 34, 35, 36, 37, 38, 40)
 MORE = [range(first, first + 5) for first in range(9, 41, 5)]
 
 
@@ -29,6 +32,17 @@ def test_every_invariant_holds_after_every_step(seeds: range) -> None:
     outcomes = [run(seed, STEPS) for seed in seeds]
     assert sum(sum(outcome.faults.values()) for outcome in outcomes) > 80
     assert sum(outcome.purchases["settled"] for outcome in outcomes) > 0
+
+
+@pytest.mark.parametrize(
+    "seeds", [SIGNED, pytest.param(MORE_SIGNED, marks=pytest.mark.campaign)], ids=["few", "many"]
+)
+def test_nothing_is_paid_without_signatures_that_count(seeds: tuple[int, ...]) -> None:
+    outcomes = [run(seed, STEPS, signed=True) for seed in seeds]
+    struck = sum((outcome.faults for outcome in outcomes), Counter[str]())
+    assert struck["signature_forged"] > 0 and struck["credential_changed"] > 0
+    assert sum(outcome.signed for outcome in outcomes) > 0
+    assert sum(outcome.again for outcome in outcomes) > 0
 
 
 @pytest.mark.parametrize("name", [name for name in NAMES if name != "kill_at"])
