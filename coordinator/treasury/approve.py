@@ -32,7 +32,7 @@ from coordinator.ledger.spend.approvals import (
 )
 from coordinator.ledger.spend.moves import approval_fields, end_unsigned, expire
 from coordinator.ledger.spend.reading import read_purchase
-from coordinator.ledger.spend.words import UNSIGNED, Word, refuse_word
+from coordinator.ledger.spend.words import UNSIGNED, Word, refuse_shared, refuse_word
 from coordinator.ledger.tx.transaction import Tx
 from coordinator.treasury.judge import Judge
 
@@ -63,6 +63,9 @@ def approve(
     check_proved(tx, evidence, approval)
     statement = statement_of(tx.policy, purchase, approval.expires_at)
     refusal = refuse_word(tx, statement, approver.name, word)
+    if refusal is None and word.signed is not None:
+        said = evidence.purchase(tx.connection, purchase.id).decisions
+        refusal = refuse_shared(said, approver.name, word.signed)
     if refusal is not None:
         return Answer(False, purchase, refusal)
     decision = judge.decide(tx, _request_of(purchase), now, own=purchase)

@@ -34,7 +34,7 @@ from coordinator.ledger.spend.proposals import (
     waiting_ids,
 )
 from coordinator.ledger.spend.reading import read_purchase
-from coordinator.ledger.spend.words import UNSIGNED, Word, refuse_word
+from coordinator.ledger.spend.words import UNSIGNED, Word, refuse_shared, refuse_word
 from coordinator.ledger.tx.activation import activate_policy
 from coordinator.ledger.tx.operations import insert_order
 from coordinator.ledger.tx.pausing import lift_pause
@@ -131,6 +131,9 @@ def _approve(
 ) -> Proposed:
     statement = proposal_statement(tx.policy, proposal)
     refusal = _not_carried_out(tx, proposal) or refuse_word(tx, statement, approver.name, word)
+    if refusal is None and word.signed is not None:
+        said = read_logged(tx, proposal.id).decisions
+        refusal = refuse_shared(said, approver.name, word.signed)
     if refusal is None and tx.policy.approvals.four_eyes and approver.name == proposal.by:
         text = f"{approver.name} proposed it: somebody else has to approve it"
         refusal = Reason(ReasonCode.NOT_AN_APPROVER, text)

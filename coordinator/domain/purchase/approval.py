@@ -12,6 +12,11 @@ from coordinator.domain.shown import Shown
 from coordinator.domain.times import rfc3339
 
 
+def approval_id_of(purchase_id: str) -> str:
+    """Return the id of the purchase's approval: what is signed for it is signed for no other."""
+    return f"apr_{purchase_id.removeprefix('pur_')}"
+
+
 @dataclass(frozen=True, slots=True)
 class PendingApproval(Shown):
     """A purchase that waits for people; times are unix seconds."""

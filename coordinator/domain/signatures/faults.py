@@ -19,6 +19,7 @@ class SignatureFault(StrEnum):
     CONTRACT_SIGNATURE = "contract_signature"
     APPROVED_HASH = "approved_hash"
     NOT_VALID_ON_CHAIN = "not_valid_on_chain"
+    SHARED_KEY = "shared_key"
 
 
 class BadSignature(ValueError):

@@ -9,6 +9,7 @@ from typing import Any
 from coordinator.domain.limits.increase import Increase
 from coordinator.domain.policy.approvals import Quorum
 from coordinator.domain.policy.policy import Policy
+from coordinator.domain.purchase.approval import approval_id_of
 from coordinator.domain.purchase.deciding import not_an_approver
 from coordinator.domain.purchase.proposal import Proposal
 from coordinator.domain.statements.making import (
@@ -73,17 +74,42 @@ def agreement(
     still_signs: StillSigns = nobody_asks,
 ) -> Agreement:
     """Return whose yes of ``decisions`` (by name, as the audit log tells them) counts."""
-    names, faults = [], dict[str, str]()
+    names, faults = list[str](), dict[str, str]()
     for name, said in decisions.items():
         if said["decision"] != "approved":
             continue
         why = _does_not_count(policy, question, name, said, trust, still_signs)
+        why = why or shares_key({other: decisions[other] for other in names}, name, said)
         if why is None:
             names.append(name)
         else:
             faults[name] = why
     approvers = [policy.approvals.approvers[name] for name in names]
     return Agreement(tuple(names), faults, question.quorum, question.quorum.met_by(approvers))
+
+
+def shares_key(
+    decisions: Mapping[str, Mapping[str, Any]], name: str, said: Mapping[str, Any]
+) -> str | None:
+    """Say with whom of the others an approver shares a key: each key speaks for one approver.
+
+    The owners of a Safe are its keys, whoever of them signed.
+    """
+    keys = _keys(said)
+    for other, theirs in decisions.items():
+        shared = keys & _keys(theirs) if other != name else frozenset()
+        if shared:
+            return f"{min(shared)} signs for {other}, too: each key counts for one approver"
+    return None
+
+
+def _keys(said: Mapping[str, Any]) -> frozenset[str]:
+    try:
+        signed = Signed.from_dict(said.get("signed") or {})
+    except ValueError:
+        return frozenset()
+    owners = signed.safe.owners if signed.safe is not None else ()
+    return frozenset({signed.credential.address, *owners})
 
 
 def _does_not_count(
@@ -192,10 +218,11 @@ def expected_statement(
     policy: Policy, past: LoggedPurchase, *, reason: str | None = None
 ) -> Statement:
     """Return the statement that approvers of this purchase have to sign under ``policy``."""
-    approval = past.approval or {"id": "", "expires_at": 0}
+    approval = past.approval or {"expires_at": 0}
     return purchase_statement(
         policy,
-        approval_id=approval["id"],
+        # Whatever its rows say: one that was signed for another purchase counts for no second.
+        approval_id=approval_id_of(past.id),
         agent=past.agent or "",
         provider=past.provider,
         amount=Usdc.from_base_units(past.amount),

@@ -14,6 +14,7 @@ from coordinator.domain.errors import IdempotencyConflict
 from coordinator.domain.notices import denied
 from coordinator.domain.observed import decided, held
 from coordinator.domain.policy.policy import Policy
+from coordinator.domain.purchase.approval import approval_id_of
 from coordinator.domain.purchase.decision import Decision
 from coordinator.domain.purchase.lifecycle import Status
 from coordinator.domain.purchase.purchase import Purchase
@@ -104,7 +105,7 @@ def write_request(tx: Tx, asked: NewRequest, decision: Decision) -> Purchase:
         _hold(tx, asked, decision, purchase_id, terms)
     if decision.outcome is Status.AWAITING_APPROVAL:
         approval = {
-            "id": "apr_" + secrets.token_hex(10),
+            "id": approval_id_of(purchase_id),
             "required": decision.required,
             "expires_at": now + rules.policy.approvals.expires_after,
         }

@@ -7,6 +7,7 @@ from typing import Any
 from sqlalchemy import delete, select, update
 
 from coordinator.domain.approval_notices import approval_waits_again
+from coordinator.domain.purchase.approval import approval_id_of
 from coordinator.domain.purchase.lifecycle import Status
 from coordinator.domain.reasons import Reason, ReasonCode
 from coordinator.ledger.spend.moves import move
@@ -34,7 +35,7 @@ def wait_again(tx: Tx, purchase_id: str, why: str, *, now: int) -> None:
     row = tx.connection.execute(select(t.approvals).where(_a.purchase_id == purchase_id)).first()
     required = max(row.required if row else 0, rules.required_for(purchase.amount))
     approval: dict[str, Any] = {
-        "id": row.id if row is not None else f"apr_{purchase_id.removeprefix('pur_')}",
+        "id": approval_id_of(purchase_id),
         "required": required,
         "expires_at": now + rules.expires_after,
     }
@@ -44,11 +45,7 @@ def wait_again(tx: Tx, purchase_id: str, why: str, *, now: int) -> None:
             insert_approval(tx, approval, purchase_id, created_at=now)
         else:
             connection.execute(delete(decisions).where(decisions.c.approval_id == row.id))
-            connection.execute(
-                update(t.approvals)
-                .where(_a.id == row.id)
-                .values(required=required, expires_at=approval["expires_at"])
-            )
+            connection.execute(update(t.approvals).where(_a.id == row.id).values(**approval))
         reason = Reason(ReasonCode.APPROVAL_REQUIRED, f"it has to be approved again: {why}")
         said = {"approval": approval}
         move(

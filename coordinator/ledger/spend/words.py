@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import Final
+from typing import Any, Final
 
 from coordinator.domain.errors import ChainUnavailable, ConfigurationError, InvalidRequest
 from coordinator.domain.policy.credentials import CredentialKind
@@ -20,6 +20,7 @@ from coordinator.domain.statements.signed import (
 )
 from coordinator.domain.statements.statement import Statement
 from coordinator.domain.typed_data import Trust
+from coordinator.ledger.proofs.agreement import shares_key
 from coordinator.ledger.tx.transaction import Tx
 
 
@@ -57,6 +58,17 @@ def refuse_word(tx: Tx, statement: Statement, approver: str, word: Word) -> Reas
     except BadSignature as fault:
         return Reason(ReasonCode.SIGNATURE_INVALID, f"{fault.code}: {fault}")
     return None
+
+
+def refuse_shared(
+    decisions: Mapping[str, Mapping[str, Any]], approver: str, signed: Signed
+) -> Reason | None:
+    """Return why a signed word is not taken beside those given: they share a key."""
+    agreed = {name: said for name, said in decisions.items() if said["decision"] == "approved"}
+    why = shares_key(agreed, approver, {"signed": signed.as_dict()})
+    if why is None:
+        return None
+    return Reason(ReasonCode.SIGNATURE_INVALID, f"{SignatureFault.SHARED_KEY}: {why}")
 
 
 @dataclass(frozen=True, slots=True)
