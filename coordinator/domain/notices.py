@@ -148,7 +148,7 @@ def limits_changed(key: str, subject: str, message: str, now: int) -> Notice:
 def paused(scope: str, by: str, reason: str, now: int, *, by_itself: bool) -> Notice:
     """Make the notice of a pause; critical when no person did it."""
     return Notice(
-        key=f"paused:{scope}:{now}",
+        key=f"paused:{scope}:{by}:{now}",
         at=now,
         kind="paused",
         severity=Severity.CRITICAL if by_itself else Severity.WARNING,
