@@ -7,42 +7,23 @@ import json
 import logging
 import os
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
 from coordinator.domain.audit import AuditRow, Head
 from coordinator.domain.errors import LedgerTampered, LedgerUnavailable
 from coordinator.domain.policy.policy import Policy
-from coordinator.domain.purchase.lifecycle import FINAL
-from coordinator.executor.signed_rules import (
-    DAY,
-    POLICY_EVENTS,
-    SPENDS,
-    PolicyChange,
-    SignedRules,
-)
-from coordinator.ledger.audit.export import GENESIS
+from coordinator.executor.checkpoint_state import ORDERS_SIGNED, CheckpointState
+from coordinator.executor.signed_rules import POLICY_EVENTS, PolicyChange, SignedRules
 from coordinator.ledger.audit.log import AuditLog
 from coordinator.ledger.audit.seals import Seal
-from coordinator.ledger.proofs.audit_fold import MOVED
 from coordinator.ledger.proofs.evidence import Seen
 from coordinator.ledger.tx.checkpoints import CheckpointBook
 
 log = logging.getLogger(__name__)
 
-_SIGNED: Final = frozenset({"withdraw_signed", "mint_signed"})
-_BEGUN: Final = frozenset({"withdraw_ordered", "mint_ordered", "escrow_attributed"})
-_TAKEN_BACK: Final = frozenset({"withdraw_taken_back", "mint_taken_back"})
-_ENDED: Final = frozenset(
-    {
-        *("order_done", "order_failed", "proposal_rejected", "proposal_expired"),
-        *(event for event, status in MOVED.items() if status in FINAL),
-    }
-)
 SEAL_ROWS: Final = 1_000
 SEAL_SECONDS: Final = 3_600
-_START: Final = Head(0, GENESIS)
 # Decisions of any process, which the worker's log tells with the id that they are about.
 _TOLD: Final = {
     "purchase_denied": "purchase_id",
@@ -53,92 +34,6 @@ _TOLD: Final = {
     "unpaused": "scope",
     "policy_activated": "hash",
 }
-
-
-@dataclass(slots=True)
-class CheckpointState:
-    """The log's state up to ``head``: signed withdrawals, and the policy in force."""
-
-    head: Head = _START
-    signed: set[str] = field(default_factory=set)
-    policy: str | None = None
-    since: int = 0
-    rows: dict[str, int] = field(default_factory=dict)
-    paused: set[str] = field(default_factory=set)
-    reopened: set[str] = field(default_factory=set)
-    revoked: set[str] = field(default_factory=set)
-    #: Hash of the policy that the pinned approvers, or those of the one before it, have signed.
-    accepted: str | None = None
-    #: Proposals that a policy came from: none of them counts twice.
-    used: set[str] = field(default_factory=set)
-    #: When drafts of a policy were seen first, by this worker's clock, and what came of them.
-    drafts: dict[str, int] = field(default_factory=dict)
-    changes: list[PolicyChange] = field(default_factory=list)
-    #: (unix seconds, base units) of what was signed of late; ``signed_total`` is of all time.
-    spent: list[tuple[int, int]] = field(default_factory=list)
-    signed_total: int = 0
-
-    def copy(self) -> CheckpointState:
-        return replace(
-            self,
-            signed=set(self.signed),
-            rows=dict(self.rows),
-            paused=set(self.paused),
-            reopened=set(self.reopened),
-            revoked=set(self.revoked),
-            used=set(self.used),
-            drafts=dict(self.drafts),
-            changes=list(self.changes),
-        )
-
-    def take(self, row: AuditRow) -> None:
-        self.head = Head(row.seq, row.hash)
-        if row.event in _SIGNED:
-            self.signed.add(row.subject)
-        elif row.event == "policy_activated":
-            self.policy = row.subject
-        elif row.event == "host_revoked":
-            self.revoked.add(row.subject)
-        elif row.event == "paused":
-            self.paused.add(row.subject)
-        elif row.event in SPENDS and (units := row.body.get("usdc", 0)):
-            self.signed_total += units
-            self.spent = [one for one in self.spent if one[0] > row.at - DAY]
-            self.spent.append((row.at, units))
-        self._count(row)
-
-    def _count(self, row: AuditRow) -> None:
-        subject, begun = row.subject, row.subject in self.rows
-        moves = row.event in MOVED or row.event in _TAKEN_BACK
-        begins = (
-            row.event in _BEGUN
-            or (row.event in MOVED and "terms" in row.body)
-            or (row.event == "proposal_made" and row.body["kind"] == "withdraw")
-        )
-        if begun or begins:
-            self.rows[subject] = self.rows.get(subject, 0) + 1
-        elif moves and row.event not in _ENDED:
-            # A reorganisation took its end back: how many rows it had is not known any more.
-            self.reopened.add(subject)
-        if row.event in _ENDED:
-            self.rows.pop(subject, None)
-            self.reopened.discard(subject)
-
-    def seen(self, rules: SignedRules, now: int) -> Seen:
-        return Seen(
-            count=self.head.count,
-            since=self.since,
-            rows=dict(self.rows),
-            signed=frozenset(self.signed),
-            paused=frozenset(self.paused),
-            reopened=frozenset(self.reopened),
-            revoked=frozenset(self.revoked),
-            policy=rules.policy(self.accepted) if rules.pins is not None else None,
-            pinned=rules.pins is not None,
-            room=rules.room(
-                sum(units for at, units in self.spent if at > now - DAY), self.signed_total
-            ),
-        )
 
 
 class Checkpoint:
@@ -196,7 +91,7 @@ class Checkpoint:
                 self._book.refuse(known.head, fault.what, now=now)
                 return False
             log.warning("audit_log_accepted expected=%s from=%s", known.head, head)
-            signed = known.signed | self._book.signed_orders(*_SIGNED)
+            signed = known.signed | self._book.signed_orders(*ORDERS_SIGNED)
             # People and its own signatures count as before: they are not the log's to forget.
             self._known = CheckpointState(
                 head,
@@ -204,6 +99,8 @@ class Checkpoint:
                 since=head.count,
                 accepted=known.accepted,
                 used=known.used,
+                time=known.time,
+                nonces=known.nonces,
                 drafts=known.drafts,
                 changes=known.changes,
                 spent=known.spent,
@@ -234,6 +131,11 @@ class Checkpoint:
         return known.seen(self._rules, now)
 
     @property
+    def nonces(self) -> int:
+        """The nonce after the last that the log tells was used."""
+        return self._known.nonces if self._known is not None else 0
+
+    @property
     def policy(self) -> str | None:
         """Hash of the policy that the log put in force last."""
         return self._known.policy if self._known is not None else None
@@ -250,8 +152,12 @@ class Checkpoint:
         for row in rows:
             assert self._known is not None
             known = self._known.copy() if known is None else known
-            known.take(row)
-            self._judge(known, row, now)
+            try:
+                known.take(row)
+                self._judge(known, row, now)
+            except (AttributeError, KeyError, TypeError, ValueError):
+                what = f"audit row {row.seq} ({row.event} {row.subject}) can't be read"
+                raise LedgerTampered(what) from None
             if tell and row.event in _TOLD:
                 told.append((row.event, _TOLD[row.event], row.subject))
         self._known = known or self._known
@@ -263,7 +169,8 @@ class Checkpoint:
         known = self._known
         assert known is not None
         believed = known.accepted if self._rules.pins is not None else known.policy
-        return self._rules.unpause_refused(row, self._rules.policy(believed)) is None
+        policy = self._rules.policy(believed)
+        return self._rules.unpause_refused(row, policy, known.used, known.time) is None
 
     def _judge(self, known: CheckpointState, row: AuditRow, now: int) -> None:
         """Take a policy or an unpause for what it is only if people have signed it."""
@@ -271,9 +178,10 @@ class Checkpoint:
             policy = self._rules.policy(
                 known.accepted if self._rules.pins is not None else known.policy
             )
-            why = self._rules.unpause_refused(row, policy)
+            why = self._rules.unpause_refused(row, policy, known.used, known.time)
             if why is None:
                 known.paused.discard(row.subject)
+                known.used.update(filter(None, [row.body.get("proposal")]))
                 return
         elif self._rules.pins is not None:
             if row.event == "proposal_made" and row.body["kind"] == "policy":
@@ -328,6 +236,8 @@ class Checkpoint:
                 revoked=set(found["revoked"]),
                 accepted=found["accepted"],
                 used=set(found["used"]),
+                time=found["time"],
+                nonces=found["nonces"],
                 drafts=found["drafts"],
                 changes=[PolicyChange(*one) for one in found["changes"]],
                 spent=[(at, units) for at, units in found["spent"]],
@@ -356,6 +266,8 @@ class Checkpoint:
                 "revoked": sorted(known.revoked),
                 "accepted": known.accepted,
                 "used": sorted(known.used),
+                "time": known.time,
+                "nonces": known.nonces,
                 "drafts": known.drafts,
                 "changes": known.changes,
                 "spent": known.spent,

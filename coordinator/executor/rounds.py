@@ -318,6 +318,7 @@ class Rounds:
 
     def _do_what_is_due(self, seen: Observation) -> None:
         assert self._lease is not None
+        self._sender.miss_nonces(self._lease, seen)
         in_flight = self._sender.tend(self._lease, seen)
         policy, every = self._policy(), self._books.open_purchases()
         self._tell(policy, every, seen, in_flight)

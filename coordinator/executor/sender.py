@@ -129,6 +129,10 @@ class Sender:
         if found:
             log.error("chain_ahead_of_database nonces=%s", found)
 
+    def miss_nonces(self, lease: Lease, seen: Observation) -> None:
+        """Pause spending when the chain is ahead of the audit log, whatever the steps tell."""
+        self._lane.miss(lease, self._checkpoint.nonces, seen.nonce, now=self._clock())
+
     def send_new(self, lease: Lease, calls: Sequence[Call], seen: Observation) -> None:
         """Give the calls nonces, sign, store, and only then send."""
         assert seen.fees is not None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Set
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
@@ -94,8 +95,13 @@ class SignedRules:
         late = next(delayed_changes(old, new), None)
         return seen_at + (change_delay(old, trust.chain_id) if late is not None else 0)
 
-    def unpause_refused(self, row: AuditRow, policy: Policy | None) -> str | None:
-        """Say why an unpause is not one that approvers have signed; None where they need not."""
+    def unpause_refused(
+        self, row: AuditRow, policy: Policy | None, used: Set[str], not_before: int
+    ) -> str | None:
+        """Say why an unpause is not one that approvers have signed; None where they need not.
+
+        ``used``: those that were carried out; ``not_before``: the row is no older, as it may say.
+        """
         if policy is None and self.pins is None:
             return None
         if policy is None:
@@ -109,6 +115,10 @@ class SignedRules:
         terms = told.proposal.terms
         if ":".join(filter(None, (terms["scope_kind"], terms["scope_id"]))) != row.subject:
             return "another scope was signed"
+        if told.proposal.id in used:
+            return "it was signed for an earlier pause"
+        if max(row.at, not_before) >= told.proposal.expires_at:
+            return "what was signed has expired"
         return self._missing(told, policy)
 
     def _proposal(self, proposal_id: str | None, kind: ProposalKind) -> LoggedProposal | str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 
 from sqlalchemy import select, update
 
@@ -14,6 +15,8 @@ from coordinator.ledger.tx.leases import Lease, fence
 from coordinator.ledger.tx.pausing import begin_recovery
 from coordinator.ledger.tx.transaction import Tx
 from coordinator.ledger.tx.transactions import Transactions
+
+log = logging.getLogger(__name__)
 
 _s = t.steps.c
 _a = t.attempts.c
@@ -56,14 +59,20 @@ class LaneBook:
                 return 0
             for nonce in range(known, used):
                 self._steps.insert_step(tx.connection, fill, nonce, StepStatus.DISPLACED, now)
-            why = (
-                f"{used - known} transactions of the treasury's key are not in this database:"
-                " it was restored, or somebody else has the key; check it, then unpause"
-            )
-            begin_recovery(tx, why, now=now)
-            _fail_orders(tx, now)
-            tx.record(now, "nonces_adopted", "treasury", first=known, last=used - 1)
+            _fall_behind(tx, known, used, now)
             return used - known
+
+    def miss(self, lease: Lease, told: int, used: int, *, now: int) -> None:
+        """Note nonces below ``used`` that the log does not tell of.
+
+        As ``adopt``, whatever the steps tell: whoever can write to the database makes them up.
+        """
+        if used <= told:
+            return
+        log.error("chain_ahead_of_audit_log told=%s used=%s", told, used)
+        with self._transactions.write() as tx:
+            fence(tx.connection, lease)
+            _fall_behind(tx, told, used, now)
 
     def repair(self, lease: Lease, used: int, fill: Call, *, now: int) -> int:
         """Give every nonce from ``used`` on that stands empty something to send; how many.
@@ -121,6 +130,16 @@ class LaneBook:
             if row is None or row.status == StepStatus.DISPLACED.value:
                 gaps.append((nonce, row.id if row is not None else None))
         return gaps
+
+
+def _fall_behind(tx: Tx, first: int, used: int, now: int) -> None:
+    why = (
+        f"{used - first} transactions of the treasury's key are not in this database:"
+        " it was restored, or somebody else has the key; check it, then unpause"
+    )
+    begin_recovery(tx, why, now=now)
+    _fail_orders(tx, now)
+    tx.record(now, "nonces_adopted", "treasury", first=first, last=used - 1)
 
 
 def _fail_orders(tx: Tx, now: int) -> None:

@@ -167,8 +167,8 @@ class Signable:
     def _is_agreed(self, past: LoggedPurchase, stored: bool) -> bool:
         """Whether people have signed what it takes, and the worker's own rules allow it."""
         missing = self._judge.purchase_not_approved(past)
-        judged = stored or past.id in self._admitted
-        refused = None if judged else self._judge.purchase_refused(past)
+        counted = stored or past.id in self._admitted
+        refused = self._judge.purchase_refused(past, counted=counted)
         if refused is not None:
             amount = Usdc.from_base_units(past.amount)
             self.stranded[past.id] = f"{amount} USDC: {refused}; nothing is signed for it"
@@ -270,11 +270,19 @@ class Signable:
                 f"it was ordered on host {host}, which was revoked: order it again"
             )
             return False
-        elif (refused := self._judge.order_refused(past)) is not None:
-            if not self._judge.unanswered:
-                self.failed[order_id] = f"{refused}: order it again"
+        elif not self._is_agreed_order(past):
             return False
         return wrong is None and past.status == "approved"
+
+    def _is_agreed_order(self, past: LoggedOrder) -> bool:
+        try:
+            refused = self._judge.order_refused(past)
+        except LedgerTampered as fault:
+            self.tampered[past.id] = fault.what
+            return False
+        if refused is not None and not self._judge.unanswered:
+            self.failed[past.id] = f"{refused}: order it again"
+        return refused is None
 
     def _is_paused(self, scope: tuple[str, str]) -> bool:
         """Whether the table or the audit log says so: who writes to one can't unpause."""

@@ -83,14 +83,13 @@ class WorkerJudge:
         above = threshold is not None and amount > threshold
         return above or (tier is not None and amount > tier) or past.approval is not None
 
-    def purchase_refused(self, past: LoggedPurchase) -> str | None:
-        """Say why the signed policy or the worker's own limits refuse it."""
+    def purchase_refused(self, past: LoggedPurchase, *, counted: bool) -> str | None:
+        """Say why the signed policy or the worker's own limits, unless counted, refuse it."""
         if past.create_signed:
             return None
-        if self._seen.pinned:
-            why = self._not_in_policy(past)
-            if why is not None:
-                return why
+        why = self._not_in_policy(past) if self._seen.pinned else None
+        if why is not None or counted:
+            return why
         return self._over_limit(past.amount)
 
     def _not_in_policy(self, past: LoggedPurchase) -> str | None:
@@ -180,7 +179,7 @@ class WorkerJudge:
         said = past.dispute or {}
         name = said.get("by", "")
         if not self._proposals_are_signed():
-            return None
+            return self._over_limit(said["bond"])
         if (refusal := not_an_approver(self.policy, name)) is not None:
             return refusal.message
         if not self.policy.approvals.has_to_sign(name):

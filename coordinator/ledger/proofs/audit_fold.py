@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from coordinator.domain.audit import AuditRow
+from coordinator.domain.errors import LedgerTampered
 from coordinator.domain.purchase.lifecycle import ESCROWED, FINAL, Status
 from coordinator.domain.reasons import ReasonCode
 from coordinator.ledger.limits.logged_budgets import LoggedBudgets
@@ -92,7 +93,18 @@ class LoggedState:
     """The block at whose end the first journal was opened."""
 
     def take(self, row: AuditRow) -> None:
-        """Fold one row; rows come in their order."""
+        """Fold one row; rows come in their order.
+
+        LedgerTampered when it does not say what such a row says: any deciding host can write it.
+        """
+        try:
+            self._take(row)
+        except (AttributeError, KeyError, TypeError, ValueError):
+            raise LedgerTampered(
+                f"audit row {row.seq} ({row.event} {row.subject}) can't be read"
+            ) from None
+
+    def _take(self, row: AuditRow) -> None:
         fold = _FOLDS.get(row.event)
         if row.event in MOVED:
             _purchase(self, row, row.body)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from coordinator.domain.audit import AuditRow
+from coordinator.domain.errors import LedgerTampered
 from coordinator.domain.purchase.proposal import Proposal, ProposalKind, ProposalStatus
 
 _ENDS: Final = frozenset({"proposal_approved", "proposal_rejected", "proposal_expired"})
@@ -22,7 +23,17 @@ class LoggedProposal:
 
     @classmethod
     def of(cls, rows: Sequence[AuditRow]) -> LoggedProposal | None:
-        """Fold the rows of one subject, in their order; None where none of them made it."""
+        """Fold the rows of one subject, in their order; None where none of them made it.
+
+        LedgerTampered when one does not say what such a row says.
+        """
+        try:
+            return cls._of(rows)
+        except (AttributeError, KeyError, TypeError, ValueError):
+            raise LedgerTampered(f"a row of the audit log about {rows[0].subject}") from None
+
+    @classmethod
+    def _of(cls, rows: Sequence[AuditRow]) -> LoggedProposal | None:
         made = next((row for row in rows if row.event == "proposal_made"), None)
         if made is None:
             return None

@@ -1,0 +1,127 @@
+"""The state of the audit log up to a row, as the worker has seen it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import Final
+
+from coordinator.domain.audit import AuditRow, Head
+from coordinator.domain.hosts import WORKER_EVENTS
+from coordinator.domain.purchase.lifecycle import FINAL
+from coordinator.executor.signed_rules import DAY, SPENDS, PolicyChange, SignedRules
+from coordinator.ledger.audit.export import GENESIS
+from coordinator.ledger.proofs.audit_fold import MOVED
+from coordinator.ledger.proofs.evidence import Seen
+
+ORDERS_SIGNED: Final = frozenset({"withdraw_signed", "mint_signed"})
+_BEGUN: Final = frozenset({"withdraw_ordered", "mint_ordered", "escrow_attributed"})
+_TAKEN_BACK: Final = frozenset({"withdraw_taken_back", "mint_taken_back"})
+_ENDED: Final = frozenset(
+    {
+        *("order_done", "order_failed", "proposal_rejected", "proposal_expired"),
+        *(event for event, status in MOVED.items() if status in FINAL),
+    }
+)
+_START: Final = Head(0, GENESIS)
+
+
+@dataclass(slots=True)
+class CheckpointState:
+    """The log's state up to ``head``: signed withdrawals, and the policy in force."""
+
+    head: Head = _START
+    signed: set[str] = field(default_factory=set)
+    policy: str | None = None
+    since: int = 0
+    rows: dict[str, int] = field(default_factory=dict)
+    paused: set[str] = field(default_factory=set)
+    reopened: set[str] = field(default_factory=set)
+    revoked: set[str] = field(default_factory=set)
+    #: Hash of the policy that the pinned approvers, or those of the one before it, have signed.
+    accepted: str | None = None
+    #: Proposals of policies and unpauses that were carried out: none of them counts twice.
+    used: set[str] = field(default_factory=set)
+    #: When the newest row of a worker was written.
+    time: int = 0
+    #: The nonce after the last that the log tells was used.
+    nonces: int = 0
+    #: When drafts of a policy were seen first, by this worker's clock, and what came of them.
+    drafts: dict[str, int] = field(default_factory=dict)
+    changes: list[PolicyChange] = field(default_factory=list)
+    #: (unix seconds, base units) of what was signed of late; ``signed_total`` is of all time.
+    spent: list[tuple[int, int]] = field(default_factory=list)
+    signed_total: int = 0
+
+    def copy(self) -> CheckpointState:
+        return replace(
+            self,
+            signed=set(self.signed),
+            rows=dict(self.rows),
+            paused=set(self.paused),
+            reopened=set(self.reopened),
+            revoked=set(self.revoked),
+            used=set(self.used),
+            drafts=dict(self.drafts),
+            changes=list(self.changes),
+        )
+
+    def take(self, row: AuditRow) -> None:
+        self.head = Head(row.seq, row.hash)
+        if row.event in WORKER_EVENTS:
+            self.time = max(self.time, row.at)
+            self.nonces = max(self.nonces, _next_nonce(row))
+        if row.event in ORDERS_SIGNED:
+            self.signed.add(row.subject)
+        elif row.event == "policy_activated":
+            self.policy = row.subject
+        elif row.event == "host_revoked":
+            self.revoked.add(row.subject)
+        elif row.event == "paused":
+            self.paused.add(row.subject)
+        elif row.event in SPENDS and (units := row.body.get("usdc", 0)):
+            self.signed_total += units
+            self.spent = [one for one in self.spent if one[0] > row.at - DAY]
+            self.spent.append((row.at, units))
+        self._count(row)
+
+    def _count(self, row: AuditRow) -> None:
+        subject, begun = row.subject, row.subject in self.rows
+        moves = row.event in MOVED or row.event in _TAKEN_BACK
+        begins = (
+            row.event in _BEGUN
+            or (row.event in MOVED and "terms" in row.body)
+            or (row.event == "proposal_made" and row.body["kind"] == "withdraw")
+        )
+        if begun or begins:
+            self.rows[subject] = self.rows.get(subject, 0) + 1
+        elif moves and row.event not in _ENDED:
+            # A reorganisation took its end back: how many rows it had is not known any more.
+            self.reopened.add(subject)
+        if row.event in _ENDED:
+            self.rows.pop(subject, None)
+            self.reopened.discard(subject)
+
+    def seen(self, rules: SignedRules, now: int) -> Seen:
+        return Seen(
+            count=self.head.count,
+            since=self.since,
+            rows=dict(self.rows),
+            signed=frozenset(self.signed),
+            paused=frozenset(self.paused),
+            reopened=frozenset(self.reopened),
+            revoked=frozenset(self.revoked),
+            policy=rules.policy(self.accepted) if rules.pins is not None else None,
+            pinned=rules.pins is not None,
+            room=rules.room(
+                sum(units for at, units in self.spent if at > now - DAY), self.signed_total
+            ),
+        )
+
+
+def _next_nonce(row: AuditRow) -> int:
+    """Return the nonce after the last that a row of a worker tells was used; 0 for none."""
+    if row.event == "lane_opened":
+        return int(row.body["first"])
+    if row.event == "nonces_adopted":
+        return int(row.body["last"]) + 1
+    return int(row.body["nonce"]) + 1 if row.event.endswith("_signed") else 0
