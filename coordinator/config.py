@@ -20,6 +20,7 @@ from pydantic_settings import (
 )
 
 from coordinator.domain.access.destinations import networks
+from coordinator.domain.access.urls import call_urls, is_ws, public_origin, split_urls
 from coordinator.domain.address import checksummed
 from coordinator.domain.errors import ConfigurationError
 from coordinator.domain.hosts import parse_host_name
@@ -28,7 +29,6 @@ from coordinator.domain.policy.faults import fault_text
 from coordinator.domain.policy.policy import Policy
 from coordinator.domain.policy.text import parse_policy
 from coordinator.domain.statements.pins import Pins
-from coordinator.domain.urls import call_urls, is_ws, public_origin, split_urls
 from coordinator.domain.usdc import Usdc
 
 log = logging.getLogger(__name__)

@@ -113,8 +113,8 @@ def audit_verify(
     """Verify every row of the audit log, the journal's digests and each approver's signature."""
     from coordinator.books.audit_files import compared_with_chain, verify_file
     from coordinator.config import Secrets, environment, id_secret, load_settings
+    from coordinator.domain.access.urls import call_urls
     from coordinator.domain.audit import Head
-    from coordinator.domain.urls import call_urls
 
     try:
         expected = Head.parse(head) if head is not None else None

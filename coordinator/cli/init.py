@@ -239,7 +239,7 @@ def _settings(answers: Answers) -> tuple[list[str], str | None, Path | None]:
 
 def _head(answers: Answers) -> int | None:
     """The endpoint's latest block: a new treasury has nothing before it on a public network."""
-    from coordinator.domain.urls import call_urls
+    from coordinator.domain.access.urls import call_urls
     from coordinator.provisioning.contracts import find_network, read_head
 
     network = find_network(answers.network)

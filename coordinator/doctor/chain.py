@@ -16,10 +16,10 @@ from coordinator.chain.rpc.client import Rpc
 from coordinator.config import Settings, read_policy
 from coordinator.doctor.check import Check, guarded, skipped, start_anvil
 from coordinator.doctor.local import LocalPatient
+from coordinator.domain.access.urls import call_urls
 from coordinator.domain.chain.gas import eth
 from coordinator.domain.errors import ConfigurationError, CoordinatorError
 from coordinator.domain.policy.payees import contracts_of, unpayable_providers
-from coordinator.domain.urls import call_urls
 from coordinator.domain.usdc import ZERO, Usdc
 from coordinator.executor.tempo import idle_calls_a_day
 from coordinator.startup import find_contracts, read_genesis

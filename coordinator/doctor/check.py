@@ -18,7 +18,7 @@ START_ANVIL: Final = "anvil --silent --chain-id 84532 --block-time 1 &"
 def start_anvil(urls: str) -> str | None:
     """The command that starts the local chain of these endpoints; None if it isn't here."""
     # The command line shows checks, and starts before any setting is read.
-    from coordinator.domain.urls import LOOPBACK
+    from coordinator.domain.access.urls import LOOPBACK
 
     try:
         first = urlsplit(urls.partition(",")[0].strip())

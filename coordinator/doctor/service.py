@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 import requests
 
 from coordinator.doctor.check import Check, guarded
-from coordinator.domain.urls import LOOPBACK
+from coordinator.domain.access.urls import LOOPBACK
 
 _PACKAGES: Final = ("fastapi", "limits", "prometheus_client", "structlog", "uvicorn")
 _INSTALL: Final = "pip install 'usdc-escrow-coordinator[server]'"

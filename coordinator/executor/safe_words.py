@@ -12,7 +12,7 @@ from coordinator.domain.errors import ChainUnavailable
 from coordinator.domain.policy.credentials import CredentialKind
 from coordinator.domain.policy.policy import Policy
 from coordinator.domain.ports import SafeReader
-from coordinator.domain.statements.signed import Signed
+from coordinator.domain.statements.signed import Signed, signed_for
 from coordinator.domain.typed_data import Trust
 from coordinator.executor.checkpoint import Checkpoint
 from coordinator.ledger.proofs.evidence import SafeWord, Seen
@@ -51,7 +51,7 @@ class SafeWords:
         self, asked: Iterable[Signed], trust: Trust, block: Block
     ) -> Iterable[tuple[SafeWord, bool]]:
         for signed in asked:
-            address, digest = signed.credential.address, signed.digest(trust)
+            address, digest = signed.credential.address, signed.digest(signed_for(signed, trust))
             try:
                 raw = bytes.fromhex(signed.signature.removeprefix("0x"))
                 answer = self._safes.is_valid(address, digest, raw, block=block)

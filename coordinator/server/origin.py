@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from coordinator.domain.urls import LOOPBACK
+from coordinator.domain.access.urls import LOOPBACK
 from coordinator.server.problems import problem
 
 # Asked by whoever runs the process, from the same machine or container.

@@ -17,7 +17,7 @@ from coordinator.domain.policy.policy import Policy
 from coordinator.domain.purchase.deciding import not_an_approver
 from coordinator.domain.purchase.proposal import ProposalKind
 from coordinator.domain.statements.making import dispute_statement
-from coordinator.domain.statements.signed import Signed, check_signed
+from coordinator.domain.statements.signed import Signed, check_signed, signed_for
 from coordinator.domain.typed_data import Trust
 from coordinator.domain.usdc import Usdc
 from coordinator.ledger.proofs.agreement import proposal_agreement, purchase_agreement
@@ -221,7 +221,7 @@ class WorkerJudge:
         if signed.credential.kind is not CredentialKind.SAFE:
             return None
         assert self._trust is not None
-        digest = signed.digest(self._trust)
+        digest = signed.digest(signed_for(signed, self._trust))
         answer = self._seen.safes.get(SafeWord(signed.credential.address, digest, signed.signature))
         if answer:
             return None
