@@ -77,9 +77,9 @@ class CheckpointBook:
         found = []
         with self._transactions.read() as tx:
             for subject in subjects:
-                rows = tx.proven(subject)
+                rows = tx.proven(subject, skip=True)
                 settled = [r.body["proposal"] for r in rows if r.body.get("proposal")]
-                for row in [*rows, *(r for one in settled for r in tx.proven(one))]:
+                for row in [*rows, *(r for one in settled for r in tx.proven(one, skip=True))]:
                     if row.body.get("signed") is not None:
                         found.append(row.body["signed"])
         return [signed for signed in map(_safe_signed, found) if signed is not None]
