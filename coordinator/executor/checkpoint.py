@@ -7,14 +7,15 @@ import json
 import logging
 import os
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
 from coordinator.domain.audit import AuditRow, Head
 from coordinator.domain.errors import LedgerTampered, LedgerUnavailable
 from coordinator.domain.policy.policy import Policy
-from coordinator.executor.checkpoint_state import ORDERS_SIGNED, CheckpointState
-from coordinator.executor.signed_rules import POLICY_EVENTS, PolicyChange, SignedRules
+from coordinator.executor.checkpoint_state import ORDERS_SIGNED, START, CheckpointState
+from coordinator.executor.signed_rules import PolicyChange, SignedRules
 from coordinator.ledger.audit.log import AuditLog
 from coordinator.ledger.audit.seals import Seal
 from coordinator.ledger.proofs.evidence import Seen
@@ -83,6 +84,7 @@ class Checkpoint:
             self._known = self._read()
         known, self._refused = self._known, []
         try:
+            self._judge_by_own_pins(now)
             # What was decided before this executor acted is history, not its log.
             self._take(self._audit.after(known.head), now=now, tell=not started)
         except LedgerTampered as fault:
@@ -97,6 +99,7 @@ class Checkpoint:
                 head,
                 signed,
                 since=head.count,
+                pins=known.pins,
                 accepted=known.accepted,
                 used=known.used,
                 time=known.time,
@@ -146,6 +149,22 @@ class Checkpoint:
         accepted = self._known.accepted if self._known is not None else None
         return self._rules.policy(accepted) if self._rules.pins is not None else None
 
+    def _judge_by_own_pins(self, now: int) -> None:
+        """Take every version of the policy anew where other approvers were pinned before."""
+        known, pins = self._known, self._rules.pins
+        said = None if pins is None else str(pins)
+        assert known is not None
+        if known.pins == said:
+            return
+        anew = replace(known.copy(), pins=said, accepted=None, drafts={}, changes=[])
+        if pins is not None and known.head.count:
+            for row in self._audit.after(START):
+                if row.seq > known.head.count:
+                    break
+                anew.note_policy(row, now)
+        anew.used -= {change.proposal or "" for change in anew.changes}
+        self._known, self._written = anew, None
+
     def _take(self, rows: Iterable[AuditRow], *, now: int, tell: bool = False) -> None:
         # A copy, so that a row that is wrong leaves everything as it was.
         known, told = None, []
@@ -164,35 +183,27 @@ class Checkpoint:
         for event, name, subject in told:
             log.info("%s %s=%s", event, name, subject)
 
-    def _is_agreed(self, row: AuditRow) -> bool:
-        """Whether people have signed an unpause, by the policy that is believed at present."""
-        known = self._known
-        assert known is not None
+    def _unpause_refused(self, known: CheckpointState, row: AuditRow) -> str | None:
         believed = known.accepted if self._rules.pins is not None else known.policy
         policy = self._rules.policy(believed)
-        return self._rules.unpause_refused(row, policy, known.used, known.time) is None
+        return self._rules.unpause_refused(row, policy, known.used, known.time)
+
+    def _is_agreed(self, row: AuditRow) -> bool:
+        """Whether people have signed an unpause, by the policy that is believed at present."""
+        assert self._known is not None
+        return self._unpause_refused(self._known, row) is None
 
     def _judge(self, known: CheckpointState, row: AuditRow, now: int) -> None:
         """Take a policy or an unpause for what it is only if people have signed it."""
         if row.event == "unpaused":
-            policy = self._rules.policy(
-                known.accepted if self._rules.pins is not None else known.policy
-            )
-            why = self._rules.unpause_refused(row, policy, known.used, known.time)
+            why = self._unpause_refused(known, row)
             if why is None:
                 known.paused.discard(row.subject)
                 known.used.update(filter(None, [row.body.get("proposal")]))
-                return
+            else:
+                self._refused.append((row.seq, row.event, row.subject, why))
         elif self._rules.pins is not None:
-            if row.event == "proposal_made" and row.body["kind"] == "policy":
-                known.drafts[row.subject] = now
-            elif row.event in POLICY_EVENTS:
-                proposal = row.body.get("proposal")
-                known.changes.append(PolicyChange(row.seq, row.event, row.subject, proposal))
-            return
-        else:
-            return
-        self._refused.append((row.seq, row.event, row.subject, why))
+            known.note_policy(row, now)
 
     def _accept_policies(self, now: int) -> None:
         """Believe the versions that approvers signed, in their order, each once it is due."""
@@ -234,6 +245,7 @@ class Checkpoint:
                 paused=set(found["paused"]),
                 reopened=set(found["reopened"]),
                 revoked=set(found["revoked"]),
+                pins=found.get("pins"),
                 accepted=found["accepted"],
                 used=set(found["used"]),
                 time=found["time"],
@@ -264,6 +276,7 @@ class Checkpoint:
                 "paused": sorted(known.paused),
                 "reopened": sorted(known.reopened),
                 "revoked": sorted(known.revoked),
+                "pins": known.pins,
                 "accepted": known.accepted,
                 "used": sorted(known.used),
                 "time": known.time,

@@ -8,7 +8,7 @@ from typing import Final
 from coordinator.domain.audit import AuditRow, Head
 from coordinator.domain.hosts import WORKER_EVENTS
 from coordinator.domain.purchase.lifecycle import FINAL
-from coordinator.executor.signed_rules import DAY, SPENDS, PolicyChange, SignedRules
+from coordinator.executor.signed_rules import DAY, POLICY_EVENTS, SPENDS, PolicyChange, SignedRules
 from coordinator.ledger.audit.export import GENESIS
 from coordinator.ledger.proofs.audit_fold import MOVED
 from coordinator.ledger.proofs.evidence import Seen
@@ -22,14 +22,14 @@ _ENDED: Final = frozenset(
         *(event for event, status in MOVED.items() if status in FINAL),
     }
 )
-_START: Final = Head(0, GENESIS)
+START: Final = Head(0, GENESIS)
 
 
 @dataclass(slots=True)
 class CheckpointState:
     """The log's state up to ``head``: signed withdrawals, and the policy in force."""
 
-    head: Head = _START
+    head: Head = START
     signed: set[str] = field(default_factory=set)
     policy: str | None = None
     since: int = 0
@@ -37,6 +37,8 @@ class CheckpointState:
     paused: set[str] = field(default_factory=set)
     reopened: set[str] = field(default_factory=set)
     revoked: set[str] = field(default_factory=set)
+    #: The pins by which ``accepted`` was judged; None without any.
+    pins: str | None = None
     #: Hash of the policy that the pinned approvers, or those of the one before it, have signed.
     accepted: str | None = None
     #: Proposals of policies and unpauses that were carried out: none of them counts twice.
@@ -83,6 +85,14 @@ class CheckpointState:
             self.spent = [one for one in self.spent if one[0] > row.at - DAY]
             self.spent.append((row.at, units))
         self._count(row)
+
+    def note_policy(self, row: AuditRow, now: int) -> None:
+        """Keep drafts of a policy and what came of them, to be judged in their order."""
+        if row.event == "proposal_made" and row.body["kind"] == "policy":
+            self.drafts[row.subject] = now
+        elif row.event in POLICY_EVENTS:
+            proposal = row.body.get("proposal")
+            self.changes.append(PolicyChange(row.seq, row.event, row.subject, proposal))
 
     def _count(self, row: AuditRow) -> None:
         subject, begun = row.subject, row.subject in self.rows

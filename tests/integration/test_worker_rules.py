@@ -156,3 +156,24 @@ def test_a_recovery_counts_by_the_workers_own_clock(pinned: People) -> None:
     pinned.approve(again.approval_id or "", "dora")
     world.go()
     assert world.status(again) == "funded"
+
+
+def test_pins_count_for_what_was_signed_before_them(make_world: Callable[..., World]) -> None:
+    world = make_world()
+    world.apply(signed_policy(world))
+    people = People(world)
+    people.put_in_force(world.coordinator.wiring.policies.current(), "alice", "bob")
+    world.round()
+    world.restart(worker_approvers=f"{credential('alice')},{credential('bob')}")
+    small = world.buy("10.00")
+    world.go()
+    assert world.status(small) == "funded"
+
+
+def test_what_other_pins_believed_is_judged_anew(pinned: People) -> None:
+    world = pinned.world
+    world.restart(worker_approvers=str(credential("mallory")))
+    small = world.buy("10.00")
+    world.go()
+    assert world.status(small) == "approved"
+    assert "no policy is signed" in stranded(world, small)

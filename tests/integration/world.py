@@ -147,8 +147,9 @@ class World:
         self.policy = policy = Policy.from_dict(policy.document())
         self.wiring.activate_policy(policy, author="olga", reason="a test", now=self.clock())
 
-    def restart(self, database: str | None = None) -> Coordinator:
+    def restart(self, database: str | None = None, **settings: str) -> Coordinator:
         """Close the coordinator and go on with a new one, on ``database`` from now on."""
+        self._settings |= settings
         self.coordinator.close()
         self.database = database or self.database
         self.coordinator = self.open()

@@ -33,6 +33,9 @@ class Pins:
             raise ValueError(f"of {most} pinned credentials 1 to {most} can be required")
         return cls(found, required or most)
 
+    def __str__(self) -> str:
+        return f"{self.required} of {', '.join(sorted(map(str, self.credentials)))}"
+
     def missing(self, expected: Statement, given: Iterable[Signed], trust: Trust) -> str | None:
         """Say how many of the pinned credentials have not signed; None when enough have.
 
