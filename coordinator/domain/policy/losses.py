@@ -1,4 +1,4 @@
-"""Credentials whose loss would leave too few approvers to decide anything."""
+"""Approvers that are too few to decide, or would be once a credential is lost."""
 
 from __future__ import annotations
 
@@ -11,8 +11,13 @@ def blocking_losses(approvals: Approvals) -> Iterator[str]:
     """Name each approver whose one credential, once lost, blocks what takes approvals.
 
     Two credentials for each approver prevent it: one of them signs the policy that replaces the
-    other.
+    other. Where they are too few as they are, only that is named.
     """
+    if approvals.signatures == "required":
+        stuck = next(_blocked(approvals, list(approvals.approvers.values())), None)
+        if stuck is not None:
+            yield f"{stuck}, and there are not as many who may"
+            return
     for name, approver in approvals.approvers.items():
         if len(approver.credentials) != 1:
             continue
