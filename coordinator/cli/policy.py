@@ -179,7 +179,8 @@ def draft(
         next_commands("coordinator policy draft")
         return ExitCode.OK
     say(f"drafted: {policy.hash}", style="green")
-    note(f"it waits for {proposal.required} approvers until {rfc3339(proposal.expires_at)}")
+    many = f"{proposal.required} approver{'s' if proposal.required > 1 else ''}"
+    note(f"it waits for {many} until {rfc3339(proposal.expires_at)}")
     next_commands(
         f"coordinator policy diff --draft {proposal.id}",
         f"coordinator approvals approve {proposal.id} --approver NAME",

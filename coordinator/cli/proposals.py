@@ -14,6 +14,7 @@ from coordinator.cli.approval_card import (
 )
 from coordinator.cli.output import card, heading, lines_of, local_time, table, usdc
 from coordinator.domain.purchase.proposal import PREFIXES
+from coordinator.domain.statements.recovery import RECOVERY_SECONDS
 
 if TYPE_CHECKING:
     from coordinator.domain.policy.policy import Policy
@@ -34,7 +35,8 @@ _NEXT: Final = {
         "That can't be undone: nobody can dispute the delivery afterwards.",
     ),
     "policy": (
-        "With the last approval it is in force for every process.",
+        "With the last approval it is in force for every process: what changes who is paid or who"
+        " decides not before `change_delay` after the draft.",
         "What is paid under it stays paid; another draft can replace it.",
     ),
     "unpause": (
@@ -70,7 +72,18 @@ def show_proposal(
         _show_changes(proposal, policy)
     show_words(asked)
     if proposal.waits:
-        show_next(*_NEXT.get(proposal.kind.value, ()))
+        show_next(*_next(proposal))
+
+
+def _next(proposal: Proposal) -> tuple[str, ...]:
+    if "recovery" not in proposal.terms:
+        return _NEXT.get(proposal.kind.value, ())
+    at = local_time(proposal.created_at + RECOVERY_SECONDS)
+    return (
+        f"The treasury's key recovers the policy: in force at {at}, without anybody's approval.",
+        "Until then any approver can reject it: `coordinator approvals reject"
+        f" {proposal.id} --approver NAME --reason TEXT`.",
+    )
 
 
 def _show_changes(proposal: Proposal, policy: Policy) -> None:
@@ -106,7 +119,7 @@ def question(what: str, proposal: Proposal, approver: str) -> str:
     if proposal.kind == "withdraw":
         return f"{what} withdrawing {usdc(amount)} to {terms['recipient']} as {approver}?"
     if proposal.kind == "policy":
-        return f"{what} policy {proposal.terms['hash'][:12]}… as {approver}?"
+        return f"{what} putting policy {terms['hash'][:12]}… in force as {approver}?"
     return f"{what} the {proposal.kind} {proposal.id} as {approver}?"
 
 

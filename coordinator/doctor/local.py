@@ -23,6 +23,7 @@ from coordinator.domain.errors import (
     LedgerUnavailable,
     SignerUnavailable,
 )
+from coordinator.domain.policy.policy import Policy
 from coordinator.ledger.audit.log import AuditLog
 from coordinator.ledger.proofs.verification import verify
 from coordinator.ledger.store.database import Database
@@ -196,22 +197,23 @@ class LocalPatient:
             in_force = self._in_force()
         except LedgerTampered as fault:
             return Check("policy", "fail", str(fault), "coordinator audit verify")
-        if in_force not in (None, policy.hash):
-            by_hand = self.database is not None and self.database.many_hosts
-            what_next = "the next command applies it"
-            found += "; the file was changed: " + (
-                "run coordinator policy apply" if by_hand else what_next
-            )
+        if in_force is not None and in_force.hash != policy.hash:
+            found += f"; the file was changed: {self._what_applies_it(in_force)}"
             return Check("policy", "warn", found, "coordinator policy diff")
         return Check("policy", "ok", f"{found}, hash {policy.hash[:12]}…")
 
-    def _in_force(self) -> str | None:
+    def _what_applies_it(self, in_force: Policy) -> str:
+        if in_force.approvals.signatures == "required":
+            return "approvers have to sign it, run coordinator policy draft"
+        if self.database is not None and self.database.many_hosts:
+            return "run coordinator policy apply"
+        return "the next command applies it"
+
+    def _in_force(self) -> Policy | None:
         if self.database is None or self.audit_key is None or not revision(self.database):
             return None
         try:
-            return (
-                PolicyBook(self.database, self._log(self.database, self.audit_key)).current().hash
-            )
+            return PolicyBook(self.database, self._log(self.database, self.audit_key)).current()
         except ConfigurationError:
             return None
 

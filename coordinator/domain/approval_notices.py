@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from coordinator.domain.notices import Notice, Severity
-from coordinator.domain.purchase.proposal import Proposal
+from coordinator.domain.purchase.proposal import Proposal, ProposalKind
 from coordinator.domain.times import rfc3339
 from coordinator.domain.usdc import Usdc
 
@@ -71,7 +71,7 @@ def proposal_waits(proposal: Proposal, now: int) -> Notice:
         severity=Severity.WARNING,
         subject=proposal.id,
         message=(
-            f"{proposal.by} proposes to {proposal.kind}; approvals: {done} of {proposal.required}"
+            f"{proposal.by} proposes to {_asks(proposal)}; approvals: {done} of {proposal.required}"
             f" (coordinator approvals show {proposal.id})"
         ),
         fields={
@@ -82,6 +82,10 @@ def proposal_waits(proposal: Proposal, now: int) -> Notice:
             **proposal.shown_terms,
         },
     )
+
+
+def _asks(proposal: Proposal) -> str:
+    return "change the policy" if proposal.kind is ProposalKind.POLICY else proposal.kind.value
 
 
 def approval_expires_soon(fields: Mapping[str, str], now: int) -> Notice:

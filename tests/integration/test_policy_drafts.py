@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from coordinator.cli.proposals import show_proposal
+from coordinator.doctor.local import LocalPatient
 from coordinator.domain.errors import ConfigurationError, InvalidRequest
+from coordinator.domain.policy.export import to_toml
 from coordinator.domain.policy.policy import Policy
 from coordinator.domain.policy.tables import Withdrawals
 from coordinator.domain.reasons import ReasonCode
@@ -168,6 +172,37 @@ def test_the_treasurys_key_recovers_a_policy_in_72_hours(people: People) -> None
     made = log.of("proposal_made")
     forged = log.with_row(made, lambda row: row["body"]["terms"].update(recovery="0x" + "11" * 65))
     assert "it was approved though 0 of 2 approvals count" in forged.faults()[0]
+
+
+def test_what_recovers_the_policy_says_that_nobody_has_to_approve_it(
+    people: People, capsys: pytest.CaptureFixture[str]
+) -> None:
+    begun = people.world.coordinator.recover_policy(
+        with_payee(people.world), by="root", reason="keys were lost"
+    )
+    show_proposal(begun)
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "without anybody's approval" in shown
+    assert f"coordinator approvals reject {begun.id}" in shown
+    assert "With the last approval" not in shown
+    told = [one.notice.message for one in people.world.coordinator.alerts()]
+    assert not any("proposes to policy" in message for message in told)
+
+
+def test_the_doctor_says_that_approvers_sign_a_changed_file(world: World, tmp_path: Path) -> None:
+    world.apply(approvals(world, signatures="required", approvers=signing("alice")))
+    file = tmp_path / "policy.toml"
+    found = {}
+    for policy in (current(world), with_payee(world)):
+        file.write_text(to_toml(policy))
+        env = world.environment(policy_file=str(file)) | world.secrets
+        patient = LocalPatient(env)
+        (row,) = (c for c in patient.checks_before_the_chain() if c.name == "policy")
+        assert patient.database is not None
+        patient.database.close()
+        found[row.status] = row.found
+    assert "the file was changed" not in found["ok"]
+    assert "run coordinator policy draft" in found["warn"]
 
 
 def test_an_approver_rejects_a_recovery(people: People) -> None:

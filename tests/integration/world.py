@@ -97,7 +97,7 @@ class World:
         self._host = 1
         self._due_at: dict[KillPoint, Callable[[], object]] = {}
         self._opened: list[Coordinator] = []
-        self._secrets = {
+        self.secrets = {
             "TREASURY_PRIVATE_KEY": "0x" + secrets.token_hex(32),
             "COORDINATOR_ID_SECRET": secrets.token_hex(32),
         } | dict(more_secrets or {})
@@ -114,27 +114,32 @@ class World:
         )
         return parse_policy(text, name="policy.toml")
 
+    def environment(self, **settings: str) -> dict[str, str]:
+        """The variables of a process of this treasury, without secrets."""
+        chosen = {
+            "rpc_url": self.chain.url,
+            "database_url": self.database,
+            "deployments_folder": str(self.chain.folder),
+            "state_folder": str(self.folder / f"state-{self._host}"),
+        }
+        chosen |= settings
+        return {f"COORDINATOR_{name.upper()}": value for name, value in chosen.items()}
+
     def open(
         self, database: str | None = None, *, act: bool = False, **settings: str
     ) -> Coordinator:
         """A coordinator of the same treasury, on the same or another database."""
-        chosen = {
-            "rpc_url": self.chain.url,
-            "database_url": self.store.migrated(database or self.database),
-            "deployments_folder": str(self.chain.folder),
-            "state_folder": str(self.folder / f"state-{self._host}"),
-        }
-        chosen |= self._settings | settings
-        env = {f"COORDINATOR_{name.upper()}": value for name, value in chosen.items()}
+        url = self.store.migrated(database or self.database)
+        env = self.environment(**{"database_url": url} | self._settings | settings)
         wiring = Wiring(
             load_settings(env),
-            Secrets(self._secrets),
+            Secrets(self.secrets),
             policy=self.policy,
             clock=self.clock,
             reach=self._reach,
         )
         # A slow machine stands still for seconds; a person would not wait so long.
-        url = chosen["database_url"]
+        url = env["COORDINATOR_DATABASE_URL"]
         wiring.database = open_database(url, lock_timeout_seconds=_LOCK_TIMEOUT_SECONDS)
         migrate(wiring.database)
         coordinator = Coordinator(wiring, act=act)
