@@ -110,7 +110,8 @@ class Checkpoint:
                 signed_total=known.signed_total,
             )
             self._take(self._audit.after(head), now=now)
-        self._accept_policies(now)
+        assert self._known is not None
+        self._accept_policies(self._known, now)
         self._tell_refused(now)
         self._write()
         self._seal(now)
@@ -196,6 +197,8 @@ class Checkpoint:
     def _judge(self, known: CheckpointState, row: AuditRow, now: int) -> None:
         """Take a policy or an unpause for what it is only if people have signed it."""
         if row.event == "unpaused":
+            # Whoever signed it is in a version that stands before it.
+            self._accept_policies(known, now)
             why = self._unpause_refused(known, row)
             if why is None:
                 known.paused.discard(row.subject)
@@ -205,10 +208,8 @@ class Checkpoint:
         elif self._rules.pins is not None:
             known.note_policy(row, now)
 
-    def _accept_policies(self, now: int) -> None:
+    def _accept_policies(self, known: CheckpointState, now: int) -> None:
         """Believe the versions that approvers signed, in their order, each once it is due."""
-        known = self._known
-        assert known is not None
         while known.changes:
             change = known.changes[0]
             why = self._rules.policy_refused(change, known.accepted)

@@ -177,3 +177,17 @@ def test_what_other_pins_believed_is_judged_anew(pinned: People) -> None:
     world.go()
     assert world.status(small) == "approved"
     assert "no policy is signed" in stranded(world, small)
+
+
+def test_an_unpause_counts_after_the_workers_state_was_lost(pinned: People) -> None:
+    world = pinned.world
+    world.coordinator.pause("a look", by="alice")
+    world.coordinator.unpause("looked at it", by="alice")
+    (waiting,) = (one for one in world.wiring.proposals.waiting(world.clock()))
+    for name in ("alice", "bob"):
+        pinned.approve_proposal(waiting.id, name)
+    world.change_host()
+    world.restart()
+    small = world.buy("10.00")
+    world.go()
+    assert world.status(small) == "funded"
