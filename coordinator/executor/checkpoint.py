@@ -88,7 +88,7 @@ class Checkpoint:
             # What was decided before this executor acted is history, not its log.
             self._take(self._audit.after(known.head), now=now, tell=not started)
         except LedgerTampered as fault:
-            head = self._book.accepted(known.head, self._is_agreed)
+            head = self._book.accepted(known.head, lambda row: self._is_agreed(row, now))
             if head is None:
                 self._book.refuse(known.head, fault.what, now=now)
                 return False
@@ -184,22 +184,24 @@ class Checkpoint:
         for event, name, subject in told:
             log.info("%s %s=%s", event, name, subject)
 
-    def _unpause_refused(self, known: CheckpointState, row: AuditRow) -> str | None:
+    def _unpause_refused(self, known: CheckpointState, row: AuditRow, now: int) -> str | None:
+        # By the log's time, which grows: but a clock that was put back is the worker's, too.
+        not_before = min(known.time, now)
         believed = known.accepted if self._rules.pins is not None else known.policy
         policy = self._rules.policy(believed)
-        return self._rules.unpause_refused(row, policy, known.used, known.time)
+        return self._rules.unpause_refused(row, policy, known.used, not_before)
 
-    def _is_agreed(self, row: AuditRow) -> bool:
+    def _is_agreed(self, row: AuditRow, now: int) -> bool:
         """Whether people have signed an unpause, by the policy that is believed at present."""
         assert self._known is not None
-        return self._unpause_refused(self._known, row) is None
+        return self._unpause_refused(self._known, row, now) is None
 
     def _judge(self, known: CheckpointState, row: AuditRow, now: int) -> None:
         """Take a policy or an unpause for what it is only if people have signed it."""
         if row.event == "unpaused":
             # Whoever signed it is in a version that stands before it.
             self._accept_policies(known, now)
-            why = self._unpause_refused(known, row)
+            why = self._unpause_refused(known, row, now)
             if why is None:
                 known.paused.discard(row.subject)
                 known.used.update(filter(None, [row.body.get("proposal")]))

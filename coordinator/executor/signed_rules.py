@@ -140,6 +140,7 @@ class SignedRules:
         assert trust is not None
         return recovery_refused(
             trust,
+            id_=told.proposal.id,
             policy=terms["hash"],
             replaces=terms["before"],
             begun_at=told.proposal.created_at,

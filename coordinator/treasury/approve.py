@@ -85,10 +85,14 @@ def reject(
     approver: Approver,
     *,
     reason: str,
+    evidence: Evidence,
     now: int,
     word: Word = UNSIGNED,
 ) -> Answer:
-    """Reject it in one person's name; the hold is voided."""
+    """Reject it in one person's name; the hold is voided.
+
+    LedgerTampered when it was signed and the audit log tells of other terms.
+    """
     expire(tx, now)
     approval, purchase = read_approval(tx, approval_id)
     refusal = may_not_decide_purchase(
@@ -96,6 +100,8 @@ def reject(
     )
     if refusal is not None:
         return Answer(False, purchase, refusal)
+    if word.signed is not None:
+        check_proved(tx, evidence, approval)
     statement = statement_of(tx.policy, purchase, approval.expires_at, reason=reason)
     refusal = refuse_word(tx, statement, approver.name, word)
     if refusal is not None:

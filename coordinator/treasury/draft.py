@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from coordinator.domain.approval_notices import policy_recovery, proposal_waits
@@ -43,14 +44,16 @@ def recover_policy(
     trust, before = tx.trust, tx.policy.hash
     if trust is None:
         raise InvalidRequest("nothing can be signed before the treasury is known")
-    message = recovery_message(trust, policy=policy.hash, replaces=before, begun_at=now)
     terms: dict[str, Any] = {
         "hash": policy.hash,
         "before": before,
         "document": policy.document(),
-        "recovery": sign(message),
     }
     made = new_proposal(ProposalKind.POLICY, terms, by, reason, tx.policy, now, RECOVERY_SECONDS)
+    message = recovery_message(
+        trust, id_=made.id, policy=policy.hash, replaces=before, begun_at=now
+    )
+    made = replace(made, terms={**terms, "recovery": sign(message)})
     insert_proposal(tx, made, now)
     tx.notify([policy_recovery(made, now + RECOVERY_SECONDS, now)])
     return made

@@ -174,6 +174,7 @@ def _recovered_by(tx: Tx, proposal: Proposal) -> Sequence[str]:
         return ()
     refused = recovery_refused(
         trust,
+        id_=proposal.id,
         policy=terms["hash"],
         replaces=terms["before"],
         begun_at=proposal.created_at,

@@ -167,7 +167,15 @@ class Treasury(ProposalVerbs):
         who, now = approver_of(approver), self.clock()
         with self._pausing_if_tampered(approval_id):
             return self.group_commit.run(
-                lambda tx: reject(tx, approval_id, who, reason=reason, now=now, word=word)
+                lambda tx: reject(
+                    tx,
+                    approval_id,
+                    who,
+                    reason=reason,
+                    evidence=self.evidence,
+                    now=now,
+                    word=word,
+                )
             )
 
     def cancel(self, purchase_id: str, *, by: str) -> Answer:

@@ -5,13 +5,16 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from sqlalchemy import update
 
+from coordinator.domain.errors import LedgerTampered
 from coordinator.domain.limits.increase import Increase
 from coordinator.domain.policy.approvals import Approver
 from coordinator.domain.policy.policy import Policy
 from coordinator.domain.reasons import ReasonCode
 from coordinator.domain.statements.signed import GivenSignature
 from coordinator.ledger.proofs.verification import verify
+from coordinator.ledger.store import schema
 from tests.integration.signers_of_approvers import People, credential, key_of, signing
 from tests.integration.stores import on_either
 from tests.integration.world import AGENT, World
@@ -136,3 +139,19 @@ def test_more_is_granted_by_credentials_in_force_alone(people: People) -> None:
     assert first.waits and first.approved_by == ("alice",)
     assert says_yes("carol").granted
     assert verify(world.wiring.audit).ok
+
+
+def test_nobody_signs_a_no_to_terms_that_were_edited(people: People) -> None:
+    world = people.world
+    waiting = world.buy("60.00")
+    approval, purchases = waiting.approval_id or "", schema.purchases
+    with world.wiring.transactions.write() as tx:
+        tx.connection.execute(
+            update(purchases)
+            .where(purchases.c.id == waiting.id)
+            .values(provider=world.chain.stranger)
+        )
+    signature = people.sign(approval, "alice", reason="no")
+    with pytest.raises(LedgerTampered, match="provider"):
+        world.coordinator.reject(approval, approver="alice", reason="no", signature=signature)
+    assert world.status(waiting) == "awaiting_approval"

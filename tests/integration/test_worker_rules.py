@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from coordinator.domain.policy.policy import Policy
 from coordinator.domain.purchase.purchase import Purchase
+from coordinator.ledger.spend.proposals import insert_proposal
 from tests.integration.signers_of_approvers import People, credential, signing
 from tests.integration.stores import on_either
 from tests.integration.world import World
@@ -191,3 +193,29 @@ def test_an_unpause_counts_after_the_workers_state_was_lost(pinned: People) -> N
     small = world.buy("10.00")
     world.go()
     assert world.status(small) == "funded"
+
+
+def test_a_recovery_that_was_rejected_is_not_begun_again_by_a_host(pinned: People) -> None:
+    world = pinned.world
+    current = world.coordinator.wiring.policies.current()
+    approvals = current.approvals.model_copy(
+        update={"approvers": signing("mallory"), "required": 1}
+    )
+    changed = current.model_copy(update={"approvals": approvals})
+    begun = world.coordinator.recover_policy(changed, by="root", reason="keys were lost")
+    why = "mine is here"
+    world.coordinator.reject_proposal(
+        begun.id,
+        approver="alice",
+        reason=why,
+        signature=pinned.sign(begun.id, "alice", reason=why),
+    )
+    with world.wiring.transactions.write() as tx:
+        insert_proposal(tx, replace(begun, id="pol_again"), begun.created_at)
+    pinned.activate_unsigned(changed, proposal="pol_again")
+    world.round()
+    world.pass_time(72 * 3600 + 1)
+    waiting = world.buy("60.00")
+    pinned.approve(waiting.approval_id or "", "mallory")
+    world.go()
+    assert world.status(waiting) == "awaiting_approval"

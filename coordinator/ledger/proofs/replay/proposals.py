@@ -85,6 +85,7 @@ class ReplayedProposals:
         refusals = [
             recovery_refused(
                 one,
+                id_=proposal.id,
                 policy=terms["hash"],
                 replaces=terms["before"],
                 begun_at=proposal.created_at,
