@@ -38,7 +38,7 @@ def make_world(
 
     def make(**parameters: Any) -> World:
         world = _make_plain_world(**parameters)
-        leaks.guard(world._secrets.values())
+        leaks.guard(world.secrets.values())
         leaks.watch(world.folder, world.database)
         return world
 

@@ -62,7 +62,7 @@ def test_a_world_is_looked_at_after_its_test(
     world.fund("1.00")
     leaks.look_into_databases()
     assert leaks.looked_at >= {"coordinator.db", "coordinator.db-wal"}
-    key = world._secrets["TREASURY_PRIVATE_KEY"]
+    key = world.secrets["TREASURY_PRIVATE_KEY"]
     logging.getLogger("coordinator").info("planted %s", key)
     seen = Leaks()
     seen.guard([key])

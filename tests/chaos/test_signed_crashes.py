@@ -16,10 +16,19 @@ from coordinator.domain.statements.signed import GivenSignature
 from coordinator.ledger.proofs.verification import verify
 from tests.chaos.evidence import check_lane, fundings
 from tests.integration.signers_of_approvers import People, credential, key_of, signing
-from tests.integration.stores import on_either
+from tests.integration.stores import by_default, on_either
 from tests.integration.world import World
 
 pytestmark = on_either
+# Of the kill points those between a signature and what is kept of it.
+DEFAULT = frozenset(
+    {
+        KillPoint.STEPS_ALLOCATED,
+        KillPoint.ATTEMPTS_STORED,
+        KillPoint.ATTEMPTS_SENT,
+        KillPoint.RECEIPTS_STORED,
+    }
+)
 
 # Blocks after which one is final, and rounds until then.
 _FINALITY = 10
@@ -115,7 +124,7 @@ def crew(make_world: Callable[..., World]) -> Crew:
     return Crew(People(world))
 
 
-@pytest.mark.parametrize("point", KillPoint)
+@pytest.mark.parametrize("point", by_default(KillPoint, DEFAULT))
 def test_a_kill_at_any_point_pays_once_and_only_what_was_signed(
     crew: Crew, point: KillPoint
 ) -> None:

@@ -9,7 +9,7 @@ import sqlite3
 import subprocess
 import tempfile
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import closing, contextmanager
 from decimal import Decimal
 from pathlib import Path
@@ -262,3 +262,11 @@ def _translated(query: str) -> Any:
 def _plain(value: Any) -> Any:
     # PostgreSQL adds up 64-bit integers to numbers of any length.
     return int(value) if isinstance(value, Decimal) and value == int(value) else value
+
+
+def by_default(values: Iterable[Any], default: Collection[Any]) -> list[Any]:
+    """Return the values as parameters: those that are no ``default`` run in campaigns alone."""
+    return [
+        value if value in default else pytest.param(value, marks=pytest.mark.campaign)
+        for value in values
+    ]

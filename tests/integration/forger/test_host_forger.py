@@ -20,7 +20,7 @@ from coordinator.ledger.spend.bonds import hold_bond
 from tests.integration.forger.host_forger import HostForger
 from tests.integration.forger.stage import HONEST, THIEF, Stage
 from tests.integration.signers_of_approvers import key_of, signing
-from tests.integration.stores import on_either
+from tests.integration.stores import by_default, on_either
 from tests.integration.world import AGENT, World
 
 pytestmark = on_either
@@ -524,7 +524,38 @@ def _(forger: HostForger) -> Told:
     return Told("it was restored, or somebody else has the key", HONEST, stops=True)
 
 
-@pytest.mark.parametrize("name", FORGERIES)
+# Of each kind one or two; the others differ in what is forged, and run in campaigns.
+DEFAULT: Final = frozenset(
+    {
+        "approved without signatures",
+        "one approval for two purchases",
+        "an amount raised after it was signed",
+        "another payee after it was signed",
+        "signatures for another treasury",
+        "signatures kept back until they had expired",
+        "a refusal taken for a yes",
+        "signatures of a removed approver",
+        "a payee that no approver has signed",
+        "a threshold raised",
+        "an approver of its own",
+        "a draft that was signed for another version before it",
+        "an unpause that was signed for an earlier pause",
+        "a withdrawal of another amount",
+        "a withdrawal that was rejected",
+        "an early settle of a large purchase that nobody signed",
+        "the bond of a dispute that nobody signed",
+        "purchases just below the threshold until the day's limit",
+        "a row without what it should say",
+        "the log cut off where the worker's own state is lost",
+    }
+)
+
+
+def test_the_default_forgeries_are_there() -> None:
+    assert FORGERIES.keys() > DEFAULT and len(DEFAULT) >= 12
+
+
+@pytest.mark.parametrize("name", by_default(FORGERIES, DEFAULT))
 def test_a_host_has_paid_only_what_needs_no_signature(
     make_world: Callable[..., World], name: str
 ) -> None:
