@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
@@ -170,10 +171,11 @@ def test_no_lease_but_the_present_one_can_fail_a_purchase(world: World) -> None:
     present = leases.acquire("second", seconds=10)
     assert present is not None
     fail = world.wiring.purchases.fail
+    terms: dict[str, Any] = {"signer": world.treasury, "used": 0, "now": world.clock()}
     with pytest.raises(LeaseLost):
-        fail(stale, purchase.id, Status.FAILED, OUT_OF_TIME, used=0, now=world.clock())
+        fail(stale, purchase.id, Status.FAILED, OUT_OF_TIME, **terms)
     assert (world.status(purchase), world.hold(purchase)) == ("approved", ("held", ZERO))
-    assert fail(present, purchase.id, Status.FAILED, OUT_OF_TIME, used=0, now=world.clock())
+    assert fail(present, purchase.id, Status.FAILED, OUT_OF_TIME, **terms)
     assert (world.status(purchase), world.hold(purchase)) == ("failed", ("voided", ZERO))
 
 
@@ -183,7 +185,13 @@ def test_a_purchase_with_steps_in_flight_does_not_fail(world: World) -> None:
     lease = world.wiring.leases.acquire("another", seconds=10)
     assert lease is not None
     failed = world.wiring.purchases.fail(
-        lease, purchase.id, Status.FAILED, OUT_OF_TIME, used=0, now=world.clock()
+        lease,
+        purchase.id,
+        Status.FAILED,
+        OUT_OF_TIME,
+        signer=world.treasury,
+        used=0,
+        now=world.clock(),
     )
     assert (failed, world.status(purchase)) == (False, "approved")
     assert world.hold(purchase) == ("held", ZERO)

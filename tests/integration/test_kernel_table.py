@@ -556,13 +556,13 @@ journal  -
 step     created  requester  now  link → funded
 logs     Transfer, EscrowCreated, EscrowLinked, StateTransitioned
 events   transfer 25.00 requester→vault, escrow_funded 25.00 →provider, escrow_moved funded
-journal  fund 25.00 treasury→escrow
+journal  fund 25.00 own→escrow
 
 # a link funds what was quoted
 step     quoted  requester  now  link → funded
 logs     Transfer, EscrowCreated, EscrowLinked, StateTransitioned
 events   transfer 25.00 requester→vault, escrow_funded 25.00 →provider, escrow_moved funded
-journal  fund 25.00 treasury→escrow
+journal  fund 25.00 own→escrow
 
 # cancelling a created one is free
 step     created  requester  now  cancel → cancelled
@@ -582,20 +582,20 @@ logs     StateTransitioned, Transfer, EscrowPayout, EscrowRefunded, Transfer, Es
          EscrowReleased, (archive), EscrowCompleted, Transfer, EscrowPayout, PlatformFeeAccrued
 events   escrow_moved cancelled, transfer 23.75 vault→requester, payout 23.75 →requester,
          payout 1.20 →provider, payout 0.00005 →kernel, payout 0.04995 →fees
-journal  refund 23.75 escrow→treasury, penalty 1.20 escrow→provider, fee 0.00005 escrow→kernel,
+journal  refund 23.75 escrow→own, penalty 1.20 escrow→provider, fee 0.00005 escrow→kernel,
          fee 0.04995 escrow→fees
 
 # the provider gives all back before work
 step     funded  provider  now  cancel → cancelled
 logs     StateTransitioned, EscrowCompleted, Transfer, EscrowPayout, EscrowRefunded
 events   escrow_moved cancelled, transfer 25.00 vault→requester, payout 25.00 →requester
-journal  refund 25.00 escrow→treasury
+journal  refund 25.00 escrow→own
 
 # the provider gives all back after work started
 step     started  provider  deadline+1  cancel → cancelled
 logs     StateTransitioned, EscrowCompleted, Transfer, EscrowPayout, EscrowRefunded
 events   escrow_moved cancelled, transfer 25.00 vault→requester, payout 25.00 →requester
-journal  refund 25.00 escrow→treasury
+journal  refund 25.00 escrow→own
 
 # a start moves nothing
 step     funded  provider  now  start → started
@@ -627,7 +627,7 @@ journal  payout 24.75 escrow→provider, fee 0.00025 escrow→kernel, fee 0.2497
 step     delivered  requester  window  dispute → disputed
 logs     Transfer, StateTransitioned, DisputeOpened
 events   transfer 1.25 requester→vault, escrow_moved disputed
-journal  bond 1.25 treasury→bond
+journal  bond 1.25 own→bond
 
 # the provider's dispute pulls its bond
 step     delivered  provider  now  dispute → disputed
@@ -644,8 +644,8 @@ events   escrow_moved settled, transfer 10.00 vault→requester, payout 10.00 �
          transfer 14.85 vault→provider, payout 14.85 →provider, transfer 0.00015 vault→kernel,
          payout 0.00015 →kernel, transfer 0.14985 vault→fees, payout 0.14985 →fees,
          transfer 1.25 vault→requester
-journal  refund 10.00 escrow→treasury, payout 14.85 escrow→provider, fee 0.00015 escrow→kernel,
-         fee 0.14985 escrow→fees, bond_return 1.25 bond→treasury
+journal  refund 10.00 escrow→own, payout 14.85 escrow→provider, fee 0.00015 escrow→kernel,
+         fee 0.14985 escrow→fees, bond_return 1.25 bond→own
 
 # a refund and a returned bond of the same amount
 step     disputed  admin  now  split 1.25 23.75 → settled
@@ -656,8 +656,8 @@ events   escrow_moved settled, transfer 1.25 vault→requester, payout 1.25 →r
          transfer 23.5125 vault→provider, payout 23.5125 →provider,
          transfer 0.000237 vault→kernel, payout 0.000237 →kernel, transfer 0.237263 vault→fees,
          payout 0.237263 →fees, transfer 1.25 vault→requester
-journal  refund 1.25 escrow→treasury, payout 23.5125 escrow→provider, fee 0.000237 escrow→kernel,
-         fee 0.237263 escrow→fees, bond_return 1.25 bond→treasury
+journal  refund 1.25 escrow→own, payout 23.5125 escrow→provider, fee 0.000237 escrow→kernel,
+         fee 0.237263 escrow→fees, bond_return 1.25 bond→own
 
 # 96 bytes: the provider is not at fault and gets the bond
 step     disputed  admin  now  split 0 25, not at fault → settled
@@ -675,7 +675,7 @@ logs     StateTransitioned, EscrowCompleted, Transfer, EscrowPayout, EscrowRefun
          DisputeResolved
 events   escrow_moved settled, transfer 25.00 vault→requester, payout 25.00 →requester,
          transfer 1.25 vault→requester
-journal  refund 25.00 escrow→treasury, bond_return 1.25 bond→treasury
+journal  refund 25.00 escrow→own, bond_return 1.25 bond→own
 
 # 128 bytes: a mediator is paid, the provider at fault
 step     disputed  admin  now  split 20 2.5 2.5 → settled
@@ -686,8 +686,8 @@ events   escrow_moved settled, transfer 20.00 vault→requester, payout 20.00 �
          transfer 2.45 vault→provider, payout 2.45 →provider, transfer 0.00005 vault→kernel,
          payout 0.00005 →kernel, transfer 0.04995 vault→fees, payout 0.04995 →fees,
          transfer 2.50 vault→mediator, payout 2.50 →mediator, transfer 1.25 vault→requester
-journal  refund 20.00 escrow→treasury, payout 2.45 escrow→provider, fee 0.00005 escrow→kernel,
-         fee 0.04995 escrow→fees, fee 2.50 escrow→mediator, bond_return 1.25 bond→treasury
+journal  refund 20.00 escrow→own, payout 2.45 escrow→provider, fee 0.00005 escrow→kernel,
+         fee 0.04995 escrow→fees, fee 2.50 escrow→mediator, bond_return 1.25 bond→own
 
 # 160 bytes: a mediator is paid, the provider not at fault
 step     disputed  admin  now  split 24 0 1, not at fault → settled
@@ -695,7 +695,7 @@ logs     StateTransitioned, Transfer, EscrowPayout, EscrowRefunded, EscrowComple
          EscrowPayout, EscrowMediatorPaid, Transfer, DisputeResolved
 events   escrow_moved settled, transfer 24.00 vault→requester, payout 24.00 →requester,
          transfer 1.00 vault→mediator, payout 1.00 →mediator, transfer 1.25 vault→provider
-journal  refund 24.00 escrow→treasury, fee 1.00 escrow→mediator, bond_loss 1.25 bond→provider
+journal  refund 24.00 escrow→own, fee 1.00 escrow→mediator, bond_loss 1.25 bond→provider
 
 # no proof: all comes back, our bond to us
 step     disputed  admin  now  cancel → cancelled
@@ -703,7 +703,7 @@ logs     StateTransitioned, EscrowCompleted, Transfer, EscrowPayout, EscrowRefun
          DisputeResolved
 events   escrow_moved cancelled, transfer 25.00 vault→requester, payout 25.00 →requester,
          transfer 1.25 vault→requester
-journal  refund 25.00 escrow→treasury, bond_return 1.25 bond→treasury
+journal  refund 25.00 escrow→own, bond_return 1.25 bond→own
 
 # no proof: all comes back, the provider's bond to it
 step     disputed by the provider  admin  now  cancel → cancelled
@@ -711,7 +711,7 @@ logs     StateTransitioned, EscrowCompleted, Transfer, EscrowPayout, EscrowRefun
          DisputeResolved
 events   escrow_moved cancelled, transfer 25.00 vault→requester, payout 25.00 →requester,
          transfer 1.25 vault→provider
-journal  refund 25.00 escrow→treasury
+journal  refund 25.00 escrow→own
 
 # a provider at fault loses its bond to us
 step     disputed by the provider  admin  now  split 25 0 → settled
@@ -719,7 +719,7 @@ logs     StateTransitioned, EscrowCompleted, Transfer, EscrowPayout, EscrowRefun
          DisputeResolved
 events   escrow_moved settled, transfer 25.00 vault→requester, payout 25.00 →requester,
          transfer 1.25 vault→requester
-journal  refund 25.00 escrow→treasury, deposit 1.25 vault→treasury
+journal  refund 25.00 escrow→own, deposit 1.25 vault→own
 
 # a milestone pays a part
 step     started  requester  now  release 10 → started

@@ -361,7 +361,7 @@ def test_the_command_verifies_a_file_without_any_database(
     def run(lines: list[bytes], *options: str) -> tuple[int, dict[str, Any]]:
         file.write_bytes(b"".join(lines))
         env = {k: v for k, v in os.environ.items() if not k.startswith("COORDINATOR_")}
-        secret = world._secrets["COORDINATOR_ID_SECRET"]
+        secret = world.secrets["COORDINATOR_ID_SECRET"]
         command = [sys.executable, "-m", "coordinator", "audit", "verify", "--json"]
         ran = subprocess.run(
             [*command, "--export", str(file), *options],

@@ -248,7 +248,8 @@ def _rows_believed(stack: ExitStack) -> None:
     """What stands in the database is true, whoever wrote it."""
 
     def believed(self: Any, call: Any, row: Any) -> Any:
-        return SimpleNamespace(**row._mapping, bond=None, doubts={})
+        believed = {"bond": None, "doubts": {}, "create_signed": True}
+        return SimpleNamespace(**row._mapping, **believed)
 
     _replace(stack, signable.Signable, "_proved", believed)
     _replace(stack, approve, "check_proved", lambda *_: None)

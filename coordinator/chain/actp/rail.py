@@ -7,7 +7,7 @@ from typing import Final
 
 from coordinator.chain.actp.abi import kernel_abi
 from coordinator.chain.actp.terms import STATES
-from coordinator.chain.words import ADDRESS_AT, WORD_DIGITS, encoded
+from coordinator.chain.words import encoded
 from coordinator.domain.address import keccak256
 from coordinator.domain.chain.escrow_key import service_hash
 from coordinator.domain.chain.events import EscrowState
@@ -59,12 +59,12 @@ class ActpRail:
         self, *, provider: str, amount: Usdc, service_key: str, create_nonce: int
     ) -> str:
         """keccak256(requester, provider, amount, service hash, nonce), tightly packed."""
-        addresses = encoded(("address", "address"), (self.treasury, provider))
-        terms = (amount.base_units, service_key, create_nonce)
-        rest = encoded(("uint256", "bytes32", "uint256"), terms)
-        assert addresses is not None and rest is not None
+        rest = encoded(
+            ("uint256", "bytes32", "uint256"), (amount.base_units, service_key, create_nonce)
+        )
+        assert rest is not None
         # Packed, an address has no padding.
-        packed = addresses[ADDRESS_AT:WORD_DIGITS] + addresses[WORD_DIGITS + ADDRESS_AT :] + rest
+        packed = self.treasury[2:] + provider[2:] + rest
         return "0x" + keccak256(bytes.fromhex(packed)).hex()
 
     def link(self, *, purchase_id: str, escrow_id: str, escrow_key: str, amount: Usdc) -> Call:

@@ -237,4 +237,4 @@ def assert_log_is_whole(database: str | Path) -> None:
         found = verify(AuditLog(opened, audit_key(bytes.fromhex(ID_SECRET))))
     finally:
         opened.close()
-    assert found.faults == ()
+    assert not found.faults, found.faults

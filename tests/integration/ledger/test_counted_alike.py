@@ -241,7 +241,7 @@ def test_what_passed_without_people_counts_after_the_database_was_lost(
     ask(old.agent("ada"), "60.00")
     new = opener(AUTO, database=store.url("fresh"))
     export = new.wiring.audit.read_export(list(old.wiring.audit.export()))
-    at = Rebirth(start_block=0, final_number=0, nonce=0, now=clock())
+    at = Rebirth(start_block=0, final_number=0, nonces={}, now=clock())
     new.wiring.imports.carry_out(export, at)
     assert state(new, "auto_approved:ada").usage == Usage.of(Usdc("20"), Usdc("5"))
 

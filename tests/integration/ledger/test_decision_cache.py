@@ -307,5 +307,6 @@ def test_what_a_failed_purchase_promised_is_free_for_the_next_decision(
     assert lease is not None
     assert ask(coordinator.agent("ada")).status is Status.APPROVED
     late = Reason(ReasonCode.EXPIRED, "too late")
-    assert wiring.purchases.fail(lease, failed.id, Status.FAILED, late, used=1, now=NOON)
+    terms = {"signer": wiring.identity.treasury, "used": 1, "now": NOON}
+    assert wiring.purchases.fail(lease, failed.id, Status.FAILED, late, **terms)
     assert wiring.group_commit.run(lambda tx: tx.treasury_state.unstarted) == 1

@@ -133,8 +133,9 @@ def test_purchases_are_failed_by_the_present_holder_alone(
     turn = take_over(coordinator, database, lost)
 
     def fail(lease: Lease) -> None:
-        purchases = coordinator.wiring.purchases
-        assert purchases.fail(lease, purchase.id, Status.FAILED, LATE, used=0, now=now)
+        wiring = coordinator.wiring
+        terms = {"signer": wiring.identity.treasury, "used": 0, "now": now}
+        assert wiring.purchases.fail(lease, purchase.id, Status.FAILED, LATE, **terms)
 
     check_only_the_present_commits(turn, database, fail)
 

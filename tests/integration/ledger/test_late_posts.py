@@ -204,7 +204,7 @@ def test_it_counts_after_a_restart_and_after_the_database_was_lost(
 
     fresh = store.url("fresh")
     new = opener(LIMITED, database=fresh)
-    at = Rebirth(start_block=0, final_number=0, nonce=0, now=clock())
+    at = Rebirth(start_block=0, final_number=0, nonces={}, now=clock())
     new.wiring.imports.carry_out(new.wiring.audit.read_export(export), at)
     assert new.wiring.budgets.post(hold.id, "75.00").posted == Usdc("75.00")
     assert used_today(fresh) == (0, 75 * USDC)

@@ -72,7 +72,7 @@ def imported(old: Coordinator, opener: Opener, store: Store, clock: Clock) -> tu
     url = store.url("fresh")
     new = opener(BUDGETS, database=url)
     export = new.wiring.audit.read_export(list(old.wiring.audit.export()))
-    at = Rebirth(start_block=0, final_number=0, nonce=0, now=clock())
+    at = Rebirth(start_block=0, final_number=0, nonces={}, now=clock())
     new.wiring.imports.carry_out(export, at)
     return new, url
 

@@ -184,7 +184,7 @@ def test_who_opened_it_is_known_after_the_database_was_lost(
     old.open_task("given", "ada", {"total_limit": "50"}, by="ada")
     new = opener({"tasks": {"default": {"total_limit": "10"}}}, database=store.url("fresh"))
     export = new.wiring.audit.read_export(list(old.wiring.audit.export()))
-    at = Rebirth(start_block=0, final_number=0, nonce=0, now=clock())
+    at = Rebirth(start_block=0, final_number=0, nonces={}, now=clock())
     new.wiring.imports.carry_out(export, at)
     assert limits_of(new.task("hers")) == {"total": "10.00"}
     assert limits_of(new.task("given")) == {"total": "50.00"}

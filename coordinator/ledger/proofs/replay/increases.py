@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any, Final
 
 from coordinator.domain.audit import AuditRow
-from coordinator.domain.limits.increase import Increase, IncreaseStatus
+from coordinator.domain.limits.increase import EMERGENCY, Increase, IncreaseStatus
 from coordinator.domain.limits.limits import Scope
 from coordinator.domain.policy.policy import Policy
 from coordinator.domain.statements.making import increase_statement
@@ -65,7 +65,11 @@ class ReplayedIncreases:
 
     def _granted(self, row: AuditRow) -> Iterator[str]:
         body = row.body
-        increase, decisions = self._waiting.pop(body["of"], (None, {}))
+        increase, decisions = self._waiting.get(body["of"], (None, {}))
+        if increase is not None and increase.kind == EMERGENCY and body["amount"] < 0:
+            # An emergency is taken from others first, each with a row of its own.
+            return
+        self._waiting.pop(body["of"], None)
         if increase is None:
             yield f"nobody asked for it as {body['of']}"
             return
