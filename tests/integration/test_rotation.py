@@ -246,6 +246,7 @@ def accounts_of(world: World) -> list[OwnAccount]:
     return list(world.wiring.books.accounts())
 
 
+@pytest.mark.campaign
 def test_nothing_goes_on_between_new_settings_and_the_rotation(rotated: Rotated) -> None:
     world = rotated.world
     rotated.set_up()
@@ -322,6 +323,7 @@ class Crashed(BaseException):
     """A process ends where it stands."""
 
 
+@pytest.mark.campaign
 def test_hosts_certified_before_are_valid_and_those_revoked_stay_so(rotated: Rotated) -> None:
     world = rotated.world
     hosts, now = world.wiring.hosts, world.clock()
@@ -349,6 +351,7 @@ def test_a_treasury_that_sql_puts_in_place_is_nobodys(rotated: Rotated) -> None:
     assert thief.former == world.coordinator.opened.signer.address
 
 
+@pytest.mark.campaign
 def test_a_key_is_rotated_again_before_the_first_rotation_is_finished(rotated: Rotated) -> None:
     world = rotated.world
     rotated.rotate()
@@ -377,6 +380,7 @@ def test_a_key_is_rotated_again_before_the_first_rotation_is_finished(rotated: R
     rotated.check()
 
 
+@pytest.mark.campaign
 @pytest.mark.parametrize("remembers", [True, False], ids=["same host", "another host"])
 def test_what_people_signed_before_counts_for_a_worker_that_pins_them(
     make_world: Callable[..., World], remembers: bool
