@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from coordinator.domain.errors import InvalidRequest
 from coordinator.domain.purchase.deciding import not_an_approver
 from coordinator.domain.purchase.lifecycle import Status, may_not_dispute
 from coordinator.domain.purchase.purchase import Answer, Purchase
@@ -56,10 +55,8 @@ def _above_cap(bond: Usdc, most: Usdc) -> Reason | None:
 
 
 def dispute_request(tx: Tx, purchase_id: str, *, reason: str, bond: Usdc) -> SigningRequest:
-    """Return what the approver signs who disputes it; InvalidRequest before it is delivered."""
+    """Return what the approver signs who disputes it."""
     purchase = read_purchase(tx, purchase_id)
-    if purchase.window_ends is None:
-        raise InvalidRequest(f"{purchase_id} can't be disputed: it is {purchase.status}")
     return signing_request(tx, _statement(tx, purchase, reason, bond))
 
 

@@ -88,6 +88,7 @@ def sign(document: Any, key: str | bytes) -> str:
     return "0x" + bytes(Account.from_key(key).sign_message(signable).signature).hex()
 
 
+@pytest.mark.campaign
 def test_two_approvers_sign_one_at_a_terminal_and_one_elsewhere(shell: Shell) -> None:
     place: dict[str, Any] = {"folder": shell.folder, "environment": shell.environment()}
     watch = [COORDINATOR, "approvals", "watch"]

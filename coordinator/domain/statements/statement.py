@@ -148,7 +148,8 @@ class Statement:
             lines.append(self.terms)
         if self.reason:
             lines.append(f"because: {self.reason}")
-        lines.append(f"valid until {rfc3339(self.expires_at)}")
+        if self.expires_at:
+            lines.append(f"valid until {rfc3339(self.expires_at)}")
         return lines
 
 
