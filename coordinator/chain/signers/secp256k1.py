@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from coordinator.domain.address import checksummed, keccak256
+from coordinator.domain.signatures.ecdsa import any_signer
 
 ORDER: Final = 0xFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFEBAAEDCE6AF48A03BBFD25E8CD0364141
 
@@ -30,8 +31,6 @@ def make_recoverable(signature: bytes, digest: bytes, address: str) -> bytes:
 
     ``signature`` is r and s in 64 bytes. ValueError when it is not the address's.
     """
-    from coincurve import PublicKey
-
     if len(signature) != 64:
         raise ValueError("a signature has 64 bytes")
     r, s = signature[:32], int.from_bytes(signature[32:], "big")
@@ -39,10 +38,6 @@ def make_recoverable(signature: bytes, digest: bytes, address: str) -> bytes:
     low = r + min(s, ORDER - s).to_bytes(32, "big") if 0 < s < ORDER else signature
     # A third and fourth id exist for an r above the order, which nobody has ever seen.
     for recovery_id in (b"\x00", b"\x01"):
-        try:
-            found = PublicKey.from_signature_and_message(low + recovery_id, digest, hasher=None)
-        except Exception:  # coincurve raises Exception itself for what is no signature
-            continue
-        if address_of_point(found.format(compressed=False)) == address:
+        if any_signer(digest, low + recovery_id) == address:
             return low + recovery_id
     raise ValueError(f"the signature is not by {address}")
