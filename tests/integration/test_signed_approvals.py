@@ -17,6 +17,7 @@ from coordinator.ledger.proofs.verification import verify
 from coordinator.ledger.store import schema
 from tests.integration.signers_of_approvers import People, credential, key_of, signing
 from tests.integration.stores import on_either
+from tests.integration.test_used_nonces import stranger_at
 from tests.integration.world import AGENT, World
 
 pytestmark = on_either
@@ -105,6 +106,37 @@ def test_who_decides_it_changed_before_it_was_signed(people: People) -> None:
         people.approve(waiting.approval_id or "", name)
     world.go()
     assert world.status(waiting) == "funded"
+
+
+def test_who_decides_it_changed_before_another_create_is_signed(people: People) -> None:
+    # Somebody who has the treasury's key takes the nonce of its create, so it needs another one.
+    world, coordinator = people.world, people.world.coordinator
+    waiting = world.buy("60.00")
+    for name in ("alice", "bob"):
+        people.approve(waiting.approval_id or "", name)
+    world.round()
+    create, _ = world.hold_back(lambda step: step.call.purchase_id == waiting.id)
+    world.chain.mine()
+    stranger_at(world, create.nonce)
+    for _ in range(4):
+        world.round()
+        world.chain.mine()
+    current = coordinator.wiring.policies.current()
+    approvals = current.approvals.model_copy(update={"approvers": signing("alice", "carol")})
+    people.put_in_force(current.model_copy(update={"approvals": approvals}), "alice", "bob")
+    coordinator.unpause("the key was looked after", by="alice")
+    (unpause,) = coordinator.proposals()
+    for name in ("alice", "carol"):
+        people.approve_proposal(unpause.id, name)
+    world.go()
+    stranded = world.get(waiting)
+    assert stranded.status == "approved"
+    assert stranded.stranded is not None and "bob" in stranded.stranded.message
+    assert "its create was not mined, and no other is signed" in stranded.stranded.message
+    coordinator.cancel(waiting.id, by="alice")
+    world.go()
+    assert world.status(waiting) == "cancelled"
+    assert verify(world.wiring.audit).ok
 
 
 def test_another_change_of_the_policy_leaves_it_valid(people: People) -> None:

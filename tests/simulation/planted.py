@@ -248,10 +248,11 @@ def _rows_believed(stack: ExitStack) -> None:
     """What stands in the database is true, whoever wrote it."""
 
     def believed(self: Any, call: Any, row: Any) -> Any:
-        believed = {"bond": None, "doubts": {}, "create_signed": True}
+        believed = {"bond": None, "doubts": {}, "create_signed": False}
         return SimpleNamespace(**row._mapping, **believed)
 
     _replace(stack, signable.Signable, "_proved", believed)
+    _replace(stack, worker_judge.WorkerJudge, "purchase_not_approved", lambda *_: None)
     _replace(stack, approve, "check_proved", lambda *_: None)
     _replace(stack, loop.Executor, "_policy", lambda self: self._policies.current())
 

@@ -141,7 +141,9 @@ class Signable:
             past = self._proved(call, purchase)
             if past is None or self._is_doubted(purchase, past.doubts):
                 return False
-            return self._may_not_spend(call, purchase) is None and self._is_agreed(past, stored)
+            return self._may_not_spend(call, purchase) is None and self._is_agreed(
+                call, past, stored
+            )
         if call.kind is StepKind.SETTLE:
             doubted = self._is_paused(("provider", purchase.provider_name))
             if doubted and not call.window_over:
@@ -164,16 +166,25 @@ class Signable:
             self.stranded[purchase_id] = why
         return why is None
 
-    def _is_agreed(self, past: LoggedPurchase, stored: bool) -> bool:
+    def _is_agreed(self, call: Call, past: LoggedPurchase, stored: bool) -> bool:
         """Whether people have signed what it takes, and the worker's own rules allow it."""
+        if past.create_signed and call.kind is StepKind.LINK:
+            return True
         missing = self._judge.purchase_not_approved(past)
-        counted = stored or past.id in self._admitted
+        counted = stored or past.create_signed or past.id in self._admitted
         refused = self._judge.purchase_refused(past, counted=counted)
+        amount = Usdc.from_base_units(past.amount)
         if refused is not None:
-            amount = Usdc.from_base_units(past.amount)
             self.stranded[past.id] = f"{amount} USDC: {refused}; nothing is signed for it"
         elif missing is not None and not self._judge.unanswered:
-            self.unapproved[past.id] = missing
+            if past.create_signed:
+                # What was signed for it once is not asked about again.
+                self.stranded[past.id] = (
+                    f"{amount} USDC: its create was not mined, and no other is signed: {missing};"
+                    " cancel it, and ask again if it is wanted"
+                )
+            else:
+                self.unapproved[past.id] = missing
         elif missing is None:
             self._admitted.add(past.id)
         return refused is None and missing is None

@@ -59,10 +59,10 @@ class WorkerJudge:
     def purchase_not_approved(self, past: LoggedPurchase) -> str | None:
         """Say which approvals are missing for its create to be signed.
 
-        They are asked about until then: after it the USDC is on its way.
+        They are asked about until it is mined: of one that never was, another is signed.
         """
         self.unanswered = False
-        if past.create_signed or not self._takes_approvals(past):
+        if not self._takes_approvals(past):
             return None
         last = (past.approval or {}).get("expires_at", self._now)
         if self._now > last + self.policy.escrow.create_within:
@@ -85,8 +85,6 @@ class WorkerJudge:
 
     def purchase_refused(self, past: LoggedPurchase, *, counted: bool) -> str | None:
         """Say why the signed policy or the worker's own limits, unless counted, refuse it."""
-        if past.create_signed:
-            return None
         why = self._not_in_policy(past) if self._seen.pinned else None
         if why is not None or counted:
             return why

@@ -48,9 +48,15 @@ class LoggedPurchase:
     settle_by: str | None = None
     dispute: dict[str, Any] | None = None
     cancel_wanted: bool = False
-    create_signed: bool = False
+    #: Signer and nonce of each create that was signed for it.
+    creates: set[tuple[str | None, int]] = field(default_factory=set)
     #: By event, the host that wrote it and was revoked since.
     doubts: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def create_signed(self) -> bool:
+        """Whether a create was ever signed for it."""
+        return bool(self.creates)
 
     @property
     def over(self) -> bool:
@@ -227,7 +233,12 @@ def _contested(past: LoggedState, row: AuditRow, body: dict[str, Any]) -> None:
 def _create_signed(past: LoggedState, row: AuditRow, body: dict[str, Any]) -> None:
     known = past.purchases.get(row.subject)
     if known is not None:
-        known.create_signed = True
+        known.creates.add(create_of(body))
+
+
+def create_of(body: Mapping[str, Any]) -> tuple[str | None, int]:
+    """Return the signer and nonce that the row of a signed create tells."""
+    return body.get("signer"), body["nonce"]
 
 
 def _cancel_wanted(past: LoggedState, row: AuditRow, body: dict[str, Any]) -> None:

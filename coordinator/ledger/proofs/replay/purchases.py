@@ -12,7 +12,7 @@ from coordinator.domain.statements.making import dispute_statement
 from coordinator.domain.statements.statement import Statement
 from coordinator.domain.usdc import Usdc
 from coordinator.ledger.proofs.agreement import expected_statement, purchase_agreement
-from coordinator.ledger.proofs.audit_fold import MOVED, LoggedPurchase, LoggedState
+from coordinator.ledger.proofs.audit_fold import MOVED, LoggedPurchase, LoggedState, create_of
 from coordinator.ledger.proofs.replay.words import Words
 
 _DECIDED: Final = frozenset({"purchase_approved_by", "purchase_rejected_by"})
@@ -45,7 +45,9 @@ class ReplayedPurchases:
         elif row.event == "dispute_wanted":
             yield from self._disputed(row)
         elif row.event == "create_signed":
-            yield from self._not_agreed(known, "its create was signed")
+            # The same nonce at another price is the same create.
+            if known is None or create_of(row.body) not in known.creates:
+                yield from self._not_agreed(known, "its create was signed")
         elif row.event in MOVED:
             yield from self._moved(row, known, MOVED[row.event])
         self._past.take(row)
@@ -95,7 +97,8 @@ class ReplayedPurchases:
             if not said:
                 yield "nobody has rejected it"
         elif status in ESCROWED and not known.escrowed and self._complete:
-            yield from self._not_agreed(known, "it was funded")
+            if not known.create_signed:
+                yield from self._not_agreed(known, "it was funded")
 
     def _first(self, row: AuditRow, status: Status) -> Iterator[str]:
         body = row.body
@@ -110,8 +113,8 @@ class ReplayedPurchases:
     def _not_agreed(
         self, known: LoggedPurchase | None, what: str, *, always: bool = False
     ) -> Iterator[str]:
-        """Say which approvals were missing; a create that was signed once is not judged again."""
-        if known is None or known.approval is None or known.create_signed:
+        """Say which approvals were missing."""
+        if known is None or known.approval is None:
             return
         words = self._words
         signed = any("signed" in said for said in known.decisions.values())
