@@ -96,9 +96,10 @@ class ReplayedPurchases:
             said = [one for one in known.decisions.values() if one["decision"] == "rejected"]
             if not said:
                 yield "nobody has rejected it"
-        elif status in ESCROWED and not known.escrowed and self._complete:
-            if not known.create_signed:
-                yield from self._not_agreed(known, "it was funded")
+        elif (
+            status in ESCROWED and self._complete and not known.escrowed and not known.create_signed
+        ):
+            yield from self._not_agreed(known, "it was funded")
 
     def _first(self, row: AuditRow, status: Status) -> Iterator[str]:
         body = row.body
