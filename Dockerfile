@@ -8,9 +8,10 @@ RUN python -m venv /opt/build \
     && /opt/coordinator/bin/pip install --no-cache-dir --require-hashes -r scripts/locks/runtime.txt
 COPY pyproject.toml README.md LICENSE ./
 COPY coordinator coordinator
+COPY client client
 COPY contracts/artifacts contracts/artifacts
 COPY contracts/deployments contracts/deployments
-RUN /opt/build/bin/pip wheel --no-deps --no-build-isolation --wheel-dir /wheels . \
+RUN /opt/build/bin/pip wheel --no-deps --no-build-isolation --wheel-dir /wheels . ./client \
     && /opt/coordinator/bin/pip install --no-cache-dir --no-deps /wheels/*.whl
 
 FROM python:3.12-slim

@@ -8,7 +8,7 @@ from typing import Final, Literal
 
 from coordinator.domain.errors import ConfigurationError
 
-Extra = Literal["server", "postgres", "alerts", "aws-kms", "pkcs11"]
+Extra = Literal["server", "postgres", "alerts", "aws-kms", "mcp", "pkcs11", "x402"]
 _PACKAGE: Final = "usdc-escrow-coordinator"
 
 
