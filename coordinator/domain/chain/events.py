@@ -34,6 +34,7 @@ class EventKind(StrEnum):
     ESCROW_FUNDED = "escrow_funded"
     ESCROW_MOVED = "escrow_moved"
     PAYOUT = "payout"
+    AUTHORISATION_USED = "authorisation_used"
     TRANSFER = "transfer"
     ACCOUNT_OPENED = "account_opened"
     ACCOUNT_CLOSED = "account_closed"

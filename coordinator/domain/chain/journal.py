@@ -29,6 +29,7 @@ class EntryKind(StrEnum):
     BOND = "bond"
     BOND_RETURN = "bond_return"
     BOND_LOSS = "bond_loss"
+    X402 = "x402"
 
 
 # A transaction with none of them makes no entry.

@@ -108,6 +108,28 @@ purchases = Table(
     _index_of_the_set("purchases_session", "session"),
 )
 
+# What was asked for, and signed, for each purchase that is settled by x402.
+authorisations = Table(
+    "authorisations",
+    metadata,
+    Column("purchase_id", ForeignKey("purchases.id"), primary_key=True),
+    Column("wallet", String(42), nullable=False),
+    Column("host", String(255), nullable=False),
+    Column("url", Text, nullable=False),
+    # The offer that was taken of the server's answer (JSON); a payment repeats it word for word.
+    Column("offer", Text, nullable=False),
+    # From this unix second on the token refuses it; null until it is signed.
+    Column("valid_before", BigInteger),
+    Column("signature", Text),
+    Column("signed_at", BigInteger),
+    Index(
+        "authorisations_unsigned",
+        "purchase_id",
+        sqlite_where=text("signature IS NULL"),
+        postgresql_where=text("signature IS NULL"),
+    ),
+)
+
 idempotency_keys = Table(
     "idempotency_keys",
     metadata,
@@ -212,11 +234,12 @@ hold_charges = table(
     column("start"),
 )
 
-# How many purchases are in each status and their amounts; triggers keep it.
+# How many purchases are in each status and their amounts; triggers keep it. Those that are settled
+# by x402 are counted apart, as ``x402_approved`` and so on: another account's USDC is theirs.
 purchase_totals = Table(
     "purchase_totals",
     metadata,
-    Column("status", String(20), primary_key=True),
+    Column("status", String(30), primary_key=True),
     Column("count", BigInteger, nullable=False),
     Column("amount", BigInteger, nullable=False),
 )
@@ -430,7 +453,7 @@ escrow_events = Table(
     Column("deadline", BigInteger),
     Column("state", String(12)),
     Column("window_ends", BigInteger),
-    _one_of("kind", ("escrow_created", "escrow_funded", "escrow_moved")),
+    _one_of("kind", ("escrow_created", "escrow_funded", "escrow_moved", "authorisation_used")),
     Index("escrow_events_escrow", "escrow_id", "block_number", "log_index"),
     Index("escrow_events_block", "block_number"),
     Index("escrow_events_key", "escrow_key"),
@@ -720,6 +743,11 @@ _PROMISE: Final = (
     "CASE WHEN {row}.status IN ('awaiting_approval', 'approved', 'created')"
     " THEN {row}.amount ELSE 0 END"
 )
+_COUNTED_AS: Final = (
+    "CASE WHEN {row}.settle = 'x402' THEN 'x402_' || {row}.status ELSE {row}.status END"
+)
+_NEW_STATUS: Final = _COUNTED_AS.format(row="new")
+_OLD_STATUS: Final = _COUNTED_AS.format(row="old")
 _NEW_PROMISE: Final = _PROMISE.format(row="new")
 _OLD_PROMISE: Final = _PROMISE.format(row="old")
 # Views and triggers by dialect; migrations carry copies, which a test compares.
@@ -733,7 +761,7 @@ VIEWS_AND_TRIGGERS: Final = {
         f"""
         CREATE TRIGGER purchase_made AFTER INSERT ON purchases BEGIN
             INSERT INTO purchase_totals (status, count, amount)
-            VALUES (new.status, 1, {_NEW_PROMISE})
+            VALUES ({_NEW_STATUS}, 1, {_NEW_PROMISE})
             ON CONFLICT (status) DO UPDATE
             SET count = count + 1, amount = amount + excluded.amount;
         END
@@ -742,9 +770,9 @@ VIEWS_AND_TRIGGERS: Final = {
         CREATE TRIGGER purchase_moved AFTER UPDATE OF status ON purchases
         WHEN old.status <> new.status BEGIN
             UPDATE purchase_totals SET count = count - 1, amount = amount - {_OLD_PROMISE}
-            WHERE status = old.status;
+            WHERE status = {_OLD_STATUS};
             INSERT INTO purchase_totals (status, count, amount)
-            VALUES (new.status, 1, {_NEW_PROMISE})
+            VALUES ({_NEW_STATUS}, 1, {_NEW_PROMISE})
             ON CONFLICT (status) DO UPDATE
             SET count = count + 1, amount = amount + excluded.amount;
         END
@@ -763,10 +791,10 @@ VIEWS_AND_TRIGGERS: Final = {
             IF TG_OP = 'UPDATE' THEN
                 IF old.status = new.status THEN RETURN NULL; END IF;
                 UPDATE purchase_totals SET count = count - 1, amount = amount - {_OLD_PROMISE}
-                WHERE status = old.status;
+                WHERE status = {_OLD_STATUS};
             END IF;
             INSERT INTO purchase_totals AS p (status, count, amount)
-            VALUES (new.status, 1, {_NEW_PROMISE})
+            VALUES ({_NEW_STATUS}, 1, {_NEW_PROMISE})
             ON CONFLICT (status) DO UPDATE
             SET count = p.count + 1, amount = p.amount + excluded.amount;
             RETURN NULL;

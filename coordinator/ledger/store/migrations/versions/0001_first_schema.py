@@ -14,6 +14,9 @@ _PROMISE = (
     "CASE WHEN {row}.status IN ('awaiting_approval', 'approved', 'created')"
     " THEN {row}.amount ELSE 0 END"
 )
+_COUNTED_AS = "CASE WHEN {row}.settle = 'x402' THEN 'x402_' || {row}.status ELSE {row}.status END"
+_NEW_STATUS = _COUNTED_AS.format(row="new")
+_OLD_STATUS = _COUNTED_AS.format(row="old")
 _NEW_PROMISE = _PROMISE.format(row="new")
 _OLD_PROMISE = _PROMISE.format(row="old")
 _VIEWS_AND_TRIGGERS = {
@@ -26,7 +29,7 @@ _VIEWS_AND_TRIGGERS = {
         f"""
         CREATE TRIGGER purchase_made AFTER INSERT ON purchases BEGIN
             INSERT INTO purchase_totals (status, count, amount)
-            VALUES (new.status, 1, {_NEW_PROMISE})
+            VALUES ({_NEW_STATUS}, 1, {_NEW_PROMISE})
             ON CONFLICT (status) DO UPDATE
             SET count = count + 1, amount = amount + excluded.amount;
         END
@@ -35,9 +38,9 @@ _VIEWS_AND_TRIGGERS = {
         CREATE TRIGGER purchase_moved AFTER UPDATE OF status ON purchases
         WHEN old.status <> new.status BEGIN
             UPDATE purchase_totals SET count = count - 1, amount = amount - {_OLD_PROMISE}
-            WHERE status = old.status;
+            WHERE status = {_OLD_STATUS};
             INSERT INTO purchase_totals (status, count, amount)
-            VALUES (new.status, 1, {_NEW_PROMISE})
+            VALUES ({_NEW_STATUS}, 1, {_NEW_PROMISE})
             ON CONFLICT (status) DO UPDATE
             SET count = count + 1, amount = amount + excluded.amount;
         END
@@ -56,10 +59,10 @@ _VIEWS_AND_TRIGGERS = {
             IF TG_OP = 'UPDATE' THEN
                 IF old.status = new.status THEN RETURN NULL; END IF;
                 UPDATE purchase_totals SET count = count - 1, amount = amount - {_OLD_PROMISE}
-                WHERE status = old.status;
+                WHERE status = {_OLD_STATUS};
             END IF;
             INSERT INTO purchase_totals AS p (status, count, amount)
-            VALUES (new.status, 1, {_NEW_PROMISE})
+            VALUES ({_NEW_STATUS}, 1, {_NEW_PROMISE})
             ON CONFLICT (status) DO UPDATE
             SET count = p.count + 1, amount = p.amount + excluded.amount;
             RETURN NULL;
@@ -152,7 +155,8 @@ def upgrade() -> None:
         sa.Column("state", sa.String(length=12), nullable=True),
         sa.Column("window_ends", sa.BigInteger(), nullable=True),
         sa.CheckConstraint(
-            "kind IN ('escrow_created', 'escrow_funded', 'escrow_moved')", name="kind_known"
+            "kind IN ('escrow_created', 'escrow_funded', 'escrow_moved', 'authorisation_used')",
+            name="kind_known",
         ),
         sa.PrimaryKeyConstraint("block_hash", "log_index"),
     )
@@ -264,7 +268,7 @@ def upgrade() -> None:
         sa.Column("amount", sa.BigInteger(), nullable=False),
         sa.Column("escrow_key", sa.String(length=66), nullable=True),
         sa.CheckConstraint(
-            "kind IN ('opening', 'closing', 'internal', 'deposit', 'outflow', 'fund', 'payout', 'fee', 'penalty', 'refund', 'bond', 'bond_return', 'bond_loss')",
+            "kind IN ('opening', 'closing', 'internal', 'deposit', 'outflow', 'fund', 'payout', 'fee', 'penalty', 'refund', 'bond', 'bond_return', 'bond_loss', 'x402')",
             name="kind_known",
         ),
         sa.CheckConstraint("amount >= 0", name="amount_not_negative"),
@@ -409,7 +413,7 @@ def upgrade() -> None:
     op.create_index("proposals_status", "proposals", ["status"])
     op.create_table(
         "purchase_totals",
-        sa.Column("status", sa.String(length=20), nullable=False),
+        sa.Column("status", sa.String(length=30), nullable=False),
         sa.Column("count", sa.BigInteger(), nullable=False),
         sa.Column("amount", sa.BigInteger(), nullable=False),
         sa.PrimaryKeyConstraint("status"),
@@ -626,6 +630,26 @@ def upgrade() -> None:
         postgresql_where=sa.text("cost_id IS NOT NULL"),
     )
     op.create_index("holds_status", "holds", ["status"])
+    op.create_table(
+        "authorisations",
+        sa.Column("purchase_id", sa.String(length=40), nullable=False),
+        sa.Column("wallet", sa.String(length=42), nullable=False),
+        sa.Column("host", sa.String(length=255), nullable=False),
+        sa.Column("url", sa.Text(), nullable=False),
+        sa.Column("offer", sa.Text(), nullable=False),
+        sa.Column("valid_before", sa.BigInteger(), nullable=True),
+        sa.Column("signature", sa.Text(), nullable=True),
+        sa.Column("signed_at", sa.BigInteger(), nullable=True),
+        sa.ForeignKeyConstraint(["purchase_id"], ["purchases.id"]),
+        sa.PrimaryKeyConstraint("purchase_id"),
+    )
+    op.create_index(
+        "authorisations_unsigned",
+        "authorisations",
+        ["purchase_id"],
+        sqlite_where=sa.text("signature IS NULL"),
+        postgresql_where=sa.text("signature IS NULL"),
+    )
     op.create_table(
         "idempotency_keys",
         sa.Column("agent", sa.String(length=64), nullable=False),
