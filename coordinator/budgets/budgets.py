@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final
 
-from coordinator.domain.errors import InvalidRequest
+from coordinator.domain.errors import InvalidRequest, UnknownId
 from coordinator.domain.inputs import free_text, idempotency_key, identifier, positive_amount
 from coordinator.domain.limits.allocation import by_priority, by_usage, fixed, rebalanced
 from coordinator.domain.limits.increase import EMERGENCY, INCREASE, Increase
@@ -257,7 +257,10 @@ class Budgets:
         return list(review(states.values(), pool_remaining_below=below))
 
     def used(self, scope: str, *, since: int, until: int, by: str) -> Sequence[Used]:
-        """Read the usage of a scope in [since, until), by "hour", "day", "week" or "month"."""
+        """Read the usage of a scope in [since, until), by "hour", "day", "week" or "month".
+
+        UnknownId for a name that the policy does not have and that used nothing.
+        """
         names = {"hour": "hourly", "day": "daily", "week": "weekly", "month": "monthly"}
         if by not in names:
             raise InvalidRequest(f"by must be one of {', '.join(names)}")
@@ -272,7 +275,23 @@ class Budgets:
                 f"what {chosen} used is not kept by the hour: name one of {known}; a task or"
                 " session has a report"
             )
-        return self.limits.used(chosen, since=since, until=until, by=Window(names[by]))
+        found = self.limits.used(chosen, since=since, until=until, by=Window(names[by]))
+        # What left the policy keeps its usage; of a name that is mistyped there is none.
+        if not self._knows(chosen) and not any(one.usage.spent or one.usage.held for one in found):
+            raise UnknownId(
+                f"{chosen.id[:60]!r} is no {chosen.kind} of the policy, and used nothing"
+            )
+        return found
+
+    def _knows(self, scope: Scope) -> bool:
+        policy = self.policies.current()
+        known: dict[ScopeKind, Collection[str]] = {
+            ScopeKind.AGENT: policy.agents,
+            ScopeKind.POOL: policy.pools,
+            ScopeKind.CATEGORY: policy.categories.named,
+            ScopeKind.PROVIDER: policy.providers,
+        }
+        return scope.kind not in known or scope.id in known[scope.kind]
 
 
 def scope_of(text: str) -> Scope:

@@ -42,21 +42,17 @@ File = Annotated[
 @command(app, "check")
 def check(file: File = None) -> None:
     """Check that the file is a valid policy, and list every fault with its line."""
-    from coordinator.domain.policy.losses import blocking_losses
-
     policy = _read(file)
     faults = [f"providers.{name}.address: {why}" for name, why in _unpayable(policy)]
     if faults:
         raise ConfigurationError(*faults)
-    warnings = list(blocking_losses(policy.approvals))
+    warnings = _warn(policy)
     told = {
         "ok": True,
         "hash": policy.hash,
         "agents": sorted(policy.agents),
         "warnings": warnings,
     }
-    for warning in warnings:
-        note(warning)
     tell(told, f"the policy is valid: {summary(policy)}", style="green")
 
 
@@ -115,6 +111,7 @@ def apply(
 ) -> int:
     """Put the file in force, for the next decision of every process."""
     policy = _read(file)
+    _warn(policy)
     with opened(act=False) as coordinator:
         claimed = coordinator.claimed
         changes = changed(_current(coordinator), policy)
@@ -158,6 +155,7 @@ def draft(
 ) -> int:
     """Propose the file to approvers: it comes into force once enough of them have approved it."""
     policy = _read(file)
+    _warn(policy)
     with opened(act=False) as coordinator:
         changes = changed(_current(coordinator), policy)
         proposal = None
@@ -203,6 +201,7 @@ def recover(
     """
     policy = _read(file)
     why = ask("Reason", reason, "--reason TEXT")
+    _warn(policy)
     with opened(act=False) as coordinator:
         changes = changed(_current(coordinator), policy)
         if not mode.json:
@@ -287,6 +286,16 @@ def _read(file: Path | None) -> Policy:
     from coordinator.config import environment, load_settings, read_policy
 
     return read_policy(file or load_settings(environment()).policy_file)
+
+
+def _warn(policy: Policy) -> list[str]:
+    """Print what the policy, valid as it is, leaves open; return it, too."""
+    from coordinator.domain.policy.losses import approval_warnings
+
+    warnings = list(approval_warnings(policy.approvals))
+    for warning in warnings:
+        note(warning)
+    return warnings
 
 
 def _drafted(coordinator: Coordinator, proposal_id: str) -> Policy:

@@ -176,6 +176,11 @@ def test_all_limits_are_shown_or_those_of_what_is_named(shell: Shell) -> None:
         ("costs", "void", "cst_1"),
         ("costs", "list", "--status", "denied"),
         ("agents", "disable", "eve", "--by", "olga", "--reason", "a test"),
+        ("agents", "enable", "eve", "--by", "olga", "--reason", "a test"),
+        ("limits", "usage", "--scope", "agent:eve"),
+        ("limits", "usage", "--scope", "pool:others"),
+        ("limits", "usage", "--scope", "category:x"),
+        ("limits", "usage", "--scope", "provider:x"),
         ("agents", "disable", "ada"),
     ],
 )
@@ -183,6 +188,29 @@ def test_bad_input_is_one_sentence_and_code_2(shell: Shell, arguments: tuple[str
     error = shell.json(*arguments, code=2)["error"]
     assert error["code"] in ("invalid_request", "invalid_amount", "not_found", "not_confirmed")
     assert "\n" not in error["message"]
+
+
+def test_what_left_the_policy_keeps_its_usage(shell: Shell) -> None:
+    shell.json("costs", "record", "--agent", "bert", "--amount", "3")
+    text = POLICY.replace("bert", "cora")
+    Path("policy.toml").write_text(text)
+    shell.json("policy", "apply")
+    usage = shell.json("limits", "usage", "--scope", "agent:bert", "--by", "month")
+    assert usage[-1]["spent"] == "3.00"
+    for verb in ("pause", "unpause"):
+        told = shell.text(verb, "--agent", "bert", "--by", "alice", "--reason", "a test", code=2)
+        assert "'bert' is not an agent of the policy" in told
+
+
+def test_a_draft_tells_what_a_check_warns_of(shell: Shell) -> None:
+    signs = 'credentials = ["address:0x5aAeb6053F3E94C9b9A09f33669435E7Ef1BeAed"]'
+    text = POLICY[: POLICY.index("[approvals.approvers]")]
+    Path("signed.toml").write_text(f"{text}[approvals.approvers]\nalice = {{ {signs} }}\n")
+    shell.json("policy", "apply", "policy.toml")
+    for verb in ("check", "draft", "apply"):
+        told = shell.text("policy", verb, "signed.toml")
+        assert "alice has one credential" in told
+        assert 'set signatures = "required"' in told
 
 
 def test_costs_are_held_posted_voided_and_recorded(shell: Shell) -> None:

@@ -214,6 +214,35 @@ providers = ["bad"]
     ]
 
 
+SIGNING = """[approvals.approvers.%s]
+credentials = ["address:0x%s"]
+"""
+
+
+def signing_approvals(required: int, approvers: int) -> str:
+    head = (
+        f'[organisation]\ntotal_limit = "1"\n[approvals]\nfour_eyes = true\nrequired = {required}\n'
+    )
+    names = ("ann", "ben", "cid")[:approvers]
+    return head + "".join(SIGNING % (name, str(n) * 40) for n, name in enumerate(names, start=1))
+
+
+def test_four_eyes_of_signers_are_not_one_signature_beside_a_name() -> None:
+    with pytest.raises(ConfigurationError) as refused:
+        parse_policy(signing_approvals(1, 3))
+    (fault,) = refused.value.faults
+    assert fault.startswith("policy.toml:4: approvals.four_eyes needs required = 2")
+    assert parse_policy(signing_approvals(2, 3)).approvals.four_eyes
+
+
+def test_four_eyes_need_one_approver_more_than_is_required() -> None:
+    with pytest.raises(ConfigurationError, match="four_eyes needs 3 approvers"):
+        parse_policy(signing_approvals(2, 2))
+    # By names alone who proposed is told as well as who approves.
+    names = '[approvals]\nfour_eyes = true\napprovers = ["ann", "ben"]\n'
+    assert parse_policy('[organisation]\ntotal_limit = "1"\n' + names).approvals.four_eyes
+
+
 def test_a_list_of_approvers_that_cannot_be_read_makes_no_tier_look_wrong() -> None:
     text = """[organisation]
 total_limit = "1"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from coordinator.domain.policy.approvals import Approvals
-from coordinator.domain.policy.losses import blocking_losses
+from coordinator.domain.policy.losses import approval_warnings, blocking_losses
 
 ONE, TWO, THREE = (f"address:0x{'1' * 39}{digit}" for digit in "123")
 
@@ -49,3 +49,13 @@ def test_one_credential_that_blocks_once_lost_is_told() -> None:
 
 def test_two_credentials_of_each_are_enough() -> None:
     assert warnings(approvers={"alice": {"credentials": [ONE, TWO]}}) == []
+
+
+def test_signatures_that_nobody_has_to_give_are_told() -> None:
+    able = {"alice": {"credentials": [ONE, TWO]}}
+    (told,) = approval_warnings(Approvals.model_validate({"approvers": able}))
+    assert 'set signatures = "required"' in told
+    asked = {"approvers": able, "signatures": "required"}
+    assert list(approval_warnings(Approvals.model_validate(asked))) == []
+    mixed = {"approvers": able | {"bob": {}}}
+    assert list(approval_warnings(Approvals.model_validate(mixed))) == []

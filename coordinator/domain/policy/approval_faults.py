@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import Final
 
+from coordinator.domain.policy.approvals import Approvals
 from coordinator.domain.policy.faults import Fault
 from coordinator.domain.policy.model import PolicyModel
 
@@ -97,7 +98,18 @@ def _group_faults(policy: PolicyModel) -> Iterator[Fault]:
         if len(names) > required:
             text = f"asks for {len(names)} groups, and required for {required} approvers only"
             yield (*path, "from_each"), text
+    if approvals.four_eyes:
+        yield from _four_eyes_faults(approvals)
+
+
+def _four_eyes_faults(approvals: Approvals) -> Iterator[Fault]:
+    path = ("approvals", "four_eyes")
     people = [one for one in approvals.approvers.values() if not one.agent and one.up_to is None]
-    if approvals.four_eyes and len(people) <= approvals.required:
-        text = f"needs {approvals.required + 1} approvers: who proposes does not count"
-        yield ("approvals", "four_eyes"), text
+    if len(people) <= approvals.required:
+        yield path, f"needs {approvals.required + 1} approvers: who proposes does not count"
+    if approvals.required == 1 and any(one.signs for one in people):
+        yield (
+            path,
+            "needs required = 2 where approvers sign: who proposed is a name that nobody signs, so"
+            " one of them could do both",
+        )

@@ -1,10 +1,21 @@
-"""Approvers that are too few to decide, or would be once a credential is lost."""
+"""Warnings about a valid policy: approvers that are too few, changes that nobody has to sign."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
 from coordinator.domain.policy.approvals import Approvals, Approver, Quorum
+
+
+def approval_warnings(approvals: Approvals) -> Iterator[str]:
+    """Name what a valid policy leaves open: lost credentials, and changes that nobody signs."""
+    yield from blocking_losses(approvals)
+    people = approvals.approvers.values()
+    if approvals.signatures == "optional" and people and all(one.signs for one in people):
+        yield (
+            "every approver has a credential, but whoever can run `coordinator policy apply`"
+            ' replaces this policy without any signature: set signatures = "required"'
+        )
 
 
 def blocking_losses(approvals: Approvals) -> Iterator[str]:
