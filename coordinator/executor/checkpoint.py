@@ -18,7 +18,7 @@ from coordinator.executor.checkpoint_state import ORDERS_SIGNED, START, Checkpoi
 from coordinator.executor.signed_rules import PolicyChange, SignedRules
 from coordinator.ledger.audit.log import AuditLog
 from coordinator.ledger.audit.seals import Seal
-from coordinator.ledger.proofs.evidence import Seen
+from coordinator.ledger.proofs.evidence import Seen, Unasked
 from coordinator.ledger.tx.checkpoints import CheckpointBook
 
 log = logging.getLogger(__name__)
@@ -108,6 +108,9 @@ class Checkpoint:
                 changes=known.changes,
                 spent=known.spent,
                 signed_total=known.signed_total,
+                refused=known.refused,
+                approved=known.approved,
+                unasked=known.unasked,
             )
             self._take(self._audit.after(head), now=now)
         assert self._known is not None
@@ -157,7 +160,7 @@ class Checkpoint:
         assert known is not None
         if known.pins == said:
             return
-        anew = replace(known.copy(), pins=said, accepted=None, drafts={}, changes=[])
+        anew = replace(known.copy(), pins=said, accepted=None, refused=None, drafts={}, changes=[])
         if pins is not None and known.head.count:
             for row in self._audit.after(START):
                 if row.seq > known.head.count:
@@ -219,11 +222,12 @@ class Checkpoint:
                 why = "it was signed for an earlier change"
             if why is not None:
                 self._refused.append((*change[:3], why))
+                known.refused = f"{change.hash[:12]}…: {why}"
             else:
                 seen_at = known.drafts.get(change.proposal or "", now)
                 if now < self._rules.effective_at(change, known.accepted, seen_at):
                     return
-                known.accepted = change.hash
+                known.accepted, known.refused = change.hash, None
                 known.used.add(change.proposal or "")
             known.changes.pop(0)
 
@@ -257,6 +261,9 @@ class Checkpoint:
                 changes=[PolicyChange(*one) for one in found["changes"]],
                 spent=[(at, units) for at, units in found["spent"]],
                 signed_total=found["signed_total"],
+                refused=found.get("refused"),
+                approved={of: (who, at) for of, (who, at) in found.get("approved", {}).items()},
+                unasked={of: Unasked(*one) for of, one in found.get("unasked", {}).items()},
             )
         except (OSError, KeyError, TypeError, ValueError) as fault:
             raise LedgerUnavailable(
@@ -288,6 +295,9 @@ class Checkpoint:
                 "changes": known.changes,
                 "spent": known.spent,
                 "signed_total": known.signed_total,
+                "refused": known.refused,
+                "approved": known.approved,
+                "unasked": known.unasked,
             }
         )
         beside = self._path.with_name(f"{self._path.name}.{os.getpid()}")

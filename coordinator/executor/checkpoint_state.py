@@ -8,10 +8,11 @@ from typing import Final
 from coordinator.domain.audit import AuditRow, Head
 from coordinator.domain.hosts import WORKER_EVENTS
 from coordinator.domain.purchase.lifecycle import FINAL
+from coordinator.domain.times import rfc3339
 from coordinator.executor.signed_rules import DAY, POLICY_EVENTS, SPENDS, PolicyChange, SignedRules
 from coordinator.ledger.audit.export import GENESIS
 from coordinator.ledger.proofs.audit_fold import MOVED
-from coordinator.ledger.proofs.evidence import Seen
+from coordinator.ledger.proofs.evidence import Seen, Unasked
 
 ORDERS_SIGNED: Final = frozenset({"withdraw_signed", "mint_signed"})
 _BEGUN: Final = frozenset({"withdraw_ordered", "mint_ordered", "escrow_attributed"})
@@ -22,6 +23,8 @@ _ENDED: Final = frozenset(
         *(event for event, status in MOVED.items() if status in FINAL),
     }
 )
+# A day of any zone, and the day before: what was asked then may be signed now.
+_UNASKED_KEPT: Final = 3 * DAY
 START: Final = Head(0, GENESIS)
 
 
@@ -53,6 +56,12 @@ class CheckpointState:
     #: (unix seconds, base units) of what was signed of late; ``signed_total`` is of all time.
     spent: list[tuple[int, int]] = field(default_factory=list)
     signed_total: int = 0
+    #: Why the version that came into force last is not believed.
+    refused: str | None = None
+    #: Purchases approved without people, each by its agent and when it was asked, until they end.
+    approved: dict[str, tuple[str, int]] = field(default_factory=dict)
+    #: Those of them that were signed of late.
+    unasked: dict[str, Unasked] = field(default_factory=dict)
 
     def copy(self) -> CheckpointState:
         return replace(
@@ -65,6 +74,8 @@ class CheckpointState:
             used=set(self.used),
             drafts=dict(self.drafts),
             changes=list(self.changes),
+            approved=dict(self.approved),
+            unasked=dict(self.unasked),
         )
 
     def take(self, row: AuditRow) -> None:
@@ -84,7 +95,23 @@ class CheckpointState:
             self.signed_total += units
             self.spent = [one for one in self.spent if one[0] > row.at - DAY]
             self.spent.append((row.at, units))
+            self._note_unasked(row, units)
+        self._note_approved(row)
         self._count(row)
+
+    def _note_approved(self, row: AuditRow) -> None:
+        if row.event in _ENDED or row.body.get("approval") is not None:
+            self.approved.pop(row.subject, None)
+        elif row.event == "purchase_approved" and "agent" in row.body:
+            self.approved[row.subject] = (row.body["agent"], row.at)
+
+    def _note_unasked(self, row: AuditRow, units: int) -> None:
+        if row.event != "link_signed" or row.subject not in self.approved:
+            return
+        agent, asked_at = self.approved[row.subject]
+        kept = {of: one for of, one in self.unasked.items() if one.at > row.at - _UNASKED_KEPT}
+        # Nothing was asked later than it was signed, whatever a host says.
+        self.unasked = {**kept, row.subject: Unasked(agent, min(asked_at, row.at), units)}
 
     def note_policy(self, row: AuditRow, now: int) -> None:
         """Keep drafts of a policy and what came of them, to be judged in their order."""
@@ -122,10 +149,21 @@ class CheckpointState:
             revoked=frozenset(self.revoked),
             policy=rules.policy(self.accepted) if rules.pins is not None else None,
             pinned=rules.pins is not None,
+            behind=self._behind(rules, now) if rules.pins is not None else "",
+            unasked=dict(self.unasked),
             room=rules.room(
                 sum(units for at, units in self.spent if at > now - DAY), self.signed_total
             ),
         )
+
+    def _behind(self, rules: SignedRules, now: int) -> str:
+        """Say until when, or why, ``accepted`` is believed although another came into force."""
+        if self.changes:
+            change = self.changes[0]
+            seen_at = self.drafts.get(change.proposal or "", now)
+            at = rfc3339(rules.effective_at(change, self.accepted, seen_at))
+            return f"until {at}, when {change.hash[:12]}… takes effect for it"
+        return f"because it refused {self.refused}" if self.refused is not None else ""
 
 
 def _next_nonce(row: AuditRow) -> int:

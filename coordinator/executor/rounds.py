@@ -23,6 +23,7 @@ from coordinator.executor.safe_words import SafeWords
 from coordinator.executor.sender import Sender
 from coordinator.executor.tempo import Pace
 from coordinator.executor.watch import Watch
+from coordinator.ledger.chain.freeing import is_kept_back
 from coordinator.ledger.chain.open_purchases import Waiting
 from coordinator.ledger.ledger import Ledger
 from coordinator.ledger.proofs.evidence import Seen
@@ -89,6 +90,7 @@ class Rounds:
         self._ticks = ticks
         self._clock = clock
         self._reach = reach
+        self._steps = ledger.steps
         self._sender = Sender(
             chain=chain,
             steps=ledger.steps,
@@ -252,7 +254,8 @@ class Rounds:
 
     def _believed(self, calls: Sequence[Call], seen: Observation) -> Seen:
         policy = self._policies.current()
-        return self._safe_words.seen(calls, policy=policy, block=seen.head, now=self._clock())
+        subjects = filter(None, (call.purchase_id or call.reference for call in calls))
+        return self._safe_words.seen(subjects, policy=policy, block=seen.head, now=self._clock())
 
     def _look_for_drift(self, seen: Observation) -> None:
         """Pause spending when the balance differs from the journal."""
@@ -321,6 +324,8 @@ class Rounds:
         self._sender.miss_nonces(self._lease, seen)
         in_flight = self._sender.tend(self._lease, seen)
         policy, every = self._policy(), self._books.open_purchases()
+        if self._free_kept_back(self._lease, every, seen):
+            every = self._books.open_purchases()
         self._tell(policy, every, seen, in_flight)
         purchases = [purchase for purchase in every if self._is_mine(purchase)]
         if seen.fees is not None:
@@ -336,6 +341,18 @@ class Rounds:
                 final_number=final.number if final else 0,
             )
             self._sender.send_new(self._lease, calls, seen)
+
+    def _free_kept_back(
+        self, lease: Lease, purchases: Sequence[OpenPurchase], seen: Observation
+    ) -> bool:
+        """Let those go on that this worker refused before, and would sign for by now."""
+        mine = (p for p in purchases if self._is_mine(p))
+        kept = {p.id: p.stranded for p in mine if p.stranded and is_kept_back(p.stranded)}
+        if not kept:
+            return False
+        now, policy = self._clock(), self._policies.current()
+        believed = self._safe_words.seen(kept, policy=policy, block=seen.head, now=now)
+        return self._steps.free_kept_back(lease, kept, seen=believed, now=now)
 
     def _tell(
         self,

@@ -7,7 +7,6 @@ from collections.abc import Iterable
 from dataclasses import replace
 
 from coordinator.domain.chain.events import Block
-from coordinator.domain.chain.steps import Call
 from coordinator.domain.errors import ChainUnavailable
 from coordinator.domain.policy.credentials import CredentialKind
 from coordinator.domain.policy.policy import Policy
@@ -29,8 +28,8 @@ class SafeWords:
         self._book = book
         self._checkpoint = checkpoint
 
-    def seen(self, calls: Iterable[Call], *, policy: Policy, block: Block, now: int) -> Seen:
-        """Return what was seen, for the signing of these calls after ``block``."""
+    def seen(self, subjects: Iterable[str], *, policy: Policy, block: Block, now: int) -> Seen:
+        """Return what was seen, for signing what purchases and orders need after ``block``."""
         seen = self._checkpoint.seen(now)
         believed = seen.policy or policy
         if not any(
@@ -39,11 +38,10 @@ class SafeWords:
             for credential in approver.credentials
         ):
             return seen
-        subjects = {call.purchase_id or call.reference for call in calls} - {None}
-        trust = self._book.trust()
-        if not subjects or trust is None:
+        wanted, trust = sorted(set(subjects)), self._book.trust()
+        if not wanted or trust is None:
             return seen
-        asked = self._book.safe_signatures(sorted(filter(None, subjects)))
+        asked = self._book.safe_signatures(wanted)
         said = {word: answer for word, answer in self._ask(asked, trust, block)}
         return replace(seen, safes=said)
 

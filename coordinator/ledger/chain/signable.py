@@ -35,6 +35,8 @@ _READ_MAX: Final = 500
 _SPENDING: Final = frozenset({StepKind.CREATE, StepKind.LINK})
 _PULLS: Final = frozenset({StepKind.LINK, StepKind.DISPUTE})
 _OF_ESCROW: Final = frozenset({StepKind.SETTLE, StepKind.DISPUTE})
+#: Ends the text of what goes on by itself once the worker may sign it.
+NOTHING_SIGNED: Final = "nothing is signed for it"
 _PROVED: Final = _SPENDING | _OF_ESCROW
 
 
@@ -175,26 +177,34 @@ class Signable:
         refused = self._judge.purchase_refused(past, counted=counted)
         amount = Usdc.from_base_units(past.amount)
         if refused is not None:
-            self.stranded[past.id] = f"{amount} USDC: {refused}; nothing is signed for it"
+            self.stranded[past.id] = f"{amount} USDC: {refused}; {NOTHING_SIGNED}"
         elif missing is not None and not self._judge.unanswered:
-            if past.create_signed:
-                # What was signed for it once is not asked about again.
-                self.stranded[past.id] = (
-                    f"{amount} USDC: its create was not mined, and no other is signed: {missing};"
-                    " cancel it, and ask again if it is wanted"
-                )
-            else:
-                self.unapproved[past.id] = missing
+            self._keep_back(past, missing)
         elif missing is None:
             self._admitted.add(past.id)
+            self._judge.admit(past)
         return refused is None and missing is None
+
+    def _keep_back(self, past: LoggedPurchase, missing: str) -> None:
+        """Let people decide a purchase again, unless nothing would come of their word."""
+        amount, ahead = Usdc.from_base_units(past.amount), self._judge.purchase_is_ahead(past)
+        if ahead is not None:
+            self.stranded[past.id] = f"{amount} USDC: {missing}; {ahead}; {NOTHING_SIGNED}"
+        elif past.create_signed:
+            # What was signed for it once is not asked about again.
+            self.stranded[past.id] = (
+                f"{amount} USDC: its create was not mined, and no other is signed: {missing};"
+                " cancel it, and ask again if it is wanted"
+            )
+        else:
+            self.unapproved[past.id] = missing
 
     def _is_doubted(self, row: Any, doubts: Mapping[str, str]) -> bool:
         """Whether it was decided on a host that was revoked since: people have to decide again."""
         for host in doubts.values():
             self.stranded[row.id] = (
                 f"{Usdc.from_base_units(row.amount)} USDC: host {host} decided it and was revoked"
-                " since; nothing is signed for it: cancel it, and ask again if it is wanted"
+                f" since; {NOTHING_SIGNED}: cancel it, and ask again if it is wanted"
             )
             return True
         return False

@@ -18,6 +18,7 @@ from coordinator.domain.chain.steps import (
 )
 from coordinator.domain.notices import foreign_transaction
 from coordinator.ledger.audit.row_codes import Prove
+from coordinator.ledger.chain.freeing import free_kept_back
 from coordinator.ledger.chain.owned_nonces import OwnedNonces
 from coordinator.ledger.chain.signable import Signable
 from coordinator.ledger.chain.step_ends import (
@@ -122,6 +123,14 @@ class StepBook:
                 )
                 for nonce, call in given
             ]
+
+    def free_kept_back(
+        self, lease: Lease, kept: Mapping[str, str], *, seen: Seen | None, now: int
+    ) -> bool:
+        """Free the purchases (by id, with why they are kept back) that may be signed by now."""
+        with self._transactions.write() as tx:
+            fence(tx.connection, lease)
+            return free_kept_back(tx, self._evidence, kept, seen=seen, now=now)
 
     def store_attempts(
         self,

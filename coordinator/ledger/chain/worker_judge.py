@@ -13,14 +13,21 @@ from sqlalchemy import Connection, select
 
 from coordinator.domain.chain.steps import StepKind, StepStatus
 from coordinator.domain.policy.credentials import CredentialKind
+from coordinator.domain.policy.model import PolicyModel
 from coordinator.domain.policy.policy import Policy
+from coordinator.domain.policy.tables import Limits
 from coordinator.domain.purchase.deciding import not_an_approver
 from coordinator.domain.purchase.proposal import ProposalKind
 from coordinator.domain.statements.making import dispute_statement
 from coordinator.domain.statements.signed import Signed, check_signed, signed_for
 from coordinator.domain.typed_data import Trust
 from coordinator.domain.usdc import Usdc
-from coordinator.ledger.proofs.agreement import proposal_agreement, purchase_agreement
+from coordinator.ledger.chain.unasked import UnaskedToday
+from coordinator.ledger.proofs.agreement import (
+    expected_statement,
+    proposal_agreement,
+    purchase_agreement,
+)
 from coordinator.ledger.proofs.audit_fold import LoggedOrder, LoggedPurchase
 from coordinator.ledger.proofs.evidence import Evidence, SafeWord, Seen
 from coordinator.ledger.store import schema as t
@@ -28,6 +35,7 @@ from coordinator.ledger.store.sums import exact_sum, read_sum
 
 # A worker that stood still carries out what was agreed in time.
 _LATE_SECONDS: Final = 86_400
+OWN_LIMIT: Final = "the worker's own limit"
 _SPENT: Final = ("link_signed", "dispute_signed")
 
 
@@ -49,7 +57,9 @@ class WorkerJudge:
         self._evidence = evidence
         self._trust = trust
         self._seen = seen if seen is not None else Seen()
+        self._in_force = policy
         self.policy = self._seen.policy or policy
+        self._unasked = UnaskedToday(connection, evidence, self._seen, now=now)
         approvals = self.policy.approvals
         self.signs = any(map(approvals.has_to_sign, approvals.approvers))
         self._left: int | None = None
@@ -68,7 +78,35 @@ class WorkerJudge:
         if self._now > last + self.policy.escrow.create_within:
             return "what was signed has expired"
         agreed = purchase_agreement(self.policy, past, self._trust, still_signs=self._safe_signs)
-        return None if agreed.met else agreed.missing
+        if agreed.met:
+            return None
+        over = self._unasked.over(self.policy, past) if self._seen.pinned else None
+        return agreed.missing if over is None else f"{over}; {agreed.missing}"
+
+    def purchase_is_ahead(self, past: LoggedPurchase) -> str | None:
+        """Say that people decide it by a version that the worker does not believe.
+
+        Whatever they sign by that version counts only once the worker believes it.
+        """
+        asked = (expected_statement(one, past) for one in (self.policy, self._in_force))
+        if len({statement.rules for statement in asked}) == 1:
+            return None
+        return f"it is decided by policy {self._in_force.hash[:12]}…, and {self._believes}"
+
+    @property
+    def _believes(self) -> str:
+        """Say which version the worker believes, and until when or why."""
+        name = f"{self.policy.hash[:12]}…"
+        return " ".join(filter(None, ("this worker believes", name, self._seen.behind)))
+
+    def _behind(self, why: str) -> str:
+        """Add to a refusal that it is of another version than the one in force."""
+        same = self.policy.hash == self._in_force.hash
+        return why if same else f"{why} ({self._believes})"
+
+    def admit(self, past: LoggedPurchase) -> None:
+        """Count a purchase that may be signed in what is judged next."""
+        self._unasked.admit(past)
 
     def _takes_approvals(self, past: LoggedPurchase) -> bool:
         if self._seen.pinned:
@@ -81,7 +119,10 @@ class WorkerJudge:
         amount, tier = Usdc.from_base_units(past.amount), self.policy.approvals.lowest_tier
         threshold = self.policy.threshold(past.agent or "")
         above = threshold is not None and amount > threshold
-        return above or (tier is not None and amount > tier) or past.approval is not None
+        above |= tier is not None and amount > tier
+        return (
+            above or past.approval is not None or self._unasked.over(self.policy, past) is not None
+        )
 
     def purchase_refused(self, past: LoggedPurchase, *, counted: bool) -> str | None:
         """Say why the signed policy or the worker's own limits, unless counted, refuse it."""
@@ -94,20 +135,8 @@ class WorkerJudge:
         policy = self._seen.policy
         if policy is None:
             return "no policy is signed by the approvers that this worker pins"
-        agent = policy.agent(past.agent or "")
-        name, provider = policy.provider(past.provider)
-        if agent is None or not agent.enabled:
-            return f"the signed policy has no agent {past.agent} that is enabled"
-        listed = agent.providers
-        if provider is None or name is None:
-            return f"the signed policy has no provider {past.provider}"
-        if listed is not None and name not in {policy.provider(one)[0] for one in listed}:
-            return f"the signed policy does not let {past.agent} pay {name}"
-        for each in (agent, provider, policy.organisation):
-            most = each.per_purchase_limit
-            if isinstance(most, Usdc) and past.amount > most.base_units:
-                return f"the signed policy allows at most {most} USDC a purchase"
-        return None
+        why = _broken(policy, past)
+        return None if why is None else self._behind(why)
 
     def _over_limit(self, amount: int) -> str | None:
         room = self._seen.room
@@ -117,7 +146,7 @@ class WorkerJudge:
             self._left = room - self._signed_since()
         if amount > self._left:
             left = Usdc.from_base_units(max(0, self._left))
-            return f"the worker's own limit leaves {left} USDC to sign at present"
+            return f"{OWN_LIMIT} leaves {left} USDC to sign at present"
         self._left -= amount
         return None
 
@@ -213,7 +242,7 @@ class WorkerJudge:
             self._trust,
             still_signs=self._safe_signs,
         )
-        return None if agreed.met else agreed.missing
+        return None if agreed.met else self._behind(agreed.missing)
 
     def _safe_signs(self, signed: Signed) -> str | None:
         if signed.credential.kind is not CredentialKind.SAFE:
@@ -225,3 +254,27 @@ class WorkerJudge:
             return None
         self.unanswered |= answer is None
         return f"{signed.credential} does not say at the newest block that it signed it"
+
+
+def _broken(policy: PolicyModel, past: LoggedPurchase) -> str | None:
+    """Say what of the policy a purchase breaks, but for limits over a time."""
+    agent = policy.agent(past.agent or "")
+    name, provider = policy.provider(past.provider)
+    if agent is None or not agent.enabled:
+        return f"the signed policy has no agent {past.agent} that is enabled"
+    listed = agent.providers
+    if provider is None or name is None:
+        return f"the signed policy has no provider {past.provider}"
+    if listed is not None and name not in {policy.provider(one)[0] for one in listed}:
+        return f"the signed policy does not let {past.agent} pay {name}"
+    category, named = past.words.get("category"), policy.categories.named
+    if named and category not in named:
+        return f"the signed policy has no category {category}"
+    limited: list[Limits | None] = [agent, provider, policy.organisation]
+    limited += [named.get(category or ""), agent.categories.get(category or "")]
+    limited += [policy.pools[pool] for pool in policy.pools_of.get(past.agent or "", ())]
+    for each in limited:
+        most = each.per_purchase_limit if each is not None else None
+        if isinstance(most, Usdc) and past.amount > most.base_units:
+            return f"the signed policy allows at most {most} USDC a purchase"
+    return None

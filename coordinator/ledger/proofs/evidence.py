@@ -34,6 +34,14 @@ class SafeWord(NamedTuple):
     signature: str
 
 
+class Unasked(NamedTuple):
+    """A purchase that was paid without people: whose, when it was asked, and base units."""
+
+    agent: str
+    at: int
+    units: int
+
+
 @dataclass(frozen=True, slots=True)
 class Seen:
     """The state of the log as an executor saw it, kept outside the database.
@@ -54,6 +62,10 @@ class Seen:
     #: The policy that approvers signed, where the worker pins them: it believes no other.
     policy: Policy | None = None
     pinned: bool = False
+    #: Until when or why ``policy`` is believed while another is in force; else empty.
+    behind: str = ""
+    #: What was signed of late that nobody was asked about, by purchase.
+    unasked: Mapping[str, Unasked] = field(default_factory=dict)
     #: What may still be signed within the worker's own limits, in base units; None: no limit.
     room: int | None = None
     #: The chain's answers about signatures of Safes, at the newest block.
