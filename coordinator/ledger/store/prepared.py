@@ -17,6 +17,8 @@ _ROWS_MAX: Final = 64
 OR_FAIL: Final = "OR FAIL"
 
 T = TypeVar("T")
+# The text, the names of its values in their order, and the values that are always the same.
+_Compiled = tuple[str, tuple[str, ...], Mapping[str, Any]]
 
 
 def in_powers_of_two(rows: Sequence[T], *, most: int) -> Iterator[Sequence[T]]:
@@ -52,21 +54,22 @@ class Prepared:
             statement = statement.inline().prefix_with(OR_FAIL, dialect="sqlite")
         self._statement = statement
         self._columns = list(columns) or None
-        self._compiled: dict[str, tuple[str, tuple[str, ...]]] = {}
-        self._constants: dict[str, Any] = {}
+        self._compiled: dict[str, _Compiled] = {}
 
     def rows(self, connection: Connection, values: Mapping[str, Any] | None = None) -> list[Row]:
         """Every row that the statement answers."""
-        text, order = self._text(connection.dialect)
+        text, order, constants = self._text(connection.dialect)
         raw: Any = connection.connection.dbapi_connection
-        found: list[Row] = raw.execute(text, self._ordered(order, values or {})).fetchall()
+        given = _ordered(order, constants, values or {})
+        found: list[Row] = raw.execute(text, given).fetchall()
         return found
 
     def one(self, connection: Connection, values: Mapping[str, Any] | None = None) -> Row | None:
         """The first row, or None."""
-        text, order = self._text(connection.dialect)
+        text, order, constants = self._text(connection.dialect)
         raw: Any = connection.connection.dbapi_connection
-        found: Row | None = raw.execute(text, self._ordered(order, values or {})).fetchone()
+        given = _ordered(order, constants, values or {})
+        found: Row | None = raw.execute(text, given).fetchone()
         return found
 
     def each(self, connection: Connection, values: Iterable[Mapping[str, Any]]) -> None:
@@ -74,8 +77,8 @@ class Prepared:
 
         SQLite inserts several at once; PostgreSQL is sent one short text with all its rows.
         """
-        text, order = self._text(connection.dialect)
-        rows = [self._ordered(order, row) for row in values]
+        text, order, constants = self._text(connection.dialect)
+        rows = [_ordered(order, constants, row) for row in values]
         raw: Any = connection.connection.dbapi_connection
         if len(rows) == 1:
             raw.execute(text, rows[0])
@@ -89,7 +92,7 @@ class Prepared:
         for part in in_powers_of_two(rows, most=_ROWS_MAX):
             raw.execute(f"{head} VALUES {', '.join([row] * len(part))}", tuple(chain(*part)))
 
-    def _text(self, dialect: Dialect) -> tuple[str, tuple[str, ...]]:
+    def _text(self, dialect: Dialect) -> _Compiled:
         known = self._compiled.get(dialect.name)
         if known is None:
             insert = isinstance(self._statement, Insert)
@@ -99,14 +102,18 @@ class Prepared:
             # Where the driver takes names, they become marks in the order of the text.
             order = tuple(compiled.positiontup or _names_in(str(compiled)))
             text = _marked(str(compiled))
-            # What SQLAlchemy itself puts in, such as the offset of a limit.
-            self._constants |= {k: v for k, v in compiled.params.items() if v is not None}
-            known = self._compiled[dialect.name] = (text, order)
+            # What SQLAlchemy itself puts in, such as the offset of a limit, numbered as it comes:
+            # the same name is another value in another dialect.
+            constants = {k: v for k, v in compiled.params.items() if v is not None}
+            known = self._compiled[dialect.name] = (text, order, constants)
         return known
 
-    def _ordered(self, order: Sequence[str], values: Mapping[str, Any]) -> tuple[Any, ...]:
-        given = {**self._constants, **values} if self._constants else values
-        return tuple([given[name] for name in order])
+
+def _ordered(
+    order: Sequence[str], constants: Mapping[str, Any], values: Mapping[str, Any]
+) -> tuple[Any, ...]:
+    given = {**constants, **values} if constants else values
+    return tuple([given[name] for name in order])
 
 
 def _names_in(text: str) -> Iterable[str]:
