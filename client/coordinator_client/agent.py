@@ -75,6 +75,7 @@ class Agent:
         task: str | None = None,
         session: str | None = None,
         idempotency_key: str | None = None,
+        unless_duplicate: bool = False,
         wait: bool = True,
         timeout_seconds: float = 60,
     ) -> Purchase:
@@ -82,6 +83,8 @@ class Agent:
 
         ``amount`` is a decimal string of USDC or ``Usdc``. Give a key of your own to ask again
         safely: the same key never pays twice; without one a key is made, and is in the answer.
+        With ``unless_duplicate``, a purchase of the last ten minutes with the same provider, amount
+        and service is returned instead of a second one: its ``idempotency_key`` is another.
         Denials are returned, not raised. InvalidRequest for malformed input and
         IdempotencyConflict for a key with other terms write nothing. OutcomeUnknown when no
         answer ever came; it has the key.
@@ -97,7 +100,11 @@ class Agent:
         )
         return self._run(
             self._calls.purchase(
-                body, idempotency_key=idempotency_key, wait=wait, timeout_seconds=timeout_seconds
+                body,
+                idempotency_key=idempotency_key,
+                unless_duplicate=unless_duplicate,
+                wait=wait,
+                timeout_seconds=timeout_seconds,
             )
         )
 
@@ -112,6 +119,7 @@ class Agent:
         task: str | None = None,
         session: str | None = None,
         idempotency_key: str | None = None,
+        unless_duplicate: bool = False,
         wait: bool = True,
         timeout_seconds: float = 60,
     ) -> Decision:
@@ -144,6 +152,14 @@ class Agent:
         """Return the agent's purchases, newest first; ``after`` is the last id of a page before."""
         found = self._calls.purchases(status=status, since=since, limit=limit, after=after)
         return self._run(found)
+
+    def receipt(self, purchase_id: str) -> dict[str, Any]:
+        """Return the proof of the agent's purchase as JSON: limits, approvals, transactions."""
+        return self._run(self._calls.receipt(purchase_id))
+
+    def policy(self) -> dict[str, Any]:
+        """Return what of the policy concerns the agent as JSON: limits, providers, categories."""
+        return self._run(self._calls.policy())
 
     def wait_for(
         self, purchase_id: str, *, until: str = "funded", timeout_seconds: float = 60

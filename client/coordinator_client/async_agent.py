@@ -74,6 +74,7 @@ class AsyncAgent:
         task: str | None = None,
         session: str | None = None,
         idempotency_key: str | None = None,
+        unless_duplicate: bool = False,
         wait: bool = True,
         timeout_seconds: float = 60,
     ) -> Purchase:
@@ -81,6 +82,8 @@ class AsyncAgent:
 
         ``amount`` is a decimal string of USDC or ``Usdc``. Give a key of your own to ask again
         safely: the same key never pays twice; without one a key is made, and is in the answer.
+        With ``unless_duplicate``, a purchase of the last ten minutes with the same provider, amount
+        and service is returned instead of a second one: its ``idempotency_key`` is another.
         Denials are returned, not raised. InvalidRequest for malformed input and
         IdempotencyConflict for a key with other terms write nothing. OutcomeUnknown when no
         answer ever came; it has the key.
@@ -96,7 +99,11 @@ class AsyncAgent:
         )
         return await self._run(
             self._calls.purchase(
-                body, idempotency_key=idempotency_key, wait=wait, timeout_seconds=timeout_seconds
+                body,
+                idempotency_key=idempotency_key,
+                unless_duplicate=unless_duplicate,
+                wait=wait,
+                timeout_seconds=timeout_seconds,
             )
         )
 
@@ -111,6 +118,7 @@ class AsyncAgent:
         task: str | None = None,
         session: str | None = None,
         idempotency_key: str | None = None,
+        unless_duplicate: bool = False,
         wait: bool = True,
         timeout_seconds: float = 60,
     ) -> Decision:
@@ -143,6 +151,14 @@ class AsyncAgent:
         """Return the agent's purchases, newest first; ``after`` is the last id of a page before."""
         found = self._calls.purchases(status=status, since=since, limit=limit, after=after)
         return await self._run(found)
+
+    async def receipt(self, purchase_id: str) -> dict[str, Any]:
+        """Return the proof of the agent's purchase as JSON: limits, approvals, transactions."""
+        return await self._run(self._calls.receipt(purchase_id))
+
+    async def policy(self) -> dict[str, Any]:
+        """Return what of the policy concerns the agent as JSON: limits, providers, categories."""
+        return await self._run(self._calls.policy())
 
     async def wait_for(
         self, purchase_id: str, *, until: str = "funded", timeout_seconds: float = 60

@@ -50,13 +50,24 @@ class Calls:
     # Purchases.
 
     def purchase(
-        self, body: Json, *, idempotency_key: str | None, wait: bool, timeout_seconds: float
+        self,
+        body: Json,
+        *,
+        idempotency_key: str | None,
+        unless_duplicate: bool = False,
+        wait: bool,
+        timeout_seconds: float,
     ) -> Flow[Purchase]:
         """Request a purchase, and follow it until it is funded, final, waiting, or timed out."""
         span = terms.seconds("timeout_seconds", timeout_seconds) if wait else 0.0
         goal = Wait("funded", self._exchange.clock() + span)
         purchase = yield from self._exchange.ask(
-            self._spending("/v1/purchases", body, idempotency_key),
+            self._spending(
+                "/v1/purchases",
+                body,
+                idempotency_key,
+                terms.flag(unless_duplicate=unless_duplicate),
+            ),
             reading.purchase,
             seconds=max(span, self._timeout_seconds),
             wait=goal if wait else None,
@@ -119,6 +130,9 @@ class Calls:
         path = f"{_purchase(purchase_id)}/{verb}"
         return self._ask(Request("POST", path, body=body, changes=True), reading.answer)
 
+    def receipt(self, purchase_id: str) -> Flow[dict[str, Any]]:
+        return self._ask(Request("GET", f"{_purchase(purchase_id)}/receipt"), dict)
+
     # Costs.
 
     def hold(self, body: Json, idempotency_key: str | None) -> Flow[Cost]:
@@ -179,15 +193,26 @@ class Calls:
     def features(self) -> Flow[tuple[str, ...]]:
         return self._ask(Request("GET", "/v1/service-level"), lambda json: tuple(json["features"]))
 
+    def policy(self) -> Flow[dict[str, Any]]:
+        return self._ask(Request("GET", "/v1/me/policy"), dict)
+
     def name(self) -> Flow[str]:
         return self._ask(Request("GET", "/v1/me"), lambda json: str(json["name"]))
 
     def _ask(self, request: Request, parse: Callable[[Any], T]) -> Flow[T]:
         return self._exchange.ask(request, parse, seconds=self._timeout_seconds)
 
-    def _spending(self, path: str, body: Json, idempotency_key: str | None) -> Request:
+    def _spending(
+        self,
+        path: str,
+        body: Json,
+        idempotency_key: str | None,
+        params: tuple[tuple[str, str], ...] = (),
+    ) -> Request:
         key = os.urandom(16).hex() if idempotency_key is None else idempotency_key
-        return Request("POST", path, body=body, key=terms.idempotency_key(key), changes=True)
+        return Request(
+            "POST", path, params, body=body, key=terms.idempotency_key(key), changes=True
+        )
 
     def _follow(
         self, purchase: Purchase, goal: Wait, *, forgiven: tuple[type[CoordinatorError], ...]

@@ -150,5 +150,13 @@ def query(**named: str | None) -> tuple[tuple[str, str], ...]:
     return tuple((name, text(name, value)) for name, value in named.items() if value is not None)
 
 
+def flag(**named: object) -> tuple[tuple[str, str], ...]:
+    """Return the parameters that are True; a service that does not know them is not asked."""
+    for name, value in named.items():
+        if not isinstance(value, bool):
+            raise InvalidRequest(f"{name.replace('_', ' ')} must be True or False")
+    return tuple((name, "true") for name, value in named.items() if value)
+
+
 def _given(more: Mapping[str, object]) -> dict[str, str]:
     return {name: text(name, value) for name, value in more.items() if value is not None}

@@ -9,6 +9,7 @@ from typing import Any, Unpack
 
 from coordinator.api.arguments import checked
 from coordinator.api.hold import Hold
+from coordinator.api.own_policy import own_policy
 from coordinator.api.queries import limit_states, list_purchases
 from coordinator.api.runtime import Runtime
 from coordinator.api.session import Session
@@ -26,7 +27,7 @@ from coordinator.domain.purchase.request import Request
 from coordinator.domain.usdc import Amount
 
 log = logging.getLogger(__name__)
-_NO_TERMS = ("idempotency_key", "wait", "timeout_seconds")
+_NO_TERMS = ("idempotency_key", "unless_duplicate", "wait", "timeout_seconds")
 
 
 @checked
@@ -50,14 +51,17 @@ class Agent:
         task: str | None = None,
         session: str | None = None,
         idempotency_key: str | None = None,
+        unless_duplicate: bool = False,
         wait: bool = True,
         timeout_seconds: float = 60,
     ) -> Purchase:
         """Request a purchase and wait until it is funded, final, awaiting approval, or timed out.
 
         ``amount`` is a decimal string of USDC or ``Usdc``. Give a key of your own to ask again
-        safely: the same key never pays twice. Denials are returned, not raised. InvalidRequest
-        for malformed input and IdempotencyConflict for a key with other terms write nothing.
+        safely: the same key never pays twice. With ``unless_duplicate``, a purchase of the last ten
+        minutes with the same provider, amount and service is returned instead of a second one:
+        its ``idempotency_key`` is another. Denials are returned, not raised. InvalidRequest for
+        malformed input and IdempotencyConflict for a key with other terms write nothing.
         """
         purchase = self._ask(
             starting=wait,
@@ -69,6 +73,7 @@ class Agent:
             task=task,
             session=session,
             idempotency_key=idempotency_key,
+            unless_duplicate=unless_duplicate,
         )
         if not wait or purchase.final or purchase.needs_approval:
             return purchase
@@ -86,11 +91,20 @@ class Agent:
             Wait(purchase.id, "funded", timeout_seconds), lambda: purchase
         )
 
-    def _ask(self, *, starting: bool, idempotency_key: str | None = None, **terms: Any) -> Purchase:
+    def _ask(
+        self,
+        *,
+        starting: bool,
+        idempotency_key: str | None = None,
+        unless_duplicate: bool = False,
+        **terms: Any,
+    ) -> Purchase:
         request = self._request(**terms)
         if starting:
             self._runtime.start()
-        purchase = self._runtime.wiring.treasury.request(request, key=idempotency_key)
+        purchase = self._runtime.wiring.treasury.request(
+            request, key=idempotency_key, unless_duplicate=unless_duplicate
+        )
         self._look_at_level()
         return purchase
 
@@ -132,6 +146,15 @@ class Agent:
             limit=limit,
             after=after,
         )
+
+    def receipt(self, purchase_id: str) -> dict[str, Any]:
+        """Return the proof of the agent's purchase as JSON: limits, approvals, transactions."""
+        self.get(purchase_id)
+        return self._runtime.wiring.reporter.receipt(purchase_id)
+
+    def policy(self) -> dict[str, Any]:
+        """Return what of the policy concerns the agent as JSON: limits, providers, categories."""
+        return own_policy(self._runtime.wiring, self.id)
 
     def wait_for(
         self, purchase_id: str, *, until: str = "funded", timeout_seconds: float = 60

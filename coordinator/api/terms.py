@@ -20,6 +20,7 @@ class PurchaseTerms(TypedDict, total=False):
     task: str | None
     session: str | None
     idempotency_key: str | None
+    unless_duplicate: bool
     wait: bool
     timeout_seconds: float
 

@@ -376,6 +376,39 @@ class Me(BaseModel):
     name: str
 
 
+class OwnLimit(BaseModel):
+    """A limit in force of an agent, and where its amount comes from."""
+
+    scope: str
+    window: str
+    limit: Usdc
+    source: str
+
+
+class Payee(BaseModel):
+    """A provider that the agent may pay."""
+
+    name: str
+    address: str
+    service: str | None
+
+
+class OwnPolicy(BaseModel):
+    """The policy as it concerns one agent."""
+
+    agent: str
+    role: str | None
+    enabled: bool
+    approval_threshold: Annotated[
+        str, Field(description='Above it people are asked; "unlimited": never.')
+    ]
+    limits: list[OwnLimit]
+    providers: list[Payee]
+    categories: list[str]
+    default_category: str | None
+    policy_hash: str
+
+
 class Judged(BaseModel):
     """The answer to an approver's word on a proposal."""
 

@@ -8,6 +8,7 @@ from functools import partial
 from coordinator.domain.errors import IdempotencyConflict
 from coordinator.domain.purchase.decision import Facts, decide
 from coordinator.domain.purchase.purchase import Purchase
+from coordinator.ledger.spend.duplicates import find_duplicate
 from coordinator.ledger.spend.moves import expire
 from coordinator.ledger.spend.reading import read_purchase
 from coordinator.ledger.spend.requests import NewRequest, find_bound, write_request
@@ -21,7 +22,11 @@ class ShortOfFunds:
 
 
 def request(tx: Tx, asked: NewRequest) -> Purchase | IdempotencyConflict | ShortOfFunds:
-    """Return the purchase bound to the key, or decide on a new one and hold its amount."""
+    """Return the purchase bound to the key, or decide on a new one and hold its amount.
+
+    Where a duplicate is not wanted, the purchase that it would repeat is returned: even when this
+    one is denied, perhaps for what that one holds.
+    """
     expire(tx, asked.now)
     bound = find_bound(tx, asked)
     if isinstance(bound, IdempotencyConflict):
@@ -39,6 +44,10 @@ def request(tx: Tx, asked: NewRequest) -> Purchase | IdempotencyConflict | Short
         waiting=partial(_waiting_of, tx, asked.now),
     )
     decision = decide(asked.request, facts)
+    if asked.unless_duplicate:
+        duplicate = find_duplicate(tx, asked.request, decision, asked.now)
+        if duplicate is not None:
+            return read_purchase(tx, duplicate)
     if decision.short_of_funds and not asked.funds_are_fresh:
         return ShortOfFunds()
     return write_request(tx, asked, decision)

@@ -65,11 +65,15 @@ class Treasury(ProposalVerbs):
     # Told how many seconds each decision on a request took, its commit included.
     measure: Callable[[float], object] = _nobody_measures
 
-    def request(self, request: Request, *, key: str | None = None) -> Purchase:
+    def request(
+        self, request: Request, *, key: str | None = None, unless_duplicate: bool = False
+    ) -> Purchase:
         """Decide on a request and hold its amount, in one transaction: denied, waiting or approved.
 
         The same key with the same terms gives the purchase that it is bound to; with other terms
-        IdempotencyConflict. No money moves here.
+        IdempotencyConflict. ``unless_duplicate``: where the agent has a purchase of the last ten
+        minutes with the same provider, amount and service under another key, that one is returned.
+        No money moves here.
         """
         began = time.monotonic()
         given = key is not None
@@ -78,6 +82,7 @@ class Treasury(ProposalVerbs):
             request=request,
             key=key,
             key_is_new=not given,
+            unless_duplicate=unless_duplicate,
             escrow_key=self.escrow_keys.key(request.agent, key),
             minimum=self.minimum,
             treasury=self.address,

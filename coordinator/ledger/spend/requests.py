@@ -41,11 +41,13 @@ class NewRequest:
     """A request as it comes to the group commit.
 
     ``key_is_new`` says that the key was made for this request: nothing can be bound to it.
+    ``unless_duplicate`` asks for the purchase that has the same terms, if one was just made.
     """
 
     request: Request
     key: str
     key_is_new: bool
+    unless_duplicate: bool = False
     escrow_key: str
     minimum: Usdc
     treasury: str

@@ -34,6 +34,12 @@ def me(who: AnyCaller) -> Response:
     return answer({"role": who.role.value, "name": who.name})
 
 
+@router.get("/me/policy", responses={200: {"model": m.OwnPolicy}, **FAULTS})
+def my_policy(who: AgentCaller) -> Response:
+    """Return what of the policy concerns the agent: limits, providers, categories."""
+    return answer(who.agent.policy())
+
+
 @router.get("/limits", responses={200: {"model": m.Limits}, **FAULTS})
 def limits(
     who: AnyCaller,

@@ -52,15 +52,24 @@ async def request_purchase(
     key: IdempotencyKey,
     wait: Annotated[Until | None, Query(description="Answer when it got there.")] = None,
     timeout: Timeout = 30.0,
+    unless_duplicate: Annotated[
+        bool,
+        Query(
+            description="Answer with the purchase of the last ten minutes that has the same"
+            " provider, amount and service under another key, where there is one."
+        ),
+    ] = False,
 ) -> Response:
     """Request a purchase; a denial is an answer: look at `status` and `reason`.
 
     With `wait` the answer comes when the purchase got there, is final, waits for approval, or
     after `timeout` seconds. The same key with the same terms returns the same purchase.
+    With `unless_duplicate` the answer may be a purchase under another `idempotency_key`.
     """
     agent, asked = who.agent, terms.model_dump()
+    asked |= {"idempotency_key": key, "unless_duplicate": unless_duplicate}
     async with request.app.state.turns.working(who.key.id):
-        purchase = await agent.apurchase(**asked, idempotency_key=key, wait=False)
+        purchase = await agent.apurchase(**asked, wait=False)
     if wait is None or purchase.final or purchase.needs_approval:
         return answer(purchase)
     try:

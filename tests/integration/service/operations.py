@@ -105,6 +105,7 @@ OPERATIONS: Final[Mapping[tuple[str, str], Operation]] = {
     ("POST", "/v1/tasks/close"): Operation(("agent", "operator"), {}, named=("task",)),
     ("GET", "/metrics"): Operation(("operator", "auditor")),
     ("GET", "/v1/me"): Operation(ALL),
+    ("GET", "/v1/me/policy"): Operation(AGENTS),
     ("GET", "/v1/events"): Operation(ALL),
     ("GET", "/v1/limits"): Operation(ALL),
     ("GET", "/v1/usage"): Operation(ALL, query={"since": 1_767_225_600, "until": 1_767_229_200}),
