@@ -199,6 +199,11 @@ def _parsed(url: object, *, allow_http: bool) -> httpx.URL:
     return parsed
 
 
+def is_loopback_url(url: str) -> bool:
+    """Tell whether a URL leads to this machine alone."""
+    return _is_loopback(httpx.URL(url).host)
+
+
 def _is_loopback(host: str) -> bool:
     if host == "localhost":
         return True
