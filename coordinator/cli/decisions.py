@@ -347,8 +347,11 @@ def _of_proposal(coordinator: Coordinator, proposal: Proposal) -> Decidable:
             return _refused(found, reason, proposal=present.as_dict())
         render(present, show_proposal)
         if present.waits:
-            delayed = reason is not None and reason.code.value == "change_delayed"
-            note(reason.message if reason is not None and delayed else "it needs more approvals")
+            if reason is not None and reason.code.value == "change_delayed":
+                # Enough have signed: nobody has to do anything more.
+                note(reason.message)
+                return ExitCode.OK
+            note("it needs more approvals")
             return ExitCode.AWAITING_APPROVAL
         return ExitCode.OK
 

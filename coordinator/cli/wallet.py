@@ -175,8 +175,10 @@ def _tell(made: KeystoreFile) -> None:
         return
     card("Keystore", None, [("name", made.name), ("address", made.address), ("file", made.path)])
     next_commands(
-        f"put COORDINATOR_SIGNER=keystore:{made.path} into .env",
-        f"put the password into {_PASSWORD}, or into a file whose path is in {_PASSWORD}_FILE",
+        f"for the treasury: put COORDINATOR_SIGNER=keystore:{made.path} into .env, and the password"
+        f" into {_PASSWORD}, or into a file whose path is in {_PASSWORD}_FILE",
+        f'for an approver: put credentials = ["address:{made.address}"] into the policy, and'
+        f" COORDINATOR_APPROVER_SIGNER=keystore:{made.path} into the environment of who signs",
     )
     if not os.environ.get(_PASSWORD):
         note("back up the file and its password, in separate places")

@@ -221,7 +221,9 @@ class Checkpoint:
             if why is None and change.proposal in known.used:
                 why = "it was signed for an earlier change"
             if why is not None:
-                self._refused.append((*change[:3], why))
+                # A first version is applied without signatures: what waits for one tells so.
+                if known.accepted is not None or change.proposal is not None:
+                    self._refused.append((*change[:3], why))
                 known.refused = f"{change.hash[:12]}…: {why}"
             else:
                 seen_at = known.drafts.get(change.proposal or "", now)

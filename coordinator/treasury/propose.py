@@ -14,7 +14,7 @@ from coordinator.domain.approval_notices import proposal_waits
 from coordinator.domain.policy.delays import change_delay, delayed_changes
 from coordinator.domain.policy.policy import Policy
 from coordinator.domain.purchase.approval import Approver
-from coordinator.domain.purchase.deciding import may_not_decide_proposal, not_an_approver
+from coordinator.domain.purchase.deciding import may_not_decide_proposal, not_an_approver, overtaken
 from coordinator.domain.purchase.lifecycle import may_not_settle
 from coordinator.domain.purchase.proposal import PREFIXES, Proposal, ProposalKind, ProposalStatus
 from coordinator.domain.reasons import Reason, ReasonCode
@@ -271,9 +271,6 @@ def new_proposal(
 
 def _not_carried_out(tx: Tx, proposal: Proposal) -> Reason | None:
     """Return the reason why it can't be carried out any more."""
-    if proposal.kind is ProposalKind.POLICY and proposal.terms["before"] != tx.policy.hash:
-        text = "another version came into force since it was drafted: draft it again"
-        return Reason(ReasonCode.APPROVAL_NOT_FOUND, text)
     if proposal.kind is not ProposalKind.SETTLE:
-        return None
+        return overtaken(tx.policy, proposal)
     return may_not_settle(read_purchase(tx, proposal.terms["purchase_id"]).status)

@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 
+from coordinator.cli.decisions import find_decision
+from coordinator.cli.exits import ExitCode
 from coordinator.cli.proposals import show_proposal
 from coordinator.doctor.local import LocalPatient
 from coordinator.domain.errors import ConfigurationError, InvalidRequest
@@ -121,8 +123,21 @@ def test_a_draft_of_a_version_that_was_replaced_meanwhile(people: People) -> Non
     alerts = current(world).alerts.model_copy(update={"thresholds": [50]})
     old = world.coordinator.draft_policy(with_payee(world), by="olga", reason="a test")
     people.put_in_force(current(world).model_copy(update={"alerts": alerts}), "alice", "bob")
-    _, refusal = people.approve_proposal(old.id, "alice")
-    assert refusal is not None and "draft it again" in refusal.message
+    assert world.coordinator.proposals() == []
+    for _ in range(2):
+        _, refusal = people.approve_proposal(old.id, "alice")
+        assert refusal is not None and "draft it again" in refusal.message
+    assert world.coordinator.proposal(old.id).status == "expired"
+
+
+def test_the_last_signature_of_a_draft_that_is_late_asks_for_no_more(people: People) -> None:
+    world = people.world
+    draft = world.coordinator.draft_policy(with_payee(world), by="olga", reason="a test")
+    codes = []
+    for name in ("alice", "bob"):
+        signature = people.sign(draft.id, name)
+        codes.append(find_decision(world.coordinator, draft.id).approve(name, signature))
+    assert codes == [ExitCode.AWAITING_APPROVAL, ExitCode.OK]
 
 
 def test_withdrawals_go_to_listed_addresses_only(people: People) -> None:

@@ -59,6 +59,8 @@ def test_nothing_is_signed_before_a_policy_is(make_world: Callable[..., World]) 
     world.go()
     assert world.status(small) == "approved"
     assert "no policy is signed" in stranded(world, small)
+    # The first version is applied without signatures: it is nobody's attack.
+    assert "worker_refused" not in [one.notice.kind for one in world.coordinator.alerts()]
     world.apply(signed_policy(world, required=1))
     People(world).put_in_force(world.coordinator.wiring.policies.current(), "alice")
     world.go()

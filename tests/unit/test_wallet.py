@@ -52,6 +52,18 @@ def test_the_folder_is_foundrys_wherever_it_is_named() -> None:
     assert wallet._FOLDER == KEYSTORE_FOLDER
 
 
+def test_a_new_key_tells_the_treasury_and_an_approver_what_to_do(
+    capsys: pytest.CaptureFixture[str], home: Path
+) -> None:
+    assert cli.main(["wallet", "new", "alice"]) == 0
+    said = " ".join(capsys.readouterr().out.split())
+    path = home / ".foundry/keystores/alice"
+    (address,) = (one["address"] for one in run(capsys, "list"))
+    assert f"for the treasury: put COORDINATOR_SIGNER=keystore:{path}" in said
+    assert f'for an approver: put credentials = ["address:{address}"] into the policy' in said
+    assert f"COORDINATOR_APPROVER_SIGNER=keystore:{path}" in said
+
+
 def test_a_new_key_is_in_foundrys_folder_and_its_owners_alone(
     capsys: pytest.CaptureFixture[str], home: Path
 ) -> None:

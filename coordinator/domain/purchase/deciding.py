@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from coordinator.domain.policy.policy import Policy
 from coordinator.domain.purchase.lifecycle import Status
-from coordinator.domain.purchase.proposal import Proposal, ProposalStatus
+from coordinator.domain.purchase.proposal import Proposal, ProposalKind, ProposalStatus
 from coordinator.domain.purchase.purchase import Purchase
 from coordinator.domain.reasons import Reason, ReasonCode
 from coordinator.domain.times import rfc3339
@@ -28,11 +28,21 @@ def may_not_decide_proposal(policy: Policy, proposal: Proposal, approver: str) -
     refusal = not_an_approver(policy, approver)
     if refusal is not None or proposal.waits:
         return refusal
+    if proposal.status is ProposalStatus.EXPIRED and (late := overtaken(policy, proposal)):
+        return late
     code = {
         ProposalStatus.EXPIRED: ReasonCode.APPROVAL_EXPIRED,
         ProposalStatus.REJECTED: ReasonCode.REJECTED,
     }.get(proposal.status, ReasonCode.APPROVAL_NOT_FOUND)
     return Reason(code, f"this proposal does not wait for approval: it is {proposal.status}")
+
+
+def overtaken(policy: Policy, proposal: Proposal) -> Reason | None:
+    """Say that a draft replaces a version that is in force no more; None for anything else."""
+    if proposal.kind is not ProposalKind.POLICY or proposal.terms["before"] == policy.hash:
+        return None
+    text = "another version came into force since it was drafted: draft it again"
+    return Reason(ReasonCode.APPROVAL_NOT_FOUND, text)
 
 
 def may_not_decide_purchase(

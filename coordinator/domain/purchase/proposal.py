@@ -70,9 +70,14 @@ class Proposal(Shown):
 
     def waiting(self) -> Reason:
         """Say how many approvals are missing and how they are given."""
+        done, more = len(self.approved_by), max(1, self.required - len(self.approved_by))
+        others = "more " if done else ""
+        approvers = f"{more} {others}approver{'s have' if more > 1 else ' has'}"
+        # So many have said yes, and none of a group that is asked for.
+        group = ", none of a group that is asked for" if done >= self.required else ""
         return Reason(
             ReasonCode.MORE_APPROVALS_REQUIRED,
-            f"{len(self.approved_by)} of {self.required} approvals: another approver has to run"
+            f"{done} of {self.required} approvals{group}: {approvers} to run"
             f" `coordinator approvals approve {self.id}` before {rfc3339(self.expires_at)}",
         )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 from sqlalchemy import insert, select, update
 
 from coordinator.domain.errors import LedgerTampered, UnknownId
+from coordinator.domain.purchase.deciding import overtaken
 from coordinator.domain.purchase.proposal import Proposal, ProposalKind, ProposalStatus
 from coordinator.ledger.proofs.logged_proposal import LoggedProposal
 from coordinator.ledger.store import schema as t
@@ -16,6 +18,7 @@ from coordinator.ledger.tx.transaction import Tx
 from coordinator.ledger.tx.transactions import Transactions
 
 _q = t.proposals.c
+_POLICY = ProposalKind.POLICY
 
 
 class ProposalBook:
@@ -25,14 +28,21 @@ class ProposalBook:
         self._transactions = transactions
 
     def waiting(self, now: int) -> Sequence[Proposal]:
-        """List the proposals that wait and have not expired, oldest first."""
+        """List the proposals that wait and have not expired, oldest first.
+
+        A draft that another version has overtaken waits for nobody any more.
+        """
         query = (
             select(_q.id)
             .where(_q.status == ProposalStatus.AWAITING_APPROVAL.value, _q.expires_at > now)
             .order_by(_q.created_at, _q.id)
         )
         with self._transactions.read() as tx:
-            return [read_proposal(tx, one) for one in tx.connection.execute(query).scalars().all()]
+            ids = tx.connection.execute(query).scalars().all()
+            found = [read_proposal(tx, one) for one in ids]
+            return [
+                one for one in found if one.kind is not _POLICY or not overtaken(tx.policy, one)
+            ]
 
     def get(self, proposal_id: str) -> Proposal:
         """The proposal, whatever became of it; UnknownId when there is none."""
@@ -67,12 +77,18 @@ def insert_proposal(tx: Tx, proposal: Proposal, now: int) -> None:
 
 
 def expire_proposals(tx: Tx, now: int) -> None:
-    """End every proposal whose time is over: at ``expires_at`` it is."""
+    """End every proposal whose time is over, at ``expires_at``, and each draft overtaken."""
     tx.flush()
     waits = _q.status == ProposalStatus.AWAITING_APPROVAL.value
     overdue = select(_q.id).where(waits, _q.expires_at <= now)
     for one in tx.connection.execute(overdue).scalars().all():
         end_proposal(tx, one, ProposalStatus.EXPIRED, now)
+    for one in waiting_ids(tx, _POLICY):
+        # One that was changed holds up no other: whoever reads it is told.
+        with contextlib.suppress(LedgerTampered):
+            late = overtaken(tx.policy, read_proposal(tx, one))
+            if late is not None:
+                end_proposal(tx, one, ProposalStatus.EXPIRED, now, why=late.message)
 
 
 def end_proposal(tx: Tx, proposal_id: str, status: ProposalStatus, now: int, **said: Any) -> None:
