@@ -72,6 +72,8 @@ class Settings(BaseSettings):
     # Not the treasury's: an approver's, on the approver's own machine.
     approver_signer: str | None = None
     former_signers: str = ""
+    # The wallet that pays for HTTP requests by x402; whoever only decides has its address alone.
+    x402_signer: str | None = None
     payer: Literal["wallet"] = "wallet"
     rail: Literal["actp"] = "actp"
     kernel_address: str | None = None

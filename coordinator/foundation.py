@@ -38,6 +38,7 @@ from coordinator.startup import (
     load_former_keys,
     load_host,
     load_treasury_key,
+    load_x402_key,
     open_ledger,
     throwaway_ledger,
 )
@@ -137,9 +138,20 @@ class Foundation(Ledger):
         """The signers of the accounts that the treasury had before, the last one first."""
         return load_former_keys(self.settings, self.secrets, self.network)
 
+    @cached_property
+    def x402_signer(self) -> Signer | None:
+        """The signer of the wallet that pays for HTTP requests, if there is one."""
+        return load_x402_key(self.settings, self.secrets, self.network, self.own_addresses)
+
     @property
     def own_addresses(self) -> Sequence[str]:
         return [self.signer.address, *(former.address for former in self.former_signers)]
+
+    @property
+    def followed_addresses(self) -> Sequence[str]:
+        """The accounts whose USDC the journal follows, the treasury's first."""
+        wallet = self.x402_signer
+        return [*self.own_addresses, *([wallet.address] if wallet is not None else [])]
 
     @cached_property
     def database(self) -> Database:
@@ -182,6 +194,7 @@ class Foundation(Ledger):
             vault=d.vault,
             kernel=d.kernel,
             formers=self.own_addresses[1:],
+            wallet=self.x402_signer.address if self.x402_signer is not None else None,
         )
 
     @cached_property

@@ -84,6 +84,25 @@ def load_former_keys(
     return [_load_key(spec, secrets, network, name) for spec in settings.former_signer_specs]
 
 
+def load_x402_key(
+    settings: Settings, secrets: Mapping[str, str], network: Network, own: Sequence[str]
+) -> Signer | None:
+    """Return the signer of the wallet that pays for HTTP requests; None where there is none.
+
+    ConfigurationError when it is one of our ``own`` accounts.
+    """
+    if not settings.x402_signer:
+        return None
+    name = "COORDINATOR_X402_SIGNER"
+    signer = _load_key(settings.x402_signer, secrets, network, name)
+    if signer.address in own:
+        raise ConfigurationError(
+            f"{name} is {signer.address}, an account of the treasury: payments for HTTP requests"
+            " need a wallet of their own"
+        )
+    return signer
+
+
 def _load_key(spec: str, secrets: Mapping[str, str], network: Network, setting: str) -> Signer:
     if spec.startswith("env:") and network.name == "base":
         raise ConfigurationError(

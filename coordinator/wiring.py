@@ -31,6 +31,7 @@ from coordinator.domain.policy.policy import Policy
 from coordinator.domain.ports import Chain, HeadHints
 from coordinator.domain.usdc import Usdc
 from coordinator.executor import Executor
+from coordinator.executor.authorising import Authorising
 from coordinator.executor.blocking import Blockers
 from coordinator.executor.checkpoint import Checkpoint
 from coordinator.executor.former import FormerRounds
@@ -218,6 +219,22 @@ class Wiring(Foundation):
                 poll_seconds=self.settings.poll_seconds,
             ),
             formers=[self._former(one) for one in self.former_signers if one.can_sign],
+            authorising=self._authorising,
+        )
+
+    @property
+    def _authorising(self) -> Authorising | None:
+        """What signs payments for HTTP requests, where this process has the wallet's key."""
+        wallet = self.x402_signer
+        if wallet is None or not wallet.can_sign:
+            return None
+        return Authorising(
+            book=self.authorisations,
+            wallet=wallet.address,
+            sign=wallet.sign_typed,
+            token=lambda: self.chain.token_domain,
+            clock=self.clock,
+            reach=self.reach,
         )
 
     def _former(self, signer: Signer) -> FormerRounds:
@@ -266,6 +283,7 @@ class Wiring(Foundation):
             escrow_keys=self.escrow_keys,
             words=self.words,
             address=self.signer.address,
+            wallet=self.x402_signer.address if self.x402_signer is not None else None,
             contracts=self.contracts,
             minimum=MINIMUM_AMOUNT,
             clock=self.clock,

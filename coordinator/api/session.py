@@ -34,7 +34,7 @@ class Session(Shown):
     def limits(self) -> Sequence[LimitState]:
         """Return its own limits, with what remains of each."""
         mine = f"{self.kind}:{self.id}"
-        named = Terms(**{self.kind: self.id})
+        named = Terms(task=self.id) if self.kind == TASK else Terms(session=self.id)
         states = self._wiring.limits.states(named, now=self._wiring.clock())
         return [state for state in states if str(state.limit.scope) == mine]
 

@@ -88,6 +88,21 @@ class Wait:
         return min(max(0.0, self.seconds_left), _SLEEP_SECONDS_MAX)
 
 
+class AuthorisationWait(Wait):
+    """A wait until what pays for an HTTP request is signed, or can't be any more."""
+
+    def __init__(self, purchase_id: str, timeout_seconds: float) -> None:
+        super().__init__(purchase_id, "final", timeout_seconds)
+
+    def look(self, progress: StatusNow) -> bool:
+        waits = progress.status is Status.AWAITING_APPROVAL
+        return waits or progress.authorised or self.is_there(progress.status)
+
+    def take(self, purchase: Purchase, *, whole: bool) -> None:
+        self.purchase = purchase
+        self.wake()
+
+
 class Watcher:
     """The waits of this process: they cost nothing until the ledger changes.
 

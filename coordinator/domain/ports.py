@@ -13,6 +13,7 @@ from coordinator.domain.chain.gas import Fees
 from coordinator.domain.chain.steps import Attempt, Call, Receipt
 from coordinator.domain.errors import ChainUnavailable
 from coordinator.domain.signatures.safe_signatures import SafeState
+from coordinator.domain.typed_data import Domain
 from coordinator.domain.usdc import Usdc
 
 Clock = Callable[[], int]
@@ -37,6 +38,8 @@ class KillPoint(StrEnum):
     ATTEMPTS_SIGNED = "attempts_signed"
     ATTEMPTS_STORED = "attempts_stored"
     ATTEMPTS_SENT = "attempts_sent"
+    AUTHORISATIONS_SIGNED = "authorisations_signed"
+    AUTHORISATIONS_STORED = "authorisations_stored"
     EVENTS_READ = "events_read"
     EVENTS_STORED = "events_stored"
     ROLLED_BACK = "rolled_back"
@@ -259,5 +262,7 @@ class Chain(ChainReader, ChainWatch, EndpointChoice, TransactionSender, Rail, Pr
 
     @property
     def treasury(self) -> str: ...
+    @property
+    def token_domain(self) -> Domain: ...
     @property
     def safes(self) -> SafeReader: ...

@@ -4,17 +4,29 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from coordinator.domain.address import keccak256
 
-_DOMAIN: Final = ("USDC escrow coordinator", "1")
 _DOMAIN_FIELDS: Final = (
     ("name", "string"),
     ("version", "string"),
     ("chainId", "uint256"),
     ("verifyingContract", "address"),
 )
+
+
+class Domain(NamedTuple):
+    """An EIP-712 domain: whoever verifies the message, and on which chain."""
+
+    name: str
+    version: str
+    chain_id: int
+    contract: str
+
+    @property
+    def domain(self) -> Domain:
+        return self
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +42,11 @@ class Trust:
     kernel: str
     formers: tuple[str, ...] = ()
 
+    @property
+    def domain(self) -> Domain:
+        """The domain of what people and treasuries sign for each other."""
+        return Domain("USDC escrow coordinator", "1", self.chain_id, self.kernel)
+
     def of_now(self) -> Trust:
         """Return it without what was before."""
         return Trust(self.treasury, self.chain_id, self.kernel)
@@ -42,9 +59,9 @@ class Trust:
 
 @dataclass(frozen=True, slots=True)
 class TypedData:
-    """An EIP-712 message of flat fields."""
+    """An EIP-712 message of flat fields, for a treasury or for another contract."""
 
-    trust: Trust
+    trust: Trust | Domain
     name: str
     fields: tuple[tuple[str, str], ...]
     values: tuple[str | int | bytes, ...]
@@ -52,15 +69,13 @@ class TypedData:
     @property
     def digest(self) -> bytes:
         """The 32 bytes that are signed."""
-        domain = (*_DOMAIN, self.trust.chain_id, self.trust.kernel)
-        separator = _hash_struct("EIP712Domain", _DOMAIN_FIELDS, domain)
+        separator = domain_separator(self.trust.domain)
         return keccak256(
             b"\x19\x01" + separator + _hash_struct(self.name, self.fields, self.values)
         )
 
     def document(self) -> dict[str, Any]:
         """Return the message as wallets take it."""
-        domain = (*_DOMAIN, self.trust.chain_id, self.trust.kernel)
         listed = {"EIP712Domain": _DOMAIN_FIELDS, self.name: self.fields}
         return {
             "types": {
@@ -69,13 +84,19 @@ class TypedData:
             },
             "primaryType": self.name,
             "domain": {
-                name: value for (name, _), value in zip(_DOMAIN_FIELDS, domain, strict=True)
+                name: value
+                for (name, _), value in zip(_DOMAIN_FIELDS, self.trust.domain, strict=True)
             },
             "message": {
                 name: "0x" + value.hex() if isinstance(value, bytes) else value
                 for (name, _), value in zip(self.fields, self.values, strict=True)
             },
         }
+
+
+def domain_separator(domain: Domain) -> bytes:
+    """Return the 32 bytes by which EIP-712 tells domains apart."""
+    return _hash_struct("EIP712Domain", _DOMAIN_FIELDS, domain)
 
 
 def _hash_struct(

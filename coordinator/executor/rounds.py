@@ -16,6 +16,7 @@ from coordinator.domain.policy.policy import Policy
 from coordinator.domain.ports import Chain, Clock, KillPoint, Observation, Reach, Ticks
 from coordinator.domain.purchase.planning import OpenPurchase
 from coordinator.domain.usdc import Usdc
+from coordinator.executor.authorising import Authorising
 from coordinator.executor.checkpoint import Checkpoint
 from coordinator.executor.due import Work
 from coordinator.executor.failover import EndpointFailover
@@ -73,8 +74,10 @@ class Rounds:
         ticks: Ticks,
         reach: Reach,
         formers: Sequence[Former] = (),
+        authorising: Authorising | None = None,
     ) -> None:
         self._chain = chain
+        self._authorising = authorising
         self._formers = formers
         self._books = ledger.books
         self._leases = ledger.leases
@@ -157,6 +160,7 @@ class Rounds:
             if not self._hold_lease():
                 self._looked.set()
                 return False
+            self._authorise()
             # A round that fails leaves nothing for the next one to go on with.
             seen, self._seen = self._seen if again else None, None
             if seen is not None:
@@ -178,6 +182,20 @@ class Rounds:
             for former in self._formers:
                 former.run_round(quick=quick, again=False, finalise=finalise)
             return True
+
+    def _authorise(self) -> None:
+        """Sign what pays for HTTP requests, before anything that waits for the chain."""
+        waiting = self._authorising.waiting() if self._authorising is not None else ()
+        if not waiting or not self._checkpoint.advance(now=self._clock()):
+            return
+        assert self._authorising is not None and self._lease is not None
+        if self._authorising.wallet not in self._followed_accounts():
+            return
+        block = self._seen.head if self._seen is not None else None
+        seen = self._safe_words.seen(waiting, policy=self._policy(), block=block, now=self._clock())
+        self._authorising.sign(self._lease, waiting, seen)
+        # Whoever waits for it is told while the round goes on.
+        self._changes.look()
 
     def release(self) -> None:
         """Let another process act at once."""

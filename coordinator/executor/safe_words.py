@@ -28,8 +28,13 @@ class SafeWords:
         self._book = book
         self._checkpoint = checkpoint
 
-    def seen(self, subjects: Iterable[str], *, policy: Policy, block: Block, now: int) -> Seen:
-        """Return what was seen, for signing what purchases and orders need after ``block``."""
+    def seen(
+        self, subjects: Iterable[str], *, policy: Policy, block: Block | None, now: int
+    ) -> Seen:
+        """Return what was seen, for signing what purchases and orders need after ``block``.
+
+        Without a block no Safe is asked, and what needs its word waits.
+        """
         seen = self._checkpoint.seen(now)
         believed = seen.policy or policy
         if not any(
@@ -39,7 +44,7 @@ class SafeWords:
         ):
             return seen
         wanted, trust = sorted(set(subjects)), self._book.trust()
-        if not wanted or trust is None:
+        if not wanted or trust is None or block is None:
             return seen
         asked = self._book.safe_signatures(wanted)
         said = {word: answer for word, answer in self._ask(asked, trust, block)}

@@ -20,7 +20,7 @@ from coordinator.ledger.proofs.logged_proposal import LoggedProposal
 from coordinator.ledger.tx.checkpoints import CheckpointBook
 
 DAY: Final = 86_400
-SPENDS: Final = frozenset({"link_signed", "dispute_signed"})
+SPENDS: Final = frozenset({"link_signed", "dispute_signed", "x402_signed"})
 POLICY_EVENTS: Final = frozenset({"policy_activated", "policy_signed"})
 
 

@@ -51,6 +51,7 @@ from coordinator.ledger.tx.operations import OperationsBook
 from coordinator.ledger.tx.policies import PolicyBook
 from coordinator.ledger.tx.transaction import TxUrl
 from coordinator.ledger.tx.transactions import Transactions
+from coordinator.ledger.x402.authorisation_book import AuthorisationBook
 
 
 class Ledger(ABC):
@@ -82,6 +83,11 @@ class Ledger(ABC):
     def own_addresses(self) -> Sequence[str]:
         """The accounts of ours that the settings name, the treasury's first."""
         return [self.identity.treasury]
+
+    @property
+    def followed_addresses(self) -> Sequence[str]:
+        """The accounts whose USDC the journal follows, the treasury's first."""
+        return self.own_addresses
 
     @property
     @abstractmethod
@@ -245,6 +251,10 @@ class Ledger(ABC):
         )
 
     @cached_property
+    def authorisations(self) -> AuthorisationBook:
+        return AuthorisationBook(self.transactions, self.evidence)
+
+    @cached_property
     def lane(self) -> LaneBook:
         return LaneBook(self.transactions, self.steps)
 
@@ -254,7 +264,7 @@ class Ledger(ABC):
 
     @cached_property
     def accounts(self) -> AccountBook:
-        return AccountBook(self.transactions, self.own_addresses)
+        return AccountBook(self.transactions, self.followed_addresses)
 
     @cached_property
     def journal(self) -> JournalBook:

@@ -36,6 +36,10 @@ class SignerLedger(Ledger):
         return self._whole.own_addresses
 
     @property
+    def followed_addresses(self) -> Sequence[str]:
+        return self._whole.followed_addresses
+
+    @property
     def database(self) -> Database:
         return self._whole.database
 

@@ -32,6 +32,7 @@ from coordinator.server.routes import (
     purchases,
     runs,
     webhooks,
+    x402,
 )
 from coordinator.server.turns import THREADS, Turns
 from coordinator.server.uses import KeyUses
@@ -48,6 +49,7 @@ _ROUTERS: Final = (
     operations.router,
     events.router,
     webhooks.router,
+    x402.router,
 )
 _ABOUT: Final = """Budgets, approvals and on-chain USDC escrow for teams of agents.
 

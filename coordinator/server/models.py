@@ -245,6 +245,7 @@ class Purchase(BaseModel):
     gas_wei: int
     transactions: list[Transaction]
     stranded: dict[str, Any] | None
+    x402: dict[str, Any] | None
     blocker: Blocker | None
 
 

@@ -125,6 +125,7 @@ def statement_of(
         amount=purchase.amount,
         service=purchase.service,
         settle=purchase.settle,
+        host=purchase.x402.host if purchase.x402 is not None else None,
         expires_at=expires_at,
         reason=reason,
     )
@@ -175,4 +176,5 @@ def _request_of(purchase: Purchase) -> Request:
         category=purchase.category,
         task=purchase.task,
         session=purchase.session,
+        host=purchase.x402.host if purchase.x402 is not None else None,
     )

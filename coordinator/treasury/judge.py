@@ -14,10 +14,14 @@ from coordinator.ledger.tx.transaction import Tx
 
 @dataclass(frozen=True, slots=True)
 class Judge:
-    """Decides for one treasury; ``minimum`` is the least amount that the rail can carry."""
+    """Decides for one treasury; ``minimum`` is the least amount that the rail can carry.
+
+    ``wallet`` pays for HTTP requests.
+    """
 
     minimum: Usdc
     treasury: str
+    wallet: str | None = None
 
     def decide(
         self, tx: Tx, request: Request, now: int, *, own: Purchase | None = None
@@ -27,7 +31,15 @@ class Judge:
         LedgerTampered when the task or session is not as the audit log tells.
         """
         tx.flush()
+        payer = (self.wallet or "") if request.is_x402 else self.treasury
         facts = read_facts(
-            tx.connection, tx.rules, self.minimum, self.treasury, now, tx.opening, own=own
+            tx.connection,
+            tx.rules,
+            self.minimum,
+            payer,
+            now,
+            tx.opening,
+            own=own,
+            x402=request.is_x402,
         )
         return decide(request, facts)

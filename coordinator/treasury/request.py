@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from coordinator.domain.errors import IdempotencyConflict
-from coordinator.domain.purchase.decision import Facts, decide
+from coordinator.domain.purchase.decision import Facts, Funds, decide
 from coordinator.domain.purchase.purchase import Purchase
 from coordinator.ledger.spend.duplicates import find_duplicate
 from coordinator.ledger.spend.moves import expire
@@ -39,7 +39,7 @@ def request(tx: Tx, asked: NewRequest) -> Purchase | IdempotencyConflict | Short
         minimum=asked.minimum,
         usage=tx.sheet.usage,
         paused=tx.treasury_state.paused,
-        funds=tx.treasury_state.funds(asked.treasury, asked.now),
+        funds=_funds(tx, asked),
         openings=tx.opening,
         waiting=partial(_waiting_of, tx, asked.now),
     )
@@ -51,6 +51,13 @@ def request(tx: Tx, asked: NewRequest) -> Purchase | IdempotencyConflict | Short
     if decision.short_of_funds and not asked.funds_are_fresh:
         return ShortOfFunds()
     return write_request(tx, asked, decision)
+
+
+def _funds(tx: Tx, asked: NewRequest) -> Funds | None:
+    state = tx.treasury_state
+    if asked.request.is_x402:
+        return state.request_funds(asked.payer, asked.now)
+    return state.funds(asked.payer, asked.now)
 
 
 def _waiting_of(tx: Tx, now: int, agent: str) -> int:

@@ -24,8 +24,9 @@ from coordinator.domain.purchase.request import Request
 from coordinator.domain.reasons import Reason
 from coordinator.domain.statements.signed import GivenSignature, SigningRequest
 from coordinator.domain.usdc import Amount, Usdc
+from coordinator.domain.x402.request import PaymentRequest
 from coordinator.ledger.proofs.evidence import Evidence
-from coordinator.ledger.spend.requests import NewRequest
+from coordinator.ledger.spend.requests import AskedFor, NewRequest
 from coordinator.ledger.spend.words import Word
 from coordinator.ledger.tx.transaction import Tx
 from coordinator.treasury.approve import approve, judge_approval, reject
@@ -57,6 +58,8 @@ class Treasury(ProposalVerbs):
     evidence: Evidence
     escrow_keys: EscrowKeys
     address: str
+    # The account that pays for HTTP requests; None where there is none.
+    wallet: str | None
     minimum: Usdc
     reach: Reach
     # Reads the treasury's balances anew; False where this process can't, or not in time.
@@ -66,7 +69,12 @@ class Treasury(ProposalVerbs):
     measure: Callable[[float], object] = _nobody_measures
 
     def request(
-        self, request: Request, *, key: str | None = None, unless_duplicate: bool = False
+        self,
+        request: Request,
+        *,
+        key: str | None = None,
+        unless_duplicate: bool = False,
+        asked_for: AskedFor | None = None,
     ) -> Purchase:
         """Decide on a request and hold its amount, in one transaction: denied, waiting or approved.
 
@@ -85,8 +93,9 @@ class Treasury(ProposalVerbs):
             unless_duplicate=unless_duplicate,
             escrow_key=self.escrow_keys.key(request.agent, key),
             minimum=self.minimum,
-            treasury=self.address,
+            payer=(self.wallet or "") if request.is_x402 else self.address,
             now=self.clock(),
+            asked_for=asked_for,
         )
         answer = self.group_commit.run(lambda tx: decide_request(tx, asked))
         if isinstance(answer, ShortOfFunds):
@@ -103,6 +112,38 @@ class Treasury(ProposalVerbs):
         if answer.status is Status.APPROVED:
             self.wake()
         return answer
+
+    def pay_request(
+        self,
+        asked: PaymentRequest,
+        *,
+        key: str,
+        category: str | None = None,
+        task: str | None = None,
+        session: str | None = None,
+    ) -> Purchase:
+        """Decide on the payment for one HTTP request, as ``request`` does on a purchase.
+
+        InvalidRequest where there is no wallet for such payments.
+        """
+        if self.wallet is None:
+            raise InvalidRequest(
+                "this treasury has no wallet that pays for HTTP requests: an operator sets"
+                " COORDINATOR_X402_SIGNER",
+                code="x402_unavailable",
+            )
+        request = Request.of(
+            agent=asked.agent,
+            provider=asked.offer.payee,
+            amount=asked.offer.amount,
+            purpose=asked.purpose,
+            category=category,
+            task=task,
+            session=session,
+            host=asked.host,
+            treasury_address=self.address,
+        )
+        return self.request(request, key=key, asked_for=AskedFor(asked.url, asked.offer))
 
     def _made_key(self) -> str:
         # In the order of time, so that keys made one after the other lie side by side.
@@ -121,7 +162,7 @@ class Treasury(ProposalVerbs):
 
     @property
     def _judge(self) -> Judge:
-        return Judge(self.minimum, self.address)
+        return Judge(self.minimum, self.address, self.wallet)
 
     def judge_approval(self, approval_id: str, *, approver: str | None = None) -> JudgedApproval:
         """Return what approving would find at this moment; nothing is written."""

@@ -13,6 +13,8 @@ interface IFiatToken {
     function decimals() external view returns (uint8);
     /// @notice The EIP-712 domain's version, "2".
     function version() external pure returns (string memory);
+    /// @notice The hash of that domain.
+    function DOMAIN_SEPARATOR() external view returns (bytes32);
 
     function balanceOf(address account) external view returns (uint256);
     function allowance(address owner, address spender) external view returns (uint256);

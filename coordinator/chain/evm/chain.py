@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from typing import Any, Final
 
 from coordinator.chain.abi import quantity
@@ -24,6 +25,7 @@ from coordinator.domain.chain.gas import GAS_LIMITS, Fees
 from coordinator.domain.chain.steps import Attempt, Call, Receipt, StepKind
 from coordinator.domain.errors import ChainUnavailable
 from coordinator.domain.ports import Observation, SafeReader, SendAnswer, Sent
+from coordinator.domain.typed_data import Domain
 from coordinator.domain.usdc import Usdc
 
 # A whole block has the receipts of others too, each of a kilobyte.
@@ -79,6 +81,12 @@ class EvmChain:
     @property
     def treasury(self) -> str:
         return self._signer.address
+
+    @cached_property
+    @decoded
+    def token_domain(self) -> Domain:
+        """The EIP-712 domain in which USDC's authorisations are signed; asked once."""
+        return self._token.domain(self._rpc, self.chain_id)
 
     def approve(self, amount: Usdc) -> Call:
         return self._token.approve(self._contracts.spender, amount)

@@ -7,13 +7,17 @@ from dataclasses import dataclass
 from typing import Final
 
 from coordinator.chain.abi import token_abi
-from coordinator.chain.evm.calls import ContractCall
+from coordinator.chain.evm.calls import ContractCall, eth_call
 from coordinator.chain.evm.logs import Log, account_topic, account_topics, event_of
+from coordinator.chain.rpc.client import Rpc
 from coordinator.domain.chain.events import ChainEvent, EventKind
 from coordinator.domain.chain.gas import GAS_LIMITS
 from coordinator.domain.chain.steps import Call, StepKind
+from coordinator.domain.errors import ConfigurationError
+from coordinator.domain.typed_data import Domain, domain_separator
 from coordinator.domain.usdc import Usdc
 
+_DOMAIN: Final = ("name", "version", "DOMAIN_SEPARATOR")
 # 10^12 USDC. Test tokens let anybody mint more than SQL's integers hold; such transfers are left
 # out of the journal, and reconciling tells of the difference.
 AMOUNT_MAX: Final = 10**18
@@ -53,6 +57,25 @@ class FiatToken:
 
     def usdc_call(self, account: str) -> ContractCall:
         return self.address, token_abi().call("balanceOf", account)
+
+    def domain(self, rpc: Rpc, chain_id: int) -> Domain:
+        """Ask the token for the EIP-712 domain of its authorisations.
+
+        ConfigurationError when it has another than name, version, chain and address make.
+        """
+        asked = [(self.address, token_abi().call(name)) for name in _DOMAIN]
+        answers = rpc.batch([eth_call(call, "latest") for call in asked])
+        name, version, separator = (
+            token_abi().result(function, answer)
+            for function, answer in zip(_DOMAIN, answers, strict=True)
+        )
+        domain = Domain(name, version, chain_id, self.address)
+        if domain_separator(domain) != separator:
+            raise ConfigurationError(
+                f"the USDC at {self.address} signs for another domain than {name!r} {version}: no"
+                " payment for an HTTP request can be made"
+            )
+        return domain
 
     def filters(self, accounts: Iterable[str]) -> list[Log]:
         """Log filters, without the range: transfers from and to the accounts."""

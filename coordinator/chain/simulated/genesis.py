@@ -49,9 +49,9 @@ def nonce_key(account: str) -> Key:
 class Rail:
     """The contracts by address, in lower case."""
 
-    def __init__(self) -> None:
+    def __init__(self, chain_id: int) -> None:
         admin = ADMIN.lower()
-        self.token = FiatToken(USDC.lower(), admin)
+        self.token = FiatToken(USDC.lower(), admin, chain_id)
         self.vault = EscrowVault(VAULT.lower(), self.token, KERNEL.lower())
         self.kernel = Kernel(KERNEL.lower(), admin)
         rail: tuple[Contract, ...] = (self.token, self.vault, self.kernel)

@@ -43,7 +43,7 @@ class Machine:
     def __init__(self, chain_id: int, *, clock: Callable[[], int], seed: int, rules: Rules) -> None:
         self.chain_id = chain_id
         self.rules = rules
-        self.rail = Rail()
+        self.rail = Rail(chain_id)
         self.automine = True
         self.pool = Pool(strict=rules.strict, limit_per_sender=rules.limit_per_sender)
         self._clock = clock

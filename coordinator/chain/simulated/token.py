@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from coordinator.chain.simulated.contract import NOBODY, Contract, Frame, Handler, constant, require
+from coordinator.domain.typed_data import Domain, domain_separator
 
 # Events of Circle's contract that the shipped interface leaves out.
 _MORE_EVENTS: Final = {
@@ -20,12 +21,14 @@ _MORE_EVENTS: Final = {
 class FiatToken(Contract):
     """One account has every role, as after our own deployment."""
 
-    def __init__(self, address: str, admin: str) -> None:
+    def __init__(self, address: str, admin: str, chain_id: int) -> None:
         self._admin = admin
+        self.domain = Domain("USDC", "2", chain_id, address)
         handlers: dict[str, Handler] = {
             "name": constant("USDC"),
             "symbol": constant("USDC"),
             "version": constant("2"),
+            "DOMAIN_SEPARATOR": constant(domain_separator(self.domain)),
             "decimals": constant(6),
             "balanceOf": self.balance_of,
             "allowance": self._allowance,

@@ -38,6 +38,8 @@ class ScopeKind(StrEnum):
     AUTO_APPROVED = "auto_approved"
     # A single payment for one HTTP request.
     X402 = "x402"
+    X402_TASK = "x402_task"
+    X402_SESSION = "x402_session"
 
 
 class Scope(NamedTuple):
@@ -192,6 +194,9 @@ def _sentence(limit: Limit) -> str:
             return f"task {first} may spend {allowed} in category {second}"
         case ScopeKind.X402:
             return f"one HTTP request may cost {limit.amount} USDC"
+        case ScopeKind.X402_TASK | ScopeKind.X402_SESSION as kind:
+            what = kind.removeprefix("x402_")
+            return f"{what} {limit.scope.id} may pay {allowed} for HTTP requests"
         case kind:
             return f"{kind} {first} may spend {allowed}"
 
@@ -207,6 +212,8 @@ _SCOPE_CODES: Final = {
     ScopeKind.SESSION: ReasonCode.SESSION_LIMIT,
     ScopeKind.PROVIDER: ReasonCode.PROVIDER_LIMIT,
     ScopeKind.X402: ReasonCode.PER_PURCHASE_LIMIT,
+    ScopeKind.X402_TASK: ReasonCode.TASK_LIMIT,
+    ScopeKind.X402_SESSION: ReasonCode.SESSION_LIMIT,
 }
 
 

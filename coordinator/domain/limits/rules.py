@@ -41,13 +41,17 @@ _KNOWN_MAX: Final = 10_000
 
 
 class Terms(NamedTuple):
-    """The parts of a request or cost that choose its limits; a missing one touches none."""
+    """The parts of a request or cost that choose its limits; a missing one touches none.
+
+    ``x402`` says that it pays for one HTTP request.
+    """
 
     agent: str | None = None
     category: str | None = None
     provider: str | None = None
     task: str | None = None
     session: str | None = None
+    x402: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,16 +198,19 @@ class Rules:
 
     def parts(self, terms: Terms, openings: Openings) -> Sequence[Touched]:
         """Return the limits of agent, category, provider, task and session, without grants."""
-        agent, category, provider, task, session = terms
+        agent, category, provider, task, session, x402 = terms
         key = (agent, category, provider)
         known = self._known.get(key)
         if known is None:
             if len(self._known) >= _KNOWN_MAX:
                 self._known.clear()
             known = self._known[key] = _touched(self._lasting(*key))
-        if task is None and session is None:
-            return (known,)
-        return known, self._of_runs(category, task, session, openings)
+        found = [known]
+        if task is not None or session is not None:
+            found.append(self._of_runs(category, task, session, openings))
+        if x402:
+            found.append(_touched(self._of_requests(task, session)))
+        return found
 
     def amount(self, limit: Limit, now: int) -> Usdc:
         """Return the limit's amount at ``now``, grants included."""
@@ -311,6 +318,21 @@ class Rules:
         if session is not None:
             opened = openings(SESSION, session)
             yield Scope(ScopeKind.SESSION, session), _over(self.session_limits(session), opened)
+
+    def _of_requests(
+        self, task: str | None, session: str | None
+    ) -> Iterator[tuple[Scope, Mapping[Window, Usdc]]]:
+        table = self.policy.request_payments
+        yield Scope(ScopeKind.X402), _limited(Window.PER_PURCHASE, table.per_request_limit)
+        if task is not None:
+            yield Scope(ScopeKind.X402_TASK, task), _limited(Window.TOTAL, table.per_task_limit)
+        if session is not None:
+            named = Scope(ScopeKind.X402_SESSION, session)
+            yield named, _limited(Window.TOTAL, table.per_session_limit)
+
+
+def _limited(window: Window, amount: Usdc | str) -> Mapping[Window, Usdc]:
+    return {window: amount} if isinstance(amount, Usdc) else {}
 
 
 def _over(

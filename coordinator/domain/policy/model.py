@@ -31,6 +31,7 @@ from coordinator.domain.usdc import ZERO, Usdc
 from coordinator.domain.windows import Calendar, calendar_of
 
 BASE_CHAIN_ID: Final = 8453
+_USUAL_X402: Final = X402()
 
 
 class PolicyModel(Table):
@@ -65,6 +66,11 @@ class PolicyModel(Table):
         if self.withdrawals == Withdrawals():
             plain.pop("withdrawals")
         return plain
+
+    @property
+    def request_payments(self) -> X402:
+        """Return the terms of payments for HTTP requests; the usual ones without a table."""
+        return self.x402 or _USUAL_X402
 
     @cached_property
     def hash(self) -> str:
@@ -132,7 +138,9 @@ class PolicyModel(Table):
         known = ", ".join(table.addresses) or "none"
         return f"{recipient} is not among the policy's [withdrawals] addresses: {known}"
 
-    def stops(self, agent_id: str | None, provider_name: str | None) -> frozenset[tuple[str, str]]:
+    def stops(
+        self, agent_id: str | None, provider_name: str | None, *, x402: bool = False
+    ) -> frozenset[tuple[str, str]]:
         """Return the scopes, as (kind, id), whose pause stops the agent's spending there."""
         pools = [("pool", name) for name in self.pools_of.get(agent_id or "", ())]
         found = {("organisation", ""), *pools}
@@ -140,6 +148,8 @@ class PolicyModel(Table):
             found.add(("agent", agent_id))
         if provider_name is not None:
             found.add(("provider", provider_name))
+        if x402:
+            found.add(("x402", ""))
         return frozenset(found)
 
     def threshold(self, agent_id: str) -> Usdc | None:

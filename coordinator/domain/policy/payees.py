@@ -27,11 +27,18 @@ Contracts = Mapping[str, str]
 
 
 def contracts_of(
-    *, treasury: str, usdc: str, vault: str, kernel: str, formers: Iterable[str] = ()
+    *,
+    treasury: str,
+    usdc: str,
+    vault: str,
+    kernel: str,
+    formers: Iterable[str] = (),
+    wallet: str | None = None,
 ) -> Contracts:
     """Return the treasury's own address and its contracts, none of which can be a payee."""
     named = {
         **dict.fromkeys(formers, "a former account of the treasury"),
+        **({wallet: "the wallet that pays for HTTP requests"} if wallet is not None else {}),
         kernel: "the escrow kernel",
         vault: "the escrow vault",
         usdc: "the USDC token",
@@ -48,6 +55,20 @@ def not_payable(address: str, contracts: Contracts) -> str | None:
     reserved = int(plain, 16) <= _RESERVED_MAX or plain.startswith(_PREDEPLOYED)
     if reserved or plain in _BURN:
         return f"{address} is nobody's address: USDC sent there is lost"
+    return None
+
+
+def not_bound(policy: PolicyModel, payee: str, host: str) -> str | None:
+    """Say why a payment to ``payee`` for a request to ``host`` is unknown to the policy.
+
+    An agent can make a server's answer up: it is the policy that binds hosts to payees.
+    """
+    name, provider = policy.provider(payee)
+    if provider is None:
+        return f"{payee} is no provider of the policy"
+    if host not in (provider.hosts or ()):
+        known = ", ".join(provider.hosts or ()) or "none"
+        return f"{name} is paid for requests to its hosts alone: {known}; {host} is not one"
     return None
 
 

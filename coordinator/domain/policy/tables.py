@@ -20,6 +20,7 @@ from coordinator.domain.policy.values import (
     Address,
     Amount,
     AmountOrUnlimited,
+    Host,
     Name,
     NotifyUrl,
     Percent,
@@ -129,6 +130,10 @@ class Provider(Limits):
 
     address: Address
     service: str | None = None
+    # Where it is paid by x402: its hosts, with a port where it is not the usual one, and the most
+    # that one request may cost.
+    hosts: list[Host] | None = None
+    price: Amount | None = None
 
 
 class Rebalance(Table):
@@ -210,9 +215,20 @@ class Sessions(Table):
 
 
 class X402(Table):
-    """Limits of payments for single HTTP requests."""
+    """Payments for single HTTP requests, and the float of the wallet that makes them.
 
-    per_request_limit: AmountOrUnlimited
+    ``unknown_payees``: what happens to a payment to a payee, or for a host, that the policy does
+    not bind to each other. A float below ``top_up_below`` is filled up to ``top_up_to``, with at
+    most ``top_up_daily_limit`` in any 24 hours; without these people fill it.
+    """
+
+    per_request_limit: AmountOrUnlimited = Usdc("1")
+    per_task_limit: AmountOrUnlimited = Usdc("10")
+    per_session_limit: AmountOrUnlimited = Usdc("50")
+    unknown_payees: Literal["ask", "refuse"] = "refuse"
+    top_up_below: Amount | None = None
+    top_up_to: Amount | None = None
+    top_up_daily_limit: Amount | None = None
 
 
 class EscrowTerms(Table):

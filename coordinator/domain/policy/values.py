@@ -19,6 +19,7 @@ from pydantic import (
 from coordinator.domain.address import checksummed
 from coordinator.domain.policy.notify_urls import notify_url, shown
 from coordinator.domain.usdc import ZERO, Usdc
+from coordinator.domain.x402.urls import host_of
 
 UNLIMITED: Final = "unlimited"
 _DURATION: Final = re.compile(r"([1-9][0-9]{0,8})(s|m|h|d)", re.ASCII)
@@ -72,6 +73,15 @@ def _address(value: object) -> str:
     return checksummed(value)
 
 
+def _host(value: object) -> str:
+    if not isinstance(value, str):
+        raise ValueError("write the host as text")
+    host = host_of(f"https://{value}")
+    if host is None or host != value.lower():
+        raise ValueError(f"{value!r} is not a host such as api.example.com or localhost:4021")
+    return host
+
+
 def _zone(value: object) -> str:
     try:
         if value in ("localtime", "posixrules"):
@@ -91,6 +101,7 @@ Wei = Annotated[int, BeforeValidator(_eth), PlainSerializer(_eth_text)]
 Address = Annotated[str, PlainValidator(_address)]
 Zone = Annotated[str, PlainValidator(_zone)]
 NotifyUrl = Annotated[str, PlainValidator(notify_url), PlainSerializer(shown)]
+Host = Annotated[str, PlainValidator(_host)]
 Name = Annotated[str, Field(pattern=_NAME)]
 Percent = Annotated[int, Field(ge=0, le=100)]
 Priority = Annotated[int, Field(ge=1, le=10)]

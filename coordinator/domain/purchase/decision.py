@@ -8,7 +8,8 @@ from typing import Any, Final
 
 from coordinator.domain.limits.limits import CounterKey, Limit, LimitState, Reader, check_limits
 from coordinator.domain.limits.rules import SESSION, TASK, Openings, Rules, Terms, nothing_opened
-from coordinator.domain.policy.payees import not_payable
+from coordinator.domain.policy.payees import not_bound, not_payable
+from coordinator.domain.policy.tables import Provider
 from coordinator.domain.purchase.lifecycle import Status
 from coordinator.domain.purchase.request import Request
 from coordinator.domain.reasons import Reason, ReasonCode
@@ -112,7 +113,9 @@ def decide(request: Request, facts: Facts) -> Decision:
     policy = facts.rules.policy
     provider_name, provider = policy.provider(request.provider)
     category = request.category or policy.categories.default
-    terms = Terms(request.agent, category, provider_name, request.task, request.session)
+    terms = Terms(
+        request.agent, category, provider_name, request.task, request.session, request.is_x402
+    )
     limits, counters = judge_limits(terms, request.amount, facts)
     reasons = [
         *stopped_reasons(terms, facts),
@@ -126,7 +129,7 @@ def decide(request: Request, facts: Facts) -> Decision:
     if not reasons:
         outcome = Status.APPROVED
         auto = auto_limit(request.agent, facts)
-        why = None if facts.by_people else asks(request.agent, request.amount, facts, auto)
+        why = None if facts.by_people else _asks(request, facts, auto)
         most = policy.approvals.waiting_max
         if why is not None and facts.waiting(request.agent) >= most:
             outcome, reasons = Status.DENIED, [too_many_waiting(request.agent, most)]
@@ -143,10 +146,25 @@ def decide(request: Request, facts: Facts) -> Decision:
         counters=counters,
         provider=provider.address if provider else request.provider,
         provider_name=provider_name,
-        service=request.service or (provider.service if provider else None),
+        service=_service(request, provider),
         category=category,
         required=required,
     )
+
+
+def _service(request: Request, provider: Provider | None) -> str | None:
+    # Whoever is paid for an HTTP request knows what was asked for.
+    if request.is_x402 or provider is None:
+        return request.service
+    return request.service or provider.service
+
+
+def _asks(request: Request, facts: Facts, auto: Limit | None) -> str | None:
+    if request.host is not None:
+        unbound = not_bound(facts.rules.policy, request.provider, request.host)
+        if unbound is not None:
+            return unbound
+    return asks(request.agent, request.amount, facts, auto)
 
 
 def too_many_waiting(agent_id: str, most: int) -> Reason:
@@ -215,6 +233,9 @@ def stopped_reasons(terms: Terms, facts: Facts) -> Iterable[Reason]:
         yield Reason(ReasonCode.AGENT_DISABLED, f"{agent_id} is disabled")
     if not facts.paused:
         return
+    if terms.x402 and ("x402", "") in facts.paused:
+        text = "payments for HTTP requests are paused until an approver unpauses them"
+        yield Reason(ReasonCode.PAUSED, text)
     if ("agent", agent_id) in facts.paused:
         yield Reason(ReasonCode.AGENT_PAUSED, f"{agent_id} is paused")
     stopped = policy.stops(agent_id, terms.provider) & facts.paused
@@ -278,20 +299,8 @@ def category_allowed(category: str | None, facts: Facts) -> Iterable[Reason]:
 def _fit(
     request: Request, facts: Facts, provider_name: str | None, category: str | None
 ) -> Iterable[Reason]:
-    policy = facts.rules.policy
-    agent = policy.agent(request.agent)
-    subset = agent.providers if agent else None
-    if subset is not None:
-        subset = [name for text in subset if (name := policy.provider(text)[0])]
-    if provider_name is None or (subset is not None and provider_name not in subset):
-        shown = provider_name or request.provider
-        yield Reason(
-            ReasonCode.PROVIDER_NOT_ALLOWED,
-            f"{shown} is not a provider that {request.agent} may pay",
-        )
-    elif (why := _not_payable(provider_name, facts)) is not None:
-        yield Reason(ReasonCode.INVALID_PROVIDER, why)
-    if request.amount < facts.minimum:
+    yield from _payee_fits(request, facts, provider_name)
+    if request.amount < facts.minimum and not request.is_x402:
         yield Reason(
             ReasonCode.BELOW_MINIMUM,
             f"{request.amount} USDC is below the escrow's minimum of {facts.minimum}",
@@ -299,9 +308,35 @@ def _fit(
     yield from category_allowed(category, facts)
 
 
-def _not_payable(provider_name: str, facts: Facts) -> str | None:
-    _, provider = facts.rules.policy.provider(provider_name)
-    return not_payable(provider.address, facts.rules.contracts) if provider is not None else None
+def _payee_fits(request: Request, facts: Facts, provider_name: str | None) -> Iterable[Reason]:
+    policy = facts.rules.policy
+    agent = policy.agent(request.agent)
+    subset = agent.providers if agent else None
+    if subset is not None:
+        subset = [name for text in subset if (name := policy.provider(text)[0])]
+    asks_people = request.is_x402 and policy.request_payments.unknown_payees == "ask"
+    shown, (_, provider) = provider_name or request.provider, policy.provider(request.provider)
+    address = provider.address if provider is not None else request.provider
+    may_be_unlisted = asks_people and provider_name is None and subset is None
+    if not may_be_unlisted and (
+        provider_name is None or (subset is not None and provider_name not in subset)
+    ):
+        text = f"{shown} is not a provider that {request.agent} may pay"
+        yield Reason(ReasonCode.PROVIDER_NOT_ALLOWED, text)
+    elif (why := not_payable(address, facts.rules.contracts)) is not None:
+        yield Reason(ReasonCode.INVALID_PROVIDER, why)
+    elif request.host is not None and not asks_people:
+        unbound = not_bound(policy, request.provider, request.host)
+        if unbound is not None:
+            yield Reason(ReasonCode.PROVIDER_NOT_ALLOWED, unbound)
+    price = provider.price if provider is not None and request.is_x402 else None
+    if price is not None and request.amount > price:
+        text = f"{shown} asks {request.amount} USDC; the policy has a price of {price}"
+        yield Reason(ReasonCode.PRICE_ABOVE_REGISTERED, text)
+
+
+def _payer(request: Request) -> str:
+    return "the wallet for HTTP requests" if request.is_x402 else "the treasury"
 
 
 def _funds(request: Request, facts: Facts) -> list[Reason]:
@@ -312,11 +347,11 @@ def _funds(request: Request, facts: Facts) -> list[Reason]:
         reasons.append(
             Reason(
                 ReasonCode.INSUFFICIENT_USDC,
-                f"the treasury has {facts.funds.usdc_free} USDC available"
+                f"{_payer(request)} has {facts.funds.usdc_free} USDC available"
                 f" ({facts.funds.as_of}); {request.amount} was requested",
             )
         )
-    if not facts.funds.gas_is_enough:
+    if not facts.funds.gas_is_enough and not request.is_x402:
         reasons.append(
             Reason(
                 ReasonCode.INSUFFICIENT_GAS,

@@ -13,6 +13,9 @@ from coordinator.domain.chain.events import EscrowState
 from coordinator.domain.errors import ImpossibleState
 from coordinator.domain.reasons import Reason, ReasonCode
 
+#: How a purchase is settled that pays for one HTTP request; ``after_window`` and so on are escrows.
+X402: Final = "x402"
+
 
 class Status(StrEnum):
     """The states of a purchase; ``MOVES`` has the allowed moves."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -58,6 +59,30 @@ class PurchaseTransaction(Shown):
 
 
 @dataclass(frozen=True, slots=True)
+class RequestPayment(Shown):
+    """What pays for one HTTP request: from ``wallet``, for ``url`` at ``host``.
+
+    It was signed at ``signed_at``, and whoever has it can take the USDC before ``valid_before``;
+    None until it is signed. Times are unix seconds, UTC.
+    """
+
+    wallet: str
+    host: str
+    url: str
+    valid_before: int | None = None
+    signed_at: int | None = None
+
+    def as_dict(self) -> dict[str, Any]:
+        return {
+            "wallet": self.wallet,
+            "host": self.host,
+            "url": self.url,
+            "valid_before": rfc3339(self.valid_before),
+            "signed_at": rfc3339(self.signed_at),
+        }
+
+
+@dataclass(frozen=True, slots=True)
 class Purchase(Shown):
     """A purchase as the ledger knows it at one moment; times are unix seconds, UTC.
 
@@ -99,6 +124,8 @@ class Purchase(Shown):
     refunded: Usdc = ZERO
     stranded: Reason | None = None
     rail_state: str | None = field(default=None)
+    #: Where it pays for an HTTP request; None for an escrow.
+    x402: RequestPayment | None = field(default=None)
     #: What kept it from going on when a wait for it ended; None where nothing did.
     blocker: Blocker | None = field(default=None)
 
@@ -163,6 +190,7 @@ class Purchase(Shown):
             "gas_wei": self.gas_wei,
             "transactions": [transaction.as_dict() for transaction in self.transactions],
             "stranded": self.stranded.as_dict() if self.stranded else None,
+            "x402": self.x402.as_dict() if self.x402 else None,
             "blocker": self.blocker.as_dict() if self.blocker else None,
         }
 
@@ -184,8 +212,28 @@ class Answer(Shown):
         return {"done": self.done, "reason": reason, "purchase": self.purchase.as_dict()}
 
 
+@dataclass(frozen=True, slots=True)
+class PaymentAnswer(Shown):
+    """The answer to whoever has to pay for an HTTP request.
+
+    ``payment`` is what the server takes, the same for the same key for ever; None while the
+    purchase waits for people or for its signature, or once it was refused.
+    """
+
+    purchase: Purchase
+    payment: Mapping[str, Any] | None
+
+    def as_dict(self) -> dict[str, Any]:
+        payment = dict(self.payment) if self.payment is not None else None
+        return {"purchase": self.purchase.as_dict(), "payment": payment}
+
+
 class StatusNow(NamedTuple):
-    """A purchase's status; ``whole`` once its receipts, and the end of its hold, are kept too."""
+    """A purchase's status; ``whole`` once its receipts, and the end of its hold, are kept too.
+
+    ``authorised`` once what pays for its HTTP request is signed.
+    """
 
     status: Status
     whole: bool
+    authorised: bool = False

@@ -23,7 +23,10 @@ _PURPOSE_LENGTH_MAX: Final = 2000
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One well-formed request of an agent; ``provider`` is an address or a policy's name."""
+    """One well-formed request of an agent; ``provider`` is an address or a policy's name.
+
+    ``host`` is where an HTTP request is paid for by x402; None for an escrow.
+    """
 
     agent: str
     provider: str
@@ -33,6 +36,11 @@ class Request:
     category: str | None = None
     task: str | None = None
     session: str | None = None
+    host: str | None = None
+
+    @property
+    def is_x402(self) -> bool:
+        return self.host is not None
 
     @classmethod
     def of(
@@ -46,6 +54,7 @@ class Request:
         category: object = None,
         task: object = None,
         session: object = None,
+        host: str | None = None,
         treasury_address: str | None = None,
     ) -> Request:
         """Check the request and return it; ``InvalidRequest`` says what is malformed."""
@@ -58,6 +67,7 @@ class Request:
             category=None if category is None else identifier("category", category),
             task=None if task is None else free_text("task", task, TEXT_LENGTH_MAX),
             session=None if session is None else free_text("session", session, TEXT_LENGTH_MAX),
+            host=host,
         )
 
     def terms_hash(self, provider_address: str) -> str:
@@ -70,6 +80,8 @@ class Request:
             self.task,
             self.session,
         ]
+        if self.host is not None:
+            terms.append(self.host)
         return sha256(canonical_json(terms)).hexdigest()
 
 

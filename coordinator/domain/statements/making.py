@@ -13,6 +13,7 @@ from coordinator.domain.purchase.proposal import Proposal, ProposalKind
 from coordinator.domain.statements.rules import purchase_rules, quorum_rules
 from coordinator.domain.statements.statement import Action, Statement
 from coordinator.domain.usdc import Usdc
+from coordinator.domain.x402.offer import VALID_SECONDS_MAX
 
 _ACTIONS: Final = {
     ProposalKind.WITHDRAW: Action.WITHDRAW,
@@ -32,11 +33,12 @@ def purchase_statement(
     service: str | None,
     settle: str,
     expires_at: int,
+    host: str | None = None,
     reason: str | None = None,
 ) -> Statement:
     """Return the statement of a purchase under this policy; a ``reason`` rejects it.
 
-    ``provider`` is the payee's address.
+    ``provider`` is the payee's address, ``host`` where an HTTP request is paid for.
     """
     return Statement(
         id=approval_id,
@@ -48,7 +50,7 @@ def purchase_statement(
         account=provider,
         amount=amount.base_units,
         service=service or "",
-        terms=escrow_terms(policy, settle),
+        terms=escrow_terms(policy, settle) if host is None else request_terms(host),
         reason=reason or "",
     )
 
@@ -60,6 +62,11 @@ def escrow_terms(policy: Policy, settle: str) -> str:
         f"escrow: deadline {terms.deadline_after} s after it is created,"
         f" dispute window {terms.dispute_window} s, settle {settle}"
     )
+
+
+def request_terms(host: str) -> str:
+    """Return the terms under which an HTTP request is paid for, in words."""
+    return f"x402: one request to {host}, authorised for at most {VALID_SECONDS_MAX} s"
 
 
 def proposal_statement(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Final
 
@@ -81,13 +81,20 @@ class Signable:
 
     def read(self, calls: Sequence[Call]) -> None:
         """Read what the purchases of many calls are judged by, in few reads."""
-        wanted = {call.purchase_id for call in calls if call.purchase_id} - self._rows.keys()
+        wanted = {call.purchase_id for call in calls if call.purchase_id}
+        self.read_purchases(wanted, {c.purchase_id for c in calls if c.kind in _PROVED})
+
+    def read_purchases(
+        self, ids: Collection[str], proved: Collection[str | None] | None = None
+    ) -> None:
+        """Read purchases that were not read yet, and what the log tells of those to be proved."""
+        wanted = set(ids) - self._rows.keys()
         for part in batched(sorted(wanted), _READ_MAX):
             for row in self._connection.execute(_PURCHASES, {"of": part}):
                 self._rows[row.id] = row
-        proved = {call.purchase_id for call in calls if call.kind in _PROVED} & wanted
+        proved = wanted if proved is None else wanted.intersection(proved)
         # What ended has no rows to compare.
-        rows = (self._rows.get(of) for of in sorted(filter(None, proved)))
+        rows = (self._rows.get(of) for of in sorted(proved))
         open_ones = [row.id for row in rows if row is not None and row.status not in FINAL]
         if open_ones:
             self._told |= self._evidence.purchases(self._connection, open_ones, self._seen)
@@ -143,8 +150,9 @@ class Signable:
             past = self._proved(call, purchase)
             if past is None or self._is_doubted(purchase, past.doubts):
                 return False
+            link = call.kind is StepKind.LINK
             return self._may_not_spend(call, purchase) is None and self._is_agreed(
-                call, past, stored
+                past, stored=stored, link=link
             )
         if call.kind is StepKind.SETTLE:
             doubted = self._is_paused(("provider", purchase.provider_name))
@@ -168,9 +176,41 @@ class Signable:
             self.stranded[purchase_id] = why
         return why is None
 
-    def _is_agreed(self, call: Call, past: LoggedPurchase, stored: bool) -> bool:
+    def authorisation(self, purchase_id: str, wallet: str) -> LoggedPurchase | None:
+        """Return the purchase if the authorisation that pays for its HTTP request may be signed.
+
+        As the log tells it, for ``wallet``; None where it may not, or was signed before.
+        """
+        self.read_purchases([purchase_id])
+        row, past = self._rows[purchase_id], self._told.get(purchase_id)
+        if past is None:
+            return None
+        wrong = past.what if isinstance(past, LedgerTampered) else _not_asked_for(row, past)
+        if wrong is not None or isinstance(past, LedgerTampered):
+            self.tampered[purchase_id] = f"purchase {purchase_id}: {wrong}"
+            return None
+        assert past.x402 is not None
+        if past.authorised or self._is_doubted(row, past.doubts):
+            return None
+        if past.x402["wallet"] != wallet:
+            self.stranded[purchase_id] = (
+                f"it is paid from {past.x402['wallet']}, and this worker has the key of {wallet}"
+            )
+            return None
+        stops = self._policy.stops(row.agent, row.provider_name, x402=True)
+        refused = may_not_create(
+            Status(row.status),
+            cancel_wanted=bool(row.cancel_wanted),
+            paused=any([self._is_paused(scope) for scope in stops]),
+            now=self._now,
+            approved_at=row.approved_at or row.created_at,
+            create_within=self._policy.escrow.create_within,
+        )
+        return past if refused is None and self._is_agreed(past, stored=False) else None
+
+    def _is_agreed(self, past: LoggedPurchase, *, stored: bool, link: bool = False) -> bool:
         """Whether people have signed what it takes, and the worker's own rules allow it."""
-        if past.create_signed and call.kind is StepKind.LINK:
+        if past.create_signed and link:
             return True
         missing = self._judge.purchase_not_approved(past)
         counted = stored or past.create_signed or past.id in self._admitted
@@ -336,6 +376,13 @@ class Signable:
         return past
 
 
+def _not_asked_for(row: Any, past: LoggedPurchase) -> str | None:
+    if past.x402 is None:
+        return "the audit log does not tell that it pays for an HTTP request"
+    wrong = next(purchase_differences(row, past), None)
+    return wrong or next(_too_few(past), None)
+
+
 def _of(doubts: Mapping[str, str], event: str) -> Mapping[str, str]:
     return {event: doubts[event]} if event in doubts else {}
 
@@ -381,6 +428,10 @@ def _not_decided(call: Call, past: LoggedPurchase) -> Iterator[str]:
     )
     if call.terms is not None and call.terms != made_from:
         yield f"its {call.kind} was made from {call.terms}; the audit log says {made_from}"
+    yield from _too_few(past)
+
+
+def _too_few(past: LoggedPurchase) -> Iterator[str]:
     if past.approval is not None:
         agreed = [who for who, said in past.decisions.items() if said["decision"] == "approved"]
         if len(set(agreed) - {past.agent}) < past.approval["required"]:

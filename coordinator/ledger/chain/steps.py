@@ -18,12 +18,12 @@ from coordinator.domain.chain.steps import (
 )
 from coordinator.domain.notices import foreign_transaction
 from coordinator.ledger.audit.row_codes import Prove
+from coordinator.ledger.chain.findings import tell_findings
 from coordinator.ledger.chain.freeing import free_kept_back
 from coordinator.ledger.chain.owned_nonces import OwnedNonces
 from coordinator.ledger.chain.signable import Signable
 from coordinator.ledger.chain.step_ends import (
     end_order,
-    fail_order,
     has_events,
     store_ends,
     subject_of,
@@ -31,19 +31,16 @@ from coordinator.ledger.chain.step_ends import (
 from coordinator.ledger.chain.step_rows import StepRows
 from coordinator.ledger.proofs.evidence import Evidence, Seen
 from coordinator.ledger.proofs.step_digest import STEP
-from coordinator.ledger.spend.stranding import strand
-from coordinator.ledger.spend.waiting_again import wait_again
 from coordinator.ledger.store import schema as t
 from coordinator.ledger.store.prepared import Prepared, batched
 from coordinator.ledger.tx.leases import Lease, fence
-from coordinator.ledger.tx.pausing import pause_everything, report_tampering
+from coordinator.ledger.tx.pausing import pause_everything
 from coordinator.ledger.tx.transaction import Tx
 from coordinator.ledger.tx.transactions import Transactions
 
 _s = t.steps.c
 _a = t.attempts.c
 _TREASURY = "treasury"
-_ORDERS = ("wdr_", "mnt_")
 _IN_FLIGHT = [status.value for status in IN_FLIGHT]
 _AT_ONCE: Final = 500
 _MADE: Final = (*STEP, "status", "created_at", "mac")
@@ -105,8 +102,7 @@ class StepBook:
             fence(connection, lease)
             signable = Signable(tx, self._evidence, now=now, seen=seen)
             calls = signable.of(calls)
-            _tell_refused(tx, signable, now)
-            _report_tampering(tx, signable.tampered, now)
+            tell_findings(tx, signable, now)
             self.nonces.drop_unproved(tx, nonce_floor, now)
             highest = self.nonces.highest(tx, nonce_floor)
             nonce = nonce_floor if highest is None else max(nonce_floor, highest + 1)
@@ -174,8 +170,7 @@ class StepBook:
                     **_spends(step),
                 )
             _mark_signed(connection, [step.id for step, _ in kept])
-            _tell_refused(tx, signable, now)
-            _report_tampering(tx, signable.tampered, now)
+            tell_findings(tx, signable, now)
         return [attempt for _, attempt in kept]
 
     def in_flight(self) -> list[Step]:
@@ -348,23 +343,6 @@ class StepBook:
             "usdc": call.usdc.base_units if call.usdc is not None else None,
             "reference": call.reference,
         }
-
-
-def _report_tampering(tx: Tx, found: Mapping[str, str], now: int) -> None:
-    for subject, what in found.items():
-        if subject.startswith(_ORDERS):
-            # A pause does not stop it: it would be found in every round.
-            fail_order(tx, subject, what, now)
-        report_tampering(tx, subject, what, now=now)
-
-
-def _tell_refused(tx: Tx, signable: Signable, now: int) -> None:
-    for order_id, why in signable.failed.items():
-        fail_order(tx, order_id, why, now)
-    for purchase_id, why in signable.stranded.items():
-        strand(tx, purchase_id, why, now=now)
-    for purchase_id, why in signable.unapproved.items():
-        wait_again(tx, purchase_id, why, now=now)
 
 
 def _mark_signed(connection: Connection, ids: Sequence[int]) -> None:

@@ -14,6 +14,7 @@ from sqlalchemy import Connection, select
 from coordinator.domain.chain.steps import StepKind, StepStatus
 from coordinator.domain.policy.credentials import CredentialKind
 from coordinator.domain.policy.model import PolicyModel
+from coordinator.domain.policy.payees import not_bound
 from coordinator.domain.policy.policy import Policy
 from coordinator.domain.policy.tables import Limits
 from coordinator.domain.purchase.deciding import not_an_approver
@@ -36,7 +37,7 @@ from coordinator.ledger.store.sums import exact_sum, read_sum
 # A worker that stood still carries out what was agreed in time.
 _LATE_SECONDS: Final = 86_400
 OWN_LIMIT: Final = "the worker's own limit"
-_SPENT: Final = ("link_signed", "dispute_signed")
+_SPENT: Final = ("link_signed", "dispute_signed", "x402_signed")
 
 
 class WorkerJudge:
@@ -120,6 +121,8 @@ class WorkerJudge:
         threshold = self.policy.threshold(past.agent or "")
         above = threshold is not None and amount > threshold
         above |= tier is not None and amount > tier
+        if past.x402 is not None and not_bound(self.policy, past.provider, past.x402["host"]):
+            return True
         return (
             above or past.approval is not None or self._unasked.over(self.policy, past) is not None
         )
@@ -263,7 +266,10 @@ def _broken(policy: PolicyModel, past: LoggedPurchase) -> str | None:
     if agent is None or not agent.enabled:
         return f"the signed policy has no agent {past.agent} that is enabled"
     listed = agent.providers
-    if provider is None or name is None:
+    if past.x402 is not None and (why := _request_refused(policy, past)) is not None:
+        return why
+    unlisted = past.x402 is not None and listed is None
+    if (provider is None or name is None) and not unlisted:
         return f"the signed policy has no provider {past.provider}"
     if listed is not None and name not in {policy.provider(one)[0] for one in listed}:
         return f"the signed policy does not let {past.agent} pay {name}"
@@ -277,4 +283,18 @@ def _broken(policy: PolicyModel, past: LoggedPurchase) -> str | None:
         most = each.per_purchase_limit if each is not None else None
         if isinstance(most, Usdc) and past.amount > most.base_units:
             return f"the signed policy allows at most {most} USDC a purchase"
+    return None
+
+
+def _request_refused(policy: PolicyModel, past: LoggedPurchase) -> str | None:
+    """Say why the signed policy lets nobody pay for this HTTP request."""
+    assert past.x402 is not None
+    table, (_, provider) = policy.request_payments, policy.provider(past.provider)
+    unbound = not_bound(policy, past.provider, past.x402["host"])
+    if unbound is not None and table.unknown_payees != "ask":
+        return f"by the signed policy {unbound}"
+    price = provider.price if provider is not None else None
+    for most in (table.per_request_limit, price):
+        if isinstance(most, Usdc) and past.amount > most.base_units:
+            return f"the signed policy allows at most {most} USDC for such a request"
     return None

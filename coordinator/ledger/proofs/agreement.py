@@ -228,6 +228,7 @@ def expected_statement(
         amount=Usdc.from_base_units(past.amount),
         service=past.words.get("service"),
         settle=past.settle,
+        host=past.x402["host"] if past.x402 is not None else None,
         expires_at=approval["expires_at"],
         reason=reason,
     )

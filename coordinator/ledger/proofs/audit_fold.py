@@ -48,6 +48,10 @@ class LoggedPurchase:
     settle_by: str | None = None
     dispute: dict[str, Any] | None = None
     cancel_wanted: bool = False
+    #: What an HTTP request is paid by: wallet, host, URL and for how many seconds.
+    x402: Mapping[str, Any] | None = None
+    #: Whether its authorisation was ever signed.
+    authorised: bool = False
     #: Signer and nonce of each create that was signed for it.
     creates: set[tuple[str | None, int]] = field(default_factory=set)
     #: By event, the host that wrote it and was revoked since.
@@ -150,6 +154,7 @@ def _first_row(row: AuditRow, body: dict[str, Any]) -> LoggedPurchase:
         reason_message=reason.get("message"),
         approved_at=row.at if status is Status.APPROVED else None,
         approval=body["approval"],
+        x402=body.get("x402"),
     )
 
 
@@ -241,6 +246,12 @@ def create_of(body: Mapping[str, Any]) -> tuple[str | None, int]:
     return body.get("signer"), body["nonce"]
 
 
+def _authorised(past: LoggedState, row: AuditRow, body: dict[str, Any]) -> None:
+    known = past.purchases.get(row.subject)
+    if known is not None:
+        known.authorised = True
+
+
 def _cancel_wanted(past: LoggedState, row: AuditRow, body: dict[str, Any]) -> None:
     known = past.purchases.get(row.subject)
     if known is not None:
@@ -299,6 +310,7 @@ _FOLDS: Final[dict[str, Callable[[LoggedState, AuditRow, dict[str, Any]], None]]
     "purchase_contested": _contested,
     "cancel_wanted": _cancel_wanted,
     "create_signed": _create_signed,
+    "x402_signed": _authorised,
     "withdraw_ordered": _ordered,
     "mint_ordered": _ordered,
     "withdraw_signed": _order_signed,

@@ -10,7 +10,7 @@ from sqlalchemy import Connection, case, exists, func, literal_column, select, u
 from coordinator.domain.chain.steps import IN_FLIGHT, StepKind, StepStatus
 from coordinator.domain.inputs import id_text
 from coordinator.domain.limits.limits import Usage
-from coordinator.domain.purchase.lifecycle import FINAL, OPEN, UNLINKED, Status
+from coordinator.domain.purchase.lifecycle import FINAL, OPEN, UNLINKED, X402, Status
 from coordinator.domain.purchase.purchase import Purchase, StatusNow
 from coordinator.domain.reasons import Reason
 from coordinator.ledger.spend.moves import end_unsigned, is_in_flight, move
@@ -92,15 +92,19 @@ class PurchaseBook:
 
     def progress(self, purchase_ids: Sequence[str]) -> Mapping[str, StatusNow]:
         """Read how far the purchases are; an id that there is none for is left out."""
-        query = select(_p.id, _p.status).where(_p.id.in_(purchase_ids))
+        query = select(_p.id, _p.status, _p.settle).where(_p.id.in_(purchase_ids))
         unproved = select(_s.purchase_id).where(
             _s.purchase_id.in_(purchase_ids), _s.status == StepStatus.SIGNED.value
         )
         with self._database.read() as connection:
-            found = {of: Status(status) for of, status in connection.execute(query)}
+            rows = connection.execute(query).all()
+            found = {row.id: Status(row.status) for row in rows}
+            signed = _authorised(connection, [row.id for row in rows if row.settle == X402])
             waiting = set(connection.execute(unproved).scalars())
             waiting |= _holding(connection, [of for of, s in found.items() if s in FINAL])
-        return {of: StatusNow(status, of not in waiting) for of, status in found.items()}
+        return {
+            of: StatusNow(status, of not in waiting, of in signed) for of, status in found.items()
+        }
 
     def unsigned(self, purchase_ids: Iterable[str]) -> bool:
         """Whether one of them waits for a call that is not signed yet."""
@@ -181,6 +185,15 @@ class PurchaseBook:
         query = select(t.purchases).where(_p.stranded.is_not(None)).order_by(_p.seq)
         with self._transactions.read() as tx:
             return load_purchases(tx, query)
+
+
+def _authorised(connection: Connection, purchase_ids: Sequence[str]) -> set[str]:
+    """Find the purchases whose authorisation is signed."""
+    if not purchase_ids:
+        return set()
+    a = t.authorisations.c
+    query = select(a.purchase_id).where(a.purchase_id.in_(purchase_ids), a.signature.is_not(None))
+    return set(connection.execute(query).scalars())
 
 
 def _holding(connection: Connection, purchase_ids: Sequence[str]) -> set[str]:

@@ -15,8 +15,13 @@ from coordinator.domain.inputs import id_text
 from coordinator.domain.limits.limits import Limit, LimitState, Scope, Usage
 from coordinator.domain.purchase.cost import Cost
 from coordinator.domain.purchase.decision import Decision
-from coordinator.domain.purchase.lifecycle import Status
-from coordinator.domain.purchase.purchase import ApprovalDecision, Purchase, PurchaseTransaction
+from coordinator.domain.purchase.lifecycle import X402, Status
+from coordinator.domain.purchase.purchase import (
+    ApprovalDecision,
+    Purchase,
+    PurchaseTransaction,
+    RequestPayment,
+)
 from coordinator.domain.reasons import Reason, ReasonCode
 from coordinator.domain.usdc import ZERO, Usdc
 from coordinator.domain.windows import Window
@@ -45,6 +50,7 @@ def load_purchases(tx: Tx, query: Select[Any]) -> list[Purchase]:
     decisions = _decisions(connection, ids)
     transactions = _transactions(connection, tx.tx_url, ids)
     sums = sums_of_escrows(connection, ids)
+    payments = _payments(connection, [row.id for row in rows if row.settle == X402])
     return [
         _purchase(
             row,
@@ -53,6 +59,7 @@ def load_purchases(tx: Tx, query: Select[Any]) -> list[Purchase]:
             decisions=decisions.get(row.id, ()),
             transactions=transactions.get(row.id, ()),
             sums=sums.get(row.id, {}),
+            x402=payments.get(row.id),
         )
         for row in rows
     ]
@@ -66,6 +73,7 @@ def _purchase(
     decisions: Sequence[ApprovalDecision],
     transactions: Sequence[PurchaseTransaction],
     sums: Mapping[EntryKind, Usdc],
+    x402: RequestPayment | None,
 ) -> Purchase:
     decision = json.loads(row.decision)
 
@@ -99,14 +107,24 @@ def _purchase(
         limits=tuple(limit_of(state) for state in decision.get("limits", ())),
         approvals=tuple(decisions),
         transactions=tuple(transactions),
-        paid_in=total(EntryKind.FUND),
-        provider_received=total(EntryKind.PAYOUT),
+        paid_in=total(EntryKind.FUND) + total(EntryKind.X402),
+        provider_received=total(EntryKind.PAYOUT) + total(EntryKind.X402),
         platform_fee=total(EntryKind.FEE),
         penalty=total(EntryKind.PENALTY),
         refunded=total(EntryKind.REFUND),
         stranded=Reason(ReasonCode.STRANDED, row.stranded) if row.stranded else None,
         rail_state=escrow.state if escrow else None,
+        x402=x402,
     )
+
+
+def _payments(connection: Connection, ids: Sequence[str]) -> dict[str, RequestPayment]:
+    if not ids:
+        return {}
+    a = t.authorisations.c
+    query = select(a.purchase_id, a.wallet, a.host, a.url, a.valid_before, a.signed_at)
+    rows = connection.execute(query.where(a.purchase_id.in_(ids)))
+    return {purchase_id: RequestPayment(*told) for purchase_id, *told in rows}
 
 
 def _escrows(connection: Connection, ids: Iterable[str]) -> dict[str, Any]:

@@ -6,7 +6,7 @@ import secrets
 from dataclasses import dataclass
 from typing import Any, Final
 
-from sqlalchemy import bindparam, select
+from sqlalchemy import bindparam, insert, select
 
 from coordinator.domain.approval_notices import approval_waits
 from coordinator.domain.canonical import canonical_json
@@ -16,10 +16,11 @@ from coordinator.domain.observed import decided, held
 from coordinator.domain.policy.policy import Policy
 from coordinator.domain.purchase.approval import approval_id_of
 from coordinator.domain.purchase.decision import Decision
-from coordinator.domain.purchase.lifecycle import Status
+from coordinator.domain.purchase.lifecycle import X402, Status
 from coordinator.domain.purchase.purchase import Purchase
 from coordinator.domain.purchase.request import Request
 from coordinator.domain.usdc import ZERO, Usdc
+from coordinator.domain.x402.offer import Offer
 from coordinator.ledger.spend.adoption import adopt
 from coordinator.ledger.spend.holds import place_hold
 from coordinator.ledger.spend.purchase_rows import bind_key, insert_approval, insert_purchase
@@ -29,11 +30,22 @@ from coordinator.ledger.store.prepared import Prepared
 from coordinator.ledger.tx.transaction import Tx
 
 _p, _k = t.purchases.c, t.idempotency_keys.c
+_AUTHORISATION: Final = Prepared(
+    insert(t.authorisations), "purchase_id", "wallet", "host", "url", "offer"
+)
 _BOUND: Final = Prepared(
     select(_k.purchase_id, _k.terms_hash, _p.provider, _p.provider_name)
     .join(t.purchases, _p.id == _k.purchase_id)
     .where(_k.agent == bindparam("agent_"), _k.idempotency_key == bindparam("key_"))
 )
+
+
+@dataclass(frozen=True, slots=True)
+class AskedFor:
+    """The server's offer that is taken, for a request to ``url`` (nothing secret is in it)."""
+
+    url: str
+    offer: Offer
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,6 +54,7 @@ class NewRequest:
 
     ``key_is_new`` says that the key was made for this request: nothing can be bound to it.
     ``unless_duplicate`` asks for the purchase that has the same terms, if one was just made.
+    ``payer`` is the account that pays; ``asked_for`` what an HTTP request is paid by.
     """
 
     request: Request
@@ -50,8 +63,9 @@ class NewRequest:
     unless_duplicate: bool = False
     escrow_key: str
     minimum: Usdc
-    treasury: str
+    payer: str
     now: int
+    asked_for: AskedFor | None = None
     # Denies for want of funds; otherwise that is told, and nothing is written.
     funds_are_fresh: bool = False
 
@@ -126,7 +140,7 @@ def write_request(tx: Tx, asked: NewRequest, decision: Decision) -> Purchase:
         "category": decision.category,
         "task": request.task,
         "session": request.session,
-        "settle": rules.policy.escrow.settle,
+        "settle": X402 if request.is_x402 else rules.policy.escrow.settle,
     }
     tx.emit(decided("decision", request, decision, now, purchase_id=purchase_id))
     if decision.outcome is not Status.DENIED:
@@ -157,6 +171,10 @@ def write_request(tx: Tx, asked: NewRequest, decision: Decision) -> Purchase:
         },
     )
     # Not the escrow key: until it is on the chain a stranger could take it there first.
+    x402: dict[str, Any] = {}
+    if asked.asked_for is not None:
+        kept = decision.outcome is not Status.DENIED
+        x402["x402"] = _authorisation(tx, asked, purchase_id, kept=kept)
     policy_hash = rules.policy.hash
     event = f"purchase_{decision.outcome}"
     tx.record(
@@ -167,9 +185,21 @@ def write_request(tx: Tx, asked: NewRequest, decision: Decision) -> Purchase:
         terms=terms,
         approval=approval,
         policy=policy_hash,
+        **x402,
         **stored,
     )
     return _made(asked, decision, purchase_id, rules.policy, approval["id"] if approval else None)
+
+
+def _authorisation(tx: Tx, asked: NewRequest, purchase_id: str, *, kept: bool) -> dict[str, Any]:
+    """Return what the audit log tells of what is paid for; ``kept``: it may be authorised."""
+    asked_for, host = asked.asked_for, asked.request.host
+    assert asked_for is not None
+    told = {"wallet": asked.payer, "host": host, "url": asked_for.url}
+    if kept:
+        offer = canonical_json(asked_for.offer.as_dict()).decode()
+        tx.insert_dependent(_AUTHORISATION, told | {"purchase_id": purchase_id, "offer": offer})
+    return told | {"seconds": asked_for.offer.seconds}
 
 
 def _hold(tx: Tx, asked: NewRequest, decision: Decision, purchase_id: str, terms: str) -> None:
@@ -180,7 +210,7 @@ def _hold(tx: Tx, asked: NewRequest, decision: Decision, purchase_id: str, terms
     held = request.amount.base_units
     charges = tx.sheet.charge_request(decision.counters, held=held, spent=0)
     place_hold(tx, "purchase", request.amount, charges, purchase_id=purchase_id, placed_at=now)
-    tx.treasury_state.promise(request.amount)
+    tx.treasury_state.promise(request.amount, x402=request.is_x402)
     tx.notify_crossings(decision.limits, request.amount, now)
 
 
@@ -208,7 +238,7 @@ def _made(
         updated_at=asked.now,
         deadline=None,
         window_ends=None,
-        settle=policy.escrow.settle,
+        settle=X402 if request.is_x402 else policy.escrow.settle,
         policy_hash=policy.hash,
         reason=decision.reason,
         reasons=decision.reasons,

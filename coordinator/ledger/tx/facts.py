@@ -23,6 +23,7 @@ from coordinator.ledger.store.prepared import Prepared
 # Older balances refuse nothing: the executor checks again before it signs.
 _OBSERVATION_SECONDS: Final = 180
 _UNFINISHED: Final = (*UNFUNDED, Status.FUNDED, Status.STARTED, Status.DELIVERED)
+_REQUESTED: Final = tuple(f"x402_{status}" for status in UNFUNDED)
 _o = t.observations.c
 _PAUSED: Final = Prepared(select(t.pauses.c.scope_kind, t.pauses.c.scope_id))
 _SEEN: Final = Prepared(
@@ -69,6 +70,7 @@ class TreasuryState:
     """Pauses, the balances last seen, and what unfinished purchases need.
 
     ``unstarted`` purchases, of ``promised`` USDC in all, have no funded escrow; ``unended`` have.
+    ``requests`` is the USDC that is promised for HTTP requests, which another account pays.
     """
 
     paused: frozenset[tuple[str, str]]
@@ -76,6 +78,17 @@ class TreasuryState:
     unstarted: int
     promised: int
     unended: int
+    requests: int = 0
+
+    def request_funds(self, wallet: str, now: int, own: Purchase | None = None) -> Funds | None:
+        """Return what the wallet that pays for HTTP requests can still promise, as ``funds``."""
+        seen = self.seen.get(wallet)
+        if seen is None or now - seen[0] > _OBSERVATION_SECONDS:
+            return None
+        at, block, usdc, *_ = seen
+        promised = self.requests - (own.amount.base_units if own is not None else 0)
+        free = Usdc.from_base_units(usdc - promised)
+        return Funds(free, True, block_number=block, age_seconds=max(0, now - at))
 
     def funds(self, treasury: str, now: int, own: Purchase | None = None) -> Funds | None:
         """Return what the balances last read can still promise; None when they are old.
@@ -99,26 +112,31 @@ class TreasuryState:
             age_seconds=max(0, now - at),
         )
 
-    def promise(self, amount: Usdc) -> None:
+    def promise(self, amount: Usdc, *, x402: bool) -> None:
         """Count a purchase that was just admitted."""
+        if x402:
+            self.requests += amount.base_units
+            return
         self.unstarted += 1
         self.promised += amount.base_units
 
 
 def read_treasury_state(connection: Connection) -> TreasuryState:
     """Read the state of the treasury in the caller's transaction."""
-    unstarted = promised = unended = 0
+    unstarted = promised = unended = requests = 0
     for status, count, amount in _PROMISED.rows(connection):
         if status in UNFUNDED:
             unstarted, promised = unstarted + count, promised + amount
         elif status in _UNFINISHED:
             unended += count
+        elif status in _REQUESTED:
+            requests += amount
     seen = {
         treasury: (at, block, usdc, int(wei), Fees(fee, 0, l1))
         for treasury, at, block, usdc, wei, fee, l1 in _SEEN.rows(connection)
     }
     paused = frozenset((kind, of) for kind, of in _PAUSED.rows(connection))
-    return TreasuryState(paused, seen, unstarted, promised, unended)
+    return TreasuryState(paused, seen, unstarted, promised, unended, requests)
 
 
 def read_facts(
@@ -129,9 +147,12 @@ def read_facts(
     now: int,
     openings: Callable[[str, str], Opening | None],
     own: Purchase | None = None,
+    *,
+    x402: bool = False,
 ) -> Facts:
     """Read the facts of a decision, in the caller's transaction.
 
+    With ``x402`` the ``treasury`` is the wallet that pays for HTTP requests.
     ``own``, which people approve, is left out of usage and of what is promised.
     """
     own_charges = frozenset(charges_of(connection, own.id, "purchase")) if own else frozenset()
@@ -152,7 +173,7 @@ def read_facts(
         minimum=minimum,
         usage=usage,
         paused=state.paused,
-        funds=state.funds(treasury, now, own),
+        funds=state.request_funds(treasury, now, own) if x402 else state.funds(treasury, now, own),
         openings=openings,
         by_people=own is not None,
         waiting=partial(count_waiting, connection, now=now),

@@ -1,0 +1,1 @@
+"""Payments for single HTTP requests: what a server offers, and what the treasury signs."""

@@ -1,0 +1,1 @@
+"""Authorisations that pay for HTTP requests: what is to be signed, and what was."""
