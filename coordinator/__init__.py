@@ -48,7 +48,7 @@ if TYPE_CHECKING:
     from coordinator.domain.purchase.lifecycle import Status
     from coordinator.domain.purchase.order import Order
     from coordinator.domain.purchase.proposal import Proposal
-    from coordinator.domain.purchase.purchase import Answer, Purchase
+    from coordinator.domain.purchase.purchase import Answer, PaymentAnswer, Purchase
     from coordinator.domain.purchase.replay import Replay
     from coordinator.domain.reasons import Reason, ReasonCode
     from coordinator.domain.statements.signed import GivenSignature, SigningRequest
@@ -94,6 +94,7 @@ __all__ = [
     "Order",
     "OutcomeUnknown",
     "Overlay",
+    "PaymentAnswer",
     "PendingApproval",
     "Policy",
     "Proposal",
@@ -163,6 +164,7 @@ _HOMES = {
     "PendingApproval": "domain.purchase.approval",
     "Policy": "domain.policy.policy",
     "Proposal": "domain.purchase.proposal",
+    "PaymentAnswer": "domain.purchase.purchase",
     "Purchase": "domain.purchase.purchase",
     "Reason": "domain.reasons",
     "ReasonCode": "domain.reasons",

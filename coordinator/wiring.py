@@ -224,7 +224,7 @@ class Wiring(Foundation):
 
     @property
     def _authorising(self) -> Authorising | None:
-        """What signs payments for HTTP requests, where this process has the wallet's key."""
+        """The part that signs payments for HTTP requests, if this process has the wallet's key."""
         wallet = self.x402_signer
         if wallet is None or not wallet.can_sign:
             return None

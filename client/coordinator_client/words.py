@@ -129,6 +129,7 @@ class ReasonCode(Word):
     NOT_CANCELLABLE = "not_cancellable"
     NOT_SETTLEABLE = "not_settleable"
     DISPUTE_WINDOW_CLOSED = "dispute_window_closed"
+    PRICE_ABOVE_REGISTERED = "price_above_registered"
     INSUFFICIENT_USDC = "insufficient_usdc"
     INSUFFICIENT_GAS = "insufficient_gas"
     CHAIN_UNAVAILABLE = "chain_unavailable"

@@ -112,7 +112,7 @@ class Agent:
         where nothing in the answer can be paid and IdempotencyConflict for a key with another
         price, payee or host write nothing.
         """
-        asked = self._asked_for(answer, url=url, purpose=purpose)
+        asked = self._payment_request(answer, url=url, purpose=purpose)
         purchase = self._ask_to_authorise(
             asked, idempotency_key, category=category, task=task, session=session
         )
@@ -125,7 +125,7 @@ class Agent:
         """Await ``authorise_x402``; cancelling the await takes nothing back."""
         timeout_seconds = terms.pop("timeout_seconds", 10)
         key, url = terms.pop("idempotency_key"), terms.pop("url")
-        asked = self._asked_for(answer, url=url, purpose=terms.pop("purpose", None))
+        asked = self._payment_request(answer, url=url, purpose=terms.pop("purpose", None))
         purchase = await self._runtime.off_loop(lambda: self._ask_to_authorise(asked, key, **terms))
         if purchase.final or purchase.needs_approval or not timeout_seconds:
             return await self._runtime.off_loop(lambda: self._payment(purchase))
@@ -139,7 +139,7 @@ class Agent:
         purchase = await self._runtime._await(wait, lambda: self.get(purchase_id))
         return await self._runtime.off_loop(lambda: self._payment(purchase))
 
-    def _asked_for(
+    def _payment_request(
         self, answer: Mapping[str, Any], *, url: str, purpose: str | None
     ) -> PaymentRequest:
         deployment = self._runtime.wiring.deployment

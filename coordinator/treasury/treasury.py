@@ -26,7 +26,7 @@ from coordinator.domain.statements.signed import GivenSignature, SigningRequest
 from coordinator.domain.usdc import Amount, Usdc
 from coordinator.domain.x402.request import PaymentRequest
 from coordinator.ledger.proofs.evidence import Evidence
-from coordinator.ledger.spend.requests import AskedFor, NewRequest
+from coordinator.ledger.spend.requests import NewRequest, OfferTaken
 from coordinator.ledger.spend.words import Word
 from coordinator.ledger.tx.transaction import Tx
 from coordinator.treasury.approve import approve, judge_approval, reject
@@ -74,7 +74,7 @@ class Treasury(ProposalVerbs):
         *,
         key: str | None = None,
         unless_duplicate: bool = False,
-        asked_for: AskedFor | None = None,
+        taken: OfferTaken | None = None,
     ) -> Purchase:
         """Decide on a request and hold its amount, in one transaction: denied, waiting or approved.
 
@@ -95,7 +95,7 @@ class Treasury(ProposalVerbs):
             minimum=self.minimum,
             payer=(self.wallet or "") if request.is_x402 else self.address,
             now=self.clock(),
-            asked_for=asked_for,
+            taken=taken,
         )
         answer = self.group_commit.run(lambda tx: decide_request(tx, asked))
         if isinstance(answer, ShortOfFunds):
@@ -143,7 +143,7 @@ class Treasury(ProposalVerbs):
             host=asked.host,
             treasury_address=self.address,
         )
-        return self.request(request, key=key, asked_for=AskedFor(asked.url, asked.offer))
+        return self.request(request, key=key, taken=OfferTaken(asked.url, asked.offer))
 
     def _made_key(self) -> str:
         # In the order of time, so that keys made one after the other lie side by side.

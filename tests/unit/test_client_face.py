@@ -26,7 +26,11 @@ from coordinator_client.transport import Target
 _PACKAGE = Path(coordinator_client.__file__).parent
 _KEY = "uec_0123456789abcdef"
 # An async twin has the first; the others need a process that decides.
-_NOT_OVER_HTTP = {"apurchase", "await_for", "on_service_level"}
+_NOT_OVER_HTTP = {"apurchase", "await_for", "on_service_level"} | {
+    "aauthorise_x402",
+    "authorise_x402",
+    "await_payment",
+}
 
 
 def _public(kind: type[Any]) -> dict[str, Any]:

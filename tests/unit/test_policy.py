@@ -252,10 +252,6 @@ def test_a_limit_of_any_table_and_window_is_read_and_its_fault_found_at_its_line
 @pytest.mark.parametrize(
     ("text", "faults"),
     [
-        (
-            "[x402]\n",
-            ['policy.toml:3: x402.per_request_limit is missing: give an amount, or "unlimited"'],
-        ),
         ("[increases]\n", ["policy.toml:3: increases.maximum is missing"]),
         (
             "[service_levels.x]\n",

@@ -181,7 +181,7 @@ def _errors() -> set[str]:
 
 # Parts that public methods take or give, and nobody has to name.
 _PARTS = {"Wiring", "Runtime", "Simulation", "Lease", "PurchaseTerms", "CostTerms", "WaitTerms"}
-_PARTS |= {"Run", "Terms", "Calendar", "AgentPolicy", "Provider", "Fault"}
+_PARTS |= {"Run", "Terms", "Calendar", "AgentPolicy", "Provider", "Fault", "X402", "Domain"}
 # Raised inside and never by a public method, or only as the error that it is a kind of.
 _INSIDE = {"CommitUnknown", "LeaseLost", "ImpossibleState", "SignerUnavailable"}
 

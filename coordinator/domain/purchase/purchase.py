@@ -60,7 +60,7 @@ class PurchaseTransaction(Shown):
 
 @dataclass(frozen=True, slots=True)
 class RequestPayment(Shown):
-    """What pays for one HTTP request: from ``wallet``, for ``url`` at ``host``.
+    """The payment for one HTTP request: from ``wallet``, for ``url`` at ``host``.
 
     It was signed at ``signed_at``, and whoever has it can take the USDC before ``valid_before``;
     None until it is signed. Times are unix seconds, UTC.

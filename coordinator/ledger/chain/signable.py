@@ -185,7 +185,7 @@ class Signable:
         row, past = self._rows[purchase_id], self._told.get(purchase_id)
         if past is None:
             return None
-        wrong = past.what if isinstance(past, LedgerTampered) else _not_asked_for(row, past)
+        wrong = past.what if isinstance(past, LedgerTampered) else _not_requested(row, past)
         if wrong is not None or isinstance(past, LedgerTampered):
             self.tampered[purchase_id] = f"purchase {purchase_id}: {wrong}"
             return None
@@ -376,7 +376,7 @@ class Signable:
         return past
 
 
-def _not_asked_for(row: Any, past: LoggedPurchase) -> str | None:
+def _not_requested(row: Any, past: LoggedPurchase) -> str | None:
     if past.x402 is None:
         return "the audit log does not tell that it pays for an HTTP request"
     wrong = next(purchase_differences(row, past), None)

@@ -41,7 +41,7 @@ _BOUND: Final = Prepared(
 
 
 @dataclass(frozen=True, slots=True)
-class AskedFor:
+class OfferTaken:
     """The server's offer that is taken, for a request to ``url`` (nothing secret is in it)."""
 
     url: str
@@ -54,7 +54,7 @@ class NewRequest:
 
     ``key_is_new`` says that the key was made for this request: nothing can be bound to it.
     ``unless_duplicate`` asks for the purchase that has the same terms, if one was just made.
-    ``payer`` is the account that pays; ``asked_for`` what an HTTP request is paid by.
+    ``payer`` is the account that pays; ``taken`` what an HTTP request is paid by.
     """
 
     request: Request
@@ -65,7 +65,7 @@ class NewRequest:
     minimum: Usdc
     payer: str
     now: int
-    asked_for: AskedFor | None = None
+    taken: OfferTaken | None = None
     # Denies for want of funds; otherwise that is told, and nothing is written.
     funds_are_fresh: bool = False
 
@@ -172,7 +172,7 @@ def write_request(tx: Tx, asked: NewRequest, decision: Decision) -> Purchase:
     )
     # Not the escrow key: until it is on the chain a stranger could take it there first.
     x402: dict[str, Any] = {}
-    if asked.asked_for is not None:
+    if asked.taken is not None:
         kept = decision.outcome is not Status.DENIED
         x402["x402"] = _authorisation(tx, asked, purchase_id, kept=kept)
     policy_hash = rules.policy.hash
@@ -193,13 +193,13 @@ def write_request(tx: Tx, asked: NewRequest, decision: Decision) -> Purchase:
 
 def _authorisation(tx: Tx, asked: NewRequest, purchase_id: str, *, kept: bool) -> dict[str, Any]:
     """Return what the audit log tells of what is paid for; ``kept``: it may be authorised."""
-    asked_for, host = asked.asked_for, asked.request.host
-    assert asked_for is not None
-    told = {"wallet": asked.payer, "host": host, "url": asked_for.url}
+    taken, host = asked.taken, asked.request.host
+    assert taken is not None
+    told = {"wallet": asked.payer, "host": host, "url": taken.url}
     if kept:
-        offer = canonical_json(asked_for.offer.as_dict()).decode()
+        offer = canonical_json(taken.offer.as_dict()).decode()
         tx.insert_dependent(_AUTHORISATION, told | {"purchase_id": purchase_id, "offer": offer})
-    return told | {"seconds": asked_for.offer.seconds}
+    return told | {"seconds": taken.offer.seconds}
 
 
 def _hold(tx: Tx, asked: NewRequest, decision: Decision, purchase_id: str, terms: str) -> None:
