@@ -11,10 +11,11 @@ from coordinator.api.arguments import checked
 from coordinator.api.hold import Hold
 from coordinator.api.own_policy import own_policy
 from coordinator.api.queries import limit_states, list_purchases
+from coordinator.api.request_payments import RequestPayments
 from coordinator.api.runtime import Runtime
 from coordinator.api.session import Session
 from coordinator.api.terms import CostTerms, PurchaseTerms, WaitTerms, check_terms
-from coordinator.api.watcher import AuthorisationWait, Wait
+from coordinator.api.watcher import Wait
 from coordinator.budgets.budgets import Budgets, share_scope
 from coordinator.domain.errors import InvalidRequest, UnknownId
 from coordinator.domain.limits.increase import Increase
@@ -22,22 +23,20 @@ from coordinator.domain.limits.limits import LimitState
 from coordinator.domain.limits.rules import SESSION, TASK
 from coordinator.domain.purchase.cost import Cost, CostDecision, CostRequest
 from coordinator.domain.purchase.decision import Decision
-from coordinator.domain.purchase.purchase import Answer, PaymentAnswer, Purchase
+from coordinator.domain.purchase.purchase import Answer, Purchase
 from coordinator.domain.purchase.request import Request
 from coordinator.domain.usdc import Amount
-from coordinator.domain.x402.request import PaymentRequest, payment_request
 
 log = logging.getLogger(__name__)
 _NO_TERMS = ("idempotency_key", "unless_duplicate", "wait", "timeout_seconds")
 
 
 @checked
-class Agent:
+class Agent(RequestPayments):
     """One agent's view: it requests, reads, waits and cancels; it holds no key, sets no policy."""
 
     def __init__(self, runtime: Runtime, agent_id: str) -> None:
-        self._runtime = runtime
-        self.id = agent_id
+        super().__init__(runtime, agent_id)
         self._level = ""
         self._level_told: list[Callable[[str, str], None]] = []
 
@@ -91,76 +90,6 @@ class Agent:
         return await self._runtime._await(
             Wait(purchase.id, "funded", timeout_seconds), lambda: purchase
         )
-
-    def authorise_x402(
-        self,
-        answer: Mapping[str, Any],
-        *,
-        url: str,
-        idempotency_key: str,
-        purpose: str | None = None,
-        category: str | None = None,
-        task: str | None = None,
-        session: str | None = None,
-        timeout_seconds: float = 10,
-    ) -> PaymentAnswer:
-        """Ask the treasury to pay for one HTTP request, which a server answered with 402.
-
-        ``answer`` is the server's answer whole, ``url`` what was asked for. The same key gives the
-        same payment, for ever: nothing is ever signed twice for it. Waits at most
-        ``timeout_seconds`` for the signature. Denials are returned, not raised. InvalidRequest
-        where nothing in the answer can be paid and IdempotencyConflict for a key with another
-        price, payee or host write nothing.
-        """
-        asked = self._payment_request(answer, url=url, purpose=purpose)
-        purchase = self._ask_to_authorise(
-            asked, idempotency_key, category=category, task=task, session=session
-        )
-        if not (purchase.final or purchase.needs_approval):
-            wait = AuthorisationWait(purchase.id, timeout_seconds)
-            purchase = self._runtime._wait(wait, purchase)
-        return self._payment(purchase)
-
-    async def aauthorise_x402(self, answer: Mapping[str, Any], **terms: Any) -> PaymentAnswer:
-        """Await ``authorise_x402``; cancelling the await takes nothing back."""
-        timeout_seconds = terms.pop("timeout_seconds", 10)
-        key, url = terms.pop("idempotency_key"), terms.pop("url")
-        asked = self._payment_request(answer, url=url, purpose=terms.pop("purpose", None))
-        purchase = await self._runtime.off_loop(lambda: self._ask_to_authorise(asked, key, **terms))
-        if purchase.final or purchase.needs_approval or not timeout_seconds:
-            return await self._runtime.off_loop(lambda: self._payment(purchase))
-        return await self.await_payment(purchase.id, timeout_seconds=timeout_seconds)
-
-    async def await_payment(
-        self, purchase_id: str, *, timeout_seconds: float = 10
-    ) -> PaymentAnswer:
-        """Await the signature of the agent's payment for an HTTP request, or its end."""
-        wait = AuthorisationWait(purchase_id, timeout_seconds)
-        purchase = await self._runtime._await(wait, lambda: self.get(purchase_id))
-        return await self._runtime.off_loop(lambda: self._payment(purchase))
-
-    def _payment_request(
-        self, answer: Mapping[str, Any], *, url: str, purpose: str | None
-    ) -> PaymentRequest:
-        deployment = self._runtime.wiring.deployment
-        return payment_request(
-            answer,
-            url=url,
-            purpose=purpose,
-            agent=self.id,
-            chain_id=deployment.chain_id,
-            usdc=deployment.usdc,
-        )
-
-    def _ask_to_authorise(self, asked: PaymentRequest, key: str, **terms: str | None) -> Purchase:
-        self._runtime.start()
-        purchase = self._runtime.wiring.treasury.pay_request(asked, key=key, **terms)
-        self._look_at_level()
-        return purchase
-
-    def _payment(self, purchase: Purchase) -> PaymentAnswer:
-        payment = self._runtime.wiring.authorisations.payment(purchase.id)
-        return PaymentAnswer(purchase, payment)
 
     def _ask(
         self,

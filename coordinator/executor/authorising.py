@@ -31,7 +31,7 @@ class Authorising:
         reach: Reach,
     ) -> None:
         self._book = book
-        self.wallet = wallet
+        self.address = wallet
         self._sign = sign
         self._token = token
         self._clock = clock
@@ -44,7 +44,7 @@ class Authorising:
     def sign(self, lease: Lease, purchase_ids: Sequence[str], seen: Seen) -> None:
         """Sign what may be signed of these; the rest is told to people, or waits."""
         now = self._clock()
-        found = self._book.to_sign(purchase_ids, self.wallet, seen=seen, now=now)
+        found = self._book.to_sign(purchase_ids, self.address, seen=seen, now=now)
         token = self._token() if found else None
         signed = [
             Signed(of, one, self._sign(one.message(token)))
@@ -52,7 +52,7 @@ class Authorising:
             if token is not None
         ]
         self._reach(KillPoint.AUTHORISATIONS_SIGNED)
-        kept = self._book.store(lease, purchase_ids, signed, self.wallet, seen=seen, now=now)
+        kept = self._book.store(lease, purchase_ids, signed, self.address, seen=seen, now=now)
         if kept:
             self._reach(KillPoint.AUTHORISATIONS_STORED)
             log.info("authorisations_signed count=%s", kept)

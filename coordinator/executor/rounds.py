@@ -185,15 +185,16 @@ class Rounds:
 
     def _authorise(self) -> None:
         """Sign what pays for HTTP requests, before anything that waits for the chain."""
-        waiting = self._authorising.waiting() if self._authorising is not None else ()
-        if not waiting or not self._checkpoint.advance(now=self._clock()):
+        wallet, now = self._authorising, self._clock()
+        waiting = wallet.waiting() if wallet is not None else ()
+        if wallet is None or not waiting or not self._checkpoint.advance(now=now):
             return
-        assert self._authorising is not None and self._lease is not None
-        if self._authorising.wallet not in self._followed_accounts():
+        assert self._lease is not None
+        if wallet.address not in self._followed_accounts():
             return
         block = self._seen.head if self._seen is not None else None
-        seen = self._safe_words.seen(waiting, policy=self._policy(), block=block, now=self._clock())
-        self._authorising.sign(self._lease, waiting, seen)
+        seen = self._safe_words.seen(waiting, policy=self._policy(), block=block, now=now)
+        wallet.sign(self._lease, waiting, seen)
         # Whoever waits for it is told while the round goes on.
         self._changes.look()
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from coordinator.domain.purchase.lifecycle import Status, may_not_cancel
+from coordinator.domain.purchase.lifecycle import Status, authorised_until, may_not_cancel
 from coordinator.domain.purchase.purchase import Answer
 from coordinator.domain.reasons import Reason, ReasonCode
 from coordinator.ledger.spend.moves import (
@@ -22,6 +22,8 @@ def cancel(tx: Tx, purchase_id: str, *, by: str, now: int) -> Answer:
     purchase = read_purchase(tx, purchase_id)
     if purchase.status is Status.CANCELLED:
         return Answer(True, purchase)
+    if purchase.x402 is not None and purchase.x402.valid_before is not None:
+        return Answer(False, purchase, authorised_until(purchase.x402.valid_before))
     refusal = may_not_cancel(purchase.status, in_flight=is_in_flight(tx, purchase.id))
     if refusal is not None:
         return Answer(False, purchase, refusal)

@@ -12,6 +12,7 @@ from typing import Final
 from coordinator.domain.chain.events import EscrowState
 from coordinator.domain.errors import ImpossibleState
 from coordinator.domain.reasons import Reason, ReasonCode
+from coordinator.domain.times import rfc3339
 
 #: How a purchase is settled that pays for one HTTP request; ``after_window`` and so on are escrows.
 X402: Final = "x402"
@@ -137,6 +138,15 @@ def may_not_cancel(status: Status, *, in_flight: bool) -> Reason | None:
         text = f"it is already {status}"
     else:
         text = f"it is {status}: only the provider, or its deadline passing, can return the USDC"
+    return Reason(ReasonCode.NOT_CANCELLABLE, text)
+
+
+def authorised_until(valid_before: int) -> Reason:
+    """Say why a payment for an HTTP request can't be cancelled: it is signed."""
+    text = (
+        f"it is signed: whoever has the authorisation may take the USDC before"
+        f" {rfc3339(valid_before)}; if nobody does, its hold ends by itself"
+    )
     return Reason(ReasonCode.NOT_CANCELLABLE, text)
 
 

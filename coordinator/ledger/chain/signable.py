@@ -176,38 +176,6 @@ class Signable:
             self.stranded[purchase_id] = why
         return why is None
 
-    def authorisation(self, purchase_id: str, wallet: str) -> LoggedPurchase | None:
-        """Return the purchase if the authorisation that pays for its HTTP request may be signed.
-
-        As the log tells it, for ``wallet``; None where it may not, or was signed before.
-        """
-        self.read_purchases([purchase_id])
-        row, past = self._rows[purchase_id], self._told.get(purchase_id)
-        if past is None:
-            return None
-        wrong = past.what if isinstance(past, LedgerTampered) else _not_requested(row, past)
-        if wrong is not None or isinstance(past, LedgerTampered):
-            self.tampered[purchase_id] = f"purchase {purchase_id}: {wrong}"
-            return None
-        assert past.x402 is not None
-        if past.authorised or self._is_doubted(row, past.doubts):
-            return None
-        if past.x402["wallet"] != wallet:
-            self.stranded[purchase_id] = (
-                f"it is paid from {past.x402['wallet']}, and this worker has the key of {wallet}"
-            )
-            return None
-        stops = self._policy.stops(row.agent, row.provider_name, x402=True)
-        refused = may_not_create(
-            Status(row.status),
-            cancel_wanted=bool(row.cancel_wanted),
-            paused=any([self._is_paused(scope) for scope in stops]),
-            now=self._now,
-            approved_at=row.approved_at or row.created_at,
-            create_within=self._policy.escrow.create_within,
-        )
-        return past if refused is None and self._is_agreed(past, stored=False) else None
-
     def _is_agreed(self, past: LoggedPurchase, *, stored: bool, link: bool = False) -> bool:
         """Whether people have signed what it takes, and the worker's own rules allow it."""
         if past.create_signed and link:
@@ -376,13 +344,6 @@ class Signable:
         return past
 
 
-def _not_requested(row: Any, past: LoggedPurchase) -> str | None:
-    if past.x402 is None:
-        return "the audit log does not tell that it pays for an HTTP request"
-    wrong = next(purchase_differences(row, past), None)
-    return wrong or next(_too_few(past), None)
-
-
 def _of(doubts: Mapping[str, str], event: str) -> Mapping[str, str]:
     return {event: doubts[event]} if event in doubts else {}
 
@@ -428,10 +389,11 @@ def _not_decided(call: Call, past: LoggedPurchase) -> Iterator[str]:
     )
     if call.terms is not None and call.terms != made_from:
         yield f"its {call.kind} was made from {call.terms}; the audit log says {made_from}"
-    yield from _too_few(past)
+    yield from too_few(past)
 
 
-def _too_few(past: LoggedPurchase) -> Iterator[str]:
+def too_few(past: LoggedPurchase) -> Iterator[str]:
+    """Say how many approvals the audit log has, where it has fewer than were required."""
     if past.approval is not None:
         agreed = [who for who, said in past.decisions.items() if said["decision"] == "approved"]
         if len(set(agreed) - {past.agent}) < past.approval["required"]:

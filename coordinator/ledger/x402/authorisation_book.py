@@ -13,7 +13,6 @@ from coordinator.domain.usdc import Usdc
 from coordinator.domain.x402.authorisation import Authorisation
 from coordinator.domain.x402.offer import VALID_SECONDS_MAX
 from coordinator.ledger.chain.findings import tell_findings
-from coordinator.ledger.chain.signable import Signable
 from coordinator.ledger.proofs.audit_fold import LoggedPurchase
 from coordinator.ledger.proofs.evidence import Evidence, Seen
 from coordinator.ledger.spend.stranding import strand
@@ -21,6 +20,7 @@ from coordinator.ledger.store import schema as t
 from coordinator.ledger.tx.leases import Lease, fence
 from coordinator.ledger.tx.transaction import Tx
 from coordinator.ledger.tx.transactions import Transactions
+from coordinator.ledger.x402.judge import PaymentJudge
 
 SIGNED: Final = "x402_signed"
 _AT_ONCE: Final = 100
@@ -82,11 +82,11 @@ class AuthorisationBook:
         """
         with self._transactions.write() as tx:
             fence(tx.connection, lease)
-            allowed, signable = self._judged(tx, purchase_ids, wallet, seen, now)
+            allowed, judge = self._judged(tx, purchase_ids, wallet, seen, now)
             kept = [one for one in signed if one.purchase_id in allowed]
             for one in kept:
                 _keep(tx, one, now)
-            tell_findings(tx, signable, now)
+            tell_findings(tx, judge, now)
         return len(kept)
 
     def payment(self, purchase_id: str) -> dict[str, Any] | None:
@@ -113,11 +113,11 @@ class AuthorisationBook:
 
     def _judged(
         self, tx: Tx, purchase_ids: Sequence[str], wallet: str, seen: Seen, now: int
-    ) -> tuple[dict[str, Authorisation], Signable]:
-        signable = Signable(tx, self._evidence, now=now, seen=seen)
-        signable.read_purchases(purchase_ids)
-        found = {of: signable.authorisation(of, wallet) for of in purchase_ids}
-        return {of: _authorisation(past, now) for of, past in found.items() if past}, signable
+    ) -> tuple[dict[str, Authorisation], PaymentJudge]:
+        judge = PaymentJudge(tx, self._evidence, now=now, seen=seen)
+        judge.read_purchases(purchase_ids)
+        found = {of: judge.authorisation(of, wallet) for of in purchase_ids}
+        return {of: _authorisation(past, now) for of, past in found.items() if past}, judge
 
 
 def _authorisation(past: LoggedPurchase, now: int) -> Authorisation:

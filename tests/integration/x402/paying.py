@@ -3,44 +3,55 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from coordinator.chain.signers.opening import load_signer
+from coordinator.domain.policy.policy import Policy
 from coordinator.domain.purchase.purchase import PaymentAnswer
 from coordinator.domain.usdc import Usdc
 from tests.integration.world import AGENT, World
 
 HOST: Final = "papers.example"
 URL: Final = f"https://{HOST}/papers/7?token=hidden"
+_OFFER: Final = ("payTo", "asset", "network", "scheme", "maxTimeoutSeconds", "extra", "amount")
 
 
 class Payer:
-    """One world whose treasury pays for HTTP requests from a wallet of ``float_`` USDC."""
+    """One world whose treasury pays for HTTP requests from a wallet of ``float_`` USDC.
+
+    ``x402`` is the policy's table, ``provider`` more of the provider's.
+    """
 
     def __init__(
-        self, make_world: Callable[..., World], *, float_: str = "20", **x402: Any
+        self,
+        make_world: Callable[..., World],
+        *,
+        float_: str = "20",
+        provider: Mapping[str, str] | None = None,
+        **x402: str,
     ) -> None:
         key = "0x" + secrets.token_hex(32)
         self.wallet = load_signer("env:KEY", {"KEY": key}).address
         self.world = make_world(more_secrets={"X402_KEY": key}, x402_signer="env:X402_KEY")
-        self.world.chain.rpc.call("evm_setAutomine", True)
-        self.world.chain.fund(self.wallet, usdc=float_, wei=0)
-        self.world.chain.hold_blocks()
+        chain = self.world.chain
+        chain.rpc.call("evm_setAutomine", True)
+        chain.fund(self.wallet, usdc=float_, wei=0)
+        chain.hold_blocks()
         document = self.world.policy.document()
-        document["providers"]["paper-api"] |= {"hosts": [HOST]}
+        document["providers"]["paper-api"] |= {"hosts": [HOST], **(provider or {})}
         document["x402"] = x402
-        self.world.apply(type(self.world.policy).from_dict(document))
+        self.world.apply(Policy.from_dict(document))
         self.world.round()
 
-    def answer(self, amount: str = "0.50", **terms: Any) -> dict[str, Any]:
+    def answer(self, usdc: str = "0.50", **terms: Any) -> dict[str, Any]:
         """What a server answers with 402; ``terms`` replace its offer's."""
         deployment = self.world.chain.deployment
         offer = {
             "scheme": "exact",
             "network": f"eip155:{deployment.chain_id}",
             "asset": deployment.usdc,
-            "amount": str(Usdc(amount).base_units),
+            "amount": str(Usdc(usdc).base_units),
             "payTo": self.world.chain.provider,
             "maxTimeoutSeconds": 60,
             "extra": {"name": "USDC", "version": "2"},
@@ -49,28 +60,26 @@ class Payer:
 
     def ask(
         self,
-        amount: str = "0.50",
+        usdc: str = "0.50",
         *,
         key: str = "one",
         url: str = URL,
         agent: str = AGENT,
         **terms: Any,
     ) -> PaymentAnswer:
-        """Ask for a payment without waiting for its signature."""
+        """Ask for a payment without waiting for its signature; ``terms`` may be its offer's."""
+        offer = {name: terms.pop(name) for name in _OFFER if name in terms}
         asking = self.world.coordinator.agent(agent).authorise_x402
-        offer = {
-            name: terms.pop(name)
-            for name in ("payTo", "asset", "network", "scheme")
-            if name in terms
-        }
-        answer = self.answer(amount, **offer)
+        answer = self.answer(usdc, **offer)
         return asking(answer, url=url, idempotency_key=key, timeout_seconds=0, **terms)
 
-    def pay(self, amount: str = "0.50", *, key: str = "one", **terms: Any) -> PaymentAnswer:
+    def pay(self, usdc: str = "0.50", *, key: str = "one", **terms: Any) -> PaymentAnswer:
         """A payment that is signed."""
-        self.ask(amount, key=key, **terms)
+        self.ask(usdc, key=key, **terms)
         self.world.round()
-        return self.ask(amount, key=key, **terms)
+        paid = self.ask(usdc, key=key, **terms)
+        assert paid.payment is not None, paid.purchase.reason
+        return paid
 
     def signatures(self) -> int:
         """How many authorisations were ever signed, by the audit log."""

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any, Final
 
 import pytest
 
-from coordinator.domain.usdc import Usdc
+from coordinator.domain.errors import IdempotencyConflict, InvalidRequest
+from coordinator.domain.reasons import ReasonCode
+from coordinator.domain.usdc import ZERO, Usdc
 from tests.integration.stores import on_either
 from tests.integration.world import World
-from tests.integration.x402.paying import Payer
+from tests.integration.x402.paying import HOST, Payer
 
 pytestmark = on_either
 
@@ -19,17 +22,166 @@ def payer(make_world: Callable[..., World]) -> Payer:
     return Payer(make_world)
 
 
-def test_what_is_asked_for_is_held_and_then_signed(payer: Payer) -> None:
-    asked = payer.ask("0.50")
-    assert asked.purchase.status == "approved" and asked.payment is None
-    assert payer.world.usage() == (Usdc("0.50"), Usdc("0"))
+def test_a_payment_is_held_and_then_signed_once_for_its_key(payer: Payer) -> None:
+    first = payer.ask("0.50")
+    assert first.purchase.status == "approved" and first.payment is None
+    assert payer.world.usage() == (Usdc("0.50"), ZERO)
     payer.world.round()
     paid = payer.ask("0.50")
-    assert paid.payment is not None and paid.purchase.id == asked.purchase.id
+    assert paid.payment is not None and paid.purchase.id == first.purchase.id
     told = paid.payment["payload"]["authorization"]
     assert told["from"] == payer.wallet and told["to"] == payer.world.chain.provider
-    assert told["value"] == "500000"
+    assert told["value"] == "500000" and told["nonce"] == paid.purchase.escrow_key
     assert paid.payment["accepted"] == payer.answer("0.50")["accepts"][0]
     assert paid.purchase.x402 is not None
     assert paid.purchase.x402.url == "https://papers.example/papers/7"
+    payer.world.restart()
+    payer.world.round()
     assert payer.ask("0.50").payment == paid.payment and payer.signatures() == 1
+
+
+def test_an_authorisation_is_valid_for_ten_minutes_at_most(payer: Payer) -> None:
+    payer.ask(maxTimeoutSeconds=86_400)
+    payer.world.round()
+    signed = payer.ask(maxTimeoutSeconds=86_400).purchase.x402
+    assert signed is not None and signed.valid_before is not None
+    assert signed.signed_at is not None and signed.valid_before == signed.signed_at + 600
+
+
+_UNPAYABLE: Final[list[tuple[dict[str, Any], str]]] = [
+    ({"asset": "0x" + "11" * 20}, "not USDC"),
+    ({"network": "eip155:1"}, "the network is 'eip155:1'"),
+    ({"scheme": "upto"}, "the scheme is 'upto'"),
+    ({"payTo": "0x12"}, "payTo is '0x12'"),
+    ({"amount": "-1"}, "the amount is '-1'"),
+    ({"amount": "1e3"}, "the amount is '1e3'"),
+    ({"amount": 5}, "the amount is 5"),
+    ({"maxTimeoutSeconds": 0}, "maxTimeoutSeconds is 0"),
+    ({"extra": {"assetTransferMethod": "permit2"}}, "the transfer method is 'permit2'"),
+]
+
+
+def test_what_can_not_be_paid_is_refused_in_a_sentence_and_changes_nothing(payer: Payer) -> None:
+    for terms, told in _UNPAYABLE:
+        with pytest.raises(InvalidRequest, match=told) as refused:
+            payer.ask(**terms)
+        assert refused.value.code == "x402_not_payable"
+    assert not payer.world.coordinator.purchases() and payer.world.usage() == (ZERO, ZERO)
+
+
+_NOT_ALLOWED: Final[list[tuple[dict[str, Any], ReasonCode]]] = [
+    ({"usdc": "1.01"}, ReasonCode.PER_PURCHASE_LIMIT),
+    ({"payTo": "stranger"}, ReasonCode.PROVIDER_NOT_ALLOWED),
+    ({"payTo": "other_provider"}, ReasonCode.PROVIDER_NOT_ALLOWED),
+    ({"url": "https://evil.example/papers"}, ReasonCode.PROVIDER_NOT_ALLOWED),
+    ({"url": f"https://{HOST}:8443/papers"}, ReasonCode.PROVIDER_NOT_ALLOWED),
+    ({"url": f"https://{HOST}.evil.example/"}, ReasonCode.PROVIDER_NOT_ALLOWED),
+    ({"agent": "nobody"}, ReasonCode.AGENT_NOT_REGISTERED),
+]
+
+
+def test_what_the_policy_does_not_allow_is_never_signed(payer: Payer) -> None:
+    for number, (given, code) in enumerate(_NOT_ALLOWED):
+        terms = dict(given)
+        if "payTo" in terms:
+            terms["payTo"] = getattr(payer.world.chain, terms["payTo"])
+        denied = payer.ask(key=f"key-{number}", **terms).purchase
+        assert denied.denied and denied.reason is not None and denied.reason.code is code
+    payer.world.round()
+    assert payer.signatures() == 0
+    assert payer.world.usage() == (ZERO, ZERO)
+
+
+def test_a_server_that_asks_for_more_than_its_price_is_not_paid(
+    make_world: Callable[..., World],
+) -> None:
+    payer = Payer(make_world, provider={"price": "0.10"})
+    assert payer.ask("0.10", key="fair").purchase.status == "approved"
+    denied = payer.ask("0.11", key="dear").purchase
+    assert denied.reason is not None
+    assert denied.reason.code is ReasonCode.PRICE_ABOVE_REGISTERED
+
+
+def test_one_key_with_another_price_payee_or_host_is_a_conflict(payer: Payer) -> None:
+    payer.pay("0.50")
+    changed: list[dict[str, Any]] = [
+        {"amount": "0.51"},
+        {"payTo": payer.world.chain.other_provider},
+        {"url": "https://other.example/"},
+    ]
+    for terms in changed:
+        with pytest.raises(IdempotencyConflict):
+            payer.ask(terms.pop("amount", "0.50"), **terms)
+    assert payer.signatures() == 1
+
+
+@pytest.mark.parametrize("run", ["task", "session"])
+def test_a_task_and_a_session_have_limits_of_their_own(
+    make_world: Callable[..., World], run: str
+) -> None:
+    payer = Payer(make_world, **{f"per_{run}_limit": "1.00"})
+    payer.pay("0.60", key="a", **{run: "t"})
+    over = payer.ask("0.41", key="b", **{run: "t"}).purchase
+    assert over.reason is not None and over.reason.code.value == f"{run}_limit"
+    assert payer.ask("0.40", key="c", **{run: "t"}).purchase.status == "approved"
+    assert payer.ask("0.60", key="d", **{run: "another"}).purchase.status == "approved"
+    # An escrow counts in the usual limits of the same run alone.
+    assert payer.world.buy("25.00", **{run: "t"}).status == "approved"
+    assert payer.signatures() == 1
+
+
+def test_an_unknown_payee_waits_for_people(make_world: Callable[..., World]) -> None:
+    payer = Payer(make_world, unknown_payees="ask")
+    stranger = {"payTo": payer.world.chain.stranger}
+    waiting = payer.ask("0.50", **stranger)
+    assert waiting.purchase.needs_approval and waiting.payment is None
+    payer.world.round()
+    assert payer.signatures() == 0
+    approval = waiting.purchase.approval_id or ""
+    assert payer.world.coordinator.approve(approval, approver="alice").done
+    payer.world.round()
+    paid = payer.ask("0.50", **stranger)
+    assert paid.payment is not None
+    assert paid.payment["payload"]["authorization"]["to"] == payer.world.chain.stranger
+
+
+def test_what_is_not_signed_can_be_cancelled_and_what_is_can_not(payer: Payer) -> None:
+    unsigned = payer.ask("0.50", key="a").purchase
+    assert payer.world.coordinator.cancel(unsigned.id, by="olga").done
+    assert payer.world.usage() == (ZERO, ZERO)
+    payer.world.round()
+    assert payer.signatures() == 0
+    signed = payer.pay("0.50", key="b").purchase
+    refused = payer.world.coordinator.cancel(signed.id, by="olga")
+    assert not refused.done and refused.reason is not None
+    assert "signed" in refused.reason.message
+    assert payer.world.usage()[0] == Usdc("0.50")
+
+
+def test_nothing_is_signed_while_payments_are_paused(payer: Payer) -> None:
+    payer.ask("0.50")
+    payer.world.coordinator.pause("look", by="olga")
+    payer.world.round()
+    assert payer.signatures() == 0
+    payer.world.unpause()
+    payer.world.round()
+    assert payer.signatures() == 1
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "UPDATE purchases SET provider = ?",
+        "UPDATE authorisations SET wallet = ?",
+        "UPDATE authorisations SET signature = NULL, valid_before = NULL WHERE wallet <> ?",
+    ],
+)
+def test_an_edited_row_is_not_paid(payer: Payer, statement: str) -> None:
+    if "signature" in statement:
+        payer.pay("0.50")
+    else:
+        payer.ask("0.50")
+    payer.world.edit(statement, payer.world.chain.stranger)
+    before = payer.signatures()
+    payer.world.round()
+    assert payer.signatures() == before
