@@ -15,6 +15,8 @@ from coordinator_client.transport import Coroutines, Target
 from coordinator_client.usdc import Amount
 
 if TYPE_CHECKING:
+    import httpx
+
     from coordinator_client.costs import Cost, CostDecision, Increase
     from coordinator_client.values import Answer, Decision, LimitState, Purchase
 
@@ -27,15 +29,22 @@ class AsyncAgent:
     ``url`` is the service's, ``key`` an API key of role agent. http:// is for this host alone
     unless ``allow_http``. A call that does not wait for a purchase may take ``timeout_seconds``,
     retries included. Cancelling an await does not cancel the purchase. Its connections belong to
-    the event loop that uses it.
+    the event loop that uses it. ``transport`` carries its requests in place of the network, such as
+    ``httpx.ASGITransport(app)`` within the service's own process.
     """
 
     def __init__(
-        self, url: str, key: str, *, timeout_seconds: float = 30, allow_http: bool = False
+        self,
+        url: str,
+        key: str,
+        *,
+        timeout_seconds: float = 30,
+        allow_http: bool = False,
+        transport: httpx.AsyncBaseTransport | None = None,
     ) -> None:
         target = Target(url, key, allow_http=allow_http)
         seconds = terms.seconds("timeout_seconds", timeout_seconds)
-        self._coroutines = Coroutines(target)
+        self._coroutines = Coroutines(target, transport)
         self._calls = Calls(target.exchange(), seconds)
         self._id: str | None = None
         self.url = target.url

@@ -118,8 +118,9 @@ class Threads:
 class Coroutines:
     """Carries out flows in the running event loop; one loop at a time."""
 
-    def __init__(self, target: Target) -> None:
+    def __init__(self, target: Target, transport: httpx.AsyncBaseTransport | None = None) -> None:
         self._target = target
+        self._transport = transport
         self._client: httpx.AsyncClient | None = None
         self._loop: object = None
         self._closed = False
@@ -155,7 +156,10 @@ class Coroutines:
             raise _closed()
         # Connections end with the loop that they were opened in.
         if self._client is None or self._loop is not loop:
-            self._client, self._loop = httpx.AsyncClient(**self._target.settings), loop
+            settings = self._target.settings
+            if self._transport is not None:
+                settings |= {"transport": self._transport, "trust_env": False}
+            self._client, self._loop = httpx.AsyncClient(**settings), loop
         return self._client
 
 

@@ -22,6 +22,7 @@ from coordinator.cli import (
     init,
     keys,
     limits,
+    mcp,
     money,
     operations,
     policy,
@@ -84,6 +85,7 @@ def make_app() -> typer.Typer:
         },
         _RUNNING: {
             "serve": serve.serve,
+            "mcp": mcp.mcp,
             "worker": operations.worker,
             "recover": recovery.recover,
             "pause": operations.pause,

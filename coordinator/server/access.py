@@ -24,7 +24,7 @@ STAFF: Final = frozenset({Role.APPROVER, Role.OPERATOR})
 READERS: Final = frozenset({Role.APPROVER, Role.OPERATOR, Role.AUDITOR})
 EVERYBODY: Final = frozenset(Role)
 
-_BEARER: Final = HTTPBearer(auto_error=False, description="An API key: `uec_…`.")
+BEARER: Final = HTTPBearer(auto_error=False, description="An API key: `uec_…`.")
 _CHALLENGE: Final = {"WWW-Authenticate": 'Bearer realm="coordinator"'}
 
 
@@ -60,27 +60,37 @@ def coordinator_of(request: Request) -> Coordinator:
     return found
 
 
+async def authenticate(request: Request, given: HTTPAuthorizationCredentials | None) -> ApiKey:
+    """Return the key that counts; ProblemError 401 without one, 429 when it asks too often."""
+    token = given.credentials if given else ""
+    coordinator = coordinator_of(request)
+    key = await run_in_threadpool(coordinator.authenticate, token) if token else None
+    if key is None:
+        said = "show an API key that counts, as Authorization: Bearer uec_…"
+        raise ProblemError(401, said, headers=_CHALLENGE)
+    request.state.ids.key_id = key.id
+    request.app.state.uses.note(key.id)
+    request.app.state.rates.admit(key.id)
+    return key
+
+
+def check_role(key: ApiKey, of: frozenset[Role]) -> None:
+    """Raise ProblemError 403 for a key of a role that is not among these."""
+    if key.role not in of:
+        allowed = ", ".join(sorted(role.value for role in of))
+        raise ProblemError(403, f"a key of role {key.role} may not do this: it is for {allowed}")
+
+
 def caller(*, of: frozenset[Role]) -> Any:
     """Make the dependency of a route that only these roles may use."""
 
     async def find(
         request: Request,
-        given: Annotated[HTTPAuthorizationCredentials | None, Security(_BEARER)],
+        given: Annotated[HTTPAuthorizationCredentials | None, Security(BEARER)],
     ) -> AsyncIterator[Caller]:
         coordinator = coordinator_of(request)
-        token = given.credentials if given else ""
-        key = await run_in_threadpool(coordinator.authenticate, token) if token else None
-        if key is None:
-            said = "show an API key that counts, as Authorization: Bearer uec_…"
-            raise ProblemError(401, said, headers=_CHALLENGE)
-        request.state.ids.key_id = key.id
-        request.app.state.uses.note(key.id)
-        request.app.state.rates.admit(key.id)
-        if key.role not in of:
-            allowed = ", ".join(sorted(role.value for role in of))
-            raise ProblemError(
-                403, f"a key of role {key.role} may not do this: it is for {allowed}"
-            )
+        key = await authenticate(request, given)
+        check_role(key, of)
         turns: Turns = request.app.state.turns
         with turns.admitted(key.id):
             if inspect.iscoroutinefunction(request.scope["endpoint"]):

@@ -17,6 +17,7 @@ from coordinator.monitoring.metrics import Metrics
 from coordinator.monitoring.readings import Readings
 from coordinator.server.bodies import BodyLimit
 from coordinator.server.events.streams import Streams
+from coordinator.server.mcp import add_mcp
 from coordinator.server.observing import Observed
 from coordinator.server.origin import PublicOrigin
 from coordinator.server.problems import Problem, handle_problems
@@ -70,7 +71,10 @@ class _Service(FastAPI):
 @contextlib.asynccontextmanager
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     anyio.to_thread.current_default_thread_limiter().total_tokens = THREADS
-    async with app.state.uses.stored():
+    async with contextlib.AsyncExitStack() as stack:
+        await stack.enter_async_context(app.state.uses.stored())
+        if app.state.mcp is not None:
+            await stack.enter_async_context(app.state.mcp.running())
         yield
 
 
@@ -98,6 +102,7 @@ def make_app(coordinator: Coordinator, *, requests_per_second: int = PER_SECOND)
     app.add_middleware(BodyLimit)
     for router in _ROUTERS:
         app.include_router(router)
+    app.state.mcp = add_mcp(app, coordinator.opened.settings.public_url)
     app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]
     app.state.described = b""
     app.add_api_route("/v1/openapi.json", _described, include_in_schema=False)

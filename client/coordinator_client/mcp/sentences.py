@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime, timezone
 from typing import Final
 
@@ -27,6 +27,7 @@ _ADVICE: Final = {
     ReasonCode.SESSION_REQUIRED: "Name the session.",
     ReasonCode.TOO_MANY_WAITING: "Wait until people decided on what waits already.",
 }
+_BY_OPERATORS: Final = "If it was spent, tell an operator, who can record it all the same."
 _OF_LIMITS: Final = "Ask for less, wait for the reset, or call request_limit_increase."
 _NEXT: Final = {
     Status.APPROVED: "It is being paid: call purchase_status to follow it.",
@@ -41,18 +42,32 @@ _ENDED: Final = "It ended without a payment; another purchase needs another refe
 _WAITS: Final = "People have to approve it; nothing is paid until then."
 
 
-def refusal(what: str, reasons: Iterable[Reason], limits: Sequence[LimitState]) -> ToolError:
-    """Return the tool's error for what policy refuses: codes, headroom, and when it resets."""
+def denial(reasons: Iterable[Reason], limits: Sequence[LimitState]) -> ToolError:
+    """Return the tool's error for a purchase that policy refuses."""
     given = list(reasons)
-    told = "; ".join(f"{reason.message} ({reason.code})" for reason in given)
-    said = [f"{what}: {told}. Nothing is bought, held or spent."]
-    broken = [state for state in limits if state.broken]
-    if broken:
-        said += [limit_sentence(state) for state in broken]
-        said.append(_headroom(limits))
+    said = [f"Denied: {_told(given)}. Nothing is bought, held or spent.", *_standing(limits)]
+    if any(state.broken for state in limits):
         said.append(_OF_LIMITS)
     said += dict.fromkeys(_ADVICE[reason.code] for reason in given if reason.code in _ADVICE)
     return ToolError(" ".join(said))
+
+
+def not_recorded(reasons: Iterable[Reason], limits: Sequence[LimitState]) -> ToolError:
+    """Return the tool's error for a cost that an agent's key may not record."""
+    said = [f"Not recorded: {_told(reasons)}.", *_standing(limits), _BY_OPERATORS]
+    return ToolError(" ".join(said))
+
+
+def _told(reasons: Iterable[Reason]) -> str:
+    return "; ".join(f"{reason.message} ({reason.code})" for reason in reasons)
+
+
+def _standing(limits: Sequence[LimitState]) -> Iterator[str]:
+    """Say how each broken limit stands, and what would pass all of them."""
+    broken = [state for state in limits if state.broken]
+    yield from map(limit_sentence, broken)
+    if broken:
+        yield _headroom(limits)
 
 
 def limit_sentence(state: LimitState) -> str:

@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Final
 
 from coordinator_client import AsyncAgent
 from coordinator_client.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from coordinator_client.mcp.server import Agents, Server
+
+# Add tools that act where this runs: on the agent's machine, and never on the treasury's.
+_ON_THIS_MACHINE: Final[tuple[Callable[[Server, Agents], None], ...]] = ()
 
 
 def main() -> int:
@@ -40,8 +46,10 @@ def serve(settings: Mapping[str, str]) -> None:
     async def agents(_: Context[Any, Any]) -> AsyncIterator[AsyncAgent]:
         yield agent
 
-    # What runs on the agent's own machine alone is added here.
-    make_server(agents).run("stdio")
+    server = make_server(agents)
+    for add in _ON_THIS_MACHINE:
+        add(server, agents)
+    server.run("stdio")
 
 
 def opened(settings: Mapping[str, str]) -> AsyncAgent:

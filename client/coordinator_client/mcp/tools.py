@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from inspect import getdoc
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, Literal
 
 from mcp.server.mcpserver import Context
 from mcp.server.mcpserver.exceptions import ToolError
@@ -16,7 +16,7 @@ from coordinator_client import AsyncAgent
 from coordinator_client.errors import CoordinatorError
 from coordinator_client.mcp import answers as a
 from coordinator_client.mcp.approvals import approval_of
-from coordinator_client.mcp.sentences import fault, next_step, refusal
+from coordinator_client.mcp.sentences import denial, fault, next_step, not_recorded
 from coordinator_client.mcp.server import Agents, Server
 from coordinator_client.values import Answer, Purchase
 
@@ -120,7 +120,7 @@ class Tools:
                 timeout_seconds=wait_seconds,
             )
             if bought.denied:
-                raise refusal("Denied", bought.reasons, bought.limits)
+                raise denial(bought.reasons, bought.limits)
             told = _purchase(agent, bought)
         if bought.idempotency_key != reference:
             told.duplicate_of = bought.id
@@ -160,7 +160,12 @@ class Tools:
         ctx: Ctx,
         purchase_id: Annotated[str | None, Field(description="Its purchase_id, or …")] = None,
         reference: Annotated[str | None, Field(description="… its reference.")] = None,
-        wait_seconds: Wait = 0.0,
+        wait_seconds: Annotated[
+            float, Field(ge=0, le=45, description="Seconds to wait until it got there.")
+        ] = 0.0,
+        until: Annotated[
+            Literal["funded", "delivered", "final"], Field(description="Where to wait for it.")
+        ] = "funded",
     ) -> a.PurchaseTold:
         """Look at a purchase of yours, by its id or reference."""
         if (purchase_id is None) == (reference is None):
@@ -168,7 +173,7 @@ class Tools:
         async with self._asking(ctx, "purchase_status") as agent:
             found = await agent.get(purchase_id, idempotency_key=reference)
             if wait_seconds > 0:
-                found = await agent.wait_for(found.id, timeout_seconds=wait_seconds)
+                found = await agent.wait_for(found.id, until=until, timeout_seconds=wait_seconds)
             return _purchase(agent, found)
 
     async def cancel_purchase(self, ctx: Ctx, purchase_id: PurchaseId) -> a.PurchaseTold:
@@ -272,7 +277,7 @@ class Tools:
                 idempotency_key=reference,
             )
             if cost.denied:
-                raise refusal("Not recorded", cost.reasons, cost.limits)
+                raise not_recorded(cost.reasons, cost.limits)
             return a.CostTold.of(cost)
 
     @asynccontextmanager

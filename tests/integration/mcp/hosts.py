@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import sys
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+import anyio
 import httpx2
 from mcp.client import Client
 from mcp.client.stdio import StdioServerParameters, stdio_client
@@ -39,8 +41,33 @@ class Host:
         text: str = said.text  # type: ignore[union-attr]
         return text
 
+    async def read(self, uri: str) -> dict[str, Any]:
+        """The JSON of a resource."""
+        (found,) = (await self.client.read_resource(uri)).contents
+        told: dict[str, Any] = json.loads(found.text)  # type: ignore[union-attr]
+        return told
+
     async def buy(self, reference: str, **terms: Any) -> dict[str, Any]:
         return await self.call("request_purchase", reference=reference, **{**PAPER, **terms})
+
+
+Story = Callable[[Host], Coroutine[Any, Any, None]]
+
+
+def play(opened: AbstractAsyncContextManager[Host], story: Story) -> None:
+    """Run a story with a host; what fails in it is raised without the groups of its tasks."""
+
+    async def whole() -> None:
+        async with opened as host:
+            await story(host)
+
+    try:
+        anyio.run(whole)
+    except BaseExceptionGroup as group:
+        fault: BaseException = group
+        while isinstance(fault, BaseExceptionGroup) and len(fault.exceptions) == 1:
+            (fault,) = fault.exceptions
+        raise fault from None
 
 
 @asynccontextmanager

@@ -64,10 +64,13 @@ class SimulatedService:
 
 
 @contextmanager
-def simulated_service(**changes: Any) -> Iterator[SimulatedService]:
-    """Serve a funded treasury at a loopback port."""
+def simulated_service(
+    *, public_url: str | None = None, **changes: Any
+) -> Iterator[SimulatedService]:
+    """Serve a funded treasury at a loopback port; ``changes`` are tables of its policy."""
     policy = Policy.from_dict({**POLICY, **changes})
-    with Coordinator.from_env(network="simulated", policy=policy) as coordinator:
+    settings = {} if public_url is None else {"public_url": public_url}
+    with Coordinator.from_env(network="simulated", policy=policy, **settings) as coordinator:
         coordinator.simulation.fund(coordinator.wiring.signer.address)
         tokens = {
             role: coordinator.create_api_key(role, name, by="root").token
