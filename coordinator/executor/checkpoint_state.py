@@ -11,6 +11,7 @@ from coordinator.domain.purchase.lifecycle import FINAL
 from coordinator.domain.times import rfc3339
 from coordinator.executor.signed_rules import DAY, POLICY_EVENTS, SPENDS, PolicyChange, SignedRules
 from coordinator.ledger.audit.export import GENESIS
+from coordinator.ledger.chain.unasked import PAYS
 from coordinator.ledger.proofs.audit_fold import MOVED
 from coordinator.ledger.proofs.evidence import Seen, Unasked
 
@@ -106,7 +107,7 @@ class CheckpointState:
             self.approved[row.subject] = (row.body["agent"], row.at)
 
     def _note_unasked(self, row: AuditRow, units: int) -> None:
-        if row.event != "link_signed" or row.subject not in self.approved:
+        if row.event not in PAYS or row.subject not in self.approved:
             return
         agent, asked_at = self.approved[row.subject]
         kept = {of: one for of, one in self.unasked.items() if one.at > row.at - _UNASKED_KEPT}

@@ -87,6 +87,10 @@ def _stranded(subject: str, body: Body) -> dict[str, Any]:
     return {"purchase_id": subject, "reason": _text(body["why"])}
 
 
+def _authorised(subject: str, body: Body) -> dict[str, Any]:
+    return {"purchase_id": subject, "valid_before": rfc3339(body["valid_before"])}
+
+
 def _cost(status: str) -> Fields:
     def fields(subject: str, body: Body) -> dict[str, Any]:
         posted = body.get("posted", body.get("amount") if status == "posted" else None)
@@ -180,6 +184,7 @@ TABLE: Final[Mapping[str, Told]] = {
     "purchase_rejected_by": Told("approval.rejected", _decided, Owner.PURCHASE),
     "purchase_contested": Told("purchase.contested", _contested, Owner.PURCHASE),
     "purchase_stranded": Told("purchase.stranded", _stranded, Owner.PURCHASE),
+    "x402_signed": Told("purchase.authorised", _authorised, Owner.PURCHASE),
     "purchase_unstranded": Told("purchase.unstranded", _stranded, Owner.PURCHASE),
     "cost_held": Told("cost.held", _cost("held"), Owner.COST),
     "cost_denied": Told("cost.denied", _cost("denied"), Owner.COST),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Final
 
 from sqlalchemy import Connection, select
 
@@ -13,6 +14,9 @@ from coordinator.domain.windows import Window
 from coordinator.ledger.proofs.audit_fold import LoggedPurchase
 from coordinator.ledger.proofs.evidence import Evidence, Seen, Unasked
 from coordinator.ledger.store import schema as t
+
+#: Rows that tell that the USDC of a purchase may leave.
+PAYS: Final = ("link_signed", "x402_signed")
 
 
 class UnaskedToday:
@@ -75,6 +79,6 @@ class UnaskedToday:
         allocated = select(s.purchase_id).where(
             s.kind == StepKind.LINK.value, s.status == StepStatus.ALLOCATED.value
         )
-        signed = select(a.subject).where(a.seq > self._seen.count, a.event == "link_signed")
+        signed = select(a.subject).where(a.seq > self._seen.count, a.event.in_(PAYS))
         rows = [self._connection.execute(query).scalars() for query in (allocated, signed)]
         return sorted({of for found in rows for of in found if of is not None})

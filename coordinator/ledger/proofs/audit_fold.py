@@ -63,6 +63,11 @@ class LoggedPurchase:
         return bool(self.creates)
 
     @property
+    def unsigned(self) -> bool:
+        """Whether nothing that pays for it was ever signed, nor seen on the chain."""
+        return not (self.create_signed or self.authorised or self.escrowed)
+
+    @property
     def over(self) -> bool:
         """Whether it ended without ever having been funded: nothing on chain can be of it."""
         return self.status in FINAL and not self.escrowed

@@ -63,9 +63,13 @@ class HostForger:
         approval: Mapping[str, Any] | None = None,
         said: Words | None = None,
         at: int | None = None,
+        logged: Mapping[str, Any] | None = None,
         **terms: Any,
     ) -> str:
-        """A purchase that nobody asked for, approved as ``said``, and its hold."""
+        """A purchase that nobody asked for, approved as ``said``, and its hold.
+
+        The audit log tells ``logged`` of it too.
+        """
         world, at = self.stage.world, at if at is not None else self.now
         of, key = f"pur_{secrets.token_hex(10)}", secrets.token_hex(8)
         row = {
@@ -87,7 +91,7 @@ class HostForger:
             stored = {"reasons": [], "limits": []}
             policy = tx.policy.hash
             told = {"terms": "0" * 64, "approval": approval, "policy": policy, **stored}
-            tx.record(at, event, of, **row, **told)
+            tx.record(at, event, of, **row, **told, **(logged or {}))
             if approval is not None:
                 self._decide(tx, of, said or {}, at, policy=policy, **stored)
         return of

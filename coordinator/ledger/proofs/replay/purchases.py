@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from coordinator.domain.audit import AuditRow
+from coordinator.domain.policy.payees import not_bound
 from coordinator.domain.policy.policy import Policy
 from coordinator.domain.purchase.lifecycle import ESCROWED, Status
 from coordinator.domain.statements.making import dispute_statement
@@ -17,7 +18,7 @@ from coordinator.ledger.proofs.replay.words import Words
 
 _DECIDED: Final = frozenset({"purchase_approved_by", "purchase_rejected_by"})
 _OTHERS: Final = frozenset(
-    {"escrow_attributed", "purchase_adopted", "create_signed", "dispute_wanted"}
+    {"escrow_attributed", "purchase_adopted", "create_signed", "dispute_wanted", "x402_signed"}
 )
 EVENTS: Final = frozenset(MOVED) | _DECIDED | _OTHERS | {"audit_imported"}
 
@@ -48,6 +49,8 @@ class ReplayedPurchases:
             # The same nonce at another price is the same create.
             if known is None or create_of(row.body) not in known.creates:
                 yield from self._not_agreed(known, "its create was signed")
+        elif row.event == "x402_signed" and (known is None or not known.authorised):
+            yield from self._not_agreed(known, "its authorisation was signed")
         elif row.event in MOVED:
             yield from self._moved(row, known, MOVED[row.event])
         self._past.take(row)
@@ -96,9 +99,7 @@ class ReplayedPurchases:
             said = [one for one in known.decisions.values() if one["decision"] == "rejected"]
             if not said:
                 yield "nobody has rejected it"
-        elif (
-            status in ESCROWED and self._complete and not known.escrowed and not known.create_signed
-        ):
+        elif status in ESCROWED and self._complete and known.unsigned:
             yield from self._not_agreed(known, "it was funded")
 
     def _first(self, row: AuditRow, status: Status) -> Iterator[str]:
@@ -107,6 +108,10 @@ class ReplayedPurchases:
             return
         policy, amount = self._words.in_force, Usdc.from_base_units(body["amount"])
         threshold, tier = policy.threshold(body["agent"]), policy.approvals.lowest_tier
+        host = (body.get("x402") or {}).get("host")
+        unbound = not_bound(policy, body["provider"], host) if host is not None else None
+        if unbound is not None:
+            yield f"{unbound}, and nobody was asked"
         over = [most for most in (threshold, tier) if most is not None and amount > most]
         if over:
             yield f"{amount} USDC is above {min(over)}, and nobody was asked"
