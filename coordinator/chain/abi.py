@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -31,14 +32,17 @@ class Abi:
 
     def __init__(self, name: str) -> None:
         self.items: list[dict[str, Any]] = packaged("abi", f"{name}.json")["abi"]
-        web3 = Web3()
-        self._contract = web3.eth.contract(abi=self.items)
-        self._codec = web3.codec
+        self._codec = Web3().codec
         self._topics: dict[str, str] = {}
         self._signatures: dict[str, tuple[str, list[str]]] = {}
         self._layouts: dict[str, _Layout | None] = {}
         self._structs: dict[str, tuple[Reader, ...]] = {}
-        self._functions = {i["name"]: i for i in self.items if i["type"] == "function"}
+        functions = [i for i in self.items if i["type"] == "function"]
+        # Several of one name are known by their whole signatures alone.
+        names = Counter(i["name"] for i in functions)
+        self._functions = {
+            i["name"] if names[i["name"]] == 1 else signature_of(i): i for i in functions
+        }
         self._events = {i["name"]: i for i in self.items if i["type"] == "event"}
         self._errors = {
             "0x" + function_abi_to_4byte_selector(i).hex(): i["name"]
@@ -47,7 +51,7 @@ class Abi:
         }
 
     def call(self, function: str, *args: Any) -> str:
-        """The call data, as hex."""
+        """The call data, as hex; of overloaded functions ``function`` is the whole signature."""
         selector, types = self._signature(function)
         words = encoded(types, args)
         if words is not None:
@@ -55,12 +59,11 @@ class Abi:
         return selector + self._codec.encode(types, args).hex()
 
     def _signature(self, function: str) -> tuple[str, list[str]]:
-        # web3 works a function out anew for every call, which takes a millisecond.
+        # Working a function out anew for every call takes a millisecond.
         if function not in self._signatures:
-            found = self._contract.get_function_by_name(function)
-            selector = "0x" + function_abi_to_4byte_selector(found.abi).hex()
-            types = [_type(item) for item in self._functions[function]["inputs"]]
-            self._signatures[function] = (selector, types)
+            found = self._functions[function]
+            selector = "0x" + function_abi_to_4byte_selector(found).hex()
+            self._signatures[function] = (selector, [_type(item) for item in found["inputs"]])
         return self._signatures[function]
 
     def result(self, function: str, data: str) -> Any:
@@ -214,6 +217,11 @@ def _error_text(data: str) -> str:
     except (DecodingError, ValueError):
         return f"error {data[:10]}"
     return str(text)
+
+
+def signature_of(item: dict[str, Any]) -> str:
+    """The signature of a function or event, such as ``transfer(address,uint256)``."""
+    return f"{item['name']}({','.join(_type(i) for i in item['inputs'])})"
 
 
 def _type(item: dict[str, Any]) -> str:

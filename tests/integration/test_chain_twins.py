@@ -7,8 +7,9 @@ replaced by names. Everything else has to be equal to the last byte.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -17,6 +18,9 @@ from coordinator.chain.abi import Abi, token_abi
 from coordinator.chain.actp.abi import kernel_abi, vault_abi
 from coordinator.chain.evm.safes import safe_abi
 from coordinator.chain.rpc.client import RpcRefusal
+from coordinator.chain.signers.secp256k1 import ORDER
+from coordinator.domain.usdc import ZERO, Usdc
+from tests.integration.authorisations import FOR_EVER, Authorisation
 from tests.integration.chains import CHAINS, open_chain
 from tests.integration.local_chain import LocalChain
 from tests.integration.safes import SIGNATURES, family
@@ -47,6 +51,61 @@ _ADMINISTRATION: list[tuple[str, Abi, str, tuple[Any, ...]]] = [
     ("kernel", kernel_abi(), "updateFeeRecipient", ("nobody",)),
     ("vault", vault_abi(), "payout", (NEVER_CREATED, "stranger", 1)),
 ]
+# A wallet whose key is known, and the nonce of all that it signs.
+_WALLET_KEY = "0x" + "17" * 32
+_NONCE = "0x" + "2a" * 32
+
+Change = Callable[["Twin", Authorisation], tuple[Authorisation, str | None]]
+
+
+def _AS_IT_IS(twin: Twin, given: Authorisation) -> tuple[Authorisation, str | None]:
+    return given, None
+
+
+def _signed(change: Callable[[bytes], bytes]) -> Change:
+    return lambda twin, given: (given, given.call(change(given.signature())))
+
+
+def _listed(function: str, *args: str) -> Change:
+    def change(twin: Twin, given: Authorisation) -> tuple[Authorisation, str | None]:
+        values = [given.owner if arg == "wallet" else twin.board.who[arg] for arg in args]
+        twin.chain.token_admin(function, *values)
+        twin.chain.mine()
+        return given, None
+
+    return change
+
+
+def _with(**values: Any) -> Change:
+    return lambda twin, given: (replace(given, **values), None)
+
+
+def _with_high_s(signature: bytes) -> bytes:
+    s = ORDER - int.from_bytes(signature[32:64], "big")
+    return signature[:32] + s.to_bytes(32, "big") + bytes([55 - signature[64]])
+
+
+_REFUSED: dict[str, Change] = {
+    "not valid yet": _with(valid_after=FOR_EVER),
+    "expired": _with(valid_before=1),
+    "more than it has": _with(amount=Usdc("1000.00")),
+    "to nobody": _with(to="0x" + "00" * 20),
+    "by another key": lambda twin, given: (
+        given,
+        given.call(replace(given, key="0x" + "18" * 32).signature()),
+    ),
+    "of another amount": lambda twin, given: (
+        given,
+        replace(given, amount=Usdc("2.00")).call(given.signature()),
+    ),
+    "too short": _signed(lambda signature: signature[:64]),
+    "upper s": _signed(_with_high_s),
+    "wrong v": _signed(lambda signature: signature[:64] + b"\x01"),
+    "no point of the curve": _signed(lambda signature: bytes(64) + b"\x1b"),
+    "the payer is listed": _listed("blacklist", "wallet"),
+    "the payee is listed": _listed("blacklist", "stranger"),
+    "the token is paused": _listed("pause"),
+}
 
 
 class Twin:
@@ -142,6 +201,10 @@ class Twin:
         data = abi.call(function, *values)
         return self.done(board.who["admin"], self.contracts[contract], data)
 
+    def fund_wallet(self) -> None:
+        wallet = Authorisation(self.chain, _WALLET_KEY, "", ZERO).owner
+        self.chain.set_balance(wallet, Usdc("5.00"))
+
     def safe(self) -> dict[str, Any]:
         """What a Safe says of itself, and of every form of a signature."""
         safe, digest = family(self.chain), b"\x17" * 32
@@ -151,12 +214,37 @@ class Twin:
             asked[form] = safe_abi().call("isValidSignature", digest, made(safe, digest))
         return {name: self._said("safe", call) for name, call in asked.items()}
 
+    def authorised(self, change: Change, *, by_parts: bool = False) -> dict[str, Any]:
+        """What a payment by an authorisation leaves, and why the token refuses it (again)."""
+        self._step()
+        before = Authorisation(
+            self.chain,
+            _WALLET_KEY,
+            self.board.who["stranger"],
+            Usdc("3.00"),
+            nonce=_NONCE,
+            valid_after=self._next - _STEP_SECONDS - 1,
+            valid_before=self._next - _STEP_SECONDS + 1,
+        )
+        given, data = change(self, before)
+        data = given.call_by_parts() if by_parts else data or given.call()
+        found = self.done(self.board.who["admin"], self.contracts["usdc"], data)
+        state = token_abi().call("authorizationState", given.owner, _NONCE)
+        balance = token_abi().call("balanceOf", given.owner)
+        # Behind a reason Circle's compiler leaves what was in memory: its words are compared.
+        code, why, _ = self._said("usdc", data)
+        said = code, why, self._said("usdc", state), self._said("usdc", balance)
+        return found | {"said": said}
+
     def getters(self) -> dict[str, Any]:
         """What every view of the contracts says that takes no argument, or one account."""
         found = {}
         for name, abi in (("kernel", kernel_abi()), ("vault", vault_abi()), ("usdc", token_abi())):
             for item in abi.items:
                 if item["type"] != "function" or item["stateMutability"] not in ("view", "pure"):
+                    continue
+                # A hash of the address, which the chains have each another of.
+                if item["name"] == "DOMAIN_SEPARATOR":
                     continue
                 kinds = [i["type"] for i in item["inputs"]]
                 if kinds == ["bytes32"]:
@@ -205,6 +293,30 @@ def test_every_act_of_the_administrator_leaves_the_same(
 ) -> None:
     real, simulated = (twin.administered(*row) for twin in twins)
     check_equal(real, simulated)
+
+
+@pytest.mark.parametrize("by_parts", [False, True], ids=["in one piece", "by v, r and s"])
+def test_an_authorisation_pays_once_and_tells_of_itself_first(
+    twins: list[Twin], by_parts: bool
+) -> None:
+    for twin in twins:
+        twin.fund_wallet()
+    real, simulated = (twin.authorised(_AS_IT_IS, by_parts=by_parts) for twin in twins)
+    assert real["status"] == "0x1"
+    used, moved = (log[1][0] for log in real["logs"])
+    assert (used, moved) == tuple(map(token_abi().topic, ("AuthorizationUsed", "Transfer")))
+    assert "used or canceled" in real["said"][1]
+    check_equal(real, simulated)
+
+
+@pytest.mark.parametrize("change", _REFUSED.values(), ids=_REFUSED)
+def test_an_authorisation_is_refused_for_the_same_reason(twins: list[Twin], change: Change) -> None:
+    for twin in twins:
+        twin.fund_wallet()
+    real, simulated = (twin.authorised(change) for twin in twins)
+    assert real["status"] == "0x0"
+    # Nobody of ours pays for it: how dear the checks are is not modelled.
+    assert simulated | {"gas": 0} == real | {"gas": 0}
 
 
 def test_a_pause_that_ends_leaves_the_same(twins: list[Twin]) -> None:

@@ -7,6 +7,7 @@ pragma solidity ^0.8.28;
 interface IFiatToken {
     event Transfer(address indexed from, address indexed to, uint256 value);
     event Approval(address indexed owner, address indexed spender, uint256 value);
+    event AuthorizationUsed(address indexed authorizer, bytes32 indexed nonce);
 
     function name() external view returns (string memory);
     function symbol() external view returns (string memory);
@@ -22,6 +23,31 @@ interface IFiatToken {
     function approve(address spender, uint256 value) external returns (bool);
     function transfer(address to, uint256 value) external returns (bool);
     function transferFrom(address from, address to, uint256 value) external returns (bool);
+
+    /// @notice Whether the nonce of EIP-3009 authorizations was used or canceled.
+    function authorizationState(address authorizer, bytes32 nonce) external view returns (bool);
+    /// @notice Anybody may submit it, in a block whose time is after `validAfter` and before
+    ///         `validBefore`; `AuthorizationUsed` comes before its `Transfer`.
+    function transferWithAuthorization(
+        address from,
+        address to,
+        uint256 value,
+        uint256 validAfter,
+        uint256 validBefore,
+        bytes32 nonce,
+        uint8 v,
+        bytes32 r,
+        bytes32 s
+    ) external;
+    function transferWithAuthorization(
+        address from,
+        address to,
+        uint256 value,
+        uint256 validAfter,
+        uint256 validBefore,
+        bytes32 nonce,
+        bytes memory signature
+    ) external;
 
     /// @notice Makes new units; only a configured minter, within its allowance.
     function mint(address to, uint256 amount) external returns (bool);

@@ -11,6 +11,7 @@ _EXECUTION: Final = {
     "approve": 34_000,
     "transfer": 41_000,
     "transferFrom": 57_000,
+    "transferWithAuthorization": 75_000,
     "mint": 51_000,
     "configureMinter": 58_000,
     "createTransaction": 257_000,

@@ -53,6 +53,13 @@ class Safe(Contract):
     def _threshold(self, frame: Frame) -> int:
         return int(frame.state.get(self.threshold_key()))
 
+    def accepts(self, frame: Frame, digest: bytes, signature: bytes) -> bool:
+        """Return whether the Safe says to another contract that it has signed."""
+        try:
+            return self._is_valid(frame.by(self.address), digest, signature) == _SIGNED
+        except Reverted:
+            return False
+
     def _is_valid(self, frame: Frame, digest: bytes, signature: bytes) -> bytes:
         require(bool(signature), "Hash not approved")
         threshold, owners = self._threshold(frame), self._owners(frame)

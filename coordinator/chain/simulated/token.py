@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Any, Final
 
+from coordinator.chain.simulated.authorisations import authorisation_digest, is_signed, packed
 from coordinator.chain.simulated.contract import NOBODY, Contract, Frame, Handler, constant, require
+from coordinator.chain.simulated.state import Key
 from coordinator.domain.typed_data import Domain, domain_separator
 
 # Events of Circle's contract that the shipped interface leaves out.
@@ -35,6 +37,8 @@ class FiatToken(Contract):
             "approve": self._approve,
             "transfer": self.transfer,
             "transferFrom": self.transfer_from,
+            "authorizationState": self._authorisation_state,
+            "transferWithAuthorization": self._transfer_authorised,
             "mint": self._mint,
             "configureMinter": self._configure_minter,
             "blacklist": self._blacklist,
@@ -83,6 +87,35 @@ class FiatToken(Contract):
         self._move(frame, owner, to, value)
         frame.state.add(key, -value)
         return True
+
+    def authorisation_key(self, authoriser: str, nonce: bytes) -> Key:
+        return (self.address, "authorisation", authoriser, nonce)
+
+    def _authorisation_state(self, frame: Frame, authoriser: str, nonce: bytes) -> bool:
+        return bool(frame.state.get(self.authorisation_key(authoriser, nonce)))
+
+    def _transfer_authorised(
+        self,
+        frame: Frame,
+        owner: str,
+        to: str,
+        value: int,
+        after: int,
+        before: int,
+        nonce: bytes,
+        *signature: Any,
+    ) -> None:
+        self._check_open(frame, owner, to)
+        require(frame.timestamp > after, "FiatTokenV2: authorization is not yet valid")
+        require(frame.timestamp < before, "FiatTokenV2: authorization is expired")
+        key = self.authorisation_key(owner, nonce)
+        require(not frame.state.get(key), "FiatTokenV2: authorization is used or canceled")
+        digest = authorisation_digest(self.domain, owner, to, value, after, before, nonce)
+        signed = is_signed(frame, owner, digest, packed(*signature))
+        require(signed, "FiatTokenV2: invalid signature")
+        frame.state.set(key, True)
+        self.emit(frame, "AuthorizationUsed", owner, nonce)
+        self._move(frame, owner, to, value)
 
     def _mint(self, frame: Frame, to: str, amount: int) -> bool:
         self._check_not_paused(frame)
