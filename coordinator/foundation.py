@@ -148,10 +148,8 @@ class Foundation(Ledger):
         return [self.signer.address, *(former.address for former in self.former_signers)]
 
     @property
-    def followed_addresses(self) -> Sequence[str]:
-        """The accounts whose USDC the journal follows, the treasury's first."""
-        wallet = self.x402_signer
-        return [*self.own_addresses, *([wallet.address] if wallet is not None else [])]
+    def wallet(self) -> str | None:
+        return self.x402_signer.address if self.x402_signer is not None else None
 
     @cached_property
     def database(self) -> Database:
@@ -194,7 +192,7 @@ class Foundation(Ledger):
             vault=d.vault,
             kernel=d.kernel,
             formers=self.own_addresses[1:],
-            wallet=self.x402_signer.address if self.x402_signer is not None else None,
+            wallet=self.wallet,
         )
 
     @cached_property

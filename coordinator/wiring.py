@@ -114,9 +114,9 @@ class Wiring(Foundation):
 
     @cached_property
     def chain(self) -> Chain:
-        return self._chain_of(self.signer)
+        return self._chain_of(self.signer, wallet=self.wallet)
 
-    def _chain_of(self, signer: Signer) -> ActpChain:
+    def _chain_of(self, signer: Signer, *, wallet: str | None = None) -> ActpChain:
         from coordinator.chain.actp.chain import ActpChain
 
         s = self.settings
@@ -129,6 +129,7 @@ class Wiring(Foundation):
             finality=s.finality or self.network.finality,
             max_fee_wei=s.max_fee_wei,
             accounts=self.accounts.all,
+            wallet=wallet,
         )
         chain.check()
         return chain
@@ -283,7 +284,7 @@ class Wiring(Foundation):
             escrow_keys=self.escrow_keys,
             words=self.words,
             address=self.signer.address,
-            wallet=self.x402_signer.address if self.x402_signer is not None else None,
+            wallet=self.wallet,
             contracts=self.contracts,
             minimum=MINIMUM_AMOUNT,
             clock=self.clock,

@@ -89,7 +89,7 @@ def usdc_at(
     chain: ChainReader, accounts: Sequence[str], block: Block, seen: Observation | None
 ) -> Mapping[str, Usdc]:
     """Return the accounts' USDC after ``block``; what was ``seen`` of it is not read again."""
-    known = {seen.account: seen.usdc_balance} if seen is not None and seen.head == block else {}
+    known = seen.usdc if seen is not None and seen.head == block else {}
     wanted = [account for account in accounts if account not in known]
     told = chain.usdc_of(wanted, block_number=block.number) if wanted else {}
-    return {**known, **told}
+    return {**{a: known[a] for a in accounts if a in known}, **told}

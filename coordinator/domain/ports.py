@@ -85,7 +85,8 @@ class Observation:
     ``nonce`` is the signer's count of mined transactions, ``create_nonce`` the rail's count of
     escrows created; ``readable`` the newest block that is deep enough to be believed and
     ``final`` the newest that can't be undone (None: none yet). ``fees`` is None above the fee
-    ceiling; ``base_fee_wei`` is the head's, per gas.
+    ceiling; ``base_fee_wei`` is the head's, per gas. ``wallet`` is the account that x402 payments
+    are made from, ``wallet_balance`` its USDC; None where there is none.
     """
 
     account: str
@@ -100,6 +101,16 @@ class Observation:
     gas_balance_wei: int
     fees: Fees | None
     rail_trouble: str | None
+    wallet: str | None = None
+    wallet_balance: Usdc | None = None
+
+    @property
+    def usdc(self) -> Mapping[str, Usdc]:
+        """The USDC of each account that was read."""
+        found = {self.account: self.usdc_balance}
+        if self.wallet is not None and self.wallet_balance is not None:
+            found[self.wallet] = self.wallet_balance
+        return found
 
     @property
     def final_number(self) -> int:

@@ -80,6 +80,7 @@ class Rounds:
         self._authorising = authorising
         self._formers = formers
         self._books = ledger.books
+        self._accounts = ledger.accounts
         self._leases = ledger.leases
         self._approvals = ledger.approvals
         self._policies = ledger.policies
@@ -90,6 +91,8 @@ class Rounds:
         self._drift = drift
         self._upkeep = upkeep
         self._drift_looked_at: float | None = None
+        # Whether this executor has made the wallet an account of the journal, or found it so.
+        self._knows_wallet = False
         self._ticks = ticks
         self._clock = clock
         self._reach = reach
@@ -218,6 +221,9 @@ class Rounds:
         assert self._lease is not None
         cursor = self._books.cursor()
         seen = self._failover.observe(cursor.number if cursor else 0, quick=quick, head=head)
+        if not self._knows_wallet:
+            self._accounts.follow_wallet(now=self._clock())
+            self._knows_wallet = True
         self._operations.store_balances(self._chain.treasury, seen, now=self._clock())
         self._sender.adopt_nonces(self._lease, seen)
         receipts = self._follow(seen, finalise)
@@ -332,7 +338,7 @@ class Rounds:
                 log.info("executor_acts holder=%s token=%s", self._holder, self._lease.token)
                 self._checkpoint.take_over(now=self._clock())
                 self._sender.take_over()
-                self._seen = None
+                self._seen, self._knows_wallet = None, False
                 self._watch.take_over()
                 # Whoever works only where the lease is held begins now.
                 self._changes.look()

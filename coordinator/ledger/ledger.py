@@ -85,9 +85,9 @@ class Ledger(ABC):
         return [self.identity.treasury]
 
     @property
-    def followed_addresses(self) -> Sequence[str]:
-        """The accounts whose USDC the journal follows, the treasury's first."""
-        return self.own_addresses
+    def wallet(self) -> str | None:
+        """The account that x402 payments are made from, None where there is none."""
+        return None
 
     @property
     @abstractmethod
@@ -264,7 +264,7 @@ class Ledger(ABC):
 
     @cached_property
     def accounts(self) -> AccountBook:
-        return AccountBook(self.transactions, self.followed_addresses)
+        return AccountBook(self.transactions, self.own_addresses, wallet=self.wallet)
 
     @cached_property
     def journal(self) -> JournalBook:

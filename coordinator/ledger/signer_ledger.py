@@ -36,8 +36,8 @@ class SignerLedger(Ledger):
         return self._whole.own_addresses
 
     @property
-    def followed_addresses(self) -> Sequence[str]:
-        return self._whole.followed_addresses
+    def wallet(self) -> str | None:
+        return self._whole.wallet
 
     @property
     def database(self) -> Database:

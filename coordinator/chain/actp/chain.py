@@ -20,7 +20,8 @@ from coordinator.domain.ports import Accounts
 class ActpChain(EvmChain):
     """Acts for one account that pays through one kernel and vault, and reads for all of ours.
 
-    ``check`` has to pass before anything is signed.
+    ``wallet`` is one whose USDC is observed with the account's. ``check`` has to pass before
+    anything is signed.
     """
 
     def __init__(
@@ -34,6 +35,7 @@ class ActpChain(EvmChain):
         finality: str,
         max_fee_wei: int | None,
         accounts: Accounts | None = None,
+        wallet: str | None = None,
     ) -> None:
         kernel, vault = deployment.kernel, deployment.vault
         token = FiatToken(deployment.usdc, signer.address)
@@ -47,6 +49,7 @@ class ActpChain(EvmChain):
             confirmations=confirmations,
             finality=finality,
             max_fee_wei=max_fee_wei,
+            wallet=wallet,
         )
         ours = accounts or (lambda: (OwnAccount(signer.address),))
         escrows = EscrowReader(ContractReader(rpc), token, kernel, vault, ours)

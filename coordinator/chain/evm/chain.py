@@ -47,6 +47,7 @@ class EvmChain:
         confirmations: int,
         finality: str,
         max_fee_wei: int | None,
+        wallet: str | None = None,
     ) -> None:
         self._rpc = rpc
         self._network = network
@@ -63,6 +64,7 @@ class EvmChain:
             confirmations=confirmations,
             finality=finality,
             max_fee_wei=max_fee_wei,
+            wallet=wallet,
         )
         self._checked = False
         self._no_block_receipts = Lapse()

@@ -62,8 +62,10 @@ class HeadReader:
         confirmations: int,
         finality: str,
         max_fee_wei: int | None,
+        wallet: str | None = None,
     ) -> None:
         self._rpc = rpc
+        self._wallet = wallet
         self._network = network
         self._token = token
         self._contracts = contracts
@@ -182,6 +184,8 @@ class HeadReader:
             self._token.allowance_call(self._contracts.spender),
             *self._contracts.state_calls(),
         ]
+        if self._wallet is not None:
+            calls.append(self._token.usdc_call(self._wallet))
         if self._network.l1_fee_oracle:
             # getL1FeeUpperBound(uint256)
             data = "0xf1c7a58b" + _TX_BYTES_MAX.to_bytes(32, "big").hex()
@@ -222,6 +226,7 @@ class HeadReader:
             raise ChainUnavailable(
                 f"the endpoint does not answer for block {head.number}: {refused.message[:200]}"
             )
+        wallet_units = uint(answers.pop()) if self._wallet is not None else None
         nonce, wei = number(answers[0]), quantity(answers[1])
         balance, allowance = map(uint, answers[2:4])
         rail = self._contracts.state(answers[4:])
@@ -239,12 +244,18 @@ class HeadReader:
             base_fee_wei=base_fee,
             nonce=nonce,
             create_nonce=rail.create_nonce,
-            usdc_balance=Usdc.from_base_units(min(balance, AMOUNT_MAX)),
-            usdc_allowance=Usdc.from_base_units(min(allowance, AMOUNT_MAX)),
+            usdc_balance=_usdc(balance),
+            usdc_allowance=_usdc(allowance),
             gas_balance_wei=wei,
             fees=suggested_fees(base_fee, tip_wei, l1_bound_wei, self._max_fee_wei),
             rail_trouble=rail.trouble,
+            wallet=self._wallet,
+            wallet_balance=None if wallet_units is None else _usdc(wallet_units),
         )
+
+
+def _usdc(units: int) -> Usdc:
+    return Usdc.from_base_units(min(units, AMOUNT_MAX))
 
 
 def _compare(one: Observation, other: Observation) -> None:

@@ -14,12 +14,14 @@ class OwnAccount:
     """An account whose USDC is ours from ``first_block`` to ``last_block`` (None: to the end).
 
     Block 0 means from the journal's beginning. ``place`` is its number among all that were added.
+    ``wallet`` tells that it makes x402 payments, and is not and was not the treasury.
     """
 
     address: str
     first_block: int = 0
     last_block: int | None = None
     place: int = 0
+    wallet: bool = False
 
     @property
     def name(self) -> str:

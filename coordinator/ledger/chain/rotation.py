@@ -93,7 +93,7 @@ class RotationBook:
             return [
                 _former(tx.connection, account)
                 for account in accounts
-                if account.address != present
+                if account.address != present and not account.wallet
             ]
 
     def finish(self, address: str, *, by: str, now: int) -> bool:
@@ -102,7 +102,8 @@ class RotationBook:
         InvalidRequest while it has anything left to do, or was never ours.
         """
         with self._transactions.write() as tx:
-            found = [a for a in self._accounts.read(tx.connection) if a.address == address]
+            accounts = self._accounts.read(tx.connection)
+            found = [a for a in accounts if a.address == address and not a.wallet]
             if not found:
                 raise InvalidRequest(f"{address} is no former account of this treasury")
             if found[-1].last_block is not None:

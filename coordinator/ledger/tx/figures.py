@@ -40,7 +40,9 @@ QUERIES: Final[Mapping[str, Select[Any]]] = {
     "increases": select(func.count()).where(t.increases.c.status == "waiting"),
     "pauses": select(func.count()).select_from(t.pauses),
     "cursor": select(t.cursors).where(t.cursors.c.name == "books"),
-    "observation": select(t.observations).order_by(t.observations.c.at.desc()).limit(1),
+    "observation": select(t.observations).join(
+        t.identity, t.identity.c.treasury == t.observations.c.treasury
+    ),
     "reconciliation": select(t.last_reconciliation),
 }
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
-from sqlalchemy import delete, insert, select, update
+from sqlalchemy import Connection, delete, insert, select, update
 
 from coordinator.domain.chain.gas import Fees
 from coordinator.domain.chain.journal import EntryKind
@@ -32,6 +32,8 @@ from coordinator.ledger.tx.transactions import Transactions
 _REFRESH_SECONDS = 15
 # How far the chain's clock may be behind ours.
 _CLOCKS_APART_SECONDS = 300
+# What a wallet needs nothing of: others pay its gas.
+_OF_NO_USE: Final = {"usdc_allowance": 0, "gas_balance_wei": "0", "note": None}
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +61,7 @@ class OperationsBook:
         self, treasury: str, seen: Observation, *, now: int, again: bool = False
     ) -> None:
         """Keep balances for decisions, when they changed or the stored ones grow old, or again."""
-        facts = (seen.usdc_balance, seen.usdc_allowance, seen.gas_balance_wei, seen.rail_trouble)
+        facts = (seen.usdc, seen.usdc_allowance, seen.gas_balance_wei, seen.rail_trouble)
         last = self._last_seen
         if not again and last and last[1] == facts and now - last[0] < _REFRESH_SECONDS:
             return
@@ -74,11 +76,10 @@ class OperationsBook:
             "note": seen.rail_trouble,
         }
         with self._database.write() as connection:
-            changed = connection.execute(
-                update(t.observations).where(t.observations.c.treasury == treasury).values(values)
-            )
-            if changed.rowcount == 0:
-                connection.execute(insert(t.observations).values(treasury=treasury, **values))
+            _store(connection, treasury, values)
+            if seen.wallet is not None and seen.wallet_balance is not None:
+                usdc = {"usdc_balance": seen.wallet_balance.base_units}
+                _store(connection, seen.wallet, values | _OF_NO_USE | usdc)
         self._last_seen = (now, facts)
 
     def balances(self, treasury: str) -> SeenBalances | None:
@@ -225,6 +226,13 @@ class OperationsBook:
                 return frozenset()
             proven = tx.proven(*ids, events=("discrepancy_explained",), skip=True)
             return frozenset(row.subject for row in proven)
+
+
+def _store(connection: Connection, account: str, values: dict[str, Any]) -> None:
+    o = t.observations
+    changed = connection.execute(update(o).where(o.c.treasury == account).values(values))
+    if changed.rowcount == 0:
+        connection.execute(insert(o).values(treasury=account, **values))
 
 
 def insert_order(
