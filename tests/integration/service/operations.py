@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import httpx
 
-from tests.integration.service.simulated import AGENT, SimulatedService
+from tests.integration.service.simulated import AGENT, ANSWER, SimulatedService
 
 _NUMBERS = count(1)
 AGENTS: Final = ("agent",)
@@ -87,6 +87,9 @@ OPERATIONS: Final[Mapping[tuple[str, str], Operation]] = {
     ("POST", "/v1/purchases/{purchase_id}/contest"): Operation(AGENTS, _WHY),
     ("POST", "/v1/purchases/{purchase_id}/dispute"): Operation(APPROVERS, _WHY),
     ("GET", "/v1/purchases/{purchase_id}/dispute/statement"): Operation(READERS, query=_WHY),
+    ("POST", "/v1/x402/authorisations"): Operation(
+        AGENTS, {"answer": ANSWER, "url": "https://papers.example/7"}, {"timeout": 0}, key=True
+    ),
     ("POST", "/v1/holds"): Operation(AGENTS, _COST, key=True),
     ("POST", "/v1/holds/check"): Operation(AGENTS, _COST),
     ("GET", "/v1/holds/{cost_id}"): Operation(AGENTS),

@@ -13,18 +13,36 @@ import uvicorn
 from fastapi import FastAPI
 
 from coordinator import Coordinator, Policy, Purchase
+from coordinator.chain.simulated.genesis import USDC
 from coordinator.server.app import make_app
 from coordinator.server.serving import listen
 
 AGENT, OTHER = "research-agent", "data-agent"
 PROVIDER: Final = "0x70997970C51812dc3A010C7d01b50e0d17dc79C8"
+WALLET: Final = "0x14dC79964da2C08b23698B3D3cc7Ca32193d9955"
+#: What a server of the provider answers with 402.
+ANSWER: Final[Mapping[str, Any]] = {
+    "x402Version": 2,
+    "accepts": [
+        {
+            "scheme": "exact",
+            "network": "eip155:31337",
+            "asset": USDC,
+            "amount": "500000",
+            "payTo": PROVIDER,
+            "maxTimeoutSeconds": 60,
+        }
+    ],
+}
 POLICY: Final[Mapping[str, Any]] = {
     "organisation": {"total_limit": "100000", "daily_limit": "50000"},
     "agents": {
         name: {"per_purchase_limit": "1000", "daily_limit": "5000", "approval_threshold": "50"}
         for name in (AGENT, OTHER)
     },
-    "providers": {"paper-api": {"address": PROVIDER, "service": "papers"}},
+    "providers": {
+        "paper-api": {"address": PROVIDER, "service": "papers", "hosts": ["papers.example"]}
+    },
     "categories": {"default": "other", "other": {}, "data": {}},
     "approvals": {"approvers": ["alice", "bob"], "required": 2},
     "sessions": {"default": {"total_limit": "500"}},
@@ -69,7 +87,10 @@ def simulated_service(
 ) -> Iterator[SimulatedService]:
     """Serve a funded treasury at a loopback port; ``changes`` are tables of its policy."""
     policy = Policy.from_dict({**POLICY, **changes})
-    settings = {} if public_url is None else {"public_url": public_url}
+    # Only a worker has the wallet's key, and here nobody waits for a signature.
+    settings = {"x402_signer": f"address:{WALLET}"}
+    if public_url is not None:
+        settings["public_url"] = public_url
     with Coordinator.from_env(network="simulated", policy=policy, **settings) as coordinator:
         coordinator.simulation.fund(coordinator.wiring.signer.address)
         tokens = {
