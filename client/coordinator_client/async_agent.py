@@ -11,6 +11,7 @@ from coordinator_client import terms
 from coordinator_client.async_handles import AsyncHold, AsyncSession
 from coordinator_client.calls import SESSION, TASK, Calls
 from coordinator_client.exchange import Flow
+from coordinator_client.extras import needs_extra
 from coordinator_client.transport import Coroutines, Target
 from coordinator_client.usdc import Amount
 
@@ -18,7 +19,8 @@ if TYPE_CHECKING:
     import httpx
 
     from coordinator_client.costs import Cost, CostDecision, Increase
-    from coordinator_client.values import Answer, Decision, LimitState, Purchase
+    from coordinator_client.values import Answer, Decision, LimitState, PaymentAnswer, Purchase
+    from coordinator_client.x402.httpx_client import PayingClient
 
 T = TypeVar("T")
 
@@ -196,6 +198,49 @@ class AsyncAgent:
         """
         body = {"reason": terms.text("reason", reason)}
         return await self._run(self._calls.order(purchase_id, "contest", body))
+
+    async def authorise_x402(
+        self,
+        answer: Mapping[str, Any],
+        *,
+        url: str,
+        idempotency_key: str,
+        purpose: str | None = None,
+        category: str | None = None,
+        task: str | None = None,
+        session: str | None = None,
+        timeout_seconds: float = 10,
+    ) -> PaymentAnswer:
+        """Ask for the payment of a server's answer 402, which is given whole; judged, then signed.
+
+        The same key gives the same payment, for ever. Waits at most ``timeout_seconds`` for the
+        signature. Denials are returned, not raised. InvalidRequest where nothing in the answer
+        can be paid and IdempotencyConflict for a key with another price, payee or host write
+        nothing.
+        """
+        body = terms.x402_body(
+            answer,
+            url=url,
+            purpose=purpose,
+            category=category,
+            task=task,
+            session=session,
+        )
+        return await self._run(
+            self._calls.authorise_x402(
+                body, idempotency_key=idempotency_key, timeout_seconds=timeout_seconds
+            )
+        )
+
+    def x402_client(self, *, timeout_seconds: float = 60) -> PayingClient:
+        """Return an ``httpx.AsyncClient`` that pays x402 servers within this agent's limits.
+
+        It needs the extra ``x402``. ``timeout_seconds`` is for requests that name none.
+        """
+        with needs_extra("x402", "x402_client"):
+            from coordinator_client.x402.httpx_client import PayingClient
+
+        return PayingClient(self, timeout=timeout_seconds)
 
     async def hold(
         self,

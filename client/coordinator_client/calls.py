@@ -22,7 +22,7 @@ from coordinator_client.words import ESCROWED, Status
 
 if TYPE_CHECKING:
     from coordinator_client.costs import Cost, CostDecision, Increase, Run
-    from coordinator_client.values import Answer, Decision, LimitState, Purchase
+    from coordinator_client.values import Answer, Decision, LimitState, PaymentAnswer, Purchase
 
 SESSION: Final = "session"
 TASK: Final = "task"
@@ -132,6 +132,18 @@ class Calls:
 
     def receipt(self, purchase_id: str) -> Flow[dict[str, Any]]:
         return self._ask(Request("GET", f"{_purchase(purchase_id)}/receipt"), dict)
+
+    def authorise_x402(
+        self, body: Json, *, idempotency_key: str, timeout_seconds: float
+    ) -> Flow[PaymentAnswer]:
+        """Ask for a payment, and wait at the service for its signature."""
+        span = terms.seconds("timeout_seconds", timeout_seconds)
+        return self._exchange.ask(
+            self._spending("/v1/x402/authorisations", body, idempotency_key),
+            reading.payment_answer,
+            seconds=max(span, self._timeout_seconds),
+            wait=Wait("", self._exchange.clock() + span),
+        )
 
     # Costs.
 

@@ -96,7 +96,7 @@ Clock = Callable[[], float]
 
 @dataclass(frozen=True)
 class Wait:
-    """A wait at the service, until a time of the client's clock."""
+    """A wait at the service, until a time of the client's clock; no goal where there is but one."""
 
     until: str
     ends_at: float
@@ -201,9 +201,8 @@ class Exchange:
 def _with(request: Request, until: str, seconds: float) -> Request:
     if seconds < 0.001:
         return request
-    return replace(
-        request, params=(*request.params, ("wait", until), ("timeout", f"{seconds:.3f}"))
-    )
+    goal = (("wait", until),) if until else ()
+    return replace(request, params=(*request.params, *goal, ("timeout", f"{seconds:.3f}")))
 
 
 def _raise(request: Request, error: CoordinatorError, *, unknown: bool) -> NoReturn:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from coordinator_client.costs import Cost, CostDecision, Increase, Run
-    from coordinator_client.values import Answer, Decision, LimitState, Purchase
+    from coordinator_client.values import Answer, Decision, LimitState, PaymentAnswer, Purchase
 
 Json = Mapping[str, Any]
 
@@ -30,6 +30,12 @@ def answer(json: Json) -> Answer:
     from coordinator_client.values import Answer
 
     return Answer.of(json)
+
+
+def payment_answer(json: Json) -> PaymentAnswer:
+    from coordinator_client.values import PaymentAnswer
+
+    return PaymentAnswer.of(json)
 
 
 def decision(json: Json) -> Decision:

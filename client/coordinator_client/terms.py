@@ -53,6 +53,13 @@ def increase_body(
     }
 
 
+def x402_body(answer: object, *, url: object, **more: object) -> dict[str, Any]:
+    """Return the body of a request to pay an x402 server."""
+    if not isinstance(answer, Mapping):
+        raise InvalidRequest("answer must be a server's whole answer 402, as parsed JSON")
+    return {"answer": dict(answer), "url": text("url", url), **_given(more)}
+
+
 def actual_body(actual: object) -> dict[str, Any]:
     """Return the body that posts a held cost; zero is a void."""
     return {} if actual is None else {"amount": str(any_amount(actual))}

@@ -240,6 +240,22 @@ class Purchase(Told):
 
 
 @dataclass(frozen=True)
+class PaymentAnswer(Told):
+    """What became of a request to pay an x402 server: its purchase, and the signed payment.
+
+    ``payment`` is None while a person must approve it or it is not signed yet, and for ever once
+    it is denied or failed.
+    """
+
+    purchase: Purchase
+    payment: Json | None
+
+    @classmethod
+    def of(cls, json: Json) -> PaymentAnswer:
+        return cls(Purchase.of(json["purchase"]), json["payment"], _json=json)
+
+
+@dataclass(frozen=True)
 class Answer(Told):
     """The answer to an order about a purchase.
 

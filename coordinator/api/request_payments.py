@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from coordinator.api.paying import paying_client, paying_session
 from coordinator.api.runtime import Runtime
 from coordinator.api.watcher import AuthorisationWait
 from coordinator.domain.purchase.purchase import PaymentAnswer, Purchase
 from coordinator.domain.x402.request import PaymentRequest, payment_request
+
+if TYPE_CHECKING:
+    from coordinator_client.x402 import PayingClient, PayingSession
 
 
 class RequestPayments(ABC):
@@ -73,6 +77,17 @@ class RequestPayments(ABC):
         wait = AuthorisationWait(purchase_id, timeout_seconds)
         purchase = await self._runtime._await(wait, lambda: self.get(purchase_id))
         return await self._runtime.off_loop(lambda: self._payment(purchase))
+
+    def x402_client(self, *, timeout_seconds: float = 60) -> PayingSession:
+        """Return a ``requests.Session`` that pays x402 servers within this agent's limits.
+
+        It needs the extra ``x402``. ``timeout_seconds`` is for requests that name none.
+        """
+        return paying_session(self, timeout_seconds=timeout_seconds)
+
+    def ax402_client(self, *, timeout_seconds: float = 60) -> PayingClient:
+        """Return an ``httpx.AsyncClient`` that does what ``x402_client``'s session does."""
+        return paying_client(self, timeout_seconds=timeout_seconds)
 
     def _payment_request(
         self, answer: Mapping[str, Any], *, url: str, purpose: str | None

@@ -28,7 +28,7 @@ class Payer:
         make_world: Callable[..., World],
         *,
         float_: str = "20",
-        provider: Mapping[str, str] | None = None,
+        provider: Mapping[str, Any] | None = None,
         **x402: str,
     ) -> None:
         key = "0x" + secrets.token_hex(32)
