@@ -14,7 +14,7 @@ from coordinator.domain.limits.limits import CounterKey, Scope, ScopeKind, Usage
 from coordinator.domain.usdc import Usdc
 from coordinator.domain.windows import ROLLING, Window
 from coordinator.ledger.store import schema as t
-from coordinator.ledger.store.prepared import OR_FAIL, Prepared
+from coordinator.ledger.store.prepared import OR_FAIL, Prepared, send
 
 _c = t.counters.c
 _SCOPED: Final = (
@@ -139,15 +139,14 @@ class CounterSheet:
             return
         changed = list(self._changed.values())
         self._changed.clear()
-        raw: Any = self.connection.connection.dbapi_connection
         if self.connection.dialect.name != "sqlite":
             columns = zip(*changed, strict=True)
             texts = [f"{{{','.join(map(str, column))}}}" for column in columns]
-            raw.execute(_WRITE_POSTGRESQL, texts)
+            send(self.connection, _WRITE_POSTGRESQL, texts)
             return
         for done in range(0, len(changed), _CHANGED_MAX):
             part = changed[done : done + _CHANGED_MAX]
-            raw.execute(_write_sqlite(len(part)), tuple(chain(*part)))
+            send(self.connection, _write_sqlite(len(part)), tuple(chain(*part)))
 
     @property
     def size(self) -> int:

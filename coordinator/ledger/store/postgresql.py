@@ -19,7 +19,7 @@ from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from coordinator.domain.errors import CommitUnknown, ConfigurationError, LedgerUnavailable
 from coordinator.ledger.store.database import Stamp
-from coordinator.ledger.store.prepared import Row
+from coordinator.ledger.store.prepared import WAITING, Row
 from coordinator.ledger.store.process_bound import Connected, Opened
 from coordinator.ledger.store.turns import Turns
 
@@ -38,16 +38,17 @@ _NOTHING_WRITTEN: Final = "; nothing was written"
 # and the transaction's number.
 _WRITE: Final = f"""
 BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE;
-SELECT set_config('lock_timeout', '{{lock_timeout_ms}}', true),
-    set_config('idle_in_transaction_session_timeout', '{{idle_ms}}', true),
-    set_config('synchronous_commit', CASE current_setting('synchronous_commit')
-        WHEN 'remote_apply' THEN 'remote_apply' ELSE 'on' END, true);
+SET LOCAL lock_timeout = {{lock_timeout_ms}};
 SELECT pg_advisory_xact_lock({_WRITERS});
 SELECT concat(current_database(), ' ', pg_postmaster_start_time()),
     pg_snapshot_xmin(seen)::text::bigint, pg_snapshot_xmax(seen)::text::bigint,
-    pg_current_xact_id()::text::bigint
+    pg_current_xact_id()::text::bigint,
+    set_config('idle_in_transaction_session_timeout', '{{idle_ms}}', true),
+    set_config('synchronous_commit', CASE current_setting('synchronous_commit')
+        WHEN 'remote_apply' THEN 'remote_apply' ELSE 'on' END, true)
 FROM pg_current_snapshot() AS seen
 """
+_STAMP_VALUES: Final = 4
 _READ: Final = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
 _CLOCK: Final = "SELECT floor(extract(epoch FROM clock_timestamp()) * 1000)::bigint"
 
@@ -68,9 +69,8 @@ class PostgresqlDatabase(Connected):
         self._timeout = lock_timeout_seconds
         self._turns = Turns()
         self._raw: set[psycopg.Connection[Any]] = set()
-        # Of the write that has the turn: how it began, and what is sent with its commit.
+        # How the write that has the turn began.
         self._stamp: tuple[Any, ...] = ()
-        self._sent_together = ExitStack()
         self._engine = _engine(url, self._name, self._raw)
         super().__init__()
 
@@ -132,7 +132,6 @@ class PostgresqlDatabase(Connected):
                 self._faults_named(_NOTHING_WRITTEN),
                 self._using(lambda: self._begin(deadline)) as (connection, stamp),
                 _rolled_back_on_fault(connection),
-                ExitStack() as self._sent_together,
             ):
                 self._stamp = stamp
                 yield connection
@@ -141,14 +140,13 @@ class PostgresqlDatabase(Connected):
             self._turns.give_back(mine)
 
     def stamp(self, connection: Connection) -> Stamp:
-        server, oldest_running, next_completed, own = self._stamp
+        server, oldest_running, next_completed, own = self._stamp[:_STAMP_VALUES]
         # Nothing else was under way: whoever writes after this one takes the next number.
         alone = oldest_running == next_completed == own
         return Stamp((server, own), (server, own + 1) if alone else None)
 
     def in_one_go(self, connection: Connection) -> contextlib.AbstractContextManager[object]:
-        # With the commit too: one round trip for all.
-        self._sent_together.enter_context(_raw(connection).pipeline())
+        connection.info[WAITING] = []
         return contextlib.nullcontext()
 
     @contextlib.contextmanager
@@ -192,9 +190,14 @@ class PostgresqlDatabase(Connected):
     def _commit(self, connection: Connection) -> None:
         self.check()
         raw = _raw(connection)
+        waiting = connection.info.pop(WAITING, [])
+        texts, values = [text for text, _ in waiting], [v for _, given in waiting for v in given]
+        # Values within the text: all is one message, and the server wakes up once.
+        cursor = psycopg.ClientCursor(raw)
         try:
-            answer = raw.execute("COMMIT")
-            self._sent_together.close()
+            cursor.execute(";\n".join((*texts, "COMMIT")), values)
+            while cursor.nextset():
+                pass
         except psycopg.Error as fault:
             if fault.diag.severity_nonlocalized == "ERROR" and not raw.closed:
                 raise
@@ -203,7 +206,7 @@ class PostgresqlDatabase(Connected):
                 f"the database {self._name} was cut off while it committed: this may or may not"
                 " have been written; ask again with the same idempotency key"
             ) from fault
-        if answer.statusmessage != "COMMIT":
+        if cursor.statusmessage != "COMMIT":
             # What a statement that failed, and whose fault was swallowed, leads to.
             raise LedgerUnavailable(f"the database {self._name} refused it{_NOTHING_WRITTEN}")
 
@@ -320,6 +323,7 @@ def _rolled_back_on_fault(connection: Connection) -> Iterator[None]:
 def _roll_back(connection: Connection) -> None:
     # After some faults the transaction is over or the connection gone: the fault is what to tell.
     with contextlib.suppress(SQLAlchemyError):
+        connection.info.pop(WAITING, None)
         connection.exec_driver_sql("ROLLBACK")
 
 

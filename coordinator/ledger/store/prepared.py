@@ -12,6 +12,8 @@ from sqlalchemy.engine import Dialect
 Row = Sequence[Any]
 # SQLite takes 32,766 values in a statement.
 _ROWS_MAX: Final = 64
+# In what SQLAlchemy keeps of a connection: statements that wait to be sent with the commit.
+WAITING: Final = "waiting"
 # Whatever fails undoes its whole transaction: SQLite need not copy every page that a statement
 # changes, to undo that statement alone.
 OR_FAIL: Final = "OR FAIL"
@@ -32,6 +34,21 @@ def in_powers_of_two(rows: Sequence[T], *, most: int) -> Iterator[Sequence[T]]:
         count = min(most, 1 << (len(rows) - done).bit_length() - 1)
         yield rows[done : done + count]
         done += count
+
+
+def send(connection: Connection, text: str, *rows: Sequence[Any]) -> None:
+    """Run a statement that answers nothing for each row of its values.
+
+    It waits where all statements are sent with the commit.
+    """
+    waiting = connection.info.get(WAITING)
+    raw: Any = connection.connection.dbapi_connection
+    if waiting is not None:
+        waiting += [(text, row) for row in rows]
+    elif len(rows) == 1:
+        raw.execute(text, rows[0])
+    elif rows:
+        raw.cursor().executemany(text, rows)
 
 
 def batched(values: Iterable[T], most: int) -> Iterator[tuple[T, ...]]:
@@ -75,22 +92,17 @@ class Prepared:
     def each(self, connection: Connection, values: Iterable[Mapping[str, Any]]) -> None:
         """Run it once for each of ``values``.
 
-        SQLite inserts several at once; PostgreSQL is sent one short text with all its rows.
+        Several rows of an insert that ends with its values are one statement.
         """
         text, order, constants = self._text(connection.dialect)
         rows = [_ordered(order, constants, row) for row in values]
-        raw: Any = connection.connection.dbapi_connection
-        if len(rows) == 1:
-            raw.execute(text, rows[0])
-        elif rows and isinstance(self._statement, Insert) and connection.dialect.name == "sqlite":
-            self._insert(raw, text, rows)
-        elif rows:
-            raw.cursor().executemany(text, rows)
-
-    def _insert(self, raw: Any, text: str, rows: Sequence[tuple[Any, ...]]) -> None:
-        head, _, row = text.partition(" VALUES ")
-        for part in in_powers_of_two(rows, most=_ROWS_MAX):
-            raw.execute(f"{head} VALUES {', '.join([row] * len(part))}", tuple(chain(*part)))
+        head, inserts, row = text.partition(" VALUES ")
+        if len(rows) > 1 and inserts and row.count("(") == 1 and row.endswith(")"):
+            for part in in_powers_of_two(rows, most=_ROWS_MAX):
+                several = f"{head} VALUES {', '.join([row] * len(part))}"
+                send(connection, several, tuple(chain(*part)))
+        else:
+            send(connection, text, *rows)
 
     def _text(self, dialect: Dialect) -> _Compiled:
         known = self._compiled.get(dialect.name)
