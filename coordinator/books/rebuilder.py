@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from coordinator.books.follower import Follower, Progress
+from coordinator.books.garbage import seldom_collected
 from coordinator.books.reconciler import Reconciler
 from coordinator.domain.audit import Head
 from coordinator.domain.chain.reconciliation import Reconciliation
@@ -38,6 +39,7 @@ class Rebuilder:
     checkpoint: Checkpoint
     clock: Clock
 
+    @seldom_collected()
     def rebuild(
         self,
         audit: Path | None,
@@ -62,10 +64,18 @@ class Rebuilder:
         self.operations.begin_recovery(why, now=self.clock())
         # A log that this host's worker has seen more of is accepted by the same unpause.
         self.checkpoint.advance(now=self.clock())
-        events = self.follower.follow(self.chain.observe(), progress=progress).events
+
+        def sealing(first: int, reached: int, last: int) -> None:
+            # Signatures made a moment ago are known; a seal spares everybody to verify them later.
+            self.checkpoint.advance(now=self.clock())
+            if progress is not None:
+                progress(first, reached, last)
+
+        events = self.follower.follow(self.chain.observe(), progress=sealing).events
         final = self.books.final()
         if final is not None:
             self.books.end_holds(final.number, now=self.clock())
+            self.checkpoint.advance(now=self.clock())
         found = self.reconciler.reconcile()
         start = self.follower.start_block
         return replace(found, from_block=start, events=events + found.events)

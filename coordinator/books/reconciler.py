@@ -8,6 +8,7 @@ from typing import Final
 
 from coordinator.books.ahead import ahead
 from coordinator.books.follower import Follower, Progress
+from coordinator.books.garbage import seldom_collected
 from coordinator.books.near_head import usdc_at
 from coordinator.books.ranges import Span
 from coordinator.domain.chain.accounts import open_at
@@ -22,7 +23,9 @@ from coordinator.ledger.chain.differences import differences_in_books
 from coordinator.ledger.chain.journal_book import JournalBook
 from coordinator.ledger.tx.operations import OperationsBook
 
-_COMPARED_AT_ONCE: Final = 200
+# Escrows of a page, which has one digest, and pages that are asked for at once.
+_PAGE: Final = 200
+_PAGES_AT_ONCE: Final = 5
 _COMPARE_TRIES: Final = 5
 _ROW_DIFFERS: Final = "row_differs"
 
@@ -45,6 +48,7 @@ class Reconciler:
     clock: Clock
     writes_books: bool = True
 
+    @seldom_collected()
     def reconcile(
         self, *, from_block: int | None = None, progress: Progress | None = None
     ) -> Reconciliation:
@@ -165,26 +169,27 @@ class Reconciler:
         now = self.clock()
         agreed = {} if everything else self.comparisons.agreed(now=now)
         known, booked = self.books.escrows(), self.journal.escrow_balances()
+        pages = [known[start : start + _PAGE] for start in range(0, len(known), _PAGE)]
+        digests = [_digest(page, booked) for page in pages]
+        due = [number for number, digest in enumerate(digests) if agreed.get(number) != digest]
         parts = [
-            known[start : start + _COMPARED_AT_ONCE]
-            for start in range(0, len(known), _COMPARED_AT_ONCE)
+            due[start : start + _PAGES_AT_ONCE] for start in range(0, len(due), _PAGES_AT_ONCE)
         ]
-        digests = [_digest(part, booked) for part in parts]
-        due = [page for page, digest in enumerate(digests) if agreed.get(page) != digest]
-        told = (self._told(parts[page], cursor) for page in due)
+        told = (self._told([e for number in part for e in pages[number]], cursor) for part in parts)
         agreeing = {}
-        for page, (on_chain, held) in zip(due, ahead(told), strict=True):
-            found = list(_page_differences(parts[page], booked, on_chain, held))
-            if not found:
-                agreeing[page] = digests[page]
-            yield from found
+        for part, (on_chain, held) in zip(parts, ahead(told), strict=True):
+            for number in part:
+                found = list(_page_differences(pages[number], booked, on_chain, held))
+                if not found:
+                    agreeing[number] = digests[number]
+                yield from found
         if self.writes_books:
             self.comparisons.store(agreeing, now=now)
 
     def _told(
         self, part: Sequence[EscrowRow], cursor: Block
     ) -> tuple[Mapping[str, EscrowOnChain], Mapping[str, Usdc]]:
-        """The page's escrows on chain, and what the vault holds under each of their keys."""
+        """The escrows on chain, and what the vault holds under each of their keys."""
         ids = [escrow.escrow_id for escrow in part]
         on_chain = self.chain.escrows_at(ids, block_number=cursor.number)
         keys = [escrow.escrow_key for escrow in part if escrow.escrow_key]

@@ -72,8 +72,8 @@ class Abi:
         values = decode(types, bytes.fromhex(data.removeprefix("0x")))
         return values[0] if len(values) == 1 else values
 
-    def struct(self, function: str, data: str) -> list[Any]:
-        """The fields of a result that is one struct of words; 32-byte values as hex."""
+    def struct(self, function: str, data: str, places: Sequence[int]) -> list[Any]:
+        """The fields at ``places`` of a result that is one struct of words; 32 bytes as hex."""
         if function not in self._structs:
             (kind,) = self._outputs(function)
             found = readers(kind.strip("()").split(","))
@@ -81,7 +81,7 @@ class Abi:
             self._structs[function] = found
         fields = self._structs[function]
         words = split(hex_digits(data), len(fields))
-        return [read(text) for read, text in zip(fields, words, strict=True)]
+        return [fields[place](words[place]) for place in places]
 
     def _outputs(self, function: str) -> list[str]:
         return [_type(output) for output in self._functions[function]["outputs"]]
@@ -121,16 +121,16 @@ class Abi:
 class _Layout:
     """The arguments of an event that are a word each: those of its topics, then its data's.
 
-    ``fields`` has name, reader, and where the word begins and ends.
+    ``fields`` has name, reader, and where the word begins and ends; ``lengths`` those of topics.
     """
 
     fields: tuple[tuple[str, Reader, int, int], ...]
-    topics: int
+    lengths: tuple[int, ...]
 
     def read(self, log: dict[str, Any]) -> dict[str, Any]:
         topics = log["topics"]
-        if len(topics) != self.topics or any(len(topic) != _WORD_LENGTH for topic in topics):
-            raise ValueError(f"{self.topics} topics of a word are due: {topics!r}"[:200])
+        if (*map(len, topics),) != self.lengths:
+            raise ValueError(f"{len(self.lengths)} topics of a word are due: {topics!r}"[:200])
         text = "".join([topic[_HEX_PREFIX:] for topic in topics[1:]]) + log["data"][_HEX_PREFIX:]
         digits = hex_digits(text)
         if len(digits) < self.fields[-1][3]:
@@ -147,7 +147,8 @@ def _layout(inputs: Sequence[dict[str, Any]]) -> _Layout | None:
         (item["name"], reader, WORD_DIGITS * place, WORD_DIGITS * (place + 1))
         for place, (item, reader) in enumerate(zip(ordered, found, strict=True))
     )
-    return _Layout(fields, 1 + sum(item["indexed"] for item in inputs))
+    topics = 1 + sum(item["indexed"] for item in inputs)
+    return _Layout(fields, (_WORD_LENGTH,) * topics)
 
 
 @cache

@@ -57,7 +57,7 @@ def fund(world: World, *amounts: str) -> list[Purchase]:
 def test_only_pages_with_something_new_are_asked_again(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("coordinator.books.reconciler._COMPARED_AT_ONCE", 1)
+    monkeypatch.setattr("coordinator.books.reconciler._PAGE", 1)
     first, *_ = fund(world, "1.00", "2.00", "3.00")
     asked = Asked(world, monkeypatch)
     assert world.discrepancies() == []

@@ -131,6 +131,18 @@ def test_a_lost_database_is_rebuilt_paused_and_agrees_with_the_chain(world: Worl
     assert world.fund("1.00").status == "funded"
 
 
+def test_what_a_rebuild_wrote_is_sealed(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("coordinator.executor.checkpoint.SEAL_ROWS", 1)
+    world.fund("1.00")
+    world.change_host()
+    world.restart(world.store.url("rebuilt"))
+    world.coordinator.rebuild()
+    rows = world.coordinator.audit()
+    told = [row["seq"] for row in rows if row["event"] == "escrow_attributed"]
+    assert len(told) == 1
+    assert told[0] <= world.wiring.checkpoints.sealed().count
+
+
 def test_only_a_fresh_database_is_rebuilt(world: World) -> None:
     world.fund()
     with pytest.raises(ConfigurationError, match="needs an empty database"):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from coordinator.chain.abi import number, uint
 from coordinator.chain.actp.abi import contract_abis, kernel_abi, vault_abi
@@ -19,6 +19,9 @@ from coordinator.domain.chain.events import EscrowState
 from coordinator.domain.errors import ChainUnavailable, TxReverted
 from coordinator.domain.ports import Accounts, EscrowOnChain
 from coordinator.domain.usdc import Usdc
+
+# Where provider, state, amount, deadline, escrow key, dispute window and bond's share stand.
+_FIELDS: Final = (2, 3, 4, 7, 10, 12, 16)
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,21 +128,16 @@ class EscrowReader:
 
 def escrow_of(answer: Any) -> EscrowOnChain:
     """An escrow from the result of ``getTransaction``."""
-    fields = kernel_abi().struct("getTransaction", answer)
-    state, amount, deadline, window, bond_bps = (
-        STATES[fields[3]],
-        Usdc.from_base_units(fields[4]),
-        fields[7],
-        fields[12],
-        fields[16],
-    )
+    fields = kernel_abi().struct("getTransaction", answer, _FIELDS)
+    provider, state_number, units, deadline, escrow_key, window, bond_bps = fields
+    state, amount = STATES[state_number], Usdc.from_base_units(units)
     # Until it is delivered the window is a span; from then on the instant at which it ends.
     ended = state in (EscrowState.DELIVERED, EscrowState.DISPUTED, EscrowState.SETTLED)
     bond = Usdc.from_base_units(amount.base_units * bond_bps // 10_000)
     return EscrowOnChain(
         state=state,
-        provider=fields[2],
-        escrow_key=fields[10],
+        provider=provider,
+        escrow_key=escrow_key,
         amount=amount,
         deadline=deadline,
         window_ends=window if ended else None,

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
+from operator import itemgetter
 from typing import Any, Final
 
 from coordinator.chain.abi import number, word
@@ -17,6 +19,9 @@ Log = dict[str, Any]
 
 # No block has room for so many logs.
 _INDEX_MAX: Final = 2**31 - 1
+# The logs of a block say the same numbers, and those of all blocks the same places.
+_number: Final = lru_cache(maxsize=4_096)(number)
+_place: Final = itemgetter("place")
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,10 +115,9 @@ class LogReader:
         ChainUnavailable for one outside of the blocks beyond ``after`` up to ``to``.
         """
         for log in logs:
-            place = number(log["blockNumber"]), number(log["logIndex"])
-            if not after < place[0] <= to or place[1] > _INDEX_MAX:
+            block, index = log["place"] = _number(log["blockNumber"]), _number(log["logIndex"])
+            if not after < block <= to or index > _INDEX_MAX:
                 raise ChainUnavailable(f"the endpoint tells a log outside of {after + 1} to {to}")
-            log["place"] = place
         self._add_times(logs)
         unique = {(log["blockHash"], log["logIndex"]): log for log in logs}
         return sorted(unique.values(), key=_place)
@@ -128,7 +132,7 @@ class LogReader:
             times[block] = number(header["timestamp"])
         for log in logs:
             stamp = log.get("blockTimestamp")
-            log["at"] = number(stamp) if stamp else times[log["blockNumber"]]
+            log["at"] = _number(stamp) if stamp else times[log["blockNumber"]]
 
 
 def _is_block(header: Any, block_hash: str) -> bool:
@@ -147,11 +151,6 @@ def event_of(kind: EventKind, log: Log, **values: Any) -> ChainEvent:
         at=log["at"],
         **values,
     )
-
-
-def _place(log: Log) -> tuple[int, int]:
-    found: tuple[int, int] = log["place"]
-    return found
 
 
 def account_topic(account: str) -> str:

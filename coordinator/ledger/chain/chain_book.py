@@ -9,7 +9,13 @@ from dataclasses import dataclass
 from sqlalchemy import Connection, insert, select, update
 
 from coordinator.domain.chain.accounts import OwnAccount, account_name, open_at
-from coordinator.domain.chain.events import Block, ChainEvent, EscrowState, EventBatch
+from coordinator.domain.chain.events import (
+    Block,
+    ChainEvent,
+    EscrowState,
+    EventBatch,
+    EventKind,
+)
 from coordinator.domain.chain.journal import Entry, EntryKind, FundedEscrow, make_entries
 from coordinator.domain.errors import ChainUnavailable
 from coordinator.domain.observed import ended
@@ -294,7 +300,11 @@ class ChainBook:
     def _funded_escrows(
         self, connection: Connection, events: Sequence[ChainEvent]
     ) -> Mapping[str, FundedEscrow]:
-        keys = {event.escrow_key for event in events if event.escrow_key}
+        # What is funded among the events tells its own values.
+        paid = (event.escrow_key for event in events if event.kind is EventKind.PAYOUT)
+        keys = set(paid)
+        if not keys:
+            return {}
         query = select(t.escrows).where(_e.escrow_key.in_(keys))
         return {
             row.escrow_key: FundedEscrow(row.escrow_id, row.escrow_key, row.provider)
