@@ -22,11 +22,15 @@ class Cut(Enum):
 
 
 class Proxy:
-    """Passes on what both say; ``cut`` says what happens to the next COMMIT."""
+    """Passes on what both say; ``cut`` says what happens to the next COMMIT.
+
+    ``said`` is what clients have said, and may be cleared.
+    """
 
     def __init__(self, folder: Path, server: Path) -> None:
         self.folder = folder
         self.cut = Cut.NEVER
+        self.said = bytearray()
         self._server = server
         self._listener = socket.socket(socket.AF_UNIX)
         self._listener.bind(str(folder / _NAME))
@@ -50,6 +54,7 @@ class Proxy:
     def _ask(self, client: socket.socket, server: socket.socket) -> None:
         with contextlib.suppress(OSError):
             while data := client.recv(65_536):
+                self.said += data
                 if b"COMMIT\0" in data and self.cut is not Cut.NEVER:
                     if self.cut is Cut.BEFORE_THE_ANSWER:
                         client.shutdown(socket.SHUT_WR)
@@ -63,6 +68,15 @@ class Proxy:
             while data := server.recv(65_536):
                 client.sendall(data)
         _close(client, server)
+
+
+def messages(said: bytes) -> str:
+    """The kinds of a client's messages, a letter each, after the connection was opened."""
+    kinds, at = "", 0
+    while at < len(said):
+        kinds += chr(said[at])
+        at += 1 + int.from_bytes(said[at + 1 : at + 5])
+    return kinds
 
 
 @contextmanager

@@ -30,7 +30,7 @@ from tests.integration.ledger.deciding import (
     policy,
     rows,
 )
-from tests.integration.ledger.postgresql_proxy import Cut, Proxy, proxied
+from tests.integration.ledger.postgresql_proxy import Cut, Proxy, messages, proxied
 from tests.integration.ledger.test_concurrency import at_once
 from tests.integration.stores import PostgresqlServer, Store, name_of, on_postgresql
 
@@ -205,6 +205,16 @@ def through(proxy: Proxy, database: str, coordinator: Coordinator) -> Iterator[C
     ask(opened.agent("ada"))
     yield opened
     opened.close()
+
+
+def test_a_decision_is_two_messages(through: Coordinator, proxy: Proxy, database: str) -> None:
+    terms = {"purpose": "100 % of 'it' is \\ said", "task": "t", "session": "s"}
+    ask(through.agent("ada"), **terms)
+    proxy.said.clear()
+    bought = ask(through.agent("ada"), **terms)
+    assert messages(proxy.said) == "QQ"
+    assert through.get(bought.id).purpose == terms["purpose"]
+    assert_books_agree(database)
 
 
 @pytest.mark.parametrize("cut", [Cut.BEFORE_IT_ARRIVES, Cut.BEFORE_THE_ANSWER])
