@@ -173,4 +173,7 @@ def _next_nonce(row: AuditRow) -> int:
         return int(row.body["first"])
     if row.event == "nonces_adopted":
         return int(row.body["last"]) + 1
-    return int(row.body["nonce"]) + 1 if row.event.endswith("_signed") else 0
+    # The nonce of an authorisation is no transaction's.
+    if row.event == "x402_signed" or not row.event.endswith("_signed"):
+        return 0
+    return int(row.body["nonce"]) + 1
