@@ -25,7 +25,7 @@ from coordinator.domain.usdc import ZERO, Usdc
 from coordinator.ledger.audit.journal_proof import block_digests
 from coordinator.ledger.chain.accounts import AccountBook
 from coordinator.ledger.chain.agreement import Agreement, compare
-from coordinator.ledger.chain.following import apply_event
+from coordinator.ledger.chain.following import apply_events
 from coordinator.ledger.chain.journal_book import account_sums
 from coordinator.ledger.chain.open_purchases import InProgress, load_open, read_in_progress
 from coordinator.ledger.chain.rollback import RolledBack, roll_back
@@ -171,12 +171,12 @@ class ChainBook:
                 return False
             # With a policy that was tampered with, the books stand still whatever they are given.
             tx.rules  # noqa: B018
-            moved = [apply_event(tx, event, now) for event in batch.events]
+            moved = apply_events(tx, batch.events, now)
             entries = self._make_entries(tx.connection, batch)
             if entries:
                 _write_entries(tx, entries, batch.after, batch.to, now)
             _set_cursor(tx.connection, _BOOKS, batch.to)
-        for message in filter(None, moved):
+        for message in moved:
             log.info(message)
         return True
 

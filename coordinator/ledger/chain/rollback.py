@@ -11,7 +11,8 @@ from sqlalchemy import Connection, delete, func, select, update
 from coordinator.domain.chain.events import Block
 from coordinator.domain.chain.steps import StepKind, StepStatus
 from coordinator.domain.purchase.lifecycle import FINAL, Status
-from coordinator.ledger.chain.following import fold_escrow, status_by_escrows
+from coordinator.ledger.chain.escrow_fold import status_by_escrows
+from coordinator.ledger.chain.following import refold
 from coordinator.ledger.spend.holds import reopen_holds
 from coordinator.ledger.spend.restored_purchases import was_put_back
 from coordinator.ledger.store import schema as t
@@ -54,8 +55,7 @@ def roll_back(tx: Tx, to: Block, now: int) -> RolledBack:
         connection.execute(select(_ev.escrow_id).where(_ev.block_number > to.number)).scalars()
     )
     events = connection.execute(delete(t.escrow_events).where(_ev.block_number > to.number))
-    for escrow_id in sorted(escrow_ids):
-        fold_escrow(tx, escrow_id)
+    refold(tx, sorted(escrow_ids))
     steps = _take_back_evidence(tx, to.number, now)
     moved = [_set_back(tx, row, now) for row in purchases]
     done = RolledBack(entries.rowcount, events.rowcount, steps, sum(moved))
