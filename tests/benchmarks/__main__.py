@@ -25,6 +25,7 @@ PARTS: Final = {
     "gas": "gas and fees of a purchase",
     "reconcile": "comparing books with the chain, beside downloading the same logs",
     "http": "a decision over HTTP, and many long polls",
+    "x402": "how soon a payment for an HTTP request comes back signed",
     "idle": "what a worker with nothing to do asks and uses, and how soon it notices",
 }
 
