@@ -42,7 +42,7 @@ class Shop:
     """A running shop; ``served`` counts the requests that its handler answered."""
 
     url: str
-    facilitator: Facilitator
+    facilitator: Any
     served: int = 0
 
 
@@ -55,43 +55,36 @@ def listening() -> Iterator[tuple[socket.socket, str]]:
 
 @contextmanager
 def opened(
-    on: tuple[socket.socket, str], facilitator: Facilitator, *offers: Offer
+    on: tuple[socket.socket, str], facilitator: Any, *offers: Offer, **more: Offer
 ) -> Iterator[Shop]:
-    """Sell ``/paid`` for what the offers say, in a thread of its own."""
-    facilitator.networks = tuple({offer.network for offer in offers})
+    """Sell ``/paid`` for what the offers say, and ``more`` paths, in a thread of its own."""
+    networks = {offer.network for offer in (*offers, *more.values())}
+    if isinstance(facilitator, Facilitator):
+        facilitator.networks = tuple(networks)
     app = FastAPI()
     server = x402ResourceServer(facilitator)
-    for network in facilitator.networks:
+    for network in networks:
         server.register(network, ExactEvmScheme())
-    options = [
-        PaymentOption(
-            scheme="exact",
-            pay_to=offer.pay_to,
-            network=offer.network,
-            max_timeout_seconds=offer.max_timeout_seconds,
-            price=AssetAmount(
-                amount=offer.amount,
-                asset=offer.asset,
-                extra={"name": "USDC", "version": "2", "note": {"ours": None}},
-            ),
-        )
-        for offer in offers
-    ]
-    routes = {"* /paid": RouteConfig(accepts=options, description="one paper")}
+    sold = {"paid": offers, **{path: (offer,) for path, offer in more.items()}}
+    routes = {
+        f"* /{path}": RouteConfig(accepts=[_option(one) for one in asked], description=path)
+        for path, asked in sold.items()
+    }
     app.middleware("http")(payment_middleware(routes, server))
 
     @app.middleware("http")
     async def gateway(request: Request, call_next: Any) -> Response:
         answer: Response = await call_next(request)
         paid = "PAYMENT-SIGNATURE" in request.headers
-        return Response(status_code=502) if paid and facilitator.fault == BAD_GATEWAY else answer
+        lost = paid and getattr(facilitator, "fault", "") == BAD_GATEWAY
+        return Response(status_code=502) if lost else answer
 
     shop = Shop(f"http://{on[1]}", facilitator)
 
-    @app.api_route("/paid", methods=["GET", "POST"])
-    async def paper() -> dict[str, Any]:
+    @app.api_route("/{path}", methods=["GET", "POST"])
+    async def paper(path: str) -> dict[str, Any]:
         shop.served += 1
-        return {"paper": "x402"}
+        return {"paper": "x402", "path": path}
 
     running = uvicorn.Server(uvicorn.Config(app, log_config=None, access_log=False))
     thread = threading.Thread(target=running.run, kwargs={"sockets": [on[0]]})
@@ -99,10 +92,25 @@ def opened(
     try:
         yield shop
     finally:
-        facilitator.go.set()
-        facilitator.closed.set()
+        if isinstance(facilitator, Facilitator):
+            facilitator.go.set()
+            facilitator.closed.set()
         running.should_exit = True
         thread.join()
+
+
+def _option(offer: Offer) -> PaymentOption:
+    return PaymentOption(
+        scheme="exact",
+        pay_to=offer.pay_to,
+        network=offer.network,
+        max_timeout_seconds=offer.max_timeout_seconds,
+        price=AssetAmount(
+            amount=offer.amount,
+            asset=offer.asset,
+            extra={"name": "USDC", "version": "2", "note": {"ours": None}},
+        ),
+    )
 
 
 @dataclass(frozen=True)

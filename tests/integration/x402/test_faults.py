@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import secrets
 import threading
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from typing import Any
 
 import pytest
@@ -27,13 +25,12 @@ from coordinator_client.x402 import (
 from coordinator_client.x402.exact import TreasuryExact
 from tests.integration.local_chain import LocalChain
 from tests.integration.stores import by_default
-from tests.integration.world import World
 from tests.integration.x402 import buyers, facilitator, shop
+from tests.integration.x402.bench import PRICE, Bench, Working
 from tests.integration.x402.facilitator import Facilitator
 from tests.integration.x402.paying import Payer
-from tests.integration.x402.shop import Books, Offer, Shop
+from tests.integration.x402.shop import Books, Offer
 
-_PRICE = Usdc("0.50")
 _UNKNOWN: dict[str, type[PaymentUnknown]] = {
     facilitator.SILENT: PaymentUnknown,
     facilitator.BAD_GATEWAY: PaymentUnknown,
@@ -41,66 +38,6 @@ _UNKNOWN: dict[str, type[PaymentUnknown]] = {
     facilitator.PENDING: SettlementPending,
 }
 _UNPAID = (facilitator.NEVER, facilitator.LATE, facilitator.PENDING)
-
-
-class Working:
-    """The treasury's agent, whose worker has a round after each question."""
-
-    def __init__(self, world: World) -> None:
-        self._world = world
-        self.asked: list[dict[str, Any]] = []
-
-    def authorise_x402(self, answer: Any, **terms: Any) -> Any:
-        self.asked.append({"answer": answer, **terms})
-        agent = self._world.coordinator.agent("research-agent")
-        said = agent.authorise_x402(answer, timeout_seconds=0, **terms)
-        if said.payment is not None or said.purchase.final or said.purchase.needs_approval:
-            return said
-        self._world.round()
-        return agent.authorise_x402(answer, timeout_seconds=0, **terms)
-
-
-@dataclass
-class Bench:
-    """A shop that is open, the treasury that pays it, and what left its wallet."""
-
-    payer: Payer
-    agent: Working
-    shop: Shop
-    books: Books
-
-    @property
-    def url(self) -> str:
-        return f"{self.shop.url}/paid"
-
-    @property
-    def settling(self) -> Facilitator:
-        return self.shop.facilitator
-
-    @property
-    def balance(self) -> Usdc:
-        return self.payer.world.chain.balance(self.payer.wallet)
-
-
-Opening = Callable[..., Any]
-
-
-@pytest.fixture
-def host() -> Iterator[tuple[Any, str]]:
-    with shop.listening() as found:
-        yield found
-
-
-@pytest.fixture
-def payer(make_world: Callable[..., World], host: tuple[Any, str]) -> Payer:
-    return Payer(make_world, provider={"hosts": [host[1]]})
-
-
-@pytest.fixture
-def bench(payer: Payer, chain: LocalChain, host: tuple[Any, str]) -> Iterator[Bench]:
-    offer = Offer(str(_PRICE.base_units), chain.provider, chain.deployment.usdc)
-    with shop.opened(host, Facilitator(chain), offer) as opened:
-        yield Bench(payer, Working(payer.world), opened, Books.begin(chain, payer.wallet))
 
 
 @pytest.mark.parametrize(
@@ -113,16 +50,16 @@ def test_a_client_that_signs_again_pays_twice(
     account = Account.from_key(secrets.token_bytes(32))
     chain.fund(account.address, usdc="100", wei=0)
     books, settling = Books.begin(chain, account.address), Facilitator(chain, fault)
-    offer = Offer(str(_PRICE.base_units), chain.provider, chain.deployment.usdc)
+    offer = Offer(str(PRICE.base_units), chain.provider, chain.deployment.usdc)
     with shop.opened(host, settling, offer) as selling, buyers.naive(account) as session:
         try:
             assert session.get(f"{selling.url}/paid", timeout=3).status_code in (402, 502)
         except PaymentError:
             assert fault == facilitator.SILENT
         settling.fault = facilitator.HONEST
-        assert session.get(f"{selling.url}/paid", timeout=30).json() == {"paper": "x402"}
+        assert session.get(f"{selling.url}/paid", timeout=30).json()["paper"] == "x402"
 
-    assert books.payments() == [(chain.provider, _PRICE)] * 2
+    assert books.payments() == [(chain.provider, PRICE)] * 2
     assert chain.balance(account.address) == Usdc("99")
 
 
@@ -131,8 +68,8 @@ def test_an_honest_payment_is_made_once(face: str, bench: Bench, chain: LocalCha
     with buyers.opened(face, bench.agent) as buyer:
         got = buyer.get(bench.url, "k-1", purpose="one paper", task="t-1")
 
-    assert got.json() == {"paper": "x402"}
-    assert bench.books.payments() == [(chain.provider, _PRICE)]
+    assert got.json()["paper"] == "x402"
+    assert bench.books.payments() == [(chain.provider, PRICE)]
     assert bench.balance == Usdc("19.50")
     asked = bench.agent.asked[0]
     assert (asked["url"], asked["idempotency_key"]) == (bench.url, "k-1")
@@ -166,12 +103,12 @@ def test_an_unknown_outcome_is_asked_again_with_the_same_payment(
 
         bench.settling.fault = facilitator.HONEST
         again = caught.value.idempotency_key if keyed else None
-        assert buyer.get(bench.url, again).json() == {"paper": "x402"}
+        assert buyer.get(bench.url, again).json()["paper"] == "x402"
     bench.settling.submit_late()
 
     assert len(bench.settling.nonces) > 1 and len(set(bench.settling.nonces)) == 1
     assert bench.books.used_nonces() == bench.settling.nonces[:1]
-    assert bench.books.payments() == [(chain.provider, _PRICE)]
+    assert bench.books.payments() == [(chain.provider, PRICE)]
     assert bench.balance == Usdc("19.50")
     assert bench.payer.signatures() == 1
 
@@ -187,7 +124,7 @@ def test_a_fresh_process_with_the_key_sends_the_same_payment(
 
     assert len(bench.settling.nonces) == 2
     assert bench.books.used_nonces() == bench.settling.nonces[:1]
-    assert bench.books.payments() == [(chain.provider, _PRICE)]
+    assert bench.books.payments() == [(chain.provider, PRICE)]
     assert bench.payer.signatures() == 1
 
 
@@ -199,7 +136,7 @@ def test_requests_that_were_answered_are_payments_of_their_own(
         for _ in range(2):
             assert buyer.get(bench.url).status_code == 200
 
-    assert bench.books.payments() == [(chain.provider, _PRICE)] * 2
+    assert bench.books.payments() == [(chain.provider, PRICE)] * 2
     assert bench.payer.signatures() == 2
 
 
@@ -214,15 +151,15 @@ def test_a_slow_settlement_is_waited_for(bench: Bench, chain: LocalChain) -> Non
         bench.settling.go.set()
         asking.join()
 
-    assert got[0].json() == {"paper": "x402"}
-    assert bench.books.payments() == [(chain.provider, _PRICE)]
+    assert got[0].json()["paper"] == "x402"
+    assert bench.books.payments() == [(chain.provider, PRICE)]
 
 
 @pytest.mark.parametrize("fault", [facilitator.NEVER, facilitator.LATE])
 def test_what_is_not_settled_in_time_stays_with_the_payer(fault: str, bench: Bench) -> None:
     bench.settling.fault = fault
     with buyers.opened(buyers.REQUESTS, bench.agent) as buyer:
-        assert buyer.get(bench.url).json() == {"paper": "x402"}
+        assert buyer.get(bench.url).json()["paper"] == "x402"
     bench.payer.world.pass_time(3600)
     bench.settling.submit_late()
 
@@ -234,7 +171,7 @@ def test_what_is_not_settled_in_time_stays_with_the_payer(fault: str, bench: Ben
 def test_the_offer_that_the_treasury_took_is_paid(
     face: str, payer: Payer, chain: LocalChain, host: tuple[Any, str]
 ) -> None:
-    price, usdc = str(_PRICE.base_units), chain.deployment.usdc
+    price, usdc = str(PRICE.base_units), chain.deployment.usdc
     offers = [
         Offer(price, chain.provider, chain.deployment.kernel),
         Offer(price, chain.provider, usdc, network="eip155:8453"),
@@ -247,7 +184,7 @@ def test_the_offer_that_the_treasury_took_is_paid(
     ):
         assert buyer.get(f"{selling.url}/paid").status_code == 200
 
-    assert books.payments() == [(chain.provider, _PRICE)]
+    assert books.payments() == [(chain.provider, PRICE)]
 
 
 @pytest.mark.parametrize("face", by_default(buyers.FACES, [buyers.HTTPX]))
@@ -255,7 +192,7 @@ def test_the_offer_that_the_treasury_took_is_paid(
 def test_what_asks_for_something_else_gets_no_signature(
     asked: str, face: str, payer: Payer, chain: LocalChain, host: tuple[Any, str]
 ) -> None:
-    offer = Offer(str(_PRICE.base_units), chain.provider, chain.deployment.usdc)
+    offer = Offer(str(PRICE.base_units), chain.provider, chain.deployment.usdc)
     error: type[Exception] = InvalidRequest
     if asked == "token":
         offer.asset = chain.deployment.kernel
