@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from coordinator.domain.policy.policy import Policy
     from coordinator.domain.purchase.approval import JudgedApproval
     from coordinator.domain.purchase.background import AgentPast, Background, Decided, ProviderPast
+    from coordinator.domain.purchase.purchase import Purchase
     from coordinator.domain.statements.signed import SigningRequest
     from coordinator.domain.usdc import Usdc
 
@@ -44,6 +45,7 @@ def show_approval(
         ("address", p.provider),
         ("before", before(background.provider)),
         ("purpose", p.purpose),
+        ("request to", p.x402.url if p.x402 is not None else None),
         ("service", p.service),
         ("category", p.category),
         ("task", p.task),
@@ -61,14 +63,27 @@ def show_approval(
     show_headroom(judged.limits, p.amount)
     show_past(background.agent, policy)
     show_words(asked)
-    show_next(
-        _last_yes(len(item.approved_by), quorum)
-        + f" Then the worker pays {usdc(p.amount)} into an escrow for the provider.",
+    yes = _last_yes(len(item.approved_by), quorum)
+    show_next(*(_paid_at_once(p, yes) if p.x402 is not None else _escrowed(p, yes)))
+
+
+def _escrowed(p: Purchase, yes: str) -> Iterator[str]:
+    yield f"{yes} Then the worker pays {usdc(p.amount)} into an escrow for the provider."
+    yield (
         f"Until it is paid in, `coordinator purchase cancel {p.id}` stops it. After that it can't"
         " be undone: USDC comes back only if the provider cancels, misses the deadline or loses a"
-        " dispute.",
-        "Rejecting ends it: the agent would have to ask again.",
+        " dispute."
     )
+    yield "Rejecting ends it: the agent would have to ask again."
+
+
+def _paid_at_once(p: Purchase, yes: str) -> Iterator[str]:
+    yield f"{yes} Then the worker signs that {usdc(p.amount)} go to the address above at once."
+    yield (
+        "There is no escrow: whoever is paid keeps the USDC, whatever the answer to the request is."
+        f" Until it is signed, `coordinator purchase cancel {p.id}` stops it."
+    )
+    yield "Rejecting ends it: the agent would have to ask again."
 
 
 def before(past: ProviderPast | None) -> str | None:

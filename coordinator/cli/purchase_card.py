@@ -19,7 +19,11 @@ from coordinator.cli.output import (
 
 if TYPE_CHECKING:
     from coordinator.domain.purchase.decision import Decision
-    from coordinator.domain.purchase.purchase import Purchase, PurchaseTransaction
+    from coordinator.domain.purchase.purchase import (
+        Purchase,
+        PurchaseTransaction,
+        RequestPayment,
+    )
 
 
 def show_purchase(purchase: Purchase, *, details: bool = False) -> None:
@@ -60,13 +64,24 @@ def _rows(purchase: Purchase) -> Iterator[tuple[str, Any]]:
         said = f": {decision.reason}" if decision.reason else ""
         when = readable_time(decision.at)
         yield decision.decision, f"by {decision.approver}, {when}{said}"
-    yield "escrow", purchase.escrow_id
+    if purchase.x402 is not None:
+        yield from _request(purchase.x402)
+    else:
+        yield "escrow", purchase.escrow_id
     yield from _money(purchase)
     yield "asked", readable_time(purchase.created_at)
     if not purchase.final:
         yield "deadline", readable_time(purchase.deadline)
         yield "dispute until", readable_time(purchase.window_ends)
     yield "key", purchase.idempotency_key
+
+
+def _request(payment: RequestPayment) -> Iterator[tuple[str, Any]]:
+    yield "request to", payment.url
+    yield "paid from", payment.wallet
+    if payment.valid_before is not None:
+        yield "signed", readable_time(payment.signed_at)
+        yield "valid to", readable_time(payment.valid_before)
 
 
 def _money(purchase: Purchase) -> Iterator[tuple[str, Any]]:
