@@ -70,6 +70,23 @@ print(coordinator_client.__file__, coordinator_client.__version__)
     assert version in (_CLIENT / "coordinator_client" / "_version.py").read_text()
 
 
+def test_without_its_extra_the_tools_say_what_to_install(python: Path, tmp_path: Path) -> None:
+    done = subprocess.run(
+        [python.parent / "coordinator-mcp"],
+        env={"TREASURY_URL": "http://127.0.0.1:9", "TREASURY_KEY": "uec_0123456789abcdef"},
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == (
+        "coordinator-mcp: it needs mcp, which is not installed:"
+        " pip install 'usdc-escrow-client[mcp]'\n"
+    )
+
+
 def test_importing_it_costs_little_more_than_importing_httpx(python: Path, tmp_path: Path) -> None:
     timed = "import time; begun = time.perf_counter(); {}; print(time.perf_counter() - begun)"
 

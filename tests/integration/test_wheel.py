@@ -136,6 +136,7 @@ def test_readmes_installed_path_reaches_a_funded_escrow_from_an_empty_folder(
         (["report"], {"COORDINATOR_LOG_FORMAT": "json"}, "server"),
         (["report"], {"COORDINATOR_DATABASE_URL": "postgresql://me@127.0.0.1/books"}, "postgres"),
         (["alerts", "test"], {"OPS_URL": "json://127.0.0.1:1/hook"}, "alerts"),
+        (["mcp"], {}, "mcp"),
     ],
 )
 def test_a_missing_extra_is_named_in_one_sentence(

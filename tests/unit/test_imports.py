@@ -87,6 +87,13 @@ def test_whoever_has_a_file_does_not_load_the_driver_of_postgresql() -> None:
     assert "psycopg" not in loaded
 
 
+@pytest.mark.parametrize(
+    "modules", [("coordinator.cli", "coordinator.server.app"), ("coordinator_client.async_agent",)]
+)
+def test_whoever_serves_no_tools_does_not_load_their_library(modules: tuple[str, ...]) -> None:
+    assert not _loaded_after(*modules) & {"mcp", "mcp_types"}
+
+
 def test_the_heavy_modules_would_be_seen_if_they_were_loaded() -> None:
     assert "sqlalchemy" in _loaded_after("sqlalchemy")
 
