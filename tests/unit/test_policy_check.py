@@ -112,6 +112,18 @@ SENTENCES = {
     "[x402]\nper_request_limit = 1.5": (
         '2: x402.per_request_limit: write the amount as text, such as "25.00"'
     ),
+    '[x402]\ntop_up_below = "5"\ntop_up_daily_limit = "9"': (
+        "2: x402.top_up_below needs a top_up_to, which the float is filled up to"
+    ),
+    '[x402]\ntop_up_to = "5"\ntop_up_daily_limit = "9"': (
+        "2: x402.top_up_to needs a top_up_below, the float at which it is filled"
+    ),
+    '[x402]\ntop_up_below = "5"\ntop_up_to = "5"\ntop_up_daily_limit = "9"': (
+        "3: x402.top_up_to must be above the top_up_below, 5.00"
+    ),
+    '[x402]\ntop_up_below = "5"\ntop_up_to = "9"': (
+        "2: x402.top_up_below needs a top_up_daily_limit: nothing is moved without a limit"
+    ),
     '[[approvals.tiers]]\nabove = "100"\nrequired = 1\n[[approvals.tiers]]\nabove=5\nrequired=1': (
         '5: approvals.tiers.1.above: write the amount as text, such as "25.00"'
     ),

@@ -28,6 +28,7 @@ def contradictions(policy: PolicyModel) -> list[Fault]:
         *_category_faults(policy),
         *_run_faults(policy),
         *approval_faults(policy),
+        *_float_faults(policy),
         *_other_faults(policy),
     ]
 
@@ -131,6 +132,23 @@ def _run_faults(policy: PolicyModel) -> Iterator[Fault]:
         for name, session in [("default", sessions.default), *sessions.named.items()]:
             if session is not None:
                 yield from _limit_faults(("sessions", name), session)
+
+
+def _float_faults(policy: PolicyModel) -> Iterator[Fault]:
+    """Find why the wallet's float could not be filled as the policy says."""
+    x402 = policy.x402
+    if x402 is None:
+        return
+    below, to, daily = x402.top_up_below, x402.top_up_to, x402.top_up_daily_limit
+    if below is not None and to is None:
+        yield ("x402", "top_up_below"), "needs a top_up_to, which the float is filled up to"
+    if to is not None and below is None:
+        yield ("x402", "top_up_to"), "needs a top_up_below, the float at which it is filled"
+    if below is not None and to is not None and to <= below:
+        yield ("x402", "top_up_to"), f"must be above the top_up_below, {below}"
+    if (below is not None or to is not None) and daily is None:
+        key = "top_up_below" if below is not None else "top_up_to"
+        yield ("x402", key), "needs a top_up_daily_limit: nothing is moved without a limit"
 
 
 def _alert_faults(policy: PolicyModel) -> Iterator[Fault]:

@@ -218,8 +218,9 @@ class X402(Table):
     """Payments for single HTTP requests, and the float of the wallet that makes them.
 
     ``unknown_payees``: what happens to a payment to a payee, or for a host, that the policy does
-    not bind to each other. A float below ``top_up_below`` is filled up to ``top_up_to``, with at
-    most ``top_up_daily_limit`` in any 24 hours; without these people fill it.
+    not bind to each other. A float below ``top_up_below``, less what is held of it, is filled up to
+    ``top_up_to``. At most ``top_up_daily_limit`` comes from the treasury in any 24 hours, whoever
+    asks for it, and nothing without it.
     """
 
     per_request_limit: AmountOrUnlimited = Usdc("1")
