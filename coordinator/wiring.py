@@ -183,6 +183,7 @@ class Wiring(Foundation):
             pins=s.pins,
             daily_limit=Usdc(daily) if daily is not None else None,
             total_limit=Usdc(total) if total is not None else None,
+            wallet=self.wallet,
         )
 
     @cached_property

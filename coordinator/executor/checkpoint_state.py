@@ -9,15 +9,17 @@ from coordinator.domain.audit import AuditRow, Head
 from coordinator.domain.hosts import WORKER_EVENTS
 from coordinator.domain.purchase.lifecycle import FINAL
 from coordinator.domain.times import rfc3339
+from coordinator.domain.x402.top_ups import WINDOW_SECONDS
 from coordinator.executor.signed_rules import DAY, POLICY_EVENTS, SPENDS, PolicyChange, SignedRules
 from coordinator.ledger.audit.export import GENESIS
+from coordinator.ledger.chain.top_up_rules import SIGNED as TOP_UP_SIGNED
 from coordinator.ledger.chain.unasked import PAYS
-from coordinator.ledger.proofs.audit_fold import MOVED
+from coordinator.ledger.proofs.audit_fold import MOVED, ORDERS
 from coordinator.ledger.proofs.evidence import Seen, Unasked
 
-ORDERS_SIGNED: Final = frozenset({"withdraw_signed", "mint_signed"})
-_BEGUN: Final = frozenset({"withdraw_ordered", "mint_ordered", "escrow_attributed"})
-_TAKEN_BACK: Final = frozenset({"withdraw_taken_back", "mint_taken_back"})
+ORDERS_SIGNED: Final = frozenset(f"{kind}_signed" for kind in ORDERS)
+_BEGUN: Final = frozenset({"escrow_attributed", *(f"{kind}_ordered" for kind in ORDERS)})
+_TAKEN_BACK: Final = frozenset(f"{kind}_taken_back" for kind in ORDERS)
 _ENDED: Final = frozenset(
     {
         *("order_done", "order_failed", "proposal_rejected", "proposal_expired"),
@@ -57,6 +59,8 @@ class CheckpointState:
     #: (unix seconds, base units) of what was signed of late; ``signed_total`` is of all time.
     spent: list[tuple[int, int]] = field(default_factory=list)
     signed_total: int = 0
+    #: The same of the USDC that went to the wallet for HTTP requests, which is no spending.
+    topped: list[tuple[int, int]] = field(default_factory=list)
     #: Why the version that came into force last is not believed.
     refused: str | None = None
     #: Purchases approved without people, each by its agent and when it was asked, until they end.
@@ -97,6 +101,9 @@ class CheckpointState:
             self.spent = [one for one in self.spent if one[0] > row.at - DAY]
             self.spent.append((row.at, units))
             self._note_unasked(row, units)
+        if row.event == TOP_UP_SIGNED and (units := row.body.get("usdc", 0)):
+            self.topped = [one for one in self.topped if one[0] > row.at - WINDOW_SECONDS]
+            self.topped.append((row.at, units))
         self._note_approved(row)
         self._count(row)
 
@@ -152,6 +159,8 @@ class CheckpointState:
             pinned=rules.pins is not None,
             behind=self._behind(rules, now) if rules.pins is not None else "",
             unasked=dict(self.unasked),
+            wallet=rules.wallet,
+            topped=sum(units for at, units in self.topped if at > now - WINDOW_SECONDS),
             room=rules.room(
                 sum(units for at, units in self.spent if at > now - DAY), self.signed_total
             ),

@@ -10,13 +10,12 @@ from typing import Final
 
 from coordinator.domain.chain.events import EMPTY
 from coordinator.domain.chain.gas import eth, reserve_wei
-from coordinator.domain.chain.steps import Call, PaymentTerms, Step, StepKind
+from coordinator.domain.chain.steps import Call, Step, StepKind
 from coordinator.domain.errors import ChainUnavailable, TxReverted
 from coordinator.domain.policy.policy import Policy
 from coordinator.domain.ports import Clock, Observation, Rail, Ticks
 from coordinator.domain.purchase.forecast import Forecast, reserved_wei
 from coordinator.domain.purchase.lifecycle import Status
-from coordinator.domain.purchase.order import Order
 from coordinator.domain.purchase.planning import (
     Action,
     OpenPurchase,
@@ -28,6 +27,8 @@ from coordinator.domain.purchase.planning import (
 )
 from coordinator.domain.reasons import Reason, ReasonCode
 from coordinator.domain.usdc import Usdc
+from coordinator.executor.orders import Orders
+from coordinator.executor.top_ups import TopUps
 from coordinator.ledger.spend.bonds import BondBook
 from coordinator.ledger.spend.purchases import PurchaseBook
 from coordinator.ledger.tx.leases import Lease
@@ -54,7 +55,12 @@ class Work:
         clock: Clock,
         ticks: Ticks,
         usdc_comes: Callable[[], bool] = lambda: False,
+        top_ups: TopUps | None = None,
     ) -> None:
+        self._top_ups = top_ups
+        self._orders = Orders(
+            chain=chain, operations=operations, clock=clock, waiting=self._waiting_if_unanswered
+        )
         self._usdc_comes = usdc_comes
         self._ticks = ticks
         self._chain = chain
@@ -90,10 +96,12 @@ class Work:
         forecast = Forecast.of(seen, in_flight, reserved_wei(purchases, in_flight, seen.fees))
         self._plan_purchases(policy, purchases, seen, forecast, room, final_number)
         self._plan_disputes(purchases, seen, forecast)
+        if self._top_ups is not None:
+            self._top_ups.order(lease, policy, seen, in_flight, forecast)
         orders = self._operations.orders_to_send()
         if orders:
             self._chain.confirm(seen)
-        self._plan_orders(orders, forecast)
+        self._orders.plan(orders, forecast)
         return forecast.with_allowance(self._allowance_limit, self._chain.approve)
 
     def _begin(self, lease: Lease) -> None:
@@ -364,34 +372,3 @@ class Work:
         else:
             # The contract would refuse it before the approval that will stand ahead of it.
             forecast.add(call)
-
-    def _plan_orders(self, orders: Sequence[Order], forecast: Forecast) -> None:
-        for order in orders:
-            why = self._done_before(order)
-            if why is not None:
-                self._operations.end_order(order.id, "failed", message=why, now=self._clock())
-                continue
-            if order.kind == "mint":
-                call = self._chain.mint(order_id=order.id, amount=order.amount)
-            else:
-                call = self._chain.withdraw(
-                    order_id=order.id, recipient=order.recipient, amount=order.amount
-                )
-                call = replace(call, terms=PaymentTerms(order.recipient, order.amount))
-            with self._waiting_if_unanswered(order.id):
-                refusal = self._chain.refusal(call)
-                short = order.kind == "withdraw" and order.amount > forecast.usdc
-                if refusal is not None or short:
-                    why = refusal or "the USDC is needed for purchases already on their way"
-                    self._operations.end_order(order.id, "failed", message=why, now=self._clock())
-                    continue
-                forecast.add(call)
-
-    def _done_before(self, order: Order) -> str | None:
-        """Say why the order may have been carried out already, in a database since put back."""
-        if order.kind == "withdraw" and self._operations.may_be_done(order):
-            return (
-                "a transaction unknown to this database already paid this amount to this recipient"
-                " after it was ordered; if another payment is meant, order it again"
-            )
-        return None

@@ -23,6 +23,7 @@ from coordinator.executor.failover import EndpointFailover
 from coordinator.executor.safe_words import SafeWords
 from coordinator.executor.sender import Sender
 from coordinator.executor.tempo import Pace
+from coordinator.executor.top_ups import TopUps
 from coordinator.executor.watch import Watch
 from coordinator.ledger.chain.freeing import is_kept_back
 from coordinator.ledger.chain.open_purchases import Waiting
@@ -109,6 +110,9 @@ class Rounds:
             believed=self._believed,
         )
         self._safe_words = SafeWords(chain.safes, ledger.checkpoints, checkpoint)
+        self._watch = Watch(
+            purchases=ledger.purchases, notices=ledger.notices, clock=clock, ticks=ticks
+        )
         self._work = Work(
             chain=chain,
             bonds=ledger.bonds,
@@ -118,9 +122,15 @@ class Rounds:
             clock=clock,
             ticks=ticks,
             usdc_comes=lambda: any(former.sends_usdc for former in self._formers),
-        )
-        self._watch = Watch(
-            purchases=ledger.purchases, notices=ledger.notices, clock=clock, ticks=ticks
+            top_ups=TopUps(
+                chain=chain,
+                book=ledger.top_ups,
+                operations=ledger.operations,
+                watch=self._watch,
+                followed=self._followed_accounts,
+                believed=lambda: checkpoint.seen(clock()),
+                clock=clock,
+            ),
         )
         self._failover = EndpointFailover(
             chain=chain, ticks=ticks, waiting=self._sender.any_in_flight

@@ -37,12 +37,14 @@ class PolicyChange(NamedTuple):
 class SignedRules:
     """Pins and limits of this worker. ``daily_limit`` counts the last 24 hours of what it signed,
     ``total_limit`` all that the audit log tells it ever signed; each allows equal, None all.
+    ``wallet`` is its account for HTTP requests, None where it has none.
     """
 
     book: CheckpointBook
     pins: Pins | None = None
     daily_limit: Usdc | None = None
     total_limit: Usdc | None = None
+    wallet: str | None = None
     _policies: dict[str, Policy] = field(default_factory=dict)
 
     def policy(self, policy_hash: str | None) -> Policy | None:

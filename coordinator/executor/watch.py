@@ -63,6 +63,10 @@ class Watch:
         self._condition("drift", drifts, why, Severity.CRITICAL)
         return drifts
 
+    def look_at_float(self, why: str | None) -> None:
+        """Warn where the wallet's float is below its mark and can't be filled."""
+        self._condition("x402_float_low", why is not None, why or "")
+
     def look_at_lane(self, in_flight: Sequence[Step], refused: str | None = None) -> None:
         """Warn when the first step in the lane is refused by every node, or mined by no block."""
         first = in_flight[0] if in_flight else None

@@ -52,6 +52,7 @@ from coordinator.ledger.tx.policies import PolicyBook
 from coordinator.ledger.tx.transaction import TxUrl
 from coordinator.ledger.tx.transactions import Transactions
 from coordinator.ledger.x402.authorisation_book import AuthorisationBook
+from coordinator.ledger.x402.top_up_book import TopUpBook
 
 
 class Ledger(ABC):
@@ -253,6 +254,10 @@ class Ledger(ABC):
     @cached_property
     def authorisations(self) -> AuthorisationBook:
         return AuthorisationBook(self.transactions, self.evidence)
+
+    @cached_property
+    def top_ups(self) -> TopUpBook:
+        return TopUpBook(self.transactions, self.evidence)
 
     @cached_property
     def lane(self) -> LaneBook:

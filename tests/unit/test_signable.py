@@ -10,7 +10,7 @@ import pytest
 from coordinator.domain.chain.steps import Call, PaymentTerms, StepKind
 from coordinator.domain.purchase.lifecycle import Status
 from coordinator.domain.usdc import Usdc
-from coordinator.ledger.chain.signable import _not_decided, _order_differences
+from coordinator.ledger.chain.call_proofs import not_decided, order_call_differences
 from coordinator.ledger.proofs.audit_fold import LoggedOrder, LoggedPurchase
 
 PAYEE, THIEF = "0x" + "aa" * 20, "0x" + "bb" * 20
@@ -30,7 +30,7 @@ ROW = SimpleNamespace(kind="withdraw", recipient=PAYEE, amount=25_000_000, statu
 
 
 def of_order(past: LoggedOrder, terms: PaymentTerms | None = TERMS, row: Any = ROW) -> list[str]:
-    return list(_order_differences(call(StepKind.WITHDRAW, terms), row, past))
+    return list(order_call_differences(call(StepKind.WITHDRAW, terms), row, past))
 
 
 def test_an_order_that_its_approvers_ordered_is_signed() -> None:
@@ -90,17 +90,17 @@ def purchase(*approvers: str, required: int = 1) -> LoggedPurchase:
 def test_a_purchase_takes_the_approvals_of_others_than_its_agent(
     approvers: tuple[str, ...], required: int, signed: bool
 ) -> None:
-    wrong = list(_not_decided(call(StepKind.CREATE), purchase(*approvers, required=required)))
+    wrong = list(not_decided(call(StepKind.CREATE), purchase(*approvers, required=required)))
     assert (wrong == []) is signed, wrong
 
 
 def test_a_refusal_is_no_approval() -> None:
     past = purchase("alice")
     past.decisions["alice"]["decision"] = "rejected"
-    assert list(_not_decided(call(StepKind.CREATE), past))
+    assert list(not_decided(call(StepKind.CREATE), past))
 
 
 def test_a_create_is_made_from_what_was_decided() -> None:
     for terms in (PaymentTerms(THIEF, TERMS.amount), PaymentTerms(PAYEE, Usdc("26"))):
-        (wrong,) = _not_decided(call(StepKind.CREATE, terms), purchase("alice"))
+        (wrong,) = not_decided(call(StepKind.CREATE, terms), purchase("alice"))
         assert "was made from" in wrong

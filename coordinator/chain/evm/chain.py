@@ -74,6 +74,7 @@ class EvmChain:
         self.confirm = head.confirm
         self.withdraw = token.withdraw
         self.sweep = token.sweep
+        self.top_up = token.top_up
         self.mint = token.mint
 
     @property

@@ -50,6 +50,11 @@ class FiatToken:
         data = token_abi().call("transfer", recipient, amount.base_units)
         return self._call(StepKind.SWEEP, data, amount)
 
+    def top_up(self, *, order_id: str, recipient: str, amount: Usdc) -> Call:
+        """Move USDC to the wallet that pays for HTTP requests."""
+        data = token_abi().call("transfer", recipient, amount.base_units)
+        return self._call(StepKind.TOP_UP, data, amount, order_id)
+
     def mint(self, *, order_id: str, amount: Usdc) -> Call:
         """Mint a test token that lets everybody mint; reverts for real USDC."""
         data = token_abi().call("mint", self.treasury, amount.base_units)

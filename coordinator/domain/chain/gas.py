@@ -18,6 +18,7 @@ GAS_LIMITS: Final = {
     "withdraw": 100_000,
     "mint": 120_000,
     "sweep": 100_000,
+    "top_up": 100_000,
     "fill": 21_000,
 }
 _ENDING: Final = max(GAS_LIMITS[step] for step in ("settle", "cancel", "reclaim"))

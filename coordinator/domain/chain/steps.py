@@ -12,7 +12,7 @@ class StepKind(StrEnum):
     """The kinds of steps.
 
     ``fill`` is a self-send of zero that closes a hole in the nonces, ``sweep`` moves USDC of a
-    former account of ours to the present one.
+    former account of ours to the present one, ``top_up`` some to the wallet for HTTP requests.
     """
 
     APPROVE = "approve"
@@ -25,6 +25,7 @@ class StepKind(StrEnum):
     WITHDRAW = "withdraw"
     MINT = "mint"
     SWEEP = "sweep"
+    TOP_UP = "top_up"
     FILL = "fill"
 
 

@@ -215,6 +215,7 @@ TABLE: Final[Mapping[str, Told]] = {
     "proposal_expired": Told("proposal.expired", _proposal("expired")),
     "withdraw_ordered": Told("order.approved", _ordered("withdraw")),
     "mint_ordered": Told("order.approved", _ordered("mint")),
+    "top_up_ordered": Told("order.approved", _ordered("top_up")),
     "order_done": Told("order.done", _ended("done")),
     "order_failed": Told("order.failed", _ended("failed")),
     "api_key_created": Told("api_key.created", _by("key_id")),

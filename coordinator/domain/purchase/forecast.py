@@ -12,7 +12,7 @@ from coordinator.domain.ports import Observation
 from coordinator.domain.purchase.planning import OpenPurchase
 from coordinator.domain.usdc import ZERO, Usdc
 
-_SENDS: Final = (StepKind.WITHDRAW, StepKind.SWEEP)
+_SENDS: Final = (StepKind.WITHDRAW, StepKind.SWEEP, StepKind.TOP_UP)
 _PULLS: Final = (StepKind.LINK, StepKind.DISPUTE)
 
 

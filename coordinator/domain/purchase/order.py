@@ -1,4 +1,4 @@
-"""Orders of people: withdrawals, and mints of test tokens."""
+"""Orders: withdrawals, top-ups of the wallet for HTTP requests, and mints of test tokens."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from coordinator.domain.usdc import Usdc
 
 @dataclass(frozen=True, slots=True)
 class Order(Shown):
-    """A withdrawal of USDC, or the minting of test tokens; done only by chain evidence."""
+    """A withdrawal, a top-up, or the minting of test tokens; done only by chain evidence."""
 
     id: str
     kind: str

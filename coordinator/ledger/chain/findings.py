@@ -11,7 +11,7 @@ from coordinator.ledger.spend.waiting_again import wait_again
 from coordinator.ledger.tx.pausing import report_tampering
 from coordinator.ledger.tx.transaction import Tx
 
-_ORDERS: Final = ("wdr_", "mnt_")
+_ORDERS: Final = ("wdr_", "mnt_", "top_")
 
 
 def tell_findings(tx: Tx, signable: Signable, now: int) -> None:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Final
 
 from sqlalchemy import BindParameter, bindparam, select
 
-from coordinator.domain.chain.steps import Call, PaymentTerms, StepKind
+from coordinator.domain.chain.steps import Call, StepKind
 from coordinator.domain.errors import LedgerTampered
 from coordinator.domain.purchase.lifecycle import (
     FINAL,
@@ -20,10 +20,16 @@ from coordinator.domain.purchase.lifecycle import (
 from coordinator.domain.purchase.planning import settles_unasked
 from coordinator.domain.reasons import Reason
 from coordinator.domain.usdc import Usdc
+from coordinator.domain.x402.top_ups import STOPS, TOP_UP
+from coordinator.ledger.chain.call_proofs import (
+    OF_ESCROW,
+    SPENDING,
+    call_differences,
+    order_call_differences,
+)
 from coordinator.ledger.chain.worker_judge import WorkerJudge
 from coordinator.ledger.proofs.audit_fold import LoggedOrder, LoggedPurchase
 from coordinator.ledger.proofs.evidence import Evidence, Seen
-from coordinator.ledger.proofs.row_proofs import order_differences, purchase_differences
 from coordinator.ledger.store import schema as t
 from coordinator.ledger.store.prepared import batched
 from coordinator.ledger.tx.transaction import Tx
@@ -32,12 +38,10 @@ _p = t.purchases.c
 _OF: Final[BindParameter[Any]] = bindparam("of", expanding=True)
 _PURCHASES: Final = select(t.purchases).where(_p.id.in_(_OF))
 _READ_MAX: Final = 500
-_SPENDING: Final = frozenset({StepKind.CREATE, StepKind.LINK})
 _PULLS: Final = frozenset({StepKind.LINK, StepKind.DISPUTE})
-_OF_ESCROW: Final = frozenset({StepKind.SETTLE, StepKind.DISPUTE})
 #: Ends the text of what goes on by itself once the worker may sign it.
 NOTHING_SIGNED: Final = "nothing is signed for it"
-_PROVED: Final = _SPENDING | _OF_ESCROW
+_PROVED: Final = SPENDING | OF_ESCROW
 
 
 class Signable:
@@ -146,7 +150,7 @@ class Signable:
         if call.kind in _PROVED and purchase.status in FINAL:
             # It ended after its call was allocated, and what ended has no rows to compare.
             return False
-        if call.kind in _SPENDING:
+        if call.kind in SPENDING:
             past = self._proved(call, purchase)
             if past is None or self._is_doubted(purchase, past.doubts):
                 return False
@@ -285,7 +289,9 @@ class Signable:
             self.tampered[order_id] = fault.what
             return False
         wrong = (
-            "its row is gone" if row is None else next(_order_differences(call, row, past), None)
+            "its row is gone"
+            if row is None
+            else next(order_call_differences(call, row, past), None)
         )
         if wrong is not None:
             self.tampered[order_id] = f"order {order_id}: {wrong}"
@@ -309,9 +315,27 @@ class Signable:
         except LedgerTampered as fault:
             self.tampered[past.id] = fault.what
             return False
+        if past.kind == TOP_UP:
+            refused = refused or self._top_ups_stopped()
         if refused is not None and not self._judge.unanswered:
             self.failed[past.id] = f"{refused}: order it again"
         return refused is None
+
+    def top_up_refused(self, recipient: str, amount: Usdc) -> str | None:
+        """Say why a top-up of the wallet may not be ordered; None when it would be signed."""
+        try:
+            refused = self._judge.top_up_refused(recipient, amount)
+        except LedgerTampered as fault:
+            self.tampered[recipient] = refused = fault.what
+        return refused or self._top_ups_stopped()
+
+    def top_up_left(self) -> Usdc | None:
+        """Return what may still go to the wallet; None where the policy has no limit for it."""
+        return self._judge.top_up_left()
+
+    def _top_ups_stopped(self) -> str | None:
+        stopped = [scope for scope in STOPS if self._is_paused(scope)]
+        return f"{stopped[0][0]} is paused" if stopped else None
 
     def _is_paused(self, scope: tuple[str, str]) -> bool:
         """Whether the table or the audit log says so: who writes to one can't unpause."""
@@ -337,7 +361,7 @@ class Signable:
         if isinstance(past, LedgerTampered):
             self.tampered[row.id] = past.what
             return None
-        wrong = next(_differences(call, row, past), None)
+        wrong = next(call_differences(call, row, past), None)
         if wrong is not None:
             self.tampered[row.id] = f"purchase {row.id}: {wrong}"
             return None
@@ -346,55 +370,3 @@ class Signable:
 
 def _of(doubts: Mapping[str, str], event: str) -> Mapping[str, str]:
     return {event: doubts[event]} if event in doubts else {}
-
-
-def _differences(call: Call, row: Any, past: LoggedPurchase) -> Iterator[str]:
-    yield from purchase_differences(row, past)
-    if call.kind in _OF_ESCROW:
-        yield from _another_escrow(call, past)
-    if call.kind is StepKind.DISPUTE:
-        bond = past.bond[0] if past.bond is not None else None
-        if call.usdc is None or call.usdc.base_units != bond:
-            yield f"its bond is {call.usdc}; the audit log says {bond} base units"
-    elif call.kind in _SPENDING:
-        yield from _not_decided(call, past)
-
-
-def _another_escrow(call: Call, past: LoggedPurchase) -> Iterator[str]:
-    """Name an escrow that the chain has under another key than the purchase's."""
-    if call.terms is not None and call.terms.escrow_key != past.escrow_key:
-        yield (
-            f"its escrow has the escrow_key {call.terms.escrow_key};"
-            f" the audit log says {past.escrow_key}"
-        )
-
-
-def _order_differences(call: Call, row: Any, past: LoggedOrder) -> Iterator[str]:
-    yield from order_differences(row, past)
-    made_from = PaymentTerms(past.body["recipient"], Usdc.from_base_units(past.body["amount"]))
-    if call.terms is not None and call.terms != made_from:
-        yield f"its {call.kind} was made from {call.terms}; the audit log says {made_from}"
-    if not past.agreed:
-        yield "the audit log has fewer approvals than it needs"
-    if past.signed:
-        yield "the audit log says that it was signed before"
-
-
-def _not_decided(call: Call, past: LoggedPurchase) -> Iterator[str]:
-    made_from = PaymentTerms(
-        past.provider,
-        Usdc.from_base_units(past.amount),
-        past.words.get("service"),
-        past.escrow_key,
-    )
-    if call.terms is not None and call.terms != made_from:
-        yield f"its {call.kind} was made from {call.terms}; the audit log says {made_from}"
-    yield from too_few(past)
-
-
-def too_few(past: LoggedPurchase) -> Iterator[str]:
-    """Say how many approvals the audit log has, where it has fewer than were required."""
-    if past.approval is not None:
-        agreed = [who for who, said in past.decisions.items() if said["decision"] == "approved"]
-        if len(set(agreed) - {past.agent}) < past.approval["required"]:
-            yield f"the audit log has {len(agreed)} of {past.approval['required']} approvals"

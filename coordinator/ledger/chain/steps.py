@@ -43,6 +43,7 @@ _a = t.attempts.c
 _TREASURY = "treasury"
 _IN_FLIGHT = [status.value for status in IN_FLIGHT]
 _AT_ONCE: Final = 500
+_COUNTED: Final = (StepKind.LINK, StepKind.DISPUTE, StepKind.TOP_UP)
 _MADE: Final = (*STEP, "status", "created_at", "mac")
 _INSERT_STEP: Final = Prepared(insert(t.steps), *_MADE)
 _STORE_ATTEMPT: Final = Prepared(
@@ -365,5 +366,5 @@ def _attempt_row(step: Step, attempt: Attempt, now: int) -> dict[str, Any]:
 
 def _spends(step: Step) -> dict[str, int]:
     """Return what the first bytes of a step count in the worker's limits, in base units."""
-    first = step.call.kind in (StepKind.LINK, StepKind.DISPUTE) and not step.attempts
+    first = step.call.kind in _COUNTED and not step.attempts
     return {"usdc": step.call.usdc.base_units} if first and step.call.usdc is not None else {}

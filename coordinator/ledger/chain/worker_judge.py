@@ -23,6 +23,8 @@ from coordinator.domain.statements.making import dispute_statement
 from coordinator.domain.statements.signed import Signed, check_signed, signed_for
 from coordinator.domain.typed_data import Trust
 from coordinator.domain.usdc import Usdc
+from coordinator.domain.x402.top_ups import TOP_UP
+from coordinator.ledger.chain.top_up_rules import TopUpRules
 from coordinator.ledger.chain.unasked import UnaskedToday
 from coordinator.ledger.proofs.agreement import (
     expected_statement,
@@ -64,6 +66,7 @@ class WorkerJudge:
         approvals = self.policy.approvals
         self.signs = any(map(approvals.has_to_sign, approvals.approvers))
         self._left: int | None = None
+        self._top_ups = TopUpRules(connection, evidence.audit, self.policy, self._seen, now=now)
         #: Whether the last judgement lacks the word of a Safe that could not be asked.
         self.unanswered = False
 
@@ -168,8 +171,14 @@ class WorkerJudge:
         return total
 
     def order_refused(self, order: LoggedOrder) -> str | None:
-        """Say why a withdrawal may not be signed: approvers did not sign just that."""
+        """Say why a withdrawal may not be signed: approvers did not sign just that.
+
+        A top-up needs nobody's word: it goes to the worker's own wallet, within its window.
+        """
         self.unanswered = False
+        if order.kind == TOP_UP:
+            amount = Usdc.from_base_units(order.body["amount"])
+            return self.top_up_refused(order.body["recipient"], amount, order.id)
         if order.kind != "withdraw" or not self._proposals_are_signed():
             return None
         chain_id = self._trust.chain_id if self._trust is not None else 0
@@ -183,6 +192,18 @@ class WorkerJudge:
         if dict(told.proposal.terms) != terms:
             return f"approvers have signed {told.proposal.terms}, not {terms}"
         return self._proposal_missing(order.id)
+
+    def top_up_refused(self, recipient: str, amount: Usdc, order_id: str = "") -> str | None:
+        """Say why USDC may not go to the wallet for HTTP requests; of an order without an id, yet.
+
+        None when it may, and nothing else in this transaction.
+        """
+        why = self._top_ups.refused(recipient, amount, order_id)
+        return None if why is None else self._behind(why)
+
+    def top_up_left(self) -> Usdc | None:
+        """Return what may still go to the wallet; None where the policy has no limit for it."""
+        return self._top_ups.left()
 
     def settle_refused(self, past: LoggedPurchase) -> str | None:
         """Say why it may not be settled early: neither its agent may, nor approvers signed it."""

@@ -12,6 +12,7 @@ from coordinator.domain.purchase.lifecycle import ESCROWED, FINAL, Status
 from coordinator.domain.reasons import ReasonCode
 from coordinator.ledger.limits.logged_budgets import LoggedBudgets
 
+ORDERS: Final = ("withdraw", "mint", "top_up")
 MOVED: Final = {f"purchase_{status}": status for status in Status}
 _WORDS: Final = ("purpose", "service", "category", "task", "session", "provider_name")
 
@@ -75,7 +76,10 @@ class LoggedPurchase:
 
 @dataclass(slots=True)
 class LoggedOrder:
-    """A withdrawal or mint; ``status`` is approved, done or failed, ``signed`` once it ever was."""
+    """An order, its kind one of ``ORDERS``; ``status`` is approved, done or failed.
+
+    ``signed`` once it ever was.
+    """
 
     id: str
     kind: str
@@ -316,14 +320,11 @@ _FOLDS: Final[dict[str, Callable[[LoggedState, AuditRow, dict[str, Any]], None]]
     "cancel_wanted": _cancel_wanted,
     "create_signed": _create_signed,
     "x402_signed": _authorised,
-    "withdraw_ordered": _ordered,
-    "mint_ordered": _ordered,
-    "withdraw_signed": _order_signed,
-    "mint_signed": _order_signed,
+    **dict.fromkeys((f"{kind}_ordered" for kind in ORDERS), _ordered),
+    **dict.fromkeys((f"{kind}_signed" for kind in ORDERS), _order_signed),
     "order_done": _order_ended,
     "order_failed": _order_ended,
-    "withdraw_taken_back": _order_taken_back,
-    "mint_taken_back": _order_taken_back,
+    **dict.fromkeys((f"{kind}_taken_back" for kind in ORDERS), _order_taken_back),
     "paused": _paused,
     "unpaused": _unpaused,
     "discrepancy_explained": _explained,

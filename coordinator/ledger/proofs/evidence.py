@@ -66,6 +66,10 @@ class Seen:
     behind: str = ""
     #: What was signed of late that nobody was asked about, by purchase.
     unasked: Mapping[str, Unasked] = field(default_factory=dict)
+    #: The worker's own account for HTTP requests, and the base units that top-ups of the last 24
+    #: hours sent there.
+    wallet: str | None = None
+    topped: int = 0
     #: What may still be signed within the worker's own limits, in base units; None: no limit.
     room: int | None = None
     #: The chain's answers about signatures of Safes, at the newest block.

@@ -549,7 +549,7 @@ orders = Table(
     Column("status", String(10), nullable=False),
     Column("created_at", BigInteger, nullable=False),
     Column("message", Text),
-    _one_of("kind", ("withdraw", "mint")),
+    _one_of("kind", ("withdraw", "mint", "top_up")),
     _one_of("status", ("approved", "done", "failed")),
     Index("orders_status", "status"),
 )

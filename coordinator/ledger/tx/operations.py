@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from sqlalchemy import Connection, delete, insert, select, update
 
+from coordinator.domain.chain.accounts import account_name
 from coordinator.domain.chain.gas import Fees
 from coordinator.domain.chain.journal import EntryKind
 from coordinator.domain.ports import Observation
@@ -183,10 +184,10 @@ class OperationsBook:
 
         So it is in a database that was put back from before the order was signed.
         """
-        ours = select(t.attempts.c.hash)
+        ours, to = select(t.attempts.c.hash), order.recipient
         same = select(t.journal.c.log_index).where(
-            t.journal.c.kind == EntryKind.OUTFLOW.value,
-            t.journal.c.debit == f"address:{order.recipient.lower()}",
+            t.journal.c.kind.in_((EntryKind.OUTFLOW.value, EntryKind.INTERNAL.value)),
+            t.journal.c.debit.in_((f"address:{to.lower()}", account_name(to))),
             t.journal.c.amount == order.amount.base_units,
             t.journal.c.at >= order.created_at - _CLOCKS_APART_SECONDS,
             t.journal.c.tx_hash.not_in(ours),

@@ -8,7 +8,8 @@ from sqlalchemy import select
 
 from coordinator.domain.errors import LedgerTampered
 from coordinator.domain.purchase.lifecycle import Status, may_not_create
-from coordinator.ledger.chain.signable import Signable, too_few
+from coordinator.ledger.chain.call_proofs import too_few
+from coordinator.ledger.chain.signable import Signable
 from coordinator.ledger.proofs.audit_fold import LoggedPurchase
 from coordinator.ledger.proofs.row_proofs import purchase_differences
 from coordinator.ledger.store import schema as t

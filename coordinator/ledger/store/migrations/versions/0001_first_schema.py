@@ -348,7 +348,7 @@ def upgrade() -> None:
         sa.Column("status", sa.String(length=10), nullable=False),
         sa.Column("created_at", sa.BigInteger(), nullable=False),
         sa.Column("message", sa.Text(), nullable=True),
-        sa.CheckConstraint("kind IN ('withdraw', 'mint')", name="kind_known"),
+        sa.CheckConstraint("kind IN ('withdraw', 'mint', 'top_up')", name="kind_known"),
         sa.CheckConstraint("status IN ('approved', 'done', 'failed')", name="status_known"),
         sa.PrimaryKeyConstraint("id"),
     )
@@ -691,7 +691,7 @@ def upgrade() -> None:
         sa.Column("mac", sa.String(length=220), nullable=False),
         sa.Column("given_up", sa.Integer(), server_default="0", nullable=False),
         sa.CheckConstraint(
-            "kind IN ('approve', 'create', 'link', 'cancel', 'settle', 'reclaim', 'dispute', 'withdraw', 'mint', 'sweep', 'fill')",
+            "kind IN ('approve', 'create', 'link', 'cancel', 'settle', 'reclaim', 'dispute', 'withdraw', 'mint', 'sweep', 'top_up', 'fill')",
             name="kind_known",
         ),
         sa.CheckConstraint(
