@@ -6,6 +6,8 @@ second way to the treasury.
 
 from __future__ import annotations
 
+import asyncio
+import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from importlib.util import find_spec
@@ -14,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
 from fastapi import FastAPI, Request
+from starlette.concurrency import run_in_threadpool
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
@@ -27,6 +30,8 @@ if TYPE_CHECKING:
     from mcp.server.transport_security import TransportSecuritySettings
 
     from coordinator_client import AsyncAgent
+
+log = logging.getLogger(__name__)
 
 PATH: Final = "/mcp"
 _WITHIN: Final = "http://127.0.0.1"
@@ -48,21 +53,44 @@ class Mcp:
     def __init__(self, app: FastAPI, public_url: str | None) -> None:
         self._app = app
         self._public_url = public_url
+        # One event until it runs: whoever asks an application that does not is not kept waiting.
+        self._wanted = self._settled = asyncio.Event()
         self._sessions: StreamableHTTPSessionManager | None = None
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
-        """Serve the tools within."""
+        """Serve the tools within, from the first request for them on."""
+        self._wanted, self._settled = asyncio.Event(), asyncio.Event()
+        task = asyncio.create_task(self._serve())
+        try:
+            yield
+        finally:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+
+    async def _serve(self) -> None:
+        await self._wanted.wait()
+        try:
+            # Their library takes half a second to import, and many never ask for it.
+            sessions = await run_in_threadpool(self._make)
+            async with sessions.run():
+                self._sessions = sessions
+                self._settled.set()
+                await asyncio.get_running_loop().create_future()
+        except Exception:
+            log.exception("mcp_failed")
+        finally:
+            self._sessions = None
+            self._settled.set()
+
+    def _make(self) -> StreamableHTTPSessionManager:
         from coordinator_client.mcp.server import make_server
 
         server = make_server(self._agent)
         server.streamable_http_app(
             stateless_http=True, json_response=True, transport_security=self._security()
         )
-        async with server.session_manager.run():
-            self._sessions = server.session_manager
-            yield
-        self._sessions = None
+        return server.session_manager
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         scope["route"] = SimpleNamespace(path=PATH)
@@ -73,8 +101,10 @@ class Mcp:
         if request.method != "POST":
             # There are no sessions to follow or to end.
             raise ProblemError(405, "send POST alone", headers={"Allow": "POST"})
+        self._wanted.set()
+        await self._settled.wait()
         if self._sessions is None:
-            raise ProblemError(503, "the service is stopping: ask again")
+            raise ProblemError(503, "the tools can't be served: the service's log tells why")
         await self._sessions.handle_request(scope, receive, send)
 
     def _check_host(self, request: Request) -> None:

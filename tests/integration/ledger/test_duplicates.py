@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from coordinator import Coordinator, Status
-from coordinator.ledger.spend.duplicates import DUPLICATE_SECONDS
+from coordinator.ledger.spend.duplicates import DUPLICATE_SECONDS, LOOKED_AT_MAX
 from tests.integration.ledger.chain_feed import ChainFeed
 from tests.integration.ledger.conftest import Opener
 from tests.integration.ledger.deciding import (
@@ -23,7 +23,6 @@ from tests.integration.ledger.deciding import (
 from tests.integration.ledger.history import copy_lives, live_one
 from tests.integration.ledger.test_concurrency import at_once
 from tests.integration.ledger.test_decision_cost import (
-    FEW,
     GROWING,
     MANY,
     instructions,
@@ -144,19 +143,19 @@ def test_of_many_that_ask_at_once_under_different_keys_exactly_one_buys(
     assert_books_agree(database)
 
 
-def test_looking_for_one_does_not_depend_on_what_is_older(
-    coordinator: Coordinator, path: Path, clock: Clock
+@pytest.mark.parametrize("age", [0, DUPLICATE_SECONDS])
+def test_looking_for_one_does_not_depend_on_how_many_the_agent_made(
+    coordinator: Coordinator, path: Path, clock: Clock, age: int
 ) -> None:
     lived = live_one(coordinator)
-    copy_lives(path, lived, count=FEW)
-    clock.now += DUPLICATE_SECONDS
     ChainFeed(coordinator).observe("1000000")
+    clock.now += age
     counts = []
-    for first, count in ((FEW + 1, 1), (FEW + 2, MANY)):
+    for first, count in ((2, LOOKED_AT_MAX), (LOOKED_AT_MAX + 2, MANY)):
         copy_lives(path, lived, count=count, first=first)
-        coordinator.cancel(once(coordinator).id, by="ada")
+        coordinator.cancel(once(coordinator, amount="2.00").id, by="ada")
         with instructions(coordinator) as steps:
-            bought = once(coordinator)
+            bought = once(coordinator, amount="2.00")
         counts.append(steps[0])
         coordinator.cancel(bought.id, by="ada")
 

@@ -180,3 +180,17 @@ def test_hosts_of_one_process_do_not_share_an_agent(service: SimulatedService) -
 async def _name(host: Host) -> str:
     name: str = (await host.call("budget_status"))["agent"]
     return name
+
+
+def test_tools_that_can_not_be_served_leave_the_rest_of_the_service(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def broken(_: door.Mcp) -> None:
+        raise ImportError("half an installation")
+
+    monkeypatch.setattr(door.Mcp, "_make", broken)
+    with simulated_service() as made, made.client() as client:
+        for _ in range(2):
+            told = client.post("/mcp", json={}, headers=_HEADERS)
+            assert (told.status_code, told.json()["code"]) == (503, "unavailable")
+        assert client.get("/v1/me").status_code == 200

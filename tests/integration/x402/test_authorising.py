@@ -11,7 +11,7 @@ from coordinator.domain.errors import IdempotencyConflict, InvalidRequest
 from coordinator.domain.reasons import ReasonCode
 from coordinator.domain.usdc import ZERO, Usdc
 from tests.integration.stores import on_either
-from tests.integration.world import World
+from tests.integration.world import AGENT, World
 from tests.integration.x402.paying import HOST, Payer
 
 pytestmark = on_either
@@ -185,3 +185,16 @@ def test_an_edited_row_is_not_paid(payer: Payer, statement: str) -> None:
     before = payer.signatures()
     payer.world.round()
     assert payer.signatures() == before
+
+
+def test_a_payment_for_a_request_is_no_duplicate_of_an_escrow(payer: Payer) -> None:
+    paid = payer.ask("1.00").purchase
+    bought = payer.world.coordinator.agent(AGENT).purchase(
+        provider="paper-api",
+        amount="1.00",
+        purpose="a paper",
+        service=paid.service,
+        unless_duplicate=True,
+        wait=False,
+    )
+    assert (bought.id != paid.id, bought.settle) == (True, "after_window")
