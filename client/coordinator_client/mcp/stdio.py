@@ -6,6 +6,7 @@ import os
 import sys
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -15,8 +16,18 @@ from coordinator_client.errors import ConfigurationError
 if TYPE_CHECKING:
     from coordinator_client.mcp.server import Agents, Server
 
+
+def _add_paying_tool(server: Server, agents: Agents) -> None:
+    """Add the tool that pays x402 servers, where the extra for it is installed."""
+    if find_spec("x402") is None:
+        return
+    from coordinator_client.mcp.paying import add_paying_tool
+
+    add_paying_tool(server, agents)
+
+
 # Add tools that act where this runs: on the agent's machine, and never on the treasury's.
-_ON_THIS_MACHINE: Final[tuple[Callable[[Server, Agents], None], ...]] = ()
+_ON_THIS_MACHINE: Final[tuple[Callable[[Server, Agents], None], ...]] = (_add_paying_tool,)
 
 
 def main() -> int:

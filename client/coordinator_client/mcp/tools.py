@@ -46,7 +46,7 @@ _WAIT_SECONDS: Final = 15.0
 
 _READS: Final = ToolAnnotations(read_only_hint=True, idempotent_hint=True, open_world_hint=False)
 # Repeated with the same reference it has no further effect.
-_SPENDS: Final = ToolAnnotations(
+SPENDS: Final = ToolAnnotations(
     read_only_hint=False, destructive_hint=True, idempotent_hint=True, open_world_hint=True
 )
 _ASKS: Final = ToolAnnotations(
@@ -61,7 +61,7 @@ def add_tools(server: Server, agents: Agents) -> None:
     """Add every tool."""
     tools = Tools(agents)
     for tool, hints in (
-        (tools.request_purchase, _SPENDS),
+        (tools.request_purchase, SPENDS),
         (tools.check_purchase, _READS),
         (tools.purchase_status, _READS),
         (tools.cancel_purchase, _ENDS),
@@ -121,7 +121,7 @@ class Tools:
             )
             if bought.denied:
                 raise denial(bought.reasons, bought.limits)
-            told = _purchase(agent, bought)
+            told = purchase_told(agent, bought)
         if bought.idempotency_key != reference:
             told.duplicate_of = bought.id
             told.next_step = (
@@ -174,7 +174,7 @@ class Tools:
             found = await agent.get(purchase_id, idempotency_key=reference)
             if wait_seconds > 0:
                 found = await agent.wait_for(found.id, until=until, timeout_seconds=wait_seconds)
-            return _purchase(agent, found)
+            return purchase_told(agent, found)
 
     async def cancel_purchase(self, ctx: Ctx, purchase_id: PurchaseId) -> a.PurchaseTold:
         """Cancel a purchase of yours that is not on its way yet; what it held is free again."""
@@ -294,7 +294,8 @@ class Tools:
             raise fault(tool, error, reference) from None
 
 
-def _purchase(agent: AsyncAgent, found: Purchase) -> a.PurchaseTold:
+def purchase_told(agent: AsyncAgent, found: Purchase) -> a.PurchaseTold:
+    """Tell a purchase, with what a person must do where it waits for one."""
     waits = found.needs_approval and found.approval_id
     approval = approval_of(agent, str(found.approval_id)) if waits else None
     return a.PurchaseTold.of(found, approval=approval, next_step=next_step(found))
@@ -304,4 +305,4 @@ def _ordered(agent: AsyncAgent, otherwise: str, answer: Answer) -> a.PurchaseTol
     if not answer.done and answer.reason is not None:
         code, said = answer.reason.code, answer.reason.message
         raise ToolError(f"{otherwise} ({code}): {said}. Nothing changed.")
-    return _purchase(agent, answer.purchase)
+    return purchase_told(agent, answer.purchase)

@@ -19,6 +19,7 @@ from coordinator.domain.usdc import Usdc
 from coordinator_client import Agent, AsyncAgent, InvalidRequest
 from coordinator_client.x402 import PaymentDenied, PaymentUnknown, paid, paying
 from tests.integration.local_chain import LocalChain
+from tests.integration.mcp.hosts import Host, over_stdio, play
 from tests.integration.stores import SqliteStore, by_default
 from tests.integration.x402 import facilitator, shop
 from tests.integration.x402.bench import PRICE
@@ -166,6 +167,33 @@ def test_a_lost_answer_is_asked_again_with_the_same_payment(running: Running, bo
 
     assert running.service.signatures() == before + 1
     assert books.payments() == [(running.service.chain.provider, PRICE)]
+
+
+def test_a_model_pays_over_mcp(running: Running, books: Books) -> None:
+    before = running.service.signatures()
+
+    async def story(host: Host) -> None:
+        tools = {tool.name: tool for tool in (await host.client.list_tools()).tools}
+        assert "reference" in tools["pay_x402"].input_schema["required"]
+        asked = {"url": running.paper, "purpose": "one paper"}
+        running.shop.facilitator.fault = facilitator.ASKS_TWICE
+        lost = await host.refused("pay_x402", reference="m-1", **asked)
+        assert "same reference 'm-1'" in lost and "payment_not_taken" in lost
+        running.shop.facilitator.fault = facilitator.HONEST
+        other = await host.refused("pay_x402", reference="m-2", **asked)
+        assert "under the reference 'm-1'" in other and "again=true" in other
+        got = await host.call("pay_x402", reference="m-1", **asked)
+        assert (got["status"], got["paid"]) == (200, True)
+        assert "x402" in got["body"] and got["purchase"]["amount_usdc"] == "0.50"
+        assert (await host.call("pay_x402", reference="m-2", again=True, **asked))["paid"]
+        dear = {"reference": "m-3", "url": f"{running.shop.url}/dear"}
+        assert "Denied" in await host.refused("pay_x402", **dear)
+        free = await host.call("pay_x402", reference="m-4", url=f"{running.shop.url}/free")
+        assert (free["status"], free["paid"], free["purchase"]) == (200, False, None)
+
+    play(over_stdio(running.url, running.tokens[_AGENTS[0]]), story)
+    assert running.service.signatures() == before + 2
+    assert books.payments() == [(running.service.chain.provider, PRICE)] * 2
 
 
 @pytest.mark.campaign
