@@ -116,6 +116,7 @@ class Checkpoint:
             self._take(self._audit.after(head), now=now)
         assert self._known is not None
         self._accept_policies(self._known, now)
+        self._known.prune(now)
         self._tell_refused(now)
         self._write()
         self._seal(now)
@@ -138,10 +139,9 @@ class Checkpoint:
         known = self._known if self._known is not None else CheckpointState()
         return known.seen(self._rules, now)
 
-    @property
-    def nonces(self) -> int:
-        """The nonce after the last that the log tells was used."""
-        return self._known.nonces if self._known is not None else 0
+    def nonces(self, signer: str) -> int:
+        """Return the nonce after the last that the log tells an account has used."""
+        return self._known.nonces.get(signer, 0) if self._known is not None else 0
 
     @property
     def policy(self) -> str | None:
@@ -167,7 +167,8 @@ class Checkpoint:
                 if row.seq > known.head.count:
                     break
                 anew.note_policy(row, now)
-        anew.used -= {change.proposal or "" for change in anew.changes}
+        for change in anew.changes:
+            anew.used.pop(change.proposal or "", None)
         self._known, self._written = anew, None
 
     def _take(self, rows: Iterable[AuditRow], *, now: int, tell: bool = False) -> None:
@@ -195,6 +196,13 @@ class Checkpoint:
         policy = self._rules.policy(believed)
         return self._rules.unpause_refused(row, policy, known.used, not_before)
 
+    def _use(self, known: CheckpointState, row: AuditRow) -> None:
+        """Let the proposal of an unpause count no more; one that has expired can't anyway."""
+        proposal_id = row.body.get("proposal")
+        told = self._book.proposal(proposal_id) if proposal_id else None
+        if told is not None:
+            known.used[told.proposal.id] = told.proposal.expires_at
+
     def _is_agreed(self, row: AuditRow, now: int) -> bool:
         """Whether people have signed an unpause, by the policy that is believed at present."""
         assert self._known is not None
@@ -208,7 +216,7 @@ class Checkpoint:
             why = self._unpause_refused(known, row, now)
             if why is None:
                 known.paused.discard(row.subject)
-                known.used.update(filter(None, [row.body.get("proposal")]))
+                self._use(known, row)
             else:
                 self._refused.append((row.seq, row.event, row.subject, why))
         elif self._rules.pins is not None:
@@ -227,11 +235,12 @@ class Checkpoint:
                     self._refused.append((*change[:3], why))
                 known.refused = f"{change.hash[:12]}…: {why}"
             else:
-                seen_at = known.drafts.get(change.proposal or "", now)
+                seen_at = known.drafts.setdefault(change.proposal or "", now)
                 if now < self._rules.effective_at(change, known.accepted, seen_at):
                     return
                 known.accepted, known.refused = change.hash, None
-                known.used.add(change.proposal or "")
+                known.used[change.proposal or ""] = None
+            known.drafts.pop(change.proposal or "", None)
             known.changes.pop(0)
 
     def _tell_refused(self, now: int) -> None:
@@ -257,9 +266,9 @@ class Checkpoint:
                 revoked=set(found["revoked"]),
                 pins=found.get("pins"),
                 accepted=found["accepted"],
-                used=set(found["used"]),
+                used=dict(found["used"]),
                 time=found["time"],
-                nonces=found["nonces"],
+                nonces=dict(found["nonces"]),
                 drafts=found["drafts"],
                 changes=[PolicyChange(*one) for one in found["changes"]],
                 spent=[(at, units) for at, units in found["spent"]],
@@ -292,7 +301,7 @@ class Checkpoint:
                 "revoked": sorted(known.revoked),
                 "pins": known.pins,
                 "accepted": known.accepted,
-                "used": sorted(known.used),
+                "used": known.used,
                 "time": known.time,
                 "nonces": known.nonces,
                 "drafts": known.drafts,

@@ -28,6 +28,8 @@ _ENDED: Final = frozenset(
 )
 # A day of any zone, and the day before: what was asked then may be signed now.
 _UNASKED_KEPT: Final = 3 * DAY
+_USED_KEPT: Final = 30 * DAY
+_DRAFT_ENDS: Final = frozenset({"proposal_rejected", "proposal_expired"})
 START: Final = Head(0, GENESIS)
 
 
@@ -47,12 +49,13 @@ class CheckpointState:
     pins: str | None = None
     #: Hash of the policy that the pinned approvers, or those of the one before it, have signed.
     accepted: str | None = None
-    #: Proposals of policies and unpauses that were carried out: none of them counts twice.
-    used: set[str] = field(default_factory=set)
+    #: Proposals of policies and unpauses that were carried out: none of them counts twice. Each
+    #: with when it expires; None for one that the order of versions alone makes worthless.
+    used: dict[str, int | None] = field(default_factory=dict)
     #: When the newest row of a worker was written.
     time: int = 0
-    #: The nonce after the last that the log tells was used.
-    nonces: int = 0
+    #: By account, the nonce after the last that the log tells was used.
+    nonces: dict[str, int] = field(default_factory=dict)
     #: When drafts of a policy were seen first, by this worker's clock, and what came of them.
     drafts: dict[str, int] = field(default_factory=dict)
     changes: list[PolicyChange] = field(default_factory=list)
@@ -76,7 +79,8 @@ class CheckpointState:
             paused=set(self.paused),
             reopened=set(self.reopened),
             revoked=set(self.revoked),
-            used=set(self.used),
+            used=dict(self.used),
+            nonces=dict(self.nonces),
             drafts=dict(self.drafts),
             changes=list(self.changes),
             approved=dict(self.approved),
@@ -87,7 +91,7 @@ class CheckpointState:
         self.head = Head(row.seq, row.hash)
         if row.event in WORKER_EVENTS:
             self.time = max(self.time, row.at)
-            self.nonces = max(self.nonces, _next_nonce(row))
+            self._note_nonce(row)
         if row.event in ORDERS_SIGNED:
             self.signed.add(row.subject)
         elif row.event == "policy_activated":
@@ -108,10 +112,14 @@ class CheckpointState:
         self._count(row)
 
     def _note_approved(self, row: AuditRow) -> None:
-        if row.event in _ENDED or row.body.get("approval") is not None:
+        if row.event in _ENDED:
             self.approved.pop(row.subject, None)
-        elif row.event == "purchase_approved" and "agent" in row.body:
-            self.approved[row.subject] = (row.body["agent"], row.at)
+        elif row.event in MOVED:
+            body = row.body
+            if body.get("approval") is not None:
+                self.approved.pop(row.subject, None)
+            elif row.event == "purchase_approved" and "agent" in body:
+                self.approved[row.subject] = (body["agent"], row.at)
 
     def _note_unasked(self, row: AuditRow, units: int) -> None:
         if row.event not in PAYS or row.subject not in self.approved:
@@ -125,6 +133,8 @@ class CheckpointState:
         """Keep drafts of a policy and what came of them, to be judged in their order."""
         if row.event == "proposal_made" and row.body["kind"] == "policy":
             self.drafts[row.subject] = now
+        elif row.event in _DRAFT_ENDS:
+            self.drafts.pop(row.subject, None)
         elif row.event in POLICY_EVENTS:
             proposal = row.body.get("proposal")
             self.changes.append(PolicyChange(row.seq, row.event, row.subject, proposal))
@@ -175,14 +185,25 @@ class CheckpointState:
             return f"until {at}, when {change.hash[:12]}… takes effect for it"
         return f"because it refused {self.refused}" if self.refused is not None else ""
 
+    def _note_nonce(self, row: AuditRow) -> None:
+        """Note the nonce after the last that a row of a worker tells was used, and by whom."""
+        if row.event == "lane_opened":
+            signer, nonce = row.subject.removeprefix("lane:"), int(row.body["first"])
+        elif row.event == "nonces_adopted":
+            signer, nonce = row.body["signer"], int(row.body["last"]) + 1
+        elif row.event.endswith("_signed") and row.event != "x402_signed":
+            # The nonce of an authorisation is no transaction's.
+            signer, nonce = row.body["signer"], int(row.body["nonce"]) + 1
+        else:
+            return
+        self.nonces[signer] = max(self.nonces.get(signer, 0), nonce)
 
-def _next_nonce(row: AuditRow) -> int:
-    """Return the nonce after the last that a row of a worker tells was used; 0 for none."""
-    if row.event == "lane_opened":
-        return int(row.body["first"])
-    if row.event == "nonces_adopted":
-        return int(row.body["last"]) + 1
-    # The nonce of an authorisation is no transaction's.
-    if row.event == "x402_signed" or not row.event.endswith("_signed"):
-        return 0
-    return int(row.body["nonce"]) + 1
+    def prune(self, now: int) -> None:
+        """Forget what can't count any more: unpauses that expired long ago, drafts that ended.
+
+        A clock that was put back by less than a month brings none of them back.
+        """
+        past = min(self.time, now) - _USED_KEPT
+        expired = [of for of, ends in self.used.items() if ends is not None and ends < past]
+        for proposal_id in expired:
+            del self.used[proposal_id]

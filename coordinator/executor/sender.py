@@ -131,7 +131,8 @@ class Sender:
 
     def miss_nonces(self, lease: Lease, seen: Observation) -> None:
         """Pause spending when the chain is ahead of the audit log, whatever the steps tell."""
-        self._lane.miss(lease, self._checkpoint.nonces, seen.nonce, now=self._clock())
+        told = self._checkpoint.nonces(seen.account)
+        self._lane.miss(lease, told, seen.nonce, now=self._clock())
 
     def send_new(self, lease: Lease, calls: Sequence[Call], seen: Observation) -> None:
         """Give the calls nonces, sign, store, and only then send."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Set
+from collections.abc import Container
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
@@ -73,6 +73,8 @@ class SignedRules:
         terms = told.proposal.terms
         if terms["hash"] != change.hash:
             return "another version was signed"
+        if told.proposal.status is ProposalStatus.REJECTED:
+            return "an approver rejected it"
         if accepted is None:
             return self._not_pinned(told)
         if change.hash == accepted:
@@ -98,7 +100,7 @@ class SignedRules:
         return seen_at + (change_delay(old, trust.chain_id) if late is not None else 0)
 
     def unpause_refused(
-        self, row: AuditRow, policy: Policy | None, used: Set[str], not_before: int
+        self, row: AuditRow, policy: Policy | None, used: Container[str], not_before: int
     ) -> str | None:
         """Say why an unpause is not one that approvers have signed; None where they need not.
 
@@ -135,10 +137,8 @@ class SignedRules:
         return None if agreed.met else agreed.missing
 
     def _recovery_refused(self, told: LoggedProposal) -> str | None:
-        """Say why the treasury's key has not recovered the policy, or that people rejected it."""
+        """Say why the treasury's key has not recovered the policy."""
         terms, trust = told.proposal.terms, self.book.trust()
-        if told.proposal.status is ProposalStatus.REJECTED:
-            return "an approver rejected it"
         assert trust is not None
         return recovery_refused(
             trust,

@@ -59,7 +59,7 @@ class LaneBook:
                 return 0
             for nonce in range(known, used):
                 self._steps.insert_step(tx.connection, fill, nonce, StepStatus.DISPLACED, now)
-            _fall_behind(tx, known, used, now)
+            _fall_behind(tx, self._steps.signer, known, used, now)
             return used - known
 
     def miss(self, lease: Lease, told: int, used: int, *, now: int) -> None:
@@ -72,7 +72,7 @@ class LaneBook:
         log.error("chain_ahead_of_audit_log told=%s used=%s", told, used)
         with self._transactions.write() as tx:
             fence(tx.connection, lease)
-            _fall_behind(tx, told, used, now)
+            _fall_behind(tx, self._steps.signer, told, used, now)
 
     def repair(self, lease: Lease, used: int, fill: Call, *, now: int) -> int:
         """Give every nonce from ``used`` on that stands empty something to send; how many.
@@ -132,14 +132,14 @@ class LaneBook:
         return gaps
 
 
-def _fall_behind(tx: Tx, first: int, used: int, now: int) -> None:
+def _fall_behind(tx: Tx, signer: str, first: int, used: int, now: int) -> None:
     why = (
         f"{used - first} transactions of the treasury's key are not in this database:"
         " it was restored, or somebody else has the key; check it, then unpause"
     )
     begin_recovery(tx, why, now=now)
     _fail_orders(tx, now)
-    tx.record(now, "nonces_adopted", "treasury", first=first, last=used - 1)
+    tx.record(now, "nonces_adopted", "treasury", signer=signer, first=first, last=used - 1)
 
 
 def _fail_orders(tx: Tx, now: int) -> None:

@@ -87,6 +87,7 @@ def verify(
                 faults.append(f"row {row.seq} is not the one that was sealed")
             if expected and row.seq == expected.count:
                 at_expected = row.hash
+        faults.extend(replay.faults())
         faults.extend(journal.faults(connection))
         faults.extend(scan.seal_faults())
         faults.extend(f"row {count}, which was sealed, is gone" for count in sealed)
@@ -125,6 +126,7 @@ def verify_export(
     try:
         for row in file.rows:
             faults.extend(replay.take(row))
+        faults.extend(replay.faults())
     except InvalidRequest as fault:
         # Nothing behind it can be told from what was made up.
         faults.append(str(fault))

@@ -1,4 +1,4 @@
-"""Replay a log row by row, and name every signature of an approver that is missing or wrong."""
+"""Replay a log row by row, and name each signature, an approver's or our own, that is wrong."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from coordinator.domain.audit import AuditRow
 from coordinator.domain.errors import CoordinatorError
 from coordinator.domain.statements.pins import Pins
 from coordinator.domain.typed_data import Trust
-from coordinator.ledger.proofs.replay import increases, policies, proposals, purchases
+from coordinator.ledger.proofs.replay import accounts, increases, policies, proposals, purchases
+from coordinator.ledger.proofs.replay.accounts import ReplayedAccounts
 from coordinator.ledger.proofs.replay.increases import ReplayedIncreases
 from coordinator.ledger.proofs.replay.policies import ReplayedPolicies
 from coordinator.ledger.proofs.replay.proposals import ReplayedProposals
@@ -43,6 +44,7 @@ class SignatureReplay:
         self._words = Words(trust)
         bought, asked = ReplayedPurchases(self._words), ReplayedIncreases(self._words)
         agreed = ReplayedProposals(self._words, bought.find)
+        self._accounts = ReplayedAccounts(trust)
         self._policies = ReplayedPolicies(self._words, agreed.agreed, pins)
         self._takes: dict[str, list[Callable[[AuditRow], Iterable[str]]]] = {}
         for events, take in (
@@ -51,6 +53,7 @@ class SignatureReplay:
             (purchases.EVENTS, bought.take),
             (increases.EVENTS, asked.take),
             (policies.EVENTS, self._policies.take),
+            (accounts.EVENTS, self._accounts.take),
         ):
             for event in events:
                 self._takes.setdefault(event, []).append(take)
@@ -63,6 +66,10 @@ class SignatureReplay:
                     yield f"{told(row)}: {fault}"
             except _UNREADABLE as fault:
                 yield f"{told(row)}: it is not what is written here ({fault})"
+
+    def faults(self) -> Iterator[str]:
+        """Name what is wrong with the log as a whole, after its last row."""
+        yield from self._accounts.faults()
 
     def found(self) -> Signatures:
         """Return what counts so far."""
