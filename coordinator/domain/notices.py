@@ -17,6 +17,7 @@ from coordinator.domain.windows import Window
 _HOUR_SECONDS = 3600
 # A standing condition that has passed is told under its kind with this behind it.
 OVER = "_over"
+TREASURY = "treasury"
 
 
 class Severity(StrEnum):
@@ -226,14 +227,14 @@ def webhook_event_given_up(webhook_id: str, seq: int, why: str, now: int) -> Not
     )
 
 
-def began(kind: str, severity: Severity, message: str, now: int) -> Notice:
-    """Make the notice that a condition of the treasury began at ``now``."""
-    return Notice(f"{kind}:{now}", now, kind, severity, "treasury", message)
+def began(kind: str, severity: Severity, message: str, now: int, subject: str = TREASURY) -> Notice:
+    """Make the notice that a condition of the treasury, or of an account, began at ``now``."""
+    return Notice(f"{kind}:{now}", now, kind, severity, subject, message)
 
 
-def passed(kind: str, message: str, now: int) -> Notice:
+def passed(kind: str, message: str, now: int, subject: str = TREASURY) -> Notice:
     """Make the notice that the condition is over; if it returns it is told again."""
-    return Notice(f"{kind}{OVER}:{now}", now, f"{kind}{OVER}", Severity.INFO, "treasury", message)
+    return Notice(f"{kind}{OVER}:{now}", now, f"{kind}{OVER}", Severity.INFO, subject, message)
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,9 +6,10 @@ from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
 from coordinator.domain.chain.events import EMPTY, OVER, Block, EscrowState
+from coordinator.domain.chain.gas import GAS_LIMITS, reserve_wei
 from coordinator.domain.chain.steps import Call, Step, StepKind
 from coordinator.domain.policy.policy import Policy
-from coordinator.domain.ports import Chain, Observation
+from coordinator.domain.ports import Chain, Clock, Observation
 from coordinator.domain.purchase.forecast import Forecast, reserved_wei
 from coordinator.domain.purchase.planning import Action, OpenPurchase, Plan
 from coordinator.domain.usdc import ZERO, Usdc
@@ -30,7 +31,7 @@ class EndingWork(Work):
     """
 
     def __init__(self, *, to: str, chain: Chain, **terms: Any) -> None:
-        super().__init__(chain=chain, allowance_limit=ZERO, **terms)
+        super().__init__(chain=chain, **terms)
         self._former = chain
         self._to = to
         self._bond_of: dict[str, Usdc] = {}
@@ -102,6 +103,7 @@ class FormerRounds(Rounds):
     """
 
     def __init__(self, *, chain: Chain, ledger: Ledger, to: str, **terms: Any) -> None:
+        self._to = to
         super().__init__(
             chain=chain,
             ledger=ledger,
@@ -111,16 +113,10 @@ class FormerRounds(Rounds):
             allowance_limit=ZERO,
             **terms,
         )
-        self._to = to
-        self._work = self._ending = EndingWork(
-            to=to,
-            chain=chain,
-            bonds=ledger.bonds,
-            purchases=ledger.purchases,
-            operations=ledger.operations,
-            clock=self._clock,
-            ticks=self._ticks,
-        )
+
+    def _new_work(self, ledger: Ledger, *, chain: Chain, clock: Clock, **terms: Any) -> Work:
+        self._ending = EndingWork(to=self._to, chain=chain, clock=clock, **terms)
+        return self._ending
 
     @property
     def busy(self) -> bool:
@@ -163,4 +159,13 @@ class FormerRounds(Rounds):
         seen: Observation,
         in_flight: Sequence[Step],
     ) -> None:
-        pass
+        """Warn of too little ETH alone: of the rest the present account's rounds tell."""
+        if seen.fees is None:
+            return
+        unended = sum(map(self._is_mine, purchases))
+        needed_wei = reserve_wei(seen.fees, unstarted=0, unended=unended)
+        if seen.usdc_balance >= SWEPT_FROM:
+            needed_wei += seen.fees.ceiling_wei(GAS_LIMITS[StepKind.SWEEP.value], 1)
+        self._watch.look_at_former(
+            seen.account, gas_wei=seen.gas_balance_wei, needed_wei=needed_wei
+        )

@@ -6,7 +6,7 @@ import contextlib
 import logging
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
 
 from coordinator.domain.chain.accounts import open_at
 from coordinator.domain.chain.events import Block
@@ -113,7 +113,8 @@ class Rounds:
         self._watch = Watch(
             purchases=ledger.purchases, notices=ledger.notices, clock=clock, ticks=ticks
         )
-        self._work = Work(
+        self._work = self._new_work(
+            ledger,
             chain=chain,
             bonds=ledger.bonds,
             purchases=ledger.purchases,
@@ -121,16 +122,6 @@ class Rounds:
             allowance_limit=allowance_limit,
             clock=clock,
             ticks=ticks,
-            usdc_comes=lambda: any(former.sends_usdc for former in self._formers),
-            top_ups=TopUps(
-                chain=chain,
-                book=ledger.top_ups,
-                operations=ledger.operations,
-                watch=self._watch,
-                followed=self._followed_accounts,
-                believed=lambda: checkpoint.seen(clock()),
-                clock=clock,
-            ),
         )
         self._failover = EndpointFailover(
             chain=chain, ticks=ticks, waiting=self._sender.any_in_flight
@@ -147,6 +138,24 @@ class Rounds:
         self._round = threading.Lock()
         self._looked = threading.Event()
         self._followed = False
+
+    def _new_work(self, ledger: Ledger, *, chain: Chain, clock: Clock, **terms: Any) -> Work:
+        """Make the planner of this account's calls."""
+        return Work(
+            chain=chain,
+            clock=clock,
+            usdc_comes=lambda: any(former.sends_usdc for former in self._formers),
+            top_ups=TopUps(
+                chain=chain,
+                book=ledger.top_ups,
+                operations=ledger.operations,
+                watch=self._watch,
+                followed=self._followed_accounts,
+                believed=lambda: self._checkpoint.seen(clock()),
+                clock=clock,
+            ),
+            **terms,
+        )
 
     @property
     def acting(self) -> bool:

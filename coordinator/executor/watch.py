@@ -9,7 +9,7 @@ from typing import Final
 from coordinator.domain.chain.events import EscrowState
 from coordinator.domain.chain.gas import eth
 from coordinator.domain.chain.steps import Step
-from coordinator.domain.notices import Notice, Severity, began, passed
+from coordinator.domain.notices import TREASURY, Notice, Severity, began, passed
 from coordinator.domain.policy.policy import Policy
 from coordinator.domain.ports import Clock, Observation, Ticks
 from coordinator.domain.purchase.planning import OpenPurchase
@@ -55,6 +55,14 @@ class Watch:
         self._condition("rail_trouble", trouble is not None, f"new purchases wait: {trouble}")
         for purchase in purchases:
             self._warn_of(purchase, policy, seen)
+
+    def look_at_former(self, account: str, *, gas_wei: int, needed_wei: int) -> None:
+        """Warn that a former account has too little ETH to end what it began."""
+        few = (
+            f"former account {account} has {eth(gas_wei)} ETH, and ending its escrows and moving"
+            f" its USDC may cost {eth(needed_wei)}: send it ETH"
+        )
+        self._condition("former_gas_balance_low", gas_wei < needed_wei, few, subject=account)
 
     def look_at_drift(self, drift: Usdc, allowed: Usdc) -> bool:
         """Return whether balance and journal differ by more than allowed, with a notice if so."""
@@ -112,16 +120,21 @@ class Watch:
         self._notices.tell([notice])
 
     def _condition(
-        self, kind: str, stands: bool, message: str, severity: Severity = Severity.WARNING
+        self,
+        kind: str,
+        stands: bool,
+        message: str,
+        severity: Severity = Severity.WARNING,
+        subject: str = TREASURY,
     ) -> None:
         if self._standing.get(kind) is stands:
             return
-        if self._notices.is_active(kind) is not stands:
+        if self._notices.is_active(kind, subject) is not stands:
             now = self._clock()
             if stands:
                 log.warning("%s: %s", kind, message)
-                self._notices.tell([began(kind, severity, message, now)])
+                self._notices.tell([began(kind, severity, message, now, subject)])
             else:
                 log.info("over condition=%s", kind)
-                self._notices.tell([passed(kind, f"{kind} is over", now)])
+                self._notices.tell([passed(kind, f"{kind} is over", now, subject)])
         self._standing[kind] = stands

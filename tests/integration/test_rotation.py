@@ -6,6 +6,7 @@ import secrets
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -16,6 +17,7 @@ from coordinator.domain.errors import CoordinatorError
 from coordinator.domain.ports import KillPoint
 from coordinator.domain.usdc import ZERO
 from coordinator.ledger.proofs.verification import verify
+from tests.integration.signed_story import Log
 from tests.integration.signers_of_approvers import People, credential
 from tests.integration.stores import by_default, on_either
 from tests.integration.test_rebuild import all_entries, export
@@ -169,6 +171,64 @@ def test_a_key_is_rotated_while_escrows_are_open_in_every_state(
     world.go()
     world.check_books()
     rebuild(rotated, tmp_path)
+
+
+def test_a_former_account_without_eth_is_told_of_until_it_has_some(rotated: Rotated) -> None:
+    world = rotated.world
+    rotated.rotate()
+    world.chain.rpc.call("anvil_setBalance", rotated.former, "0x1")
+    # Its account is ours from a later block on.
+    for _ in range(3):
+        world.round()
+        world.chain.mine()
+    low = "former_gas_balance_low"
+    (told,) = (kept.notice for kept in world.coordinator.alerts(kind=low))
+    assert told.subject == rotated.former and "send it ETH" in told.message
+    world.chain.rpc.call("anvil_setBalance", rotated.former, hex(10**17))
+    world.chain.mine()
+    world.round()
+    assert len(world.coordinator.alerts(kind=low)) == 1
+    assert len(world.coordinator.alerts(kind=f"{low}_over")) == 1
+
+
+def test_the_worker_counts_the_nonces_of_each_account_by_itself(rotated: Rotated) -> None:
+    world, chain = rotated.world, rotated.world.chain
+    rotated.rotate()
+    world.go()
+    world.fund("3.00")
+    before, after = chain.nonce(rotated.former), chain.nonce(world.treasury)
+    assert 0 < after < before
+    nonces = world.wiring.checkpoint.nonces
+    assert (nonces(rotated.former), nonces(world.treasury)) == (before, after)
+    world.restart()
+    world.round()
+    assert world.wiring.checkpoint.nonces(world.treasury) == after
+
+
+def test_a_log_tells_that_each_key_has_named_the_next(rotated: Rotated) -> None:
+    world = rotated.world
+    rotated.rotate()
+    world.go()
+    world.fund("3.00")
+    log = Log(world, list(world.wiring.audit.export()))
+    assert log.faults() == []
+    place, stranger = log.of("treasury_rotated"), world.chain.stranger
+
+    def forged(change: Callable[[dict[str, Any]], object]) -> str:
+        return " ".join(log.with_row(place, lambda row: change(row["body"])).faults())
+
+    assert "the former key has not signed it" in forged(lambda body: body.update(after_row=1))
+    assert "the former key's signature does not count" in forged(
+        lambda body: body.update(signature="0x00")
+    )
+    assert f"not {stranger}" in forged(lambda body: body.update(former=stranger))
+    assert "who signed, was no account" in forged(lambda body: body.update(to=stranger))
+    gone = " ".join(log.without(place).faults())
+    assert f"no rotation names {world.treasury}" in gone
+    assert f"{world.treasury}, who signed, was no account of this treasury" in gone
+    last = log.of("link_signed", -1)
+    other = log.with_row(last, lambda row: row["body"].update(signer=stranger)).faults()
+    assert f"{stranger}, who signed, was no account of this treasury" in " ".join(other)
 
 
 def requester(world: World, purchase: Purchase) -> str:

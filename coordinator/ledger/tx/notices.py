@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from sqlalchemy import Connection, func, select, text, update
 
-from coordinator.domain.notices import OVER, KeptNotice, Notice, Severity
+from coordinator.domain.notices import OVER, TREASURY, KeptNotice, Notice, Severity
 from coordinator.domain.observed import Event
 from coordinator.ledger.store import schema as t
 from coordinator.ledger.store.database import Database
@@ -70,10 +70,11 @@ class NoticeBook:
         with self._database.read() as connection:
             return connection.execute(select(_n.seq).where(_n.key == key)).first() is not None
 
-    def is_active(self, kind: str) -> bool:
+    def is_active(self, kind: str, subject: str = TREASURY) -> bool:
         """Whether the condition was told and has not been told to be over since."""
         kinds = (kind, f"{kind}{OVER}")
-        query = select(_n.kind).where(_n.kind.in_(kinds)).order_by(_n.seq.desc()).limit(1)
+        told = _n.kind.in_(kinds), _n.subject == subject
+        query = select(_n.kind).where(*told).order_by(_n.seq.desc()).limit(1)
         with self._database.read() as connection:
             return connection.execute(query).scalar() == kind
 
