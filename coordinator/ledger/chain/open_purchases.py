@@ -13,6 +13,7 @@ from coordinator.domain.purchase.lifecycle import FINAL, UNLINKED, Status
 from coordinator.domain.purchase.planning import OpenPurchase, OwnEscrow
 from coordinator.domain.usdc import Usdc
 from coordinator.ledger.chain.steps import StepBook
+from coordinator.ledger.spend.reading import escrows_of
 from coordinator.ledger.store import schema as t
 from coordinator.ledger.store.prepared import batched
 
@@ -62,12 +63,10 @@ def read_in_progress(connection: Connection) -> InProgress:
 def load_open(connection: Connection, steps: StepBook) -> list[OpenPurchase]:
     """Load what is in progress, with steps and escrows, oldest first."""
     rows = connection.execute(select(t.purchases).where(_OPEN).order_by(_p.seq)).all()
-    escrows, foreign, made = defaultdict(list), set(), defaultdict(list)
+    escrows, foreign, made = dict[str, Sequence[Any]](), set(), defaultdict(list)
     for part in batched(rows, _AT_ONCE):
         ids = [row.id for row in part]
-        own = select(t.escrows).where(_e.purchase_id.in_(ids)).order_by(_e.seq)
-        for escrow in connection.execute(own):
-            escrows[escrow.purchase_id].append(escrow)
+        escrows |= escrows_of(connection, ids)
         keys = [row.escrow_key for row in part]
         unowned = select(_e.escrow_key).where(_e.escrow_key.in_(keys), _e.purchase_id.is_(None))
         foreign |= set(connection.execute(unowned).scalars())
@@ -89,19 +88,19 @@ def load_open(connection: Connection, steps: StepBook) -> list[OpenPurchase]:
             settle_wanted=bool(row.settle_wanted),
             stranded=row.stranded,
             key_known=row.escrow_key in foreign,
-            escrows=tuple(_own_escrow(e, row.escrow_key) for e in escrows[row.id]),
+            escrows=tuple(map(_own_escrow, escrows.get(row.id, ()))),
             steps=tuple(made[row.id]),
         )
         for row in rows
     ]
 
 
-def _own_escrow(row: Any, own_key: str) -> OwnEscrow:
+def _own_escrow(row: Any) -> OwnEscrow:
     return OwnEscrow(
         escrow_id=row.escrow_id,
         state=EscrowState(row.state),
         requester=row.requester,
-        linked=row.escrow_key == own_key,
+        linked=bool(row.linked),
         amount=Usdc.from_base_units(row.amount),
         deadline=row.deadline,
         window_ends=row.window_ends,

@@ -46,7 +46,7 @@ def load_purchases(tx: Tx, query: Select[Any]) -> list[Purchase]:
     rows = connection.execute(query).all()
     ids = [row.id for row in rows]
     approvals = _approvals(connection, ids)
-    escrows = _escrows(connection, ids)
+    escrows = escrows_of(connection, ids)
     decisions = _decisions(connection, ids)
     transactions = _transactions(connection, tx.tx_url, ids)
     sums = sums_of_escrows(connection, ids)
@@ -54,7 +54,7 @@ def load_purchases(tx: Tx, query: Select[Any]) -> list[Purchase]:
     return [
         _purchase(
             row,
-            escrow=escrows.get(row.id),
+            escrow=_shown_escrow(escrows.get(row.id, ())),
             approval_id=approvals.get(row.id),
             decisions=decisions.get(row.id, ()),
             transactions=transactions.get(row.id, ()),
@@ -127,20 +127,27 @@ def _payments(connection: Connection, ids: Sequence[str]) -> dict[str, RequestPa
     return {purchase_id: RequestPayment(*told) for purchase_id, *told in rows}
 
 
-def _escrows(connection: Connection, ids: Iterable[str]) -> dict[str, Any]:
+def escrows_of(connection: Connection, ids: Iterable[str]) -> Mapping[str, Sequence[Any]]:
+    """Rows of the escrows of purchases, by purchase id, in their order.
+
+    Each is ``linked`` if it stands under the purchase's own key.
+    """
+    e, p = t.escrows.c, t.purchases.c
     query = (
-        select(t.escrows, t.purchases.c.escrow_key.label("own_key"))
-        .join(t.purchases, t.purchases.c.id == t.escrows.c.purchase_id)
-        .where(t.escrows.c.purchase_id.in_(list(ids)))
-        .order_by(t.escrows.c.seq)
+        select(t.escrows, (e.escrow_key == p.escrow_key).label("linked"))
+        .join(t.purchases, p.id == e.purchase_id)
+        .where(e.purchase_id.in_(list(ids)))
+        .order_by(e.seq)
     )
-    found: dict[str, Any] = {}
+    found: dict[str, list[Any]] = defaultdict(list)
     for row in connection.execute(query):
-        linked = row.escrow_key == row.own_key
-        before = found.get(row.purchase_id)
-        if before is None or linked or before.escrow_key != before.own_key:
-            found[row.purchase_id] = row
+        found[row.purchase_id].append(row)
     return found
+
+
+def _shown_escrow(rows: Sequence[Any]) -> Any:
+    """Return the linked escrow of a purchase, the last of several; else the last created."""
+    return next((row for row in reversed(rows) if row.linked), rows[-1] if rows else None)
 
 
 def _approvals(connection: Connection, ids: Iterable[str]) -> dict[str, str]:

@@ -18,6 +18,7 @@ from coordinator.server.access import (
 )
 from coordinator.server.answers import answer
 from coordinator.server.bodies import StrictRoute
+from coordinator.server.policy_models import OwnPolicy
 from coordinator.server.problems import BODY_FAULTS, FAULTS, documented
 from coordinator.server.routes.runs import SESSION, TASK, check_own
 from coordinator.server.routes.terms import ID, TIME_MAX, IdempotencyKey, OptionalLabel, given
@@ -34,7 +35,7 @@ def me(who: AnyCaller) -> Response:
     return answer({"role": who.role.value, "name": who.name})
 
 
-@router.get("/me/policy", responses={200: {"model": m.OwnPolicy}, **FAULTS})
+@router.get("/me/policy", responses={200: {"model": OwnPolicy}, **FAULTS})
 def my_policy(who: AgentCaller) -> Response:
     """Return what of the policy concerns the agent: limits, providers, categories."""
     return answer(who.agent.policy())

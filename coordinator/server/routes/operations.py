@@ -12,6 +12,7 @@ from coordinator.server import models as m
 from coordinator.server.access import ApproverCaller, ReadingCaller, StaffCaller
 from coordinator.server.answers import answer
 from coordinator.server.bodies import StrictRoute
+from coordinator.server.policy_models import PolicyCheck, PolicyModel, PolicyText
 from coordinator.server.problems import BODY_FAULTS, FAULTS
 
 router = APIRouter(prefix="/v1", tags=["operations"], route_class=StrictRoute)
@@ -49,15 +50,15 @@ def pauses(who: ReadingCaller) -> Response:
     )
 
 
-@router.get("/policy", responses={200: {"model": m.PolicyModel}, **FAULTS})
+@router.get("/policy", responses={200: {"model": PolicyModel}, **FAULTS})
 def policy(who: ReadingCaller) -> Response:
     """Return the policy in force, with its hash."""
     found = who.coordinator.wiring.policies.current()
     return answer({"hash": found.hash, "policy": found.document()})
 
 
-@router.post("/policy/check", responses={200: {"model": m.PolicyCheck}, **BODY_FAULTS})
-def check_policy(who: ReadingCaller, text: m.PolicyText) -> Response:
+@router.post("/policy/check", responses={200: {"model": PolicyCheck}, **BODY_FAULTS})
+def check_policy(who: ReadingCaller, text: PolicyText) -> Response:
     """Check a policy file, and list what applying it would change; nothing is applied."""
     current = who.coordinator.wiring.policies.current()
     try:
