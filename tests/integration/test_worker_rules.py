@@ -131,6 +131,27 @@ def test_what_a_later_version_decides_waits_until_the_worker_believes_it(pinned:
     assert world.status(waiting) == "funded"
 
 
+def test_a_draft_that_was_rejected_is_not_believed_whoever_signed_it(pinned: People) -> None:
+    world = pinned.world
+    current = world.coordinator.wiring.policies.current()
+    slow = current.approvals.model_copy(update={"change_delay": 600})
+    pinned.put_in_force(current.model_copy(update={"approvals": slow}), "alice", "bob")
+    world.round()
+    changed = with_dora(world)
+    draft = world.coordinator.draft_policy(changed, by="olga", reason="a test")
+    for name in ("alice", "bob"):
+        pinned.approve_proposal(draft.id, name)
+    why = "I was not asked"
+    signature = pinned.sign(draft.id, "carol", reason=why)
+    world.coordinator.reject_proposal(draft.id, approver="carol", reason=why, signature=signature)
+    pinned.activate_unsigned(changed, proposal=draft.id)
+    world.round()
+    world.pass_time(601)
+    waiting = approved_with_dora(pinned)
+    assert world.status(waiting) == "approved"
+    assert "an approver rejected it" in stranded(world, waiting)
+
+
 def test_nobody_is_asked_again_by_a_version_that_the_worker_refused(pinned: People) -> None:
     world = pinned.world
     pinned.activate_unsigned(with_dora(world))
