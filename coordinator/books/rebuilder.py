@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import BinaryIO
 
 from coordinator.books.follower import Follower, Progress
-from coordinator.books.garbage import seldom_collected
 from coordinator.books.reconciler import Reconciler
 from coordinator.domain.audit import Head
 from coordinator.domain.chain.reconciliation import Reconciliation
 from coordinator.domain.errors import ConfigurationError, InvalidRequest
 from coordinator.domain.ports import ChainReader, Clock
 from coordinator.executor.checkpoint import Checkpoint
+from coordinator.garbage import seldom_collected
 from coordinator.ledger.audit.log import AuditLog
 from coordinator.ledger.chain.chain_book import ChainBook
 from coordinator.ledger.restore.audit_import import AuditImport, Rebirth

@@ -8,7 +8,6 @@ from typing import Final
 
 from coordinator.books.ahead import ahead
 from coordinator.books.follower import Follower, Progress
-from coordinator.books.garbage import seldom_collected
 from coordinator.books.near_head import usdc_at
 from coordinator.books.ranges import Span
 from coordinator.domain.chain.accounts import open_at
@@ -17,6 +16,7 @@ from coordinator.domain.chain.reconciliation import Discrepancy, Reconciliation,
 from coordinator.domain.errors import InvalidRequest
 from coordinator.domain.ports import ChainReader, Clock, EscrowOnChain, Observation
 from coordinator.domain.usdc import ZERO, Usdc
+from coordinator.garbage import seldom_collected
 from coordinator.ledger.chain.chain_book import ChainBook, EscrowRow
 from coordinator.ledger.chain.comparisons import ComparisonBook, page_digest
 from coordinator.ledger.chain.differences import differences_in_books

@@ -25,6 +25,7 @@ from coordinator.executor.sender import Sender
 from coordinator.executor.tempo import Pace
 from coordinator.executor.top_ups import TopUps
 from coordinator.executor.watch import Watch
+from coordinator.garbage import seldom_collected
 from coordinator.ledger.chain.freeing import is_kept_back
 from coordinator.ledger.chain.open_purchases import Waiting
 from coordinator.ledger.ledger import Ledger
@@ -178,7 +179,7 @@ class Rounds:
         without ``finalise`` nothing becomes final in the books. ``head`` is the newest block where
         it was just read.
         """
-        with self._round, self._failover.round(), self._pausing_if_tampered():
+        with self._round, self._failover.round(), self._pausing_if_tampered(), seldom_collected():
             if not self._hold_lease():
                 self._looked.set()
                 return False

@@ -1,4 +1,4 @@
-"""Cycles are looked for less often while a past is read, and as before afterwards."""
+"""Cycles are looked for less often while much is read, and as before afterwards."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from coordinator.books.garbage import seldom_collected
+from coordinator.garbage import seldom_collected
 
 OWN = (700, 10, 10)
 
@@ -43,3 +43,11 @@ def test_what_is_rarer_already_stays(own: tuple[int, int, int]) -> None:
     with seldom_collected():
         assert gc.get_threshold() == own
     assert gc.get_threshold() == own
+
+
+def test_what_somebody_sets_meanwhile_stays() -> None:
+    with seldom_collected():
+        gc.set_threshold(5_000, 20, 20)
+        with seldom_collected():
+            assert gc.get_threshold() == (5_000, 20, 20)
+    assert gc.get_threshold() == (5_000, 20, 20)
