@@ -21,6 +21,7 @@ from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
 from coordinator.domain.access.urls import LOOPBACK
+from coordinator.monitoring.logs import request_ids
 from coordinator.server.access import AGENT, BEARER, authenticate, check_role
 from coordinator.server.problems import ProblemError
 
@@ -137,7 +138,16 @@ class Mcp:
         from coordinator_client import AsyncAgent
 
         key = (context.headers or {})["authorization"].partition(" ")[2].strip()
-        transport = httpx.ASGITransport(self._app, raise_app_exceptions=False)
+
+        class Within(httpx.ASGITransport):
+            """Asks the application under the id of the request that is being answered."""
+
+            async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+                if (ids := request_ids()) is not None:
+                    request.headers["X-Request-Id"] = ids.request_id
+                return await super().handle_async_request(request)
+
+        transport = Within(self._app, raise_app_exceptions=False)
         # It does not leave this process, so nobody can listen.
         async with AsyncAgent(
             self._public_url or _WITHIN, key, allow_http=True, transport=transport

@@ -29,7 +29,7 @@ from tests.integration.ledger.test_decision_cost import (
     plans,
     recorded,
 )
-from tests.integration.stores import on_both
+from tests.integration.stores import on_both, on_either
 
 SAME: list[dict[str, Any]] = [
     {"purpose": "the same in other words"},
@@ -60,7 +60,7 @@ def once(coordinator: Coordinator, *, agent: str = "ada", **terms: Any) -> Any:
     return ask(coordinator.agent(agent), unless_duplicate=True, **terms)
 
 
-@on_both
+@on_either
 @pytest.mark.parametrize("terms", SAME, ids=str)
 def test_the_same_thing_under_another_key_is_the_purchase_that_was_made(
     buyer: Coordinator, database: str, terms: dict[str, Any]
@@ -74,7 +74,7 @@ def test_the_same_thing_under_another_key_is_the_purchase_that_was_made(
     assert contents(database) == before
 
 
-@on_both
+@on_either
 @pytest.mark.parametrize("terms", OTHER, ids=str)
 def test_another_thing_is_bought(buyer: Coordinator, terms: dict[str, Any]) -> None:
     first = once(buyer)

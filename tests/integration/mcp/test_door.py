@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -10,6 +12,7 @@ import anyio
 import httpx
 import pytest
 
+from coordinator.monitoring.logs import request_ids
 from coordinator.server import mcp as door
 from tests.integration.mcp.hosts import PAPER, Host, over_http, over_stdio, play
 from tests.integration.service.simulated import SimulatedService, simulated_service
@@ -34,10 +37,19 @@ def public() -> Iterator[SimulatedService]:
         yield made
 
 
-def post(url: str, key: str | None, tool: str, *, id: int = 1, **arguments: Any) -> httpx.Response:
+def post(
+    url: str,
+    key: str | None,
+    tool: str,
+    *,
+    id: int = 1,
+    request_id: str = "",
+    **arguments: Any,
+) -> httpx.Response:
     """One call of a tool, as an older client sends it."""
     asked = {"name": tool, "arguments": arguments}
     headers = _HEADERS | ({"Authorization": f"Bearer {key}"} if key else {})
+    headers |= {"X-Request-Id": request_id} if request_id else {}
     return httpx.post(
         f"{url}/mcp",
         json={"jsonrpc": "2.0", "id": id, "method": "tools/call", "params": asked},
@@ -194,3 +206,31 @@ def test_tools_that_can_not_be_served_leave_the_rest_of_the_service(
             told = client.post("/mcp", json={}, headers=_HEADERS)
             assert (told.status_code, told.json()["code"]) == (503, "unavailable")
         assert client.get("/v1/me").status_code == 200
+
+
+def test_what_a_tool_asks_is_logged_under_the_id_of_its_call(service: SimulatedService) -> None:
+    logged: set[str] = set()
+    # The call itself is logged after it was answered.
+    whole = threading.Event()
+
+    class Reading(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            ids = request_ids()
+            if ids is not None and ids.request_id == told_id:
+                logged.add(record.fields["route"])  # type: ignore[attr-defined]
+                if "/mcp" in logged:
+                    whole.set()
+
+    told_id, handler = "trace-of-a-tool", Reading()
+    logger = logging.getLogger("coordinator.server.observing")
+    level = logger.level
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    try:
+        post(service.url, service.tokens["agent"], "list_providers", request_id=told_id)
+        assert whole.wait(30)
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(level)
+
+    assert logged == {"/mcp", "/v1/me/policy"}

@@ -132,7 +132,11 @@ def test_a_host_outlives_its_service_and_pays_once(service: Service) -> None:
                 group.start_soon(ask, number)
         return found
 
+    async def reconnected(host: Host) -> None:
+        assert (await host.buy("papers"))["duplicate_of"] is None
+
     play(over_stdio(url, key), story)
+    play(over_http(url, key), reconnected)
     found = anyio.run(many)
 
     made = found.pop("made")

@@ -208,9 +208,15 @@ def test_costs_and_requests_for_more_count_once_under_one_reference(
         assert (budget["agent"], budget["service_level"]) == ("research-agent", "full")
         over = await host.refused("record_cost", reference="call-2", amount="99")
         assert over.startswith("Not recorded: ") and "(daily_limit)" in over
+        (waiting,) = service.coordinator.increases(waiting=True)
+        for approver in ("alice", "bob"):
+            service.coordinator.approve_increase(waiting.id, approver=approver)
+        more = await host.call(
+            "request_limit_increase", reference="more-1", amount="50", reason="more papers"
+        )
+        assert (more["status"], more["approval"]) == ("granted", None)
 
     tell(story)
-    assert len(service.coordinator.increases(waiting=True)) == 1
 
 
 def test_a_check_writes_nothing(service: SimulatedService, tell: Callable[[Story], None]) -> None:
