@@ -133,6 +133,7 @@ class ReasonCode(Word):
     INSUFFICIENT_USDC = "insufficient_usdc"
     INSUFFICIENT_GAS = "insufficient_gas"
     CHAIN_UNAVAILABLE = "chain_unavailable"
+    AUTHORISATION_UNUSED = "authorisation_unused"
     REVERTED = "reverted"
     OUTCOME_UNKNOWN = "outcome_unknown"
     STRANDED = "stranded"

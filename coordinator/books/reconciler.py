@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 from coordinator.books.ahead import ahead
 from coordinator.books.follower import Follower, Progress
@@ -17,9 +17,10 @@ from coordinator.domain.errors import InvalidRequest
 from coordinator.domain.ports import ChainReader, Clock, EscrowOnChain, Observation
 from coordinator.domain.usdc import ZERO, Usdc
 from coordinator.garbage import seldom_collected
-from coordinator.ledger.chain.chain_book import ChainBook, EscrowRow
+from coordinator.ledger.chain.chain_book import ChainBook
 from coordinator.ledger.chain.comparisons import ComparisonBook, page_digest
 from coordinator.ledger.chain.differences import differences_in_books
+from coordinator.ledger.chain.escrow_rows import EscrowRow
 from coordinator.ledger.chain.journal_book import JournalBook
 from coordinator.ledger.tx.operations import OperationsBook
 
@@ -177,35 +178,51 @@ class Reconciler:
         ]
         told = (self._told([e for number in part for e in pages[number]], cursor) for part in parts)
         agreeing = {}
-        for part, (on_chain, held) in zip(parts, ahead(told), strict=True):
+        for part, answer in zip(parts, ahead(told), strict=True):
             for number in part:
-                found = list(_page_differences(pages[number], booked, on_chain, held))
+                found = list(_page_differences(pages[number], booked, answer))
                 if not found:
                     agreeing[number] = digests[number]
                 yield from found
         if self.writes_books:
             self.comparisons.store(agreeing, now=now)
 
-    def _told(
-        self, part: Sequence[EscrowRow], cursor: Block
-    ) -> tuple[Mapping[str, EscrowOnChain], Mapping[str, Usdc]]:
-        """The escrows on chain, and what the vault holds under each of their keys."""
-        ids = [escrow.escrow_id for escrow in part]
-        on_chain = self.chain.escrows_at(ids, block_number=cursor.number)
-        keys = [escrow.escrow_key for escrow in part if escrow.escrow_key]
-        return on_chain, self.chain.held_for(keys, block_number=cursor.number)
+    def _told(self, part: Sequence[EscrowRow], cursor: Block) -> _Told:
+        """The escrows and payments as the chain tells them."""
+        number = cursor.number
+        escrows = [escrow for escrow in part if not escrow.is_payment]
+        ids = [escrow.escrow_id for escrow in escrows]
+        keys = [escrow.escrow_key for escrow in escrows if escrow.escrow_key]
+        nonces = [_nonce(escrow) for escrow in part if escrow.is_payment]
+        return _Told(
+            self.chain.escrows_at(ids, block_number=number) if ids else {},
+            self.chain.held_for(keys, block_number=number) if keys else {},
+            self.chain.authorisations_used(nonces, block_number=number) if nonces else (),
+        )
+
+
+class _Told(NamedTuple):
+    """Escrows on chain by id, what the vault holds under each key, and payments that were taken."""
+
+    on_chain: Mapping[str, EscrowOnChain]
+    held: Mapping[str, Usdc]
+    used: Collection[tuple[str, str]]
+
+
+def _nonce(payment: EscrowRow) -> tuple[str, str]:
+    return payment.requester or "", payment.escrow_id
 
 
 def _page_differences(
-    part: Sequence[EscrowRow],
-    booked: Mapping[str, Usdc],
-    on_chain: Mapping[str, EscrowOnChain],
-    held: Mapping[str, Usdc],
+    part: Sequence[EscrowRow], booked: Mapping[str, Usdc], told: _Told
 ) -> Iterator[Discrepancy]:
     for escrow in part:
-        yield from _state_difference(escrow, on_chain.get(escrow.escrow_id))
+        if escrow.is_payment:
+            yield from _use_difference(escrow, told.used)
+            continue
+        yield from _state_difference(escrow, told.on_chain.get(escrow.escrow_id))
         if escrow.escrow_key:
-            left = held[escrow.escrow_key]
+            left = told.held[escrow.escrow_key]
             yield from _held_difference(escrow, left, booked.get(escrow.escrow_key, ZERO))
 
 
@@ -234,6 +251,17 @@ def _held_difference(escrow: EscrowRow, left: Usdc, booked: Usdc) -> Iterator[Di
             amount=left - booked,
             purchase_id=escrow.purchase_id,
             escrow_id=escrow.escrow_id,
+        )
+
+
+def _use_difference(payment: EscrowRow, used: Collection[tuple[str, str]]) -> Iterator[Discrepancy]:
+    if _nonce(payment) not in used:
+        yield Discrepancy(
+            "state_behind",
+            f"the token says that its authorisation was never used, the ledger {payment.state}",
+            "coordinator recover",
+            purchase_id=payment.purchase_id,
+            escrow_id=payment.escrow_id,
         )
 
 

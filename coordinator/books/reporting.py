@@ -163,7 +163,7 @@ class Reporter:
             "until": rfc3339(until),
             "opening": str(opening),
             "deposits": str(sums.get(EntryKind.DEPOSIT, ZERO)),
-            "paid": str(sums.get(EntryKind.PAYOUT, ZERO)),
+            "paid": str(sums.get(EntryKind.PAYOUT, ZERO) + sums.get(EntryKind.X402, ZERO)),
             "fees": str(sums.get(EntryKind.FEE, ZERO)),
             "penalties": str(sums.get(EntryKind.PENALTY, ZERO)),
             "refunds": str(sums.get(EntryKind.REFUND, ZERO)),

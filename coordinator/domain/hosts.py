@@ -143,7 +143,7 @@ WORKER_EVENTS: Final = frozenset(
         *(f"{kind}_{status}" for kind in StepKind for status in StepStatus),
         *(f"{kind}_taken_back" for kind in StepKind),
         *("hold_posted", "hold_voided", "order_done", "order_failed", "cancel_decided"),
-        *("purchase_stranded", "purchase_unstranded", "x402_signed"),
+        *("purchase_stranded", "purchase_unstranded", "x402_signed", "x402_unasked"),
         *(f"purchase_{status}" for status in (Status.CREATED, Status.FAILED, *ESCROWED)),
     }
 )

@@ -198,6 +198,19 @@ def foreign_transaction(nonce: int, now: int) -> Notice:
     )
 
 
+def unasked_payment(what: str, tx_hash: str, now: int) -> Notice:
+    """Make the notice that the wallet for HTTP requests paid what nobody here had signed."""
+    return Notice(
+        key=f"x402_unasked:{tx_hash}:{what}",
+        at=now,
+        kind="x402_unasked",
+        severity=Severity.CRITICAL,
+        subject="x402",
+        message=f"{what}: somebody else may have the wallet's key; payments are paused",
+        fields={"tx_hash": tx_hash},
+    )
+
+
 def webhook_disabled(webhook_id: str, why: str, now: int) -> Notice:
     """Make the notice that a webhook is told of nothing more."""
     return Notice(

@@ -139,7 +139,8 @@ class ChainReader(Protocol):
     """Reads blocks, events, escrows and balances; the books use it.
 
     Reads are retried inside; ChainUnavailable when no endpoint answers. ``tail`` raises Unlinked
-    where block ``after`` is not ``after_hash``.
+    where block ``after`` is not ``after_hash``. ``authorisations_used`` are those of (account,
+    nonce) that were.
     """
 
     def observe(self, *, quick: bool = False, head: Block | None = None) -> Observation: ...
@@ -154,6 +155,9 @@ class ChainReader(Protocol):
         self, escrow_ids: Sequence[str], *, block_number: int
     ) -> Mapping[str, EscrowOnChain]: ...
     def usdc_of(self, accounts: Sequence[str], *, block_number: int) -> Mapping[str, Usdc]: ...
+    def authorisations_used(
+        self, nonces: Sequence[tuple[str, str]], *, block_number: int
+    ) -> Collection[tuple[str, str]]: ...
     def held_for(self, escrow_keys: Sequence[str], *, block_number: int) -> Mapping[str, Usdc]: ...
 
 
@@ -161,12 +165,14 @@ class ChainWatch(Protocol):
     """Tells at little cost whether there is anything to read.
 
     ``head`` is the newest block, in one call; ``anything_after`` is whether later blocks have logs
-    of USDC or new escrows of the treasury's, in one call, or in two with the moves of ``escrows``,
-    which are ids and keys.
+    of USDC, new escrows of the treasury's or its ``payments``, which are nonces, in one call, or in
+    two with the moves of ``escrows``, which are ids and keys.
     """
 
     def head(self) -> Block: ...
-    def anything_after(self, block_number: int, *, escrows: Collection[str]) -> bool: ...
+    def anything_after(
+        self, block_number: int, *, escrows: Collection[str], payments: Collection[str] = ()
+    ) -> bool: ...
 
 
 class HeadHints(Protocol):

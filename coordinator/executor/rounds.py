@@ -83,6 +83,7 @@ class Rounds:
         self._formers = formers
         self._books = ledger.books
         self._accounts = ledger.accounts
+        self._unused = ledger.unused
         self._leases = ledger.leases
         self._approvals = ledger.approvals
         self._policies = ledger.policies
@@ -133,6 +134,8 @@ class Rounds:
         self._held_by: frozenset[str] = frozenset()
         # Ids and keys of the escrows whose moves are followed.
         self._open_escrows: frozenset[str] = frozenset()
+        # Nonces of payments for HTTP requests that may be taken.
+        self._open_payments: frozenset[str] = frozenset()
         self._holder = new_holder()
         self._lease: Lease | None = None
         self._lease_renewed = 0.0
@@ -198,13 +201,21 @@ class Rounds:
             if self._checkpoint.advance(now=now) and self._may_sign():
                 self._do_what_is_due(seen)
             final = self._books.final()
-            if final is not None and self._books.end_holds(final.number, now=now):
-                self._reach(KillPoint.HOLDS_ENDED)
+            if final is not None:
+                self._end_final(final, now)
             self._seen = seen
             self._done(seen)
             for former in self._formers:
                 former.run_round(quick=quick, again=False, finalise=finalise)
             return True
+
+    def _end_final(self, final: Block, now: int) -> None:
+        """End the holds of what the chain can't take back, and what nobody can take any more."""
+        assert self._lease is not None
+        within = self._policies.current().escrow.create_within
+        unused = self._unused.end(self._lease, final, create_within=within, now=now)
+        if self._books.end_holds(final.number, now=now) or unused:
+            self._reach(KillPoint.HOLDS_ENDED)
 
     def _authorise(self) -> None:
         """Sign what pays for HTTP requests, before anything that waits for the chain."""
@@ -268,7 +279,9 @@ class Rounds:
         if cursor is None:
             return True
         with self._failover.round():
-            return self._chain.anything_after(cursor.number, escrows=self._open_escrows)
+            return self._chain.anything_after(
+                cursor.number, escrows=self._open_escrows, payments=self._open_payments
+            )
 
     def _keep_house(self, now: int) -> None:
         """Do what the clock alone makes due."""
@@ -328,7 +341,7 @@ class Rounds:
     def _pace(self, seen: Observation) -> Pace:
         """Return the pace; what people or the rail hold back is looked for no oftener than open."""
         progress = self._books.in_progress()
-        self._open_escrows = progress.escrows
+        self._open_escrows, self._open_payments = progress.escrows, progress.payments
         waiting = self._released(progress.waiting)
         orders = self._operations.orders("approved")
         to_sign = orders or (waiting and seen.rail_trouble is None)

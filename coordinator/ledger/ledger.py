@@ -53,6 +53,7 @@ from coordinator.ledger.tx.transaction import TxUrl
 from coordinator.ledger.tx.transactions import Transactions
 from coordinator.ledger.x402.authorisation_book import AuthorisationBook
 from coordinator.ledger.x402.top_up_book import TopUpBook
+from coordinator.ledger.x402.unused import UnusedBook
 
 
 class Ledger(ABC):
@@ -250,6 +251,10 @@ class Ledger(ABC):
             chain_id=self.identity.chain_id,
             signer=self.signer_address,
         )
+
+    @cached_property
+    def unused(self) -> UnusedBook:
+        return UnusedBook(self.transactions, self.evidence)
 
     @cached_property
     def authorisations(self) -> AuthorisationBook:

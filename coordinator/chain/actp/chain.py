@@ -59,6 +59,7 @@ class ActpChain(EvmChain):
         self.funded_by_treasury = escrows.funded_by_treasury
         self.usdc_of = escrows.usdc_of
         self.held_for = escrows.held_for
+        self.authorisations_used = escrows.authorisations_used
         events = EventReader(LogReader(rpc), escrows, token, kernel, vault, ours)
         self.events = events.events
         self.tail = events.tail

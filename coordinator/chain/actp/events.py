@@ -19,6 +19,8 @@ from coordinator.domain.ports import Accounts
 from coordinator.domain.usdc import Usdc
 
 _KERNEL_EVENTS: Final = ("TransactionCreated", "EscrowLinked", "StateTransitioned")
+# The first are looked for; whole rounds find the others.
+_PAYMENTS_MAX: Final = 200
 _VAULT_EVENTS: Final = ("EscrowCreated", "EscrowPayout")
 
 
@@ -58,16 +60,24 @@ class EventReader:
         return EventBatch(after, after_hash, block, self._events_of(logs, ours, after, block), ours)
 
     @decoded
-    def anything_after(self, block_number: int, *, escrows: Collection[str]) -> bool:
+    def anything_after(
+        self, block_number: int, *, escrows: Collection[str], payments: Collection[str] = ()
+    ) -> bool:
         """Whether later blocks have logs that may matter: USDC, or an escrow of ours.
 
-        ``escrows`` are the ids and keys of those whose moves are asked for. One call each, of which
-        nothing is kept; a node that refuses says yes, for then the chain has to be read whole.
+        ``escrows`` are the ids and keys of those whose moves are asked for, ``payments`` the nonces
+        of authorisations that may be used. One call, with escrows two, of which nothing is kept; a
+        node that refuses says yes, for then the chain has to be read whole.
         """
         ours = account_topics(a.address for a in self.accounts())
-        came = [token_abi().topic("Transfer"), kernel_abi().topic("TransactionCreated")]
+        token, kernel = token_abi(), kernel_abi()
+        came = [token.topic("Transfer"), kernel.topic("TransactionCreated")]
+        # Who is paid, who asks for an escrow, and the nonce of a payment stand in the same place.
+        named = [*ours, *sorted(payments)[:_PAYMENTS_MAX]]
+        if payments:
+            came.append(token.topic("AuthorizationUsed"))
         filters: list[Log] = [
-            {"address": [self.token.address, self.kernel], "topics": [came, None, ours]}
+            {"address": [self.token.address, self.kernel], "topics": [came, None, named]}
         ]
         if escrows:
             filters.append(self._escrow_filter())
@@ -82,6 +92,8 @@ class EventReader:
         topics = log["topics"]
         if topics[0] == token_abi().topic("Transfer"):
             return int(log["data"], 16) > 0
+        if topics[0] == token_abi().topic("AuthorizationUsed"):
+            return True
         created = topics[0] == kernel_abi().topic("TransactionCreated")
         return topics[1] in escrows or (created and not self._is_foreign(log, ours))
 
@@ -109,7 +121,7 @@ class EventReader:
         logs = [log for log in logs if not self._is_foreign(log, topics)]
         logs.extend(self._bond_transfers(logs))
         ordered = self.logs.ordered(logs, after=after, to=to.number)
-        events = [*self._escrow_events(ordered), *self.token.transfers(ordered)]
+        events = [*self._escrow_events(ordered), *self.token.events(ordered)]
         events.extend(self._turns(ours, after, to))
         events.sort(key=lambda event: (event.block_number, event.log_index))
         return tuple(self._with_windows(events))

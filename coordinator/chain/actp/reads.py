@@ -107,12 +107,24 @@ class EscrowReader:
         return dict(zip(accounts, self._amounts(calls, block_number), strict=True))
 
     @decoded
+    def authorisations_used(
+        self, nonces: Sequence[tuple[str, str]], *, block_number: int
+    ) -> frozenset[tuple[str, str]]:
+        """Read which of (account, nonce) were used after a block."""
+        calls = [self.token.used_call(account, nonce) for account, nonce in nonces]
+        told = zip(nonces, self._words(calls, block_number), strict=True)
+        return frozenset(pair for pair, used in told if used)
+
+    @decoded
     def held_for(self, escrow_keys: Sequence[str], *, block_number: int) -> Mapping[str, Usdc]:
         """Read what the vault holds under each key after a block."""
         calls = [(self.vault, vault_abi().call("remaining", key)) for key in escrow_keys]
         return dict(zip(escrow_keys, self._amounts(calls, block_number), strict=True))
 
     def _amounts(self, calls: Sequence[ContractCall], block_number: int) -> list[Usdc]:
+        return [Usdc.from_base_units(word) for word in self._words(calls, block_number)]
+
+    def _words(self, calls: Sequence[ContractCall], block_number: int) -> list[int]:
         answers = self.contracts.ask(calls, hex(block_number))
         refused = next((a for a in answers if isinstance(a, RpcRefusal)), None)
         if refused is not None:
@@ -120,7 +132,7 @@ class EscrowReader:
                 f"the endpoint has no balances of block {block_number}: {refused.message[:200]}"
             )
         # No code at the address yet answers with nothing: then it holds nothing.
-        return [Usdc.from_base_units(0 if answer == "0x" else uint(answer)) for answer in answers]
+        return [0 if answer == "0x" else uint(answer) for answer in answers]
 
     def _escrow_call(self, escrow_id: str) -> ContractCall:
         return self.kernel, kernel_abi().call("getTransaction", escrow_id)

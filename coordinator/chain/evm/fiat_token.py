@@ -13,10 +13,11 @@ from coordinator.chain.rpc.client import Rpc
 from coordinator.domain.chain.events import ChainEvent, EventKind
 from coordinator.domain.chain.gas import GAS_LIMITS
 from coordinator.domain.chain.steps import Call, StepKind
-from coordinator.domain.errors import ConfigurationError
+from coordinator.domain.errors import ChainUnavailable, ConfigurationError
 from coordinator.domain.typed_data import Domain, domain_separator
 from coordinator.domain.usdc import Usdc
 
+_USED: Final = "AuthorizationUsed"
 _DOMAIN: Final = ("name", "version", "DOMAIN_SEPARATOR")
 # 10^12 USDC. Test tokens let anybody mint more than SQL's integers hold; such transfers are left
 # out of the journal, and reconciling tells of the difference.
@@ -63,6 +64,9 @@ class FiatToken:
     def usdc_call(self, account: str) -> ContractCall:
         return self.address, token_abi().call("balanceOf", account)
 
+    def used_call(self, account: str, nonce: str) -> ContractCall:
+        return self.address, token_abi().call("authorizationState", account, nonce)
+
     def domain(self, rpc: Rpc, chain_id: int) -> Domain:
         """Ask the token for the EIP-712 domain of its authorisations.
 
@@ -83,11 +87,11 @@ class FiatToken:
         return domain
 
     def filters(self, accounts: Iterable[str]) -> list[Log]:
-        """Log filters, without the range: transfers from and to the accounts."""
-        transfer = token_abi().topic("Transfer")
+        """Log filters, without the range: the accounts' transfers and authorisations."""
+        transfer, used = token_abi().topic("Transfer"), token_abi().topic(_USED)
         ours = account_topics(accounts)
         return [
-            {"address": self.address, "topics": [transfer, ours]},
+            {"address": self.address, "topics": [[transfer, used], ours]},
             {"address": self.address, "topics": [transfer, None, ours]},
         ]
 
@@ -98,22 +102,49 @@ class FiatToken:
             and log["address"].lower() == self.address.lower()
         )
 
-    def transfers(self, logs: Sequence[Log]) -> Iterator[ChainEvent]:
-        """The transfers among ``logs``, which carry their block's time under ``at``."""
-        transfer = token_abi().topic("Transfer")
+    def events(self, logs: Sequence[Log]) -> Iterator[ChainEvent]:
+        """The transfers and authorisations among ``logs``, which carry their block's time.
+
+        An authorisation is told with the transfer that it made, the next one of its account; of one
+        that moved nothing there is nothing to tell.
+        """
+        used: dict[tuple[str, str], Log] = {}
         for log in logs:
-            if log["topics"][0] != transfer or log["address"].lower() != self.address.lower():
+            if log["address"].lower() != self.address.lower():
                 continue
-            values = token_abi().log("Transfer", log)
-            if values["value"] > AMOUNT_MAX:
+            if log["topics"][0] == token_abi().topic(_USED):
+                used[log["transactionHash"], log["topics"][1]] = log
                 continue
+            if log["topics"][0] != token_abi().topic("Transfer"):
+                continue
+            made_by = used.pop((log["transactionHash"], log["topics"][1]), None)
+            yield from self._transfer(log, made_by)
+        if used:
+            raise ChainUnavailable("the endpoint leaves the transfer of an authorisation out")
+
+    def _transfer(self, log: Log, used: Log | None) -> Iterator[ChainEvent]:
+        values = token_abi().log("Transfer", log)
+        if values["value"] > AMOUNT_MAX:
+            return
+        amount = Usdc.from_base_units(values["value"])
+        if used is not None and amount:
+            nonce = token_abi().log(_USED, used)["nonce"]
             yield event_of(
-                EventKind.TRANSFER,
-                log,
-                sender=values["from"],
-                recipient=values["to"],
-                amount=Usdc.from_base_units(values["value"]),
+                EventKind.AUTHORISATION_USED,
+                used,
+                escrow_id=nonce,
+                escrow_key=nonce,
+                requester=values["from"],
+                provider=values["to"],
+                amount=amount,
             )
+        yield event_of(
+            EventKind.TRANSFER,
+            log,
+            sender=values["from"],
+            recipient=values["to"],
+            amount=amount,
+        )
 
     def _call(
         self, kind: StepKind, data: str, usdc: Usdc | None, reference: str | None = None

@@ -115,14 +115,20 @@ class _Books:
         yield from (self._payout(e, cancelled) for e in payouts)
         # The kernel moves an escrow before it moves the escrow's money.
         moved: ChainEvent | None = None
+        used: ChainEvent | None = None
         for event in group:
             if event.kind is EventKind.ESCROW_MOVED:
                 moved = event
+            elif event.kind is EventKind.AUTHORISATION_USED:
+                used = event
             elif event.kind is EventKind.ACCOUNT_OPENED:
                 yield _entry(event, EntryKind.OPENING, self._name_of(event), "opening")
             elif event.kind is EventKind.ACCOUNT_CLOSED:
                 left = f"address:{_lower(event.recipient)}"
                 yield _entry(event, EntryKind.CLOSING, left, self._name_of(event))
+            elif event.kind is EventKind.TRANSFER and _pays(used, event):
+                yield from self._authorised(event, used)
+                used = None
             elif event.kind is EventKind.TRANSFER and event.amount:
                 yield from self._transfer(event, funded, payouts, moved or _disputed(group))
 
@@ -146,6 +152,16 @@ class _Books:
                 yield from self._bond_end(transfer, to, payee, moved)
         elif payee:
             yield _entry(transfer, EntryKind.DEPOSIT, payee, f"address:{sender}")
+
+    def _authorised(self, transfer: ChainEvent, used: ChainEvent | None) -> Iterator[Entry]:
+        """Yield the payment of an authorisation; what moves between two of ours is no payment."""
+        assert used is not None
+        payer = self._own(_lower(transfer.sender), transfer)
+        if payer and not self._own(_lower(transfer.recipient), transfer):
+            payee = f"address:{_lower(transfer.recipient)}"
+            yield _entry(transfer, EntryKind.X402, payee, payer, used.escrow_key)
+        else:
+            yield from self._transfer(transfer, [], [], None)
 
     def _own(self, address: str, event: ChainEvent) -> str | None:
         """The name of an account that is ours in the event's block; None for any other."""
@@ -199,6 +215,15 @@ class _Books:
             yield _entry(transfer, kind, payee or f"address:{to}", account)
         elif payee:
             yield _entry(transfer, EntryKind.DEPOSIT, payee, f"address:{self.vault}")
+
+
+def _pays(used: ChainEvent | None, transfer: ChainEvent) -> bool:
+    # The token tells of the authorisation right before its transfer.
+    return used is not None and (used.requester, used.provider, used.amount) == (
+        transfer.sender,
+        transfer.recipient,
+        transfer.amount,
+    )
 
 
 def _disputed(group: list[ChainEvent]) -> ChainEvent | None:

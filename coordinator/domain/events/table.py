@@ -228,6 +228,7 @@ TABLE: Final[Mapping[str, Told]] = {
     "webhook_disabled": Told("webhook.disabled", _by("webhook_id")),
     "discrepancy_explained": Told("discrepancy.explained", _by("discrepancy_id")),
     "foreign_transaction": Told("treasury.foreign_transaction", _id("of")),
+    "x402_unasked": Told("treasury.payment_unasked", _by("of")),
     "tampering_found": Told("treasury.tampering_found", _id("of")),
 }
 

@@ -70,6 +70,12 @@ OPEN: Final = frozenset(Status) - FINAL
 UNFUNDED: Final = frozenset({_S.AWAITING_APPROVAL, _S.APPROVED, _S.CREATED})
 
 
+def may_follow(before: Status, after: Status, *, settle: str) -> bool:
+    """Return whether the chain may move a purchase so; what pays for a request settles at once."""
+    paid = settle == X402 and (before, after) == (Status.APPROVED, Status.SETTLED)
+    return paid or after in MOVES[before]
+
+
 def check_move(purchase_id: str, before: Status, after: Status) -> None:
     """Raise ImpossibleState for a move that ``MOVES`` does not have."""
     if after not in MOVES[before]:

@@ -8,9 +8,9 @@ from typing import Final
 
 from sqlalchemy import Connection, Table, select
 
-from coordinator.domain.chain.events import ChainEvent, EventBatch, EventKind
+from coordinator.domain.chain.events import ChainEvent, EventBatch
 from coordinator.domain.chain.journal import Entry
-from coordinator.ledger.chain.following import FOLLOWED
+from coordinator.ledger.chain.following import BEGUN, FOLLOWED
 from coordinator.ledger.store import schema as t
 
 _ASKED_AT_ONCE: Final = 500
@@ -42,9 +42,9 @@ def compare(connection: Connection, batch: EventBatch, entries: Iterable[Entry])
 
 
 def _ours(connection: Connection, batch: EventBatch) -> list[ChainEvent]:
-    """The batch's events of escrows of ours: in the books, or opened in the batch."""
+    """The batch's events of escrows of ours: in the books, or begun in the batch."""
     followed = [e for e in batch.events if e.kind in FOLLOWED and e.escrow_id is not None]
-    ours = {e.escrow_id for e in followed if e.kind is EventKind.ESCROW_CREATED}
+    ours = {e.escrow_id for e in followed if e.kind in BEGUN}
     # The kernel's moves are those of everybody's escrows.
     asked = sorted({str(e.escrow_id) for e in followed} - ours)
     for start in range(0, len(asked), _ASKED_AT_ONCE):

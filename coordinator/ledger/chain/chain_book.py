@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 
 from sqlalchemy import Connection, insert, select, update
 
@@ -25,11 +24,13 @@ from coordinator.domain.usdc import ZERO, Usdc
 from coordinator.ledger.audit.journal_proof import block_digests
 from coordinator.ledger.chain.accounts import AccountBook
 from coordinator.ledger.chain.agreement import Agreement, compare
+from coordinator.ledger.chain.escrow_rows import EscrowRow, read_escrows
 from coordinator.ledger.chain.following import apply_events
 from coordinator.ledger.chain.journal_book import account_sums
 from coordinator.ledger.chain.open_purchases import InProgress, load_open, read_in_progress
 from coordinator.ledger.chain.rollback import RolledBack, roll_back
 from coordinator.ledger.chain.steps import StepBook
+from coordinator.ledger.chain.strays import look_for_strays
 from coordinator.ledger.spend.bonds import bond_lost
 from coordinator.ledger.spend.holds import end_hold
 from coordinator.ledger.spend.reading import sums_of_escrows
@@ -45,18 +46,6 @@ _e = t.escrows.c
 _j = t.journal.c
 _BOOKS = "books"
 _FINAL = "final"
-
-
-@dataclass(frozen=True, slots=True)
-class EscrowRow:
-    """An escrow of ours as the ledger knows it."""
-
-    escrow_id: str
-    escrow_key: str | None
-    purchase_id: str | None
-    provider: str
-    amount: Usdc
-    state: EscrowState
 
 
 class ChainBook:
@@ -175,6 +164,7 @@ class ChainBook:
             entries = self._make_entries(tx.connection, batch)
             if entries:
                 _write_entries(tx, entries, batch.after, batch.to, now)
+                look_for_strays(tx, self._accounts.read(tx.connection), entries, now=now)
             _set_cursor(tx.connection, _BOOKS, batch.to)
         for message in moved:
             log.info(message)
@@ -267,22 +257,8 @@ class ChainBook:
 
         Such a one has no purchase, or one that is known from the chain alone.
         """
-        query = select(t.escrows).order_by(_e.seq)
-        if unknown:
-            unasked = select(t.purchases.c.id).where(t.purchases.c.agent.is_(None))
-            query = query.where(_e.purchase_id.is_(None) | _e.purchase_id.in_(unasked))
         with self._database.read() as connection:
-            return [
-                EscrowRow(
-                    row.escrow_id,
-                    row.escrow_key,
-                    row.purchase_id,
-                    row.provider,
-                    Usdc.from_base_units(row.amount),
-                    EscrowState(row.state),
-                )
-                for row in connection.execute(query)
-            ]
+            return read_escrows(connection, unknown=unknown)
 
     def _make_entries(self, connection: Connection, batch: EventBatch) -> list[Entry]:
         """Make the batch's entries; ChainUnavailable where others than our accounts were read."""
@@ -367,7 +343,8 @@ def _write_entries(tx: Tx, entries: list[Entry], after: int, to: Block, now: int
 
 def _spent(connection: Connection, purchase_id: str) -> Usdc:
     sums = sums_of_escrows(connection, [purchase_id]).get(purchase_id, {})
-    return sums.get(EntryKind.FUND, ZERO) - sums.get(EntryKind.REFUND, ZERO)
+    paid = sums.get(EntryKind.FUND, ZERO) + sums.get(EntryKind.X402, ZERO)
+    return paid - sums.get(EntryKind.REFUND, ZERO)
 
 
 def read_cursors(connection: Connection) -> tuple[Block | None, Block | None]:

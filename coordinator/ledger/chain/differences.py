@@ -25,11 +25,12 @@ def _unknown_escrows(books: ChainBook) -> Iterator[Discrepancy]:
         if escrow.escrow_key is None and escrow.state is EscrowState.CANCELLED:
             continue  # never held anything, and never can
         # What was explained while the escrow was empty does not explain that it was paid.
-        what = (
-            "opened by this treasury and known to no purchase"
-            if escrow.purchase_id is None
-            else "paid with the treasury's key, and no agent asked for it"
-        )
+        if escrow.is_payment:
+            what = "paid by an authorisation of the wallet's key, and no agent asked for it"
+        elif escrow.purchase_id is None:
+            what = "opened by this treasury and known to no purchase"
+        else:
+            what = "paid with the treasury's key, and no agent asked for it"
         yield Discrepancy(
             "unknown_escrow",
             f"{escrow.amount} USDC for {escrow.provider}: {what}",

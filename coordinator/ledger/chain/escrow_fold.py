@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import replace
 from itertools import chain
 from typing import Any, Final, NamedTuple
 
@@ -18,10 +19,11 @@ from sqlalchemy import (
     update,
 )
 
+from coordinator.domain.address import keccak256
 from coordinator.domain.chain.escrow_key import service_hash
 from coordinator.domain.chain.events import EMPTY, ChainEvent, EscrowState, EventKind
 from coordinator.domain.chain.steps import StepKind
-from coordinator.domain.purchase.lifecycle import STATUS_OF, Status
+from coordinator.domain.purchase.lifecycle import STATUS_OF, X402, Status
 from coordinator.ledger.proofs.audit_fold import LoggedState
 from coordinator.ledger.store import schema as t
 from coordinator.ledger.store.prepared import Prepared, batched
@@ -54,6 +56,7 @@ class _Terms(NamedTuple):
     provider: str
     amount: int
     service: str | None
+    settle: str
 
 
 class Escrow(NamedTuple):
@@ -216,8 +219,12 @@ class EscrowFold:
         owner = self._by_key.get(escrow["escrow_key"])
         if owner is None:
             return None
-        # One that is known from the chain alone has no service name that could be compared.
-        service = escrow["service_hash"] if owner.agent is None else service_hash(owner.service)
+        if (owner.settle == X402) != (created.kind == EventKind.AUTHORISATION_USED):
+            return None
+        # One that is known from the chain alone has no service name that could be compared, and no
+        # payment for an HTTP request tells of one.
+        compared = owner.agent is not None and owner.settle != X402
+        service = service_hash(owner.service) if compared else escrow["service_hash"]
         asked = (owner.provider.lower(), owner.amount, service)
         paid = (escrow["provider"].lower(), escrow["amount"], escrow["service_hash"])
         if asked == paid or _decided_terms(self._tx, owner.id) == paid:
@@ -239,6 +246,31 @@ class EscrowFold:
             query = select(a.hash, s.purchase_id).join(t.attempts, a.step_id == s.id)
             for tx_hash, owner in self._connection.execute(query.where(a.hash.in_(part), creates)):
                 self._creators[tx_hash] = owner
+
+
+def name_apart(connection: Connection, events: Sequence[ChainEvent]) -> list[ChainEvent]:
+    """Give a payment whose nonce is another escrow's id or key a name of its own; ours never is.
+
+    Whoever has the wallet's key can choose it so.
+    """
+    used = EventKind.AUTHORISATION_USED
+    nonces = {event.escrow_key for event in events if event.kind is used and event.escrow_key}
+    taken: set[str | None] = set()
+    for part in batched(sorted(nonces), _AT_ONCE):
+        same = _e.escrow_id.in_(part) | _e.escrow_key.in_(part)
+        for row in connection.execute(select(_e.escrow_id, _e.escrow_key).where(same)):
+            taken |= {*row}
+    named = []
+    for event in events:
+        is_apart = event.kind is used and event.escrow_key in taken
+        named.append(_by_place(event) if is_apart else event)
+        taken |= {event.escrow_id, event.escrow_key}
+    return named
+
+
+def _by_place(event: ChainEvent) -> ChainEvent:
+    name = "0x" + keccak256(f"{event.block_hash}:{event.log_index}".encode()).hex()
+    return replace(event, escrow_id=name, escrow_key=name)
 
 
 def status_of(purchase: Any, escrows: Iterable[Escrow]) -> tuple[Status | None, int | None]:
@@ -298,6 +330,9 @@ def _folded(events: Sequence[_StoredEvent]) -> dict[str, Any]:
         "created_at": first.at,
         "last_block": events[-1].block_number,
     }
+    if first.kind == EventKind.AUTHORISATION_USED:
+        paid = {"escrow_key": first.escrow_key, "state": EscrowState.SETTLED.value}
+        return values | paid | {"service_hash": service_hash(None), "deadline": first.at}
     for event in events[1:]:
         if event.kind == EventKind.ESCROW_FUNDED:
             values |= {"escrow_key": event.escrow_key, "amount": event.amount}
@@ -316,4 +351,5 @@ def _decided_terms(tx: Tx, purchase_id: str) -> tuple[str, int, str] | None:
     told = past.purchases.get(purchase_id)
     if told is None:
         return None
-    return told.provider.lower(), told.amount, service_hash(told.words.get("service"))
+    service = None if told.settle == X402 else told.words.get("service")
+    return told.provider.lower(), told.amount, service_hash(service)

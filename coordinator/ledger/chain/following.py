@@ -9,9 +9,10 @@ from typing import Any, Final, NamedTuple
 from sqlalchemy import Connection, bindparam, null, select, update
 
 from coordinator.domain.chain.events import ChainEvent, EventKind
-from coordinator.domain.purchase.lifecycle import FINAL, MOVES, Status
+from coordinator.domain.purchase.lifecycle import FINAL, Status, may_follow
 from coordinator.domain.reasons import ReasonCode
-from coordinator.ledger.chain.escrow_fold import Escrow, EscrowFold, status_of
+from coordinator.ledger.chain.escrow_fold import Escrow, EscrowFold, name_apart, status_of
+from coordinator.ledger.chain.strays import stop_payments
 from coordinator.ledger.spend.adoption import attribute_to_organisation
 from coordinator.ledger.spend.holds import reopen_holds
 from coordinator.ledger.store import schema as t
@@ -24,14 +25,22 @@ log = logging.getLogger(__name__)
 _p = t.purchases.c
 _AT_ONCE: Final = 500
 FOLLOWED: Final = frozenset(
-    {EventKind.ESCROW_CREATED, EventKind.ESCROW_FUNDED, EventKind.ESCROW_MOVED}
+    {
+        EventKind.ESCROW_CREATED,
+        EventKind.ESCROW_FUNDED,
+        EventKind.ESCROW_MOVED,
+        EventKind.AUTHORISATION_USED,
+    }
 )
+#: Events with which an escrow begins, so that they are of an account of ours.
+BEGUN: Final = frozenset({EventKind.ESCROW_CREATED, EventKind.AUTHORISATION_USED})
 
 
 class _Owner(NamedTuple):
     id: str
     status: str
     escrow_key: str
+    settle: str
     reason_code: str | None
     reason_message: str | None
 
@@ -56,12 +65,14 @@ def apply_events(tx: Tx, events: Iterable[ChainEvent], now: int) -> Sequence[str
 
     Returns what to log once it is committed, a line for each move of a purchase.
     USDC that left under a key that no purchase has (after a lost database) gets a purchase that
-    counts against the organisation, and spending pauses. So it does for a move that the table of
-    moves does not have; it is taken all the same.
+    counts against the organisation, and spending pauses; what was paid by an authorisation pauses
+    payments for HTTP requests alone. A move that the table of moves does not have pauses spending,
+    too; it is taken all the same.
     """
     followed = [event for event in events if event.kind in FOLLOWED and event.escrow_id]
     if not followed:
         return ()
+    followed = name_apart(tx.connection, followed)
     following = _Following(tx, now)
     following.read(followed)
     moved = [line for event in followed if (line := following.take(event)) is not None]
@@ -99,15 +110,22 @@ class _Following:
     def take(self, event: ChainEvent) -> str | None:
         """Fold the event's escrow and move its purchase; what to log, None when none moved."""
         assert event.escrow_id is not None
-        created = event.kind is EventKind.ESCROW_CREATED
-        if not created and not self._escrows.knows(event.escrow_id):
+        if event.kind not in BEGUN and not self._escrows.knows(event.escrow_id):
             return None
         escrow = self._escrows.take(event)
         if escrow.purchase_id is not None:
             return self._follow(escrow, escrow.purchase_id, event)
-        funded = event.kind is EventKind.ESCROW_FUNDED
-        if funded and not self._escrows.has_purchase(event.escrow_key):
+        unknown = not self._escrows.has_purchase(event.escrow_key)
+        if event.kind is EventKind.ESCROW_FUNDED and unknown:
+            why = "USDC was paid for purchases unknown to this database: check it, then unpause"
+            self.write()
+            begin_recovery(self._tx, why, now=self._now)
             self._attribute(escrow)
+        elif event.kind is EventKind.AUTHORISATION_USED:
+            what = f"{event.amount} USDC for {event.provider}: an authorisation nobody asked for"
+            stop_payments(self._tx, what, event.tx_hash, now=self._now)
+            if unknown:
+                self._attribute(escrow)
         return None
 
     def write(self) -> None:
@@ -124,8 +142,6 @@ class _Following:
 
     def _attribute(self, escrow: Escrow) -> None:
         self.write()
-        why = "USDC was paid for purchases unknown to this database: check it, then unpause"
-        begin_recovery(self._tx, why, now=self._now)
         made = attribute_to_organisation(self._tx, escrow.escrow_id, now=self._now)
         self._escrows.attributed(escrow.escrow_id, made)
 
@@ -142,7 +158,8 @@ class _Following:
         linked = escrow.escrow_key == purchase.escrow_key
         if after is None or before is after or (before in FINAL and not linked):
             return None
-        if after not in MOVES[before] and not _end_was_taken_back(self._tx.connection, purchase):
+        expected = may_follow(before, after, settle=purchase.settle)
+        if not expected and not _end_was_taken_back(self._tx.connection, purchase):
             self.write()
             _overrule(self._tx, purchase, after, self._now)
         self._move(purchase, after, ended_at_block if after in FINAL else None)

@@ -14,6 +14,7 @@ from coordinator.domain.chain.journal import Entry, EntryKind
 from coordinator.domain.chain.reconciliation import Discrepancy, Rescan
 from coordinator.domain.usdc import Usdc
 from coordinator.ledger.audit.row_codes import RowCodes
+from coordinator.ledger.spend.reading import is_of_escrow
 from coordinator.ledger.store import schema as t
 from coordinator.ledger.store.database import Database
 from coordinator.ledger.store.sums import exact_sum, read_sum
@@ -43,7 +44,7 @@ class JournalBook:
         signed = case((_j.debit == "escrow:" + _j.escrow_key, _j.amount), else_=-_j.amount)
         query = (
             select(_j.escrow_key, exact_sum(signed).label("balance"))
-            .where(_j.escrow_key.is_not(None))
+            .where(_j.escrow_key.is_not(None), _j.kind != EntryKind.X402.value)
             .group_by(_j.escrow_key)
         )
         with self._database.read() as connection:
@@ -141,7 +142,7 @@ class JournalBook:
     def posted_without_entries(self) -> Iterator[tuple[str, Usdc, Usdc]]:
         """(purchase, posted, booked) where a posted hold and its entries differ."""
         signed = case(
-            (_j.kind == EntryKind.FUND.value, _j.amount),
+            (_j.kind.in_([EntryKind.FUND.value, EntryKind.X402.value]), _j.amount),
             (_j.kind == EntryKind.REFUND.value, -_j.amount),
             else_=0,
         )
@@ -149,7 +150,7 @@ class JournalBook:
         query = (
             select(t.holds.c.purchase_id, t.holds.c.posted, booked.label("booked"))
             .outerjoin(t.escrows, t.escrows.c.purchase_id == t.holds.c.purchase_id)
-            .outerjoin(t.journal, _j.escrow_key == t.escrows.c.escrow_key)
+            .outerjoin(t.journal, is_of_escrow(_j, t.escrows.c))
             .where(t.holds.c.kind == "purchase", t.holds.c.status != "held")
             .group_by(t.holds.c.id, t.holds.c.purchase_id, t.holds.c.posted)
             .having(booked != t.holds.c.posted)

@@ -9,7 +9,7 @@ from typing import Any, Final, NamedTuple
 from sqlalchemy import Connection, select
 
 from coordinator.domain.chain.events import EMPTY, EscrowState
-from coordinator.domain.purchase.lifecycle import FINAL, UNLINKED, Status
+from coordinator.domain.purchase.lifecycle import FINAL, UNLINKED, X402, Status
 from coordinator.domain.purchase.planning import OpenPurchase, OwnEscrow
 from coordinator.domain.usdc import Usdc
 from coordinator.ledger.chain.steps import StepBook
@@ -28,7 +28,10 @@ _WAITED_FOR: Final = [
 _LEFT_OVER: Final = select(_e.purchase_id).where(
     _e.state.in_([state.value for state in EMPTY]), _e.purchase_id.is_not(None)
 )
-_OPEN: Final = _p.status.in_(_WAITED_FOR) | _p.id.in_(_LEFT_OVER)
+_OPEN: Final = (_p.status.in_(_WAITED_FOR) & (_p.settle != X402)) | _p.id.in_(_LEFT_OVER)
+_PAYMENTS: Final = select(_p.escrow_key).where(
+    _p.settle == X402, _p.status == Status.APPROVED.value
+)
 
 
 class Waiting(NamedTuple):
@@ -39,11 +42,15 @@ class Waiting(NamedTuple):
 
 
 class InProgress(NamedTuple):
-    """Purchases in progress: their number, those that wait, and ids and keys of their escrows."""
+    """Purchases in progress: their number, those that wait, and ids and keys of their escrows.
+
+    ``payments`` are the nonces of payments for HTTP requests, which are in that number too.
+    """
 
     purchases: int
     waiting: Sequence[Waiting]
     escrows: frozenset[str]
+    payments: frozenset[str]
 
 
 def read_in_progress(connection: Connection) -> InProgress:
@@ -57,7 +64,8 @@ def read_in_progress(connection: Connection) -> InProgress:
     ]
     followed = select(_e.escrow_id, _p.escrow_key).join(t.purchases, _p.id == _e.purchase_id)
     names = (name for row in connection.execute(followed.where(_OPEN)) for name in row)
-    return InProgress(len(rows), waiting, frozenset(names))
+    payments = frozenset(connection.execute(_PAYMENTS).scalars())
+    return InProgress(len(rows) + len(payments), waiting, frozenset(names), payments)
 
 
 def load_open(connection: Connection, steps: StepBook) -> list[OpenPurchase]:

@@ -92,8 +92,10 @@ def unsigned_of_run(connection: Connection, kind: str, name: str) -> Sequence[st
     """Purchases of the task or session that wait or are approved and have nothing signed."""
     column = _p.task if kind == "task" else _p.session
     stepped = exists().where(t.steps.c.purchase_id == _p.id)
+    a = t.authorisations.c
+    signed = exists().where(a.purchase_id == _p.id, a.signature.is_not(None))
     query = select(_p.id).where(
-        column == name, _p.status.in_([status.value for status in UNFUNDED]), ~stepped
+        column == name, _p.status.in_([status.value for status in UNFUNDED]), ~stepped, ~signed
     )
     return list(connection.execute(query.order_by(_p.seq)).scalars())
 

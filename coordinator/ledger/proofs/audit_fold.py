@@ -53,6 +53,8 @@ class LoggedPurchase:
     x402: Mapping[str, Any] | None = None
     #: Whether its authorisation was ever signed.
     authorised: bool = False
+    #: The unix second from which the token refuses what was signed; 0 until then.
+    authorised_until: int = 0
     #: Signer and nonce of each create that was signed for it.
     creates: set[tuple[str | None, int]] = field(default_factory=set)
     #: By event, the host that wrote it and was revoked since.
@@ -259,6 +261,7 @@ def _authorised(past: LoggedState, row: AuditRow, body: dict[str, Any]) -> None:
     known = past.purchases.get(row.subject)
     if known is not None:
         known.authorised = True
+        known.authorised_until = max(known.authorised_until, body["valid_before"])
 
 
 def _cancel_wanted(past: LoggedState, row: AuditRow, body: dict[str, Any]) -> None:

@@ -13,7 +13,7 @@ from coordinator.domain.chain.escrow_key import service_hash
 from coordinator.domain.chain.events import EscrowState
 from coordinator.domain.errors import IdempotencyConflict
 from coordinator.domain.limits.rules import Terms
-from coordinator.domain.purchase.lifecycle import FINAL, STATUS_OF
+from coordinator.domain.purchase.lifecycle import FINAL, STATUS_OF, X402
 from coordinator.domain.purchase.request import Request
 from coordinator.domain.usdc import Usdc
 from coordinator.ledger.limits.counters import charges_of
@@ -77,12 +77,13 @@ def adopt(
     name, provider = policy.provider(request.provider)
     service = request.service or (provider.service if provider else None)
     address = provider.address if provider else request.provider
-    same = (address.lower(), request.amount.base_units, service_hash(service)) == (
+    told = service_hash(None if request.is_x402 else service)
+    same = (address.lower(), request.amount.base_units, told) == (
         row.provider.lower(),
         row.amount,
         row.service_hash,
     )
-    if not same:
+    if not same or request.is_x402 != (row.settle == X402):
         return IdempotencyConflict(
             f"key {key!r} was used on chain for {Usdc.from_base_units(row.amount)} USDC to"
             f" {row.provider}; use another key for another purchase"
@@ -108,7 +109,7 @@ def adopt(
     hold = connection.execute(
         select(t.holds).where(t.holds.c.purchase_id == row.id, t.holds.c.kind == "purchase")
     ).one()
-    terms = Terms(request.agent, category, name, request.task, request.session)
+    terms = Terms(request.agent, category, name, request.task, request.session, request.is_x402)
     opening = partial(read_opening, connection)
     wanted = tx.rules.charged(terms, hold.placed_at, opening)
     missing = sorted(set(wanted) - set(charges_of(connection, row.id, "purchase")))
@@ -142,6 +143,8 @@ def attribute_to_organisation(tx: Tx, escrow_id: str, *, now: int) -> str:
     escrow = _Escrow(*row)
     name, _ = policy.provider(escrow.provider)
     status = STATUS_OF[EscrowState(escrow.state)]
+    # A payment for an HTTP request has its nonce as id and key.
+    settle = X402 if escrow.escrow_key == escrow_id else policy.escrow.settle
     purchase_id = "pur_" + secrets.token_hex(10)
     insert_purchase(
         tx,
@@ -154,7 +157,7 @@ def attribute_to_organisation(tx: Tx, escrow_id: str, *, now: int) -> str:
             "amount": escrow.amount,
             "purpose": "known from the chain alone; not attributed yet",
             "escrow_key": escrow.escrow_key,
-            "settle": policy.escrow.settle,
+            "settle": settle,
             "policy_hash": policy.hash,
             "decision": json.dumps({}),
             "created_at": escrow.created_at,
@@ -185,7 +188,7 @@ def attribute_to_organisation(tx: Tx, escrow_id: str, *, now: int) -> str:
         provider=escrow.provider,
         provider_name=name,
         amount=escrow.amount,
-        settle=policy.escrow.settle,
+        settle=settle,
         policy=policy.hash,
         asked_at=escrow.created_at,
         status=status.value,

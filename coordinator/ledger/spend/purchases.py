@@ -109,6 +109,7 @@ class PurchaseBook:
     def unsigned(self, purchase_ids: Iterable[str]) -> bool:
         """Whether one of them waits for a call that is not signed yet."""
         wanted = _p.status.in_([s.value for s in UNLINKED]) & _p.stranded.is_(None)
+        wanted &= _p.settle != X402
         wanted |= (_p.cancel_wanted == 1) | (_p.settle_wanted == 1)
         signing = exists().where(
             t.steps.c.purchase_id == _p.id,

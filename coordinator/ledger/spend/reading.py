@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import Connection, Select, select
+from sqlalchemy import ColumnElement, Connection, Select, and_, select
 
 from coordinator.domain.chain.journal import EntryKind
 from coordinator.domain.errors import UnknownId
@@ -208,7 +208,7 @@ def sums_of_escrows(
     """
     query = (
         select(t.escrows.c.purchase_id, t.journal.c.kind, exact_sum(t.journal.c.amount))
-        .join(t.journal, t.journal.c.escrow_key == t.escrows.c.escrow_key)
+        .join(t.journal, is_of_escrow(t.journal.c, t.escrows.c))
         .where(t.escrows.c.purchase_id.in_(list(ids)))
         .group_by(t.escrows.c.purchase_id, t.journal.c.kind)
     )
@@ -216,6 +216,16 @@ def sums_of_escrows(
     for purchase_id, kind, amount in connection.execute(query):
         found[purchase_id][EntryKind(kind)] = Usdc.from_base_units(read_sum(amount))
     return found
+
+
+def is_of_escrow(journal: Any, escrow: Any) -> ColumnElement[bool]:
+    """Whether an entry is the escrow's: of its key, and a payment's only if it is one.
+
+    A payment for an HTTP request has its nonce as id and key. Whoever has the wallet's key may
+    choose the key of an escrow for it.
+    """
+    paid = (journal.kind != EntryKind.X402.value) | (escrow.escrow_id == escrow.escrow_key)
+    return and_(journal.escrow_key == escrow.escrow_key, paid)
 
 
 def limit_of(stored: dict[str, Any]) -> LimitState:

@@ -10,6 +10,8 @@ from coordinator.domain.errors import LedgerTampered
 from coordinator.ledger.tx.transaction import Tx
 
 SIGNED: Final = tuple(f"{kind}_signed" for kind in StepKind)
+#: The payment for an HTTP request was signed: whoever has it can take the USDC.
+AUTHORISED: Final = "x402_signed"
 _ENDED: Final = tuple(f"{kind}_{end}" for kind in StepKind for end in ("mined", "reverted"))
 
 
@@ -36,6 +38,11 @@ def may_be_mined(tx: Tx, purchase_id: str, signer: str, used: int) -> bool:
 
 def require_unsigned(tx: Tx, purchase_id: str) -> None:
     """LedgerTampered when something was signed for a purchase that has no steps any more."""
+    if tx.proven(purchase_id, events=(AUTHORISED,), skip=True):
+        raise LedgerTampered(
+            f"purchase {purchase_id}: the audit log tells that its authorisation was signed, and"
+            " its rows say that nothing was"
+        )
     signed = signed_for(tx, purchase_id)
     if signed:
         raise LedgerTampered(
