@@ -177,7 +177,8 @@ def test_gas_of_a_purchase_is_all_that_the_account_paid_for() -> None:
 
 def test_reconciling_is_compared_with_the_bare_loop_of_the_same_run() -> None:
     def reading(seconds: float, **more: float) -> dict[str, float]:
-        return {"seconds": seconds, "memory_mb": 120.5, "calls": 5_000, **more}
+        known = {"seconds": seconds, "processor": seconds / 2, "memory_mb": 120.5}
+        return {**known, "calls": 5_000, **more}
 
     more = reading(0.5, from_block=101, to_block=105)
     readings = {
@@ -189,6 +190,7 @@ def test_reconciling_is_compared_with_the_bare_loop_of_the_same_run() -> None:
     summary = reconcile_summary(10_000, readings)
     assert summary["ratios"] == {
         "full_of_bare": 0.5,
+        "processor_full_of_bare": 0.5,
         "rebuild_of_bare": 0.25,
         "memory_mb": 120.5,
         "incremental_over_full": 0.125,
