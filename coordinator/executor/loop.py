@@ -144,6 +144,7 @@ class Executor(Rounds):
     def _begin_round(self, *, again: bool, head: Block | None = None) -> None:
         """Run a round, which is owed until it was done; it finalises whenever that is due."""
         self._owed, final = True, self._tempo.final_is_due
+        self._tempo.round_begins()
         self.run_round(quick=not final, again=again, finalise=final, head=head)
 
     def _look(self) -> None:

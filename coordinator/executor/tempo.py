@@ -28,8 +28,10 @@ _STANDBY_SECONDS: Final = 1.0
 _BLOCK_SECONDS: Final = 2.0
 _BLOCK_SECONDS_MIN: Final = 0.2
 _BLOCK_SECONDS_MAX: Final = 15.0
-# A head is asked for this often, from a little before it is expected.
+# A head is asked for this often, from when it is expected. The soonest that was seen may have been
+# there a little before it was looked for: so the first look is early, and the second as much late.
 _PART_OF_BLOCK: Final = 12
+_EARLY_PART_OF_BLOCK: Final = 48
 _HEADS_KEPT: Final = 16
 
 
@@ -62,6 +64,7 @@ class Tempo:
         self._block_seconds = _BLOCK_SECONDS
         self._last: Observation | None = None
         self._looked_at = self._followed_at = self._final_at = float("-inf")
+        self._began_at: float | None = None
         # Of the last heads, how long after the chain's time of each it was seen here.
         self._delays: deque[float] = deque(maxlen=_HEADS_KEPT)
         self._announced = AnnouncedBlocks()
@@ -77,13 +80,18 @@ class Tempo:
         """Note that a subscription tells nothing for now."""
         self._announced.ended()
 
+    def round_begins(self) -> None:
+        """Note that a round is about to read the newest block."""
+        self._began_at = self._ticks()
+
     def followed(self, seen: Observation, *, final: bool) -> None:
         """Note what was seen of the chain, and whether what is final was read again."""
         now = self._ticks()
         if final:
             self._final_at = now
         if self._last is None or seen.head.number > self._last.head.number:
-            self._learn(seen, now)
+            # Booking what came took a while since the head was read.
+            self._learn(seen, now if self._began_at is None else self._began_at)
             self._announced.followed(seen.head)
         self._last = seen
         self._looked_at = self._followed_at = now
@@ -91,7 +99,9 @@ class Tempo:
     def round_done(self, pace: Pace) -> None:
         """Note what a round left to do, whether it followed the chain or went on at its head."""
         self.pace = pace
-        self.looked()
+        # What came while a long round went on has waited: the next look is due by its beginning.
+        self._looked_at = self._ticks() if self._began_at is None else self._began_at
+        self._began_at = None
 
     def looked(self) -> None:
         """Note a look that found nothing new."""
@@ -128,7 +138,10 @@ class Tempo:
         if self.pace is Pace.BUSY and self._last is not None and self._announced.is_trusted:
             more = self._announced.tells_more_than(self._last.head)
             return self._looked_at + span if more else float("inf")
-        return max(self._looked_at + span, self._expected_at)
+        expected = self._expected_at
+        if self._poll_seconds is None and expected <= self._looked_at < expected + self._early:
+            return expected + 2 * self._early
+        return max(self._looked_at + span, expected)
 
     @property
     def _spans(self) -> tuple[float, float]:
@@ -147,13 +160,16 @@ class Tempo:
         """The time of the next head: a block time after the last, and seen as soon as others."""
         if self._local or self._last is None or self.pace is not Pace.BUSY:
             return float("-inf")
-        early = self._block_seconds / _PART_OF_BLOCK
-        expected = self._last.head.at + self._block_seconds + min(self._delays) - early
+        expected = self._last.head.at + self._block_seconds + min(self._delays) - self._early
         return min(expected, self._followed_at + self._block_seconds)
 
-    def _learn(self, seen: Observation, now: float) -> None:
+    @property
+    def _early(self) -> float:
+        return self._block_seconds / _EARLY_PART_OF_BLOCK
+
+    def _learn(self, seen: Observation, read_at: float) -> None:
         """Follow the chain's block time, and how soon a head is seen."""
-        self._delays.append(now - seen.head.at)
+        self._delays.append(read_at - seen.head.at)
         if self._last is None:
             return
         blocks = seen.head.number - self._last.head.number

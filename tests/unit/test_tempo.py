@@ -57,11 +57,50 @@ def test_while_busy_the_next_head_is_asked_for_when_it_is_expected(ticks: Ticks)
     ticks.now += 4
     round_done(tempo, seen(11, 5004), Pace.BUSY, final=False)  # four seconds a block
 
-    assert tempo.seconds_left == pytest.approx(4 - 4 / 12)
-    ticks.now += 3.7
+    assert tempo.seconds_left == pytest.approx(4 - 4 / 48)
+    ticks.now += 3.95
     assert tempo.seconds_left == 0 and not tempo.round_is_due
     tempo.looked()
-    assert tempo.seconds_left == pytest.approx(0.3)  # the round's span comes before the eighth
+    assert tempo.seconds_left == pytest.approx(0.05)  # the round's span comes before the twelfth
+
+
+def test_the_first_look_for_a_head_is_early_and_the_second_as_much_late(ticks: Ticks) -> None:
+    tempo = Tempo(ticks=ticks, local=False)
+    for number in (10, 11):
+        round_done(tempo, seen(number, 5000 + 2 * number), Pace.BUSY, final=True)
+        ticks.now += 2 * (number == 10)
+
+    for left in (2 - 2 / 48, 4 / 48, 2 / 12, 2 / 12):
+        assert tempo.seconds_left == pytest.approx(left, abs=1e-4)
+        ticks.now += left + 1e-6
+        tempo.looked()
+
+
+def test_a_head_that_came_while_a_long_round_went_on_is_looked_for_at_its_end(
+    ticks: Ticks,
+) -> None:
+    tempo = Tempo(ticks=ticks, local=False)
+    tempo.round_begins()
+    round_done(tempo, seen(10, 5000), Pace.BUSY, final=True)
+    ticks.now += 2
+    tempo.round_begins()
+    ticks.now += 2.5
+    round_done(tempo, seen(11, 5002), Pace.BUSY, final=False)
+
+    assert tempo.seconds_left == 0 and not tempo.round_is_due
+    tempo.looked()
+    assert tempo.seconds_left == pytest.approx(2 / 12)
+
+
+def test_the_next_head_is_expected_by_when_the_last_was_read(ticks: Ticks) -> None:
+    tempo = Tempo(ticks=ticks, local=False)
+    for number in (10, 11):
+        tempo.round_begins()
+        ticks.now += 0.8  # to book what came
+        round_done(tempo, seen(number, 5000 + 2 * number), Pace.BUSY, final=True)
+        ticks.now += 1.2 * (number == 10)
+
+    assert tempo.seconds_left == pytest.approx(1.2 - 2 / 48)
 
 
 def test_a_head_that_was_seen_late_makes_the_next_expected_no_later(ticks: Ticks) -> None:
@@ -72,7 +111,7 @@ def test_a_head_that_was_seen_late_makes_the_next_expected_no_later(ticks: Ticks
     ticks.now += 11.5  # with nothing to do meanwhile; block 17 is a second and a half old
     round_done(tempo, seen(17, 5034), Pace.BUSY, final=False)
 
-    assert tempo.seconds_left == pytest.approx(0.5 - 2 / 12)
+    assert tempo.seconds_left == pytest.approx(0.5 - 2 / 48)
 
 
 def test_a_round_is_due_though_no_look_found_anything(ticks: Ticks) -> None:
