@@ -49,6 +49,8 @@ def order_call_differences(call: Call, row: Any, past: LoggedOrder) -> Iterator[
 
 
 def not_decided(call: Call, past: LoggedPurchase) -> Iterator[str]:
+    if past.x402 is not None:
+        yield "it pays for an HTTP request, and no escrow"
     made_from = PaymentTerms(
         past.provider,
         Usdc.from_base_units(past.amount),

@@ -8,12 +8,13 @@ from typing import Any, Final
 
 from coordinator.domain.audit import AuditRow
 from coordinator.domain.errors import LedgerTampered
-from coordinator.domain.purchase.lifecycle import ESCROWED, FINAL, Status
+from coordinator.domain.purchase.lifecycle import ESCROWED, FINAL, X402, Status
 from coordinator.domain.reasons import ReasonCode
 from coordinator.ledger.limits.logged_budgets import LoggedBudgets
 
 ORDERS: Final = ("withdraw", "mint", "top_up")
 MOVED: Final = {f"purchase_{status}": status for status in Status}
+_PAYMENT: Final = ("wallet", "host", "url")
 _WORDS: Final = ("purpose", "service", "category", "task", "session", "provider_name")
 
 
@@ -165,8 +166,21 @@ def _first_row(row: AuditRow, body: dict[str, Any]) -> LoggedPurchase:
         reason_message=reason.get("message"),
         approved_at=row.at if status is Status.APPROVED else None,
         approval=body["approval"],
-        x402=body.get("x402"),
+        x402=_payment(body),
     )
+
+
+def _payment(body: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """Return what an HTTP request is paid by; a purchase has an escrow or this, never both."""
+    told: Mapping[str, Any] | None = body.get("x402")
+    if (told is not None) != (body["settle"] == X402):
+        raise ValueError
+    if told is None:
+        return None
+    texts, seconds = [told[name] for name in _PAYMENT], told["seconds"]
+    if not all(isinstance(text, str) for text in texts) or type(seconds) is not int or seconds < 1:
+        raise ValueError
+    return told
 
 
 def _moved(known: LoggedPurchase, row: AuditRow, body: dict[str, Any]) -> None:

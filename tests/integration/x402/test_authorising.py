@@ -40,6 +40,16 @@ def test_a_payment_is_held_and_then_signed_once_for_its_key(payer: Payer) -> Non
     assert payer.ask("0.50").payment == paid.payment and payer.signatures() == 1
 
 
+def test_a_payment_gets_no_escrow(payer: Payer) -> None:
+    payer.pay("0.50")
+    before = payer.world.chain.balance(payer.world.treasury)
+    for _ in range(3):
+        payer.world.round()
+        payer.world.chain.mine()
+    assert payer.world.rows("SELECT kind FROM steps") == []
+    assert payer.world.chain.balance(payer.world.treasury) == before
+
+
 def test_an_authorisation_is_valid_for_ten_minutes_at_most(payer: Payer) -> None:
     payer.ask(maxTimeoutSeconds=86_400)
     payer.world.round()

@@ -12,6 +12,7 @@ import pytest
 from coordinator.chain.signers.opening import load_signer
 from coordinator.domain.errors import ConfigurationError
 from coordinator.domain.policy.policy import Policy
+from coordinator.domain.usdc import ZERO
 from tests.integration.forger.host_forger import HostForger
 from tests.integration.forger.stage import THIEF, Stage
 from tests.integration.stores import on_either
@@ -82,6 +83,32 @@ def test_what_a_host_made_up_is_signed_within_what_people_signed_alone(
     for (_, told), of in zip(_FORGERIES, forged, strict=True):
         stranded = forger.stage.world.coordinator.get(of).stranded
         assert told in (stranded.message if stranded else ""), of
+
+
+def test_one_purchase_is_never_paid_in_both_ways(make_world: Callable[..., World]) -> None:
+    forger = Forger(make_world)
+    of = forger.pay(settle="after_window")
+    forger.stage.work()
+    assert forger.signatures() == [] and forger.stage.left() == ZERO
+    assert "audit row" in forger.stage.told() and of in forger.stage.told()
+
+
+@pytest.mark.parametrize("wrong", [{"seconds": "x"}, {"seconds": None}, {"wallet": 5}, {"url": []}])
+def test_what_can_not_be_read_keeps_no_other_payment_back(
+    make_world: Callable[..., World], wrong: dict[str, Any]
+) -> None:
+    forger = Forger(make_world)
+    x402 = {"wallet": forger.wallet, "host": HOST, "url": f"https://{HOST}/", "seconds": 60}
+    of = forger.host.purchase("0.50", logged={"x402": x402 | wrong}, settle="x402", service=None)
+    forger.host.edit(
+        "INSERT INTO authorisations (purchase_id, wallet, host, url, offer)"
+        " VALUES (?, ?, ?, ?, '{}')",
+        *(of, forger.wallet, HOST, x402["url"]),
+    )
+    honest = forger.pay()
+    forger.stage.work()
+    assert forger.signatures() == [honest], forger.stage.told()
+    assert of in forger.stage.told()
 
 
 def test_no_host_tells_that_a_payment_was_signed(make_world: Callable[..., World]) -> None:
