@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Event
+from time import sleep
 from typing import Any
 
 import pytest
@@ -141,6 +144,22 @@ def test_of_many_that_ask_at_once_under_different_keys_exactly_one_buys(
     assert sum(purchase.idempotency_key == f"key-{n}" for n, purchase in enumerate(found)) == 1
     assert counter(database, "organisation", "", "total") == (USDC, 0)
     assert_books_agree(database)
+
+
+@on_both
+def test_of_several_in_one_transaction_exactly_one_buys(
+    buyer: Coordinator, threads: ThreadPoolExecutor
+) -> None:
+    group, held, release = buyer.wiring.group_commit, Event(), Event()
+    holding = threads.submit(group.run, lambda tx: (held.set(), release.wait(60)))
+    assert held.wait(60)
+    asked = [threads.submit(once, buyer, idempotency_key=f"key-{n}") for n in range(5)]
+    while len(group._waiting) < len(asked):
+        sleep(0)
+    release.set()
+
+    assert len({purchase.result().id for purchase in asked}) == 1
+    assert holding.result()
 
 
 @pytest.mark.parametrize("age", [0, DUPLICATE_SECONDS])

@@ -117,7 +117,7 @@ def test_a_foreign_host_is_misdirected(service: SimulatedService) -> None:
     with service.client() as client:
         for host in ("evil.example", "127.0.0.1.evil.example", ""):
             told = client.post("/mcp", json={}, headers={**_HEADERS, "Host": host})
-            assert told.status_code == 421, host
+            assert (told.status_code, told.json()["code"]) == (421, "misdirected_request"), host
         told = client.post("/mcp", json={}, headers={**_HEADERS, "Origin": "https://evil.example"})
         assert told.status_code == 403
 

@@ -197,13 +197,15 @@ def test_an_edited_row_is_not_paid(payer: Payer, statement: str) -> None:
     assert payer.signatures() == before
 
 
-def test_a_payment_for_a_request_is_no_duplicate_of_an_escrow(payer: Payer) -> None:
+def test_a_payment_for_a_request_is_no_duplicate_of_an_escrow(
+    make_world: Callable[..., World],
+) -> None:
+    payer = Payer(make_world, provider={"service": None})
     paid = payer.ask("1.00").purchase
     bought = payer.world.coordinator.agent(AGENT).purchase(
         provider="paper-api",
         amount="1.00",
         purpose="a paper",
-        service=paid.service,
         unless_duplicate=True,
         wait=False,
     )
