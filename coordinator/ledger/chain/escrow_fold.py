@@ -25,6 +25,7 @@ from coordinator.domain.chain.events import EMPTY, ChainEvent, EscrowState, Even
 from coordinator.domain.chain.steps import StepKind
 from coordinator.domain.purchase.lifecycle import STATUS_OF, X402, Status
 from coordinator.ledger.proofs.audit_fold import LoggedState
+from coordinator.ledger.spend.adoption import Attributed
 from coordinator.ledger.store import schema as t
 from coordinator.ledger.store.prepared import Prepared, batched
 from coordinator.ledger.tx.transaction import Tx
@@ -158,11 +159,13 @@ class EscrowFold:
             else:
                 self._connection.execute(delete(t.escrows).where(_e.escrow_id == escrow_id))
 
-    def attributed(self, escrow_id: str, purchase_id: str) -> None:
+    def attributed(self, escrow_id: str, made: Attributed) -> None:
         """Note that the escrow was given, in the database, to a purchase that was made for it."""
-        escrow = self._escrows[escrow_id]._replace(purchase_id=purchase_id)
+        escrow = self._escrows[escrow_id]._replace(purchase_id=made.id)
         self._escrows[escrow_id] = escrow
-        self._read_keys([escrow.escrow_key] if escrow.escrow_key else ())
+        self._of_purchase[made.id] = {escrow_id: escrow}
+        terms = _Terms(made.id, None, made.provider, made.amount, None, made.settle)
+        self._by_key.setdefault(made.escrow_key, terms)
 
     def read_owned(self, purchase_ids: Iterable[str]) -> None:
         """Read all escrows of purchases."""

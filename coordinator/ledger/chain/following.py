@@ -144,6 +144,9 @@ class _Following:
         self.write()
         made = attribute_to_organisation(self._tx, escrow.escrow_id, now=self._now)
         self._escrows.attributed(escrow.escrow_id, made)
+        self._purchases[made.id] = _Owner(
+            made.id, made.status, made.escrow_key, made.settle, None, None
+        )
 
     def _owner(self, purchase_id: str) -> _Owner:
         if purchase_id not in self._purchases:

@@ -133,8 +133,19 @@ def adopt(
     return str(row.id)
 
 
-def attribute_to_organisation(tx: Tx, escrow_id: str, *, now: int) -> str:
-    """Give a funded escrow that no purchase knows one without an agent; the purchase's id.
+class Attributed(NamedTuple):
+    """A purchase that is known from the chain alone, as it was made for its escrow."""
+
+    id: str
+    status: str
+    escrow_key: str
+    settle: str
+    provider: str
+    amount: int
+
+
+def attribute_to_organisation(tx: Tx, escrow_id: str, *, now: int) -> Attributed:
+    """Give a funded escrow that no purchase knows one without an agent, and return that.
 
     Its hold counts against the organisation from the instant at which the escrow was created.
     """
@@ -193,7 +204,9 @@ def attribute_to_organisation(tx: Tx, escrow_id: str, *, now: int) -> str:
         asked_at=escrow.created_at,
         status=status.value,
     )
-    return purchase_id
+    return Attributed(
+        purchase_id, status.value, escrow.escrow_key, settle, escrow.provider, escrow.amount
+    )
 
 
 def _unattributed(connection: Connection, escrow_key: str) -> Any:
