@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -108,6 +109,19 @@ def test_a_client_of_httpx_pays_once(running: Running, books: Books) -> None:
     assert got.json()["paper"] == "x402"
     told = paid(got)
     assert told is not None and told.purchase_id == bought.id
+    assert books.payments() == [(running.service.chain.provider, PRICE)]
+
+
+def test_the_guides_program_pays(running: Running, books: Books, monkeypatch: Any) -> None:
+    guide = (Path(__file__).parents[3] / "docs" / "x402.md").read_text()
+    program = re.findall(r"```python\n(import os.*?)```", guide, re.DOTALL)[0]
+    monkeypatch.setenv("TREASURY_URL", running.url)
+    monkeypatch.setenv("TREASURY_KEY", running.tokens[_AGENTS[0]])
+    told: list[Any] = []
+    names = {"print": lambda *values: told.extend(values)}
+    exec(program.replace("https://papers.example.com/papers/7", running.paper), names)
+
+    assert told[0] == 200 and told[1].idempotency_key == "task-42/paper-7"
     assert books.payments() == [(running.service.chain.provider, PRICE)]
 
 
