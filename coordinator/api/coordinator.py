@@ -188,14 +188,16 @@ class Coordinator(Runtime, ApprovalApi, BudgetApi, AccessApi, WebhookApi):
         agent: str | None = None,
         pool: str | None = None,
         provider: str | None = None,
+        x402: bool = False,
     ) -> bool:
-        """Stop new spending: all, an agent's, a pool's, or to a provider; False if it was stopped.
+        """Stop new spending: all, an agent's, a pool's, to a provider, or for HTTP requests.
 
+        False if it was stopped.
         It takes effect in every process: nothing is admitted, no create or link is signed, and
         what is created and not funded is cancelled. What is funded goes on, but for settling
         early to a paused provider. No policy file is read: a faulty one can't prevent it.
         """
-        scope, of = scope_of(agent=agent, pool=pool, provider=provider)
+        scope, of = scope_of(agent=agent, pool=pool, provider=provider, x402=x402)
         w = self.claimed
         paused = pause_spending(
             w.operations,
@@ -217,13 +219,14 @@ class Coordinator(Runtime, ApprovalApi, BudgetApi, AccessApi, WebhookApi):
         agent: str | None = None,
         pool: str | None = None,
         provider: str | None = None,
+        x402: bool = False,
     ) -> bool:
         """Allow spending again, once as many approvers as the policy requires have agreed.
 
         False when ``by`` is not an approver, and nothing changed, and while others have to approve
         it too: then it stands in ``proposals()``.
         """
-        scope, of = scope_of(agent=agent, pool=pool, provider=provider)
+        scope, of = scope_of(agent=agent, pool=pool, provider=provider, x402=x402)
         return self.wiring.treasury.unpause(reason, approver=by, scope=scope, of=of) is None
 
     def gas(self) -> GasReport:

@@ -89,9 +89,11 @@ def list_agents(
     ]
 
 
-def scope_of(**named: str | None) -> tuple[str, str]:
+def scope_of(*, x402: bool = False, **named: str | None) -> tuple[str, str]:
     """Return the one scope named, as (kind, id); the organisation if none is."""
     chosen = [(kind, of) for kind, of in named.items() if of is not None]
+    if x402:
+        chosen.append(("x402", ""))
     if len(chosen) > 1:
-        raise InvalidRequest(f"name only one of {', '.join(named)}")
+        raise InvalidRequest(f"name only one of {', '.join([*named, 'x402'])}")
     return chosen[0] if chosen else ("organisation", "")

@@ -25,6 +25,7 @@ Reason = Annotated[str | None, typer.Option(help="The reason, for the audit log 
 OfAgent = Annotated[str | None, typer.Option(help="Only this agent's spending.")]
 OfPool = Annotated[str | None, typer.Option(help="Only the spending of this pool's agents.")]
 OfProvider = Annotated[str | None, typer.Option(help="Only spending to this provider.")]
+OfRequests = Annotated[bool, typer.Option("--x402", help="Only payments for HTTP requests.")]
 
 
 def pause(
@@ -33,12 +34,15 @@ def pause(
     agent: OfAgent = None,
     pool: OfPool = None,
     provider: OfProvider = None,
+    x402: OfRequests = False,
 ) -> None:
     """Stop new spending at once, in every process; funded escrows are still followed."""
     reason = ask("Reason", reason, "--reason TEXT")
     by = ask("Your name", by, "--by NAME")
     with opened(act=False) as coordinator:
-        changed = coordinator.pause(reason, by=by, agent=agent, pool=pool, provider=provider)
+        changed = coordinator.pause(
+            reason, by=by, agent=agent, pool=pool, provider=provider, x402=x402
+        )
         _tell_pauses(coordinator, changed, "paused", "already paused")
 
 
@@ -48,6 +52,7 @@ def unpause(
     agent: OfAgent = None,
     pool: OfPool = None,
     provider: OfProvider = None,
+    x402: OfRequests = False,
 ) -> int:
     """Allow spending again, once as many approvers as the policy requires have agreed."""
     from coordinator.api.queries import scope_of
@@ -56,7 +61,7 @@ def unpause(
     reason = ask("Reason", reason, "--reason TEXT")
     with opened(act=False) as coordinator:
         before = len(coordinator.wiring.operations.pauses())
-        scope, of = scope_of(agent=agent, pool=pool, provider=provider)
+        scope, of = scope_of(agent=agent, pool=pool, provider=provider, x402=x402)
         treasury = coordinator.wiring.treasury
         refusal = treasury.unpause(reason, approver=by, scope=scope, of=of)
         if refusal is not None:

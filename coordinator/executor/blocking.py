@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Final
 
 from coordinator.domain.purchase.blocker import Blocker, BlockerCode
-from coordinator.domain.purchase.lifecycle import Status
+from coordinator.domain.purchase.lifecycle import X402, Status
 from coordinator.domain.purchase.purchase import Purchase
 from coordinator.ledger.tx.leases import LeaseBook
 from coordinator.ledger.tx.notices import NoticeBook
@@ -63,6 +63,9 @@ class Blockers:
         if purchase.final or purchase.needs_approval:
             return None
         unfunded = purchase.status in (Status.APPROVED, Status.CREATED)
+        if purchase.x402 is not None and purchase.x402.signed_at is not None:
+            # It is signed: only whoever has it goes on.
+            unfunded = False
         if unfunded and (blocker := self._paused(purchase)):
             return blocker
         if trouble := self._trouble():
@@ -71,14 +74,16 @@ class Blockers:
         if (holder is None or not holder.alive) and not self._starting():
             text = "no worker is running (start `coordinator worker`)"
             return Blocker(BlockerCode.NOBODY_ACTS, text)
-        if unfunded:
+        if unfunded and purchase.settle != X402:
             for kind, (code, text) in _CONDITIONS.items():
                 if self._notices.is_active(kind):
                     return Blocker(code, text)
         return None
 
     def _paused(self, purchase: Purchase) -> Blocker | None:
-        stops = self._policies.current().stops(purchase.agent, purchase.provider_name)
+        stops = self._policies.current().stops(
+            purchase.agent, purchase.provider_name, x402=purchase.settle == X402
+        )
         for pause in self._operations.pauses():
             if (pause.scope_kind, pause.scope_id) in stops:
                 what = "spending" if pause.scope_kind == "organisation" else str(pause)

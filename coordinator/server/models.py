@@ -108,6 +108,12 @@ class Pause(Body):
     agent: Name | None = None
     pool: Name | None = None
     provider: Name | None = None
+    x402: bool = False
+
+    @property
+    def scope(self) -> dict[str, Any]:
+        names = ("agent", "pool", "provider", "x402")
+        return {name: getattr(self, name) for name in names}
 
 
 class IncreaseTerms(Body):

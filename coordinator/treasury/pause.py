@@ -32,7 +32,7 @@ def pause_spending(
     stopping everything works before any policy was applied.
     """
     reason, by = free_text("reason", reason, 2000), identifier("by", by)
-    if scope != "organisation":
+    if scope not in ("organisation", "x402"):
         of = named_in_policy(policies.current(), scope, of)
     return operations.pause(Pause(scope, of, reason, by, now))
 

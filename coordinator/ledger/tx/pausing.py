@@ -25,7 +25,7 @@ _RECOVERING: Final = Prepared(
 
 @dataclass(frozen=True, slots=True)
 class Pause:
-    """Spending stopped for a scope: organisation, agent or provider."""
+    """Spending stopped for a scope: organisation, agent, pool, provider or x402."""
 
     scope_kind: str
     scope_id: str

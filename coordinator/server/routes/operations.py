@@ -20,19 +20,15 @@ router = APIRouter(prefix="/v1", tags=["operations"], route_class=StrictRoute)
 
 @router.post("/pause", responses={200: {"model": m.Changed}, **BODY_FAULTS})
 def pause(who: StaffCaller, what: m.Pause) -> Response:
-    """Stop new spending: all, an agent's, a pool's, or to a provider; in every process."""
-    changed = who.coordinator.pause(
-        what.reason, by=who.name, agent=what.agent, pool=what.pool, provider=what.provider
-    )
+    """Stop new spending: all, one agent's, pool's or provider's, or for HTTP requests."""
+    changed = who.coordinator.pause(what.reason, by=who.name, **what.scope)
     return answer({"changed": changed})
 
 
 @router.post("/unpause", responses={200: {"model": m.Changed}, **BODY_FAULTS})
 def unpause(who: ApproverCaller, what: m.Pause) -> Response:
     """Allow spending again, once as many approvers as the policy requires have agreed."""
-    changed = who.coordinator.unpause(
-        what.reason, by=who.name, agent=what.agent, pool=what.pool, provider=what.provider
-    )
+    changed = who.coordinator.unpause(what.reason, by=who.name, **what.scope)
     return answer({"changed": changed})
 
 

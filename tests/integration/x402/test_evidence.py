@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 
 import pytest
 
@@ -16,6 +17,7 @@ from coordinator.domain.reasons import ReasonCode
 from coordinator.domain.usdc import ZERO
 from tests.integration.authorisations import Authorisation
 from tests.integration.stores import on_either
+from tests.integration.test_rebuild import export, lose
 from tests.integration.test_reorg import finalise, reorganise
 from tests.integration.world import AGENT, World
 from tests.integration.x402.paying import Payer
@@ -203,8 +205,10 @@ def test_a_payment_that_nobody_asked_for_counts_and_stops_payments(payer: Payer)
     denied = payer.ask("0.50").purchase
     assert denied.reason is not None and denied.reason.code is ReasonCode.PAUSED
     assert world.buy().status == "approved"
-    replace = Authorisation(world.chain, wallet_key(payer), world.chain.stranger, Usdc("1.00"))
-    replace.use()
+    assert world.coordinator.unpause("its key is changed", by="alice", x402=True)
+    assert not paused(payer) and payer.ask("0.50", key="two").purchase.status == "approved"
+    again = Authorisation(world.chain, wallet_key(payer), world.chain.stranger, Usdc("1.00"))
+    again.use()
     world.round()
     assert alarms(payer) == 2 and paused(payer) == ["x402"]
 
@@ -255,3 +259,39 @@ def test_a_nonce_that_is_an_escrows_changes_nothing_of_it(payer: Payer, name: st
     world.chain.mine(35)
     world.round()
     assert world.wiring.books.final() is not None
+
+
+def test_a_lost_database_finds_what_was_paid(payer: Payer, tmp_path: Path) -> None:
+    world = payer.world
+    taken, waiting = payer.pay("0.50", key="a"), payer.pay("0.25", key="b")
+    take(world.chain, taken)
+    finalise(world)
+    file = export(world, tmp_path / "audit.jsonl")
+    take(world.chain, waiting)
+    world.chain.mine(30)
+    world.change_host()
+    lose(world)
+    assert not world.coordinator.rebuild(audit=file).discrepancies
+    for paid in (taken, waiting):
+        assert world.status(paid.purchase) == "settled"
+    finalise(world)
+    assert world.usage() == (ZERO, Usdc("0.75"))
+    world.check_books()
+
+
+def test_a_payment_known_from_the_chain_alone_is_its_agents_once_asked_for(payer: Payer) -> None:
+    world = payer.world
+    paid = payer.pay("0.50")
+    take(world.chain, paid)
+    world.chain.mine(30)
+    world.change_host()
+    lose(world)
+    found = world.coordinator.rebuild().discrepancies
+    assert [d.kind for d in found] == ["unknown_escrow"]
+    assert world.usage() == (Usdc("0.50"), ZERO) and "x402" in paused(payer)
+    again = payer.ask("0.50")
+    assert again.purchase.status == "settled" and again.payment is None
+    finalise(world)
+    assert world.usage("agent", AGENT) == (ZERO, Usdc("0.50"))
+    assert payer.signatures() == 0
+    world.check_books()
