@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from coordinator.domain.usdc import Usdc
+from tests.integration.test_reorg import finalise
 from tests.integration.world import World
 from tests.integration.x402.facilitator import Facilitator
 from tests.integration.x402.paying import Payer
@@ -52,3 +53,12 @@ class Bench:
     @property
     def balance(self) -> Usdc:
         return self.payer.world.chain.balance(self.payer.wallet)
+
+    def ends(self) -> dict[str, tuple[str, str, Usdc]]:
+        """Status and hold of each purchase, once all that is mined is final; the books agree."""
+        world = self.payer.world
+        finalise(world)
+        world.check_books()
+        return {
+            one.id: (str(one.status), *world.hold(one)) for one in world.coordinator.purchases()
+        }

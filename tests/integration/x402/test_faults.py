@@ -13,7 +13,7 @@ from x402.http.clients.requests import PaymentError
 from x402.http.utils import decode_payment_required_header
 
 from coordinator.domain import errors
-from coordinator.domain.usdc import Usdc
+from coordinator.domain.usdc import ZERO, Usdc
 from coordinator_client.errors import CoordinatorError, InvalidRequest
 from coordinator_client.x402 import (
     PaymentDenied,
@@ -79,6 +79,9 @@ def test_an_honest_payment_is_made_once(face: str, bench: Bench, chain: LocalCha
     assert (told.idempotency_key, told.purchase_id) == ("k-1", found.id)
     assert told.settlement["success"] is True
     assert bench.payer.signatures() == 1
+    assert bench.ends() == {found.id: ("settled", "posted", PRICE)}
+    report = bench.payer.world.coordinator.task("t-1").report()
+    assert report["spent"] == str(sum((paid for _, paid in bench.books.payments()), ZERO))
 
 
 @pytest.mark.each_choice
@@ -107,6 +110,7 @@ def test_an_unknown_outcome_is_asked_again_with_the_same_payment(
     assert bench.books.payments() == [(chain.provider, PRICE)]
     assert bench.balance == Usdc("19.50")
     assert bench.payer.signatures() == 1
+    assert list(bench.ends().values()) == [("settled", "posted", PRICE)]
 
 
 def test_a_fresh_process_with_the_key_sends_the_same_payment(
@@ -156,11 +160,13 @@ def test_what_is_not_settled_in_time_stays_with_the_payer(fault: str, bench: Ben
     bench.settling.fault = fault
     with buyers.opened(buyers.REQUESTS, bench.agent) as buyer:
         assert buyer.get(bench.url).json()["paper"] == "x402"
+    assert list(bench.ends().values()) == [("approved", "held", ZERO)]
     bench.payer.world.pass_time(3600)
     bench.settling.submit_late()
 
     assert bench.books.payments() == [] and bench.books.used_nonces() == []
     assert bench.balance == Usdc("20")
+    assert list(bench.ends().values()) == [("failed", "voided", ZERO)]
 
 
 @pytest.mark.parametrize("face", buyers.FACES)
