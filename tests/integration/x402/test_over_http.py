@@ -18,7 +18,7 @@ import pytest
 
 from coordinator.domain.usdc import Usdc
 from coordinator_client import Agent, AsyncAgent, InvalidRequest
-from coordinator_client.x402 import PaymentDenied, PaymentUnknown, paid, paying
+from coordinator_client.x402 import PayingSession, PaymentDenied, PaymentUnknown, paid, paying
 from tests.integration.local_chain import LocalChain
 from tests.integration.mcp.hosts import Host, over_stdio, play
 from tests.integration.stores import SqliteStore, by_default
@@ -208,6 +208,50 @@ def test_a_model_pays_over_mcp(running: Running, books: Books) -> None:
     play(over_stdio(running.url, running.tokens[_AGENTS[0]]), story)
     assert running.service.signatures() == before + 2
     assert books.payments() == [(running.service.chain.provider, PRICE)] * 2
+
+
+@pytest.mark.campaign
+def test_killed_processes_sign_one_payment(
+    chain: LocalChain, store: SqliteStore, tmp_path: Path
+) -> None:
+    offer = Offer(str(PRICE.base_units), chain.provider, chain.deployment.usdc)
+    with shop.listening() as on:
+        service = PayingService(chain, tmp_path, store.migrated(store.url()), on[1])
+        books, settling = Books.begin(chain, service.wallet), Facilitator(chain)
+        settling.fault = facilitator.BAD_GATEWAY
+        token = service.key("agent", _AGENTS[0])
+
+        def buy(url: str) -> int:
+            with (
+                Agent(url, token) as agent,
+                PayingSession(agent, signature_seconds=0) as session,
+                paying(idempotency_key="k-1"),
+            ):
+                return session.get(f"{selling.url}/paid").status_code
+
+        try:
+            with shop.opened(on, settling, offer) as selling:
+                server, url = service.serve()
+                with pytest.raises(PaymentUnknown) as held:
+                    buy(url)
+                assert held.value.valid_before is None and service.signatures() == 0
+                server.kill()
+
+                worker, (server, url) = service.worker(), service.serve()
+                with pytest.raises(PaymentUnknown) as signed:
+                    buy(url)
+                assert signed.value.valid_before is not None
+                worker.kill()
+                server.kill()
+
+                service.worker()
+                settling.fault = facilitator.HONEST
+                assert buy(service.serve()[1]) == 200
+        finally:
+            service.close()
+
+    assert len(settling.nonces) == 2 and len(set(settling.nonces)) == 1
+    assert (service.signatures(), books.payments()) == (1, [(chain.provider, PRICE)])
 
 
 @pytest.mark.campaign
