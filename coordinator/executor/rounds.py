@@ -6,7 +6,7 @@ import contextlib
 import logging
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 from coordinator.domain.chain.accounts import open_at
 from coordinator.domain.chain.events import Block
@@ -17,10 +17,12 @@ from coordinator.domain.ports import Chain, Clock, KillPoint, Observation, Reach
 from coordinator.domain.purchase.planning import OpenPurchase
 from coordinator.domain.usdc import Usdc
 from coordinator.executor.authorising import Authorising
+from coordinator.executor.beliefs import Beliefs
 from coordinator.executor.checkpoint import Checkpoint
+from coordinator.executor.drift import Drift
 from coordinator.executor.due import Work
 from coordinator.executor.failover import EndpointFailover
-from coordinator.executor.safe_words import SafeWords
+from coordinator.executor.former_port import Former
 from coordinator.executor.sender import Sender
 from coordinator.executor.tempo import Pace
 from coordinator.executor.top_ups import TopUps
@@ -31,28 +33,14 @@ from coordinator.ledger.chain.open_purchases import Waiting
 from coordinator.ledger.ledger import Ledger
 from coordinator.ledger.proofs.evidence import Seen
 from coordinator.ledger.tx.leases import Lease, new_holder
-from coordinator.ledger.tx.pausing import Pause
 
 log = logging.getLogger(__name__)
 
 LEASE_SECONDS: Final = 10
 RENEW_SECONDS: Final = LEASE_SECONDS / 4
-_DRIFT_SECONDS: Final = 60
-_POLICY_READS: Final = 3
 
 Follow = Callable[[Observation, bool], Mapping[str, Receipt] | None]
 """Brings the books to a block, and what is final where asked; the receipts that it read."""
-
-
-class Former(Protocol):
-    """Rounds for a former account of the treasury, after those of the present one."""
-
-    @property
-    def busy(self) -> bool: ...
-    @property
-    def sends_usdc(self) -> bool: ...
-    def run_round(self, *, quick: bool, again: bool, finalise: bool = True) -> bool: ...
-    def release(self) -> None: ...
 
 
 class Rounds:
@@ -91,15 +79,14 @@ class Rounds:
         self._changes = ledger.changes
         self._checkpoint = checkpoint
         self._follow = follow
-        self._drift = drift
         self._upkeep = upkeep
-        self._drift_looked_at: float | None = None
         # Whether this executor has made the wallet an account of the journal, or found it so.
         self._knows_wallet = False
         self._ticks = ticks
         self._clock = clock
         self._reach = reach
         self._steps = ledger.steps
+        self._beliefs = Beliefs(ledger, checkpoint, chain.safes, clock)
         self._sender = Sender(
             chain=chain,
             steps=ledger.steps,
@@ -111,10 +98,10 @@ class Rounds:
             checkpoint=checkpoint,
             believed=self._believed,
         )
-        self._safe_words = SafeWords(chain.safes, ledger.checkpoints, checkpoint)
         self._watch = Watch(
             purchases=ledger.purchases, notices=ledger.notices, clock=clock, ticks=ticks
         )
+        self._drift = Drift(ledger, self._watch, drift, clock=clock, ticks=ticks)
         self._work = self._new_work(
             ledger,
             chain=chain,
@@ -195,7 +182,7 @@ class Rounds:
                 seen = self._follow_chain(quick, finalise, head)
             now = self._clock()
             self._keep_house(now)
-            self._look_for_drift(seen)
+            self._drift.look(seen)
             if not self._hold_lease():
                 return False
             if self._checkpoint.advance(now=now) and self._may_sign():
@@ -227,8 +214,8 @@ class Rounds:
         if wallet.address not in self._followed_accounts():
             return
         block = self._seen.head if self._seen is not None else None
-        seen = self._safe_words.seen(waiting, policy=self._policy(), block=block, now=now)
-        wallet.sign(self._lease, waiting, seen)
+        self._beliefs.policy()
+        wallet.sign(self._lease, waiting, self._beliefs.seen(waiting, block=block))
         # Whoever waits for it is told while the round goes on.
         self._changes.look()
 
@@ -297,38 +284,9 @@ class Rounds:
             self._operations.report_tampering("database", fault.what, now=self._clock())
             raise
 
-    def _policy(self) -> Policy:
-        """Return the policy in force, or the one signed by approvers whom the worker pins.
-
-        LedgerTampered unless the worker saw it come into force.
-        """
-        for _ in range(_POLICY_READS):
-            policy = self._policies.current()
-            if self._checkpoint.policy in (None, policy.hash):
-                return self._checkpoint.signed_policy or policy
-            # It may have changed since the log was verified.
-            self._checkpoint.advance(now=self._clock())
-        raise LedgerTampered(f"policy {policy.hash[:12]}… is not the one last put in force")
-
     def _believed(self, calls: Sequence[Call], seen: Observation) -> Seen:
-        policy = self._policies.current()
         subjects = filter(None, (call.purchase_id or call.reference for call in calls))
-        return self._safe_words.seen(subjects, policy=policy, block=seen.head, now=self._clock())
-
-    def _look_for_drift(self, seen: Observation) -> None:
-        """Pause spending when the balance differs from the journal."""
-        ticks, last = self._ticks(), self._drift_looked_at
-        if last is not None and ticks - last < _DRIFT_SECONDS:
-            return
-        drift, allowed = self._drift(seen), self._policies.current().alerts.drift_above
-        # A look that failed was none.
-        self._drift_looked_at = ticks
-        if self._watch.look_at_drift(drift, allowed):
-            why = (
-                f"the treasury's balance and the journal differ by {drift} USDC; at most {allowed}"
-                " is allowed: run `coordinator reconcile`, explain the difference, then unpause"
-            )
-            self._operations.pause(Pause("organisation", "", why, by="executor", at=self._clock()))
+        return self._beliefs.seen(subjects, block=seen.head)
 
     def idle(self) -> bool:
         """Return whether nothing is in flight and no purchase waits for this executor."""
@@ -381,7 +339,7 @@ class Rounds:
         assert self._lease is not None
         self._sender.miss_nonces(self._lease, seen)
         in_flight = self._sender.tend(self._lease, seen)
-        policy, every = self._policy(), self._books.open_purchases()
+        policy, every = self._beliefs.policy(), self._books.open_purchases()
         if self._free_kept_back(self._lease, every, seen):
             every = self._books.open_purchases()
         self._tell(policy, every, seen, in_flight)
@@ -408,9 +366,8 @@ class Rounds:
         kept = {p.id: p.stranded for p in mine if p.stranded and is_kept_back(p.stranded)}
         if not kept:
             return False
-        now, policy = self._clock(), self._policies.current()
-        believed = self._safe_words.seen(kept, policy=policy, block=seen.head, now=now)
-        return self._steps.free_kept_back(lease, kept, seen=believed, now=now)
+        believed = self._beliefs.seen(kept, block=seen.head)
+        return self._steps.free_kept_back(lease, kept, seen=believed, now=self._clock())
 
     def _tell(
         self,

@@ -265,7 +265,7 @@ def test_no_allowance_is_signed_for_what_was_paused_after_the_plan(world: World)
 def test_a_drift_above_the_threshold_pauses_by_itself(world: World) -> None:
     world.fund()
     world.chain.set_balance(world.treasury, Usdc("970"))
-    world.executor._drift_looked_at = None
+    world.executor._drift.looked_at = None
     world.round()
     (paused,) = world.wiring.operations.pauses()
     assert "the journal differ by 5.00 USDC" in paused.reason
@@ -274,7 +274,7 @@ def test_a_drift_above_the_threshold_pauses_by_itself(world: World) -> None:
         found.id, by="alice", reason="seen by the bank", now=world.clock()
     )
     world.unpause()
-    world.executor._drift_looked_at = None
+    world.executor._drift.looked_at = None
     world.round()
     assert world.wiring.operations.pauses() == []
 
@@ -282,7 +282,7 @@ def test_a_drift_above_the_threshold_pauses_by_itself(world: World) -> None:
 def test_a_drift_below_the_threshold_is_left_to_reconciling(world: World) -> None:
     world.fund()
     world.chain.set_balance(world.treasury, Usdc("975.50"))
-    world.executor._drift_looked_at = None
+    world.executor._drift.looked_at = None
     world.round()
     assert world.wiring.operations.pauses() == []
     assert world.discrepancies() == [("balance_differs", "0.50")]

@@ -50,7 +50,7 @@ class ByHash(Calls):
 
 def a_round_later(world: World, ticks: Ticks) -> None:
     ticks.now += ROUND
-    world.executor._drift_looked_at = None  # a minute ago
+    world.executor._drift.looked_at = None  # a minute ago
     world.executor.turn()
 
 

@@ -25,8 +25,8 @@ from coordinator.domain.policy.policy import Policy
 from coordinator.domain.ports import Sent
 from coordinator.domain.usdc import ZERO
 from coordinator.domain.windows import Calendar, Window
+from coordinator.executor import beliefs, sender
 from coordinator.executor import due as work
-from coordinator.executor import loop, sender
 from coordinator.ledger.chain import chain_book, rollback, signable, step_rows, worker_judge
 from coordinator.ledger.chain import steps as step_book
 from coordinator.ledger.chain.agreement import Agreement
@@ -254,7 +254,7 @@ def _rows_believed(stack: ExitStack) -> None:
     _replace(stack, signable.Signable, "_proved", believed)
     _replace(stack, worker_judge.WorkerJudge, "purchase_not_approved", lambda *_: None)
     _replace(stack, approve, "check_proved", lambda *_: None)
-    _replace(stack, loop.Executor, "_policy", lambda self: self._policies.current())
+    _replace(stack, beliefs.Beliefs, "policy", lambda self: self._policies.current())
 
     def proved(_: Any, connection: Connection, version: int) -> Policy:
         query = select(t.policies.c.document).where(t.policies.c.version == version)
