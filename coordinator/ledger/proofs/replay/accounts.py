@@ -52,6 +52,9 @@ class ReplayedAccounts:
 
     def _added(self, row: AuditRow) -> None:
         address = row.body["address"]
+        if row.body.get("wallet"):
+            # The settings name it, whenever it is added, and it signs no step.
+            return
         if self._begun or row.body["first_block"]:
             self._unnamed[address] = row.seq
             return
