@@ -87,6 +87,20 @@ def test_without_its_extra_the_tools_say_what_to_install(python: Path, tmp_path:
     )
 
 
+def test_without_its_extra_a_paying_client_says_what_to_install(
+    python: Path, tmp_path: Path
+) -> None:
+    program = """
+from coordinator_client import Agent, AsyncAgent, ConfigurationError
+for kind in (Agent, AsyncAgent):
+    try: kind("http://127.0.0.1:9", "uec_0123456789abcdef").x402_client()
+    except ConfigurationError as error: print(error)
+"""
+    said = _run(python, "-c", program, cwd=tmp_path).splitlines()
+    assert said[0].startswith("x402_client needs ") and said[1].startswith("x402_client needs ")
+    assert all(one.endswith("pip install 'usdc-escrow-client[x402]'") for one in said)
+
+
 def test_importing_it_costs_little_more_than_importing_httpx(python: Path, tmp_path: Path) -> None:
     timed = "import time; begun = time.perf_counter(); {}; print(time.perf_counter() - begun)"
 

@@ -24,12 +24,14 @@ from coordinator_client.x402 import (
 )
 from coordinator_client.x402.exact import TreasuryExact
 from tests.integration.local_chain import LocalChain
-from tests.integration.stores import by_default
+from tests.integration.stores import by_default, on_either
 from tests.integration.x402 import buyers, facilitator, shop
 from tests.integration.x402.bench import PRICE, Bench, Working
 from tests.integration.x402.facilitator import Facilitator
 from tests.integration.x402.paying import Payer
 from tests.integration.x402.shop import Books, Offer
+
+pytestmark = on_either
 
 _UNKNOWN: dict[str, type[PaymentUnknown]] = {
     facilitator.SILENT: PaymentUnknown,

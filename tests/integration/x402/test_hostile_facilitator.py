@@ -12,11 +12,13 @@ from x402.http import FacilitatorConfig, HTTPFacilitatorClient
 
 from coordinator_client.x402 import PaymentUnknown
 from tests.integration.local_chain import LocalChain
-from tests.integration.stores import by_default
+from tests.integration.stores import by_default, on_either
 from tests.integration.x402 import buyers, shop
 from tests.integration.x402.bench import PRICE, Working
 from tests.integration.x402.paying import Payer
 from tests.integration.x402.shop import Offer
+
+pytestmark = on_either
 
 #: How often the buyer asks again, with the same key, before it gives up.
 _TRIES: Final = 3
