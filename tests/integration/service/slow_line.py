@@ -46,8 +46,10 @@ class _Line:
                 time.sleep(self._seconds)
                 sink.sendall(data)
         for one in (source, sink):
+            # The other thread reads one of them.
             with contextlib.suppress(OSError):
                 one.shutdown(socket.SHUT_RDWR)
+            one.close()
 
     def close(self) -> None:
         self._listener.shutdown(socket.SHUT_RDWR)

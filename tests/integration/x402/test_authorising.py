@@ -210,3 +210,12 @@ def test_a_payment_for_a_request_is_no_duplicate_of_an_escrow(
         wait=False,
     )
     assert (bought.id != paid.id, bought.settle) == (True, "after_window")
+
+
+def test_the_float_is_never_promised_twice(make_world: Callable[..., World]) -> None:
+    payer = Payer(make_world, float_="1.00")
+    payer.pay("0.60", key="a")
+    short = payer.ask("0.41", key="b").purchase
+    assert short.reason is not None and short.reason.code is ReasonCode.INSUFFICIENT_USDC
+    assert "wallet" in short.reason.message
+    assert payer.world.buy("900.00", agent="data-agent").needs_approval
