@@ -317,6 +317,28 @@ class Coordinator(Runtime, ApprovalApi, BudgetApi, AccessApi, WebhookApi):
         )
         return self._wait_for_order(order, timeout_seconds)
 
+    def x402_wallet(self) -> dict[str, Any] | None:
+        """Return the wallet that pays for HTTP requests, with its float; None without one."""
+        return self.wiring.reporter.wallet()
+
+    def top_up(
+        self,
+        amount: Amount,
+        *,
+        by: str,
+        reason: str = "ordered by hand",
+        timeout_seconds: float = 60,
+    ) -> Order:
+        """Send USDC to the wallet that pays for HTTP requests; returns the order as ``withdraw``.
+
+        It needs no approval: both accounts are the treasury's own, and the policy's
+        ``top_up_daily_limit`` counts it. InvalidRequest where that, a pause or the balance
+        leaves no room.
+        """
+        self.look()
+        order = self.wiring.treasury.top_up(amount, by=by, reason=reason)
+        return self._wait_for_order(order, timeout_seconds)
+
     def mint(self, amount: Amount, *, by: str, timeout_seconds: float = 60) -> Order:
         """Mint a test network's token for the treasury; returns the order once done or timed out.
 

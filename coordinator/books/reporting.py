@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
+from coordinator.books.wallet import wallet_report
 from coordinator.domain.chain.gas import Fees, eth, purchases_left, reserve_wei
 from coordinator.domain.chain.journal import EntryKind
 from coordinator.domain.chain.reconciliation import Discrepancy
@@ -189,10 +190,15 @@ class Reporter:
             ],
             "discrepancies": [d.as_dict() for d in self.discrepancies()],
             "gas": self.gas().as_dict(),
+            "wallet": wallet_report(self.ledger, now=self.clock(), since=since, until=until),
             "paused": [str(pause) for pause in self.ledger.operations.pauses()],
             "audit_head": str(self.ledger.audit.head()),
         }
         return Report(values)
+
+    def wallet(self) -> dict[str, Any] | None:
+        """Return the wallet that pays for HTTP requests; None where there is none."""
+        return wallet_report(self.ledger, now=self.clock())
 
     def receipt(self, purchase_id: str) -> dict[str, Any]:
         """Return one purchase with its audit rows and the audit head; UnknownId if unknown."""

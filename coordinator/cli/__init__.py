@@ -33,6 +33,7 @@ from coordinator.cli import (
     serve,
     wallet,
     webhooks,
+    x402,
 )
 from coordinator.cli.command import (
     Debug,
@@ -117,6 +118,7 @@ def make_app() -> typer.Typer:
             policy.app,
             alerts.app,
             wallet.app,
+            x402.app,
         ),
     }
     for panel, members in groups.items():

@@ -123,7 +123,7 @@ def fund(
             )
         confirm(f"Mint {asked} test USDC for {w.signer.address}?", yes=yes)
         minted = coordinator.mint(asked, by=operator_name(None), timeout_seconds=timeout_seconds)
-        return _tell_order(coordinator, minted)
+        return tell_order(coordinator, minted)
 
 
 def withdraw(
@@ -149,7 +149,7 @@ def withdraw(
             return _tell_withdrawal_plan(coordinator, terms)
         confirm(f"Send {usdc(amount)} to {to}?", yes=yes)
         found = coordinator.withdraw(**terms, timeout_seconds=timeout_seconds)
-        return _tell_order(coordinator, found)
+        return tell_order(coordinator, found)
 
 
 def _tell_fund_plan(coordinator: Coordinator, amount: str, eth: str) -> int:
@@ -212,7 +212,7 @@ def _tell_balances(coordinator: Coordinator) -> int:
     return ExitCode.OK
 
 
-def _tell_order(coordinator: Coordinator, order: Order) -> int:
+def tell_order(coordinator: Coordinator, order: Order) -> int:
     """Print the order with its transactions, which the audit log names."""
     from coordinator.domain.times import rfc3339
 

@@ -27,6 +27,7 @@ def show_report(found: dict[str, Any]) -> None:
         say(f"  spent {costs['spent']}, held {costs['held']}; the budget above counts them")
     for name in ("agent", "category", "provider"):
         _by(name, found[f"by_{name}"])
+    _wallet(found["wallet"])
     _open(found)
     heading("Gas")
     gas = found["gas"]
@@ -65,6 +66,14 @@ def _by(name: str, sums: dict[str, Any]) -> None:
     say()
     shown = [row[: len(columns)] for row in rows]
     table(*columns, rows=shown, right=columns[1:], wrap=(name,))
+
+
+def _wallet(found: dict[str, Any] | None) -> None:
+    """Print the wallet that pays for HTTP requests, whose USDC the treasury's has in it."""
+    if found is None:
+        return
+    heading("Wallet for HTTP requests, USDC")
+    say(f"  balance {found['booked']}, held {found['held']}, top-ups {found['top_ups']}")
 
 
 def _open(found: dict[str, Any]) -> None:

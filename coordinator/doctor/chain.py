@@ -16,6 +16,7 @@ from coordinator.chain.rpc.client import Rpc
 from coordinator.config import Settings, read_policy
 from coordinator.doctor.check import Check, guarded, skipped, start_anvil
 from coordinator.doctor.local import LocalPatient
+from coordinator.doctor.wallet import checks_of_the_wallet
 from coordinator.domain.access.urls import call_urls
 from coordinator.domain.chain.gas import eth
 from coordinator.domain.errors import ConfigurationError, CoordinatorError
@@ -139,8 +140,8 @@ class ChainPatient:
             return
         me = signer.address
 
-        def balance(token: str) -> Usdc:
-            return Usdc.from_base_units(int(_read(rpc, token_abi(), token, "balanceOf", me)))
+        def balance(token: str, of: str = me) -> Usdc:
+            return Usdc.from_base_units(int(_read(rpc, token_abi(), token, "balanceOf", of)))
 
         yield guarded("token", "chain", lambda: _wrong_token(network, d, balance) or symbol)
         fund = "coordinator fund" if network.name != "base" else f"send USDC to {me}"
@@ -168,6 +169,7 @@ class ChainPatient:
         yield guarded("USDC balance", "chain", usdc_balance)
         yield guarded("gas balance", "chain", gas_balance)
         yield guarded("allowance", "chain", allowance)
+        yield from checks_of_the_wallet(self._local, network, lambda of: balance(d.usdc, of))
 
 
 def _endpoint(rpc: Rpc, start: str | None, settings: Settings) -> Check:

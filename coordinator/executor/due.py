@@ -59,7 +59,11 @@ class Work:
     ) -> None:
         self._top_ups = top_ups
         self._orders = Orders(
-            chain=chain, operations=operations, clock=clock, waiting=self._waiting_if_unanswered
+            chain=chain,
+            operations=operations,
+            clock=clock,
+            waiting=self._waiting_if_unanswered,
+            not_yet=top_ups.waits if top_ups is not None else lambda order: False,
         )
         self._usdc_comes = usdc_comes
         self._ticks = ticks

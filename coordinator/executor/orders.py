@@ -17,7 +17,7 @@ from coordinator.ledger.tx.operations import OperationsBook
 class Orders:
     """Chooses the calls of orders, and fails those that can't be carried out.
 
-    ``waiting`` lets one wait that no node answers about.
+    ``waiting`` lets one wait that no node answers about, ``not_yet`` tells of one that has to.
     """
 
     def __init__(
@@ -27,7 +27,9 @@ class Orders:
         operations: OperationsBook,
         clock: Clock,
         waiting: Callable[[str], AbstractContextManager[None]],
+        not_yet: Callable[[Order], bool],
     ) -> None:
+        self._not_yet = not_yet
         self._chain = chain
         self._operations = operations
         self._clock = clock
@@ -35,6 +37,8 @@ class Orders:
 
     def plan(self, orders: Sequence[Order], forecast: Forecast) -> None:
         for order in orders:
+            if self._not_yet(order):
+                continue
             if (why := self._done_before(order)) is not None:
                 self._fail(order, why)
                 continue

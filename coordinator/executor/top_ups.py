@@ -10,6 +10,7 @@ from coordinator.domain.chain.steps import Call, Step, StepKind
 from coordinator.domain.policy.policy import Policy
 from coordinator.domain.ports import Clock, Observation, Rail
 from coordinator.domain.purchase.forecast import Forecast
+from coordinator.domain.purchase.order import Order
 from coordinator.domain.usdc import ZERO, Usdc
 from coordinator.domain.x402.top_ups import TOP_UP, Float, missing
 from coordinator.executor.watch import Watch
@@ -78,6 +79,11 @@ class TopUps:
                 f"the wallet for HTTP requests has {found.free} USDC beside holds, below the"
                 f" policy's {terms.top_up_below}, and is not filled: {why}"
             )
+
+    def waits(self, order: Order) -> bool:
+        """Whether it is one to the wallet, and the journal does not follow that yet."""
+        wallet = self._believed().wallet
+        return order.kind == TOP_UP and order.recipient == wallet and wallet not in self._followed()
 
     def _is_under_way(self, in_flight: Sequence[Step]) -> bool:
         ordered = (order.kind for order in self._operations.orders("approved"))

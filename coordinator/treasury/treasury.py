@@ -42,6 +42,7 @@ from coordinator.treasury.propose import (
 from coordinator.treasury.request import ShortOfFunds
 from coordinator.treasury.request import request as decide_request
 from coordinator.treasury.settle import settle_for_agent, settle_for_approver
+from coordinator.treasury.top_up import order_top_up
 from coordinator.treasury.withdraw import may_not_withdraw, order_mint, recipient_address
 
 log = logging.getLogger(__name__)
@@ -126,12 +127,7 @@ class Treasury(ProposalVerbs):
 
         InvalidRequest where there is no wallet for such payments.
         """
-        if self.wallet is None:
-            raise InvalidRequest(
-                "this treasury has no wallet that pays for HTTP requests: an operator sets"
-                " COORDINATOR_X402_SIGNER",
-                code="x402_unavailable",
-            )
+        self._request_wallet  # noqa: B018 - there has to be one
         request = Request.of(
             agent=asked.agent,
             provider=asked.offer.payee,
@@ -336,6 +332,39 @@ class Treasury(ProposalVerbs):
         proposed = self.group_commit.run(order)
         self.wake()
         return self.operations.order(proposed.proposal)
+
+    def top_up(self, amount: Amount, *, by: str, reason: str) -> Order:
+        """Order USDC to the wallet that pays for HTTP requests; the executor sends it.
+
+        InvalidRequest where there is no such wallet, and for what the policy's daily limit, a
+        pause or the treasury's balance leave no room for.
+        """
+        by, asked, now = identifier("by", by), positive_amount(amount), self.clock()
+        reason, wallet = free_text("reason", reason, 2000), self._request_wallet
+        self.read_balances()
+        order = self.group_commit.run(
+            lambda tx: order_top_up(
+                tx,
+                wallet=wallet,
+                treasury=self.address,
+                amount=asked,
+                by=by,
+                reason=reason,
+                now=now,
+            )
+        )
+        self.wake()
+        return order
+
+    @property
+    def _request_wallet(self) -> str:
+        if self.wallet is None:
+            raise InvalidRequest(
+                "this treasury has no wallet that pays for HTTP requests: an operator sets"
+                " COORDINATOR_X402_SIGNER",
+                code="x402_unavailable",
+            )
+        return self.wallet
 
     def mint(self, amount: Amount, *, by: str) -> Order:
         """Order test tokens for the treasury; the token must let anybody mint."""

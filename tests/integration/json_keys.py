@@ -31,6 +31,12 @@ rebalance = { every = "24h" }
 [increases]
 maximum = "10"
 [reviews]
+[x402]
+top_up_daily_limit = "5"
+"""
+_WALLET: Final = """
+COORDINATOR_X402_SIGNER=env:X402_PRIVATE_KEY
+X402_PRIVATE_KEY=0x{key}
 """
 _ALICE: Final = ("--approver", "alice")
 _BY: Final = ("--by", "alice", "--reason", "a test")
@@ -89,6 +95,8 @@ def _set_up(run: Recorder) -> None:
     # A target that this process lacks the URL of: nothing is sent.
     text = policy.read_text().replace("[alerts]", '[alerts]\nnotify = ["env:NOBODYS_URL"]')
     policy.write_text(text + _POLICY)
+    with (run.shell.folder / ".env").open("a") as env:
+        env.write(_WALLET.format(key="5c" * 32))
     run("migrate")
     run("policy", "check")
     run("deploy", "--dry-run")
@@ -132,6 +140,8 @@ def _spend(run: Recorder) -> None:
     waiting = run(*terms, "2.00", "--no-wait")
     run("purchase", "cancel", waiting["purchase_id"], "--by", "alice", "--yes")
     run("purchase", "list")
+    run("x402", "wallet")
+    run("x402", "top-up", "--amount", "1", "--by", "alice", "--yes")
     held = run("costs", "hold", *_SPEND, "3", "--task", "t", "--provider", "model")
     run("costs", "hold", *_SPEND, "3", "--dry-run")
     run("costs", "hold", *_SPEND, "300", code=3)

@@ -94,6 +94,18 @@ def test_a_purchase_takes_the_approvals_of_others_than_its_agent(
     assert (wrong == []) is signed, wrong
 
 
+def test_no_escrow_is_made_for_the_payment_of_an_http_request() -> None:
+    past = purchase("alice")
+    past.x402 = {"host": "papers.example"}
+    (wrong,) = not_decided(call(StepKind.CREATE), past)
+    assert "and no escrow" in wrong
+
+
+def test_an_order_is_carried_out_by_the_call_of_its_kind() -> None:
+    (wrong,) = order_call_differences(call(StepKind.TOP_UP), ROW, order())
+    assert wrong == "its call is a top_up; the audit log says withdraw"
+
+
 def test_a_refusal_is_no_approval() -> None:
     past = purchase("alice")
     past.decisions["alice"]["decision"] = "rejected"

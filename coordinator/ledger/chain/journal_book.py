@@ -117,6 +117,18 @@ class JournalBook:
                 for kind, amount in connection.execute(query)
             }
 
+    def filled(self, address: str, *, since: int | None, until: int | None) -> Usdc:
+        """Sum what other accounts of ours sent to this one, by block time in [since, until)."""
+        query = select(exact_sum(_j.amount)).where(
+            _j.kind == EntryKind.INTERNAL.value, _j.debit == account_name(address)
+        )
+        if since is not None:
+            query = query.where(_j.at >= since)
+        if until is not None:
+            query = query.where(_j.at < until)
+        with self._database.read() as connection:
+            return Usdc.from_base_units(read_sum(connection.execute(query).scalar_one()))
+
     def balance_before(self, at: int) -> Usdc:
         """Sum the USDC of all accounts of ours from entries with a block time below ``at``."""
         with self._database.read() as connection:

@@ -8,7 +8,7 @@ from sqlalchemy import Connection, select
 
 from coordinator.domain.chain.steps import IN_FLIGHT, StepKind, StepStatus
 from coordinator.domain.policy.model import PolicyModel
-from coordinator.domain.usdc import Usdc
+from coordinator.domain.usdc import ZERO, Usdc
 from coordinator.domain.x402.top_ups import WINDOW_SECONDS
 from coordinator.ledger.audit.log import AuditLog
 from coordinator.ledger.proofs.evidence import Seen
@@ -47,6 +47,8 @@ class TopUpRules:
     def refused(self, recipient: str, amount: Usdc, order_id: str = "") -> str | None:
         """Say why an order of it may not be signed; None when it may, and no other one then."""
         wallet = self._seen.wallet
+        if self._seen.pinned and self._seen.policy is None:
+            return "no policy is signed by the approvers that this worker pins"
         if wallet is None:
             return "this worker has no wallet for HTTP requests"
         if recipient != wallet:
@@ -79,7 +81,7 @@ class TopUpRules:
             + signed_units(self._connection, self._audit, since=since, after=self._seen.count)
             + read_sum(self._connection.execute(allocated).scalar_one())
         )
-        return max(daily - Usdc.from_base_units(used), Usdc("0"))
+        return max(daily - Usdc.from_base_units(used), ZERO)
 
     def _another_in_flight(self, order_id: str) -> bool:
         s = t.steps.c

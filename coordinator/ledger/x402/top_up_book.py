@@ -7,10 +7,11 @@ from typing import Final, NamedTuple
 
 from sqlalchemy import Connection, select
 
-from coordinator.domain.usdc import Usdc
-from coordinator.domain.x402.top_ups import TOP_UP, TOP_UP_PREFIX, Headroom
+from coordinator.domain.usdc import ZERO, Usdc
+from coordinator.domain.x402.top_ups import TOP_UP, TOP_UP_PREFIX, WINDOW_SECONDS, Headroom
 from coordinator.ledger.chain.findings import tell_findings
 from coordinator.ledger.chain.signable import Signable
+from coordinator.ledger.chain.top_up_rules import signed_units
 from coordinator.ledger.proofs.evidence import Evidence, Seen
 from coordinator.ledger.store import schema as t
 from coordinator.ledger.tx.facts import read_treasury_state
@@ -51,6 +52,11 @@ class TopUpBook:
         with self._database.read() as connection:
             state = read_treasury_state(connection)
         return Held(Usdc.from_base_units(state.promised), Usdc.from_base_units(state.requests))
+
+    def left(self, *, now: int) -> Usdc | None:
+        """Return what the daily limit leaves at present; None where there is none."""
+        with self._transactions.read() as tx:
+            return window_left(tx, now=now)
 
     def refused(self, wanted: Wanted, *, seen: Seen, now: int) -> str | None:
         """Say why none is ordered; None where ``order`` has to look, which writes."""
@@ -99,6 +105,15 @@ class TopUpBook:
 
 def new_order_id() -> str:
     return TOP_UP_PREFIX + secrets.token_hex(10)
+
+
+def window_left(tx: Tx, *, now: int) -> Usdc | None:
+    """Return what the policy's daily limit leaves, by the log; None where there is no limit."""
+    daily = tx.policy.request_payments.top_up_daily_limit
+    if daily is None:
+        return None
+    signed = signed_units(tx.connection, tx.audit, since=now - WINDOW_SECONDS)
+    return max(ZERO, daily - Usdc.from_base_units(signed))
 
 
 def under_way(connection: Connection) -> bool:

@@ -29,20 +29,27 @@ class Payer:
         *,
         float_: str = "20",
         provider: Mapping[str, Any] | None = None,
+        settings: Mapping[str, str] | None = None,
         **x402: str,
     ) -> None:
         key = "0x" + secrets.token_hex(32)
         self.wallet = load_signer("env:KEY", {"KEY": key}).address
-        self.world = make_world(more_secrets={"X402_KEY": key}, x402_signer="env:X402_KEY")
+        self.world = make_world(
+            more_secrets={"X402_KEY": key}, x402_signer="env:X402_KEY", **(settings or {})
+        )
         chain = self.world.chain
         chain.rpc.call("evm_setAutomine", True)
         chain.fund(self.wallet, usdc=float_, wei=0)
         chain.hold_blocks()
         document = self.world.policy.document()
         document["providers"]["paper-api"] |= {"hosts": [HOST], **(provider or {})}
-        document["x402"] = x402
-        self.world.apply(Policy.from_dict(document))
+        self.world.apply(Policy.from_dict(document | {"x402": x402}))
         self.world.round()
+
+    def put(self, **x402: str) -> None:
+        """Put a policy in force with this table."""
+        document = self.world.policy.document() | {"x402": x402}
+        self.world.apply(Policy.from_dict(document))
 
     def answer(self, usdc: str = "0.50", **terms: Any) -> dict[str, Any]:
         """What a server answers with 402; ``terms`` replace its offer's."""
