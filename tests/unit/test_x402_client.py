@@ -254,6 +254,33 @@ def test_requests_at_the_same_time_are_payments_of_their_own() -> None:
     assert len(set(treasury.keys)) == 5
 
 
+def test_requests_that_fail_at_the_same_time_are_each_asked_for_again() -> None:
+    shop, treasury = Shop(), Treasury()
+
+    async def story() -> None:
+        both = asyncio.Event()
+
+        async def answer(request: httpx.Request) -> httpx.Response:
+            found = shop(request)
+            if len(shop.payments) == 2:
+                both.set()
+            if found.status_code == 402:
+                return found
+            # Nobody is answered before both have paid.
+            await both.wait()
+            return httpx.Response(502) if len(shop.payments) == 2 else found
+
+        async with PayingClient(treasury, transport=httpx.MockTransport(answer)) as http:
+            asked = (http.get(URL) for _ in range(2))
+            failed = await asyncio.gather(*asked, return_exceptions=True)
+            assert [type(one) for one in failed] == [PaymentUnknown] * 2
+            for _ in range(2):
+                assert (await http.get(URL)).status_code == 200
+
+    asyncio.run(story())
+    assert len(shop.payments) == 4 and len(set(treasury.keys)) == 2
+
+
 def test_an_unpaid_failure_does_not_forget_the_payment() -> None:
     unpaid = iter([ask(), httpx.Response(500), ask()])
     paid_for = iter([httpx.Response(502), httpx.Response(200)])
@@ -345,17 +372,35 @@ def test_a_signature_that_does_not_come_is_unknown() -> None:
     assert (caught.value.idempotency_key, caught.value.valid_before) == ("k-1", None)
 
 
-def test_an_unknown_outcome_is_remembered_for_longer_than_a_payment_is_valid() -> None:
+def test_a_payment_is_remembered_for_longer_than_it_is_valid_from_when_it_was_signed() -> None:
     now = [0.0]
     memory = Memory(lambda: now[0])
 
-    def key() -> str:
+    def key(payment: Mapping[str, Any] | None) -> str:
         with memory.call("GET", URL, b"", None) as call:
-            call.open = True
+            call.open, call.authorised = True, Said(Purchase(), payment)
             return call.key
 
-    first = key()
-    now[0] = 1199.0
-    assert key() == first
+    first = key(None)
+    now[0] = 1100.0
+    assert key({"payload": {}}) == first
+    now[0] = 2299.0
+    assert key({"payload": {}}) == first
+    now[0] = 2301.0
+    assert key({"payload": {}}) != first
+
+
+def test_a_call_that_broke_off_keeps_the_time_of_its_signature() -> None:
+    now = [0.0]
+    memory = Memory(lambda: now[0])
+
+    def key(said: Said | None) -> str:
+        with memory.call("GET", URL, b"", None) as call:
+            call.open, call.authorised = True, said
+            return call.key
+
+    first = key(Said(Purchase(), {"payload": {}}))
+    now[0] = 1100.0
+    assert key(None) == first
     now[0] = 1201.0
-    assert key() != first
+    assert key(None) != first

@@ -6,6 +6,7 @@ import hashlib
 import os
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -34,6 +35,12 @@ class Call:
     authorised: Any = None
     #: Whether there may be a payment of this key whose outcome is not known.
     open: bool = False
+    #: When its payment was first seen, by the clock of the memory that keeps it.
+    signed_at: float | None = None
+
+    @property
+    def signed(self) -> bool:
+        return self.authorised is not None and self.authorised.payment is not None
 
     @classmethod
     def of(cls, idempotency_key: str | None = None, **about: str | None) -> Call:
@@ -91,13 +98,17 @@ def entered(call: Call) -> Iterator[None]:
 class Memory:
     """Calls that ended with an unknown outcome, by their request.
 
-    A program that just tries again, with no key of its own, asks for the same payment again.
+    A program that just tries again, with no key of its own, asks for the same payment again: for
+    as long as one that was signed can be settled, whenever that was, and at least as long after
+    each try without a signature.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._mutex = threading.Lock()
-        self._unknown: dict[str, tuple[float, Call]] = {}
+        # By request: of several of the same, each has a payment of its own.
+        self._unknown: dict[str, deque[tuple[float, Call]]] = {}
+        self._count = 0
 
     @contextmanager
     def call(self, method: str, url: str, body: bytes, given: Call | None) -> Iterator[Call]:
@@ -106,7 +117,7 @@ class Memory:
             yield given
             return
         request = hashlib.sha256(repr((method, url, body)).encode()).hexdigest()
-        began_at, call = self._take(request)
+        call = self._take(request)
         try:
             yield call
         except (PaymentDenied, PaymentFailed):
@@ -114,17 +125,37 @@ class Memory:
             raise
         finally:
             if call.open:
-                with self._mutex:
-                    self._unknown[request] = began_at, call
+                self._keep(request, call)
 
-    def _take(self, request: str) -> tuple[float, Call]:
-        """Return the unfinished call, which nobody else gets meanwhile, or a fresh one."""
+    def _keep(self, request: str, call: Call) -> None:
+        """Keep it from its signature on, and from this try on while there is none."""
+        now = self._clock()
+        if call.signed_at is None and call.signed:
+            call.signed_at = now
+        with self._mutex:
+            kept = self._unknown.setdefault(request, deque())
+            kept.append((now if call.signed_at is None else call.signed_at, call))
+            self._count += 1
+
+    def _take(self, request: str) -> Call:
+        """Return an unfinished call, which nobody else gets meanwhile, or a fresh one."""
         oldest = self._clock() - _REMEMBERED_SECONDS
         with self._mutex:
             while self._unknown:
                 first = next(iter(self._unknown))
-                if self._unknown[first][0] > oldest and len(self._unknown) < _REMEMBERED_MAX:
+                if self._unknown[first][0][0] > oldest and self._count < _REMEMBERED_MAX:
                     break
-                del self._unknown[first]
-            began_at, found = self._unknown.pop(request, (self._clock(), None))
-        return began_at, Call.of() if found is None else Call(found.key, found.about, open=True)
+                self._pop(first)
+            while request in self._unknown:
+                since, found = self._pop(request)
+                if since > oldest:
+                    return Call(found.key, found.about, open=True, signed_at=found.signed_at)
+        return Call.of()
+
+    def _pop(self, request: str) -> tuple[float, Call]:
+        kept = self._unknown[request]
+        found = kept.popleft()
+        self._count -= 1
+        if not kept:
+            del self._unknown[request]
+        return found
