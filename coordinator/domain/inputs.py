@@ -15,6 +15,7 @@ IDENTIFIER: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:@-]{0,63}", re.ASCII)
 
 
 TEXT_LENGTH_MAX: Final = 200
+PURPOSE_LENGTH_MAX: Final = 2000
 
 
 # The kernel's own maximum; sums of holds stay far inside SQL's 64 bits.

@@ -110,7 +110,10 @@ class Mcp:
 
     def _check_host(self, request: Request) -> None:
         """Refuse names that lead here by another's doing; with a public URL that was done."""
-        name = urlsplit(f"//{request.headers.get('host', '')}").hostname
+        try:
+            name = urlsplit(f"//{request.headers.get('host', '')}").hostname
+        except ValueError:
+            name = None
         if self._public_url is None and name not in LOOPBACK:
             raise ProblemError(
                 421,

@@ -4,21 +4,19 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from hashlib import sha256
-from typing import Final
 
 from coordinator.domain.address import checksummed, looks_like_address
 from coordinator.domain.canonical import canonical_json
 from coordinator.domain.errors import InvalidRequest
 from coordinator.domain.inputs import (
     IDENTIFIER,
+    PURPOSE_LENGTH_MAX,
     TEXT_LENGTH_MAX,
     free_text,
     identifier,
     positive_amount,
 )
 from coordinator.domain.usdc import Usdc
-
-_PURPOSE_LENGTH_MAX: Final = 2000
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +60,7 @@ class Request:
             agent=identifier("agent", agent),
             provider=_provider(provider, treasury_address),
             amount=positive_amount(amount),
-            purpose=free_text("purpose", purpose, _PURPOSE_LENGTH_MAX, code="invalid_purpose"),
+            purpose=free_text("purpose", purpose, PURPOSE_LENGTH_MAX, code="invalid_purpose"),
             service=None if service is None else free_text("service", service, TEXT_LENGTH_MAX),
             category=None if category is None else identifier("category", category),
             task=None if task is None else free_text("task", task, TEXT_LENGTH_MAX),

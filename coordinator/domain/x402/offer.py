@@ -59,7 +59,7 @@ def take_offer(answer: object, *, chain_id: int, usdc: str) -> Offer:
     if size > _ANSWER_BYTES_MAX:
         raise InvalidRequest(f"the answer has {size} bytes; at most {_ANSWER_BYTES_MAX} are read")
     version, offers = answer.get("x402Version"), answer.get("accepts")
-    if version not in (1, 2) or isinstance(version, bool):
+    if type(version) is not int or version not in (1, 2):
         raise _not_payable(f"its x402Version is {version!r}; 1 and 2 are understood")
     if not isinstance(offers, list) or not offers:
         raise _not_payable("it accepts nothing")

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from coordinator.domain.errors import InvalidRequest
+from coordinator.domain.inputs import PURPOSE_LENGTH_MAX
 from coordinator.domain.x402.offer import Offer, take_offer
 from coordinator.domain.x402.urls import host_of, shown_url
 
@@ -40,4 +41,5 @@ def payment_request(
         raise InvalidRequest("url must be an http or https URL of at most 2000 ASCII characters")
     shown = shown_url(url)
     offer = take_offer(answer, chain_id=chain_id, usdc=usdc)
-    return PaymentRequest(agent, host, shown, purpose or f"request to {shown}", offer)
+    what = purpose or f"request to {shown}"[:PURPOSE_LENGTH_MAX]
+    return PaymentRequest(agent, host, shown, what, offer)

@@ -27,7 +27,10 @@ def shown_url(url: str) -> str:
 
 
 def _parts(url: str) -> SplitResult | None:
-    if len(url) > _URL_LENGTH_MAX or not url.isascii() or not url.isprintable() or " " in url:
+    if len(url) > _URL_LENGTH_MAX or not url.isascii() or not url.isprintable():
+        return None
+    if " " in url or "\\" in url:
+        # Some clients read a backslash as a slash, and go to another host.
         return None
     try:
         parts = urlsplit(url)

@@ -115,7 +115,7 @@ def test_a_revoked_key_ends_in_the_next_call(service: SimulatedService) -> None:
 
 def test_a_foreign_host_is_misdirected(service: SimulatedService) -> None:
     with service.client() as client:
-        for host in ("evil.example", "127.0.0.1.evil.example", ""):
+        for host in ("evil.example", "127.0.0.1.evil.example", "[::1", ""):
             told = client.post("/mcp", json={}, headers={**_HEADERS, "Host": host})
             assert (told.status_code, told.json()["code"]) == (421, "misdirected_request"), host
         told = client.post("/mcp", json={}, headers={**_HEADERS, "Origin": "https://evil.example"})
