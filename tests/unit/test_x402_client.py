@@ -214,7 +214,16 @@ def test_a_body_that_is_cut_off_is_unknown() -> None:
             yield b"half"
             raise httpx.ReadError("cut")
 
-    buy(Shop(pays=lambda _: httpx.Response(200, stream=Cut())), Treasury(), PaymentUnknown)
+    shop = Shop(pays=lambda _: httpx.Response(200, stream=Cut()))
+    buy(shop, Treasury(), PaymentUnknown)
+
+    async def stream() -> None:
+        async with PayingClient(Treasury(), transport=httpx.MockTransport(shop)) as http:
+            with pytest.raises(PaymentUnknown):
+                async with http.stream("GET", URL):
+                    raise AssertionError("it was handed on before it was whole")
+
+    asyncio.run(stream())
 
 
 def test_a_cancelled_request_is_asked_again_under_its_key() -> None:

@@ -11,6 +11,7 @@ from typing import Any, Final
 
 import uvicorn
 from fastapi import FastAPI, Request, Response
+from fastapi.responses import RedirectResponse
 from x402 import x402ResourceServer
 from x402.http.middleware.fastapi import payment_middleware
 from x402.http.types import PaymentOption, RouteConfig
@@ -82,8 +83,10 @@ def opened(
     shop = Shop(f"http://{on[1]}", facilitator)
 
     @app.api_route("/{path}", methods=["GET", "POST"])
-    async def paper(path: str) -> dict[str, Any]:
+    async def paper(path: str) -> Any:
         shop.served += 1
+        if path == "moved":
+            return RedirectResponse("/paid")
         return {"paper": "x402", "path": path}
 
     running = uvicorn.Server(uvicorn.Config(app, log_config=None, access_log=False))

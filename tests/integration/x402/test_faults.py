@@ -171,7 +171,7 @@ def test_what_is_not_settled_in_time_stays_with_the_payer(fault: str, bench: Ben
     assert list(bench.ends().values()) == [("failed", "voided", ZERO)]
 
 
-@pytest.mark.parametrize("face", buyers.FACES)
+@pytest.mark.parametrize("face", by_default(buyers.FACES, [buyers.HTTPX]))
 def test_the_offer_that_the_treasury_took_is_paid(
     face: str, payer: Payer, chain: LocalChain, host: tuple[Any, str]
 ) -> None:
@@ -217,6 +217,24 @@ def test_what_asks_for_something_else_gets_no_signature(
     # In process the errors are those of the Python API, which have the same names.
     assert type(caught.value).__name__ == error.__name__
     assert (payer.signatures(), settling.nonces, books.payments()) == (0, [], [])
+
+
+@pytest.mark.parametrize("face", by_default(buyers.FACES, [buyers.REQUESTS]))
+def test_a_redirect_after_a_payment_is_not_paid_again(
+    face: str, payer: Payer, chain: LocalChain, host: tuple[Any, str]
+) -> None:
+    offer = Offer(str(PRICE.base_units), chain.provider, chain.deployment.usdc)
+    books = Books.begin(chain, payer.wallet)
+    with (
+        shop.opened(host, Facilitator(chain), offer, moved=offer) as selling,
+        buyers.opened(face, Working(payer.world)) as buyer,
+    ):
+        got = buyer.get(f"{selling.url}/moved")
+        assert (got.status_code, got.headers["Location"]) == (307, "/paid")
+        assert selling.served == 1
+
+    assert books.payments() == [(chain.provider, PRICE)]
+    assert payer.signatures() == 1
 
 
 def test_the_scheme_signs_nothing_of_its_own(bench: Bench) -> None:
