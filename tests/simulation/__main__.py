@@ -17,11 +17,13 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from tests.simulation.planted import BUGS, planted
+from tests.simulation.planted import BUGS, OF_PAYMENTS, planted
 from tests.simulation.simulation import Outcome, run
 
 # Of each run SQLAlchemy keeps some megabytes of compiled statements.
 _SEEDS_A_PROCESS: Final = 20
+# In one run of so many agents pay for HTTP requests, too.
+_PAYING_OF = 3
 
 
 def main() -> int:
@@ -73,9 +75,9 @@ def _one(seed: int, *, steps: int, bug: str | None) -> tuple[int, Outcome | str]
     logging.disable(logging.CRITICAL)
     try:
         if bug is None:
-            return seed, run(seed, steps)
+            return seed, run(seed, steps, pays=seed % _PAYING_OF == 0)
         with planted(bug):
-            return seed, run(seed, steps)
+            return seed, run(seed, steps, pays=bug in OF_PAYMENTS)
     except Exception as fault:
         notes = "\n".join(getattr(fault, "__notes__", ()))
         where = "" if notes else traceback.format_exc()

@@ -169,6 +169,7 @@ class Invariants:
             self._nonces_used, self._s.node.machine.nonce(self._s.treasury.lower())
         )
         self._note_allowance_faults()
+        self._check_payments()
         version = self._data_version()
         if version != self._version:
             self._version = version
@@ -180,6 +181,17 @@ class Invariants:
             self._check_books()
         if self._count % _AUDIT_EVERY == 0:
             self._check_audit()
+
+    def _check_payments(self) -> None:
+        s = self._s
+        final = s.node.machine.chain.block(max(0, s.node.height - s.finality + 1))
+        if s.payments is not None and final is not None and not self._contradictions_allowed:
+            s.payments.check(final.timestamp)
+
+    def unused(self) -> int:
+        """How many payments for HTTP requests failed because nobody took them."""
+        found = self.rows("SELECT 1 FROM purchases WHERE reason_code = 'authorisation_unused'")
+        return len(found)
 
     def _data_version(self) -> int:
         rows = self.rows("SELECT (SELECT count(*) FROM audit), (SELECT sum(number) FROM cursors)")
@@ -335,12 +347,12 @@ class Invariants:
         for debit, credit, amount in self.rows("SELECT debit, credit, amount FROM journal"):
             accounts[debit] += amount
             accounts[credit] -= amount
-        balance = self._read(genesis.USDC, token_abi().call("balanceOf", self._s.treasury), number)
-        self._hold(
-            accounts[account_name(self._s.treasury)] == balance,
-            "the journal equals the chain",
-            (number, accounts[account_name(self._s.treasury)], balance),
-        )
+        wallet = [self._s.payments.wallet] if self._s.payments is not None else []
+        for own in (self._s.treasury, *wallet):
+            balance = self._read(genesis.USDC, token_abi().call("balanceOf", own), number)
+            booked = accounts[account_name(own)]
+            told = number, own, booked, balance
+            self._hold(booked == balance, "the journal equals the chain", told)
         for account, booked in accounts.items():
             if account.startswith("escrow:"):
                 data = vault_abi().call("remaining", account.removeprefix("escrow:"))
@@ -361,6 +373,7 @@ class Invariants:
         rows = self.rows(
             "SELECT e.escrow_id, e.state, e.escrow_key, p.escrow_key, p.status, p.id, p.amount"
             " FROM escrows e LEFT JOIN purchases p ON p.id = e.purchase_id"
+            " WHERE e.escrow_key IS NULL OR e.escrow_key <> e.escrow_id"
         )
         for escrow_id, state, key, own_key, status, purchase_id, _ in rows:
             answer = self._call(
@@ -410,6 +423,8 @@ class Invariants:
         self._check_audit()
         self._check_fundings()
         self._check_secrets()
+        if self._s.payments is not None:
+            self._s.payments.check_end()
         process = self._s._process(0)
         found = process.coordinator.reconcile().discrepancies
         known = ("unexplained_outflow", "unknown_escrow")

@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any, Final
 from unittest.mock import patch
@@ -17,6 +18,8 @@ from zoneinfo import ZoneInfo
 from sqlalchemy import Connection, delete, insert, select, update
 
 from coordinator.chain.evm import chain as evm
+from coordinator.domain.chain import journal
+from coordinator.domain.chain.events import Block
 from coordinator.domain.chain.journal import EntryKind
 from coordinator.domain.chain.steps import StepKind
 from coordinator.domain.errors import ChainUnavailable
@@ -38,6 +41,7 @@ from coordinator.ledger.store import process_bound, sqlite
 from coordinator.ledger.store import schema as t
 from coordinator.ledger.tx import leases, policies
 from coordinator.ledger.tx.transaction import Tx
+from coordinator.ledger.x402 import unused
 from coordinator.treasury import approve
 
 Planted = Callable[[ExitStack], None]
@@ -331,6 +335,23 @@ def _approvals_not_asked_again(stack: ExitStack) -> None:
     _replace(stack, worker_judge.WorkerJudge, "purchase_not_approved", lambda *_: None)
 
 
+def _payment_ended_early(stack: ExitStack) -> None:
+    """A payment that nobody took is given up some minutes before nobody can take it."""
+    real = unused.UnusedBook.end
+
+    def end(self: Any, lease: Any, final: Block, **terms: Any) -> int:
+        return real(self, lease, replace(final, at=final.at + 600), **terms)
+
+    _replace(stack, unused.UnusedBook, "end", end)
+
+
+def _use_not_booked(stack: ExitStack) -> None:
+    """USDC that leaves by an authorisation is in no entry."""
+    _replace(stack, journal._Books, "_authorised", lambda *_: iter(()))
+
+
+#: Those that only runs show in which agents pay for HTTP requests.
+OF_PAYMENTS: Final = frozenset({"payment-ended-early", "use-not-booked"})
 BUGS: Final[dict[str, Planted]] = {
     "allowance-raced": _allowance_raced,
     "nonce-from-the-chain": _nonce_from_the_chain,
@@ -353,6 +374,8 @@ BUGS: Final[dict[str, Planted]] = {
     "parents-connections-used-in-a-child": _parents_connections_used_in_a_child,
     "signatures-believed": _signatures_believed,
     "approvals-not-asked-again": _approvals_not_asked_again,
+    "payment-ended-early": _payment_ended_early,
+    "use-not-booked": _use_not_booked,
 }
 
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from functools import partial
 from hashlib import sha256
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from coordinator.books import ranges
 from coordinator.chain.abi import token_abi
@@ -36,6 +36,8 @@ from coordinator.executor import Executor
 from tests.simulation.faults import kinds, strike
 from tests.simulation.invariants import Broken, Invariants
 from tests.simulation.parts import Faults, Killed, Process, Time
+from tests.simulation.payments import ACTIONS as PAYMENT_ACTIONS
+from tests.simulation.payments import KEY, Payments, host_of
 from tests.simulation.people import People, approvals, is_signed
 from tests.simulation.tampering import Tampering
 
@@ -44,13 +46,14 @@ PROVIDERS: Final = {"papers": genesis.ACCOUNTS[4], "data": genesis.ACCOUNTS[5]}
 PAYEE: Final = genesis.ACCOUNTS[7]
 STRANGER: Final = genesis.ACCOUNTS[8]
 FINALITY: Final = 6
+TOP_UPS: Final = {"top_up_below": "20", "top_up_to": "30", "top_up_daily_limit": "40"}
 _UNAVAILABLE: Final = (ChainUnavailable, LedgerUnavailable, LeaseLost)
 _HEALING_ROUNDS: Final = 400
 _RANGES: Final = (ranges.RANGE_MAX, 3, 16)
 _DAY: Final = 86_400
 
 
-def policy(seed: int, *, signed: bool) -> Policy:
+def policy(seed: int, *, signed: bool, pays: bool) -> Policy:
     """Limits tight enough that a run meets each of them."""
     people = {"approvers": ["alice", "bob"], "expires_after": "2h"}
     agent = {
@@ -64,8 +67,11 @@ def policy(seed: int, *, signed: bool) -> Policy:
             "organisation": {"total_limit": "1500", "daily_limit": "250", "time_zone": "UTC"},
             "agents": {name: agent for name in AGENTS},
             "providers": {
-                name: {"address": address, "service": name} for name, address in PROVIDERS.items()
+                name: {"address": address, "service": name}
+                | ({"hosts": [host_of(name)]} if pays else {})
+                for name, address in PROVIDERS.items()
             },
+            **({"x402": TOP_UPS} if pays else {}),
             "approvals": approvals(seed) if signed else people,
             "escrow": {"deadline_after": "12h", "dispute_window": "1h", "create_within": "1h"},
         }
@@ -90,10 +96,12 @@ class Simulation:
     ``signed``.
     """
 
-    def __init__(self, seed: int, *, signed: bool | None = None) -> None:
+    def __init__(self, seed: int, *, signed: bool | None = None, pays: bool = False) -> None:
         self.seed = seed
         self.signed = is_signed(seed) if signed is None else signed
         self.people = People(self, random.Random(seed + 3)) if self.signed else None
+        self.payments = Payments(self) if pays else None
+        self.actions = self.ACTIONS | (PAYMENT_ACTIONS if pays else {})
         self.rng = random.Random(seed)
         self.paces = random.Random(seed + 2)
         self.time = Time()
@@ -111,6 +119,10 @@ class Simulation:
             "TREASURY_PRIVATE_KEY": "0x" + sha256(b"key %d" % seed).hexdigest(),
             "COORDINATOR_ID_SECRET": sha256(b"secret %d" % seed).hexdigest(),
         }
+        self.settings = {}
+        if pays:
+            self.secrets[KEY] = "0x" + sha256(b"wallet %d" % seed).hexdigest()
+            self.settings["x402_signer"] = f"env:{KEY}"
         self.processes: list[Process | None] = [None, None]
         self.invariants = Invariants(self)
         with self._seeded():
@@ -119,6 +131,8 @@ class Simulation:
             # Faults strike a database that stands, with its policy in force.
             first.policies  # noqa: B018
             self._fund_treasury()
+            if self.payments is not None:
+                self.payments.open(first.wallet or "")
             self.node.machine.automine = False
             self.tampering = Tampering(self)
 
@@ -127,7 +141,7 @@ class Simulation:
     def step(self) -> None:
         """One thing happens, chosen by the seed; Broken when an invariant does not hold."""
         with self._seeded():
-            (name,) = self.rng.choices(list(self.ACTIONS), list(self.ACTIONS.values()))
+            (name,) = self.rng.choices(list(self.actions), list(self.actions.values()))
             self.trail.append(name)
             self._survive(partial(self._act, name))
             self.invariants.check()
@@ -216,11 +230,12 @@ class Simulation:
                 self.node,
                 self.time,
                 self.faults,
-                policy=policy(self.seed, signed=self.signed),
+                policy=policy(self.seed, signed=self.signed, pays=self.payments is not None),
                 secrets=self.secrets,
                 finality=str(FINALITY),
                 confirmations=str(1 + self.seed % 2),
                 max_fee_gwei="40",
+                **self.settings,
             )
         if self.people is not None and (in_force := self.people.policy()) is not None:
             process.opened.policy_source = in_force
@@ -229,6 +244,20 @@ class Simulation:
     @property
     def _any(self) -> Process:
         return self._process(int(self.rng.random() < 0.15))
+
+    # What payments need.
+
+    agents: Final = AGENTS
+    finality: Final = FINALITY
+    providers: Final = PROVIDERS
+
+    def someone(self) -> Process:
+        """One of the two processes, the first one mostly."""
+        return self._any
+
+    @staticmethod
+    def asked_for(agent: str, key: str, provider: str, amount: str) -> Asked:
+        return Asked(agent, key, provider, amount)
 
     # What faults need.
 
@@ -250,7 +279,10 @@ class Simulation:
     # What happens.
 
     def _act(self, name: str) -> None:
-        if name in self.ACTIONS:
+        if name in PAYMENT_ACTIONS:
+            assert self.payments is not None
+            getattr(self.payments, name)()
+        elif name in self.ACTIONS:
             getattr(self, f"_{name}")()
         else:
             strike(self, name)
@@ -450,7 +482,9 @@ class Simulation:
         self._admin(genesis.KERNEL, kernel_abi().call("unpause"))
         coordinator = self._any.coordinator
         for pause in coordinator.wiring.operations.pauses():
-            scope = {pause.scope_kind: pause.scope_id} if pause.scope_id else {}
+            scope: dict[str, Any] = {}
+            if pause.scope_kind != "organisation":
+                scope = {pause.scope_kind: pause.scope_id or True}
             coordinator.unpause("looked at", by="alice", **scope)
         self._sign_proposals()
 
@@ -521,7 +555,8 @@ class Outcome:
     """What a run came to: faults that struck and purchases, each by kind, and its fingerprint.
 
     ``signed``: creates above the threshold, where approvers sign; ``again``: purchases that had to
-    wait for them once more.
+    wait for them once more. ``taken``: payments for HTTP requests; ``unused``: those that ended
+    without.
     """
 
     seed: int
@@ -530,11 +565,13 @@ class Outcome:
     fingerprint: str
     signed: int = 0
     again: int = 0
+    taken: int = 0
+    unused: int = 0
 
 
-def run(seed: int, steps: int, *, signed: bool | None = None) -> Outcome:
+def run(seed: int, steps: int, *, signed: bool | None = None, pays: bool = False) -> Outcome:
     """A whole run; Broken when an invariant breaks, with what was done last as a note."""
-    simulation = Simulation(seed, signed=signed)
+    simulation = Simulation(seed, signed=signed, pays=pays)
     try:
         for _ in range(steps):
             simulation.step()
@@ -552,6 +589,8 @@ def run(seed: int, steps: int, *, signed: bool | None = None) -> Outcome:
             simulation.fingerprint,
             signed=simulation.people.paid if simulation.people is not None else 0,
             again=waited[0][0],
+            taken=len(simulation.payments.taken) if simulation.payments is not None else 0,
+            unused=simulation.invariants.unused(),
         )
     except Broken as broken:
         broken.add_note(f"seed {seed}, after: " + " · ".join(simulation.trail))

@@ -18,6 +18,8 @@ ROOT = Path(__file__).resolve().parents[2]
 STEPS = 300
 # In parts, so that they spread over the workers.
 PARTS = [range(1, 5), range(5, 9)]
+PAYING = (1, 4, 6)
+MORE_PAYING = tuple(range(11, 31))
 SIGNED = (18, 21, 22)
 MORE_SIGNED = (27, 28, 30, 32, 34, 35, 36, 37, 38, 40)
 MORE = [range(first, first + 5) for first in range(9, 41, 5)]
@@ -45,6 +47,15 @@ def test_nothing_is_paid_without_signatures_that_count(seeds: tuple[int, ...]) -
     assert sum(outcome.again for outcome in outcomes) > 0
 
 
+@pytest.mark.parametrize(
+    "seeds", [PAYING, pytest.param(MORE_PAYING, marks=pytest.mark.campaign)], ids=["few", "many"]
+)
+def test_a_payment_is_taken_once_and_held_until_nobody_can_take_it(seeds: tuple[int, ...]) -> None:
+    outcomes = [run(seed, STEPS, pays=True) for seed in seeds]
+    assert sum(outcome.taken for outcome in outcomes) > 0
+    assert sum(outcome.unused for outcome in outcomes) > 0
+
+
 @pytest.mark.parametrize("name", [name for name in NAMES if name != "kill_at"])
 def test_a_fault_of_each_kind_strikes_and_breaks_no_invariant(name: str) -> None:
     assert any(_strikes(name, seed) for seed in range(1, 6))
@@ -55,9 +66,14 @@ def test_a_kill_at_each_point_breaks_no_invariant(point: KillPoint) -> None:
     assert any(_strikes(f"kill:{point}", seed) for seed in range(1, 6))
 
 
+_OF_PAYMENTS = {
+    f"kill:{point}" for point in (KillPoint.AUTHORISATIONS_SIGNED, KillPoint.AUTHORISATIONS_STORED)
+}
+
+
 def _strikes(name: str, seed: int) -> bool:
     """Whether it strikes in a run of many steps; some follow."""
-    simulation = Simulation(seed)
+    simulation = Simulation(seed, pays=name in _OF_PAYMENTS)
     try:
         for number in range(120):
             _arm(simulation, name, number)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from coordinator.chain.abi import Abi, revert_reason, token_abi
@@ -22,12 +22,26 @@ _TREASURY_USDC: Final = Usdc("10000")
 _TREASURY_WEI: Final = 10**18
 
 
-def throwaway_secrets(given: Mapping[str, str]) -> dict[str, str]:
+class _Throwaway(Mapping[str, str]):
+    def __init__(self, given: Mapping[str, str]) -> None:
+        self._given = given
+        names = ("TREASURY_PRIVATE_KEY", "COORDINATOR_ID_SECRET")
+        self._made = {name: secrets.token_hex(32) for name in names}
+
+    def __getitem__(self, name: str) -> str:
+        # A key may be under any name, which whoever lists the secrets need not know.
+        return self._given.get(name) or self._made[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter({**self._made, **dict.fromkeys(self._given)})
+
+    def __len__(self) -> int:
+        return len([*self])
+
+
+def throwaway_secrets(given: Mapping[str, str]) -> Mapping[str, str]:
     """Add a key and an id secret of this process where none are given."""
-    made = {
-        name: secrets.token_hex(32) for name in ("TREASURY_PRIVATE_KEY", "COORDINATOR_ID_SECRET")
-    }
-    return made | {name: given[name] for name in given if given.get(name)}
+    return _Throwaway(given)
 
 
 def simulated_rpc(given: Rpc | None, chain_id: int, treasury: str) -> SimulatedRpc:
