@@ -9,7 +9,7 @@ from typing import Final
 from sqlalchemy import insert, select
 
 from coordinator.domain.limits.rules import Terms
-from coordinator.domain.purchase.lifecycle import Status
+from coordinator.domain.purchase.lifecycle import X402, Status
 from coordinator.domain.reasons import Reason, ReasonCode
 from coordinator.domain.usdc import Usdc
 from coordinator.ledger.limits.openings import read_opening
@@ -127,6 +127,7 @@ def _put_holds(tx: Tx, past: LoggedPurchase, *, ended: bool) -> None:
         past.words.get("provider_name"),
         past.words.get("task"),
         past.words.get("session"),
+        past.settle == X402,
     )
     if past.agent is None:
         terms = Terms()

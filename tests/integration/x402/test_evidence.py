@@ -263,7 +263,8 @@ def test_a_nonce_that_is_an_escrows_changes_nothing_of_it(payer: Payer, name: st
 
 def test_a_lost_database_finds_what_was_paid(payer: Payer, tmp_path: Path) -> None:
     world = payer.world
-    taken, waiting = payer.pay("0.50", key="a"), payer.pay("0.25", key="b")
+    runs = {"task": "t", "session": "s"}
+    taken, waiting = payer.pay("0.50", key="a", **runs), payer.pay("0.25", key="b", **runs)
     take(world.chain, taken)
     finalise(world)
     file = export(world, tmp_path / "audit.jsonl")
@@ -276,6 +277,7 @@ def test_a_lost_database_finds_what_was_paid(payer: Payer, tmp_path: Path) -> No
         assert world.status(paid.purchase) == "settled"
     finalise(world)
     assert world.usage() == (ZERO, Usdc("0.75"))
+    assert world.usage("x402_task", "t") == world.usage("x402_session", "s") == world.usage()
     world.check_books()
 
 
