@@ -29,16 +29,20 @@ _UNKNOWN: Final = "known from the chain alone; not attributed yet"
 def put_purchase(tx: Tx, past: LoggedPurchase, *, final_number: int, now: int) -> None:
     """Insert it with its key, approvals, hold and charges.
 
-    One that ended unfunded is as it was and holds nothing. Any other has failed (expired, when it
-    waited for people) and holds its amount until the books have come to ``final_number``.
+    One that ended unfunded is as it was and holds nothing. A payment that was signed and not seen
+    on the chain can be taken yet, and stays open. Any other has failed (expired, when it waited for
+    people) and holds its amount until the books have come to ``final_number``.
     """
     before, over = past.status, past.over
-    if not over:
+    open_ = past.authorised and past.x402 is not None and before is Status.APPROVED
+    if not (over or open_):
         waited = before is Status.AWAITING_APPROVAL
         past.status = Status.EXPIRED if waited else Status.FAILED
         past.reason_code, past.reason_message = _LOST.code.value, _LOST.message
         past.updated_at = now
-    _insert(tx, past, None if over else final_number)
+    _insert(tx, past, None if over or open_ else final_number)
+    if open_:
+        _put_authorisation(tx, past)
     if past.agent is not None and before is not Status.DENIED:
         assert past.idempotency_key is not None and past.terms is not None
         bind_key(tx, past.agent, past.idempotency_key, past.id, past.terms)
@@ -99,6 +103,15 @@ def _insert(tx: Tx, past: LoggedPurchase, ended_at_block: int | None) -> None:
             "settle_wanted": int(past.settle_wanted),
         },
     )
+
+
+def _put_authorisation(tx: Tx, past: LoggedPurchase) -> None:
+    """Insert what was signed, without the signature: only the lost database had it."""
+    assert past.x402 is not None
+    told = {name: past.x402[name] for name in ("wallet", "host", "url")}
+    made = {"purchase_id": past.id, "offer": "{}", "valid_before": past.authorised_until}
+    tx.flush()
+    tx.connection.execute(insert(t.authorisations).values(**made, **told))
 
 
 def _put_approvals(tx: Tx, past: LoggedPurchase) -> None:

@@ -281,6 +281,30 @@ def test_a_lost_database_finds_what_was_paid(payer: Payer, tmp_path: Path) -> No
     world.check_books()
 
 
+def test_a_lost_database_leaves_open_what_can_still_be_taken(payer: Payer, tmp_path: Path) -> None:
+    world = payer.world
+    taken, unused = payer.pay("0.50", key="a"), payer.pay("0.25", key="b")
+    file = export(world, tmp_path / "audit.jsonl")
+    world.change_host()
+    lose(world)
+    assert not world.coordinator.rebuild(audit=file).discrepancies
+    world.unpause()
+    for key, paid in (("a", taken), ("b", unused)):
+        again = payer.ask(paid.purchase.amount, key=key)
+        assert again.purchase.status == "approved" and again.payment is None
+        assert not world.coordinator.cancel(paid.purchase.id, by="olga").done
+    world.round()
+    assert payer.signatures() == 2
+    take(world.chain, taken)
+    world.next_block_at(ends_at(unused))
+    finalise(world)
+    assert world.status(taken.purchase) == "settled"
+    ended = world.get(unused.purchase)
+    assert ended.reason is not None and ended.reason.code is ReasonCode.AUTHORISATION_UNUSED
+    assert world.usage() == (ZERO, Usdc("0.50"))
+    world.check_books()
+
+
 def test_a_payment_known_from_the_chain_alone_is_its_agents_once_asked_for(payer: Payer) -> None:
     world = payer.world
     paid = payer.pay("0.50")
