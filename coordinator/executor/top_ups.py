@@ -63,7 +63,11 @@ class TopUps:
         wallet, usdc = seen.wallet, seen.wallet_balance
         if wallet is None or usdc is None:
             return
-        terms, held = policy.request_payments, self._book.held()
+        terms = policy.request_payments
+        if terms.top_up_below is None:
+            self._watch.look_at_float(None)
+            return
+        held = self._book.held()
         found = Float(usdc, held.wallet)
         wanted = missing(found, below=terms.top_up_below, to=terms.top_up_to)
         if wanted is None:

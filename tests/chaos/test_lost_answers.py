@@ -11,6 +11,7 @@ from coordinator import Usdc
 from coordinator.chain.abi import token_abi
 from coordinator.chain.actp.abi import kernel_abi
 from coordinator.domain.chain.events import EscrowState
+from coordinator.domain.policy.policy import Policy
 from coordinator.domain.purchase.purchase import Purchase
 from coordinator.domain.usdc import ZERO
 from tests.chaos import fault_proxy as faults
@@ -94,6 +95,17 @@ def _to_withdraw(world: World) -> None:
     )
 
 
+def _to_top_up(world: World) -> None:
+    world.secrets["X402_KEY"] = "0x" + "5c" * 32
+    world.restart(x402_signer="env:X402_KEY")
+    document = world.policy.document() | {"x402": {"top_up_daily_limit": "10"}}
+    world.apply(Policy.from_dict(document))
+    world.round()
+    world.chain.mine(2)
+    world.round()
+    world.wiring.treasury.top_up("10", by="olga", reason="a test")
+
+
 _TRANSITION = selector(kernel_abi().call("transitionState", bytes(32), 0, b""))
 MOMENTS = [
     Moment("approve", _first, selector(token_abi().call("approve", _TO, 0)), "funded"),
@@ -114,6 +126,7 @@ MOMENTS = [
     Moment("reclaim", _to_reclaim, _TRANSITION, "cancelled"),
     Moment("dispute", _to_dispute, _TRANSITION, "disputed"),
     Moment("withdraw", _to_withdraw, selector(token_abi().call("transfer", _TO, 0)), "done"),
+    Moment("top_up", _to_top_up, selector(token_abi().call("transfer", _TO, 0)), "done"),
 ]
 
 
@@ -149,7 +162,7 @@ def test_a_lost_answer_costs_no_nonce_and_the_stored_bytes_are_mined(
     check_lane(world)
     if purchase is None:
         assert [order.status for order in world.wiring.operations.orders()] == ["done"]
-        assert chain.balance(chain.payee) == Usdc("10")
+        assert chain.balance(world.wiring.wallet or chain.payee) == Usdc("10")
     else:
         assert world.status(purchase) == moment.ends
         check_escrow(world, purchase)

@@ -7,15 +7,25 @@ from typing import Final
 
 import pytest
 
+from coordinator.chain.abi import token_abi
 from coordinator.domain.ports import KillPoint
 from coordinator.domain.usdc import ZERO, Usdc
 from coordinator.ledger.tx.operations import insert_order
-from tests.integration.stores import on_either
+from tests.integration.stores import by_default, on_either
 from tests.integration.world import World
 from tests.integration.x402.filling import Filled
 
 pytestmark = on_either
 THIEF: Final = "0x90F79bf6EB2c4f870365E785982E1f101E93b906"
+PAYS_THE_THIEF: Final = token_abi().call("transfer", THIEF, Usdc("8").base_units)
+
+
+class Killed(BaseException):
+    """The process ends here."""
+
+
+def die() -> None:
+    raise Killed
 
 
 @pytest.fixture
@@ -41,20 +51,21 @@ def order(filled: Filled, recipient: str, usdc: str, *, name: str = "top_forged"
         )
 
 
-@pytest.mark.parametrize(
-    "edit",
-    [
-        f"UPDATE orders SET recipient = '{THIEF}'",
-        "UPDATE orders SET amount = 20000000",
-        "UPDATE orders SET kind = 'withdraw'",
+EDITS: Final = {
+    "recipient": f"UPDATE orders SET recipient = '{THIEF}'",
+    "amount": "UPDATE orders SET amount = 20000000",
+    "kind": "UPDATE orders SET kind = 'withdraw'",
+    "a second one": (
         'INSERT INTO orders (id, kind, recipient, amount, "by", reason, status, created_at)'
         " SELECT 'top_second', kind, recipient, amount, \"by\", reason, status, created_at"
-        " FROM orders",
-    ],
-    ids=["recipient", "amount", "kind", "a second one"],
-)
-def test_an_edited_order_is_not_signed(filled: Filled, edit: str) -> None:
-    world = filled.world
+        " FROM orders"
+    ),
+}
+
+
+@pytest.mark.parametrize("name", by_default(EDITS, ["recipient", "a second one"]))
+def test_an_edited_order_is_not_signed(filled: Filled, name: str) -> None:
+    world, edit = filled.world, EDITS[name]
     order(filled, filled.wallet, "8.00", name="top_honest")
     filled.fill()
     world.edit(edit)
@@ -119,14 +130,18 @@ def test_no_policy_no_top_up(filled: Filled) -> None:
     assert told.message is not None and "no top_up_daily_limit" in told.message
 
 
-def test_a_wallet_that_another_process_names_is_not_paid(filled: Filled) -> None:
-    """The row's recipient was the wallet of its writer, and never this worker's."""
+def test_a_step_that_was_edited_before_it_was_signed_is_filled(filled: Filled) -> None:
     world = filled.world
     filled.fill()
     world.at(
         KillPoint.STEPS_ALLOCATED,
-        lambda: world.edit("UPDATE steps SET recipient = ? WHERE kind = 'top_up'", THIEF),
+        lambda: world.edit("UPDATE steps SET data = ? WHERE kind = 'top_up'", PAYS_THE_THIEF),
     )
-    world.round()
-    world.chain.mine()
-    assert world.chain.balance(THIEF) == ZERO
+    with pytest.raises(Killed):
+        world.at(KillPoint.ATTEMPTS_SIGNED, die)
+        world.go()
+    world.restart()
+    world.go()
+    assert (filled.balance(), world.chain.balance(THIEF)) == (Usdc("2"), ZERO)
+    (pause,) = world.wiring.operations.pauses()
+    assert "is not the one that was allocated" in pause.reason

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
+from coordinator import doctor
 from coordinator.domain.errors import InvalidRequest
 from coordinator.domain.policy.policy import Policy
 from coordinator.domain.ports import KillPoint
@@ -108,7 +110,7 @@ def test_a_treasury_short_of_funds_sends_what_nothing_is_held_for(filled: Filled
     assert not world.wiring.notices.is_active("x402_float_low")
 
 
-@pytest.mark.parametrize("scope", ["x402", "organisation"])
+@pytest.mark.parametrize("scope", by_default(["x402", "organisation"], ["x402"]))
 def test_nothing_is_sent_while_it_is_paused(filled: Filled, scope: str) -> None:
     world = filled.world
     pause = Pause(scope, "", "look", by="olga", at=world.clock())
@@ -261,6 +263,20 @@ def test_people_see_the_wallet(filled: Filled) -> None:
         "top_up_left": "11.40",
     }
     assert filled.world.coordinator.report().as_dict()["wallet"] == found
+
+
+def test_the_doctor_tells_what_fills_the_wallet(filled: Filled, tmp_path: Path) -> None:
+    world, file = filled.world, tmp_path / "policy.toml"
+    terms = "".join(f'{name} = "{usdc}"\n' for name, usdc in TERMS.items())
+    file.write_text(f'[organisation]\ntotal_limit = "1"\n[x402]\n{terms}')
+    settings = {"x402_signer": "env:X402_KEY", "policy_file": str(file)}
+    found = doctor.run(world.environment(**settings) | world.secrets)
+    (check,) = (one for one in found if one.name == "x402 wallet")
+    assert check.status == "warn"
+    assert check.found == (
+        f"{filled.wallet} has 2.00 USDC, 0.00 held for payments, filled below 5.00 up to 10.00,"
+        " at most 20.00 in 24 hours, ETH is not needed"
+    )
 
 
 def test_a_worker_that_pins_approvers_believes_their_table_alone(
