@@ -65,7 +65,9 @@ def running(
             "stranger": Offer(price, chain.stranger, chain.deployment.usdc),
         }
         try:
-            tokens = {name: service.key("agent", name) for name in _AGENTS}
+            with service.opened() as treasury:
+                made = [treasury.create_api_key("agent", name, by="root") for name in _AGENTS]
+            tokens = {name: key.token for name, key in zip(_AGENTS, made, strict=True)}
             service.worker()
             url = service.serve()[1]
             with shop.opened(on, Facilitator(chain), **sold) as opened:
