@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import time
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from inspect import getdoc
 from typing import Annotated, Final, Literal
 
@@ -65,6 +67,8 @@ class PayingTools(Tools):
         super().__init__(agents)
         self._clock = clock
         self._paid: dict[str, tuple[float, str]] = {}
+        # Requests under way, each with its reference.
+        self._asked: list[tuple[str, str]] = []
 
     async def pay_x402(
         self,
@@ -94,11 +98,14 @@ class PayingTools(Tools):
         arguments and reference. A denial is an error that says what would be allowed.
         """
         same = hashlib.sha256(repr((method, url, body)).encode()).hexdigest()
-        self._refuse_repetition(same, reference, again=again)
         terms = {"purpose": purpose, "category": category, "task": task, "session": session}
         about = {"idempotency_key": reference, **terms}
         headers = {"Content-Type": content_type} if body is not None else {}
-        async with self._asking(ctx, "pay_x402", reference) as agent, agent.x402_client() as http:
+        async with (
+            self._once(same, reference, again=again),
+            self._asking(ctx, "pay_x402", reference) as agent,
+            agent.x402_client() as http,
+        ):
             try:
                 response = await http.request(
                     method, url, content=body, headers=headers, extensions={"x402": about}
@@ -123,6 +130,21 @@ class PayingTools(Tools):
             bought = purchase_told(agent, await agent.get(found.purchase_id))
             return _told(response, bought, "It was paid for; purchase_status tells if it settled.")
 
+    @asynccontextmanager
+    async def _once(self, same: str, reference: str, *, again: bool) -> AsyncIterator[None]:
+        """Refuse the same request under another reference, also while this one is under way."""
+        self._refuse_repetition(same, reference, again=again)
+        asked = same, reference
+        self._asked.append(asked)
+        try:
+            yield
+        except asyncio.CancelledError:
+            # It may have been paid.
+            self._keep(same, reference)
+            raise
+        finally:
+            self._asked.remove(asked)
+
     def _refuse_repetition(self, same: str, reference: str, *, again: bool) -> None:
         oldest = self._clock() - _SAME_SECONDS
         while self._paid:
@@ -131,11 +153,15 @@ class PayingTools(Tools):
                 break
             del self._paid[first]
         _, before = self._paid.get(same, (0.0, reference))
-        if before != reference and not again:
+        others = [of for asked, of in self._asked if asked == same and of != reference]
+        if before != reference:
+            others.append(before)
+        if others and not again:
             raise ToolError(
-                f"Not paid: the same request was paid under the reference {before!r} in the last"
-                " ten minutes. Call again with that reference to ask for the same answer; only if"
-                " you want to pay once more, call with again=true and this reference."
+                "Not paid: the same request is being paid, or was in the last ten minutes, under"
+                f" the reference {others[-1]!r}. Call again with that reference to ask for the same"
+                " answer; only if you want to pay once more, call with again=true and this"
+                " reference."
             )
 
     def _keep(self, same: str, reference: str) -> None:

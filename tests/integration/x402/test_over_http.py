@@ -14,6 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import anyio
 import pytest
 
 from coordinator.domain.usdc import Usdc
@@ -197,7 +198,7 @@ def test_a_model_pays_over_mcp(running: Running, books: Books) -> None:
         assert "same reference 'm-1'" in lost and "payment_not_taken" in lost
         running.shop.facilitator.fault = facilitator.HONEST
         other = await host.refused("pay_x402", reference="m-2", **asked)
-        assert "under the reference 'm-1'" in other and "again=true" in other
+        assert "the reference 'm-1'" in other and "again=true" in other
         got = await host.call("pay_x402", reference="m-1", **asked)
         assert (got["status"], got["paid"]) == (200, True)
         assert "x402" in got["body"] and got["purchase"]["amount_usdc"] == "0.50"
@@ -210,6 +211,30 @@ def test_a_model_pays_over_mcp(running: Running, books: Books) -> None:
     play(over_stdio(running.url, running.tokens[_AGENTS[0]]), story)
     assert running.service.signatures() == before + 2
     assert books.payments() == [(running.service.chain.provider, PRICE)] * 2
+
+
+def test_a_model_that_asks_twice_at_once_pays_once(running: Running, books: Books) -> None:
+    before = running.service.signatures()
+
+    async def story(host: Host) -> None:
+        url = f"{running.paper}?at=once"
+        found = []
+
+        async def ask(reference: str) -> None:
+            found.append(
+                await host.client.call_tool("pay_x402", dict(reference=reference, url=url))
+            )
+
+        async with anyio.create_task_group() as both:
+            both.start_soon(ask, "o-1")
+            both.start_soon(ask, "o-2")
+        assert sorted(bool(one.is_error) for one in found) == [False, True]
+        # What was refused is nothing that was paid: the first reference goes on.
+        assert "again=true" in await host.refused("pay_x402", reference="o-3", url=url)
+
+    play(over_stdio(running.url, running.tokens[_AGENTS[0]]), story)
+    assert running.service.signatures() == before + 1
+    assert books.payments() == [(running.service.chain.provider, PRICE)]
 
 
 @pytest.mark.campaign
