@@ -21,6 +21,8 @@ VALID_SECONDS_MAX: Final = 600
 _ANSWER_BYTES_MAX: Final = 32_768
 _OFFERS_MAX: Final = 32
 _NAMES: Final = {"base": 8453, "base-sepolia": 84532}
+# A server's own words may be meant for a model that reads why it can't be paid.
+_SHOWN: Final = re.compile(r"[A-Za-z0-9:/._+-]{0,64}", re.ASCII)
 _UNITS: Final = re.compile(r"[1-9][0-9]{0,17}", re.ASCII)
 
 
@@ -60,7 +62,7 @@ def take_offer(answer: object, *, chain_id: int, usdc: str) -> Offer:
         raise InvalidRequest(f"the answer has {size} bytes; at most {_ANSWER_BYTES_MAX} are read")
     version, offers = answer.get("x402Version"), answer.get("accepts")
     if type(version) is not int or version not in (1, 2):
-        raise _not_payable(f"its x402Version is {version!r}; 1 and 2 are understood")
+        raise _not_payable(f"its x402Version is {_shown(version)}; 1 and 2 are understood")
     if not isinstance(offers, list) or not offers:
         raise _not_payable("it accepts nothing")
     resource = answer.get("resource")
@@ -82,23 +84,32 @@ def _not_payable(why: str) -> InvalidRequest:
 
 def _refusals(one: Mapping[str, Any], chain_id: int, usdc: str) -> Iterator[str]:
     if one.get("scheme") != "exact":
-        yield f"the scheme is {one.get('scheme')!r}, not 'exact'"[:120]
+        yield f"the scheme is {_shown(one.get('scheme'))}, not 'exact'"
     network = one.get("network")
     if network != f"eip155:{chain_id}" and _NAMES.get(str(network)) != chain_id:
-        yield f"the network is {network!r}, not 'eip155:{chain_id}'"[:120]
+        yield f"the network is {_shown(network)}, not 'eip155:{chain_id}'"
     if str(one.get("asset")).lower() != usdc.lower():
-        yield f"the asset is {one.get('asset')!r}, not USDC at {usdc}"[:160]
+        yield f"the asset is {_shown(one.get('asset'))}, not USDC at {usdc}"
     extra = one.get("extra")
     if isinstance(extra, Mapping) and extra.get("assetTransferMethod") not in (None, "eip3009"):
-        yield f"the transfer method is {extra['assetTransferMethod']!r}, not 'eip3009'"[:120]
+        yield f"the transfer method is {_shown(extra['assetTransferMethod'])}, not 'eip3009'"
     if _payee(one) is None:
-        yield f"payTo is {one.get('payTo')!r}, not an address"[:120]
+        yield f"payTo is {_shown(one.get('payTo'))}, not an address"
     units = _units(one)
     if not isinstance(units, str) or not _UNITS.fullmatch(units):
-        yield f"the amount is {units!r}, not a whole number of base units as text"[:120]
+        yield f"the amount is {_shown(units)}, not a whole number of base units as text"
     seconds = one.get("maxTimeoutSeconds")
     if not isinstance(seconds, int) or isinstance(seconds, bool) or seconds < 1:
-        yield f"maxTimeoutSeconds is {seconds!r}, not a number of seconds"[:120]
+        yield f"maxTimeoutSeconds is {_shown(seconds)}, not a number of seconds"
+
+
+def _shown(value: object) -> str:
+    """Return a short value without spaces as it stands; of any other, what it is."""
+    if isinstance(value, str) and _SHOWN.fullmatch(value):
+        return repr(value)
+    if value is None or (isinstance(value, int | float) and len(text := repr(value)) <= 64):
+        return "missing" if value is None else text
+    return "something else"
 
 
 def _offer(one: Mapping[str, Any], version: int, resource: Mapping[str, Any] | None) -> Offer:
