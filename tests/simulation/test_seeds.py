@@ -19,7 +19,7 @@ STEPS = 300
 # In parts, so that they spread over the workers.
 PARTS = [range(1, 5), range(5, 9)]
 PAYING = (1, 4, 6)
-MORE_PAYING = tuple(range(11, 31))
+MORE_PAYING = tuple(range(22, 37))
 SIGNED = (18, 21, 22)
 MORE_SIGNED = (27, 28, 30, 32, 34, 35, 36, 37, 38, 40)
 MORE = [range(first, first + 5) for first in range(9, 41, 5)]
