@@ -69,10 +69,9 @@ class Settings(BaseSettings):
     database_url: Annotated[str, Field(repr=False)] = "sqlite:///coordinator.db"
     policy_file: Path = Path("policy.toml")
     signer: str = "env:TREASURY_PRIVATE_KEY"
-    # Not the treasury's: an approver's, on the approver's own machine.
+    # An approver's, on the approver's own machine.
     approver_signer: str | None = None
     former_signers: str = ""
-    # The wallet that pays for HTTP requests by x402; whoever only decides has its address alone.
     x402_signer: str | None = None
     payer: Literal["wallet"] = "wallet"
     rail: Literal["actp"] = "actp"
@@ -356,9 +355,8 @@ def checked_settings(env: Mapping[str, str]) -> Settings:
     except ConfigurationError as fault:
         faults += fault.faults
     if env.get("COORDINATOR_NETWORK") != SIMULATED:
-        secrets = Secrets(env)
         try:
-            id_secret(secrets)
+            id_secret(Secrets(env))
         except ConfigurationError as fault:
             faults += fault.faults
         kind, _, name = (settings.signer if settings else "").partition(":")
