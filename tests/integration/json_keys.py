@@ -21,7 +21,9 @@ from tests.public_face import KEPT
 
 FILE: Final = Path(__file__).with_name("json_keys.json")
 # They print no JSON, ask at a terminal, or only start something that goes on.
-SILENT: Final = frozenset({"approvals review", "approvals watch", "demo", "policy export", "serve"})
+SILENT: Final = frozenset(
+    {"approvals review", "approvals watch", "demo", "mcp", "policy export", "serve"}
+)
 _POLICY: Final = """
 [pools.readers]
 agents = ["research-agent", "data-agent"]
