@@ -19,6 +19,7 @@ from coordinator.ledger.limits.logged_budgets import OVERLAID
 from coordinator.ledger.limits.overlays import logged_overlays
 from coordinator.ledger.proofs.audit_fold import MOVED, LoggedOrder, LoggedPurchase, LoggedState
 from coordinator.ledger.proofs.counter_faults import counter_faults
+from coordinator.ledger.proofs.payment_rows import payment_differences
 from coordinator.ledger.proofs.step_digest import StepDigest, sealed, values_of
 from coordinator.ledger.store import schema as t
 from coordinator.ledger.store.prepared import Prepared
@@ -132,6 +133,7 @@ def _purchase_faults(
         past, ends = _folded(log.proven(connection, *ids, skip=True))
         holds = _by_purchase(connection, t.holds, ids)
         approvals = _by_purchase(connection, t.approvals, ids)
+        payments = _by_purchase(connection, t.authorisations, ids)
         decisions = _decisions(connection, ids)
         for row in rows:
             known = past.purchases.get(row.id)
@@ -144,6 +146,7 @@ def _purchase_faults(
                 *purchase_differences(row, known),
                 *_approval_differences(known, approvals[row.id], decisions[row.id]),
                 *_hold_differences(known, holds[row.id], ends.get(row.id, {})),
+                *payment_differences(next(iter(payments[row.id]), None), known),
             ]
             yield from (f"purchase {row.id}: {fault}" for fault in faults)
 

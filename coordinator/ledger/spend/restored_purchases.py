@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from functools import partial
-from typing import Final
+from typing import Any, Final
 
 from sqlalchemy import insert, select
 
@@ -41,8 +42,8 @@ def put_purchase(tx: Tx, past: LoggedPurchase, *, final_number: int, now: int) -
         past.reason_code, past.reason_message = _LOST.code.value, _LOST.message
         past.updated_at = now
     _insert(tx, past, None if over or open_ else final_number)
-    if open_:
-        _put_authorisation(tx, past)
+    if past.x402 is not None and before is not Status.DENIED:
+        _put_authorisation(tx, past, past.x402)
     if past.agent is not None and before is not Status.DENIED:
         assert past.idempotency_key is not None and past.terms is not None
         bind_key(tx, past.agent, past.idempotency_key, past.id, past.terms)
@@ -105,11 +106,10 @@ def _insert(tx: Tx, past: LoggedPurchase, ended_at_block: int | None) -> None:
     )
 
 
-def _put_authorisation(tx: Tx, past: LoggedPurchase) -> None:
-    """Insert what was signed, without the signature: only the lost database had it."""
-    assert past.x402 is not None
-    told = {name: past.x402[name] for name in ("wallet", "host", "url")}
-    made = {"purchase_id": past.id, "offer": "{}", "valid_before": past.authorised_until}
+def _put_authorisation(tx: Tx, past: LoggedPurchase, x402: Mapping[str, Any]) -> None:
+    """Insert what was asked for, without offer and signature: only the lost database had them."""
+    told = {name: x402[name] for name in ("wallet", "host", "url")}
+    made = {"purchase_id": past.id, "offer": "{}", "valid_before": past.authorised_until or None}
     tx.flush()
     tx.connection.execute(insert(t.authorisations).values(**made, **told))
 

@@ -10,6 +10,7 @@ import pytest
 from coordinator.domain.errors import IdempotencyConflict, InvalidRequest
 from coordinator.domain.reasons import ReasonCode
 from coordinator.domain.usdc import ZERO, Usdc
+from coordinator.ledger.proofs.verification import verify
 from tests.integration.stores import on_either
 from tests.integration.world import AGENT, World
 from tests.integration.x402.paying import HOST, Payer
@@ -219,3 +220,21 @@ def test_the_float_is_never_promised_twice(make_world: Callable[..., World]) -> 
     assert short.reason is not None and short.reason.code is ReasonCode.INSUFFICIENT_USDC
     assert "wallet" in short.reason.message
     assert payer.world.buy("900.00", agent="data-agent").needs_approval
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "UPDATE authorisations SET url = 'https://papers.example/'",
+        "UPDATE authorisations SET valid_before = valid_before + 1",
+        "UPDATE authorisations SET signature = NULL",
+        "DELETE FROM authorisations",
+    ],
+)
+def test_an_edited_payment_is_told(payer: Payer, statement: str) -> None:
+    paid = payer.pay("0.50").purchase
+    assert verify(payer.world.wiring.audit).ok
+    payer.world.edit(statement)
+    (fault,) = verify(payer.world.wiring.audit).faults
+    assert paid.id in fault
+    assert [d.kind for d in payer.world.coordinator.reconcile().discrepancies] == ["row_differs"]
