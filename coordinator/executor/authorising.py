@@ -9,7 +9,7 @@ from coordinator.domain.ports import Clock, KillPoint, Reach
 from coordinator.domain.typed_data import Domain, TypedData
 from coordinator.ledger.proofs.evidence import Seen
 from coordinator.ledger.tx.leases import Lease
-from coordinator.ledger.x402.authorisation_book import AuthorisationBook, Signed
+from coordinator.ledger.x402.authorisation_book import AT_ONCE, AuthorisationBook, Signed
 
 log = logging.getLogger(__name__)
 
@@ -36,10 +36,21 @@ class Authorising:
         self._token = token
         self._clock = clock
         self._reach = reach
+        # The last one of a whole batch; 0 to begin with the oldest.
+        self._last = 0
 
-    def waiting(self) -> Sequence[str]:
-        """Find the purchases that wait for it."""
-        return self._book.unsigned()
+    def is_waited_for(self) -> bool:
+        """Whether a purchase waits for it."""
+        return bool(self._book.unsigned())
+
+    def next_ones(self) -> Sequence[str]:
+        """Find purchases that wait for it: of many, others than the last time.
+
+        What is kept back keeps nobody else waiting.
+        """
+        found = self._book.unsigned(after=self._last) or self._book.unsigned()
+        self._last = found[-1][0] if len(found) == AT_ONCE else 0
+        return [purchase_id for _, purchase_id in found]
 
     def sign(self, lease: Lease, purchase_ids: Sequence[str], seen: Seen) -> None:
         """Sign what may be signed of these; the rest is told to people, or waits."""

@@ -195,7 +195,7 @@ class Executor(Rounds):
     def _has_work(self, changes: frozenset[str]) -> bool:
         return bool(
             self._purchases.unsigned(changes)
-            or (self._authorising is not None and self._authorising.waiting())
+            or (self._authorising is not None and self._authorising.is_waited_for())
             or self._operations.orders_to_send()
             or self._bonds.to_dispute()
         )

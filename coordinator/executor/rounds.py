@@ -207,7 +207,7 @@ class Rounds:
     def _authorise(self) -> None:
         """Sign what pays for HTTP requests, before anything that waits for the chain."""
         wallet, now = self._authorising, self._clock()
-        waiting = wallet.waiting() if wallet is not None else ()
+        waiting = wallet.next_ones() if wallet is not None else ()
         if wallet is None or not waiting or not self._checkpoint.advance(now=now):
             return
         assert self._lease is not None

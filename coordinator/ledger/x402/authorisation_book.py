@@ -23,14 +23,14 @@ from coordinator.ledger.tx.transactions import Transactions
 from coordinator.ledger.x402.judge import PaymentJudge
 
 SIGNED: Final = "x402_signed"
-_AT_ONCE: Final = 100
+AT_ONCE: Final = 100
 _a, _p = t.authorisations.c, t.purchases.c
 _UNSIGNED: Final = (
-    select(_a.purchase_id)
+    select(_p.seq, _a.purchase_id)
     .join(t.purchases, _p.id == _a.purchase_id)
     .where(_a.signature.is_(None), _p.status == Status.APPROVED.value)
     .order_by(_p.seq)
-    .limit(_AT_ONCE)
+    .limit(AT_ONCE)
 )
 
 
@@ -50,10 +50,14 @@ class AuthorisationBook:
         self._database = transactions.database
         self._evidence = evidence
 
-    def unsigned(self) -> Sequence[str]:
-        """Find purchases whose authorisation is not signed yet, oldest first; a hundred at most."""
+    def unsigned(self, *, after: int = 0) -> Sequence[tuple[int, str]]:
+        """Find purchases whose authorisation is not signed yet, oldest first; a hundred at most.
+
+        Each with its number, by which the next ones come ``after`` it.
+        """
         with self._database.read() as connection:
-            return list(connection.execute(_UNSIGNED).scalars())
+            rows = connection.execute(_UNSIGNED.where(_p.seq > after)).all()
+        return [(row.seq, row.purchase_id) for row in rows]
 
     def to_sign(
         self, purchase_ids: Sequence[str], wallet: str, *, seen: Seen, now: int

@@ -213,6 +213,16 @@ def test_a_payment_for_a_request_is_no_duplicate_of_an_escrow(
     assert (bought.id != paid.id, bought.settle) == (True, "after_window")
 
 
+def test_what_is_kept_back_keeps_nobody_else_waiting(payer: Payer) -> None:
+    for number in range(100):
+        payer.ask("0.01", key=f"kept-{number}")
+    payer.world.coordinator.pause("look", by="olga", agent=AGENT)
+    payer.ask("0.50", agent="data-agent")
+    for _ in range(2):
+        payer.world.round()
+    assert payer.signatures() == 1
+
+
 def test_the_float_is_never_promised_twice(make_world: Callable[..., World]) -> None:
     payer = Payer(make_world, float_="1.00")
     payer.pay("0.60", key="a")
