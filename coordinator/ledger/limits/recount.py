@@ -14,6 +14,7 @@ from coordinator.domain.limits.limits import CounterKey, Scope, ScopeKind
 from coordinator.domain.limits.rules import Openings, Rules, Terms
 from coordinator.domain.policy.policy import Policy
 from coordinator.domain.policy.tables import Limits
+from coordinator.domain.purchase.lifecycle import X402
 from coordinator.domain.windows import Window
 from coordinator.ledger.limits.counters import CounterSheet
 from coordinator.ledger.limits.openings import opened_windows, read_opening
@@ -115,7 +116,8 @@ def terms_of(row: Any, policy: Policy) -> Terms:
     if row.kind == "bond":
         return Terms()
     provider = policy.provider(row.payee)[0] if row.payee is not None else None
-    return Terms(row.agent, row.category, provider or row.provider, row.task, row.session)
+    name, x402 = provider or row.provider, row.settle == X402
+    return Terms(row.agent, row.category, name, row.task, row.session, x402)
 
 
 def holds_with_terms() -> Select[Any]:
@@ -139,6 +141,7 @@ def holds_with_terms() -> Select[Any]:
             func.coalesce(_p.task, _k.task).label("task"),
             func.coalesce(_p.session, _k.session).label("session"),
             func.coalesce(_p.provider, _k.provider).label("payee"),
+            _p.settle,
             t.approvals.c.id.is_not(None).label("asked"),
         )
         .select_from(t.holds)

@@ -103,6 +103,7 @@ def _request(body: dict[str, Any]) -> Request:
         category=body["category"],
         task=body["task"],
         session=body["session"],
+        host=(body.get("x402") or {}).get("host"),
     )
 
 

@@ -8,6 +8,7 @@ from typing import Any, Final
 import pytest
 
 from coordinator.domain.errors import IdempotencyConflict, InvalidRequest
+from coordinator.domain.policy.policy import Policy
 from coordinator.domain.reasons import ReasonCode
 from coordinator.domain.usdc import ZERO, Usdc
 from coordinator.ledger.proofs.verification import verify
@@ -248,3 +249,25 @@ def test_an_edited_payment_is_told(payer: Payer, statement: str) -> None:
     (fault,) = verify(payer.world.wiring.audit).faults
     assert paid.id in fault
     assert [d.kind for d in payer.world.coordinator.reconcile().discrepancies] == ["row_differs"]
+
+
+def test_another_policy_judges_the_past_s_payments_as_payments(payer: Payer) -> None:
+    payer.pay("0.50", key="a")
+    payer.pay("0.60", key="b")
+    same = payer.world.coordinator.replay(payer.world.policy, days=1)
+    assert same.judged == 2 and not same.differences
+    document = payer.world.policy.document()
+    document["x402"] = {"per_request_limit": "0.55"}
+    (changed,) = payer.world.coordinator.replay(Policy.from_dict(document), days=1).differences
+    assert changed.request.amount == Usdc("0.60") and changed.after == "denied"
+
+
+def test_a_change_of_the_policy_counts_payments_where_they_belong(payer: Payer) -> None:
+    payer.pay("0.60", key="a", task="t")
+    payer.world.edit("DELETE FROM counters WHERE scope_kind = 'x402_task'")
+    document = payer.world.policy.document()
+    document["x402"] = {"per_task_limit": "1.00"}
+    document["organisation"]["weekly_limit"] = "9000"
+    payer.world.apply(Policy.from_dict(document))
+    over = payer.ask("0.41", key="b", task="t").purchase
+    assert over.reason is not None and over.reason.code is ReasonCode.TASK_LIMIT
