@@ -253,6 +253,7 @@ def _rows_believed(stack: ExitStack) -> None:
 
     def believed(self: Any, call: Any, row: Any) -> Any:
         believed = {"bond": None, "doubts": {}, "create_signed": False}
+        believed |= {"approval": None, "x402": None, "asked_at": row.created_at}
         return SimpleNamespace(**row._mapping, **believed)
 
     _replace(stack, signable.Signable, "_proved", believed)
