@@ -75,6 +75,8 @@ ADDED: dict[ScopeKind, tuple[Callable[[Coordinator], None], str]] = {
 }
 # A limit of each request alone, which needs no counter.
 UNCOUNTED = {ScopeKind.X402}
+# Payments for HTTP requests: integration/x402/test_authorising.py recounts them.
+UNCOUNTED |= {ScopeKind.X402_TASK, ScopeKind.X402_SESSION}
 
 
 def state(coordinator: Coordinator, scope: str, window: str = "daily") -> LimitState:
