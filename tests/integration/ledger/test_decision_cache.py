@@ -213,7 +213,7 @@ def test_work_that_fails_leaves_nothing_in_what_is_known(opener: Opener, databas
 
     def charge_and_fail(tx: Tx) -> None:
         tx.sheet.charge([CounterKey(ADA, Window.TOTAL, 0)], held=7 * USDC, spent=0)
-        tx.treasury_state.promise(Usdc("7"))
+        tx.treasury_state.promise(Usdc("7"), x402=False)
         raise RuntimeError("after it was charged")
 
     with pytest.raises(RuntimeError):
