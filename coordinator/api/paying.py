@@ -14,7 +14,17 @@ if TYPE_CHECKING:
 
 
 class _Awaitable(Protocol):
-    async def aauthorise_x402(self, answer: Mapping[str, Any], **terms: Any) -> PaymentAnswer: ...
+    async def aauthorise_x402(
+        self,
+        answer: Mapping[str, Any],
+        *,
+        url: str,
+        idempotency_key: str,
+        purpose: str | None = None,
+        category: str | None = None,
+        task: str | None = None,
+        session: str | None = None,
+    ) -> PaymentAnswer: ...
 
 
 class _Awaited:

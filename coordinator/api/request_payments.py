@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from coordinator.api.arguments import checked
 from coordinator.api.paying import paying_client, paying_session
 from coordinator.api.runtime import Runtime
 from coordinator.api.watcher import AuthorisationWait
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from coordinator_client.x402 import PayingClient, PayingSession
 
 
+@checked
 class RequestPayments(ABC):
     """Payments of one agent for single HTTP requests (x402)."""
 
@@ -60,12 +62,24 @@ class RequestPayments(ABC):
             purchase = self._runtime._wait(wait, purchase)
         return self._payment(purchase)
 
-    async def aauthorise_x402(self, answer: Mapping[str, Any], **terms: Any) -> PaymentAnswer:
+    async def aauthorise_x402(
+        self,
+        answer: Mapping[str, Any],
+        *,
+        url: str,
+        idempotency_key: str,
+        purpose: str | None = None,
+        category: str | None = None,
+        task: str | None = None,
+        session: str | None = None,
+        timeout_seconds: float = 10,
+    ) -> PaymentAnswer:
         """Await ``authorise_x402``; cancelling the await takes nothing back."""
-        timeout_seconds = terms.pop("timeout_seconds", 10)
-        key, url = terms.pop("idempotency_key"), terms.pop("url")
-        asked = self._payment_request(answer, url=url, purpose=terms.pop("purpose", None))
-        purchase = await self._runtime.off_loop(lambda: self._ask_to_authorise(asked, key, **terms))
+        asked = self._payment_request(answer, url=url, purpose=purpose)
+        terms = {"category": category, "task": task, "session": session}
+        purchase = await self._runtime.off_loop(
+            lambda: self._ask_to_authorise(asked, idempotency_key, **terms)
+        )
         if purchase.final or purchase.needs_approval or not timeout_seconds:
             return await self._runtime.off_loop(lambda: self._payment(purchase))
         return await self.await_payment(purchase.id, timeout_seconds=timeout_seconds)

@@ -52,7 +52,11 @@ class EventFilter:
 
 def event_types(given: Iterable[str]) -> frozenset[str]:
     """Return the types, each checked; InvalidRequest names the first that is none."""
-    found = frozenset(given)
+    listed = [given] if isinstance(given, str) or not isinstance(given, Iterable) else [*given]
+    for one in listed:
+        if not isinstance(one, str):
+            raise InvalidRequest(f"types must be texts, not {type(one).__name__}")
+    found = frozenset(listed)
     for one in sorted(found - set(TYPES)):
         raise InvalidRequest(f"{one[:60]!r} is not an event type: docs/events.md lists them")
     return found

@@ -41,6 +41,8 @@ GOOD: dict[str, Any] = {
     "to": "0x5aAeb6053F3E94C9b9A09f33669435E7Ef1BeAed",
     "limits": {"total_limit": "1"},
     "sharing": SHARING,
+    "answer": {"x402Version": 2, "accepts": []},
+    "url": "https://papers.example/7",
 }
 BAD: tuple[Any, ...] = (
     None,

@@ -81,7 +81,7 @@ def test_a_wait_names_what_the_worker_has_told_of(coordinator: Coordinator, data
         edit(
             database,
             "INSERT INTO notices (key, at, kind, severity, subject, message, tries)"
-            f" VALUES ('{kind}', 1, '{kind}', 'warning', '{kind}', 'told', 0)",
+            f" VALUES ('{kind}', 1, '{kind}', 'warning', 'treasury', 'told', 0)",
         )
         blocker = coordinator.wait_for(purchase.id, timeout_seconds=0).blocker
         assert blocker is not None and blocker.code == kind
