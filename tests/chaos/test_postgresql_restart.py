@@ -29,6 +29,8 @@ def round_with_faults(world: World) -> None:
 
 # The others are passed before a round, where something ends, or where a block is lost.
 _ELSEWHERE = {KillPoint.REQUEST_COMMITTED, KillPoint.ROLLED_BACK, KillPoint.HOLDS_ENDED}
+# Only payments for HTTP requests come there.
+_ELSEWHERE |= {KillPoint.AUTHORISATIONS_SIGNED, KillPoint.AUTHORISATIONS_STORED}
 
 
 @pytest.mark.parametrize("point", [p for p in KillPoint if p not in _ELSEWHERE])
