@@ -93,6 +93,7 @@ def test_a_service_that_is_not_there_is_told_as_such(simulated: SimulatedService
 
 
 @on_either
+@pytest.mark.campaign
 def test_a_host_outlives_its_service_and_pays_once(service: Service) -> None:
     with service.opened() as coordinator:
         key = coordinator.create_api_key("agent", "research-agent", by="root").token

@@ -213,6 +213,7 @@ def test_a_model_pays_over_mcp(running: Running, books: Books) -> None:
     assert books.payments() == [(running.service.chain.provider, PRICE)] * 2
 
 
+@pytest.mark.campaign
 def test_a_model_that_asks_twice_at_once_pays_once(running: Running, books: Books) -> None:
     before = running.service.signatures()
 
