@@ -241,7 +241,7 @@ class Purchase(Told):
 
 @dataclass(frozen=True)
 class PaymentAnswer(Told):
-    """What became of a request to pay an x402 server: its purchase, and the signed payment.
+    """The outcome of a request to pay an x402 server: its purchase, and the signed payment.
 
     ``payment`` is None while a person must approve it or it is not signed yet, and for ever once
     it is denied or failed.

@@ -54,7 +54,7 @@ class LimitTold(BaseModel):
 
 
 class Approval(BaseModel):
-    """What waits for people: show them the link or the command, and poll."""
+    """A thing that waits for people: show them the link or the command, and poll."""
 
     approval_id: str
     link: Annotated[
@@ -65,7 +65,7 @@ class Approval(BaseModel):
 
 
 class Word(BaseModel):
-    """What one approver said."""
+    """The decision of one approver."""
 
     approver: str
     decision: str
@@ -156,7 +156,7 @@ class PurchaseTold(BaseModel):
 
 
 class CheckTold(BaseModel):
-    """What the treasury would answer; nothing was written, held or promised."""
+    """The answer that the treasury would give; nothing was written, held or promised."""
 
     outcome: Annotated[str, Field(description="denied, awaiting_approval or approved.")]
     approvals_needed: int
@@ -182,7 +182,7 @@ class CheckTold(BaseModel):
 
 
 class Budget(BaseModel):
-    """What the agent may still spend."""
+    """The budget that the agent may still spend."""
 
     agent: str
     service_level: str

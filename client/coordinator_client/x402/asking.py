@@ -20,7 +20,7 @@ _POLL_SECONDS: Final = 0.5
 
 
 class Authorised(Protocol):
-    """What the treasury says: the purchase, and the payment unless there is no signature."""
+    """The treasury's answer: the purchase, and the payment unless there is no signature."""
 
     @property
     def purchase(self) -> Any: ...

@@ -27,7 +27,7 @@ Header = Callable[[str], str | None]
 
 @dataclass(frozen=True)
 class Paid:
-    """What was signed for one response.
+    """The payment that was signed for one response.
 
     ``settlement`` is what the server says of it; the treasury believes the chain alone.
     """
