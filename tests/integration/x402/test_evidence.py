@@ -161,12 +161,12 @@ def test_an_edited_row_frees_nothing(payer: Payer, statement: str) -> None:
 def test_a_payment_taken_after_it_had_failed_is_held_again_and_told(payer: Payer) -> None:
     world = payer.world
     paid = payer.pay("0.50")
-    before = world.chain.height
+    snapshot = world.chain.rpc.call("evm_snapshot")
     world.pass_time_until(ends_at(paid))
     finalise(world)
     assert world.status(paid.purchase) == "failed"
     # The chain is another one, with more blocks, in which it was taken in time.
-    world.chain.rpc.call("anvil_rollback", world.chain.height - before)
+    assert world.chain.rpc.call("evm_revert", snapshot) is True
     world.chain.rpc.call("evm_setNextBlockTimestamp", world.chain.time + 1)
     take(world.chain, paid)
     world.chain.mine(40)
