@@ -12,6 +12,7 @@ from mcp.shared.exceptions import MCPError
 
 from tests.integration.mcp.hosts import PAPER, Host, Story, over_http, over_stdio, play
 from tests.integration.service.simulated import PROVIDER, SimulatedService, simulated_service
+from tests.integration.stores import by_default
 
 # At which limits are met with few purchases.
 LOW: Final = {
@@ -54,16 +55,19 @@ def shared() -> Iterator[SimulatedService]:
 @pytest.fixture
 def tell(service: SimulatedService, request: pytest.FixtureRequest) -> Callable[[Story], None]:
     """Play a story with a host."""
-    opened = getattr(request, "param", over_http)
+    opened = OPENED[getattr(request, "param", "http")]
     return lambda story: play(opened(service.url, service.tokens["agent"]), story)
 
 
-over_both = pytest.mark.parametrize(
-    "tell", [over_stdio, over_http], ids=["stdio", "http"], indirect=True
-)
+OPENED = {"stdio": over_stdio, "http": over_http}
 
 
-@over_both
+def over(*default: str) -> pytest.MarkDecorator:
+    """Over stdio and HTTP; campaigns alone take what is no ``default``."""
+    return pytest.mark.parametrize("tell", by_default(OPENED, default), indirect=True)
+
+
+@over("stdio", "http")
 def test_a_host_buys_once_under_one_reference(
     service: SimulatedService, tell: Callable[[Story], None]
 ) -> None:
@@ -104,7 +108,7 @@ def test_the_same_thing_under_another_reference_is_bought_only_where_it_is_meant
     assert len(service.coordinator.purchases()) == 2
 
 
-@over_both
+@over("http")
 def test_a_denial_says_what_is_left_and_when_it_resets(
     service: SimulatedService, tell: Callable[[Story], None]
 ) -> None:
@@ -129,7 +133,7 @@ def test_a_denial_says_what_is_left_and_when_it_resets(
     tell(story)
 
 
-@over_both
+@over("http")
 def test_a_purchase_that_waits_for_people_goes_on_when_they_approve(
     service: SimulatedService, tell: Callable[[Story], None]
 ) -> None:

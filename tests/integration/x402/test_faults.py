@@ -94,7 +94,7 @@ def test_an_unknown_outcome_is_asked_again_with_the_same_payment(
     fault: str, face: str, keyed: bool, bench: Bench, chain: LocalChain
 ) -> None:
     bench.settling.fault = fault
-    seconds = 3 if fault == facilitator.SILENT else 60
+    seconds = 1 if fault == facilitator.SILENT else 60
     with buyers.opened(face, bench.agent, timeout_seconds=seconds) as buyer:
         with pytest.raises(PaymentUnknown) as caught:
             buyer.get(bench.url, "k-1" if keyed else None)
