@@ -23,6 +23,12 @@ from tests.integration.stores import (
     Store,
     started_postgresql,
 )
+from tests.integration.treasuries import (
+    SafeTreasury,
+    deploy_treasury,
+    lay_contracts,
+    usual_limits,
+)
 from tests.integration.world import World
 
 
@@ -48,6 +54,23 @@ def _deployed_chain(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalC
 def chain(_deployed_chain: LocalChain) -> Iterator[LocalChain]:
     yield _deployed_chain
     _deployed_chain.reset()
+
+
+@pytest.fixture(scope="module")
+def _chain_with_safes(_deployed_chain: LocalChain) -> Iterator[LocalChain]:
+    with _deployed_chain.laid_under(lambda: lay_contracts(_deployed_chain)):
+        yield _deployed_chain
+
+
+@pytest.fixture
+def make_treasury(_chain_with_safes: LocalChain, chain: LocalChain) -> Callable[..., SafeTreasury]:
+    """Makes a Safe with a role of usual limits, but for the changes that are given."""
+    return lambda **changes: deploy_treasury(chain, usual_limits(chain, **changes))
+
+
+@pytest.fixture
+def treasury(make_treasury: Callable[..., SafeTreasury]) -> SafeTreasury:
+    return make_treasury()
 
 
 @pytest.fixture(scope="session")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
@@ -52,6 +52,16 @@ class LocalChain:
         assert self.rpc.call("evm_revert", self._snapshot) is True
         self._snapshot = self.rpc.call("evm_snapshot")
         self.rpc.call("evm_setAutomine", True)
+
+    @contextmanager
+    def laid_under(self, lay: Callable[[], object]) -> Iterator[None]:
+        """Let every reset inside keep what ``lay`` does, and forget it afterwards."""
+        before = self._snapshot
+        lay()
+        self._snapshot = self.rpc.call("evm_snapshot")
+        yield
+        assert self.rpc.call("evm_revert", before) is True
+        self._snapshot = self.rpc.call("evm_snapshot")
 
     def hold_blocks(self) -> None:
         """From now on a block is mined only by ``mine``."""

@@ -116,7 +116,7 @@ def join_owners(digest: bytes, parts: Sequence[str], *, chain_id: int, safe: str
                 f"an owner's signature is 0x and {2 * _PART_BYTES} hex digits",
                 code=SignatureFault.MALFORMED,
             )
-        signed.append((int(_signer(message, raw), 16), raw))
+        signed.append((int(recover_owner(message, raw), 16), raw))
     return "0x" + b"".join(raw for _, raw in sorted(signed)).hex()
 
 
@@ -146,7 +146,7 @@ def signers_of(
         )
     signers: list[str] = []
     for part in _parts(signature):
-        signer = _signer(message, part)
+        signer = recover_owner(message, part)
         _check_owner(signer, signers, state)
         signers.append(signer)
     if len(signers) < state.threshold:
@@ -170,7 +170,8 @@ def _parts(signature: bytes) -> Iterator[bytes]:
         )
 
 
-def _signer(message: bytes, part: bytes) -> str:
+def recover_owner(message: bytes, part: bytes) -> str:
+    """Return whose key signed the 32 bytes, bare or as eth_sign does; BadSignature otherwise."""
     kind = part[-1]
     if kind == _CONTRACT_SIGNATURE:
         raise BadSignature(
