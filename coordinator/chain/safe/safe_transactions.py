@@ -114,7 +114,10 @@ class OwnerSignature:
 
     @classmethod
     def by_key(cls, digest: bytes, part: bytes) -> OwnerSignature:
-        """Recover the owner who signed the digest, or as a personal message (v + 4); BadSignature otherwise."""
+        """Recover the owner from a signature of the digest, bare or as a personal message (v + 4).
+
+        BadSignature for anything else.
+        """
         return cls(recover_owner(digest, part), part)
 
     @classmethod

@@ -23,7 +23,7 @@ _GAS_MARGIN_PERCENT: Final = 115
 
 @dataclass(frozen=True, slots=True)
 class Sender:
-    """The account that pays for a deployment; ``signer`` is None for an account that the node unlocked."""
+    """The account that pays for a deployment; ``signer`` is None for one the node unlocked."""
 
     rpc: Rpc
     address: str

@@ -1,0 +1,113 @@
+"""The storage of the Zodiac Roles Modifier 2.1.0: members, scopes and allowances."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Final
+
+from coordinator.chain.safe.addresses import MULTI_SEND, UNWRAPPER
+from coordinator.chain.safe.allowances import Allowance
+from coordinator.chain.safe.conditions import pointer, rows
+from coordinator.chain.safe.configuration import (
+    DISPUTE_COUNT,
+    Places,
+    Scope,
+    allowances,
+    granted_roles,
+    name,
+    scopes,
+    targets,
+)
+from coordinator.chain.safe.create2 import address_bytes, word
+from coordinator.chain.safe.limits import ChainLimits
+from coordinator.chain.safe.multisend import MULTI_SEND_FUNCTION
+from coordinator.chain.safe.safe_storage import listed
+from coordinator.chain.safe.storage import Part, Shown, Word, address, mapped, seconds, usdc
+
+# OpenZeppelin's places of Ownable and Initializable (ERC-7201), then in the contract's order.
+_OWNER: Final = 0x9016D09D72D40FDAE2FD8CEAC6B6234C7706214FD39C1CD1E609A0528C199300
+_INITIALIZED: Final = 0xF0C57E16840DF040F15088DC2F81FE391C3923BEC73E23A9662EFC9C229C6A00
+_AVATAR: Final = 0
+_TARGET: Final = 1
+_MODULES: Final = 3
+_ROLES: Final = 4
+_ALLOWANCES: Final = 5
+_UNWRAPPERS: Final = 6
+_DEFAULT_ROLES: Final = 7
+# A target's clearance: the role calls only what is scoped.
+_BY_FUNCTION: Final = 2
+
+
+def roles_words(places: Places, limits: ChainLimits, time: int) -> Iterator[Word]:
+    """Yield what the storage of Roles must be at a block of the unix second ``time``."""
+    roles, member = places.roles, limits.member
+    for slot, title in ((_OWNER, "owner"), (_AVATAR, "avatar"), (_TARGET, "target")):
+        yield _address(roles, slot, f"the {title} of the roles", places.safe)
+    once = Part(title="the number of set-ups of the roles", value=1)
+    yield Word(roles, _INITIALIZED, (once,))
+    yield from listed(roles, _MODULES, "the key that has roles", [member])
+    multi_send = address_bytes(MULTI_SEND.address) + MULTI_SEND_FUNCTION.selector
+    unwrapper = mapped(multi_send.ljust(32, b"\0"), _UNWRAPPERS)
+    yield _address(roles, unwrapper, "the unwrapper of MultiSendCallOnly", UNWRAPPER.address)
+    default = Part(title=f"the default role of {member}", value=0, shown=_key)
+    yield Word(roles, mapped(word(member), _DEFAULT_ROLES), (default,))
+    for role in granted_roles(limits):
+        title = f"the membership of {member} in the role {name(role)}"
+        yield Word(roles, mapped(word(member), _base(role)), (Part(title=title, value=1),))
+    for role, target in targets(places, limits):
+        title = f"the clearance of the role {name(role)} for {target}"
+        clearance = Part(title=title, value=_BY_FUNCTION)
+        yield Word(roles, mapped(word(target), _base(role) + 1), (clearance,))
+    for scope in scopes(places, limits):
+        yield _scope(roles, scope)
+    for allowance_key, allowance in allowances(limits).items():
+        yield from _allowance(roles, allowance_key, allowance, time)
+
+
+def _scope(roles: str, scope: Scope) -> Word:
+    function = address_bytes(scope.target) + scope.function.selector
+    slot = mapped(function.ljust(32, b"\0"), _base(scope.role) + 2)
+    title = f"of the role {name(scope.role)} for {scope.function.name} of {scope.target}"
+    conditions = int(pointer(scope.condition), 16)
+    count = len(rows(scope.condition))
+    parts = (
+        Part(title=f"the conditions {title}", value=conditions, bits=160, shown=address),
+        Part(title=f"the padding {title}", value=0, start=160, bits=56),
+        Part(title=f"the wildcard {title}", value=0, start=216, bits=8),
+        Part(title=f"the options {title}", value=0, start=224, bits=8),
+        Part(title=f"the rest {title}", value=0, start=232, bits=8),
+        Part(title=f"the number of conditions {title}", value=count, start=240, bits=16),
+    )
+    return Word(roles, slot, parts)
+
+
+def _allowance(roles: str, allowance_key: bytes, full: Allowance, time: int) -> Iterator[Word]:
+    slot, of = mapped(allowance_key, _ALLOWANCES), f"of the allowance {name(allowance_key)}"
+    shown: Shown = str if allowance_key == DISPUTE_COUNT else usdc
+    yield Word(
+        roles,
+        slot,
+        (
+            Part(title=f"the refill {of}", value=full.refill, bits=128, shown=shown),
+            Part(title=f"the size {of}", value=full.max_refill, start=128, bits=128, shown=shown),
+        ),
+    )
+    left = Part(
+        title=f"the rest {of}", value=full.balance, start=64, bits=128, at_most=True, shown=shown
+    )
+    since = Part(title=f"the time {of}", value=time, start=192, bits=64, at_most=True)
+    period = Part(title=f"the period {of}", value=full.period, bits=64, shown=seconds)
+    yield Word(roles, slot + 1, (period, left, since))
+
+
+def _base(role: bytes) -> int:
+    return mapped(role, _ROLES)
+
+
+def _address(contract: str, slot: int, title: str, value: str) -> Word:
+    part = Part(title=title, value=int(value, 16), shown=address)
+    return Word(contract, slot, (part,))
+
+
+def _key(found: int) -> str:
+    return name(found.to_bytes(32, "big")) if found else "none"
