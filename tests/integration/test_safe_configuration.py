@@ -14,11 +14,13 @@ from coordinator.chain.safe.configuration import (
     APPROVE,
     CREATE,
     DAILY,
+    DISPUTES,
     PURCHASES,
     TRANSFER,
     Places,
     allowances,
     configure,
+    name,
     scopes,
 )
 from coordinator.chain.safe.limits import ChainLimits
@@ -83,14 +85,10 @@ def test_every_changed_byte_is_named_but_for_less_left_of_an_allowance(
                 (part,) = [p for p in due.parts if p.start <= bit < p.start + p.bits]
                 unnamed.add(part.title)
                 assert word >> bit & 1, "only less will do"
-    names = [roles_name for roles_name in map(_named, allowances(treasury.limits))]
+    keys = [name(key) for key in allowances(treasury.limits)]
     assert unnamed == {
-        f"the {what} of the allowance {n}" for n in names for what in ("rest", "time")
+        f"the {what} of the allowance {k}" for k in keys for what in ("rest", "time")
     }
-
-
-def _named(key: bytes) -> str:
-    return key.rstrip(b"\0").decode()
 
 
 def test_no_code_and_other_code_are_named(treasury: SafeTreasury) -> None:
@@ -256,6 +254,21 @@ CHANGES: Final[dict[str, tuple[Change, str]]] = {
     "a refill that waits": (
         lambda t: one_allowance(t, timestamp=t.chain.time + 86_400),
         "the time of the allowance daily is ",
+    ),
+    "a transfer to anybody, where nothing is for x402": (
+        lambda t: of_roles(
+            t,
+            "allowFunction(bytes32,address,bytes4,uint8)",
+            DISPUTES,
+            t.places.usdc,
+            TRANSFER.selector,
+            0,
+        ),
+        "the permission of the role coordinator-disputes for transfer is 0x",
+    ),
+    "the zero address, which MultiSend takes for the Safe": (
+        lambda t: of_roles(t, "scopeTarget(bytes32,address)", PURCHASES, ZERO_ADDRESS),
+        f"the clearance of the role coordinator for {ZERO_ADDRESS} is 2, not 0",
     ),
     "a standing approval": (
         lambda t: t.approve("0.000001"),

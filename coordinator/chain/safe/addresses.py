@@ -16,8 +16,7 @@ _SAFE_1_4_1: Final = "@safe-global/safe-contracts"
 _SAFE_1_5_0: Final = "@safe-global/safe-smart-account"
 _ARTIFACTS: Final = "build/artifacts/contracts"
 _ZODIAC: Final = "@gnosis-guild/zodiac"
-_ROLES_2: Final = "zodiac-roles-sdk"
-_ROLES_3: Final = "zodiac-roles-sdk-3"
+_ROLES: Final = "zodiac-roles-sdk"
 _TYPECHAIN: Final = "build/cjs/evm/typechain-types/factories/contracts"
 
 # A call of it is the salt and the code.
@@ -36,7 +35,7 @@ SINGLETON_FACTORY_COST_WEI: Final = 24_700_000 * 10**9
 class Canonical:
     """A contract with the same address on every chain.
 
-    ``package`` and ``file`` say where npm has its creation code; ``file`` may be a pattern.
+    ``package`` and ``file`` say where npm has its creation code.
     ``metadata`` is what the compiler's hash of the source must be for the address, where the
     package was compiled from a source with other comments.
     """
@@ -106,7 +105,7 @@ INTEGRITY: Final = Canonical(
     "0x6a6Af4b16458Bc39817e4019fB02BD3b26d41049",
     "ee8ec55ea4ac609a3fc768eccf3f0479631454fe0a802e4a4b8132102d10d495",
     SINGLETON_FACTORY,
-    _ROLES_2,
+    _ROLES,
     f"{_TYPECHAIN}/Integrity__factory.js",
 )
 PACKER: Final = Canonical(
@@ -114,20 +113,21 @@ PACKER: Final = Canonical(
     "0x61C5B1bE435391fDd7BC6703F3740C0d11728a8C",
     "d22ba4e0e51926cd6562bcb9709899789662a165e2ef7669e9a16602313f087d",
     SINGLETON_FACTORY,
-    _ROLES_2,
+    _ROLES,
     f"{_TYPECHAIN}/packers/Packer__factory.js",
     metadata=(
         "2489efde428e849e5a4d02a665c95a9384fa85571f775ea8333cb7d146924539",
         "846602d30c03a74612cec2230aa80d825d1a1f351c7e8939c0c2ec81a32434a0",
     ),
 )
+# 2.1.1 judges the same calls: it refuses bytes behind them that MultiSend does not run.
 UNWRAPPER: Final = Canonical(
-    "MultiSendUnwrapper 2.1.1",
-    "0xB4Cd4bb764C089f20DA18700CE8bc5e49F369efD",
-    "1f6e088be5e6ef9d0fbe0547d3fa9a9e40d823433fd8a4449215b5663209a1eb",
+    "MultiSendUnwrapper 2.1.0",
+    "0x93B7fCbc63ED8a3a24B59e1C3e6649D50B7427c0",
+    "4d8d8608b70a6e2f40726b9dd74406bbf73e90cac58e23ee953e2b45ad7dc3df",
     SINGLETON_FACTORY,
-    _ROLES_3,
-    "build/typechain-*.mjs",
+    _ROLES,
+    f"{_TYPECHAIN}/adapters/MultiSendUnwrapper__factory.js",
 )
 
 CANONICAL: Final = (
@@ -151,6 +151,5 @@ PACKAGES: Final = {
     _SAFE_1_4_1: "@safe-global/safe-contracts@1.4.1",
     _SAFE_1_5_0: "@safe-global/safe-smart-account@1.5.0",
     _ZODIAC: "@gnosis-guild/zodiac@4.0.3",
-    _ROLES_2: "zodiac-roles-sdk@2.22.2",
-    _ROLES_3: "zodiac-roles-sdk-3@npm:zodiac-roles-sdk@3.4.8",
+    _ROLES: "zodiac-roles-sdk@2.22.2",
 }

@@ -58,15 +58,14 @@ class CreationCode:
         )
 
     def _literals(self, package: str, file: str, name: str) -> Iterator[bytes]:
-        files = sorted((self.folder / package).glob(file))
-        if not files:
+        path = self.folder / package / file
+        if not path.is_file():
             raise ConfigurationError(
                 f"the code of {name} is not in {self.folder}: run `npm install --ignore-scripts"
                 f" {PACKAGES[package]}` in the folder above it, or scripts/setup in a checkout"
             )
-        for path in files:
-            for found in _LITERAL.finditer(path.read_text(encoding="utf-8")):
-                yield bytes.fromhex(found[1])
+        for found in _LITERAL.finditer(path.read_text(encoding="utf-8")):
+            yield bytes.fromhex(found[1])
 
 
 def _with_metadata(code: bytes, contract: Canonical) -> bytes:

@@ -9,7 +9,10 @@ from coordinator.chain.safe.addresses import MULTI_SEND, UNWRAPPER
 from coordinator.chain.safe.allowances import Allowance
 from coordinator.chain.safe.conditions import pointer, rows
 from coordinator.chain.safe.configuration import (
+    CREATE,
     DISPUTE_COUNT,
+    LINK,
+    TRANSFER,
     Places,
     Scope,
     allowances,
@@ -22,7 +25,9 @@ from coordinator.chain.safe.create2 import address_bytes, word
 from coordinator.chain.safe.limits import ChainLimits
 from coordinator.chain.safe.multisend import MULTI_SEND_FUNCTION
 from coordinator.chain.safe.safe_storage import listed
+from coordinator.chain.safe.signatures import Signature
 from coordinator.chain.safe.storage import Part, Shown, Word, address, mapped, seconds, usdc
+from coordinator.domain.address import ZERO_ADDRESS
 
 # OpenZeppelin's places of Ownable and Initializable (ERC-7201), then in the contract's order.
 _OWNER: Final = 0x9016D09D72D40FDAE2FD8CEAC6B6234C7706214FD39C1CD1E609A0528C199300
@@ -36,6 +41,18 @@ _UNWRAPPERS: Final = 6
 _DEFAULT_ROLES: Final = 7
 # A target's clearance: the role calls only what is scoped.
 _BY_FUNCTION: Final = 2
+# Functions by which USDC leaves or a purchase grows past its limits.
+_OF_TOKEN: Final = (
+    TRANSFER,
+    Signature("transferFrom(address,address,uint256)"),
+    Signature("increaseAllowance(address,uint256)"),
+)
+_OF_KERNEL: Final = (
+    CREATE,
+    LINK,
+    Signature("acceptQuote(bytes32,uint256)"),
+    Signature("releaseMilestone(bytes32,uint256)"),
+)
 
 
 def roles_words(places: Places, limits: ChainLimits, time: int) -> Iterator[Word]:
@@ -60,13 +77,38 @@ def roles_words(places: Places, limits: ChainLimits, time: int) -> Iterator[Word
         yield Word(roles, mapped(word(target), _base(role) + 1), (clearance,))
     for scope in scopes(places, limits):
         yield _scope(roles, scope)
+    yield from _never(places, limits)
     for allowance_key, allowance in allowances(limits).items():
         yield from _allowance(roles, allowance_key, allowance, time)
 
 
+def _never(places: Places, limits: ChainLimits) -> Iterator[Word]:
+    """Yield that no role calls what would undo the limits; other places no word of storage names.
+
+    MultiSendCallOnly takes the zero address for the Safe.
+    """
+    granted = granted_roles(limits)
+    for role in granted:
+        for target in (places.safe, places.roles, MULTI_SEND.address, ZERO_ADDRESS):
+            title = f"the clearance of the role {name(role)} for {target}"
+            slot = mapped(word(target), _base(role) + 1)
+            yield Word(places.roles, slot, (Part(title=title, value=0),))
+        given = {(s.target, s.function) for s in scopes(places, limits) if s.role == role}
+        for target, functions in ((places.usdc, _OF_TOKEN), (places.kernel, _OF_KERNEL)):
+            for function in functions:
+                if (target, function) not in given:
+                    title = f"the permission of the role {name(role)} for {function.name}"
+                    slot = _scope_slot(role, target, function)
+                    yield Word(places.roles, slot, (Part(title=title, value=0, shown=hex),))
+
+
+def _scope_slot(role: bytes, target: str, function: Signature) -> int:
+    packed = address_bytes(target) + function.selector
+    return mapped(packed.ljust(32, b"\0"), _base(role) + 2)
+
+
 def _scope(roles: str, scope: Scope) -> Word:
-    function = address_bytes(scope.target) + scope.function.selector
-    slot = mapped(function.ljust(32, b"\0"), _base(scope.role) + 2)
+    slot = _scope_slot(scope.role, scope.target, scope.function)
     title = f"of the role {name(scope.role)} for {scope.function.name} of {scope.target}"
     conditions = int(pointer(scope.condition), 16)
     count = len(rows(scope.condition))
