@@ -73,7 +73,9 @@ class Settings(BaseSettings):
     approver_signer: str | None = None
     former_signers: str = ""
     x402_signer: str | None = None
-    payer: Literal["wallet"] = "wallet"
+    payer: Literal["wallet", "safe"] = "wallet"
+    safe_address: str | None = None
+    roles_address: str | None = None
     rail: Literal["actp"] = "actp"
     kernel_address: str | None = None
     vault_address: str | None = None
@@ -109,7 +111,9 @@ class Settings(BaseSettings):
         """Only what is given counts: ``environment`` says where it comes from."""
         return (init_settings,)
 
-    @field_validator("kernel_address", "vault_address", "usdc_address")
+    @field_validator(
+        "kernel_address", "vault_address", "usdc_address", "safe_address", "roles_address"
+    )
     @classmethod
     def _address(cls, value: str | None) -> str | None:
         return checksummed(value) if value else None
@@ -179,6 +183,31 @@ class Settings(BaseSettings):
     def _pins(self) -> Settings:
         if self.worker_approvers is not None:
             Pins.parse(self.worker_approvers, self.worker_required)
+        return self
+
+    @model_validator(mode="after")
+    def _payer(self) -> Settings:
+        named = (self.safe_address, self.roles_address)
+        if self.payer == "safe" and not all(named):
+            raise ValueError(
+                "COORDINATOR_PAYER=safe needs COORDINATOR_SAFE_ADDRESS and"
+                " COORDINATOR_ROLES_ADDRESS: `coordinator treasury show` tells both"
+            )
+        if self.payer == "safe" and self.network == SIMULATED:
+            raise ValueError(
+                "COORDINATOR_PAYER=safe needs a chain with Safe's contracts, and the simulated"
+                " one has none: use anvil, base-sepolia or base"
+            )
+        if self.payer == "safe" and self.former_signers:
+            raise ValueError(
+                "COORDINATOR_FORMER_SIGNERS is for the wallet payer: a Safe keeps its address when"
+                " its key changes"
+            )
+        if self.payer == "wallet" and any(named):
+            raise ValueError(
+                "COORDINATOR_SAFE_ADDRESS and COORDINATOR_ROLES_ADDRESS are for"
+                " COORDINATOR_PAYER=safe"
+            )
         return self
 
     @property

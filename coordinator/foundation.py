@@ -141,11 +141,17 @@ class Foundation(Ledger):
     @cached_property
     def x402_signer(self) -> Signer | None:
         """The signer of the wallet that pays for HTTP requests, if there is one."""
-        return load_x402_key(self.settings, self.secrets, self.network, self.own_addresses)
+        own = [self.signer.address, *self.own_addresses]
+        return load_x402_key(self.settings, self.secrets, self.network, own)
+
+    @property
+    def treasury_address(self) -> str:
+        """The account whose USDC is paid: the signer's own, or the Safe that it is a module of."""
+        return self.settings.safe_address or self.signer.address
 
     @property
     def own_addresses(self) -> Sequence[str]:
-        return [self.signer.address, *(former.address for former in self.former_signers)]
+        return [self.treasury_address, *(former.address for former in self.former_signers)]
 
     @property
     def wallet(self) -> str | None:
@@ -178,8 +184,9 @@ class Foundation(Ledger):
         """The identity that a database of this treasury is claimed for."""
         d = self.deployment
         mark = secret_mark(self._id_secret)
+        treasury, signer = self.treasury_address, self.signer.address
         return Identity(
-            d.chain_id, self._genesis, d.kernel, d.vault, d.usdc, self.signer.address, mark
+            d.chain_id, self._genesis, d.kernel, d.vault, d.usdc, treasury, signer, mark
         )
 
     @cached_property
@@ -187,7 +194,8 @@ class Foundation(Ledger):
         """The treasury and the rail's contracts, none of which can be paid."""
         d = self.deployment
         return contracts_of(
-            treasury=self.signer.address,
+            treasury=self.treasury_address,
+            signer=self.signer.address,
             usdc=d.usdc,
             vault=d.vault,
             kernel=d.kernel,
@@ -204,7 +212,12 @@ class Foundation(Ledger):
         key = audit_key(self._id_secret)
         present, *formers = self.own_addresses
         return AuditLog(
-            self.database, key, treasury=present, formers=formers, own=lambda: self.own_host
+            self.database,
+            key,
+            treasury=present,
+            signer=self.signer.address,
+            formers=formers,
+            own=lambda: self.own_host,
         )
 
     @cached_property

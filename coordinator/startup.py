@@ -115,14 +115,14 @@ def _load_key(spec: str, secrets: Mapping[str, str], network: Network, setting: 
 
 
 def address_of_database(book: IdentityBook) -> Signer:
-    """Return a signer that has the address of the database's treasury and signs nothing."""
+    """Return a signer that has the address of the database's key and signs nothing."""
     known = book.identity()
     if known is None:
         raise ConfigurationError(
             "COORDINATOR_SIGNER=address takes the treasury that the database belongs to, and it"
             " belongs to none yet: write address:0x…, or start the worker first"
         )
-    return Signer(known.treasury)
+    return Signer(known.signer)
 
 
 def load_host(

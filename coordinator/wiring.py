@@ -52,6 +52,7 @@ from coordinator.webhooks.sending import Sender
 
 if TYPE_CHECKING:
     from coordinator.chain.actp.chain import ActpChain
+    from coordinator.chain.evm.payer import Payer
 
 
 class Wiring(Foundation):
@@ -128,11 +129,23 @@ class Wiring(Foundation):
             confirmations=s.confirmations,
             finality=s.finality or self.network.finality,
             max_fee_wei=s.max_fee_wei,
+            payer=self._payer,
             accounts=self.accounts.all,
             wallet=wallet,
         )
         chain.check()
         return chain
+
+    @property
+    def _payer(self) -> Payer | None:
+        """The Safe that pays; None where the account that signs pays itself."""
+        s = self.settings
+        if s.safe_address is None or s.roles_address is None:
+            return None
+        from coordinator.chain.safe.payer import SafePayer
+
+        d = self.deployment
+        return SafePayer(s.safe_address, s.roles_address, usdc=d.usdc, vault=d.vault)
 
     @cached_property
     def follower(self) -> Follower:
@@ -211,7 +224,9 @@ class Wiring(Foundation):
             ).run,
             max_fee_wei=self.settings.max_fee_wei,
             ticks=self.ticks,
-            allowance_limit=Usdc(self.settings.allowance_limit),
+            allowance_limit=(
+                None if self.chain.approves_each else Usdc(self.settings.allowance_limit)
+            ),
             clock=self.clock,
             reach=self.reach,
             hints=self._head_hints,
@@ -273,7 +288,11 @@ class Wiring(Foundation):
     @cached_property
     def _fresh_balances(self) -> FreshBalances:
         return FreshBalances(
-            lambda: self.chain, self.operations, self.signer.address, self.clock, lambda: self.acts
+            lambda: self.chain,
+            self.operations,
+            self.treasury_address,
+            self.clock,
+            lambda: self.acts,
         )
 
     @cached_property
@@ -284,7 +303,7 @@ class Wiring(Foundation):
             evidence=self.evidence,
             escrow_keys=self.escrow_keys,
             words=self.words,
-            address=self.signer.address,
+            address=self.treasury_address,
             wallet=self.wallet,
             contracts=self.contracts,
             minimum=MINIMUM_AMOUNT,

@@ -351,7 +351,7 @@ class Agent(RequestPayments):
                 log.exception("service_level_callback_failed agent=%s", self.id)
 
     def _request(self, **terms: Any) -> Request:
-        treasury = self._runtime.opened.signer.address
+        treasury = self._runtime.opened.treasury_address
         request = Request.of(agent=self.id, treasury_address=treasury, **terms)
         self._runtime._check_policy_file()
         return request

@@ -290,7 +290,7 @@ class Coordinator(Runtime, ApprovalApi, BudgetApi, AccessApi, WebhookApi):
         """
         w = self.wiring
         seen = w.chain.observe()
-        w.operations.store_balances(w.signer.address, seen, now=w.clock())
+        w.operations.store_balances(w.treasury_address, seen, now=w.clock())
         # The books are the worker's to write.
         if w.books.cursor() is not None and w.signer.can_sign:
             w.follower.follow(seen, progress=progress)

@@ -104,7 +104,7 @@ def fund(
         if w.network.name == "base":
             raise ConfigurationError(
                 "base has real USDC, which nobody can mint:"
-                f" send USDC, and ETH for gas, to {w.signer.address}"
+                f" send USDC to {w.treasury_address}, and ETH for gas to {w.signer.address}"
             )
         w.chain  # noqa: B018  # what the endpoint is, before anything is made of it
         if dry_run:
@@ -121,7 +121,7 @@ def fund(
                 f"minting needs ETH for gas: send some to {w.signer.address} (a faucet gives it)",
                 ExitCode.CHAIN,
             )
-        confirm(f"Mint {asked} test USDC for {w.signer.address}?", yes=yes)
+        confirm(f"Mint {asked} test USDC for {w.treasury_address}?", yes=yes)
         minted = coordinator.mint(asked, by=operator_name(None), timeout_seconds=timeout_seconds)
         return tell_order(coordinator, minted)
 
@@ -156,12 +156,12 @@ def _tell_fund_plan(coordinator: Coordinator, amount: str, eth: str) -> int:
     w = coordinator.wiring
     plan = {
         "dry_run": True,
-        "treasury": w.signer.address,
+        "treasury": w.treasury_address,
         "usdc": amount,
         "eth": eth if w.network.local else None,
     }
     and_eth = f" and {eth} ETH" if w.network.local else ""
-    tell(plan, f"dry run: would give {w.signer.address} {amount} test USDC{and_eth}")
+    tell(plan, f"dry run: would give {w.treasury_address} {amount} test USDC{and_eth}")
     return ExitCode.OK
 
 
@@ -190,7 +190,7 @@ def _tell_balances(coordinator: Coordinator) -> int:
     w = coordinator.wiring
     seen = w.chain.observe()
     balances = {
-        "treasury": w.signer.address,
+        "treasury": w.treasury_address,
         "usdc_balance": str(seen.usdc_balance),
         "eth_balance": eth(seen.gas_balance_wei),
         "block": seen.head.number,
@@ -203,7 +203,7 @@ def _tell_balances(coordinator: Coordinator) -> int:
             ("gas", f"{balances['eth_balance']} ETH"),
             ("as of block", seen.head.number),
         ]
-        card(f"Treasury {w.signer.address}", None, rows)
+        card(f"Treasury {w.treasury_address}", None, rows)
         next_commands(
             "coordinator doctor",
             "coordinator purchase request --agent research-agent --provider paper-api"

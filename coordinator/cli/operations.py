@@ -108,7 +108,7 @@ def _work(
     coordinator.start()
     with watched_worker(coordinator, host=metrics_host, port=metrics_port):
         note(
-            f"worker for {w.signer.address} on {w.network.name}, chain"
+            f"worker for {w.treasury_address} on {w.network.name}, chain"
             f" {w.deployment.chain_id}; Ctrl-C or SIGTERM ends it"
         )
         # An executor that stops has everybody look.

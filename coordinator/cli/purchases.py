@@ -91,7 +91,7 @@ def request(
             if at_terminal() and not yes:
                 confirm(f"Buy from {provider} for {amount} USDC as {agent}?", yes=False)
             # What is malformed is told first, then an endpoint that is down; then it is asked.
-            Request.of(agent=agent, treasury_address=coordinator.opened.signer.address, **terms)
+            Request.of(agent=agent, treasury_address=coordinator.opened.treasury_address, **terms)
             if wait:
                 coordinator.start()
             said = f"the request may have been recorded: coordinator purchase list --agent {agent}"

@@ -36,7 +36,7 @@ def serve(
             coordinator.wiring.signer.open()
             coordinator.start()
         coordinator.wiring.audit.check_may_write()
-        treasury = coordinator.wiring.signer.address
+        treasury = coordinator.wiring.treasury_address
         run(
             coordinator,
             host=host,

@@ -120,8 +120,13 @@ class ChainPatient:
             policy = read_policy(local.settings.policy_file)
         except ConfigurationError:
             return skipped(name, "the policy is wrong")
-        treasury = local.signer.address if local.signer is not None else ""
-        contracts = contracts_of(treasury=treasury, usdc=d.usdc, vault=d.vault, kernel=d.kernel)
+        contracts = contracts_of(
+            treasury=local.treasury or "",
+            signer=local.signer.address if local.signer is not None else None,
+            usdc=d.usdc,
+            vault=d.vault,
+            kernel=d.kernel,
+        )
         faults = [f"{one}: {why}" for one, why in unpayable_providers(policy, contracts)]
         if faults:
             action = f"edit {local.settings.policy_file}"
@@ -138,14 +143,14 @@ class ChainPatient:
             for name in ("USDC balance", "gas balance", "allowance"):
                 yield skipped(name, "the treasury's key is not known")
             return
-        me = signer.address
+        key, me = signer.address, self._local.treasury or signer.address
 
         def balance(token: str, of: str = me) -> Usdc:
             return Usdc.from_base_units(int(_read(rpc, token_abi(), token, "balanceOf", of)))
 
         yield guarded("token", "chain", lambda: _wrong_token(network, d, balance) or symbol)
         fund = "coordinator fund" if network.name != "base" else f"send USDC to {me}"
-        send = "coordinator fund" if network.local else f"send ETH to {me}"
+        send = "coordinator fund" if network.local else f"send ETH to {key}"
 
         def usdc_balance() -> Check:
             held = balance(d.usdc)
@@ -154,7 +159,7 @@ class ChainPatient:
             return Check("USDC balance", "ok", f"{held} USDC", None, "chain")
 
         def gas_balance() -> Check:
-            wei = int(rpc.call("eth_getBalance", me, "latest"), 16)
+            wei = int(rpc.call("eth_getBalance", key, "latest"), 16)
             if wei < 5 * 10**14:
                 found = f"{eth(wei)} ETH: not enough to fund a purchase and settle it"
                 return Check("gas balance", "warn", found, send, "chain")

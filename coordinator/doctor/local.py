@@ -65,6 +65,18 @@ class LocalPatient:
         except (ConfigurationError, SignerUnavailable):
             return None
 
+    @property
+    def treasury(self) -> str | None:
+        """The account whose USDC is paid."""
+        if self.settings is not None and self.settings.safe_address:
+            return self.settings.safe_address
+        return self.signer.address if self.signer is not None else None
+
+    def _named(self, signer: Signer) -> str:
+        if self.settings is not None and self.settings.safe_address:
+            return f"treasury {self.settings.safe_address}, a Safe, with the key {signer.address}"
+        return f"treasury {signer.address}"
+
     def _load_signer(self) -> Signer | None:
         if self.settings is None:
             return None
@@ -169,9 +181,9 @@ class LocalPatient:
             action = "see docs/keys.md" if in_device else f"{_INIT}, or coordinator wallet new"
             return Check("key", "fail", str(fault), action)
         if not signer.can_sign:
-            found = f"treasury {signer.address}; no key here: this host decides, a worker signs"
+            found = f"{self._named(signer)}; no key here: this host decides, a worker signs"
             return Check("key", "ok", found)
-        return Check("key", "ok", f"treasury {signer.address} from {spec}")
+        return Check("key", "ok", f"{self._named(signer)} from {spec}")
 
     def _policy(self) -> Check:
         if self.settings is None:
@@ -218,7 +230,8 @@ class LocalPatient:
             return None
 
     def _log(self, database: Database, key: bytes) -> AuditLog:
-        return AuditLog(database, key, treasury=self.signer.address if self.signer else None)
+        signer = self.signer.address if self.signer else None
+        return AuditLog(database, key, treasury=self.treasury, signer=signer)
 
     def _database(self) -> Check:
         if self.settings is None:
@@ -241,7 +254,7 @@ class LocalPatient:
     def _owner(self, database: Database) -> Check:
         owner = IdentityBook(database).identity()
         found = f"{database.name}, schema revision {HEAD}"
-        if owner and self.signer and owner.treasury != self.signer.address:
+        if owner and self.treasury and owner.treasury != self.treasury:
             found = f"{database.name} belongs to treasury {owner.treasury}"
             return Check("database", "fail", found, "set COORDINATOR_DATABASE_URL")
         return Check("database", "ok", found)
@@ -261,7 +274,7 @@ class LocalPatient:
         owner = IdentityBook(self.database).identity()
         holder = None
         if owner is not None:
-            leases = LeaseBook(self.database, chain_id=owner.chain_id, signer=owner.treasury)
+            leases = LeaseBook(self.database, chain_id=owner.chain_id, signer=owner.signer)
             holder = leases.present()
         if holder is not None and holder.alive:
             return Check("worker", "ok", f"alive, process {holder.pid}")

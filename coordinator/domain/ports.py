@@ -80,16 +80,18 @@ class SendAnswer:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Observation:
-    """The account that signs, and the rail, at one block, ``head``.
+    """The treasury, the account that signs for it and the rail, at one block, ``head``.
 
-    ``nonce`` is the signer's count of mined transactions, ``create_nonce`` the rail's count of
-    escrows created; ``readable`` the newest block that is deep enough to be believed and
-    ``final`` the newest that can't be undone (None: none yet). ``fees`` is None above the fee
-    ceiling; ``base_fee_wei`` is the head's, per gas. ``wallet`` is the account that x402 payments
-    are made from, ``wallet_balance`` its USDC; None where there is none.
+    ``usdc_balance`` and ``usdc_allowance`` are those of ``treasury``, ``gas_balance_wei`` that of
+    ``account``, the signer. ``nonce`` is the signer's count of mined transactions, ``create_nonce``
+    the rail's count of escrows created; ``readable`` the newest block that is deep enough to be
+    believed and ``final`` the newest that can't be undone (None: none yet). ``fees`` is None above
+    the fee ceiling; ``base_fee_wei`` is the head's, per gas. ``wallet`` is the account that x402
+    payments are made from, ``wallet_balance`` its USDC; None where there is none.
     """
 
     account: str
+    treasury: str
     head: Block
     readable: int
     final: Block | None
@@ -107,7 +109,7 @@ class Observation:
     @property
     def usdc(self) -> Mapping[str, Usdc]:
         """The USDC of each account that was read."""
-        found = {self.account: self.usdc_balance}
+        found = {self.treasury: self.usdc_balance}
         if self.wallet is not None and self.wallet_balance is not None:
             found[self.wallet] = self.wallet_balance
         return found
@@ -276,10 +278,17 @@ class SafeReader(Protocol):
 
 
 class Chain(ChainReader, ChainWatch, EndpointChoice, TransactionSender, Rail, Protocol):
-    """Every port of one treasury on one chain."""
+    """Every port of one treasury on one chain.
+
+    ``account`` is the one that signs for it. Where it ``approves_each`` call, no allowance stands.
+    """
 
     @property
     def treasury(self) -> str: ...
+    @property
+    def account(self) -> str: ...
+    @property
+    def approves_each(self) -> bool: ...
     @property
     def token_domain(self) -> Domain: ...
     @property

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final, NamedTuple
 
 from coordinator.domain.address import keccak256
@@ -33,14 +33,22 @@ class Domain(NamedTuple):
 class Trust:
     """The root of trust: the treasury's account, and the chain and kernel it signs for.
 
-    What people signed for ``formers``, accounts that the treasury had before, is signed for it.
-    What those accounts themselves have signed is worth nothing any more.
+    ``key`` is the account whose key signs for the treasury where that is a contract, such as a
+    Safe; None where it is the treasury's own. What people signed for ``formers``, accounts that the
+    treasury had before, is signed for it. What those accounts themselves have signed is worth
+    nothing any more.
     """
 
     treasury: str
     chain_id: int
     kernel: str
     formers: tuple[str, ...] = ()
+    key: str | None = None
+
+    @property
+    def signer(self) -> str:
+        """The account whose signature counts as the treasury's."""
+        return self.key or self.treasury
 
     @property
     def domain(self) -> Domain:
@@ -49,7 +57,7 @@ class Trust:
 
     def of_now(self) -> Trust:
         """Return it without what was before."""
-        return Trust(self.treasury, self.chain_id, self.kernel)
+        return replace(self, formers=())
 
     def before(self) -> Iterator[Trust]:
         """Yield the root of trust as it was with each former account."""

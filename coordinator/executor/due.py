@@ -51,7 +51,7 @@ class Work:
         bonds: BondBook,
         purchases: PurchaseBook,
         operations: OperationsBook,
-        allowance_limit: Usdc,
+        allowance_limit: Usdc | None,
         clock: Clock,
         ticks: Ticks,
         usdc_comes: Callable[[], bool] = lambda: False,
@@ -371,7 +371,7 @@ class Work:
             self._chain.dispute(purchase_id=purchase.id, escrow_id=escrow_id, bond=bond),
             terms=replace(purchase.terms, escrow_key=key),
         )
-        if bond <= forecast.allowance:
+        if self._allowance_limit is None or bond <= forecast.allowance:
             self._try(purchase, call, forecast)
         else:
             # The contract would refuse it before the approval that will stand ahead of it.

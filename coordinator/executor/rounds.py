@@ -58,7 +58,7 @@ class Rounds:
         follow: Follow,
         drift: Callable[[Observation], Usdc],
         upkeep: Callable[[int], None],
-        allowance_limit: Usdc,
+        allowance_limit: Usdc | None,
         max_fee_wei: int | None,
         clock: Clock,
         ticks: Ticks,
@@ -390,7 +390,8 @@ class Rounds:
 
     def _is_mine(self, purchase: OpenPurchase) -> bool:
         """Whether this account goes on with it: nobody has begun, or this account has."""
-        return (purchase.signer or self._chain.treasury).lower() == self._chain.treasury.lower()
+        ours = {self._chain.treasury.lower(), self._chain.account.lower()}
+        return (purchase.signer or self._chain.treasury).lower() in ours
 
 
 def _is_news(head: Block | None, seen: Observation) -> bool:

@@ -79,7 +79,7 @@ class Ledger(ABC):
     @property
     def signer_address(self) -> str:
         """The account whose steps and lane these are."""
-        return self.identity.treasury
+        return self.identity.signer
 
     @property
     def own_addresses(self) -> Sequence[str]:

@@ -65,7 +65,8 @@ def plan_deployment(wiring: Wiring, usdc: str | None) -> Deployment:
 
 def fund_local(wiring: Wiring, *, usdc: Usdc, wei: int) -> None:
     """Mint test USDC for the treasury of a local chain, and add ``wei`` for gas."""
-    fund_on_anvil(wiring.rpc, wiring.deployment, wiring.signer.address, usdc=usdc, wei=wei)
+    treasury, signer = wiring.treasury_address, wiring.signer.address
+    fund_on_anvil(wiring.rpc, wiring.deployment, treasury, signer=signer, usdc=usdc, wei=wei)
 
 
 def list_contracts(settings: Settings) -> Contracts:

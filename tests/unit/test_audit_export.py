@@ -32,7 +32,7 @@ def log(tmp_path_factory: pytest.TempPathFactory) -> AuditLog:
     own = OwnHost(HostKey(b"h" * 32), "box", signer.sign_typed)
     made = AuditLog(database, KEY, own=lambda: own)
     kernel = "0x" + "44" * 20
-    claimed = Identity(31337, "", kernel, kernel, kernel, signer.address, "mark")
+    claimed = Identity(31337, "", kernel, kernel, kernel, signer.address, signer.address, "mark")
     IdentityBook(database).claim(claimed)
     why = {"why": "zu groß – ⚡"}
     with database.write() as connection:

@@ -578,7 +578,7 @@ def test_ctrl_c_tells_what_goes_on_without_the_person(
     agent = SimpleNamespace(purchase=lambda **_: purchase("approved"))
     coordinator = SimpleNamespace(
         agent=lambda _: agent,
-        opened=SimpleNamespace(signer=SimpleNamespace(address="0x" + "22" * 20)),
+        opened=SimpleNamespace(treasury_address="0x" + "22" * 20),
         wiring=SimpleNamespace(blockers=SimpleNamespace(of=lambda _: blocker)),
         start=(lambda: None) if asked else interrupted,
         wait_for=interrupted,

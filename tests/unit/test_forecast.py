@@ -21,6 +21,7 @@ NONCE = 7
 FEES = Fees(max_fee_per_gas=3, max_priority_fee_per_gas=1, l1_fee_upper_bound_wei=11)
 SEEN = Observation(
     account="0x" + "a1" * 20,
+    treasury="0x" + "a1" * 20,
     head=Block(100, "0x64", 1_800_000_000),
     readable=99,
     final=None,

@@ -28,6 +28,7 @@ def seen(number: int, at: int) -> Observation:
     terms: dict[str, Any] = {"usdc_balance": Usdc("1"), "usdc_allowance": Usdc("1")}
     return Observation(
         account="0x" + "a1" * 20,
+        treasury="0x" + "a1" * 20,
         head=Block(number, f"0x{number:064x}", at),
         readable=number,
         final=None,

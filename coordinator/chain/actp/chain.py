@@ -1,4 +1,4 @@
-"""The chain port: an EVM chain, a wallet as payer, and ACTP as the rail."""
+"""The chain port: an EVM chain, a payer on it, and ACTP as the rail."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from coordinator.chain.evm.chain import EvmChain
 from coordinator.chain.evm.contract_reader import ContractReader
 from coordinator.chain.evm.fiat_token import FiatToken
 from coordinator.chain.evm.logs import LogReader
+from coordinator.chain.evm.payer import Payer, Wallet, made_by
 from coordinator.chain.networks import Deployment, Network
 from coordinator.chain.rpc.client import Rpc
 from coordinator.chain.signers.signers import Signer
@@ -20,8 +21,8 @@ from coordinator.domain.ports import Accounts
 class ActpChain(EvmChain):
     """Acts for one account that pays through one kernel and vault, and reads for all of ours.
 
-    ``wallet`` is one whose USDC is observed with the account's. ``check`` has to pass before
-    anything is signed.
+    ``payer`` is whose USDC is paid, by default the signer's own. ``wallet`` is one whose USDC is
+    observed with the account's. ``check`` has to pass before anything is signed.
     """
 
     def __init__(
@@ -34,24 +35,28 @@ class ActpChain(EvmChain):
         confirmations: int,
         finality: str,
         max_fee_wei: int | None,
+        payer: Payer | None = None,
         accounts: Accounts | None = None,
         wallet: str | None = None,
     ) -> None:
         kernel, vault = deployment.kernel, deployment.vault
-        token = FiatToken(deployment.usdc, signer.address)
+        paying = payer or Wallet(signer.address)
+        treasury = paying.treasury
+        token = FiatToken(deployment.usdc, treasury)
         super().__init__(
             rpc,
             network,
             deployment.chain_id,
             signer,
+            paying,
             token,
-            ActpContracts(deployment, signer.address),
+            ActpContracts(deployment, treasury),
             confirmations=confirmations,
             finality=finality,
             max_fee_wei=max_fee_wei,
             wallet=wallet,
         )
-        ours = accounts or (lambda: (OwnAccount(signer.address),))
+        ours = accounts or (lambda: (OwnAccount(treasury),))
         escrows = EscrowReader(ContractReader(rpc), token, kernel, vault, ours)
         self.escrow = escrows.escrow
         self.escrows_at = escrows.escrows_at
@@ -64,10 +69,10 @@ class ActpChain(EvmChain):
         self.events = events.events
         self.tail = events.tail
         self.anything_after = events.anything_after
-        rail = ActpRail(kernel, vault, signer.address)
-        self.create = rail.create
-        self.link = rail.link
-        self.cancel = rail.cancel
-        self.reclaim = rail.reclaim
-        self.settle = rail.settle
-        self.dispute = rail.dispute
+        rail = ActpRail(kernel, vault, treasury)
+        self.create = made_by(paying, rail.create)
+        self.link = made_by(paying, rail.link)
+        self.cancel = made_by(paying, rail.cancel)
+        self.reclaim = made_by(paying, rail.reclaim)
+        self.settle = made_by(paying, rail.settle)
+        self.dispute = made_by(paying, rail.dispute)

@@ -1,4 +1,4 @@
-"""One account on an EVM chain: it reads blocks and receipts, signs and sends."""
+"""One signer on an EVM chain: it reads blocks and receipts, signs and sends for a payer."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from coordinator.chain.evm.endpoint_check import check_endpoints
 from coordinator.chain.evm.fiat_token import FiatToken
 from coordinator.chain.evm.head import HeadReader
 from coordinator.chain.evm.lapse import Lapse
+from coordinator.chain.evm.payer import Payer, made_by
 from coordinator.chain.evm.safes import Safes
 from coordinator.chain.evm.send_answers import best
 from coordinator.chain.evm.used_nonces import confirm_count, mined_at_nonce
@@ -41,6 +42,7 @@ class EvmChain:
         network: Network,
         chain_id: int,
         signer: Signer,
+        payer: Payer,
         token: FiatToken,
         contracts: RailContracts,
         *,
@@ -52,6 +54,7 @@ class EvmChain:
         self._rpc = rpc
         self._network = network
         self._signer = signer
+        self.payer = payer
         self._token = token
         self._contracts = contracts
         self.chain_id = chain_id
@@ -59,6 +62,8 @@ class EvmChain:
         head = HeadReader(
             rpc,
             network,
+            signer.address,
+            payer,
             token,
             contracts,
             confirmations=confirmations,
@@ -72,9 +77,9 @@ class EvmChain:
         self.observe = head.observe
         self.head = head.newest
         self.confirm = head.confirm
-        self.withdraw = token.withdraw
-        self.sweep = token.sweep
-        self.top_up = token.top_up
+        self.withdraw = made_by(payer, token.withdraw)
+        self.sweep = made_by(payer, token.sweep)
+        self.top_up = made_by(payer, token.top_up)
         self.mint = token.mint
 
     @property
@@ -83,7 +88,15 @@ class EvmChain:
 
     @property
     def treasury(self) -> str:
+        return self.payer.treasury
+
+    @property
+    def account(self) -> str:
         return self._signer.address
+
+    @property
+    def approves_each(self) -> bool:
+        return self.payer.approves_each
 
     @cached_property
     @decoded
@@ -95,7 +108,7 @@ class EvmChain:
         return self._token.approve(self._contracts.spender, amount)
 
     def fill(self) -> Call:
-        return Call(kind=StepKind.FILL, to=self.treasury, data="0x", gas_limit=GAS_LIMITS["fill"])
+        return Call(kind=StepKind.FILL, to=self.account, data="0x", gas_limit=GAS_LIMITS["fill"])
 
     def check(self) -> None:
         """Refuse an endpoint or contracts that are not what the settings say; nothing is signed."""
@@ -168,11 +181,11 @@ class EvmChain:
         return {}
 
     def mined_at_nonce(self, nonce: int, *, by: int) -> str | None:
-        return mined_at_nonce(self._rpc, self.treasury, nonce, by=by)
+        return mined_at_nonce(self._rpc, self.account, nonce, by=by)
 
     @decoded
     def confirm_nonce(self, seen: Observation, *, known: int) -> None:
-        confirm_count(self._rpc, self.treasury, seen.nonce, at=seen.head.number, known=known)
+        confirm_count(self._rpc, self.account, seen.nonce, at=seen.head.number, known=known)
 
     def sign(self, call: Call, *, nonce: int, fees: Fees) -> Attempt:
         self.check()
@@ -229,7 +242,7 @@ class EvmChain:
     def refusal(self, call: Call, *, block_number: int | None = None) -> str | None:
         """Why ``call`` would revert at a block's end (latest: None); None if it succeeds."""
         at = "latest" if block_number is None else hex(block_number)
-        request = {"from": self.treasury, "to": call.to, "data": call.data}
+        request = {"from": self.account, "to": call.to, "data": call.data}
         answer = self._rpc.batch([("eth_call", [request, at])])[0]
         if not isinstance(answer, RpcRefusal):
             return None

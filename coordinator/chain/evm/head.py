@@ -13,6 +13,7 @@ from coordinator.chain.evm.answers import block_of, decoded
 from coordinator.chain.evm.contracts import RailContracts
 from coordinator.chain.evm.everywhere import read_everywhere
 from coordinator.chain.evm.fiat_token import AMOUNT_MAX, FiatToken
+from coordinator.chain.evm.payer import Payer
 from coordinator.chain.networks import Network
 from coordinator.chain.rpc.client import Rpc, RpcRefusal
 from coordinator.domain.chain.events import Block
@@ -56,6 +57,8 @@ class HeadReader:
         self,
         rpc: Rpc,
         network: Network,
+        account: str,
+        payer: Payer,
         token: FiatToken,
         contracts: RailContracts,
         *,
@@ -66,13 +69,15 @@ class HeadReader:
     ) -> None:
         self._rpc = rpc
         self._wallet = wallet
+        self._account = account
+        self._payer = payer
         self._network = network
         self._token = token
         self._contracts = contracts
         self._confirmations = confirmations
         self._finality = finality
         self._max_fee_wei = max_fee_wei
-        self._aggregator = Aggregator(token.treasury)
+        self._aggregator = Aggregator(account)
         self._confirmed: Observation | None = None
         self._looked_at: dict[str, Any] = {}
         # The last that was read whole.
@@ -178,7 +183,7 @@ class HeadReader:
 
     def _state_at(self, block_number: int) -> list[tuple[str, list[Any]]]:
         """The calls that tell a block, and treasury and rail after it."""
-        me, at = self._token.treasury, hex(block_number)
+        me, at = self._account, hex(block_number)
         calls = [
             self._token.balance_call(),
             self._token.allowance_call(self._contracts.spender),
@@ -237,7 +242,8 @@ class HeadReader:
                 f" {l1_bound_wei} wei, {rail.create_nonce} escrows"
             )
         return Observation(
-            account=self._token.treasury,
+            account=self._account,
+            treasury=self._payer.treasury,
             head=head,
             readable=head.number - self._confirmations + 1,
             final=header.final,
@@ -247,7 +253,13 @@ class HeadReader:
             usdc_balance=_usdc(balance),
             usdc_allowance=_usdc(allowance),
             gas_balance_wei=wei,
-            fees=suggested_fees(base_fee, tip_wei, l1_bound_wei, self._max_fee_wei),
+            fees=suggested_fees(
+                base_fee,
+                tip_wei,
+                l1_bound_wei,
+                self._max_fee_wei,
+                call_gas=self._payer.call_gas,
+            ),
             rail_trouble=rail.trouble,
             wallet=self._wallet,
             wallet_balance=None if wallet_units is None else _usdc(wallet_units),

@@ -112,13 +112,24 @@ def deploy(
     return Deployed(path, Deployment.of(document), True, tuple(s.title for s in plan.steps))
 
 
-def fund_local(rpc: Rpc, deployment: Deployment, treasury: str, *, usdc: Usdc, wei: int) -> None:
-    """Add ``wei`` and newly minted ``usdc`` to the treasury of an Anvil.
+def fund_local(
+    rpc: Rpc,
+    deployment: Deployment,
+    treasury: str,
+    *,
+    usdc: Usdc,
+    wei: int,
+    signer: str | None = None,
+) -> None:
+    """Add newly minted ``usdc`` to the treasury of an Anvil, and ``wei`` to what signs for it.
+
+    Without ``signer`` that is the treasury itself.
 
     TxReverted when the node's first account may not mint this token.
     """
-    balance = int(rpc.call("eth_getBalance", treasury, "latest"), 16)
-    rpc.call("anvil_setBalance", treasury, hex(balance + wei))
+    paying = signer or treasury
+    balance = int(rpc.call("eth_getBalance", paying, "latest"), 16)
+    rpc.call("anvil_setBalance", paying, hex(balance + wei))
     if not usdc:
         return
     minter = Deployer(unlocked_account(rpc), None)

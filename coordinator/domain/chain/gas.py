@@ -27,15 +27,20 @@ PURCHASE_GAS: Final = GAS_LIMITS["create"] + GAS_LIMITS["link"] + _ENDING
 
 @dataclass(frozen=True, slots=True)
 class Fees:
-    """EIP-1559 fees in wei per gas, and the L1 data fee's upper bound per transaction in wei."""
+    """EIP-1559 fees in wei per gas, and the L1 data fee's upper bound per transaction in wei.
+
+    ``call_gas`` is what each transaction takes beside its own call, where it goes through a Safe.
+    """
 
     max_fee_per_gas: int
     max_priority_fee_per_gas: int
     l1_fee_upper_bound_wei: int = 0
+    call_gas: int = 0
 
     def ceiling_wei(self, gas_limit: int, transactions: int) -> int:
         """Return the most that ``transactions`` with ``gas_limit`` in sum can cost."""
-        return self.max_fee_per_gas * gas_limit + self.l1_fee_upper_bound_wei * transactions
+        gas = gas_limit + self.call_gas * transactions
+        return self.max_fee_per_gas * gas + self.l1_fee_upper_bound_wei * transactions
 
 
 # Where no ceiling is set, what a node says of tips is believed up to here.
@@ -43,7 +48,12 @@ _TIP_MAX_WEI: Final = 2 * 10**9
 
 
 def suggested_fees(
-    base_fee_wei: int, tip_wei: int, l1_fee_upper_bound_wei: int, max_fee_wei: int | None
+    base_fee_wei: int,
+    tip_wei: int,
+    l1_fee_upper_bound_wei: int,
+    max_fee_wei: int | None,
+    *,
+    call_gas: int = 0,
 ) -> Fees | None:
     """maxFee = 2 x base + tip; None while the base fee and tip alone exceed the ceiling.
 
@@ -57,7 +67,7 @@ def suggested_fees(
         if base_fee_wei + tip_wei > max_fee_wei:
             return None
         wanted = min(wanted, max_fee_wei)
-    return Fees(wanted, tip_wei, l1_fee_upper_bound_wei)
+    return Fees(wanted, tip_wei, l1_fee_upper_bound_wei, call_gas)
 
 
 # Strict pools want a tenth more in both fees for a replacement; an eighth is what nodes suggest.
@@ -91,7 +101,7 @@ def with_tip(suggested: Fees, tip_wei: int, max_fee_wei: int | None) -> Fees:
     over = most > max_fee_wei if max_fee_wei is not None else tip_wei > _TIP_MAX_WEI
     if more <= 0 or over:
         return suggested
-    return Fees(most, tip_wei, suggested.l1_fee_upper_bound_wei)
+    return Fees(most, tip_wei, suggested.l1_fee_upper_bound_wei, suggested.call_gas)
 
 
 def reserve_wei(fees: Fees, *, unstarted: int, unended: int) -> int:

@@ -29,6 +29,7 @@ Contracts = Mapping[str, str]
 def contracts_of(
     *,
     treasury: str,
+    signer: str | None = None,
     usdc: str,
     vault: str,
     kernel: str,
@@ -37,6 +38,7 @@ def contracts_of(
 ) -> Contracts:
     """Return the treasury's own address and its contracts, none of which can be a payee."""
     named = {
+        **({signer: "the account that signs for the treasury"} if signer is not None else {}),
         **dict.fromkeys(formers, "a former account of the treasury"),
         **({wallet: "the wallet that pays for HTTP requests"} if wallet is not None else {}),
         kernel: "the escrow kernel",

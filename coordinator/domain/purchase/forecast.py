@@ -54,14 +54,15 @@ class Forecast:
         elif call.kind is StepKind.CREATE:
             self.create_nonce += 1
 
-    def with_allowance(self, standing: Usdc, approve: Callable[[Usdc], Call]) -> list[Call]:
+    def with_allowance(self, standing: Usdc | None, approve: Callable[[Usdc], Call]) -> list[Call]:
         """Return the queued calls, after an approval if the allowance is too small for them.
 
-        It is raised to ``standing``, or to what they need when that is more. It stands in the
-        same nonce forecast: links before it use the old allowance, links after it the new one.
+        It is raised to ``standing`` (None: each call approves what it takes), or to what they need
+        when that is more. It stands in the same nonce forecast: links before it use the old
+        allowance, links after it the new one.
         """
         needed = sum(c.usdc.base_units for c in self.calls if c.kind in _PULLS and c.usdc)
-        if not needed or self.allowance >= ZERO:
+        if standing is None or not needed or self.allowance >= ZERO:
             return self.calls
         return [approve(max(standing, Usdc.from_base_units(needed))), *self.calls]
 

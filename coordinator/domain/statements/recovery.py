@@ -41,4 +41,4 @@ def recovery_refused(
         signer = recover_address(message.digest, signature)
     except BadSignature as fault:
         return str(fault)
-    return None if signer == trust.treasury else "the treasury's key has not signed it"
+    return None if signer == trust.signer else "the treasury's key has not signed it"

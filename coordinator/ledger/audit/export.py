@@ -152,7 +152,7 @@ def _trust_of(found: Any) -> Trust:
     trust = Trust(**{**found, "formers": tuple(found["formers"])})
     if type(trust.chain_id) is not int or trust.chain_id < 0:
         raise ValueError("a chain has a number")
-    for address in (trust.treasury, trust.kernel, *trust.formers):
+    for address in (trust.treasury, trust.kernel, trust.signer, *trust.formers):
         if checksummed(address) != address:
             raise ValueError("an address has its checksum")
     return trust

@@ -19,7 +19,7 @@ _CACHED_MAX: Final = 1_000
 _h = t.hosts.c
 _BY_ID: Final = Prepared(select(t.hosts).where(_h.id == bindparam("id_")))
 _IDENTITY: Final = Prepared(
-    select(t.identity.c.treasury, t.identity.c.chain_id, t.identity.c.kernel)
+    select(t.identity.c.treasury, t.identity.c.chain_id, t.identity.c.kernel, t.identity.c.signer)
 )
 
 SignTyped = Callable[[TypedData], str]
@@ -61,12 +61,20 @@ class OwnHost:
 class Hosts:
     """Reads hosts of a database; only what the treasury's key signed is believed.
 
-    ``treasury`` is the account that this process knows; without it that of the database.
-    ``formers`` are those that it knows the treasury had before.
+    ``treasury`` is the account that this process knows, ``signer`` the one that signs for it, by
+    default the same; without them those of the database. ``formers`` are those that it knows the
+    treasury had before.
     """
 
-    def __init__(self, treasury: str | None = None, formers: Sequence[str] = ()) -> None:
+    def __init__(
+        self,
+        treasury: str | None = None,
+        formers: Sequence[str] = (),
+        *,
+        signer: str | None = None,
+    ) -> None:
         self.treasury = treasury
+        self.signer = signer or treasury
         self.formers = tuple(formers)
         self._trust: Trust | None = None
         self._cached: dict[tuple[Any, ...], Host | None] = {}
@@ -77,7 +85,9 @@ class Hosts:
             row = _IDENTITY.one(connection)
             if row is not None:
                 treasury = self.treasury or row[0]
-                self._trust = Trust(treasury, row[1], row[2], self.formers)
+                signer = self.signer or row[3]
+                key = signer if signer != treasury else None
+                self._trust = Trust(treasury, row[1], row[2], self.formers, key)
         return self._trust
 
     def find(self, connection: Connection, host_id: str, *state: Any) -> Host | None:
@@ -143,13 +153,13 @@ def verified_host(trust: Trust, row: Mapping[str, Any]) -> Host | None:
         )
         if row["id"] != certificate.id:
             return None
-        if signer_of(certificate.message(trust), row["certificate"]) != trust.treasury:
+        if signer_of(certificate.message(trust), row["certificate"]) != trust.signer:
             return None
         last, at = row["last_row"], row["revoked_at"]
         if last is None and at is None and row["revocation"] is None:
             return Host(certificate)
         message = certificate.revocation(trust, last_row=last, revoked_at=at)
-        if signer_of(message, row["revocation"]) != trust.treasury:
+        if signer_of(message, row["revocation"]) != trust.signer:
             # Whoever can write to the database can put a host out of use, and nothing more.
             return None
         return Host(certificate, last, at)

@@ -80,9 +80,9 @@ class Tail(NamedTuple):
 class AuditLog:
     """Appends rows inside the transactions of others; reads and verifies in its own.
 
-    ``treasury`` is the account whose key certifies hosts, by default the database's own, and
-    ``formers`` are those before it, for which people may have signed. ``own``
-    gives this host, without which nothing can be appended.
+    ``treasury`` is the treasury's account and ``signer`` the one whose key certifies hosts, by
+    default those of the database; ``formers`` are the treasury's accounts before, for which people
+    may have signed. ``own`` gives this host, without which nothing can be appended.
     """
 
     def __init__(
@@ -91,20 +91,27 @@ class AuditLog:
         key: bytes,
         *,
         treasury: str | None = None,
+        signer: str | None = None,
         formers: Sequence[str] = (),
         own: Callable[[], OwnHost] | None = None,
     ) -> None:
         self.database = database
         self._key = key
         self._own = own
-        self.hosts = Hosts(treasury, formers)
+        self.hosts = Hosts(treasury, formers, signer=signer)
         self.checks = RowChecks(key)
         self.codes = RowCodes(self.hosts, self.own_host)
 
     def of(self, database: Database) -> AuditLog:
         """Return the log of a copy of this database, to be read."""
         known = self.hosts
-        return AuditLog(database, self._key, treasury=known.treasury, formers=known.formers)
+        return AuditLog(
+            database,
+            self._key,
+            treasury=known.treasury,
+            signer=known.signer,
+            formers=known.formers,
+        )
 
     def append_all(
         self, connection: Connection, entries: Sequence[AuditEntry], tail: Tail | None = None

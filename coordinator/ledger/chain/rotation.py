@@ -74,7 +74,7 @@ class RotationBook:
             old = Trust(former.address, identity.chain_id, identity.kernel)
             new = Trust(to.address, identity.chain_id, identity.kernel)
             hosts = _certify_again(tx.connection, old, new, to.sign)
-            tx.connection.execute(update(t.identity).values(treasury=to.address))
+            tx.connection.execute(update(t.identity).values(treasury=to.address, signer=to.address))
             if cursor is not None:
                 first = cursor.number + _AHEAD + 1
                 add_account(tx, to.address, first_block=first, now=now)

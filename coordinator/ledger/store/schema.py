@@ -580,6 +580,7 @@ identity = Table(
     Column("vault", String(42), nullable=False),
     Column("usdc", String(42), nullable=False),
     Column("treasury", String(42), nullable=False),
+    Column("signer", String(42), nullable=False),
     # A keyed hash that only the same id secret gives: another would break keys and audit log.
     Column("secret_mark", String(64), nullable=False),
 )

@@ -116,7 +116,7 @@ class FigureBook:
             rows = {name: connection.execute(query).all() for name, query in QUERIES.items()}
         alive = False
         if owner is not None:
-            terms: Any = {"chain_id": owner.chain_id, "signer": owner.treasury}
+            terms: Any = {"chain_id": owner.chain_id, "signer": owner.signer}
             holder = LeaseBook(self._database, **terms).present()
             alive = holder is not None and holder.alive
         return _figures(now, alive, rows)

@@ -13,7 +13,11 @@ from coordinator.ledger.store.database import Database
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """The identity of a database: its chain, contracts, treasury and id secret."""
+    """The identity of a database: its chain, contracts, treasury and id secret.
+
+    ``treasury`` is the account whose USDC is paid, ``signer`` the one whose key signs for it: the
+    same, unless the treasury is a Safe.
+    """
 
     chain_id: int
     genesis: str
@@ -21,6 +25,7 @@ class Identity:
     vault: str
     usdc: str
     treasury: str
+    signer: str
     secret_mark: str
 
 
@@ -43,6 +48,7 @@ class IdentityBook:
             row.vault,
             row.usdc,
             row.treasury,
+            row.signer,
             row.secret_mark,
         )
 
@@ -62,7 +68,8 @@ class IdentityBook:
             )
         if known != identity:
             raise ConfigurationError(
-                f"this database belongs to treasury {known.treasury}, kernel {known.kernel}, vault"
-                f" {known.vault} and token {known.usdc} on chain {known.chain_id} (genesis"
-                f" {known.genesis[:12] or 'any'}); use another COORDINATOR_DATABASE_URL"
+                f"this database belongs to treasury {known.treasury}, key {known.signer}, kernel"
+                f" {known.kernel}, vault {known.vault} and token {known.usdc} on chain"
+                f" {known.chain_id} (genesis {known.genesis[:12] or 'any'}); use another"
+                " COORDINATOR_DATABASE_URL"
             )

@@ -83,6 +83,7 @@ class ChainFeed:
         head = Block(self._cursor.number, self._cursor.hash, self._cursor.at)
         seen = Observation(
             account=self._treasury,
+            treasury=self._treasury,
             head=head,
             readable=head.number,
             final=head,

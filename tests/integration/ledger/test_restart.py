@@ -462,7 +462,7 @@ def test_a_refused_database_does_not_get_the_others_policy(
     assert contents(database) == before
 
 
-@pytest.mark.parametrize("field", ["chain_id", "genesis", "kernel", "treasury"])
+@pytest.mark.parametrize("field", ["chain_id", "genesis", "kernel", "treasury", "signer"])
 def test_a_database_is_bound_to_each_part_of_what_it_belongs_to(
     coordinator: Coordinator, database: str, field: str
 ) -> None:

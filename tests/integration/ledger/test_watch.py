@@ -19,6 +19,7 @@ LOW_WEI = 1
 HEAD = Block(100, "0x" + "ab" * 32, 1000)
 CALM = Observation(
     account="0x" + "a1" * 20,
+    treasury="0x" + "a1" * 20,
     head=HEAD,
     readable=HEAD.number,
     final=HEAD,

@@ -24,6 +24,8 @@ class ReplayedAccounts:
 
     def __init__(self, trust: Trust | None) -> None:
         self._trust = trust
+        #: The account that signs for a treasury that is a contract.
+        self._key = trust.key if trust is not None else None
         self._treasury: str | None = None
         self._own: set[str] = set()
         self._begun = False
@@ -38,7 +40,7 @@ class ReplayedAccounts:
             self._own.discard(row.body["address"])
         elif row.event == "treasury_rotated":
             yield from self._rotated(row)
-        elif row.body["signer"] not in self._own:
+        elif row.body["signer"] not in self._own and row.body["signer"] != self._key:
             yield f"{row.body['signer']}, who signed, was no account of this treasury"
         self._begun |= row.event in _SIGNED
 

@@ -220,6 +220,7 @@ def upgrade() -> None:
         sa.Column("vault", sa.String(length=42), nullable=False),
         sa.Column("usdc", sa.String(length=42), nullable=False),
         sa.Column("treasury", sa.String(length=42), nullable=False),
+        sa.Column("signer", sa.String(length=42), nullable=False),
         sa.Column("secret_mark", sa.String(length=64), nullable=False),
         sa.PrimaryKeyConstraint("chain_id"),
     )
