@@ -24,7 +24,7 @@ _HEX_PREFIX = 2
 _WORD_LENGTH = 66
 _NUMBER_MAX = 2**63 - 1
 # JSON-RPC's code for a reverted call, since geth 1.9.15.
-_REVERTED = 3
+REVERTED = 3
 
 
 class Abi:
@@ -189,7 +189,7 @@ def word(answer: Any) -> str:
 def refused_by_contract(refusal: RpcRefusal) -> bool:
     """Whether a contract said no, rather than the node having had a fault of its own."""
     return (
-        refusal.code == _REVERTED
+        refusal.code == REVERTED
         or (isinstance(refusal.data, (str, dict)) and bool(refusal.data))
         or "revert" in refusal.message.lower()
     )

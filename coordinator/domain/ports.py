@@ -203,12 +203,15 @@ class EndpointChoice(Protocol):
 class TransactionSender(Protocol):
     """Signs, sends, and finds the outcome. A send is one try of stored bytes.
 
-    It goes to one endpoint, or ``everywhere``. ``confirm`` refuses what was seen and costs money
-    where a second reading, or another endpoint, tells something else; ``confirm_nonce`` a nonce,
-    unless several readings tell it and show whose transaction used the last one from ``known`` on.
+    ``composed`` are the transactions that make the calls, in their order, always the same for the
+    same calls.     It goes to one endpoint, or ``everywhere``. ``confirm`` refuses what was seen
+    and costs money where a second reading, or another endpoint, tells something else;
+    ``confirm_nonce`` a nonce, unless several readings tell it and show whose transaction used the
+    last one from ``known`` on.
     """
 
     def fill(self) -> Call: ...
+    def composed(self, calls: Sequence[Call]) -> Sequence[Call]: ...
     def sign(self, call: Call, *, nonce: int, fees: Fees) -> Attempt: ...
     def send(self, raws: Sequence[str], *, everywhere: bool = False) -> Sequence[SendAnswer]: ...
     def receipts(

@@ -260,7 +260,9 @@ class Work:
         )
         assert create.escrow_id is not None
         forecast.gas_free_wei -= needed_wei
-        forecast.add(replace(create, terms=purchase.terms))
+        # What failed together with others is made by itself.
+        alone = any(s.kind is StepKind.CREATE and not s.in_flight for s in purchase.steps)
+        forecast.add(replace(create, terms=purchase.terms, alone=alone))
         forecast.add(self._link_call(purchase, create.escrow_id))
 
     def _link_call(self, purchase: OpenPurchase, escrow_id: str) -> Call:

@@ -143,6 +143,7 @@ class Sender:
         steps = self._steps.allocate(
             lease,
             calls,
+            composed=self._chain.composed,
             nonce_floor=seen.nonce,
             seen=self._believed(calls, seen),
             now=self._clock(),
@@ -355,8 +356,9 @@ class Sender:
         kept = self._steps.store_attempts(
             lease,
             signed,
+            composed=self._chain.composed,
             fill=fill,
-            seen=self._believed([step.call for step, _ in signed], seen),
+            seen=self._believed([call for step, _ in signed for call in step.call.parts], seen),
             now=self._clock(),
         )
         self._reach(KillPoint.ATTEMPTS_STORED)

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import pytest
 
 from coordinator.chain.local.anvil import Anvil
 from coordinator.chain.rpc.client import Rpc
+from coordinator.domain.usdc import Usdc
 from coordinator.executor.tempo import Pace
 from coordinator.ledger.store.migrate import migrate
 from coordinator.ledger.store.opening import open_database
@@ -31,6 +32,9 @@ from tests.integration.treasuries import (
 )
 from tests.integration.world import World
 
+# Limits of a Safe that no test reaches which is not about them.
+WIDE: Final = {"purchase_max": Usdc("1000"), "daily": Usdc("30000"), "total": None}
+
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     kinds = ["sqlite"]
@@ -40,6 +44,11 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         kinds = ["sqlite", "postgresql"]
     if "store" in metafunc.fixturenames and kinds != ["sqlite"]:
         metafunc.parametrize("store", kinds, indirect=True)
+    marked = metafunc.definition.get_closest_marker
+    if "payer_kind" in metafunc.fixturenames and (
+        marked("on_both_payers") and not marked("on_wallet")
+    ):
+        metafunc.parametrize("payer_kind", ["wallet", "safe"], indirect=True)
 
 
 @pytest.fixture(scope="session")
@@ -116,17 +125,42 @@ def store(request: pytest.FixtureRequest, tmp_path: Path, _migrated_file: Path) 
 
 
 @pytest.fixture
-def make_world(chain: LocalChain, tmp_path: Path, store: Store) -> Iterator[Callable[..., World]]:
+def payer_kind(request: pytest.FixtureRequest) -> str:
+    """What the treasury of this test is: a wallet, unless its marks say otherwise."""
+    kind = str(getattr(request, "param", "wallet"))
+    if kind == "safe":
+        request.getfixturevalue("_chain_with_safes")
+    return kind
+
+
+@pytest.fixture
+def make_world(
+    payer_kind: str, chain: LocalChain, tmp_path: Path, store: Store
+) -> Iterator[Callable[..., World]]:
     """Makes the test's world from the parameters that matter to it."""
     made: list[World] = []
 
     def make(**parameters: Any) -> World:
+        if payer_kind == "safe":
+            parameters = {"safe": WIDE, **parameters}
         made.append(World(chain, tmp_path, store, **parameters))
         return made[-1]
 
     yield make
     for world in made:
         world.close()
+
+
+@pytest.fixture
+def make_safe_world(
+    _chain_with_safes: LocalChain, make_world: Callable[..., World]
+) -> Callable[..., World]:
+    """Makes worlds that pay from a Safe, whose limits are far above what tests buy."""
+
+    def make(safe: Mapping[str, Any] | None = None, **parameters: Any) -> World:
+        return make_world(safe={**WIDE, **(safe or {})}, **parameters)
+
+    return make
 
 
 @pytest.fixture

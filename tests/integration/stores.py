@@ -24,6 +24,8 @@ from coordinator.ledger.store.opening import open_database
 on_both = pytest.mark.on_both
 on_either = pytest.mark.on_either
 on_postgresql = pytest.mark.on_postgresql
+on_both_payers = pytest.mark.on_both_payers
+on_wallet = pytest.mark.on_wallet
 
 _SQLITE = "sqlite:///"
 _TEMPLATE = "migrated"

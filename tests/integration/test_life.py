@@ -11,10 +11,10 @@ from coordinator import Usdc
 from coordinator.domain.chain.events import EscrowState
 from coordinator.domain.chain.steps import StepKind
 from coordinator.domain.usdc import ZERO
-from tests.integration.stores import on_either
+from tests.integration.stores import on_both_payers, on_either, on_wallet
 from tests.integration.world import AGENT, World
 
-pytestmark = on_either
+pytestmark = [on_either, on_both_payers]
 
 HOUR = 3600
 DAY = 24 * HOUR
@@ -205,6 +205,7 @@ def test_the_smallest_purchase_can_be_reclaimed(world: World) -> None:
     world.check_books()
 
 
+@on_wallet
 def test_a_provider_that_quotes_before_the_link_is_funded_all_the_same(world: World) -> None:
     purchase = world.buy_and_send()
     link = world.hold_back(lambda step: step.kind is StepKind.LINK)
@@ -248,6 +249,7 @@ def test_a_provider_silent_past_the_deadline_is_reported_as_stranded(world: Worl
     world.check_books()
 
 
+@on_wallet
 def test_the_allowance_is_bounded_and_topped_up_in_the_same_lane(
     make_world: Callable[..., World],
 ) -> None:
@@ -268,6 +270,7 @@ def test_the_allowance_is_bounded_and_topped_up_in_the_same_lane(
     world.check_books()
 
 
+@on_wallet
 def test_the_allowance_exceeds_its_limit_only_by_what_is_bought(
     make_world: Callable[..., World],
 ) -> None:
@@ -280,6 +283,7 @@ def test_the_allowance_exceeds_its_limit_only_by_what_is_bought(
     world.check_books()
 
 
+@on_wallet
 def test_an_allowance_that_suffices_is_left_alone(make_world: Callable[..., World]) -> None:
     world = make_world(allowance_limit="100")
     for _ in range(4):

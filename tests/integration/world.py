@@ -8,6 +8,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from eth_account import Account
+
 from coordinator import Coordinator
 from coordinator.chain.abi import token_abi
 from coordinator.config import Secrets, load_settings
@@ -27,6 +29,7 @@ from coordinator.wiring import Wiring
 from tests.integration import stores
 from tests.integration.local_chain import LocalChain
 from tests.integration.stores import Store
+from tests.integration.treasuries import SafeTreasury, deploy_treasury, usual_limits
 
 AGENT = "research-agent"
 _ROUNDS_MAX = 16
@@ -71,6 +74,8 @@ gas_balance_below_eth = "0.0005"
 class World:
     """One treasury on the chain. Blocks are held: nothing happens between two lines of a test.
 
+    With ``safe``, its limits but for the usual ones, it pays from a Safe.
+
     ``clock`` is the wall clock plus all time passed by ``pass_time``. The coordinator decides
     without a thread of its own; ``round`` is one round of its executor.
     """
@@ -86,13 +91,13 @@ class World:
         settle: str = "after_window",
         provider: str | None = None,
         more_secrets: Mapping[str, str] | None = None,
+        safe: Mapping[str, Any] | None = None,
         **settings: str,
     ) -> None:
         self.chain = chain
         self.folder = folder
         self.store = store
         self.policy = self.make_policy(settle=settle, provider=provider)
-        self._settings = settings
         self._passed = 0
         self._host = 1
         self._due_at: dict[KillPoint, Callable[[], object]] = {}
@@ -102,9 +107,22 @@ class World:
             "COORDINATOR_ID_SECRET": secrets.token_hex(32),
         } | dict(more_secrets or {})
         self.database = store.url()
+        self.safe: SafeTreasury | None = None
+        if safe is not None:
+            key = Account.from_key(self.secrets["TREASURY_PRIVATE_KEY"]).address
+            self.safe = deploy_treasury(chain, usual_limits(chain, member=key, **safe), usdc="0")
+            places = self.safe.places
+            settings |= {
+                "payer": "safe",
+                "safe_address": places.safe,
+                "roles_address": places.roles,
+            }
+        self._settings = settings
         self.coordinator = self.open()
-        self.treasury = self.coordinator.wiring.signer.address
-        chain.fund(self.treasury, usdc=usdc, wei=wei)
+        self.treasury = self.coordinator.wiring.treasury_address
+        self.signer = self.coordinator.wiring.signer.address
+        chain.fund(self.treasury, usdc=usdc, wei=0)
+        chain.fund(self.signer, usdc="0", wei=wei)
         chain.hold_blocks()
 
     def make_policy(self, *, settle: str, provider: str | None = None) -> Policy:
@@ -245,8 +263,8 @@ class World:
 
     def send_as_treasury(self, to: str, data: str, **fields: Any) -> str:
         """A transaction that somebody else made with the treasury's key, left in the pool."""
-        with self.chain.as_account(self.treasury):
-            return self.chain.send(self.treasury, to, data, **fields)
+        with self.chain.as_account(self.signer):
+            return self.chain.send(self.signer, to, data, **fields)
 
     def send_usdc_away(self, amount: str, **fields: Any) -> str:
         """Leave in the pool a transfer that the ledger knows nothing of."""
@@ -273,9 +291,10 @@ class World:
         """A purchase whose create and link both wait in the pool."""
         purchase = self.buy(amount, **terms)
         self.round()
-        kinds = [s.kind.value for s in self.in_flight() if s.call.purchase_id == purchase.id]
+        parts = [call for step in self.in_flight() for call in step.call.parts]
+        kinds = [call.kind.value for call in parts if call.purchase_id == purchase.id]
         assert kinds == ["create", "link"]
-        assert len(self.chain.pool(self.treasury)) == len(self.in_flight())
+        assert len(self.chain.pool(self.signer)) == len(self.in_flight())
         return purchase
 
     def to_settle(self, amount: str = "5.00") -> Purchase:

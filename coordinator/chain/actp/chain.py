@@ -10,7 +10,7 @@ from coordinator.chain.evm.chain import EvmChain
 from coordinator.chain.evm.contract_reader import ContractReader
 from coordinator.chain.evm.fiat_token import FiatToken
 from coordinator.chain.evm.logs import LogReader
-from coordinator.chain.evm.payer import Payer, Wallet, made_by
+from coordinator.chain.evm.payer import Payer, Wallet
 from coordinator.chain.networks import Deployment, Network
 from coordinator.chain.rpc.client import Rpc
 from coordinator.chain.signers.signers import Signer
@@ -70,9 +70,9 @@ class ActpChain(EvmChain):
         self.tail = events.tail
         self.anything_after = events.anything_after
         rail = ActpRail(kernel, vault, treasury)
-        self.create = made_by(paying, rail.create)
-        self.link = made_by(paying, rail.link)
-        self.cancel = made_by(paying, rail.cancel)
-        self.reclaim = made_by(paying, rail.reclaim)
-        self.settle = made_by(paying, rail.settle)
-        self.dispute = made_by(paying, rail.dispute)
+        self.create = rail.create
+        self.link = rail.link
+        self.cancel = rail.cancel
+        self.reclaim = rail.reclaim
+        self.settle = rail.settle
+        self.dispute = rail.dispute

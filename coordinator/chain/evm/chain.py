@@ -6,14 +6,14 @@ from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import Any, Final
 
-from coordinator.chain.abi import quantity
+from coordinator.chain.abi import REVERTED, quantity
 from coordinator.chain.evm.answers import block_of, decoded, receipt_of, refusal_of, sent_of
 from coordinator.chain.evm.contracts import RailContracts
 from coordinator.chain.evm.endpoint_check import check_endpoints
 from coordinator.chain.evm.fiat_token import FiatToken
 from coordinator.chain.evm.head import HeadReader
 from coordinator.chain.evm.lapse import Lapse
-from coordinator.chain.evm.payer import Payer, made_by
+from coordinator.chain.evm.payer import Payer
 from coordinator.chain.evm.safes import Safes
 from coordinator.chain.evm.send_answers import best
 from coordinator.chain.evm.used_nonces import confirm_count, mined_at_nonce
@@ -77,9 +77,10 @@ class EvmChain:
         self.observe = head.observe
         self.head = head.newest
         self.confirm = head.confirm
-        self.withdraw = made_by(payer, token.withdraw)
-        self.sweep = made_by(payer, token.sweep)
-        self.top_up = made_by(payer, token.top_up)
+        self.composed = payer.composed
+        self.withdraw = token.withdraw
+        self.sweep = token.sweep
+        self.top_up = token.top_up
         self.mint = token.mint
 
     @property
@@ -242,11 +243,23 @@ class EvmChain:
     def refusal(self, call: Call, *, block_number: int | None = None) -> str | None:
         """Why ``call`` would revert at a block's end (latest: None); None if it succeeds."""
         at = "latest" if block_number is None else hex(block_number)
-        request = {"from": self.account, "to": call.to, "data": call.data}
+        (made,) = self.payer.composed([call])
+        request = {"from": self.account, "to": made.to, "data": made.data}
         answer = self._rpc.batch([("eth_call", [request, at])])[0]
         if not isinstance(answer, RpcRefusal):
             return None
-        return refusal_of(answer, self._contracts.abis())
+        said = self.payer.reason(answer.data)
+        return said or refusal_of(self._within(made, at) or answer, self._contracts.abis())
+
+    def _within(self, call: Call, at: str) -> RpcRefusal | None:
+        """The refusal of the call that the payer's own contract makes; None where nobody tells."""
+        data = self.payer.reading(call)
+        if data is None:
+            return None
+        request = {"from": self.account, "to": call.to, "data": data}
+        answer = self._rpc.batch([("eth_call", [request, at])])[0]
+        found = self.payer.revert_data(answer) if isinstance(answer, str) else None
+        return RpcRefusal(REVERTED, "execution reverted", found) if found is not None else None
 
 
 def _check_answered(answers: Sequence[Any], what: str) -> None:

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ParamSpec, Protocol
+from typing import Any, Protocol
 
 from coordinator.domain.chain.steps import Call
-
-Terms = ParamSpec("Terms")
 
 
 class Payer(Protocol):
     """The account whose USDC is paid.
 
-    ``made`` is a call of the treasury's as the signer sends it, ``call_gas`` the gas that this
-    adds to each. ``approves_each`` tells that each call approves what it takes, so that the rail
-    may take nothing else; else an allowance stands.
+    ``composed`` are the transactions of the signer that make the treasury's calls, ``call_gas``
+    the gas that each adds. ``approves_each`` tells that each approves what it takes, so that the
+    rail may take nothing else; else an allowance stands.
     """
 
     @property
@@ -25,7 +23,15 @@ class Payer(Protocol):
     def call_gas(self) -> int: ...
     @property
     def approves_each(self) -> bool: ...
-    def made(self, call: Call) -> Call: ...
+    def composed(self, calls: Sequence[Call]) -> Sequence[Call]: ...
+    def reading(self, call: Call) -> str | None:
+        """The data of a reading that tells how the call within went; None where there is none."""
+
+    def reason(self, revert_data: Any) -> str | None:
+        """Why the payer itself refuses, in words; None where the call within was refused."""
+
+    def revert_data(self, told: str) -> str | None:
+        """The revert data of the call within, by the answer to ``reading``; None: it worked."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,14 +42,14 @@ class Wallet:
     call_gas: int = 0
     approves_each: bool = False
 
-    def made(self, call: Call) -> Call:
-        return call
+    def composed(self, calls: Sequence[Call]) -> Sequence[Call]:
+        return calls
 
+    def reading(self, call: Call) -> str | None:
+        return None
 
-def made_by(payer: Payer, call: Callable[Terms, Call]) -> Callable[Terms, Call]:
-    """Return what makes the same call in the payer's way."""
+    def reason(self, revert_data: Any) -> str | None:
+        return None
 
-    def made(*args: Terms.args, **terms: Terms.kwargs) -> Call:
-        return payer.made(call(*args, **terms))
-
-    return made
+    def revert_data(self, told: str) -> str | None:
+        return None

@@ -11,8 +11,10 @@ from coordinator.domain.usdc import Usdc
 class StepKind(StrEnum):
     """The kinds of steps.
 
-    ``fill`` is a self-send of zero that closes a hole in the nonces, ``sweep`` moves USDC of a
-    former account of ours to the present one, ``top_up`` some to the wallet for HTTP requests.
+    ``batch`` makes purchases of a Safe in one transaction, whole or not at all; its steps are the
+    creates and links within. ``fill`` is a self-send of zero that closes a hole in the nonces,
+    ``sweep`` moves USDC of a former account of ours to the present one, ``top_up`` some to the
+    wallet for HTTP requests.
     """
 
     APPROVE = "approve"
@@ -26,6 +28,7 @@ class StepKind(StrEnum):
     MINT = "mint"
     SWEEP = "sweep"
     TOP_UP = "top_up"
+    BATCH = "batch"
     FILL = "fill"
 
 
@@ -64,7 +67,9 @@ class Call:
     ``usdc`` is what the step takes from the treasury and from the allowance (link, dispute) or
     the allowance that it sets (approve). ``escrow_id`` is the escrow it means, predicted for a
     create. ``window_over`` tells of a settle that by the chain everybody may settle it and nobody
-    dispute it, and ``terms`` of what takes USDC what it was made from; these two are not stored.
+    dispute it, ``terms`` of what takes USDC what it was made from, and ``alone`` that it shares a
+    transaction with no other purchase; these three are not stored. ``members`` are the calls that
+    a batch makes, in order.
     """
 
     kind: StepKind
@@ -77,6 +82,13 @@ class Call:
     reference: str | None = None
     window_over: bool = False
     terms: PaymentTerms | None = None
+    alone: bool = False
+    members: tuple[Call, ...] = ()
+
+    @property
+    def parts(self) -> tuple[Call, ...]:
+        """The calls that it makes: its members, or itself."""
+        return self.members or (self,)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,7 +120,8 @@ class Receipt:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Step:
-    """A step with its evidence. Unique on (chain, signer, nonce).
+    """A step with its evidence. Unique on (chain, signer, nonce), but for the members of a batch:
+    they share its nonce, attempts and receipt.
 
     ``given_up`` tells that its own bytes are never sent again: a self-send of zero takes its nonce.
     A node may still have the old bytes, so it stays in flight until one of them is mined.

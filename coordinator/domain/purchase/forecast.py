@@ -36,7 +36,8 @@ class Forecast:
         )
         for step in in_flight:
             if step.nonce >= seen.nonce and not step.given_up:
-                forecast._account(step.call)
+                for call in step.call.parts:
+                    forecast._account(call)
         return forecast
 
     def add(self, call: Call) -> None:
@@ -70,6 +71,10 @@ class Forecast:
 def reserved_wei(purchases: Sequence[OpenPurchase], in_flight: Sequence[Step], fees: Fees) -> int:
     """Return the wei that unfinished purchases may still cost, at the fee ceiling."""
     started = [p for p in purchases if p.steps]
-    signed = sum(GAS_LIMITS[step.kind.value] for step in in_flight)
+    signed = sum(_gas_limit(step) for step in in_flight)
     ends = reserve_wei(fees, unstarted=0, unended=len(started))
     return ends + fees.ceiling_wei(signed, len(in_flight))
+
+
+def _gas_limit(step: Step) -> int:
+    return step.call.gas_limit if step.call.members else GAS_LIMITS[step.kind.value]

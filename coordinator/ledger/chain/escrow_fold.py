@@ -106,7 +106,8 @@ class EscrowFold:
         self._pasts: dict[str, list[_StoredEvent]] = defaultdict(list)
         self._escrows: dict[str, Escrow] = {}
         self._by_key: dict[str, _Terms] = {}
-        self._creators: dict[str, str] = {}
+        #: By transaction, and the escrow where a batch creates several.
+        self._creators: dict[tuple[str, str | None], str] = {}
         self._of_purchase: dict[str, dict[str, Escrow]] = {}
         # To be written.
         self._events: list[Mapping[str, Any]] = []
@@ -194,7 +195,7 @@ class EscrowFold:
     def _fold(self, escrow_id: str) -> Escrow:
         past, before = self._pasts[escrow_id], self._escrows.get(escrow_id)
         values = _folded(past)
-        values["purchase_id"] = owner = self._owner(past[0], values)
+        values["purchase_id"] = owner = self._owner(escrow_id, past[0], values)
         is_new = before is None or escrow_id in self._inserted
         (self._inserted if is_new else self._changed)[escrow_id] = values
         escrow = Escrow(
@@ -212,13 +213,16 @@ class EscrowFold:
             self._of_purchase[owner][escrow_id] = escrow
         return escrow
 
-    def _owner(self, created: _StoredEvent, escrow: Mapping[str, Any]) -> str | None:
+    def _owner(
+        self, escrow_id: str, created: _StoredEvent, escrow: Mapping[str, Any]
+    ) -> str | None:
         """The purchase under whose key it is linked; before that the one whose step created it.
 
         One whose row was changed since owns what was decided: the log tells it.
         """
         if escrow["escrow_key"] is None:
-            return self._creators.get(created.tx_hash)
+            one = self._creators.get((created.tx_hash, escrow_id))
+            return one or self._creators.get((created.tx_hash, None))
         owner = self._by_key.get(escrow["escrow_key"])
         if owner is None:
             return None
@@ -248,7 +252,11 @@ class EscrowFold:
         for part in batched(dict.fromkeys(tx_hashes), _AT_ONCE):
             query = select(a.hash, s.purchase_id).join(t.attempts, a.step_id == s.id)
             for tx_hash, owner in self._connection.execute(query.where(a.hash.in_(part), creates)):
-                self._creators[tx_hash] = owner
+                self._creators[tx_hash, None] = owner
+            # What a batch creates is known before: it is mined with just these ids, or not at all.
+            within = select(a.hash, s.escrow_id, s.purchase_id).where(a.hash.in_(part), creates)
+            for row in self._connection.execute(within.join(t.attempts, a.step_id == s.batch_id)):
+                self._creators[row.hash, row.escrow_id] = row.purchase_id
 
 
 def name_apart(connection: Connection, events: Sequence[ChainEvent]) -> list[ChainEvent]:

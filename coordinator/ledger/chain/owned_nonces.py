@@ -62,6 +62,7 @@ class OwnedNonces:
     def drop(self, tx: Tx, step_id: int) -> None:
         """Delete a step that nothing proves, with the bytes that it claims."""
         tx.connection.execute(delete(t.attempts).where(_a.step_id == step_id))
+        tx.connection.execute(delete(t.steps).where(_s.batch_id == step_id))
         tx.connection.execute(delete(t.steps).where(_s.id == step_id))
 
     def was_signed(self, tx: Tx, step_id: int, nonce: int, *subjects: str) -> bool:

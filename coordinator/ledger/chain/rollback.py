@@ -13,6 +13,7 @@ from coordinator.domain.chain.steps import StepKind, StepStatus
 from coordinator.domain.purchase.lifecycle import FINAL, Status
 from coordinator.ledger.chain.escrow_fold import status_by_escrows
 from coordinator.ledger.chain.following import refold
+from coordinator.ledger.chain.step_ends import with_members
 from coordinator.ledger.spend.holds import reopen_holds
 from coordinator.ledger.spend.restored_purchases import was_put_back
 from coordinator.ledger.store import schema as t
@@ -113,7 +114,7 @@ def _take_back_evidence(tx: Tx, number: int, now: int) -> int:
         failed = row.reference is not None and not (row.succeeded and not row.fills)
         connection.execute(
             update(t.steps)
-            .where(_s.id == row.step_id)
+            .where(with_members(row.step_id))
             .values(
                 status=StepStatus.SIGNED.value,
                 revert_reason=None,
@@ -129,8 +130,10 @@ def _take_back_evidence(tx: Tx, number: int, now: int) -> int:
                 .where(t.orders.c.id == row.reference)
                 .values(status="approved", message=None)
             )
-        subject = row.purchase_id or row.reference or "treasury"
-        tx.record(now, f"{row.kind}_taken_back", subject, tx_hash=row.hash)
+        members = select(t.steps).where(_s.batch_id == row.step_id).order_by(_s.position)
+        for one in (row, *connection.execute(members)):
+            subject = one.purchase_id or one.reference or "treasury"
+            tx.record(now, f"{one.kind}_taken_back", subject, tx_hash=row.hash)
     _reopen_displaced(connection, number)
     return len(lost)
 
@@ -154,7 +157,7 @@ def _reopen_displaced(connection: Connection, number: int) -> None:
         if row.nonce > highest.get((row.chain_id, row.signer), -1):
             connection.execute(
                 update(t.steps)
-                .where(_s.id == row.id)
+                .where(with_members(row.id))
                 .values(status=StepStatus.SIGNED.value, given_up=1)
             )
 

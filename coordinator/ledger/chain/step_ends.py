@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence, Set
 from typing import Any, Final, NamedTuple
 
-from sqlalchemy import Connection, bindparam, select, update
+from sqlalchemy import ColumnElement, Connection, bindparam, or_, select, update
 
-from coordinator.domain.chain.steps import IN_FLIGHT, Receipt, Step, StepKind, StepStatus
+from coordinator.domain.chain.steps import IN_FLIGHT, Call, Receipt, Step, StepKind, StepStatus
 from coordinator.ledger.store import schema as t
 from coordinator.ledger.store.prepared import Prepared, batched
 from coordinator.ledger.tx.pausing import pause_everything
@@ -17,6 +17,8 @@ _s = t.steps.c
 _a = t.attempts.c
 _TREASURY: Final = "treasury"
 _AT_ONCE: Final = 500
+# What the kernel says of an escrow id that it has not given.
+MISSED: Final = "Tx missing"
 _IN_FLIGHT: Final = [status.value for status in IN_FLIGHT]
 _PROOF: Final = (
     *("block_number", "block_hash", "succeeded"),
@@ -28,11 +30,12 @@ _PROVE_ATTEMPT: Final = Prepared(
     .where(_a.hash == bindparam("of"))
     .values({name: bindparam(f"to_{name}") for name in _PROOF})
 )
-_END_STEP: Final = Prepared(
-    update(t.steps)
-    .where(_s.id == bindparam("of"))
-    .values(status=bindparam("to_status"), revert_reason=bindparam("why"))
-)
+_ENDED: Final[dict[str, Any]] = {
+    "status": bindparam("to_status"),
+    "revert_reason": bindparam("why"),
+}
+_END_STEP: Final = Prepared(update(t.steps).where(_s.id == bindparam("of")).values(_ENDED))
+_END_MEMBERS: Final = Prepared(update(t.steps).where(_s.batch_id == bindparam("of")).values(_ENDED))
 
 
 def store_ends(tx: Tx, receipts: Sequence[tuple[Step, Receipt, str | None]], now: int) -> None:
@@ -49,18 +52,27 @@ def store_ends(tx: Tx, receipts: Sequence[tuple[Step, Receipt, str | None]], now
         connection,
         [{"of": e.step.id, "to_status": e.status.value, "why": e.why} for e in ends],
     )
+    _END_MEMBERS.each(
+        connection,
+        [
+            {"of": e.step.id, "to_status": e.of_members.value, "why": e.why}
+            for e in ends
+            if e.step.call.members
+        ],
+    )
     for end in ends:
         end_order(tx, end.step, end.status is StepStatus.MINED, end.why, now)
-        filled = end.status is StepStatus.DISPLACED
-        tx.record(
-            now,
-            f"{StepKind.FILL}_{StepStatus.MINED}" if filled else f"{end.step.kind}_{end.status}",
-            "treasury" if filled else subject_of(end.step),
-            nonce=end.step.nonce,
-            tx_hash=end.receipt.tx_hash,
-            block=end.receipt.block_number,
-            why=end.why,
-        )
+        proof = {
+            "nonce": end.step.nonce,
+            "tx_hash": end.receipt.tx_hash,
+            "block": end.receipt.block_number,
+            "why": end.why,
+        }
+        if end.status is StepStatus.DISPLACED:
+            tx.record(now, f"{StepKind.FILL}_{StepStatus.MINED}", _TREASURY, **proof)
+            continue
+        for call in (end.step.call, *end.step.call.members):
+            tx.record(now, f"{call.kind}_{end.status}", subject_of(call), **proof)
 
 
 def fail_order(tx: Tx, order_id: str, why: str | None, now: int) -> None:
@@ -113,6 +125,18 @@ class _End(NamedTuple):
     status: StepStatus
     why: str | None
 
+    @property
+    def of_members(self) -> StepStatus:
+        """The end of a batch's members: what fails of several is made again, each alone.
+
+        So is one whose escrow got another id than the one that it was predicted with.
+        """
+        purchases = {call.purchase_id for call in self.step.call.members}
+        again = len(purchases) > 1 or (self.why or "").startswith(MISSED)
+        if self.status is StepStatus.REVERTED and again:
+            return StepStatus.DISPLACED
+        return self.status
+
 
 def _end_of(step: Step, receipt: Receipt, revert_reason: str | None) -> _End:
     status = StepStatus.MINED if receipt.succeeded else StepStatus.REVERTED
@@ -142,5 +166,10 @@ def _proof(receipt: Receipt) -> dict[str, Any]:
     }
 
 
-def subject_of(step: Step) -> str:
-    return step.call.purchase_id or step.call.reference or _TREASURY
+def subject_of(call: Call) -> str:
+    return call.purchase_id or call.reference or _TREASURY
+
+
+def with_members(step_id: int) -> ColumnElement[bool]:
+    """The rows of a step and, where it is a batch, of its members."""
+    return or_(_s.id == step_id, _s.batch_id == step_id)

@@ -28,40 +28,64 @@ class StepRows:
         self._made: dict[int, tuple[Sequence[Any], Step]] = {}
 
     def load(self, connection: Connection, *where: ColumnElement[bool]) -> list[Step]:
-        """Load the steps that fit, in nonce order, each with its attempts, the dearest last."""
-        rows = connection.execute(select(t.steps).where(*where).order_by(_s.nonce)).all()
+        """Load the steps that fit, in nonce order, each with its attempts, the dearest last.
+
+        A batch has its members, and a member the attempts of its batch.
+        """
+        order = (_s.nonce, _s.position)
+        rows = connection.execute(select(t.steps).where(*where).order_by(*order)).all()
+        members: dict[int, list[Any]] = {}
+        batches = [row.id for row in rows if row.kind == StepKind.BATCH.value]
+        for part in batched(batches, _AT_ONCE):
+            found = select(t.steps).where(_s.batch_id.in_(part)).order_by(*order)
+            for member in connection.execute(found):
+                members.setdefault(member.batch_id, []).append(member)
         attempts: dict[int, list[Any]] = {}
-        for part in batched((row.id for row in rows), _AT_ONCE):
+        signed = dict.fromkeys(_signed_as(row) for row in rows)
+        for part in batched(signed, _AT_ONCE):
             # Each attempt pays more than the one before it, whatever the clock did in between.
             query = select(t.attempts).where(_a.step_id.in_(part)).order_by(_a.max_fee_per_gas)
             for attempt in connection.execute(query):
                 attempts.setdefault(attempt.step_id, []).append(attempt)
         if len(self._made) > _KEPT_MAX:
             self._made.clear()
-        return [self._step(row, attempts.get(row.id, [])) for row in rows]
+        return [
+            self._step(row, attempts.get(_signed_as(row), []), members.get(row.id, []))
+            for row in rows
+        ]
 
-    def _step(self, row: Any, attempts: Sequence[Any]) -> Step:
-        known = self._made.get(row.id)
-        if known is None or known[0] != (row, *attempts):
-            known = self._made[row.id] = ((row, *attempts), _step(row, attempts))
+    def _step(self, row: Any, attempts: Sequence[Any], members: Sequence[Any]) -> Step:
+        known, state = self._made.get(row.id), (row, *attempts, *members)
+        if known is None or known[0] != state:
+            known = self._made[row.id] = (state, _step(row, attempts, members))
         return known[1]
 
 
-def _step(row: Any, attempts: Sequence[Any]) -> Step:
+def _signed_as(row: Any) -> int:
+    """Return the id of the step whose attempts are this one's."""
+    return int(row.id if row.batch_id is None else row.batch_id)
+
+
+def _call(row: Any, members: Sequence[Any] = ()) -> Call:
+    return Call(
+        kind=StepKind(row.kind),
+        to=row.recipient,
+        data=row.data,
+        gas_limit=row.gas_limit,
+        purchase_id=row.purchase_id,
+        escrow_id=row.escrow_id,
+        usdc=Usdc.from_base_units(row.usdc) if row.usdc is not None else None,
+        reference=row.reference,
+        members=tuple(map(_call, members)),
+    )
+
+
+def _step(row: Any, attempts: Sequence[Any], members: Sequence[Any]) -> Step:
     mined = next((a for a in attempts if a.block_number is not None), None)
     return Step(
         id=row.id,
         nonce=row.nonce,
-        call=Call(
-            kind=StepKind(row.kind),
-            to=row.recipient,
-            data=row.data,
-            gas_limit=row.gas_limit,
-            purchase_id=row.purchase_id,
-            escrow_id=row.escrow_id,
-            usdc=Usdc.from_base_units(row.usdc) if row.usdc is not None else None,
-            reference=row.reference,
-        ),
+        call=_call(row, members),
         status=StepStatus(row.status),
         attempts=tuple(
             Attempt(

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any, Final, NamedTuple
 
-from sqlalchemy import Connection, case, insert, select, update
+from sqlalchemy import Connection, case, insert, or_, select, update
 
 from coordinator.domain.chain.steps import (
     IN_FLIGHT,
@@ -27,6 +28,7 @@ from coordinator.ledger.chain.step_ends import (
     has_events,
     store_ends,
     subject_of,
+    with_members,
 )
 from coordinator.ledger.chain.step_rows import StepRows
 from coordinator.ledger.proofs.evidence import Evidence, Seen
@@ -44,7 +46,7 @@ _TREASURY = "treasury"
 _IN_FLIGHT = [status.value for status in IN_FLIGHT]
 _AT_ONCE: Final = 500
 _COUNTED: Final = (StepKind.LINK, StepKind.DISPUTE, StepKind.TOP_UP)
-_MADE: Final = (*STEP, "status", "created_at", "mac")
+_MADE: Final = (*STEP, "status", "created_at", "batch_id", "mac")
 _INSERT_STEP: Final = Prepared(insert(t.steps), *_MADE)
 _STORE_ATTEMPT: Final = Prepared(
     insert(t.attempts),
@@ -53,12 +55,26 @@ _STORE_ATTEMPT: Final = Prepared(
 )
 
 
-class _Proof(NamedTuple):
-    """A step as the database proves it."""
+Composed = Callable[[Sequence[Call]], Sequence[Call]]
+"""The transactions that make the calls, each a call with its members; the same for the same."""
+
+
+@dataclass(slots=True)
+class _Proof:
+    """A step as the database proves it, with the codes of a batch's members."""
 
     id: int
     mac: Any
     given_up: int
+    macs: list[Any] = field(default_factory=list)
+
+
+class _Proven(NamedTuple):
+    """The codes and the encoding that calls which were allocated are compared with."""
+
+    proofs: Mapping[int, _Proof]
+    proves: Prove
+    composed: Composed
 
 
 class StepBook:
@@ -79,7 +95,8 @@ class StepBook:
         self._chain_id = chain_id
         self.signer = signer
         self._rows = StepRows()
-        self.own = (_s.chain_id == chain_id, _s.signer == signer)
+        # What is signed: a batch, and none of its members.
+        self.own = (_s.chain_id == chain_id, _s.signer == signer, _s.position == 0)
         self.nonces = OwnedNonces(self._codes, self.own)
 
     def allocate(
@@ -87,11 +104,12 @@ class StepBook:
         lease: Lease,
         calls: Sequence[Call],
         *,
+        composed: Composed,
         nonce_floor: int,
         now: int,
         seen: Seen | None,
     ) -> list[Step]:
-        """Give the calls that may be signed the next nonces, in order.
+        """Give the calls that may be signed the next nonces, in order, as they are ``composed``.
 
         What was cancelled, paused or contested after it was planned is left out, and what was
         planned upon it; the rest goes on. ``nonce_floor`` is the chain's count. What the log tells
@@ -107,7 +125,7 @@ class StepBook:
             self.nonces.drop_unproved(tx, nonce_floor, now)
             highest = self.nonces.highest(tx, nonce_floor)
             nonce = nonce_floor if highest is None else max(nonce_floor, highest + 1)
-            given = list(enumerate(calls, nonce))
+            given = list(enumerate(composed(calls), nonce))
             ids = self._insert(connection, given, StepStatus.ALLOCATED, now)
             return [
                 Step(
@@ -134,6 +152,7 @@ class StepBook:
         lease: Lease,
         signed: Sequence[tuple[Step, Attempt]],
         *,
+        composed: Composed,
         fill: Call,
         now: int,
         seen: Seen | None,
@@ -151,28 +170,33 @@ class StepBook:
             connection = tx.connection
             fence(connection, lease)
             signable = Signable(tx, self._evidence, now=now, seen=seen)
-            signable.read([step.call for step, _ in signed])
+            signable.read([call for step, _ in signed for call in step.call.parts])
             proofs = self._proofs(connection, [step.id for step, _ in signed])
             proves = self._codes.prover(connection)
+            proven = _Proven(proofs, proves, composed)
             for step, attempt in signed:
-                proof = proofs.get(step.id)
-                if not self._may_be_signed(tx, step, proof, proves, signable, fill):
+                if not self._may_be_signed(tx, step, proven, signable, fill):
                     continue
                 kept.append((step, attempt))
                 tx.insert(_STORE_ATTEMPT, _attempt_row(step, attempt, now))
                 # What the log tells of one is proof for the next.
-                tx.record(
-                    now,
-                    f"{StepKind.FILL if step.given_up else step.kind}_signed",
-                    "treasury" if step.given_up else subject_of(step),
-                    nonce=step.nonce,
-                    signer=self.signer,
-                    tx_hash=attempt.hash,
-                    **_spends(step),
-                )
+                self._tell_signed(tx, step, attempt, fill, now)
             _mark_signed(connection, [step.id for step, _ in kept])
             tell_findings(tx, signable, now)
         return [attempt for _, attempt in kept]
+
+    def _tell_signed(self, tx: Tx, step: Step, attempt: Attempt, fill: Call, now: int) -> None:
+        calls = (fill,) if step.given_up else (step.call, *step.call.members)
+        for call in calls:
+            tx.record(
+                now,
+                f"{call.kind}_signed",
+                subject_of(call),
+                nonce=step.nonce,
+                signer=self.signer,
+                tx_hash=attempt.hash,
+                **_spends(call, first=not step.attempts),
+            )
 
     def in_flight(self) -> list[Step]:
         """Steps that could still be mined, in nonce order."""
@@ -211,7 +235,7 @@ class StepBook:
                 return False
             changed = tx.connection.execute(
                 update(t.steps)
-                .where(_s.id == step.id, _s.status.in_(_IN_FLIGHT))
+                .where(with_members(step.id), _s.status.in_(_IN_FLIGHT))
                 .values(status=StepStatus.DISPLACED.value)
             )
             if changed.rowcount == 0:
@@ -222,7 +246,7 @@ class StepBook:
                 " the treasury's key; check it, then unpause"
             )
             pause_everything(tx, why, by="executor", now=now)
-            tx.record(now, "foreign_transaction", subject_of(step), nonce=step.nonce)
+            tx.record(now, "foreign_transaction", subject_of(step.call), nonce=step.nonce)
             tx.notify([foreign_transaction(step.nonce, now)])
             return True
 
@@ -242,28 +266,42 @@ class StepBook:
         """Give the calls their nonces; the steps' ids by nonce."""
         if not calls:
             return {}
-        rows = []
-        for nonce, call in calls:
-            values = self._values(call, nonce)
-            mac = self._mac(values)
-            rows.append({**values, "status": status.value, "created_at": now, "mac": mac})
-        _INSERT_STEP.each(connection, rows)
+
+        def row(call: Call, nonce: int, position: int = 0) -> dict[str, Any]:
+            values = self._values(call, nonce, position)
+            batch = ids[nonce] if position else None
+            said = {"status": status.value, "created_at": now, "batch_id": batch}
+            return {**values, **said, "mac": self._mac(values)}
+
+        ids: dict[int, int] = {}
+        _INSERT_STEP.each(connection, [row(call, nonce) for nonce, call in calls])
         first, last = calls[0][0], calls[-1][0]
         made = select(_s.nonce, _s.id).where(*self.own, _s.nonce.between(first, last))
-        return {row.nonce: row.id for row in connection.execute(made)}
+        ids |= {one.nonce: one.id for one in connection.execute(made)}
+        members = [
+            row(member, nonce, position)
+            for nonce, call in calls
+            for position, member in enumerate(call.members, 1)
+        ]
+        if members:
+            _INSERT_STEP.each(connection, members)
+        return ids
 
     def _proofs(self, connection: Connection, ids: Sequence[int]) -> Mapping[int, _Proof]:
         found: dict[int, _Proof] = {}
         for part in batched(ids, _AT_ONCE):
             query = select(_s.id, _s.mac, _s.given_up).where(_s.id.in_(part))
             found |= {row.id: _Proof(*row) for row in connection.execute(query)}
+            within = select(_s.batch_id, _s.mac).where(_s.batch_id.in_(part))
+            for batch_id, mac in connection.execute(within.order_by(_s.batch_id, _s.position)):
+                found[batch_id].macs.append(mac)
         return found
 
     def give_up(self, connection: Connection, step_id: int) -> None:
         """Let a self-send of zero take the nonce of a step that has bytes, dearer than they are."""
         connection.execute(
             update(t.steps)
-            .where(_s.id == step_id)
+            .where(with_members(step_id))
             .values(
                 status=StepStatus.SIGNED.value,
                 given_up=case((_s.kind == StepKind.FILL.value, 0), else_=1),
@@ -276,26 +314,26 @@ class StepBook:
         connection.execute(
             update(t.steps).where(_s.id == step_id).values(**values, mac=self._mac(values))
         )
+        displaced = update(t.steps).values(status=StepStatus.DISPLACED.value)
+        connection.execute(displaced.where(_s.batch_id == step_id))
 
     def _may_be_signed(
         self,
         tx: Tx,
         step: Step,
-        proof: _Proof | None,
-        proves: Prove,
+        proven: _Proven,
         signable: Signable,
         fill: Call,
     ) -> bool:
-        connection = tx.connection
+        connection, proof = tx.connection, proven.proofs.get(step.id)
         given_up = proof is not None and bool(proof.given_up)
         if step.given_up or given_up:
             # A fill takes nothing, so nothing has to prove it.
             return step.given_up and given_up
-        code = proof.mac if proof is not None else None
-        proved = self._is_ours(step, code, proves, signable.tampered)
+        proved = self._is_ours(step, proof, proven, signable.tampered)
         if step.attempts:
             return proved and self._was_signed(tx, step, signable.tampered)
-        if proved and signable.allows(step.call, stored=True):
+        if proved and all([signable.allows(call, stored=True) for call in step.call.parts]):
             return True
         if proved:
             self.make_fill(connection, step.id, step.nonce, fill)
@@ -306,10 +344,11 @@ class StepBook:
 
     def _was_signed(self, tx: Tx, step: Step, tampered: dict[str, str]) -> bool:
         """Whether bytes of the step were ever signed; if not, a fill takes its nonce."""
-        if subject_of(step) == _TREASURY:
+        subject = subject_of(step.call.parts[0])
+        if subject == _TREASURY:
             # What moves no USDC needs no decision either.
             return True
-        if self.nonces.was_signed(tx, step.id, step.nonce, subject_of(step)):
+        if self.nonces.was_signed(tx, step.id, step.nonce, subject):
             return True
         tampered[f"nonce {step.nonce}"] = (
             f"the audit log does not tell that {step.kind} was signed for nonce {step.nonce}"
@@ -317,10 +356,23 @@ class StepBook:
         self.give_up(tx.connection, step.id)
         return False
 
-    def _is_ours(self, step: Step, code: Any, proves: Prove, tampered: dict[str, str]) -> bool:
-        """Whether the call, as it was signed, is the one that was allocated for its nonce."""
-        values = self._values(step.call, step.nonce)
-        ours = proves(code, "steps", [values[name] for name in STEP])
+    def _is_ours(
+        self, step: Step, proof: _Proof | None, proven: _Proven, tampered: dict[str, str]
+    ) -> bool:
+        """Whether the call, as it was signed, is the one that was allocated for its nonce.
+
+        A batch is what its members make: none can be taken out, added or changed.
+        """
+        macs = (proof.mac, *proof.macs) if proof is not None else ()
+        calls = (step.call, *step.call.members)
+        rows = [self._values(call, step.nonce, place) for place, call in enumerate(calls)]
+        ours = len(macs) == len(rows) and all(
+            proven.proves(mac, "steps", [row[name] for name in STEP])
+            for mac, row in zip(macs, rows, strict=True)
+        )
+        if ours and step.kind is StepKind.BATCH:
+            made = proven.composed(step.call.members)
+            ours = [replace(call, alone=False) for call in made] == [step.call]
         if not ours:
             tampered[f"nonce {step.nonce}"] = (
                 f"the call at nonce {step.nonce} ({step.kind}) is not the one that was allocated"
@@ -330,11 +382,12 @@ class StepBook:
     def _mac(self, values: Mapping[str, Any]) -> str:
         return self._codes.make("steps", [values[name] for name in STEP])
 
-    def _values(self, call: Call, nonce: int) -> dict[str, Any]:
+    def _values(self, call: Call, nonce: int, position: int = 0) -> dict[str, Any]:
         return {
             "chain_id": self._chain_id,
             "signer": self.signer,
             "nonce": nonce,
+            "position": position,
             "kind": call.kind.value,
             "recipient": call.to,
             "data": call.data,
@@ -348,8 +401,8 @@ class StepBook:
 
 def _mark_signed(connection: Connection, ids: Sequence[int]) -> None:
     for part in batched(ids, _AT_ONCE):
-        query = update(t.steps).where(_s.id.in_(part)).values(status=StepStatus.SIGNED.value)
-        connection.execute(query)
+        signed = update(t.steps).values(status=StepStatus.SIGNED.value)
+        connection.execute(signed.where(or_(_s.id.in_(part), _s.batch_id.in_(part))))
 
 
 def _attempt_row(step: Step, attempt: Attempt, now: int) -> dict[str, Any]:
@@ -364,7 +417,7 @@ def _attempt_row(step: Step, attempt: Attempt, now: int) -> dict[str, Any]:
     }
 
 
-def _spends(step: Step) -> dict[str, int]:
-    """Return what the first bytes of a step count in the worker's limits, in base units."""
-    first = step.call.kind in _COUNTED and not step.attempts
-    return {"usdc": step.call.usdc.base_units} if first and step.call.usdc is not None else {}
+def _spends(call: Call, *, first: bool) -> dict[str, int]:
+    """Return what the first bytes of a call count in the worker's limits, in base units."""
+    counted = first and call.kind in _COUNTED
+    return {"usdc": call.usdc.base_units} if counted and call.usdc is not None else {}

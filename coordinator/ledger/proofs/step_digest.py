@@ -18,7 +18,7 @@ _PAGE: Final = 500
 _s = t.steps.c
 # What a step's code authenticates: all that its transaction is made from.
 STEP: Final = (
-    *("chain_id", "signer", "nonce", "kind", "recipient", "data", "gas_limit"),
+    *("chain_id", "signer", "nonce", "position", "kind", "recipient", "data", "gas_limit"),
     *("purchase_id", "escrow_id", "usdc", "reference"),
 )
 

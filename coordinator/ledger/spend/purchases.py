@@ -226,7 +226,7 @@ def _fail(
         return False
     count, last = tx.connection.execute(
         select(func.count(), func.max(t.attempts.c.block_number))
-        .join(t.steps, t.steps.c.id == t.attempts.c.step_id)
+        .join(t.steps, t.attempts.c.step_id == t.SIGNED_AS)
         .where(t.steps.c.purchase_id == purchase_id)
     ).one()
     if count == 0 and not signed:

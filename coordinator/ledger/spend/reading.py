@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Select, and_, select
+from sqlalchemy import ColumnElement, Connection, Select, and_, func, select
 
 from coordinator.domain.chain.journal import EntryKind
 from coordinator.domain.errors import UnknownId
@@ -175,22 +175,33 @@ def _decisions(connection: Connection, ids: Iterable[str]) -> dict[str, list[App
 def _transactions(
     connection: Connection, tx_url: TxUrl, ids: Iterable[str]
 ) -> dict[str, list[PurchaseTransaction]]:
+    s, a = t.steps.c, t.attempts.c
+    of_a_batch = t.steps.alias()
+    members = (
+        select(func.count())
+        .where(of_a_batch.c.batch_id == s.batch_id)
+        .scalar_subquery()
+        .label("members")
+    )
     query = (
-        select(t.attempts, t.steps.c.purchase_id, t.steps.c.kind, t.steps.c.status)
-        .join(t.steps, t.steps.c.id == t.attempts.c.step_id)
-        .where(t.steps.c.purchase_id.in_(list(ids)))
-        .order_by(t.steps.c.nonce, t.attempts.c.signed_at, t.attempts.c.max_fee_per_gas)
+        select(t.attempts, s.purchase_id, s.kind, s.status, members)
+        .join(t.steps, a.step_id == t.SIGNED_AS)
+        .where(s.purchase_id.in_(list(ids)))
+        .order_by(s.nonce, s.position, a.signed_at, a.max_fee_per_gas)
     )
     found: dict[str, list[PurchaseTransaction]] = defaultdict(list)
     for row in connection.execute(query):
         mined = row.gas_used is not None
         gas_wei = row.gas_used * row.effective_gas_price + row.l1_fee_wei if mined else 0
+        if row.members:
+            # The members of a batch share what it costs.
+            gas_wei //= row.members
         found[row.purchase_id].append(
             PurchaseTransaction(
                 step=row.kind,
                 hash=row.hash,
                 block=row.block_number,
-                gas_used=row.gas_used,
+                gas_used=row.gas_used // (row.members or 1) if mined else None,
                 gas_wei=gas_wei,
                 status=row.status,
                 url=tx_url(row.hash),

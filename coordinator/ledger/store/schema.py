@@ -20,6 +20,7 @@ from sqlalchemy import (
     UniqueConstraint,
     column,
     event,
+    func,
     table,
     text,
 )
@@ -357,6 +358,10 @@ steps = Table(
     Column("chain_id", BigInteger, nullable=False),
     Column("signer", String(42), nullable=False),
     Column("nonce", BigInteger, nullable=False),
+    # 0 for what is signed; from 1 on for the members of a batch.
+    Column("position", Integer, nullable=False, server_default="0"),
+    # Of a member the batch, whose attempts are its own.
+    Column("batch_id", ForeignKey("steps.id")),
     Column("kind", String(10), nullable=False),
     Column("status", String(10), nullable=False),
     Column("purchase_id", ForeignKey("purchases.id")),
@@ -372,13 +377,17 @@ steps = Table(
     Column("mac", String(220), nullable=False),
     # Its own bytes are sent no more: a self-send of zero takes the nonce.
     Column("given_up", Integer, nullable=False, server_default="0"),
-    UniqueConstraint("chain_id", "signer", "nonce"),
+    UniqueConstraint("chain_id", "signer", "nonce", "position"),
     _one_of("kind", StepKind),
     _one_of("status", StepStatus),
     Index("steps_purchase", "purchase_id"),
+    Index("steps_batch", "batch_id"),
     Index("steps_status", "status"),
     Index("steps_reference", "reference"),
 )
+
+# The step whose attempts are a step's: a batch's for its members.
+SIGNED_AS: Final = func.coalesce(steps.c.batch_id, steps.c.id)
 
 attempts = Table(
     "attempts",

@@ -678,6 +678,8 @@ def upgrade() -> None:
         sa.Column("chain_id", sa.BigInteger(), nullable=False),
         sa.Column("signer", sa.String(length=42), nullable=False),
         sa.Column("nonce", sa.BigInteger(), nullable=False),
+        sa.Column("position", sa.Integer(), server_default="0", nullable=False),
+        sa.Column("batch_id", _ID, nullable=True),
         sa.Column("kind", sa.String(length=10), nullable=False),
         sa.Column("status", sa.String(length=10), nullable=False),
         sa.Column("purchase_id", sa.String(length=40), nullable=True),
@@ -692,17 +694,19 @@ def upgrade() -> None:
         sa.Column("mac", sa.String(length=220), nullable=False),
         sa.Column("given_up", sa.Integer(), server_default="0", nullable=False),
         sa.CheckConstraint(
-            "kind IN ('approve', 'create', 'link', 'cancel', 'settle', 'reclaim', 'dispute', 'withdraw', 'mint', 'sweep', 'top_up', 'fill')",
+            "kind IN ('approve', 'create', 'link', 'cancel', 'settle', 'reclaim', 'dispute', 'withdraw', 'mint', 'sweep', 'top_up', 'batch', 'fill')",
             name="kind_known",
         ),
         sa.CheckConstraint(
             "status IN ('allocated', 'signed', 'mined', 'reverted', 'displaced')",
             name="status_known",
         ),
+        sa.ForeignKeyConstraint(["batch_id"], ["steps.id"]),
         sa.ForeignKeyConstraint(["purchase_id"], ["purchases.id"]),
         sa.PrimaryKeyConstraint("id"),
-        sa.UniqueConstraint("chain_id", "signer", "nonce"),
+        sa.UniqueConstraint("chain_id", "signer", "nonce", "position"),
     )
+    op.create_index("steps_batch", "steps", ["batch_id"])
     op.create_index("steps_purchase", "steps", ["purchase_id"])
     op.create_index("steps_reference", "steps", ["reference"])
     op.create_index("steps_status", "steps", ["status"])

@@ -1,0 +1,139 @@
+"""The payer `safe`: USDC of a Safe, through a role that the signer is a member of."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Final
+
+from coordinator.chain.abi import token_abi
+from coordinator.chain.safe.addresses import MULTI_SEND
+from coordinator.chain.safe.configuration import DISPUTES, PURCHASES
+from coordinator.chain.safe.multisend import CALL, DELEGATE_CALL, InnerCall, multi_send
+from coordinator.chain.safe.refusals import role_refusal
+from coordinator.chain.safe.roles import EXECUTE, EXECUTE_AND_TELL, execute
+from coordinator.chain.safe.signatures import Signature
+from coordinator.domain.chain.gas import GAS_LIMITS
+from coordinator.domain.chain.steps import Call, StepKind
+from coordinator.domain.usdc import Usdc
+
+# A batch stays below what a transaction may take on Base (16,777,216 gas, EIP-7825) with room.
+PURCHASES_MAX: Final = 25
+# Of each purchase after the first; measured with three providers: 502k each of thirty.
+_NEXT_GAS: Final = 600_000
+# What the role's checks, the Safe and MultiSend take beside a single call.
+_CALL_GAS: Final = 200_000
+_PULLS: Final = (StepKind.LINK, StepKind.DISPUTE)
+# Made by the signer itself: whoever mints a test token names who gets it, and a fill is nobody's.
+_OWN: Final = (StepKind.MINT, StepKind.FILL)
+_ROLES: Final[Mapping[StepKind, bytes]] = {StepKind.DISPUTE: DISPUTES}
+_WORD: Final = 32
+_SELECTOR: Final = 4
+# execTransactionWithRole's last parameter, whether to revert where the inner call does.
+_SHOULD_REVERT: Final = slice(_SELECTOR + 5 * _WORD, _SELECTOR + 6 * _WORD)
+_FAILED_WITHIN: Final = "ModuleTransactionFailed"
+_TOLD: Final = Signature("told(bool,bytes)")
+
+
+@dataclass(frozen=True, slots=True)
+class SafePayer:
+    """A Safe and its Roles modifier.
+
+    What has the rail pull USDC approves exactly that in the same transaction: nothing stays
+    approved, and the allowance of the role on chain counts all that leaves.
+    """
+
+    treasury: str
+    roles: str
+    usdc: str
+    vault: str
+    call_gas: int = _CALL_GAS
+    approves_each: bool = True
+
+    def composed(self, calls: Sequence[Call]) -> Sequence[Call]:
+        """Put purchases, each a create and its link, together; all else goes by itself.
+
+        A purchase that goes alone has a batch of its own, too: it is made whole or not at all.
+        """
+        made: list[Call] = []
+        waiting: list[tuple[Call, Call]] = []
+        for one in _paired(calls):
+            if isinstance(one, Call):
+                made.append(self._single(one))
+            elif one[0].alone:
+                made += self._batches(waiting)
+                made += self._batches([one])
+                waiting = []
+            else:
+                waiting.append(one)
+        return [*made, *self._batches(waiting)]
+
+    def reading(self, call: Call) -> str | None:
+        if call.to != self.roles:
+            return None
+        data = bytearray.fromhex(call.data[2:])
+        if data[:_SELECTOR] != EXECUTE.selector:
+            return None
+        data[:_SELECTOR] = EXECUTE_AND_TELL.selector
+        data[_SHOULD_REVERT] = bytes(_WORD)
+        return "0x" + data.hex()
+
+    def reason(self, revert_data: Any) -> str | None:
+        found = role_refusal(revert_data)
+        return None if found is None or found.name == _FAILED_WITHIN else str(found)
+
+    def revert_data(self, told: str) -> str | None:
+        worked, data = _TOLD.decoded(bytes.fromhex(told.removeprefix("0x")))
+        return None if worked else "0x" + data.hex()
+
+    def _batches(self, purchases: Sequence[tuple[Call, Call]]) -> Iterator[Call]:
+        for first in range(0, len(purchases), PURCHASES_MAX):
+            part = purchases[first : first + PURCHASES_MAX]
+            members = tuple(replace(call, alone=False) for pair in part for call in pair)
+            yield Call(
+                kind=StepKind.BATCH,
+                to=self.roles,
+                data=self._together(members, PURCHASES),
+                gas_limit=GAS_LIMITS[StepKind.BATCH.value] + _NEXT_GAS * (len(part) - 1),
+                members=members,
+            )
+
+    def _single(self, call: Call) -> Call:
+        if call.kind in _OWN or call.to == self.roles:
+            return call
+        role = _ROLES.get(call.kind, PURCHASES)
+        if call.kind in _PULLS:
+            data = self._together((call,), role)
+        else:
+            inner = _inner(call)
+            data = "0x" + execute(inner.to, inner.data, operation=CALL, role=role).hex()
+        return replace(call, to=self.roles, data=data, gas_limit=call.gas_limit + self.call_gas)
+
+    def _together(self, calls: Sequence[Call], role: bytes) -> str:
+        """Encode the calls in one transaction, behind the approval of all that they take."""
+        taken = Usdc.sum(call.usdc for call in calls if call.kind in _PULLS and call.usdc)
+        approval = token_abi().call("approve", self.vault, taken.base_units)
+        inner = [InnerCall(self.usdc, bytes.fromhex(approval[2:])), *map(_inner, calls)]
+        data = multi_send(inner)
+        return "0x" + execute(MULTI_SEND.address, data, operation=DELEGATE_CALL, role=role).hex()
+
+
+def _inner(call: Call) -> InnerCall:
+    return InnerCall(call.to, bytes.fromhex(call.data[2:]))
+
+
+def _paired(calls: Iterable[Call]) -> Iterator[Call | tuple[Call, Call]]:
+    """Yield each create with the link that follows it, and every other call by itself."""
+    create: Call | None = None
+    for call in calls:
+        if create is not None and call.kind is StepKind.LINK and call.escrow_id == create.escrow_id:
+            yield create, call
+            create = None
+            continue
+        if create is not None:
+            yield create
+        create = call if call.kind is StepKind.CREATE else None
+        if create is None:
+            yield call
+    if create is not None:
+        yield create
