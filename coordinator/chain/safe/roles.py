@@ -21,6 +21,7 @@ SET_UP: Final = Signature("setUp(bytes)")
 _SET_UP_ARGUMENTS: Final = Signature("of(address,address,address)")
 SET_ALLOWANCE: Final = Signature("setAllowance(bytes32,uint128,uint128,uint128,uint64,uint64)")
 ALLOWANCES: Final = Signature("allowances(bytes32)")
+_STORED_ALLOWANCE: Final = Signature("of(uint128,uint128,uint64,uint128,uint64)")
 SCOPE_TARGET: Final = Signature("scopeTarget(bytes32,address)")
 REVOKE_TARGET: Final = Signature("revokeTarget(bytes32,address)")
 SCOPE_FUNCTION: Final = Signature(
@@ -73,6 +74,18 @@ def set_allowance(allowance_key: bytes, allowance: Allowance) -> bytes:
         allowance.refill,
         allowance.period,
         allowance.timestamp,
+    )
+
+
+def stored_allowance(answer: bytes) -> Allowance:
+    """Decode the answer to ``ALLOWANCES``: what was left when it was last used or set."""
+    refill, max_refill, period, balance, timestamp = _STORED_ALLOWANCE.decoded(answer)
+    return Allowance(
+        refill=refill,
+        max_refill=max_refill,
+        period=period,
+        balance=balance,
+        timestamp=timestamp,
     )
 
 

@@ -124,7 +124,7 @@ def _scope(roles: str, scope: Scope) -> Word:
 
 
 def _allowance(roles: str, allowance_key: bytes, full: Allowance, time: int) -> Iterator[Word]:
-    slot, of = mapped(allowance_key, _ALLOWANCES), f"of the allowance {name(allowance_key)}"
+    slot, of = allowance_slot(allowance_key), f"of the allowance {name(allowance_key)}"
     shown: Shown = str if allowance_key == DISPUTE_COUNT else usdc
     yield Word(
         roles,
@@ -140,6 +140,11 @@ def _allowance(roles: str, allowance_key: bytes, full: Allowance, time: int) -> 
     since = Part(title=f"the time {of}", value=time, start=192, bits=64, at_most=True)
     period = Part(title=f"the period {of}", value=full.period, bits=64, shown=seconds)
     yield Word(roles, slot + 1, (period, left, since))
+
+
+def allowance_slot(allowance_key: bytes) -> int:
+    """Return the first of an allowance's two words: refill and size, then period, rest and time."""
+    return mapped(allowance_key, _ALLOWANCES)
 
 
 def _base(role: bytes) -> int:
