@@ -17,6 +17,7 @@ EXECUTE: Final = Signature("execTransactionWithRole(address,uint256,bytes,uint8,
 EXECUTE_AND_TELL: Final = Signature(
     "execTransactionWithRoleReturnData(address,uint256,bytes,uint8,bytes32,bool)"
 )
+_TOLD: Final = Signature("of(bool,bytes)")
 SET_UP: Final = Signature("setUp(bytes)")
 _SET_UP_ARGUMENTS: Final = Signature("of(address,address,address)")
 SET_ALLOWANCE: Final = Signature("setAllowance(bytes32,uint128,uint128,uint128,uint64,uint64)")
@@ -63,6 +64,12 @@ def execute(to: str, data: bytes, *, operation: int, role: bytes, tell: bool = F
     if tell:
         return EXECUTE_AND_TELL.call(to, 0, data, operation, role, False)
     return EXECUTE.call(to, 0, data, operation, role, True)
+
+
+def told(answer: bytes) -> tuple[bool, bytes]:
+    """Decode what ``tell`` asked: whether the inner call worked, and what it said."""
+    worked, said = _TOLD.decoded(answer)
+    return worked, said
 
 
 def set_allowance(allowance_key: bytes, allowance: Allowance) -> bytes:
