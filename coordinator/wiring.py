@@ -312,6 +312,7 @@ class Wiring(Foundation):
             wake=self.wake,
             emit=self.emit,
             read_balances=self._fresh_balances.read,
+            owners_withdraw=self.settings.payer == "safe",
             measure=self._measure,
         )
 

@@ -125,6 +125,7 @@ class ReasonCode(Word):
     SIGNATURE_INVALID = "signature_invalid"
     REJECTED = "rejected"
     EXPIRED = "expired"
+    CHAIN_LIMIT = "chain_limit"
     IDEMPOTENCY_CONFLICT = "idempotency_conflict"
     NOT_CANCELLABLE = "not_cancellable"
     NOT_SETTLEABLE = "not_settleable"

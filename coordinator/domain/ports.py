@@ -78,6 +78,19 @@ class SendAnswer:
     tip_wei: int | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class ChainLimit:
+    """The limit that the treasury's own contracts set, at one block.
+
+    ``left`` may still be paid, of at most ``at_once``; more comes back at ``refills_at`` (unix
+    seconds, UTC; None: nothing does).
+    """
+
+    left: Usdc
+    at_once: Usdc
+    refills_at: int | None
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Observation:
     """The treasury, the account that signs for it and the rail, at one block, ``head``.
@@ -87,7 +100,8 @@ class Observation:
     the rail's count of escrows created; ``readable`` the newest block that is deep enough to be
     believed and ``final`` the newest that can't be undone (None: none yet). ``fees`` is None above
     the fee ceiling; ``base_fee_wei`` is the head's, per gas. ``wallet`` is the account that x402
-    payments are made from, ``wallet_balance`` its USDC; None where there is none.
+    payments are made from, ``wallet_balance`` its USDC; None where there is none. ``chain_limit``
+    is None where the chain limits the treasury by its balance alone.
     """
 
     account: str
@@ -105,6 +119,7 @@ class Observation:
     rail_trouble: str | None
     wallet: str | None = None
     wallet_balance: Usdc | None = None
+    chain_limit: ChainLimit | None = None
 
     @property
     def usdc(self) -> Mapping[str, Usdc]:

@@ -22,6 +22,7 @@ from coordinator.domain.purchase.planning import (
     Plan,
     can_dispute,
     changed_amount,
+    over_chain_limit,
     plan,
     settles_early,
 )
@@ -244,7 +245,9 @@ class Work:
     ) -> None:
         assert seen.fees is not None
         needed_wei = reserve_wei(seen.fees, unstarted=1, unended=0)
-        short = self._shortage(purchase, forecast, needed_wei)
+        short = self._shortage(purchase, forecast, needed_wei) or over_chain_limit(
+            purchase.amount, forecast.chain_left, seen.chain_limit
+        )
         if short is not None:
             if short.code is not ReasonCode.INSUFFICIENT_USDC or not self._usdc_comes():
                 self._fail(purchase, Status.FAILED, short, seen)

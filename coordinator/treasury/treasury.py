@@ -65,6 +65,8 @@ class Treasury(ProposalVerbs):
     reach: Reach
     # Reads the treasury's balances anew; False where this process can't, or not in time.
     read_balances: Callable[[], bool]
+    # Whether the treasury is a Safe, which the worker's key takes nothing out of.
+    owners_withdraw: bool = False
     emit: Emit = nobody_looks
     # Told how many seconds each decision on a request took, its commit included.
     measure: Callable[[float], object] = _nobody_measures
@@ -303,6 +305,11 @@ class Treasury(ProposalVerbs):
 
         It may not be of more than the treasury has beside what purchases on their way need.
         """
+        if self.owners_withdraw:
+            raise InvalidRequest(
+                "the treasury is a Safe, and its owners alone withdraw from it: they sign a"
+                " transfer in the Safe"
+            )
         asked = positive_amount(amount)
         free_text("reason", reason, 2000)
         address = recipient_address(to, self.contracts)

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import pytest
+
 from coordinator.domain.chain.events import EscrowState
 from coordinator.domain.chain.steps import StepKind
+from coordinator.domain.errors import InvalidRequest
 from coordinator.domain.usdc import ZERO, Usdc
 from tests.integration.stores import on_either
 from tests.integration.world import AGENT, World
@@ -42,3 +45,43 @@ def test_purchases_that_wait_share_a_transaction(make_safe_world: Callable[..., 
     assert {t.block for p in purchases for t in p.transactions} == {world.chain.height}
     assert world.chain.balance(world.treasury) == Usdc("850")
     world.check_books()
+
+
+def test_what_the_chain_s_limit_does_not_leave_fails_before_anything_is_sent(
+    make_safe_world: Callable[..., World],
+) -> None:
+    world = make_safe_world({"purchase_max": Usdc("100"), "daily": Usdc("720")})
+    asked = [world.buy("40.00", agent=agent) for agent in (AGENT, "data-agent") for _ in range(4)]
+    world.go()
+    ends = [world.get(one) for one in asked]
+    assert [p.status for p in ends] == ["funded"] * 6 + ["failed"] * 2
+    reason = ends[-1].reason
+    assert reason is not None and reason.code == "chain_limit"
+    assert reason.message.startswith("the limit on the chain leaves 0.00 USDC, and more comes back")
+    assert world.hold(ends[-1]) == ("voided", ZERO)
+    nonce = world.chain.nonce(world.signer)
+    world.pass_time(3601)
+    world.go()
+    assert world.chain.nonce(world.signer) == nonce
+    assert world.fund("10.00").status == "funded"
+    world.check_books()
+
+
+def test_a_purchase_above_all_that_goes_at_once_is_for_the_owners(
+    make_safe_world: Callable[..., World],
+) -> None:
+    world = make_safe_world({"purchase_max": Usdc("1"), "daily": Usdc("72")})
+    asked = world.buy("25.00")
+    world.go()
+    reason = world.get(asked).reason
+    assert reason is not None and reason.code == "chain_limit"
+    assert "more than 24.00 go at once: its owners have to sign it" in reason.message
+
+
+def test_the_worker_s_key_withdraws_nothing(make_safe_world: Callable[..., World]) -> None:
+    world = make_safe_world()
+    with pytest.raises(InvalidRequest, match="its owners alone withdraw"):
+        world.coordinator.withdraw(
+            to=world.chain.payee, amount="1", approver="alice", reason="a test"
+        )
+    assert world.rows("SELECT 1 FROM orders") == []

@@ -188,6 +188,7 @@ class HeadReader:
             self._token.balance_call(),
             self._token.allowance_call(self._contracts.spender),
             *self._contracts.state_calls(),
+            *self._payer.state_calls(),
         ]
         if self._wallet is not None:
             calls.append(self._token.usdc_call(self._wallet))
@@ -234,7 +235,8 @@ class HeadReader:
         wallet_units = uint(answers.pop()) if self._wallet is not None else None
         nonce, wei = number(answers[0]), quantity(answers[1])
         balance, allowance = map(uint, answers[2:4])
-        rail = self._contracts.state(answers[4:])
+        of_rail = 4 + len(self._contracts.state_calls())
+        rail = self._contracts.state(answers[4:of_rail])
         l1_bound_wei = int(l1_bound, 16) if isinstance(l1_bound, str) and len(l1_bound) == 66 else 0
         if max(base_fee, l1_bound_wei) > _L1_FEE_MAX_WEI or rail.create_nonce > _CREATES_MAX:
             raise ChainUnavailable(
@@ -263,6 +265,7 @@ class HeadReader:
             rail_trouble=rail.trouble,
             wallet=self._wallet,
             wallet_balance=None if wallet_units is None else _usdc(wallet_units),
+            chain_limit=self._payer.limit(answers[of_rail:], at=head.at),
         )
 
 

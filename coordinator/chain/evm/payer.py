@@ -6,7 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from coordinator.chain.evm.calls import ContractCall
 from coordinator.domain.chain.steps import Call
+from coordinator.domain.ports import ChainLimit
 
 
 class Payer(Protocol):
@@ -24,6 +26,12 @@ class Payer(Protocol):
     @property
     def approves_each(self) -> bool: ...
     def composed(self, calls: Sequence[Call]) -> Sequence[Call]: ...
+    def state_calls(self) -> Sequence[ContractCall]:
+        """The calls whose answers ``limit`` decodes; none where it has no limit of its own."""
+
+    def limit(self, answers: Sequence[Any], *, at: int) -> ChainLimit | None:
+        """The limit that holds in blocks from the unix second ``at`` on."""
+
     def reading(self, call: Call) -> str | None:
         """The data of a reading that tells how the call within went; None where there is none."""
 
@@ -44,6 +52,12 @@ class Wallet:
 
     def composed(self, calls: Sequence[Call]) -> Sequence[Call]:
         return calls
+
+    def state_calls(self) -> Sequence[ContractCall]:
+        return ()
+
+    def limit(self, answers: Sequence[Any], *, at: int) -> ChainLimit | None:
+        return None
 
     def reading(self, call: Call) -> str | None:
         return None

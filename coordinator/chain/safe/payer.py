@@ -6,15 +6,22 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
+from eth_abi.exceptions import DecodingError
+
 from coordinator.chain.abi import token_abi
+from coordinator.chain.evm.calls import ContractCall
+from coordinator.chain.evm.fiat_token import AMOUNT_MAX
 from coordinator.chain.safe.addresses import MULTI_SEND
-from coordinator.chain.safe.configuration import DISPUTES, PURCHASES
+from coordinator.chain.safe.allowances import Allowance
+from coordinator.chain.safe.configuration import DAILY, DISPUTES, PURCHASES, TOTAL
 from coordinator.chain.safe.multisend import CALL, DELEGATE_CALL, InnerCall, multi_send
 from coordinator.chain.safe.refusals import role_refusal
-from coordinator.chain.safe.roles import EXECUTE, EXECUTE_AND_TELL, execute
+from coordinator.chain.safe.roles import ALLOWANCES, EXECUTE, EXECUTE_AND_TELL, execute
 from coordinator.chain.safe.signatures import Signature
 from coordinator.domain.chain.gas import GAS_LIMITS
 from coordinator.domain.chain.steps import Call, StepKind
+from coordinator.domain.errors import ChainUnavailable
+from coordinator.domain.ports import ChainLimit
 from coordinator.domain.usdc import Usdc
 
 # A batch stays below what a transaction may take on Base (16,777,216 gas, EIP-7825) with room.
@@ -32,6 +39,7 @@ _SELECTOR: Final = 4
 # execTransactionWithRole's last parameter, whether to revert where the inner call does.
 _SHOULD_REVERT: Final = slice(_SELECTOR + 5 * _WORD, _SELECTOR + 6 * _WORD)
 _FAILED_WITHIN: Final = "ModuleTransactionFailed"
+_STORED: Final = Signature("stored(uint128,uint128,uint64,uint128,uint64)")
 _TOLD: Final = Signature("told(bool,bytes)")
 
 
@@ -67,6 +75,17 @@ class SafePayer:
             else:
                 waiting.append(one)
         return [*made, *self._batches(waiting)]
+
+    def state_calls(self) -> Sequence[ContractCall]:
+        return [(self.roles, "0x" + ALLOWANCES.call(one).hex()) for one in (DAILY, TOTAL)]
+
+    def limit(self, answers: Sequence[Any], *, at: int) -> ChainLimit | None:
+        daily, total = (_allowance(answer) for answer in answers)
+        left, at_once, refills_at = daily.left_at(at), daily.max_refill, _next_refill(daily, at)
+        # One that was never set is not asked for by the role either.
+        if total.max_refill and total.left_at(at) < left:
+            left, refills_at = total.left_at(at), None
+        return ChainLimit(_usdc(left), _usdc(at_once), refills_at)
 
     def reading(self, call: Call) -> str | None:
         if call.to != self.roles:
@@ -116,6 +135,30 @@ class SafePayer:
         inner = [InnerCall(self.usdc, bytes.fromhex(approval[2:])), *map(_inner, calls)]
         data = multi_send(inner)
         return "0x" + execute(MULTI_SEND.address, data, operation=DELEGATE_CALL, role=role).hex()
+
+
+def _allowance(answer: Any) -> Allowance:
+    """Decode the answer to ``allowances``; ChainUnavailable for none."""
+    try:
+        words = bytes.fromhex(answer.removeprefix("0x"))
+        refill, most, period, balance, timestamp = _STORED.decoded(words)
+    except (AttributeError, DecodingError, ValueError):
+        raise ChainUnavailable("the endpoint does not tell an allowance of the role") from None
+    return Allowance(
+        refill=refill, max_refill=most, period=period, balance=balance, timestamp=timestamp
+    )
+
+
+def _next_refill(allowance: Allowance, at: int) -> int | None:
+    """Return when one that is not full by then next grows; None where it never does."""
+    if not allowance.period or not allowance.refill:
+        return None
+    periods = max(at - allowance.timestamp, 0) // allowance.period
+    return allowance.timestamp + (periods + 1) * allowance.period
+
+
+def _usdc(units: int) -> Usdc:
+    return Usdc.from_base_units(min(units, AMOUNT_MAX))
 
 
 def _inner(call: Call) -> InnerCall:

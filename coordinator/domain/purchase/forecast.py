@@ -24,6 +24,7 @@ class Forecast:
     allowance: Usdc
     gas_free_wei: int
     create_nonce: int
+    chain_left: Usdc | None = None
     calls: list[Call] = field(default_factory=list)
 
     @classmethod
@@ -33,6 +34,7 @@ class Forecast:
             seen.usdc_allowance,
             seen.gas_balance_wei - reserved_wei,
             seen.create_nonce,
+            seen.chain_limit.left if seen.chain_limit is not None else None,
         )
         for step in in_flight:
             if step.nonce >= seen.nonce and not step.given_up:
@@ -50,6 +52,9 @@ class Forecast:
         elif call.kind in _PULLS and call.usdc is not None:
             self.usdc -= call.usdc
             self.allowance -= call.usdc
+            # Bonds have an allowance of their own.
+            if self.chain_left is not None and call.kind is StepKind.LINK:
+                self.chain_left -= call.usdc
         elif call.kind in _SENDS and call.usdc is not None:
             self.usdc -= call.usdc
         elif call.kind is StepKind.CREATE:

@@ -10,6 +10,7 @@ from coordinator.domain.chain.steps import PaymentTerms, Step, StepKind, StepSta
 from coordinator.domain.errors import ImpossibleState
 from coordinator.domain.policy.policy import Policy
 from coordinator.domain.policy.tables import EscrowTerms
+from coordinator.domain.ports import ChainLimit
 from coordinator.domain.purchase.lifecycle import (
     UNLINKED,
     Status,
@@ -20,7 +21,8 @@ from coordinator.domain.purchase.lifecycle import (
     may_reclaim,
 )
 from coordinator.domain.reasons import Reason, ReasonCode
-from coordinator.domain.usdc import Usdc
+from coordinator.domain.times import rfc3339
+from coordinator.domain.usdc import ZERO, Usdc
 
 _RELINKS_MAX = 5
 
@@ -233,6 +235,23 @@ def changed_amount(purchase: OpenPurchase, amount: Usdc) -> Reason | None:
         return None
     text = f"the escrow's amount was changed to {amount} USDC on chain before it was funded"
     return Reason(ReasonCode.CANCELLED, text)
+
+
+def over_chain_limit(amount: Usdc, left: Usdc | None, limit: ChainLimit | None) -> Reason | None:
+    """Say why the treasury's contracts would refuse to pay it in the next block.
+
+    ``left`` is what they leave when everything in flight has been mined.
+    """
+    if limit is None or left is None or amount <= left:
+        return None
+    text = f"the limit on the chain leaves {max(left, ZERO)} USDC"
+    if amount > limit.at_once:
+        text += f" and never lets more than {limit.at_once} go at once: its owners have to sign it"
+    elif limit.refills_at is None:
+        text += ", and nothing comes back: its owners have to raise the total"
+    else:
+        text += f", and more comes back at {rfc3339(limit.refills_at)}: ask again then"
+    return Reason(ReasonCode.CHAIN_LIMIT, text)
 
 
 def settles_early(policy: Policy, purchase: OpenPurchase, paused: set[tuple[str, str]]) -> bool:
