@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
+from coordinator.chain.abi import revert_reason
 from coordinator.chain.rpc.client import Rpc, RpcRefusal
 from coordinator.chain.safe.addresses import (
     CANONICAL,
@@ -21,6 +22,7 @@ from coordinator.chain.safe.configuration import Places
 from coordinator.chain.safe.creation_code import CreationCode
 from coordinator.chain.safe.limits import ChainLimits
 from coordinator.chain.safe.multisend import InnerCall
+from coordinator.chain.safe.refusals import role_refusal
 from coordinator.chain.safe.safe_transactions import SAFE_CODE_HASH, SafeTransaction, create_safe
 from coordinator.chain.safe.sending import Sender
 from coordinator.chain.safe.signatures import Signature
@@ -108,9 +110,6 @@ def first_refusal(rpc: Rpc, safe: str, calls: Sequence[InnerCall]) -> str | None
     A Safe's transaction hides the reason of a call that fails in it. A call that needs those
     before it must not be asked about.
     """
-    from coordinator.chain.abi import revert_reason
-    from coordinator.chain.safe.refusals import role_refusal
-
     asked = [{"from": safe, "to": c.to, "data": "0x" + c.data.hex()} for c in calls]
     answers = rpc.batch([("eth_call", [one, "latest"]) for one in asked])
     for call, answer in zip(calls, answers, strict=True):

@@ -33,12 +33,6 @@ ASSIGN_ROLES: Final = Signature("assignRoles(address,bytes32[],bool[])")
 SET_UNWRAPPER: Final = Signature("setTransactionUnwrapper(address,bytes4,address)")
 DEPLOY_MODULE: Final = Signature("deployModule(address,bytes,uint256)")
 
-SET_ALLOWANCE_EVENT: Final = Signature(
-    "SetAllowance(bytes32,uint128,uint128,uint128,uint64,uint64)"
-)
-CONSUME_ALLOWANCE_EVENT: Final = Signature("ConsumeAllowance(bytes32,uint128,uint128)")
-ASSIGN_ROLES_EVENT: Final = Signature("AssignRoles(address,bytes32[],bool[])")
-
 # EIP-1167 proxies, as the factory makes them.
 _PROXY_CREATION: Final = bytes.fromhex("602d8060093d393df3")
 _PROXY_BEGIN: Final = bytes.fromhex("363d3d373d3d3d363d73")

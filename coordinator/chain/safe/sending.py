@@ -73,7 +73,7 @@ class Sender:
         }
 
     def _nonce(self) -> int:
-        return quantity(self.rpc.call("eth_getTransactionCount", self.address, "latest"))
+        return quantity(self.rpc.call("eth_getTransactionCount", self.address, "pending"))
 
     def _send(self, transaction: dict[str, Any]) -> str:
         if self.signer is not None:
