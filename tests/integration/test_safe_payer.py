@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
+from eth_account import Account
 
+from coordinator.chain.safe.limits import X402Limits
 from coordinator.domain.chain.events import EscrowState
 from coordinator.domain.chain.steps import StepKind
 from coordinator.domain.errors import InvalidRequest
 from coordinator.domain.usdc import ZERO, Usdc
 from tests.integration.stores import on_either
 from tests.integration.world import AGENT, World
+from tests.integration.x402.filling import Filled
 
 pytestmark = on_either
 
@@ -85,3 +89,23 @@ def test_the_worker_s_key_withdraws_nothing(make_safe_world: Callable[..., World
             to=world.chain.payee, amount="1", approver="alice", reason="a test"
         )
     assert world.rows("SELECT 1 FROM orders") == []
+
+
+def test_the_wallet_for_http_requests_is_filled_through_the_role(
+    make_safe_world: Callable[..., World],
+) -> None:
+    def make(**parameters: Any) -> World:
+        wallet = Account.from_key(parameters["more_secrets"]["X402_KEY"]).address
+        limits = X402Limits(wallet=wallet, daily=Usdc("30"))
+        return make_safe_world({"x402": limits}, **parameters)
+
+    filled = Filled(make)
+    filled.fill()
+    filled.world.go()
+    assert (filled.balance(), filled.amounts()) == (Usdc("10"), ["8.00"])
+    # Of 30 a day half goes at once.
+    filled.fill(top_up_below="15", top_up_to="20")
+    filled.world.go()
+    assert sorted(order.status for order in filled.orders()) == ["done", "failed"]
+    assert filled.balance() == Usdc("10")
+    filled.world.check_books()
