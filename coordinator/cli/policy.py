@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -96,6 +97,7 @@ def diff(
     with opened(act=False) as coordinator:
         if policy is None:
             policy = _drafted(coordinator, draft or "")
+        _warn(policy)
         changes = changed(_current(coordinator), policy)
     render(changes, _show_changes, told=changes_as_dicts(changes))
 
@@ -290,9 +292,11 @@ def _read(file: Path | None) -> Policy:
 
 def _warn(policy: Policy) -> list[str]:
     """Print what the policy, valid as it is, leaves open; return it, too."""
+    from coordinator.domain.policy.chain_limits import chain_limit_warnings
     from coordinator.domain.policy.losses import approval_warnings
 
     warnings = list(approval_warnings(policy.approvals))
+    warnings += chain_limit_warnings(policy, now=int(time.time()))
     for warning in warnings:
         note(warning)
     return warnings

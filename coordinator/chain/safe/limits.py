@@ -6,14 +6,14 @@ from dataclasses import dataclass
 from typing import Final
 
 from coordinator.chain.safe.allowances import Allowance
+from coordinator.domain.policy.chain_limits import APPROVED_PARTS, at_once
 from coordinator.domain.usdc import Usdc
 
 _HOUR: Final = 3600
 _DAY: Final = 24 * _HOUR
 # In any 24 hours: what was full before them, 24 refills, and for an approval that was kept back
 # from before once more what was full.
-_APPROVED_PARTS: Final = 3
-_APPROVED_REFILLS: Final = _APPROVED_PARTS * 24
+_APPROVED_REFILLS: Final = APPROVED_PARTS * 24
 # Nothing can be kept back of a transfer.
 _PAID_PARTS: Final = 2
 _PAID_REFILLS: Final = _PAID_PARTS * 24
@@ -99,5 +99,5 @@ class ChainLimits:
 
 def approved_in_a_day(daily: Usdc) -> Allowance:
     """Return the allowance of which at most ``daily`` reaches escrows in any 24 hours."""
-    size = daily.base_units // _APPROVED_PARTS
+    size = at_once(daily).base_units
     return Allowance.bucket(size, refill=daily.base_units // _APPROVED_REFILLS, period=_HOUR)

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from coordinator.domain.address import looks_like_address
 from coordinator.domain.policy.approval_faults import approval_faults
+from coordinator.domain.policy.chain_limits import chain_limit_faults
 from coordinator.domain.policy.faults import Fault
 from coordinator.domain.policy.model import PolicyModel
 from coordinator.domain.policy.payees import not_payable
@@ -29,6 +30,7 @@ def contradictions(policy: PolicyModel) -> list[Fault]:
         *_run_faults(policy),
         *approval_faults(policy),
         *_float_faults(policy),
+        *chain_limit_faults(policy),
         *_other_faults(policy),
     ]
 

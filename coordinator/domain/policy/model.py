@@ -24,6 +24,7 @@ from coordinator.domain.policy.tables import (
     ServiceLevels,
     Sessions,
     Tasks,
+    Treasury,
     Withdrawals,
 )
 from coordinator.domain.policy.values import UNLIMITED, Name, Table
@@ -53,6 +54,7 @@ class PolicyModel(Table):
     reviews: Reviews | None = None
     alerts: Alerts = Alerts()
     withdrawals: Withdrawals = Withdrawals()
+    treasury: Treasury | None = None
 
     def document(self) -> dict[str, Any]:
         """Return the policy as plain data; ``from_dict`` of it gives an equal policy.

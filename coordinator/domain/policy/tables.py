@@ -20,6 +20,7 @@ from coordinator.domain.policy.values import (
     Address,
     Amount,
     AmountOrUnlimited,
+    Day,
     Host,
     Name,
     NotifyUrl,
@@ -306,3 +307,25 @@ class Withdrawals(Table):
 
     listed_only: bool = False
     addresses: dict[Name, Address] = {}
+
+
+class Treasury(Table):
+    """The Safe that pays: its owners, and the limits that the chain keeps for the worker's key.
+
+    At most ``daily_limit`` reaches escrows in any 24 hours, and a third of it at once. One purchase
+    is at most ``per_purchase_limit``, its deadline before the beginning of ``deadline_before`` in
+    UTC, its payee one of ``providers``, which are all unless some are named. Without
+    ``disputes_daily`` and ``bonds_daily_limit`` the key opens no dispute; without
+    ``x402_daily_limit`` it fills no wallet.
+    """
+
+    owners: list[Address]
+    threshold: Annotated[int, Field(ge=1)]
+    daily_limit: Amount
+    total_limit: Amount | None = None
+    per_purchase_limit: Amount
+    deadline_before: Day
+    providers: list[str] | None = None
+    disputes_daily: Annotated[int, Field(ge=1, le=1000)] | None = None
+    bonds_daily_limit: Amount | None = None
+    x402_daily_limit: Amount | None = None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from typing import Annotated, Any, Final, Self
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
@@ -23,6 +24,7 @@ from coordinator.domain.x402.urls import host_of
 
 UNLIMITED: Final = "unlimited"
 _DURATION: Final = re.compile(r"([1-9][0-9]{0,8})(s|m|h|d)", re.ASCII)
+_DAY: Final = re.compile(r"20[0-9]{2}-[0-9]{2}-[0-9]{2}", re.ASCII)
 _SECONDS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 _SECONDS_MAX: Final = 3650 * 86400
 _NAME: Final = r"^[A-Za-z0-9][A-Za-z0-9._:@-]{0,63}$"
@@ -54,6 +56,19 @@ def duration(value: object) -> int:
 
 def _duration_text(seconds: int) -> str:
     return f"{seconds}s"
+
+
+def _day(value: object) -> int:
+    if not isinstance(value, str) or not _DAY.fullmatch(value):
+        raise ValueError('write the day as text, such as "2027-06-30"')
+    try:
+        return int(datetime.fromisoformat(value).replace(tzinfo=UTC).timestamp())
+    except ValueError:
+        raise ValueError(f"{value} is no day of the calendar") from None
+
+
+def _day_text(second: int) -> str:
+    return f"{datetime.fromtimestamp(second, UTC):%Y-%m-%d}"
 
 
 def _eth(value: object) -> int:
@@ -97,6 +112,8 @@ AmountOrUnlimited = Annotated[
     Usdc | str, PlainValidator(_amount_or_unlimited), PlainSerializer(str)
 ]
 Seconds = Annotated[int, BeforeValidator(duration), PlainSerializer(_duration_text)]
+# The unix second with which the day begins in UTC.
+Day = Annotated[int, PlainValidator(_day), PlainSerializer(_day_text)]
 Wei = Annotated[int, BeforeValidator(_eth), PlainSerializer(_eth_text)]
 Address = Annotated[str, PlainValidator(_address)]
 Zone = Annotated[str, PlainValidator(_zone)]
