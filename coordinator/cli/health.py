@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from enum import StrEnum
 from itertools import groupby
 from typing import TYPE_CHECKING, Annotated, Final
 
@@ -53,12 +54,20 @@ def _rows(found: list[Check]) -> Iterator[tuple[str, str, str, str | None]]:
         yield shown, status, text, action
 
 
+class Payer(StrEnum):
+    WALLET = "wallet"
+    SAFE = "safe"
+
+
 def demo(
     keep: Annotated[
         bool, typer.Option("--keep", help="Keep the chain and a worker running afterwards.")
     ] = False,
+    payer: Annotated[
+        Payer, typer.Option(help="What the treasury is: a key's own account, or a Safe.")
+    ] = Payer.WALLET,
 ) -> int:
     """Play a research crew buying services on a local chain, and check each outcome."""
     from coordinator.demo import run
 
-    return int(run(json_output=mode.json, keep=keep))
+    return int(run(json_output=mode.json, keep=keep, payer=payer.value))

@@ -8,7 +8,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -17,20 +17,21 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
-from coordinator.demo.scenes import SCENES, Outcome, Scene
+from coordinator.demo.scenes import SAFE_SCENES, SCENES, Outcome, Scene, reported
 from coordinator.demo.stage import Stage, open_stage, worker_command
 from coordinator.domain.errors import CoordinatorError
 
 
 @dataclass(slots=True)
 class _Show:
+    scenes: Sequence[Scene]
     results: list[dict[str, Any]] = field(default_factory=list)
     playing: str | None = None
     started: float = field(default_factory=time.monotonic)
 
     @property
     def ok(self) -> bool:
-        return len(self.results) == len(SCENES) and all(r["ok"] for r in self.results)
+        return len(self.results) == len(self.scenes) and all(r["ok"] for r in self.results)
 
     @property
     def seconds(self) -> int:
@@ -52,18 +53,18 @@ class _Show:
         return table
 
 
-def run(*, json_output: bool = False, keep: bool = False) -> int:
+def run(*, json_output: bool = False, keep: bool = False, payer: str = "wallet") -> int:
     """Play every scene; 0 when each came out as expected, 1 otherwise.
 
-    ``json_output`` prints one object at the end; ``keep`` leaves chain, database and a worker
-    running and says what to type next.
+    ``payer`` is what the treasury is, ``wallet`` or ``safe``. ``json_output`` prints one object at
+    the end; ``keep`` leaves chain, database and a worker running and says what to type next.
     """
-    show = _Show()
+    show = _Show(SCENES if payer == "wallet" else SAFE_SCENES)
     console = Console(stderr=json_output)
     console.print("Starting a local chain and deploying the contracts …", style="dim")
-    with _quiet(), open_stage(keep=keep) as stage:
+    with _quiet(), open_stage(keep=keep, payer=payer) as stage:
         with Live(show, console=console, refresh_per_second=8):
-            for scene in SCENES:
+            for scene in show.scenes:
                 show.playing = scene.name
                 show.results.append(_play(scene, stage))
             show.playing = None
@@ -106,8 +107,9 @@ def _play(scene: Scene, stage: Stage) -> dict[str, Any]:
 
 def _tell_end(console: Console, show: _Show, seconds: int) -> None:
     good = sum(result["ok"] for result in show.results)
-    report = show.results[-1]["evidence"]
-    console.print(f"{good} of {len(SCENES)} scenes as expected in {seconds} s.")
+    plays = zip(show.scenes, show.results, strict=True)
+    report = next((result["evidence"] for scene, result in plays if scene.play is reported), None)
+    console.print(f"{good} of {len(show.scenes)} scenes as expected in {seconds} s.")
     if report:
         console.print(
             f"Treasury: opened with {report['deposits']} USDC, {report['in_escrow']} in escrow,"

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from coordinator.api.coordinator import Coordinator
+from coordinator.demo.safe import Thief
 from coordinator.demo.stage import Stage
 from coordinator.domain.chain.events import EscrowState
 from coordinator.domain.ports import KillPoint
@@ -107,18 +108,21 @@ def funding_fails(stage: Stage) -> Outcome:
     held_before = _held(stage)
     with stage.blocks_by_hand() as mine:
         asked = _buy(stage.coordinator, "compute-agent", "40.00", key="unlucky", wait=False)
-        stage.wait_until(lambda: stage.pool_size() >= 2, "create and link in the pool")
+        sent = 2 if stage.payer == "wallet" else 1
+        stage.wait_until(lambda: stage.pool_size() >= sent, "the funding in the pool")
         stage.list_vault(False, wait=False)
-        stage.wait_until(lambda: stage.pool_size() >= 3, "the admin's transaction")
+        stage.wait_until(lambda: stage.pool_size() > sent, "the admin's transaction")
         mine()
     stage.list_vault(True)
     purchase = stage.coordinator.wait_for(asked.id, until="final", timeout_seconds=20)
-    state = stage.escrow(purchase).state if purchase.escrow_id else "missing"
+    state = "no escrow on the chain"
+    if purchase.escrow_id:
+        state = f"kernel says {stage.escrow(purchase).state}"
     held = "hold voided" if _held(stage) == held_before else "hold kept"
     evidence = stage.evidence(purchase) | {
         "reason": purchase.reason.message if purchase.reason else None
     }
-    return Outcome(f"{purchase.status}, kernel says {state}, {held}", evidence)
+    return Outcome(f"{purchase.status}, {state}, {held}", evidence)
 
 
 def delivered_and_settled(stage: Stage) -> Outcome:
@@ -197,6 +201,20 @@ def reported(stage: Stage) -> Outcome:
     return Outcome(f"{closing} with the token's balance, {log}", report)
 
 
+def leaked_key(stage: Stage) -> Outcome:
+    assert stage.places is not None
+    before, key = stage.treasury_usdc(), stage.environment["TREASURY_PRIVATE_KEY"]
+    thief = Thief(stage.rpc, stage.places, key, stage.stranger)
+    stage.coordinator.start()
+    errors = {call.title: thief.attempt(call) for call in thief.tries()}
+    operations = stage.coordinator.wiring.operations
+    stage.wait_until(operations.pauses, "the worker to see that somebody else has its key")
+    refused = sum(error not in ("done", "refused") for error in errors.values())
+    taken = "nothing taken" if stage.treasury_usdc() == before else "USDC taken"
+    evidence = {"refused": errors, "pauses": [str(pause) for pause in operations.pauses()]}
+    return Outcome(f"{refused} of {len(errors)} refused by the chain, {taken}, paused", evidence)
+
+
 SCENES: Final = (
     Scene("25 USDC, below the threshold", "funded, kernel says funded", auto_approved),
     Scene(
@@ -235,6 +253,20 @@ SCENES: Final = (
     ),
     Scene("reconcile", "0 discrepancies, books equal the token", reconciled),
     Scene("report", "closes with the token's balance, audit log whole", reported),
+)
+
+_OF_A_SAFE: Final[dict[object, tuple[str, str]]] = {
+    funding_fails: ("funding fails on chain", "failed, no escrow on the chain, hold voided"),
+    killed_between_create_and_fund: (
+        "killed before the answer came",
+        "SIGKILL, then funded, kernel says funded with the same bytes",
+    ),
+}
+SAFE_SCENES: Final = (
+    *(Scene(*_OF_A_SAFE.get(s.play, (s.name, s.expected)), s.play) for s in SCENES),
+    Scene(
+        "the worker's key leaks", "3 of 3 refused by the chain, nothing taken, paused", leaked_key
+    ),
 )
 
 

@@ -22,7 +22,10 @@ from coordinator.chain.local.anvil import Anvil
 from coordinator.chain.local.deploy import Deployer, deploy, fund_local, unlocked_account
 from coordinator.chain.networks import Deployment
 from coordinator.chain.rpc.client import Rpc
+from coordinator.chain.safe.configuration import Places
+from coordinator.chain.signers.opening import load_signer
 from coordinator.config import load_settings
+from coordinator.demo.safe import build_safe
 from coordinator.domain.chain.events import EscrowState
 from coordinator.domain.errors import CoordinatorError
 from coordinator.domain.ports import EscrowOnChain
@@ -82,10 +85,15 @@ approvers = ["alice", "bob"]
 
 
 class Stage:
-    """The stage of the scenes: one chain, one treasury, one database at a time."""
+    """The stage of the scenes: one chain, one treasury, one database at a time.
 
-    def __init__(self, folder: Path, anvil: Anvil) -> None:
+    ``payer`` is the treasury's kind: ``wallet``, or ``safe`` with ``places``.
+    """
+
+    def __init__(self, folder: Path, anvil: Anvil, payer: str = "wallet") -> None:
         self.folder = folder
+        self.payer = payer
+        self.places: Places | None = None
         self.anvil = anvil
         self.rpc = Rpc([anvil.url])
         self.admin = unlocked_account(self.rpc)
@@ -103,9 +111,31 @@ class Stage:
         (folder / "policy.toml").write_text(policy_text(self.provider))
         self.write_env()
         self.deployment = self._deploy()
+        signer = load_signer("env:TREASURY_PRIVATE_KEY", self.environment).address
+        if payer == "safe":
+            self.places = build_safe(
+                self.rpc,
+                self.deployment,
+                deployer=self.admin,
+                provider=self.provider,
+                member=signer,
+            )
+            self.environment |= {
+                "COORDINATOR_PAYER": payer,
+                "COORDINATOR_SAFE_ADDRESS": self.places.safe,
+                "COORDINATOR_ROLES_ADDRESS": self.places.roles,
+            }
+            self.write_env()
+        treasury = self.places.safe if self.places is not None else signer
+        fund_local(
+            self.rpc,
+            self.deployment,
+            treasury,
+            signer=signer,
+            usdc=TREASURY_USDC,
+            wei=TREASURY_WEI,
+        )
         self.coordinator = self.open()
-        treasury = self.coordinator.wiring.signer.address
-        fund_local(self.rpc, self.deployment, treasury, usdc=TREASURY_USDC, wei=TREASURY_WEI)
 
     def open(self, **changed: str) -> Coordinator:
         """A coordinator on the stage's settings; the one before must be closed."""
@@ -241,7 +271,7 @@ class Stage:
 
 
 @contextmanager
-def open_stage(*, keep: bool) -> Iterator[Stage]:
+def open_stage(*, keep: bool, payer: str = "wallet") -> Iterator[Stage]:
     """A stage in a temporary folder; gone afterwards unless it is to be kept."""
     with ExitStack() as stack:
         folder = Path(tempfile.mkdtemp(prefix="coordinator-demo-"))
@@ -250,7 +280,7 @@ def open_stage(*, keep: bool) -> Iterator[Stage]:
         log = folder / "anvil.log" if keep else None
         anvil = Anvil.start(chain_id=84532, block_seconds=1, log=log, detached=keep)
         try:
-            stage = Stage(folder, anvil)
+            stage = Stage(folder, anvil, payer)
             try:
                 yield stage
             finally:

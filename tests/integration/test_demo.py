@@ -12,24 +12,43 @@ import pytest
 
 from coordinator import Usdc, demo
 from coordinator.demo import stage
-from coordinator.demo.scenes import SCENES, Scene, a_days_limit
+from coordinator.demo.scenes import SAFE_SCENES, SCENES, Scene, a_days_limit
 
 
-def test_every_scene_comes_out_as_expected() -> None:
+def test_a_safe_plays_every_scene_and_a_leaked_key_takes_nothing() -> None:
+    shown = _run("--payer", "safe")
+    assert [(s["name"], s["outcome"]) for s in shown["scenes"]] == [
+        (scene.name, scene.expected) for scene in SAFE_SCENES
+    ]
+    assert shown["ok"] is True
+    assert shown["scenes"][-1]["evidence"] == {
+        "refused": {
+            "a transfer": "FunctionNotAllowed",
+            "an approval": "ParameterNotAllowed",
+            "an escrow for a stranger": "ParameterNotAllowed",
+        },
+        "pauses": ["organisation"],
+    }
+
+
+def _run(*arguments: str) -> Any:
     done = subprocess.run(
-        [sys.executable, "-m", "coordinator", "demo", "--json"],
+        [sys.executable, "-m", "coordinator", "demo", "--json", *arguments],
         capture_output=True,
         text=True,
         timeout=180,
         check=False,
     )
-    shown = json.loads(done.stdout)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
 
+
+def test_every_scene_comes_out_as_expected() -> None:
+    shown = _run()
     assert [(s["name"], s["outcome"]) for s in shown["scenes"]] == [
         (scene.name, scene.expected) for scene in SCENES
     ]
     assert shown["ok"] is True
-    assert done.returncode == 0
     funded = shown["scenes"][0]["evidence"]
     assert funded["kernel_state"] == "funded"
     assert funded["vault_remaining"] == "25.00"
