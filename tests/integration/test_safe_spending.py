@@ -39,8 +39,8 @@ def looks(draw: st.DrawFn) -> tuple[Allowance, int]:
         balance=draw(amounts),
         timestamp=draw(st.integers(0, 10**10)),
     )
-    edge = max(stored.timestamp + draw(st.integers(0, 20)) * stored.period, 2)
-    return stored, draw(st.integers(edge - 1, edge + 1) | st.integers(1, 10**10))
+    edge = max(stored.timestamp + draw(st.just(1) | st.integers(0, 20)) * stored.period, 2)
+    return stored, draw(st.just(edge) | st.integers(edge - 1, edge + 1) | st.integers(1, 10**10))
 
 
 def check_looks(treasury: SafeTreasury, count: int) -> None:
