@@ -12,6 +12,7 @@ from coordinator.domain.chain.events import EMPTY
 from coordinator.domain.chain.gas import eth, reserve_wei
 from coordinator.domain.chain.steps import Call, Step, StepKind
 from coordinator.domain.errors import ChainUnavailable, TxReverted
+from coordinator.domain.policy.chain_limits import refused_on_chain
 from coordinator.domain.policy.policy import Policy
 from coordinator.domain.ports import Clock, Observation, Rail, Ticks
 from coordinator.domain.purchase.forecast import Forecast, reserved_wei
@@ -245,8 +246,8 @@ class Work:
     ) -> None:
         assert seen.fees is not None
         needed_wei = reserve_wei(seen.fees, unstarted=1, unended=0)
-        short = self._shortage(purchase, forecast, needed_wei) or over_chain_limit(
-            purchase.amount, forecast.chain_left, seen.chain_limit
+        short = self._shortage(purchase, forecast, needed_wei) or self._over_chain_limit(
+            purchase, policy, seen, forecast
         )
         if short is not None:
             if short.code is not ReasonCode.INSUFFICIENT_USDC or not self._usdc_comes():
@@ -267,6 +268,18 @@ class Work:
         alone = any(s.kind is StepKind.CREATE and not s.in_flight for s in purchase.steps)
         forecast.add(replace(create, terms=purchase.terms, alone=alone))
         forecast.add(self._link_call(purchase, create.escrow_id))
+
+    def _over_chain_limit(
+        self, purchase: OpenPurchase, policy: Policy, seen: Observation, forecast: Forecast
+    ) -> Reason | None:
+        if seen.chain_limit is None:
+            return None
+        deadline = seen.head.at + policy.escrow.deadline_after
+        name, amount = purchase.provider_name, purchase.amount
+        why = refused_on_chain(policy, name, amount, deadline)
+        if why is not None:
+            return Reason(ReasonCode.CHAIN_LIMIT, why)
+        return over_chain_limit(amount, forecast.chain_left, seen.chain_limit)
 
     def _link_call(self, purchase: OpenPurchase, escrow_id: str) -> Call:
         link = self._chain.link(

@@ -12,6 +12,7 @@ from coordinator.chain.safe.limits import X402Limits
 from coordinator.domain.chain.events import EscrowState
 from coordinator.domain.chain.steps import StepKind
 from coordinator.domain.errors import InvalidRequest
+from coordinator.domain.policy.policy import Policy
 from coordinator.domain.usdc import ZERO, Usdc
 from tests.integration.stores import on_either
 from tests.integration.world import AGENT, World
@@ -109,3 +110,34 @@ def test_the_wallet_for_http_requests_is_filled_through_the_role(
     assert sorted(order.status for order in filled.orders()) == ["done", "failed"]
     assert filled.balance() == Usdc("10")
     filled.world.check_books()
+
+
+@pytest.mark.parametrize(
+    ("changed", "why"),
+    [
+        ({"per_purchase_limit": "24.99"}, "the chain takes at most 24.99 USDC a purchase"),
+        ({"providers": ["other-api"]}, "paper-api has no place on the chain"),
+        ({"deadline_before": "2020-01-01"}, "its deadline is beyond what the chain takes"),
+    ],
+    ids=["amount", "provider", "deadline"],
+)
+def test_what_the_role_refuses_by_the_policy_s_table_is_not_sent(
+    make_safe_world: Callable[..., World], changed: dict[str, Any], why: str
+) -> None:
+    world = make_safe_world()
+    assert world.safe is not None
+    table = {
+        "owners": list(world.safe.limits.owners),
+        "threshold": 2,
+        "daily_limit": "3000",
+        "per_purchase_limit": "1000",
+        "deadline_before": "2040-01-01",
+    }
+    world.apply(Policy.from_dict(world.policy.document() | {"treasury": table | changed}))
+    nonce, asked = world.chain.nonce(world.signer), world.buy("25.00")
+    world.go()
+    purchase = world.get(asked)
+    assert purchase.status == "failed"
+    assert purchase.reason is not None and purchase.reason.code == "chain_limit"
+    assert purchase.reason.message.startswith(why)
+    assert world.chain.nonce(world.signer) == nonce

@@ -39,6 +39,31 @@ def listed_providers(policy: PolicyModel) -> dict[str, Provider]:
     return {name: policy.providers[name] for name in table.providers}
 
 
+def refused_on_chain(
+    policy: PolicyModel, provider: str | None, amount: Usdc, deadline: int
+) -> str | None:
+    """Say why the role, as [treasury] has it, refuses the purchase whatever was spent before.
+
+    ``provider`` is the name of the policy's, ``deadline`` the escrow's in unix seconds.
+    """
+    table = policy.treasury
+    if table is None:
+        return None
+    if amount > table.per_purchase_limit:
+        return (
+            f"the chain takes at most {table.per_purchase_limit} USDC a purchase from the worker's"
+            " key: the Safe's owners have to sign more"
+        )
+    if provider not in listed_providers(policy):
+        return f"{provider} has no place on the chain: the Safe's owners have to list it"
+    if deadline >= table.deadline_before:
+        return (
+            "its deadline is beyond what the chain takes: the Safe's owners have to sign a later"
+            " treasury.deadline_before"
+        )
+    return None
+
+
 def chain_limit_faults(policy: PolicyModel) -> Iterator[Fault]:
     """Find why the chain could not keep the limits of [treasury]."""
     table = policy.treasury
