@@ -25,6 +25,8 @@ from tests.integration.stores import (
     started_postgresql,
 )
 from tests.integration.treasuries import (
+    OTHER_SALT,
+    USUAL_SALT,
     SafeTreasury,
     deploy_treasury,
     lay_contracts,
@@ -74,12 +76,29 @@ def _chain_with_safes(_deployed_chain: LocalChain) -> Iterator[LocalChain]:
 @pytest.fixture
 def make_treasury(_chain_with_safes: LocalChain, chain: LocalChain) -> Callable[..., SafeTreasury]:
     """Makes a Safe with a role of usual limits, but for the changes that are given."""
-    return lambda **changes: deploy_treasury(chain, usual_limits(chain, **changes))
+
+    def make(**changes: Any) -> SafeTreasury:
+        limits = usual_limits(chain, **changes)
+        return deploy_treasury(chain, limits, salt_nonce=OTHER_SALT)
+
+    return make
+
+
+@pytest.fixture(scope="module")
+def _usual_treasury(_chain_with_safes: LocalChain) -> Iterator[SafeTreasury]:
+    chain, made = _chain_with_safes, list[SafeTreasury]()
+
+    def lay() -> None:
+        made.append(deploy_treasury(chain, usual_limits(chain), salt_nonce=USUAL_SALT))
+
+    with chain.laid_under(lay):
+        yield made[0]
 
 
 @pytest.fixture
-def treasury(make_treasury: Callable[..., SafeTreasury]) -> SafeTreasury:
-    return make_treasury()
+def treasury(_usual_treasury: SafeTreasury, chain: LocalChain) -> SafeTreasury:
+    """A Safe with a role of usual limits, the same for each test."""
+    return _usual_treasury
 
 
 @pytest.fixture(scope="session")

@@ -25,7 +25,7 @@ from coordinator.chain.safe.configuration import (
 )
 from coordinator.chain.safe.limits import ChainLimits
 from coordinator.chain.safe.multisend import MULTI_SEND_FUNCTION, InnerCall
-from coordinator.chain.safe.proof import Expected, Reading, expected, read
+from coordinator.chain.safe.proof import Expected, expected, read
 from coordinator.chain.safe.safe_transactions import ENABLE_MODULE
 from coordinator.chain.safe.signatures import Signature
 from coordinator.domain.address import ZERO_ADDRESS, checksummed
@@ -78,10 +78,9 @@ def test_every_changed_byte_is_named_but_for_less_left_of_an_allowance(
     asked = asked_of(treasury)
     proved = read(treasury.chain.rpc, asked)
     unnamed = set()
-    for due, (place, word) in zip(asked.words, proved.words.items(), strict=True):
+    for due, word in zip(asked.words, proved.words.values(), strict=True):
         for bit in range(256):
-            now = Reading({**proved.words, place: word ^ 1 << bit}, proved.codes)
-            if not asked.differences(now):
+            if not [*due.differences(word ^ 1 << bit)]:
                 (part,) = [p for p in due.parts if p.start <= bit < p.start + p.bits]
                 unnamed.add(part.title)
                 assert word >> bit & 1, "only less will do"

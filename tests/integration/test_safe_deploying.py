@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -22,11 +21,14 @@ from coordinator.chain.safe.deploying import (
     first_refusal,
     missing,
 )
+from coordinator.chain.safe.limits import ChainLimits
 from coordinator.chain.safe.sending import Sender
 from coordinator.chain.signers.signers import Signer
 from coordinator.domain.errors import ConfigurationError, TxReverted
 from tests.integration.local_chain import LocalChain
 from tests.integration.treasuries import (
+    OTHER_SALT,
+    USUAL_SALT,
     SafeTreasury,
     deploy_treasury,
     lay_contracts,
@@ -99,34 +101,32 @@ def test_a_public_chain_without_safes_factory_is_told_whom_to_ask(
     assert chain.height == before
 
 
-def test_a_safe_is_created_once_at_its_predicted_address(
-    make_treasury: Callable[..., SafeTreasury],
-) -> None:
-    treasury = make_treasury()
+def test_a_safe_is_created_once_at_its_predicted_address(treasury: SafeTreasury) -> None:
     sender = by_admin(treasury.chain)
-    assert deploy_safe(sender, treasury.places, treasury.limits) is False
+    again = deploy_safe(sender, treasury.places, treasury.limits, salt_nonce=USUAL_SALT)
+    assert again is False
 
-    other = deploy_treasury(treasury.chain, treasury.limits, salt_nonce=1)
+    other = deploy_treasury(treasury.chain, treasury.limits, salt_nonce=OTHER_SALT)
 
     assert other.address != treasury.address
     assert other.places.roles != treasury.places.roles
 
 
-def test_where_a_treasury_will_be_depends_on_its_owners_alone(
-    make_treasury: Callable[..., SafeTreasury],
-) -> None:
-    treasury = make_treasury()
+def test_where_a_treasury_will_be_depends_on_its_owners_alone(treasury: SafeTreasury) -> None:
     deployed = treasury.chain.deployment
     fewer = usual_limits(treasury.chain, threshold=1)
     other = usual_limits(treasury.chain, providers=(treasury.chain.stranger,))
-    contracts = {"kernel": deployed.kernel, "vault": deployed.vault, "usdc": deployed.usdc}
 
-    assert Places.predicted(other, **contracts).safe == treasury.address
-    assert Places.predicted(fewer, **contracts).safe != treasury.address
+    def safe(limits: ChainLimits, salt: int) -> str:
+        contracts = {"kernel": deployed.kernel, "vault": deployed.vault, "usdc": deployed.usdc}
+        return Places.predicted(limits, **contracts, salt_nonce=salt).safe
+
+    assert safe(other, USUAL_SALT) == treasury.address
+    assert treasury.address not in (safe(fewer, USUAL_SALT), safe(other, OTHER_SALT))
 
 
 def test_the_call_that_fails_is_named_where_the_safe_hides_it(treasury: SafeTreasury) -> None:
-    calls = set_up(treasury.places, treasury.limits)
+    calls = set_up(treasury.places, treasury.limits, salt_nonce=USUAL_SALT)
 
     told = first_refusal(treasury.chain.rpc, treasury.address, calls)
     assert told is not None

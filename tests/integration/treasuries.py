@@ -30,6 +30,8 @@ from tests.integration.local_chain import LocalChain
 
 YEAR: Final = 365 * 86_400
 ETHER: Final = 10**18
+# Safes of the same owners differ by it; a world's is 0.
+USUAL_SALT, OTHER_SALT = 1, 2
 # The worker's key, and its x402 wallet's address.
 MEMBER_KEY: Final = bytes([0xB1]) * 32
 X402_WALLET: Final = Account.from_key(bytes([0xB2]) * 32).address
