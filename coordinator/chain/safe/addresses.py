@@ -120,7 +120,7 @@ PACKER: Final = Canonical(
         "846602d30c03a74612cec2230aa80d825d1a1f351c7e8939c0c2ec81a32434a0",
     ),
 )
-# 2.1.1 judges the same calls: it refuses bytes behind them that MultiSend does not run.
+# It judges every call that MultiSend runs; 2.1.1 refuses bytes behind them besides.
 UNWRAPPER: Final = Canonical(
     "MultiSendUnwrapper 2.1.0",
     "0x93B7fCbc63ED8a3a24B59e1C3e6649D50B7427c0",
