@@ -83,14 +83,14 @@ class Reporter:
 
     def gas(self) -> GasReport:
         """Return the gas balance as the executor last read it, and every wei paid so far."""
-        treasury = self.ledger.identity.treasury
-        seen = self.ledger.operations.balances(treasury)
+        seen = self.ledger.operations.balances(self.ledger.identity.treasury)
+        payer = self.ledger.signer_address
         by_agent, by_step = self.ledger.gas.by_agent(), self.ledger.gas.by_step()
         if seen is None:
             warning = (
                 "the balance was never read: run `coordinator worker` or `coordinator recover`"
             )
-            return GasReport(treasury, 0, None, None, warning, by_agent, by_step)
+            return GasReport(payer, 0, None, None, warning, by_agent, by_step)
         started = {Status.APPROVED, Status.CREATED}
         open_ones = self.ledger.books.open_purchases()
         unstarted = sum(1 for p in open_ones if p.status in started)
@@ -103,11 +103,11 @@ class Reporter:
         low = self.ledger.policies.current().alerts.gas_balance_below_eth
         warnings = []
         if seen.gas_balance_wei < low:
-            warnings.append(f"below {eth(low)} ETH: send ETH to {treasury}")
+            warnings.append(f"below {eth(low)} ETH: send ETH to {payer}")
         if (stuck := self._stuck(seen.fees)) is not None:
             warnings.append(stuck)
         return GasReport(
-            treasury,
+            payer,
             seen.gas_balance_wei,
             seen.block_number,
             left,

@@ -141,3 +141,23 @@ def test_what_the_role_refuses_by_the_policy_s_table_is_not_sent(
     assert purchase.reason is not None and purchase.reason.code == "chain_limit"
     assert purchase.reason.message.startswith(why)
     assert world.chain.nonce(world.signer) == nonce
+
+
+def test_agents_share_what_their_batch_costs(make_safe_world: Callable[..., World]) -> None:
+    world = make_safe_world()
+    start_wei = world.chain.gas_balance_wei(world.signer)
+    agents = [AGENT, "data-agent", AGENT]
+    asked = [world.buy("5.00", agent=agent, task=f"t{n}") for n, agent in enumerate(agents)]
+    world.go()
+    purchases = [world.get(p) for p in asked]
+    assert {t.hash for p in purchases for t in p.transactions} == {
+        purchases[0].transactions[0].hash
+    }
+    paid = start_wei - world.chain.gas_balance_wei(world.signer)
+    mine, theirs, _ = (p.gas_wei for p in purchases)
+    assert sum(p.gas_wei for p in purchases) == paid
+    assert abs(mine - theirs) <= 1
+    by_agent = world.coordinator.gas().by_agent_wei
+    assert by_agent == {AGENT: paid - theirs, "data-agent": theirs}
+    report = world.coordinator.gas()
+    assert (report.address, report.balance_wei) == (world.signer, start_wei - paid)

@@ -120,6 +120,11 @@ def purchases_left(balance_wei: int, reserved_wei: int, fees: Fees) -> int:
     return max(0, (balance_wei - reserved_wei) // each) if each else 0
 
 
+def share(paid: int, part: int, parts: int) -> int:
+    """Return what the ``part``-th of ``parts`` has of what was paid for all; they add up to it."""
+    return paid * part // parts - paid * (part - 1) // parts
+
+
 def eth(wei: int) -> str:
     """Wei as ETH, exactly, without trailing zeros beyond the first decimal."""
     whole, part = divmod(wei, 10**18)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from sqlalchemy import func, select
 
+from coordinator.domain.chain.gas import share
+from coordinator.domain.chain.steps import StepKind
 from coordinator.ledger.store import schema as t
 from coordinator.ledger.store.database import Database
 
@@ -18,22 +20,29 @@ class GasBook:
         self._database = database
 
     def by_agent(self) -> dict[str, int]:
-        """Wei paid for mined transactions, by agent; the treasury's own under an empty name."""
+        """Wei paid for mined transactions, by agent; the treasury's own under an empty name.
+
+        A batch is paid by the agents of its members, in equal shares.
+        """
         query = (
             select(
                 func.coalesce(t.purchases.c.agent, ""),
                 _a.gas_used,
                 _a.effective_gas_price,
                 _a.l1_fee_wei,
+                _s.position,
+                t.MEMBERS,
             )
-            .join(t.steps, _s.id == _a.step_id)
+            .join(t.steps, _a.step_id == t.SIGNED_AS)
             .outerjoin(t.purchases, t.purchases.c.id == _s.purchase_id)
-            .where(_a.gas_used.is_not(None))
+            .where(_a.gas_used.is_not(None), _s.kind != StepKind.BATCH.value)
         )
         sums: dict[str, int] = {}
         with self._database.read() as connection:
-            for agent, used, price, l1_fee in connection.execute(query):
-                sums[agent] = sums.get(agent, 0) + used * price + l1_fee
+            for agent, used, price, l1_fee, position, members in connection.execute(query):
+                wei = used * price + l1_fee
+                paid = share(wei, position, members) if members else wei
+                sums[agent] = sums.get(agent, 0) + paid
         return sums
 
     def by_step(self) -> dict[str, tuple[int, int, int]]:

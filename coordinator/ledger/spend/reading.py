@@ -7,8 +7,9 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Select, and_, func, select
+from sqlalchemy import ColumnElement, Connection, Select, and_, select
 
+from coordinator.domain.chain.gas import share
 from coordinator.domain.chain.journal import EntryKind
 from coordinator.domain.errors import UnknownId
 from coordinator.domain.inputs import id_text
@@ -176,15 +177,8 @@ def _transactions(
     connection: Connection, tx_url: TxUrl, ids: Iterable[str]
 ) -> dict[str, list[PurchaseTransaction]]:
     s, a = t.steps.c, t.attempts.c
-    of_a_batch = t.steps.alias()
-    members = (
-        select(func.count())
-        .where(of_a_batch.c.batch_id == s.batch_id)
-        .scalar_subquery()
-        .label("members")
-    )
     query = (
-        select(t.attempts, s.purchase_id, s.kind, s.status, members)
+        select(t.attempts, s.purchase_id, s.kind, s.status, s.position, t.MEMBERS)
         .join(t.steps, a.step_id == t.SIGNED_AS)
         .where(s.purchase_id.in_(list(ids)))
         .order_by(s.nonce, s.position, a.signed_at, a.max_fee_per_gas)
@@ -192,16 +186,18 @@ def _transactions(
     found: dict[str, list[PurchaseTransaction]] = defaultdict(list)
     for row in connection.execute(query):
         mined = row.gas_used is not None
-        gas_wei = row.gas_used * row.effective_gas_price + row.l1_fee_wei if mined else 0
-        if row.members:
+        gas_used = row.gas_used
+        gas_wei = gas_used * row.effective_gas_price + row.l1_fee_wei if mined else 0
+        if mined and row.members:
             # The members of a batch share what it costs.
-            gas_wei //= row.members
+            gas_used = share(gas_used, row.position, row.members)
+            gas_wei = share(gas_wei, row.position, row.members)
         found[row.purchase_id].append(
             PurchaseTransaction(
                 step=row.kind,
                 hash=row.hash,
                 block=row.block_number,
-                gas_used=row.gas_used // (row.members or 1) if mined else None,
+                gas_used=gas_used,
                 gas_wei=gas_wei,
                 status=row.status,
                 url=tx_url(row.hash),

@@ -21,6 +21,7 @@ from sqlalchemy import (
     column,
     event,
     func,
+    select,
     table,
     text,
 )
@@ -388,6 +389,15 @@ steps = Table(
 
 # The step whose attempts are a step's: a batch's for its members.
 SIGNED_AS: Final = func.coalesce(steps.c.batch_id, steps.c.id)
+_of_a_batch = steps.alias()
+# How many members the batch of a step has; 0 where it is in none.
+MEMBERS: Final = (
+    select(func.count())
+    .where(_of_a_batch.c.batch_id == steps.c.batch_id)
+    .correlate(steps)
+    .scalar_subquery()
+    .label("members")
+)
 
 attempts = Table(
     "attempts",
