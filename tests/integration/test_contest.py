@@ -8,12 +8,12 @@ import pytest
 
 from coordinator import Purchase, UnknownId
 from coordinator.ledger.proofs.verification import verify
-from tests.integration.stores import on_either
+from tests.integration.stores import on_both_payers, on_either
 from tests.integration.test_forged_settling import PROVIDER, check_not_settled, delivered_in_doubt
 from tests.integration.test_tampering import rounds
 from tests.integration.world import AGENT, World
 
-pytestmark = on_either
+pytestmark = [on_either, on_both_payers]
 
 
 @pytest.fixture

@@ -11,10 +11,10 @@ from coordinator.chain.abi import token_abi
 from coordinator.domain.chain.events import EscrowState
 from coordinator.domain.purchase.purchase import Purchase
 from coordinator.domain.usdc import ZERO
-from tests.integration.stores import on_either
+from tests.integration.stores import on_both_payers, on_either, on_wallet
 from tests.integration.world import AGENT, World
 
-pytestmark = on_either
+pytestmark = [on_either, on_both_payers]
 
 HOUR = 3600
 
@@ -192,6 +192,7 @@ def test_a_dispute_refused_until_the_window_closed_is_settled_and_its_bond_voide
     world.check_books()
 
 
+@on_wallet
 def test_a_bond_that_the_allowance_does_not_cover_is_approved_in_the_same_lane(
     make_world: Callable[..., World],
 ) -> None:

@@ -9,11 +9,11 @@ import pytest
 from coordinator import Purchase, Usdc
 from coordinator.domain.chain.steps import Step, StepKind
 from coordinator.domain.usdc import ZERO
-from tests.integration.stores import on_either
+from tests.integration.stores import on_both_payers, on_either, on_wallet
 from tests.integration.test_attacks import order, orders
 from tests.integration.world import World
 
-pytestmark = on_either
+pytestmark = [on_either, on_both_payers]
 FAILED = ("failed", "another transaction took its nonce")
 
 
@@ -55,6 +55,7 @@ def mined(world: World, step: Step) -> list[tuple[str, int]]:
     )
 
 
+@on_wallet
 def test_a_withdrawal_that_a_stranger_displaced_and_that_was_ordered_again_is_paid_once(
     world: World,
 ) -> None:
@@ -73,6 +74,7 @@ def test_a_withdrawal_that_a_stranger_displaced_and_that_was_ordered_again_is_pa
     world.check_books()
 
 
+@on_wallet
 def test_a_withdrawal_that_reverted_and_was_ordered_again_is_paid_once(world: World) -> None:
     chain = world.chain
     order(world)
@@ -100,6 +102,7 @@ def test_a_withdrawal_that_reverted_and_was_ordered_again_is_paid_once(world: Wo
     assert mined(world, step) == [("displaced", 1)]
 
 
+@on_wallet
 def test_a_withdrawal_told_as_failed_whose_bytes_a_block_takes_after_all_is_told_and_pauses(
     world: World,
 ) -> None:
@@ -115,6 +118,7 @@ def test_a_withdrawal_told_as_failed_whose_bytes_a_block_takes_after_all_is_told
     assert world.chain.balance(world.chain.payee) == Usdc("10")
 
 
+@on_wallet
 @pytest.mark.parametrize("kind", [StepKind.APPROVE, StepKind.CREATE, StepKind.LINK])
 def test_a_purchases_step_that_a_stranger_displaced_is_filled_and_the_purchase_funded_once(
     world: World, kind: StepKind
@@ -174,10 +178,14 @@ def to_dispute(world: World) -> Purchase:
     return purchase
 
 
+@on_wallet
+def test_the_cancelling_of_a_purchase_that_a_stranger_displaced_happens_once(world: World) -> None:
+    ends_once(world, to_cancel(world), StepKind.CANCEL, "cancelled")
+
+
 @pytest.mark.parametrize(
     ("begin", "kind", "end"),
     [
-        (to_cancel, StepKind.CANCEL, "cancelled"),
         (to_reclaim, StepKind.RECLAIM, "cancelled"),
         (to_dispute, StepKind.DISPUTE, "disputed"),
     ],
@@ -185,7 +193,10 @@ def to_dispute(world: World) -> Purchase:
 def test_the_end_of_a_purchase_that_a_stranger_displaced_happens_once(
     world: World, begin: Callable[[World], Purchase], kind: StepKind, end: str
 ) -> None:
-    purchase = begin(world)
+    ends_once(world, begin(world), kind, end)
+
+
+def ends_once(world: World, purchase: Purchase, kind: StepKind, end: str) -> None:
     step, tx_hash = displace(world, kind)
     lose(world, tx_hash)
     go_on(world)

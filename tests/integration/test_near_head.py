@@ -22,9 +22,11 @@ from tests.integration.public_beat import (
     pass_on,
     watched,
 )
-from tests.integration.stores import on_either
+from tests.integration.stores import on_both_payers, on_either, on_wallet
 from tests.integration.test_reorg import DEEP, reorganise
 from tests.integration.world import World
+
+pytestmark = [on_either, on_both_payers]
 
 # All blocks of a test can still be reorganised.
 _NEVER_FINAL = {"finality": "60"}
@@ -54,7 +56,6 @@ def a_round_later(world: World, ticks: Ticks) -> None:
     world.executor.turn()
 
 
-@on_either
 @pytest.mark.parametrize("confirmations", ["1", "3"])
 def test_a_deposit_whose_logs_are_not_indexed_yet_is_booked_and_pauses_nothing(
     make_world: Callable[..., World], ticks: Ticks, calls: Calls, confirmations: str
@@ -75,7 +76,6 @@ def test_a_deposit_whose_logs_are_not_indexed_yet_is_booked_and_pauses_nothing(
     world.check_books()
 
 
-@on_either
 def test_a_delivery_whose_logs_are_not_indexed_yet_is_seen(
     make_world: Callable[..., World], ticks: Ticks, calls: Calls
 ) -> None:
@@ -90,7 +90,6 @@ def test_a_delivery_whose_logs_are_not_indexed_yet_is_seen(
     assert world.status(purchase) == "delivered"
 
 
-@on_either
 def test_what_no_log_explains_is_read_by_hash_once(
     make_world: Callable[..., World], ticks: Ticks
 ) -> None:
@@ -106,7 +105,6 @@ def test_what_no_log_explains_is_read_by_hash_once(
     assert counts[0] > 0 and set(counts) == {counts[0]}
 
 
-@on_either
 def test_logs_left_out_by_hash_too_come_with_the_second_reading(
     make_world: Callable[..., World], ticks: Ticks, calls: Calls
 ) -> None:
@@ -132,7 +130,6 @@ def test_logs_left_out_by_hash_too_come_with_the_second_reading(
     assert booked(world) == before + Usdc("0.001")
 
 
-@on_either
 def test_receipts_of_a_block_that_was_lost_meanwhile_are_not_believed(
     make_world: Callable[..., World],
 ) -> None:
@@ -153,7 +150,7 @@ def test_receipts_of_a_block_that_was_lost_meanwhile_are_not_believed(
         )
 
 
-@on_either
+@on_wallet
 def test_an_order_that_failed_in_a_lost_block_alone_has_not_failed(
     make_world: Callable[..., World],
 ) -> None:

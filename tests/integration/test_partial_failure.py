@@ -1,4 +1,4 @@
-"""A purchase that can't be funded is cancelled on chain, whatever the cause.
+"""A purchase that can't be funded leaves nothing on chain, whatever the cause.
 
 Each cause is brought about while create and link, both signed and sent, wait in the pool.
 """
@@ -17,10 +17,10 @@ from coordinator.domain.chain.events import EscrowState
 from coordinator.domain.chain.steps import Step, StepKind
 from coordinator.domain.purchase.purchase import Purchase
 from coordinator.domain.usdc import ZERO
-from tests.integration.stores import on_either
+from tests.integration.stores import on_both_payers, on_either, on_wallet
 from tests.integration.world import World
 
-pytestmark = on_either
+pytestmark = [on_either, on_both_payers]
 
 HOUR = 3600
 
@@ -34,17 +34,21 @@ def is_link(step: Step) -> bool:
     return step.kind is StepKind.LINK
 
 
-def check_cancelled(world: World, asked: Purchase, said: str) -> Purchase:
-    """The purchase is cancelled on chain, its hold is void, and the contract's words are told."""
+def check_unfunded(world: World, asked: Purchase, said: str) -> Purchase:
+    """Nothing is left on chain, its hold is void, and the contract's words are told.
+
+    A wallet cancels the escrow that it created; a Safe created none.
+    """
     purchase = world.get(asked)
-    assert purchase.status == "cancelled"
-    assert world.chain.state(purchase.escrow_id) is EscrowState.CANCELLED
+    assert purchase.status == world.unfunded
+    transactions = [(t.step, t.status) for t in purchase.transactions]
+    if world.safe is None:
+        assert world.chain.state(purchase.escrow_id) is EscrowState.CANCELLED
+        assert transactions == [("create", "mined"), ("link", "reverted"), ("cancel", "mined")]
+    else:
+        assert world.chain.kernel("requesterNonces", world.treasury) == 0
+        assert transactions == [("create", "reverted"), ("link", "reverted")]
     assert world.chain.remaining(purchase.escrow_key) == ZERO
-    assert [(t.step, t.status) for t in purchase.transactions] == [
-        ("create", "mined"),
-        ("link", "reverted"),
-        ("cancel", "mined"),
-    ]
     assert purchase.reason is not None and purchase.reason.code == "reverted"
     assert said in purchase.reason.message
     assert world.hold(purchase) == ("voided", ZERO)
@@ -63,13 +67,14 @@ def test_usdc_drained_between_send_and_block_cancels(world: World) -> None:
     asked = world.buy_and_send()
     world.chain.set_balance(world.treasury, Usdc("24.999999"))
     world.go()
-    check_cancelled(world, asked, "ERC20: transfer amount exceeds balance")
+    check_unfunded(world, asked, "ERC20: transfer amount exceeds balance")
     # The USDC left without a transfer: the books can't explain it, and say how much.
     assert world.discrepancies() == [("balance_differs", "-975.000001")]
     world.chain.set_balance(world.treasury, Usdc("1000"))
     check_next_is_funded(world)
 
 
+@on_wallet
 def test_an_allowance_taken_away_cancels_and_is_given_again(world: World) -> None:
     settled_in = world.fund("1.00")
     world.chain.move(world.chain.provider, settled_in.escrow_id, EscrowState.CANCELLED)
@@ -77,7 +82,7 @@ def test_an_allowance_taken_away_cancels_and_is_given_again(world: World) -> Non
     assert [step.kind.value for step in world.in_flight()] == ["create", "link"]
     world.chain.set_allowance(world.treasury, Usdc("24.999999"))
     world.go()
-    check_cancelled(world, asked, "ERC20: transfer amount exceeds allowance")
+    check_unfunded(world, asked, "ERC20: transfer amount exceeds allowance")
     check_next_is_funded(world)
     approvals = world.rows("SELECT usdc FROM steps WHERE kind = 'approve'")
     # 24.999999 left is enough for 10.
@@ -88,7 +93,7 @@ def test_a_vault_taken_off_the_list_cancels_and_the_next_waits_for_it(world: Wor
     chain, asked = world.chain, world.buy_and_send()
     chain.kernel_admin("approveEscrowVault", chain.deployment.vault, False)
     world.go()
-    check_cancelled(world, asked, "Escrow not approved")
+    check_unfunded(world, asked, "Escrow not approved")
     world.check_books()
     waiting = world.buy("10.00")
     world.round()
@@ -101,6 +106,7 @@ def test_a_vault_taken_off_the_list_cancels_and_the_next_waits_for_it(world: Wor
     world.check_books()
 
 
+@on_wallet
 def test_a_kernel_paused_after_the_create_strands_it_until_it_can_be_cancelled(
     world: World,
 ) -> None:
@@ -127,7 +133,7 @@ def test_a_kernel_paused_after_the_create_strands_it_until_it_can_be_cancelled(
     chain.kernel_admin("unpause")
     chain.mine()
     world.go()
-    freed = check_cancelled(world, asked, "Kernel paused")
+    freed = check_unfunded(world, asked, "Kernel paused")
     assert freed.stranded is None
     check_next_is_funded(world)
 
@@ -153,9 +159,7 @@ def test_an_escrow_id_taken_by_a_stranger_cancels(world: World) -> None:
     chain.fund(chain.stranger, usdc="1.00", wei=0)
     chain.hold_blocks()
     asked = world.buy_and_send()
-    link_data = chain.pool(world.treasury)[-1]["input"]
-    escrow_key = "0x" + link_data[-64:]
-    assert escrow_key == asked.escrow_key
+    escrow_key = asked.escrow_key
     d = chain.deployment
     own = ActpRail(d.kernel, d.vault, chain.stranger).create(
         purchase_id="",
@@ -178,12 +182,13 @@ def test_an_escrow_id_taken_by_a_stranger_cancels(world: World) -> None:
     chain.mine()
     assert chain.state(own.escrow_id) is EscrowState.FUNDED
     world.go()
-    cancelled = world.get(asked)
-    assert cancelled.status == "cancelled"
-    assert chain.state(cancelled.escrow_id) is EscrowState.CANCELLED
-    assert cancelled.reason is not None
-    assert "Escrow ID already used" in cancelled.reason.message
-    assert world.hold(cancelled) == ("voided", ZERO)
+    ended = world.get(asked)
+    assert ended.status == world.unfunded
+    if world.safe is None:
+        assert chain.state(ended.escrow_id) is EscrowState.CANCELLED
+    assert ended.reason is not None
+    assert "Escrow ID already used" in ended.reason.message
+    assert world.hold(ended) == ("voided", ZERO)
     world.check_nothing_spent()
     # What the vault holds under the key is the stranger's, and none of our books count it.
     assert chain.remaining(escrow_key) == Usdc("0.05")
@@ -191,6 +196,7 @@ def test_an_escrow_id_taken_by_a_stranger_cancels(world: World) -> None:
     check_next_is_funded(world)
 
 
+@on_wallet
 def test_a_deadline_that_passes_between_create_and_link_cancels(world: World) -> None:
     chain, asked = world.chain, world.buy_and_send()
     (link,) = world.hold_back(is_link)
@@ -223,7 +229,7 @@ def test_a_paused_token_cancels(world: World) -> None:
     world.send_bytes(held)
     chain.mine()
     world.go()
-    check_cancelled(world, asked, "Pausable: paused")
+    check_unfunded(world, asked, "Pausable: paused")
     chain.token_admin("unpause")
     chain.mine()
     check_next_is_funded(world)
@@ -233,13 +239,14 @@ def test_a_blacklisted_treasury_cancels(world: World) -> None:
     chain, asked = world.chain, world.buy_and_send()
     chain.token_admin("blacklist", world.treasury)
     world.go()
-    check_cancelled(world, asked, "Blacklistable: account is blacklisted")
+    check_unfunded(world, asked, "Blacklistable: account is blacklisted")
     assert chain.balance(world.treasury) == Usdc("1000")
     chain.token_admin("unBlacklist", world.treasury)
     chain.mine()
     check_next_is_funded(world)
 
 
+@on_wallet
 def test_a_token_that_refuses_the_approval_too_cancels(world: World) -> None:
     chain, asked = world.chain, world.buy_and_send()
     chain.token_admin("pause")
@@ -334,12 +341,14 @@ def test_one_that_can_not_be_funded_leaves_those_beside_it_alone(world: World) -
     world.round()
     world.chain.set_balance(world.treasury, Usdc("35"))
     world.go()
-    assert [world.status(p) for p in (small, large, after)] == ["funded", "cancelled", "funded"]
+    statuses = [world.status(p) for p in (small, large, after)]
+    assert statuses == ["funded", world.unfunded, "funded"]
     assert world.chain.balance(world.treasury) == ZERO
     assert world.usage() == (Usdc("35"), ZERO)
     assert world.discrepancies() == [("balance_differs", "-965.00")]
 
 
+@on_wallet
 def test_a_cancel_survives_a_restart(world: World) -> None:
     asked = world.buy_and_send()
     world.chain.set_balance(world.treasury, ZERO)
@@ -348,4 +357,4 @@ def test_a_cancel_survives_a_restart(world: World) -> None:
     assert [step.kind.value for step in world.in_flight()] == ["cancel"]
     world.restart()
     world.go()
-    check_cancelled(world, asked, "ERC20: transfer amount exceeds balance")
+    check_unfunded(world, asked, "ERC20: transfer amount exceeds balance")

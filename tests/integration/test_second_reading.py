@@ -10,10 +10,10 @@ from sqlalchemy import event
 
 from coordinator.domain.errors import ChainUnavailable
 from tests.integration.bad_endpoint import Ask, BadEndpoint, Call
-from tests.integration.stores import on_either
+from tests.integration.stores import on_both_payers, on_either
 from tests.integration.world import World
 
-pytestmark = on_either
+pytestmark = [on_either, on_both_payers]
 FINALITY = 30
 
 

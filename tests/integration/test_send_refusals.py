@@ -12,10 +12,10 @@ from hexbytes import HexBytes
 from coordinator.chain.rpc.client import RpcRefusal
 from coordinator.executor import sender
 from tests.integration.bad_endpoint import Ask, BadEndpoint, Call, Tell
-from tests.integration.stores import on_either
+from tests.integration.stores import on_both_payers, on_either
 from tests.integration.world import World
 
-pytestmark = on_either
+pytestmark = [on_either, on_both_payers]
 SEND = "eth_sendRawTransaction"
 GWEI = 10**9
 
@@ -127,7 +127,7 @@ def test_a_node_that_holds_one_transaction_of_a_delegated_account_only_slows_a_p
         words = "in-flight transaction limit reached for delegated accounts"
         return [
             RpcRefusal(-32000, words)
-            if m == SEND and world.chain.pool(world.treasury)
+            if m == SEND and world.chain.pool(world.signer)
             else ask(url, [(m, p)])[0]
             for m, p in calls
         ]

@@ -15,7 +15,7 @@ from coordinator.chain.abi import token_abi
 from coordinator.config import Secrets, load_settings
 from coordinator.domain.chain.accounts import account_name
 from coordinator.domain.chain.journal import Entry
-from coordinator.domain.chain.steps import Step
+from coordinator.domain.chain.steps import Step, StepKind
 from coordinator.domain.policy.policy import Policy
 from coordinator.domain.policy.text import parse_policy
 from coordinator.domain.ports import KillPoint
@@ -243,6 +243,16 @@ class World:
         assert "organisation" in {str(p) for p in self.wiring.operations.pauses()}
         assert self.coordinator.unpause("looked at it", by="alice")
 
+    def sent_as(self, kind: StepKind) -> StepKind:
+        """The kind of the step that makes a call of this kind: a Safe funds in batches."""
+        together = (StepKind.APPROVE, StepKind.CREATE, StepKind.LINK)
+        return StepKind.BATCH if self.safe is not None and kind in together else kind
+
+    @property
+    def unfunded(self) -> str:
+        """How a purchase ends whose funding was refused: a Safe leaves no escrow to cancel."""
+        return "cancelled" if self.safe is None else "failed"
+
     def in_flight(self) -> list[Step]:
         return self.wiring.steps.in_flight()
 
@@ -269,7 +279,12 @@ class World:
     def send_usdc_away(self, amount: str, **fields: Any) -> str:
         """Leave in the pool a transfer that the ledger knows nothing of."""
         data = token_abi().call("transfer", self.chain.stranger, Usdc(amount).base_units)
-        return self.send_as_treasury(self.chain.deployment.usdc, data, **fields)
+        if self.safe is None:
+            return self.send_as_treasury(self.chain.deployment.usdc, data, **fields)
+        # As when its owners do it.
+        self.chain.rpc.call("anvil_setBalance", self.treasury, hex(10**18))
+        with self.chain.as_account(self.treasury):
+            return self.chain.send(self.treasury, self.chain.deployment.usdc, data, **fields)
 
     # Buying.
 

@@ -34,7 +34,8 @@ def marks_of(path: Path, test: str) -> set[str]:
     """The databases that the test's module and its own decorators name."""
     source = path.read_text()
     decorators = source.partition(f"def {test}(")[0].rpartition("\n\n\n")[2]
-    found = re.findall(r"^pytestmark = .*(on_\w+)", source, re.M)
+    of_module = re.findall(r"^pytestmark = (.*)$", source, re.M)
+    found = re.findall(r"\bon_\w+", " ".join(of_module))
     return {m.lower() for m in (*found, *re.findall(r"^@(on_\w+)$", decorators, re.M | re.I))}
 
 
