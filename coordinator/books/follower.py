@@ -11,7 +11,7 @@ from typing import Final
 from coordinator.books.near_head import NearHead
 from coordinator.books.ranges import Span
 from coordinator.domain.chain.accounts import open_at
-from coordinator.domain.chain.events import Block, EventBatch
+from coordinator.domain.chain.events import WATCHED, Block, EventBatch
 from coordinator.domain.chain.steps import Receipt, StepKind
 from coordinator.domain.errors import ChainUnavailable, ImpossibleState
 from coordinator.domain.ports import ChainReader, Clock, KillPoint, Observation, Reach, Unlinked
@@ -63,7 +63,7 @@ class Follower:
         in the books before its events were read a second time, in a later call, and found whole,
         and its hash was told by every endpoint; what an endpoint had left out is put in.
         """
-        cursor = self.books.cursor() or self._open()
+        cursor = self.books.cursor() or self._open(seen.head.number)
         # Reading on from near the head proves that the books' block is on the chain.
         proves = self._tail(seen.readable, seen.final_number) <= cursor.number < seen.readable
         before = cursor if proves else self._back_to_fork(cursor)
@@ -113,7 +113,7 @@ class Follower:
             return self._near.read(cursor, until, seen)
         return self.chain.events(after=cursor.number, after_hash=cursor.hash, to=until)
 
-    def _open(self) -> Block:
+    def _open(self, head: int) -> Block:
         number = max(0, self.start_block - 1)
         block = self.chain.block(number)
         try:
@@ -124,7 +124,7 @@ class Follower:
                 f"the endpoint has no balance for block {number}, where the journal would"
                 f" begin: set COORDINATOR_START_BLOCK to a recent block ({fault})"
             ) from fault
-        self.books.open(block, balances, now=self.clock())
+        self.books.open(block, balances, head=head, now=self.clock())
         return self.books.cursor() or block
 
     def _receipts(self, seen: Observation, batch: EventBatch) -> Mapping[str, Receipt]:
@@ -232,7 +232,7 @@ class Follower:
 
     def _check_complete(self, batch: EventBatch, receipts: Mapping[str, Receipt]) -> None:
         """Refuse logs that leave out what a receipt proves: a node may know a block alone."""
-        told = {event.tx_hash for event in batch.events}
+        told = {event.tx_hash for event in batch.events if event.kind not in WATCHED}
         silent = None
         for tx_hash, receipt in receipts.items():
             within = batch.after < receipt.block_number <= batch.to.number

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Final
 
+from coordinator.domain.chain.events import WATCHED
 from coordinator.domain.chain.steps import StepKind, StepStatus
 from coordinator.domain.purchase.lifecycle import ESCROWED, Status
 from coordinator.domain.shown import Shown
@@ -144,6 +145,7 @@ WORKER_EVENTS: Final = frozenset(
         *(f"{kind}_taken_back" for kind in StepKind),
         *("hold_posted", "hold_voided", "order_done", "order_failed", "cancel_decided"),
         *("purchase_stranded", "purchase_unstranded", "x402_signed", "x402_unasked"),
+        *("safe_watched", *WATCHED, "treasury_change_lost"),
         *(f"purchase_{status}" for status in (Status.CREATED, Status.FAILED, *ESCROWED)),
     }
 )

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
+from coordinator.domain.chain.events import ChainEvent
 from coordinator.domain.limits.limits import LimitState
 from coordinator.domain.reasons import Reason, ReasonCode
 from coordinator.domain.shown import Shown
@@ -207,6 +208,32 @@ def unasked_payment(what: str, tx_hash: str, now: int) -> Notice:
         severity=Severity.CRITICAL,
         subject="x402",
         message=f"{what}: somebody else may have the wallet's key; payments are paused",
+        fields={"tx_hash": tx_hash},
+    )
+
+
+def treasury_watched(event: ChainEvent, said: str, now: int, *, foreign: bool) -> Notice:
+    """Make the notice of what was done to a Safe; critical where it may be a foreign hand."""
+    return Notice(
+        key=f"{event.kind}:{event.block_hash}:{event.log_index}",
+        at=now,
+        kind=event.kind.value,
+        severity=Severity.CRITICAL if foreign else Severity.WARNING,
+        subject="safe",
+        message=f"{said}; spending is paused" if foreign else said,
+        fields={"event": str(event.name), "tx_hash": event.tx_hash},
+    )
+
+
+def treasury_change_lost(place: str, said: str, tx_hash: str, now: int) -> Notice:
+    """Make the notice that what was told of a Safe is not on the chain any more."""
+    return Notice(
+        key=f"treasury_change_lost:{place}",
+        at=now,
+        kind="treasury_change_lost",
+        severity=Severity.WARNING,
+        subject="safe",
+        message=f"a reorganisation took back: {said}; it may come again, and no pause ends by it",
         fields={"tx_hash": tx_hash},
     )
 

@@ -270,7 +270,11 @@ class Ledger(ABC):
 
     @cached_property
     def books(self) -> ChainBook:
-        return ChainBook(self.transactions, self.steps, self.accounts, vault=self.identity.vault)
+        whose = self.identity
+        watches = whose.treasury != whose.signer
+        return ChainBook(
+            self.transactions, self.steps, self.accounts, vault=whose.vault, watches=watches
+        )
 
     @cached_property
     def accounts(self) -> AccountBook:

@@ -65,7 +65,8 @@ class ActpChain(EvmChain):
         self.usdc_of = escrows.usdc_of
         self.held_for = escrows.held_for
         self.authorisations_used = escrows.authorisations_used
-        events = EventReader(LogReader(rpc), escrows, token, kernel, vault, ours)
+        watched = paying.watched(kernel=kernel, signer=signer.address)
+        events = EventReader(LogReader(rpc), escrows, token, kernel, vault, ours, watched)
         self.events = events.events
         self.tail = events.tail
         self.anything_after = events.anything_after

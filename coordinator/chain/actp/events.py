@@ -13,6 +13,7 @@ from coordinator.chain.actp.terms import STATES
 from coordinator.chain.evm.answers import decoded
 from coordinator.chain.evm.fiat_token import FiatToken
 from coordinator.chain.evm.logs import Log, LogReader, account_topics, event_of
+from coordinator.chain.evm.payer import PayerEvents
 from coordinator.domain.chain.accounts import OwnAccount
 from coordinator.domain.chain.events import Block, ChainEvent, EscrowState, EventBatch, EventKind
 from coordinator.domain.ports import Accounts
@@ -37,6 +38,7 @@ class EventReader:
     kernel: str
     vault: str
     accounts: Accounts
+    watched: PayerEvents | None = None
 
     @property
     def host(self) -> str:
@@ -63,11 +65,12 @@ class EventReader:
     def anything_after(
         self, block_number: int, *, escrows: Collection[str], payments: Collection[str] = ()
     ) -> bool:
-        """Whether later blocks have logs that may matter: USDC, or an escrow of ours.
+        """Whether later blocks have logs that may matter: USDC, an escrow of ours, or the payer.
 
         ``escrows`` are the ids and keys of those whose moves are asked for, ``payments`` the nonces
-        of authorisations that may be used. One call, with escrows two, of which nothing is kept; a
-        node that refuses says yes, for then the chain has to be read whole.
+        of authorisations that may be used. One call, with escrows or a payer that is watched two,
+        of which nothing is kept; a node that refuses says yes, for then the chain has to be read
+        whole.
         """
         ours = account_topics(a.address for a in self.accounts())
         token, kernel = token_abi(), kernel_abi()
@@ -81,6 +84,9 @@ class EventReader:
         ]
         if escrows:
             filters.append(self._escrow_filter())
+        elif self.watched is not None:
+            watched = self.watched
+            filters.append({"address": [*watched.addresses], "topics": [[*watched.topics]]})
         logs = self.logs.told_after(filters, block_number)
         return logs is None or any(self._matters(log, escrows, ours) for log in logs)
 
@@ -90,6 +96,8 @@ class EventReader:
         Many an address is sent transfers of zero, so that it is found in histories.
         """
         topics = log["topics"]
+        if self.watched is not None and topics[0] in self.watched.topics:
+            return True
         if topics[0] == token_abi().topic("Transfer"):
             return int(log["data"], 16) > 0
         if topics[0] == token_abi().topic("AuthorizationUsed"):
@@ -98,8 +106,10 @@ class EventReader:
         return topics[1] in escrows or (created and not self._is_foreign(log, ours))
 
     def _filters(self, ours: Iterable[OwnAccount]) -> list[Log]:
-        """Log filters, without the range: of kernel and vault, and of our USDC."""
-        return [self._escrow_filter(), *self.token.filters(a.address for a in ours)]
+        """Log filters, without the range: of kernel, vault and payer, and of our USDC."""
+        accounts = (account.address for account in ours)
+        transfers = self.token.filters(accounts, approvals=self.watched is not None)
+        return [self._escrow_filter(), *transfers]
 
     def _escrow_filter(self) -> Log:
         kernel, vault = kernel_abi(), vault_abi()
@@ -107,7 +117,11 @@ class EventReader:
             *(kernel.topic(name) for name in _KERNEL_EVENTS),
             *(vault.topic(name) for name in _VAULT_EVENTS),
         ]
-        return {"address": [self.kernel, self.vault], "topics": [topics]}
+        addresses = [self.kernel, self.vault]
+        if self.watched is not None:
+            addresses += self.watched.addresses
+            topics += self.watched.topics
+        return {"address": addresses, "topics": [topics]}
 
     def _is_foreign(self, log: Log, ours: Collection[str]) -> bool:
         """Whether it tells of an escrow that somebody else's account asked for."""
@@ -122,6 +136,8 @@ class EventReader:
         logs.extend(self._bond_transfers(logs))
         ordered = self.logs.ordered(logs, after=after, to=to.number)
         events = [*self._escrow_events(ordered), *self.token.events(ordered)]
+        if self.watched is not None:
+            events.extend(self.watched.events(ordered))
         events.extend(self._turns(ours, after, to))
         events.sort(key=lambda event: (event.block_number, event.log_index))
         return tuple(self._with_windows(events))

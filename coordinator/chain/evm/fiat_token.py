@@ -86,12 +86,17 @@ class FiatToken:
             )
         return domain
 
-    def filters(self, accounts: Iterable[str]) -> list[Log]:
-        """Log filters, without the range: the accounts' transfers and authorisations."""
+    def filters(self, accounts: Iterable[str], *, approvals: bool = False) -> list[Log]:
+        """Log filters, without the range: the accounts' transfers and authorisations.
+
+        With ``approvals`` theirs, too.
+        """
         transfer, used = token_abi().topic("Transfer"), token_abi().topic(_USED)
-        ours = account_topics(accounts)
+        ours, went = account_topics(accounts), [transfer, used]
+        if approvals:
+            went.append(token_abi().topic("Approval"))
         return [
-            {"address": self.address, "topics": [[transfer, used], ours]},
+            {"address": self.address, "topics": [went, ours]},
             {"address": self.address, "topics": [transfer, None, ours]},
         ]
 

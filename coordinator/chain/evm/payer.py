@@ -2,13 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 from coordinator.chain.evm.calls import ContractCall
+from coordinator.chain.evm.logs import Log
+from coordinator.domain.chain.events import ChainEvent
 from coordinator.domain.chain.steps import Call
 from coordinator.domain.ports import ChainLimit
+
+
+class PayerEvents(Protocol):
+    """Reads acts on the payer itself, by logs with these first topics at these addresses.
+
+    ``events`` takes the logs of whole blocks in their order, with the treasury's transfers and
+    approvals.
+    """
+
+    @property
+    def addresses(self) -> Sequence[str]: ...
+    @property
+    def topics(self) -> Sequence[str]: ...
+    def events(self, logs: Sequence[Log]) -> Iterator[ChainEvent]: ...
 
 
 class Payer(Protocol):
@@ -41,6 +57,9 @@ class Payer(Protocol):
     def revert_data(self, told: str) -> str | None:
         """The revert data of the call within, by the answer to ``reading``; None: it worked."""
 
+    def watched(self, *, kernel: str, signer: str) -> PayerEvents | None:
+        """The events of itself to follow, where ``signer`` acts for it; None: there are none."""
+
 
 @dataclass(frozen=True, slots=True)
 class Wallet:
@@ -66,4 +85,7 @@ class Wallet:
         return None
 
     def revert_data(self, told: str) -> str | None:
+        return None
+
+    def watched(self, *, kernel: str, signer: str) -> PayerEvents | None:
         return None

@@ -40,6 +40,7 @@ class Changed:
 
     event: str
     sentence: str
+    values: tuple[Any, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +94,7 @@ def _changes() -> tuple[_Told, ...]:
         _Told(of("RemovedOwner(address)"), lambda a: f"{a} is no owner"),
         _Told(of("ChangedThreshold(uint256)"), lambda count: f"the threshold is {count}"),
         _Told(of("ChangedGuard(address)"), lambda a: f"{a} guards transactions"),
+        _Told(of("ChangedModuleGuard(address)"), lambda a: f"{a} guards what modules do"),
         _Told(of("ChangedFallbackHandler(address)"), lambda a: f"{a} answers other calls"),
     )
 
@@ -151,11 +153,11 @@ def _set(
 
 
 def _changed(told: _Told, data: bytes) -> Changed:
-    values = [
+    values = tuple(
         checksummed(value) if _is_address(value) else value
         for value in told.signature.decoded(data)
-    ]
-    return Changed(told.signature.name, told.sentence(*values))
+    )
+    return Changed(told.signature.name, told.sentence(*values), values)
 
 
 def _is_address(value: Any) -> bool:

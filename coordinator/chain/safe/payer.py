@@ -18,6 +18,7 @@ from coordinator.chain.safe.multisend import CALL, DELEGATE_CALL, InnerCall, mul
 from coordinator.chain.safe.refusals import role_refusal
 from coordinator.chain.safe.roles import ALLOWANCES, EXECUTE, EXECUTE_AND_TELL, execute
 from coordinator.chain.safe.signatures import Signature
+from coordinator.chain.safe.watching import SafeEvents
 from coordinator.domain.chain.gas import GAS_LIMITS
 from coordinator.domain.chain.steps import Call, StepKind
 from coordinator.domain.errors import ChainUnavailable
@@ -104,6 +105,11 @@ class SafePayer:
     def revert_data(self, told: str) -> str | None:
         worked, data = _TOLD.decoded(bytes.fromhex(told.removeprefix("0x")))
         return None if worked else "0x" + data.hex()
+
+    def watched(self, *, kernel: str, signer: str) -> SafeEvents:
+        return SafeEvents(
+            self.treasury, self.roles, self.usdc, self.vault, kernel=kernel, signer=signer
+        )
 
     def _batches(self, purchases: Sequence[tuple[Call, Call]]) -> Iterator[Call]:
         for first in range(0, len(purchases), PURCHASES_MAX):

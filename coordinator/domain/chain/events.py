@@ -38,6 +38,15 @@ class EventKind(StrEnum):
     TRANSFER = "transfer"
     ACCOUNT_OPENED = "account_opened"
     ACCOUNT_CLOSED = "account_closed"
+    ROLE_USED = "role_used"
+    TREASURY_CHANGED = "treasury_changed"
+    APPROVAL_LEFT = "approval_left"
+
+
+WATCHED: Final = frozenset(
+    {EventKind.ROLE_USED, EventKind.TREASURY_CHANGED, EventKind.APPROVAL_LEFT}
+)
+"""What is done to the treasury itself, where it is a Safe: no escrow and no USDC moves by it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +65,8 @@ class ChainEvent:
     ``escrow_id`` is the rail's id, ``escrow_key`` the vault's. ``window_ends`` (unix seconds) is
     read from the rail when an escrow is delivered. Unique on (block hash, log index). No log tells
     that an account of ours opened or closed: ``recipient`` has ``amount`` after the block.
+    What is watched is ``said`` in words; ``foreign`` is what neither owners nor we do who keep to
+    the limits.
     """
 
     kind: EventKind
@@ -75,6 +86,9 @@ class ChainEvent:
     deadline: int | None = None
     state: EscrowState | None = None
     window_ends: int | None = None
+    name: str | None = None
+    said: str | None = None
+    foreign: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -158,6 +158,11 @@ def _ended(status: str) -> Fields:
     return fields
 
 
+def _watched(subject: str, body: Body) -> dict[str, Any]:
+    told = {"of": subject, "event": body["name"], "reason": _text(body["why"])}
+    return {**told, "tx_hash": body["tx_hash"]}
+
+
 def _id(name: str) -> Fields:
     return lambda subject, body: {name: subject}
 
@@ -229,6 +234,10 @@ TABLE: Final[Mapping[str, Told]] = {
     "discrepancy_explained": Told("discrepancy.explained", _by("discrepancy_id")),
     "foreign_transaction": Told("treasury.foreign_transaction", _id("of")),
     "x402_unasked": Told("treasury.payment_unasked", _by("of")),
+    "treasury_changed": Told("treasury.changed", _watched),
+    "role_used": Told("treasury.role_used", _watched),
+    "approval_left": Told("treasury.approval_left", _watched),
+    "treasury_change_lost": Told("treasury.change_lost", _watched),
     "tampering_found": Told("treasury.tampering_found", _id("of")),
 }
 

@@ -8,7 +8,7 @@ from typing import Final
 
 from sqlalchemy import Connection, Table, select
 
-from coordinator.domain.chain.events import ChainEvent, EventBatch
+from coordinator.domain.chain.events import WATCHED, ChainEvent, EventBatch
 from coordinator.domain.chain.journal import Entry
 from coordinator.ledger.chain.following import BEGUN, FOLLOWED
 from coordinator.ledger.store import schema as t
@@ -32,11 +32,14 @@ class Agreement:
 def compare(connection: Connection, batch: EventBatch, entries: Iterable[Entry]) -> Agreement:
     """Compare the books with the batch, which makes ``entries``, in its own blocks alone."""
     told = {_place(event) for event in _ours(connection, batch)}
+    seen = {_place(event) for event in batch.events if event.kind in WATCHED}
     made = {_place(entry) for entry in entries}
-    followed, booked = (_places(connection, kept, batch) for kept in (t.escrow_events, t.journal))
-    surplus = (followed - told) | (booked - made)
+    followed, watched, booked = (
+        _places(connection, kept, batch) for kept in (t.escrow_events, t.safe_events, t.journal)
+    )
+    surplus = (followed - told) | (watched - seen) | (booked - made)
     return Agreement(
-        missing=bool(told - followed or made - booked),
+        missing=bool(told - followed or seen - watched or made - booked),
         surplus=frozenset((number, block_hash) for number, block_hash, _ in surplus),
     )
 

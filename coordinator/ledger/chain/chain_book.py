@@ -29,6 +29,7 @@ from coordinator.ledger.chain.following import apply_events
 from coordinator.ledger.chain.journal_book import account_sums
 from coordinator.ledger.chain.open_purchases import InProgress, load_open, read_in_progress
 from coordinator.ledger.chain.rollback import RolledBack, roll_back
+from coordinator.ledger.chain.safe_watch import begin_watching, watch
 from coordinator.ledger.chain.steps import StepBook
 from coordinator.ledger.chain.strays import look_for_strays
 from coordinator.ledger.spend.bonds import bond_lost
@@ -58,12 +59,15 @@ class ChainBook:
         accounts: AccountBook,
         *,
         vault: str,
+        watches: bool = False,
     ) -> None:
         self._transactions = transactions
         self._database = transactions.database
         self._steps = steps
         self._accounts = accounts
         self._vault = vault
+        # Whether the treasury is a Safe, to which others may do something.
+        self._watches = watches
 
     def accounts(self) -> tuple[OwnAccount, ...]:
         """Every account that is or was ours; LedgerTampered where the log's rows were changed."""
@@ -102,7 +106,7 @@ class ChainBook:
         """Number and hash of the newest block below ``below`` that the books name."""
         found: list[tuple[int, str]] = []
         with self._database.read() as connection:
-            for table in (t.journal, t.escrow_events, t.attempts):
+            for table in (t.journal, t.escrow_events, t.safe_events, t.attempts):
                 c = table.c
                 query = select(c.block_number, c.block_hash).where(c.block_number < below)
                 newest = query.order_by(c.block_number.desc()).limit(1)
@@ -133,8 +137,13 @@ class ChainBook:
             _set_cursor(connection, _BOOKS, to)
             return done
 
-    def open(self, block: Block, balances: Mapping[str, Usdc], *, now: int) -> None:
-        """Begin the journal after ``block`` with what the accounts of ours held in it."""
+    def open(
+        self, block: Block, balances: Mapping[str, Usdc], *, head: int | None = None, now: int
+    ) -> None:
+        """Begin the journal after ``block`` with what the accounts of ours held in it.
+
+        ``head`` is the newest block, where it is not the same.
+        """
         with self._transactions.write() as tx:
             if _cursor(tx.connection, _BOOKS) is not None:
                 return
@@ -147,6 +156,8 @@ class ChainBook:
             entries.sort(key=lambda entry: entry.log_index)
             _set_cursor(tx.connection, _BOOKS, block)
             _write_entries(tx, entries, block.number - 1, block, now)
+            if self._watches:
+                begin_watching(tx, block.number if head is None else head, now=now)
 
     def apply(self, batch: EventBatch, *, now: int) -> bool:
         """Put a batch into the books; False, and nothing written, if the cursor has moved on.
@@ -165,6 +176,8 @@ class ChainBook:
             if entries:
                 _write_entries(tx, entries, batch.after, batch.to, now)
                 look_for_strays(tx, self._accounts.read(tx.connection), entries, now=now)
+            if self._watches:
+                watch(tx, batch.events, batch.to.number, now=now)
             _set_cursor(tx.connection, _BOOKS, batch.to)
         for message in moved:
             log.info(message)

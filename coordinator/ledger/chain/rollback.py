@@ -13,6 +13,7 @@ from coordinator.domain.chain.steps import StepKind, StepStatus
 from coordinator.domain.purchase.lifecycle import FINAL, Status
 from coordinator.ledger.chain.escrow_fold import status_by_escrows
 from coordinator.ledger.chain.following import refold
+from coordinator.ledger.chain.safe_watch import put_aside
 from coordinator.ledger.chain.step_ends import with_members
 from coordinator.ledger.spend.holds import reopen_holds
 from coordinator.ledger.spend.restored_purchases import was_put_back
@@ -56,6 +57,7 @@ def roll_back(tx: Tx, to: Block, now: int) -> RolledBack:
         connection.execute(select(_ev.escrow_id).where(_ev.block_number > to.number)).scalars()
     )
     events = connection.execute(delete(t.escrow_events).where(_ev.block_number > to.number))
+    put_aside(connection, to.number)
     refold(tx, sorted(escrow_ids))
     steps = _take_back_evidence(tx, to.number, now)
     moved = [_set_back(tx, row, now) for row in purchases]

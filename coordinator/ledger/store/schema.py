@@ -484,6 +484,25 @@ escrow_events = Table(
     ),
 )
 
+# What was done to a treasury that is a Safe. Of lost blocks it is put aside until they are read
+# again: then it is there again, or told to be gone.
+safe_events = Table(
+    "safe_events",
+    metadata,
+    Column("block_hash", String(66), primary_key=True),
+    Column("log_index", Integer, primary_key=True),
+    Column("block_number", BigInteger, nullable=False),
+    Column("tx_hash", String(66), nullable=False),
+    Column("at", BigInteger, nullable=False),
+    Column("kind", String(20), nullable=False),
+    Column("name", String(40), nullable=False),
+    Column("said", Text, nullable=False),
+    Column("told", Integer, nullable=False),
+    Column("lost", Integer, nullable=False),
+    _one_of("kind", ("role_used", "treasury_changed", "approval_left")),
+    Index("safe_events_block", "block_number"),
+)
+
 journal = Table(
     "journal",
     metadata,

@@ -173,6 +173,24 @@ def upgrade() -> None:
     )
     op.create_index("escrow_events_key", "escrow_events", ["escrow_key"])
     op.create_table(
+        "safe_events",
+        sa.Column("block_hash", sa.String(length=66), nullable=False),
+        sa.Column("log_index", sa.Integer(), nullable=False),
+        sa.Column("block_number", sa.BigInteger(), nullable=False),
+        sa.Column("tx_hash", sa.String(length=66), nullable=False),
+        sa.Column("at", sa.BigInteger(), nullable=False),
+        sa.Column("kind", sa.String(length=20), nullable=False),
+        sa.Column("name", sa.String(length=40), nullable=False),
+        sa.Column("said", sa.Text(), nullable=False),
+        sa.Column("told", sa.Integer(), nullable=False),
+        sa.Column("lost", sa.Integer(), nullable=False),
+        sa.CheckConstraint(
+            "kind IN ('role_used', 'treasury_changed', 'approval_left')", name="kind_known"
+        ),
+        sa.PrimaryKeyConstraint("block_hash", "log_index"),
+    )
+    op.create_index("safe_events_block", "safe_events", ["block_number"])
+    op.create_table(
         "explanations",
         sa.Column("discrepancy_id", sa.String(length=40), nullable=False),
         sa.Column("by", sa.String(length=64), nullable=False),
