@@ -10,9 +10,11 @@ import pytest
 from tests.chaos.fault_proxy import FaultProxy
 from tests.chaos.leaks import Leaks, leaks  # noqa: F401
 from tests.integration.conftest import (  # noqa: F401
+    _chain_with_safes,
     _deployed_chain,
     _migrated_file,
     chain,
+    payer_kind,
     postgresql,
     pytest_generate_tests,
     store,

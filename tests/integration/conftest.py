@@ -47,10 +47,11 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "store" in metafunc.fixturenames and kinds != ["sqlite"]:
         metafunc.parametrize("store", kinds, indirect=True)
     marked = metafunc.definition.get_closest_marker
-    if "payer_kind" in metafunc.fixturenames and (
-        marked("on_both_payers") and not marked("on_wallet")
-    ):
-        metafunc.parametrize("payer_kind", ["wallet", "safe"], indirect=True)
+    both = marked("on_both_payers")
+    if "payer_kind" in metafunc.fixturenames and both and not marked("on_wallet"):
+        later = [pytest.mark.campaign] if both.kwargs.get("campaign") else []
+        kinds = ["wallet", pytest.param("safe", marks=later)]
+        metafunc.parametrize("payer_kind", kinds, indirect=True)
 
 
 @pytest.fixture(scope="session")

@@ -25,6 +25,7 @@ on_both = pytest.mark.on_both
 on_either = pytest.mark.on_either
 on_postgresql = pytest.mark.on_postgresql
 on_both_payers = pytest.mark.on_both_payers
+with_safe_in_campaigns = pytest.mark.on_both_payers(campaign=True)
 on_wallet = pytest.mark.on_wallet
 
 _SQLITE = "sqlite:///"

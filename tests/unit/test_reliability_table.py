@@ -35,7 +35,7 @@ def marks_of(path: Path, test: str) -> set[str]:
     source = path.read_text()
     decorators = source.partition(f"def {test}(")[0].rpartition("\n\n\n")[2]
     of_module = re.findall(r"^pytestmark = (.*)$", source, re.M)
-    found = re.findall(r"\bon_\w+", " ".join(of_module))
+    found = re.findall(r"\bon_\w+", "\n".join(of_module))
     return {m.lower() for m in (*found, *re.findall(r"^@(on_\w+)$", decorators, re.M | re.I))}
 
 
