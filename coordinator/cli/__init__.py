@@ -31,6 +31,7 @@ from coordinator.cli import (
     rotate,
     runs,
     serve,
+    treasury,
     wallet,
     webhooks,
     x402,
@@ -118,6 +119,7 @@ def make_app() -> typer.Typer:
             policy.app,
             alerts.app,
             wallet.app,
+            treasury.app,
             x402.app,
         ),
     }

@@ -96,7 +96,7 @@ def signature_of(
         return _made_elsewhere(coordinator, approver, means, asked)
     if means.signer is None or asked is None:
         return None
-    signer = _open(means.signer)
+    signer = open_signer(means.signer)
     known = _approver(coordinator, approver)
     mine = f"address:{signer.address}"
     credentials = [str(one) for one in known.credentials] if known else []
@@ -178,7 +178,8 @@ def _approver(coordinator: Coordinator, name: str) -> Approver | None:
     return coordinator.wiring.policies.current().approvals.approvers.get(name)
 
 
-def _open(text: str) -> Any:
+def open_signer(text: str) -> Any:
+    """Return the signer of this text, opened with the password that is set or typed."""
     from coordinator.config import Secrets, environment
     from coordinator.provisioning.approver_keys import open_approver_signer
 

@@ -3,25 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Protocol
 
 from coordinator.chain.signers.opening import load_signer
+from coordinator.chain.signers.signers import Signer
 from coordinator.domain.errors import ConfigurationError
-from coordinator.domain.typed_data import TypedData
-
-
-class TypedSigner(Protocol):
-    """An account that signs EIP-712 messages."""
-
-    address: str
-
-    def sign_typed(self, message: TypedData) -> str:
-        """Return the signature as 0x and 130 hex digits."""
 
 
 def open_approver_signer(
     text: str, secrets: Mapping[str, str], password: Callable[[], str], *, setting: str
-) -> TypedSigner:
+) -> Signer:
     """Return the signer that ``setting`` gives in ``text``; ``password`` opens a keystore.
 
     The treasury's own password is never taken. ConfigurationError when it can't sign.

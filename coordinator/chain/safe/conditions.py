@@ -129,6 +129,24 @@ def pointer(root: Condition) -> str:
     return create2_address(SINGLETON_FACTORY, SALT_ZERO, creation)
 
 
+def unpacked(code: bytes, count: int) -> list[Row]:
+    """Read the conditions from the code that keeps them; ValueError for what is none.
+
+    Of a value that a parameter has to equal only the hash is kept.
+    """
+    heads, values = code[1 : 1 + 2 * count], code[1 + 2 * count :]
+    if len(heads) != 2 * count:
+        raise ValueError("the code is shorter than its conditions")
+    found = []
+    for at in range(0, len(heads), 2):
+        kind, operator = ParamType(heads[at + 1] >> 5), Operator(heads[at + 1] & 31)
+        value = b""
+        if operator >= Operator.EQUAL_TO:
+            value, values = values[:32], values[32:]
+        found.append(Row(heads[at], kind, operator, value))
+    return found
+
+
 def _packed(laid: tuple[Row, ...]) -> Iterator[bytes]:
     for row in laid:
         yield bytes([row.parent, row.kind << 5 | row.operator])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Final
+from typing import Any, Final
 
 from coordinator.chain.abi import revert_reason
 from coordinator.chain.rpc.client import Rpc, RpcRefusal
@@ -99,9 +99,9 @@ def deploy_safe(
 
 def execute(
     sender: Sender, safe: str, transaction: SafeTransaction, signatures: bytes, title: str
-) -> None:
-    """Execute what owners have signed; TxReverted where the Safe or a call refuses."""
-    sender.send(InnerCall(safe, transaction.call(signatures), title))
+) -> dict[str, Any]:
+    """Execute what owners have signed; the receipt. TxReverted where the Safe or a call refuses."""
+    return sender.send(InnerCall(safe, transaction.call(signatures), title))
 
 
 def first_refusal(rpc: Rpc, safe: str, calls: Sequence[InnerCall]) -> str | None:

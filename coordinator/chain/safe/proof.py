@@ -78,7 +78,7 @@ def expected(
         owners = tuple(owners_in_order)
     words = [*safe_words(places.safe, owners, limits.threshold, places.roles)]
     words += roles_words(places, limits, time)
-    words.append(_approval_left(places))
+    words.append(approval_word(places))
     codes = {contract.address: contract.code_hash for contract in CANONICAL}
     codes |= {places.safe: SAFE_CODE_HASH, places.roles: keccak256(module_code()).hex()}
     return Expected(tuple(words), codes)
@@ -102,7 +102,8 @@ def _code_hash(answer: str) -> str:
     return keccak256(code).hex() if code else ""
 
 
-def _approval_left(places: Places) -> Word:
+def approval_word(places: Places) -> Word:
+    """Return that the vault has no approval."""
     inner = mapped(word(places.safe), _TOKEN_ALLOWANCES)
     part = Part(title=f"the standing approval of {places.vault}", value=0, shown=usdc)
     return Word(places.usdc, mapped(word(places.vault), inner), (part,))

@@ -63,43 +63,67 @@ def roles_words(places: Places, limits: ChainLimits, time: int) -> Iterator[Word
     once = Part(title="the number of set-ups of the roles", value=1)
     yield Word(roles, _INITIALIZED, (once,))
     yield from listed(roles, _MODULES, "the key that has roles", [member])
-    multi_send = address_bytes(MULTI_SEND.address) + MULTI_SEND_FUNCTION.selector
-    unwrapper = mapped(multi_send.ljust(32, b"\0"), _UNWRAPPERS)
-    yield _address(roles, unwrapper, "the unwrapper of MultiSendCallOnly", UNWRAPPER.address)
+    yield unwrapper_word(roles)
     default = Part(title=f"the default role of {member}", value=0, shown=_key)
     yield Word(roles, mapped(word(member), _DEFAULT_ROLES), (default,))
     for role in granted_roles(limits):
-        title = f"the membership of {member} in the role {name(role)}"
-        yield Word(roles, mapped(word(member), _base(role)), (Part(title=title, value=1),))
+        yield membership_word(roles, role, member)
     for role, target in targets(places, limits):
-        title = f"the clearance of the role {name(role)} for {target}"
-        clearance = Part(title=title, value=_BY_FUNCTION)
-        yield Word(roles, mapped(word(target), _base(role) + 1), (clearance,))
+        yield clearance_word(roles, role, target)
     for scope in scopes(places, limits):
-        yield _scope(roles, scope)
-    yield from _never(places, limits)
+        yield scope_word(roles, scope)
+    for role, target in never_targets(places, limits):
+        yield clearance_word(roles, role, target, cleared=False)
+    for role, target, function in never_functions(places, limits):
+        yield permission_word(roles, role, target, function)
     for allowance_key, allowance in allowances(limits).items():
-        yield from _allowance(roles, allowance_key, allowance, time)
+        yield from allowance_words(roles, allowance_key, allowance, time)
 
 
-def _never(places: Places, limits: ChainLimits) -> Iterator[Word]:
-    """Yield that no role calls what would undo the limits; other places no word of storage names.
+def unwrapper_word(roles: str) -> Word:
+    """Return that calls by MultiSendCallOnly are judged one by one."""
+    multi_send = address_bytes(MULTI_SEND.address) + MULTI_SEND_FUNCTION.selector
+    slot = mapped(multi_send.ljust(32, b"\0"), _UNWRAPPERS)
+    return _address(roles, slot, "the unwrapper of MultiSendCallOnly", UNWRAPPER.address)
+
+
+def membership_word(roles: str, role: bytes, member: str, *, member_of: bool = True) -> Word:
+    """Return that the account has the role, or has it not."""
+    title = f"the membership of {member} in the role {name(role)}"
+    return Word(
+        roles, mapped(word(member), _base(role)), (Part(title=title, value=int(member_of)),)
+    )
+
+
+def clearance_word(roles: str, role: bytes, target: str, *, cleared: bool = True) -> Word:
+    """Return that the role may call scoped functions of the target, or nothing of it."""
+    title = f"the clearance of the role {name(role)} for {target}"
+    clearance = Part(title=title, value=_BY_FUNCTION if cleared else 0)
+    return Word(roles, mapped(word(target), _base(role) + 1), (clearance,))
+
+
+def permission_word(roles: str, role: bytes, target: str, function: Signature) -> Word:
+    """Return that the role may not call the function."""
+    title = f"the permission of the role {name(role)} for {function.name}"
+    part = Part(title=title, value=0, shown=hex)
+    return Word(roles, _scope_slot(role, target, function), (part,))
+
+
+def never_targets(places: Places, limits: ChainLimits) -> list[tuple[bytes, str]]:
+    """Return which role must never call which contract; others no word of storage names.
 
     MultiSendCallOnly takes the zero address for the Safe.
     """
-    granted = granted_roles(limits)
-    for role in granted:
-        for target in (places.safe, places.roles, MULTI_SEND.address, ZERO_ADDRESS):
-            title = f"the clearance of the role {name(role)} for {target}"
-            slot = mapped(word(target), _base(role) + 1)
-            yield Word(places.roles, slot, (Part(title=title, value=0),))
+    never = (places.safe, places.roles, MULTI_SEND.address, ZERO_ADDRESS)
+    return [(role, target) for role in granted_roles(limits) for target in never]
+
+
+def never_functions(places: Places, limits: ChainLimits) -> Iterator[tuple[bytes, str, Signature]]:
+    """Yield each role with the functions that would undo its limits, and their contracts."""
+    for role in granted_roles(limits):
         given = {(s.target, s.function) for s in scopes(places, limits) if s.role == role}
         for target, functions in ((places.usdc, _OF_TOKEN), (places.kernel, _OF_KERNEL)):
-            for function in functions:
-                if (target, function) not in given:
-                    title = f"the permission of the role {name(role)} for {function.name}"
-                    slot = _scope_slot(role, target, function)
-                    yield Word(places.roles, slot, (Part(title=title, value=0, shown=hex),))
+            yield from ((role, target, f) for f in functions if (target, f) not in given)
 
 
 def _scope_slot(role: bytes, target: str, function: Signature) -> int:
@@ -107,7 +131,8 @@ def _scope_slot(role: bytes, target: str, function: Signature) -> int:
     return mapped(packed.ljust(32, b"\0"), _base(role) + 2)
 
 
-def _scope(roles: str, scope: Scope) -> Word:
+def scope_word(roles: str, scope: Scope) -> Word:
+    """Return that the role may call the function under these very conditions."""
     slot = _scope_slot(scope.role, scope.target, scope.function)
     title = f"of the role {name(scope.role)} for {scope.function.name} of {scope.target}"
     conditions = int(pointer(scope.condition), 16)
@@ -123,7 +148,8 @@ def _scope(roles: str, scope: Scope) -> Word:
     return Word(roles, slot, parts)
 
 
-def _allowance(roles: str, allowance_key: bytes, full: Allowance, time: int) -> Iterator[Word]:
+def allowance_words(roles: str, allowance_key: bytes, full: Allowance, time: int) -> Iterator[Word]:
+    """Yield the two words of an allowance at a block of the unix second ``time``."""
     slot, of = allowance_slot(allowance_key), f"of the allowance {name(allowance_key)}"
     shown: Shown = str if allowance_key == DISPUTE_COUNT else usdc
     yield Word(

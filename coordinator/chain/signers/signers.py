@@ -11,7 +11,6 @@ from coordinator.domain.address import keccak256
 from coordinator.domain.chain.gas import Fees
 from coordinator.domain.chain.steps import Attempt, Call
 from coordinator.domain.errors import ConfigurationError
-from coordinator.domain.typed_data import TypedData
 
 
 def refuse_development_key(address: str, network: str) -> None:
@@ -41,6 +40,14 @@ class Key(Protocol):
 
         Raises as ``open`` does; the key was opened before.
         """
+
+
+class Digested(Protocol):
+    """EIP-712 data of whatever shape."""
+
+    @property
+    def digest(self) -> bytes:
+        """The 32 bytes that are signed."""
 
 
 class RawKey:
@@ -110,7 +117,7 @@ class Signer:
             max_priority_fee_per_gas=fees.max_priority_fee_per_gas,
         )
 
-    def sign_typed(self, message: TypedData) -> str:
+    def sign_typed(self, message: Digested) -> str:
         """Return the account's signature of EIP-712 data, as 0x and 130 hex digits."""
         signature = self._sign(message.digest)
         return "0x" + (signature[:64] + bytes([signature[64] + 27])).hex()

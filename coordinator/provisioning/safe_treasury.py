@@ -1,0 +1,333 @@
+"""A treasury that is a Safe, as its owners see it: plan, deploy, show, change, sign, execute."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+
+from coordinator.chain.evm.endpoint_check import check_endpoints
+from coordinator.chain.local.deploy import unlocked_account
+from coordinator.chain.local.owners import approve_as_owners
+from coordinator.chain.rpc.client import Rpc
+from coordinator.chain.safe.changes import changes, closed, revoked
+from coordinator.chain.safe.configuration import (
+    DISPUTE_COUNT,
+    Places,
+    allowances,
+    name,
+    set_up,
+)
+from coordinator.chain.safe.creation_code import CHECKOUT, CreationCode
+from coordinator.chain.safe.deploying import (
+    deploy_canonical,
+    deploy_safe,
+    execute,
+    first_refusal,
+    missing,
+)
+from coordinator.chain.safe.differences import differences, purchase_terms
+from coordinator.chain.safe.limits import ChainLimits
+from coordinator.chain.safe.multisend import InnerCall
+from coordinator.chain.safe.proposals import Proposal
+from coordinator.chain.safe.safe_transactions import OwnerSignature, joined
+from coordinator.chain.safe.said import names_of, said
+from coordinator.chain.safe.sending import Sender
+from coordinator.chain.safe.standing import Standing, approved_by, read_standing
+from coordinator.chain.signers.signers import Signer
+from coordinator.config import SIMULATED, read_policy
+from coordinator.domain.address import checksummed
+from coordinator.domain.errors import ConfigurationError, InvalidRequest, TxReverted
+from coordinator.domain.policy.chain_limits import deadline_warnings
+from coordinator.domain.policy.policy import Policy
+from coordinator.domain.usdc import Usdc
+from coordinator.provisioning.chain_limits import chain_limits
+from coordinator.wiring import Wiring
+
+__all__ = ["AllowanceLeft", "Plan", "Proposal", "SafeTreasury", "Shown", "open_treasury"]
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What a deployment would do: what the chain lacks, and the owners' transaction.
+
+    ``proposal`` is None where the roles are set up already.
+    """
+
+    standing: Standing
+    missing: tuple[str, ...]
+    proposal: Proposal | None
+
+
+@dataclass(frozen=True, slots=True)
+class AllowanceLeft:
+    """What an allowance of the roles leaves, in USDC, or of disputes in calls.
+
+    ``refill`` comes back every ``period`` seconds, which is 0 for one that never does.
+    """
+
+    name: str
+    left: str
+    at_once: str
+    refill: str
+    period: int
+    refills_at: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """A treasury on its chain beside the policy; every difference is a sentence."""
+
+    standing: Standing
+    allowances: tuple[AllowanceLeft, ...]
+    differences: tuple[str, ...]
+    warnings: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class SafeTreasury:
+    """The treasury of a policy on one chain, there or to be deployed."""
+
+    rpc: Rpc
+    chain_id: int
+    policy: Policy
+    limits: ChainLimits
+    places: Places
+    salt_nonce: int = 0
+    local: bool = False
+    payer: Signer | None = field(default=None, repr=False)
+
+    def plan(self) -> Plan:
+        """Return what ``deploy`` would do; sends nothing."""
+        factories, contracts = missing(self.rpc)
+        standing = read_standing(self.rpc, self.places)
+        lacks = (*(f"the factory {f}" for f in factories), *(c.name for c in contracts))
+        if standing.set_up:
+            return Plan(standing, lacks, None)
+        calls = set_up(self.places, self.limits, salt_nonce=self.salt_nonce)
+        return Plan(standing, lacks, self._proposal(calls, standing))
+
+    def deploy(self, code: Path | None, signers: Sequence[Signer]) -> list[str]:
+        """Deploy what the chain lacks, and the Safe; return what was done, in words."""
+        sender = self.sender(signers)
+        done = [f"deployed {one}" for one in deploy_canonical(sender, _creation_code(code))]
+        if deploy_safe(sender, self.places, self.limits, salt_nonce=self.salt_nonce):
+            done.append(f"created the Safe {self.places.safe}")
+        return done
+
+    def approve_locally(self, proposal: Proposal) -> None:
+        """Let as many owners approve it as it takes; a local chain alone does that without keys."""
+        owners = read_standing(self.rpc, self.places).owners[: self.limits.threshold]
+        left = [owner for owner in owners if owner not in proposal.signatures]
+        approve_as_owners(self.rpc, self.places.safe, proposal.digest, left)
+
+    def show(self) -> Shown:
+        """Read the chain and compare it with the policy."""
+        standing = read_standing(self.rpc, self.places)
+        found = differences(self.rpc, self.places, self.limits, standing, self._providers)
+        terms = None
+        if standing.set_up:
+            terms = purchase_terms(self.rpc, self.places, self.limits, standing)
+        bound = self.limits.deadline_before if terms is None else terms.deadline_before
+        after = self.policy.escrow.deadline_after
+        return Shown(
+            standing=standing,
+            allowances=tuple(self._left(standing)),
+            differences=tuple(found),
+            warnings=tuple(deadline_warnings(bound, after, standing.time)),
+        )
+
+    def change(self) -> Proposal | None:
+        """Return what brings the chain to the policy; None where they agree."""
+        return self._changed(self.limits)
+
+    def rotate(self, member: str) -> Proposal | None:
+        """Return what gives the roles to another key, and takes them from every other."""
+        try:
+            return self._changed(replace(self.limits, member=checksummed(member)))
+        except ValueError as fault:
+            raise InvalidRequest(str(fault)) from None
+
+    def revoke(self, member: str | None, *, module: bool) -> Proposal:
+        """Return what stops the key, or every one; with ``module`` by closing the roles."""
+        standing = self._there()
+        if module:
+            return self._proposal(closed(self.places, standing), standing)
+        try:
+            members = standing.members if member is None else (checksummed(member),)
+        except ValueError as fault:
+            raise InvalidRequest(str(fault)) from None
+        calls = [call for one in members for call in revoked(self.places, one)]
+        if not calls:
+            raise InvalidRequest("no key has a role of this Safe")
+        return self._proposal(list(dict.fromkeys(calls)), standing)
+
+    def says(self, proposal: Proposal) -> list[str]:
+        """Return each call in words, read from its data alone."""
+        return [said(call, self.places, self._names) for call in proposal.calls]
+
+    def check(self, proposal: Proposal) -> Standing:
+        """Refuse a transaction that can't be executed next: another Safe's, or a used number."""
+        if (proposal.chain_id, proposal.safe) != (self.chain_id, self.places.safe):
+            raise InvalidRequest(
+                f"the transaction is of the Safe {proposal.safe} on chain {proposal.chain_id}, and"
+                f" this treasury is {self.places.safe} on chain {self.chain_id}"
+            )
+        standing = self._there(roles=False)
+        if standing.nonce > proposal.nonce:
+            raise InvalidRequest(
+                f"another transaction of the Safe took its number, {proposal.nonce}: write it anew"
+                " and sign it again, what was signed is worth nothing any more",
+                code="nonce_used",
+            )
+        if standing.nonce < proposal.nonce:
+            raise InvalidRequest(
+                f"its number is {proposal.nonce}, and the Safe is at {standing.nonce}: others have"
+                " to go before"
+            )
+        return standing
+
+    def signed(self, proposal: Proposal, signer: Signer) -> Proposal:
+        """Return it with this owner's signature; InvalidRequest for whoever is none."""
+        standing = self.check(proposal)
+        if signer.address not in standing.owners:
+            raise InvalidRequest(
+                f"the signer is {signer.address}, and no owner of the Safe: {_list(standing)}",
+                code="signature_invalid",
+            )
+        return proposal.signed_with(signer.sign_typed(proposal))
+
+    def signatures_of(self, proposal: Proposal) -> tuple[list[OwnerSignature], int]:
+        """Return the owners' signatures, those on the chain too, and how many are needed.
+
+        InvalidRequest where whoever signed is no owner.
+        """
+        standing = self.check(proposal)
+        for owner in proposal.signatures:
+            if owner not in standing.owners:
+                raise InvalidRequest(
+                    f"{owner} signed, or another transaction was signed: it is no owner of the"
+                    f" Safe: {_list(standing)}",
+                    code="signature_invalid",
+                )
+        rest = [owner for owner in standing.owners if owner not in proposal.signatures]
+        approved = approved_by(self.rpc, self.places.safe, proposal.digest, rest)
+        found = [*proposal.signatures.values(), *map(OwnerSignature.approved, approved)]
+        return found, standing.threshold
+
+    def execute(self, proposal: Proposal, signers: Sequence[Signer]) -> str:
+        """Send it at the first signer's cost; return the hash. TxReverted with the reason."""
+        found, needed = self.signatures_of(proposal)
+        joint = joined(found[:needed])
+        title = f"the owners' transaction number {proposal.nonce}"
+        try:
+            receipt = execute(
+                self.sender(signers), self.places.safe, proposal.transaction, joint, title
+            )
+        except TxReverted as fault:
+            # The Safe tells no reason of a call within.
+            self.check(proposal)
+            why = first_refusal(self.rpc, self.places.safe, proposal.calls)
+            raise TxReverted(f"{fault}; {why}" if why else str(fault)) from None
+        return str(receipt["transactionHash"])
+
+    def sender(self, signers: Sequence[Signer]) -> Sender:
+        """Return who pays for gas: the first of these, a local node's account, or the worker."""
+        if signers:
+            return Sender(self.rpc, signers[0].address, signers[0])
+        if self.local:
+            return Sender(self.rpc, unlocked_account(self.rpc))
+        if self.payer is None or not self.payer.can_sign:
+            raise InvalidRequest("who pays for the transaction? add --signer keystore:NAME")
+        return Sender(self.rpc, self.payer.address, self.payer)
+
+    def _left(self, standing: Standing) -> Iterator[AllowanceLeft]:
+        for key in allowances(self.limits) if standing.set_up else ():
+            one = (standing.allowances or {})[key]
+            usdc = key != DISPUTE_COUNT
+            left, at_once, refill = (
+                str(Usdc.from_base_units(units)) if usdc else str(units)
+                for units in (one.left_at(standing.time), one.max_refill, one.refill)
+            )
+            yield AllowanceLeft(
+                name=name(key),
+                left=left,
+                at_once=at_once,
+                refill=refill,
+                period=one.period,
+                refills_at=one.refilled_at(standing.time),
+            )
+
+    def _changed(self, limits: ChainLimits) -> Proposal | None:
+        standing = self._there()
+        calls = changes(self.rpc, self.places, limits, standing)
+        return self._proposal(calls, standing) if calls else None
+
+    def _there(self, *, roles: bool = True) -> Standing:
+        standing = read_standing(self.rpc, self.places)
+        if not standing.created or (roles and not standing.set_up):
+            what = "roles" if standing.created else "Safe"
+            raise InvalidRequest(
+                f"there is no {what} of this policy's owners on chain {self.chain_id} yet:"
+                " `coordinator treasury deploy`"
+            )
+        return standing
+
+    def _proposal(self, calls: Sequence[InnerCall], standing: Standing) -> Proposal:
+        return Proposal(
+            chain_id=self.chain_id,
+            safe=self.places.safe,
+            nonce=standing.nonce,
+            calls=tuple(calls),
+        )
+
+    @cached_property
+    def _names(self) -> dict[str, str]:
+        providers = {name: one.address for name, one in self.policy.providers.items()}
+        named = names_of(self.places, self.limits.member, providers)
+        if self.limits.x402 is not None:
+            named[self.limits.x402.wallet] = f"the x402 wallet {self.limits.x402.wallet}"
+        return named
+
+    @cached_property
+    def _providers(self) -> dict[str, str]:
+        return {one.address: name for name, one in self.policy.providers.items()}
+
+
+def open_treasury(wiring: Wiring, *, salt_nonce: int = 0) -> SafeTreasury:
+    """Return the treasury of the settings and the policy file, once the endpoints were checked.
+
+    It is the Safe of the settings, or else the one that the policy's owners would deploy.
+    """
+    s, rpc = wiring.settings, wiring.rpc
+    if s.network == SIMULATED:
+        raise ConfigurationError("the simulated chain has no Safe: use anvil, base-sepolia or base")
+    policy = read_policy(s.policy_file)
+    limits = chain_limits(policy, member=wiring.signer.address, wallet=wiring.wallet)
+    chain_id = int(rpc.call("eth_chainId"), 16)
+    check_endpoints(rpc, wiring.network, chain_id)
+    d = wiring.deployment
+    places = Places.predicted(
+        limits, kernel=d.kernel, vault=d.vault, usdc=d.usdc, salt_nonce=salt_nonce
+    )
+    if s.safe_address is not None and s.roles_address is not None:
+        places = replace(places, safe=s.safe_address, roles=s.roles_address)
+    return SafeTreasury(
+        rpc=rpc,
+        chain_id=chain_id,
+        policy=policy,
+        limits=limits,
+        places=places,
+        salt_nonce=salt_nonce,
+        local=wiring.network.local,
+        payer=wiring.signer,
+    )
+
+
+def _creation_code(folder: Path | None) -> CreationCode:
+    return CreationCode(CHECKOUT if folder is None else folder)
+
+
+def _list(standing: Standing) -> str:
+    return f"its owners are {', '.join(standing.owners)}"
