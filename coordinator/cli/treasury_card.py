@@ -89,7 +89,7 @@ def show_standing(treasury: SafeTreasury, shown: Shown) -> None:
     rows = [
         *_rows(treasury, owners=at.owners, threshold=at.threshold),
         ("USDC", usdc(at.usdc) if at.usdc is not None else None),
-        ("keys with a role", "\n".join(at.members) or "none"),
+        ("keys with a role", ", ".join(at.members) or "none"),
         ("next number", at.nonce if at.created else None),
         ("as of block", at.block),
     ]
@@ -149,7 +149,7 @@ def _rows(
     needed = threshold or treasury.limits.threshold
     yield "Safe", treasury.places.safe
     yield "roles", treasury.places.roles
-    yield "owners", "\n".join(owned)
+    yield "owners", ", ".join(owned)
     yield "sign together", f"{needed} of {len(owned)}"
     yield "worker's key", treasury.limits.member
     yield "in any 24 hours", usdc(said["daily_limit"])

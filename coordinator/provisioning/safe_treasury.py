@@ -11,7 +11,7 @@ from coordinator.chain.evm.endpoint_check import check_endpoints
 from coordinator.chain.local.deploy import unlocked_account
 from coordinator.chain.local.owners import approve_as_owners
 from coordinator.chain.rpc.client import Rpc
-from coordinator.chain.safe.changes import changes, closed, revoked
+from coordinator.chain.safe.changes import changes, closed, revoked, take_approval_back
 from coordinator.chain.safe.configuration import (
     DISPUTE_COUNT,
     Places,
@@ -140,14 +140,23 @@ class SafeTreasury:
 
     def change(self) -> Proposal | None:
         """Return what brings the chain to the policy; None where they agree."""
-        return self._changed(self.limits)
+        standing = self._there()
+        calls = changes(self.rpc, self.places, self.limits, standing)
+        return self._proposal(calls, standing) if calls else None
 
-    def rotate(self, member: str) -> Proposal | None:
-        """Return what gives the roles to another key, and takes them from every other."""
+    def rotate(self, member: str) -> Proposal:
+        """Return what gives the roles to another key, and takes them from every other.
+
+        What the present key got the vault approved ends, though nothing may stand yet.
+        """
         try:
-            return self._changed(replace(self.limits, member=checksummed(member)))
+            limits = replace(self.limits, member=checksummed(member))
         except ValueError as fault:
             raise InvalidRequest(str(fault)) from None
+        standing = self._there()
+        calls = [*changes(self.rpc, self.places, limits, standing)]
+        back = take_approval_back(self.places)
+        return self._proposal(calls if back in calls else [*calls, back], standing)
 
     def revoke(self, member: str | None, *, module: bool) -> Proposal:
         """Return what stops the key, or every one; with ``module`` by closing the roles."""
@@ -258,11 +267,6 @@ class SafeTreasury:
                 period=one.period,
                 refills_at=one.refilled_at(standing.time),
             )
-
-    def _changed(self, limits: ChainLimits) -> Proposal | None:
-        standing = self._there()
-        calls = changes(self.rpc, self.places, limits, standing)
-        return self._proposal(calls, standing) if calls else None
 
     def _there(self, *, roles: bool = True) -> Standing:
         standing = read_standing(self.rpc, self.places)

@@ -1,183 +1,212 @@
-"""A treasury's owners at the command line, on a real Anvil: deploy, show, change, sign, revoke."""
+"""A treasury's owners at the command line, on a real Anvil: show, change, sign, revoke."""
 
 from __future__ import annotations
 
-import contextlib
-import io
 import json
-import os
-import secrets
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
-from unittest import mock
 
 import pytest
 from eth_account import Account
+from eth_account.messages import encode_typed_data
 
-from coordinator.chain.safe.configuration import APPROVE
-from coordinator.chain.safe.creation_code import CHECKOUT
+from coordinator.chain.local.owners import approve_as_owners
+from coordinator.chain.safe.changes import take_approval_back
+from coordinator.chain.safe.configuration import APPROVE, TRANSFER
 from coordinator.chain.safe.multisend import InnerCall
-from coordinator.cli import main
+from coordinator.chain.safe.proposals import Proposal
+from coordinator.chain.safe.safe_transactions import ENABLE_MODULE
+from coordinator.chain.safe.signatures import Signature
+from coordinator.domain.errors import TxReverted
 from coordinator.domain.usdc import Usdc
 from tests.integration.local_chain import LocalChain
-from tests.integration.treasuries import ETHER, owners
+from tests.integration.owners_desk import Desk, by, fund, make_desk
+from tests.integration.treasuries import MEMBER_KEY, owners
 
-POLICY = """
-[organisation]
-total_limit = "5000"
-daily_limit = "720"
-[agents.ada]
-per_purchase_limit = "100"
-daily_limit = "200"
-[providers.papers]
-address = "{provider}"
-[providers.maps]
-address = "{other_provider}"
-[approvals]
-approvers = ["alice"]
-[treasury]
-owners = [{owners}]
-threshold = 2
-daily_limit = "720"
-total_limit = "5000"
-per_purchase_limit = "100"
-deadline_before = "2027-12-31"
-disputes_daily = 3
-bonds_daily_limit = "72"
-"""
-KEY = "0x" + "c1" * 32
+CHANGES = (
+    ('per_purchase_limit = "100"\ndeadline', 'per_purchase_limit = "120"\ndeadline'),
+    ('daily_limit = "720"\ntotal', 'daily_limit = "600"\ntotal'),
+    ('"2027-12-31"', '"2028-03-01"'),
+    (
+        "[approvals]",
+        '[providers.more]\naddress = "0x5aAeb6053F3E94C9b9A09f33669435E7Ef1BeAed"\n[approvals]',
+    ),
+)
+DAILY_AND_TOTAL = 'daily_limit = "600"\ntotal_limit = "3000"'
+# Twenty days and the usual deadline before the bound.
+NEAR = int(datetime(2027, 12, 10, 1, tzinfo=UTC).timestamp())
 NEXT = Account.from_key("0x" + "c2" * 32).address
-OWNER = [f"0x{'a' + str(number)}" * 1 for number in range(3)]
 
 
-@dataclass
-class Desk:
-    """A folder with a policy and settings, where owners type commands."""
+@pytest.fixture(scope="module")
+def _desk(
+    _chain_with_safes: LocalChain, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Desk]:
+    made = make_desk(_chain_with_safes, tmp_path_factory.mktemp("desk"))
 
-    chain: LocalChain
-    folder: Path
-    settings: dict[str, str] = field(default_factory=dict)
+    def lay() -> None:
+        made.json("deploy")
+        fund(made.chain)
 
-    @property
-    def policy(self) -> Path:
-        return self.folder / "policy.toml"
-
-    def write(self, *changes: tuple[str, str]) -> None:
-        text = self.policy.read_text()
-        for old, new in changes:
-            assert old in text
-            text = text.replace(old, new)
-        self.policy.write_text(text)
-
-    def run(self, *arguments: str, code: int = 0) -> str:
-        out, err = io.StringIO(), io.StringIO()
-        with (
-            contextlib.chdir(self.folder),
-            mock.patch.dict(os.environ, self.settings, clear=True),
-            contextlib.redirect_stdout(out),
-            contextlib.redirect_stderr(err),
-        ):
-            ended = main(["treasury", *arguments])
-        assert ended == code, (out.getvalue(), err.getvalue())
-        return out.getvalue() + err.getvalue()
-
-    def json(self, *arguments: str, code: int = 0) -> Any:
-        printed = self.run(*arguments, "--json", code=code)
-        return json.loads(printed[printed.index("{") : printed.rindex("}") + 1])
-
-    def balance(self, account: str) -> Usdc:
-        return self.chain.balance(account)
+    with made.chain.laid_under(lay):
+        yield made
 
 
 @pytest.fixture
-def desk(_chain_with_safes: LocalChain, chain: LocalChain, tmp_path: Path) -> Desk:
-    listed = ", ".join(f'"{owner.address}"' for owner in owners())
-    made = Desk(chain, tmp_path)
-    made.policy.write_text(
-        POLICY.format(
-            provider=chain.provider, other_provider=chain.other_provider, owners=listed
-        )
+def deployed(_desk: Desk, chain: LocalChain, tmp_path: Path) -> Desk:
+    """A treasury that was deployed by its command, the same for each test."""
+    return make_desk(chain, tmp_path)
+
+
+def test_what_the_policy_changes_is_signed_and_executed(deployed: Desk) -> None:
+    deployed.write(*CHANGES)
+    assert deployed.json("show", code=6)["differences"][-3:] == [
+        "providers.more has no place on the chain",
+        "the chain lets a purchase be 100.00 USDC, and the policy 120.00",
+        "the chain bounds deadlines by 2027-12-31 00:00, and the policy by 2028-03-01 00:00",
+    ]
+    dry = deployed.json("propose", "--dry-run")
+    assert not list(deployed.folder.glob("change*"))
+
+    told = deployed.json("propose", "--builder", "app.json", code=4)
+    assert told["transaction"]["calls"] == dry["transaction"]["calls"]
+    assert len(told["transaction"]["calls"]) == 2
+    imported = json.loads((deployed.folder / "app.json").read_text())
+    assert imported["chainId"] == str(told["transaction"]["chain_id"])
+    assert [t["data"] for t in imported["transactions"]] == [
+        call["data"] for call in told["transaction"]["calls"]
+    ]
+    file = told["file"]
+    assert "1 of 2" in deployed.run("sign", file, "--yes", *by(0))
+    assert "1 of 2 owners have signed" in deployed.run("execute", file, "--yes", code=4)
+    deployed.run("sign", file, "--yes", *by(2))
+    deployed.run("execute", file, "--dry-run")
+    assert deployed.json("execute", file, "--yes")["executed"]
+
+    assert deployed.json("show")["differences"] == []
+    assert deployed.json("propose")["transaction"] is None
+
+
+def test_signatures_come_from_elsewhere_and_from_the_chain(deployed: Desk) -> None:
+    deployed.write(*CHANGES)
+    asked = deployed.json("propose", code=4)
+    typed = encode_typed_data(full_message=asked["transaction"]["typed_data"])
+    elsewhere = "0x" + bytes(Account.sign_message(typed, owners()[1].key).signature).hex()
+    digest = bytes.fromhex(asked["transaction"]["hash"][2:])
+    approve_as_owners(deployed.chain.rpc, deployed.treasury.address, digest, [owners()[2].address])
+    dry = deployed.json("execute", asked["file"], "--signature", elsewhere, "--dry-run")
+    assert dry["signed"] == 2
+    deployed.json("execute", asked["file"], "--signature", elsewhere, "--yes")
+    assert deployed.json("show")["differences"] == []
+
+
+def test_a_number_that_another_transaction_took_is_told(deployed: Desk) -> None:
+    deployed.write(*CHANGES)
+    file = deployed.json("propose", "--yes", *by(0), code=4)["file"]
+    deployed.treasury.owners_do(take_approval_back(deployed.treasury.places))
+    for command in (("sign", file, *by(1)), ("execute", file)):
+        assert "took its number, 1: write it anew" in deployed.run(*command, "--yes", code=2)
+
+
+def test_a_stranger_neither_signs_nor_counts(deployed: Desk) -> None:
+    deployed.write(*CHANGES)
+    asked = deployed.json("propose", code=4)
+    file = asked["file"]
+    assert "no owner of the Safe" in deployed.run(
+        "sign", file, "--yes", "--signer", "env:TREASURY_PRIVATE_KEY", code=2
     )
-    made.settings = {
-        "COORDINATOR_RPC_URL": chain.url,
-        "COORDINATOR_DEPLOYMENTS_FOLDER": str(chain.folder),
-        "COORDINATOR_STATE_FOLDER": str(tmp_path / "state"),
-        "COORDINATOR_DATABASE_URL": f"sqlite:///{tmp_path}/coordinator.db",
-        "COORDINATOR_ID_SECRET": secrets.token_hex(32),
-        "TREASURY_PRIVATE_KEY": KEY,
-        **{f"OWNER_{n}": "0x" + owner.key.hex() for n, owner in enumerate(owners())},
-    }
-    return made
+    digest = bytes.fromhex(asked["transaction"]["hash"][2:])
+    foreign = bytes(Account.from_key(MEMBER_KEY).unsafe_sign_hash(digest).signature).hex()
+    told = deployed.run("execute", file, "--signature", foreign, "--yes", code=2)
+    assert "it is no owner of the Safe" in told
 
 
-def by(*numbers: int) -> list[str]:
-    """The options by which these owners sign; the first pays."""
-    return [word for n in numbers for word in ("--signer", f"env:OWNER_{n}")]
-
-
-@pytest.fixture
-def deployed(desk: Desk) -> Desk:
-    told = desk.json("deploy")
-    assert told["executed"]
-    for owner in owners():
-        desk.chain.fund(owner.address, usdc="0", wei=ETHER)
-    return desk
-
-
-def test_a_plan_says_in_words_what_would_be_and_a_deployment_does_it(desk: Desk) -> None:
-    height = desk.chain.height
-    planned = desk.json("plan")
-    assert desk.json("deploy", "--dry-run")["transaction"] == planned["transaction"]
-    assert desk.chain.height == height
-    assert not planned["safe_created"]
-    words = [call["says"] for call in planned["transaction"]["calls"]]
-    assert not any("NOT KNOWN" in text for text in words)
-    assert "set the allowance daily to 240.00 USDC; 10.00 USDC come back every 60 minutes" in str(
-        words
+def test_a_call_that_nobody_knows_is_said_to_be_one(deployed: Desk) -> None:
+    deployed.write(*CHANGES)
+    treasury = deployed.treasury
+    thief = deployed.chain.stranger
+    strange = (
+        InnerCall(treasury.places.usdc, TRANSFER.call(thief, 5_000_000)),
+        InnerCall(treasury.places.usdc, APPROVE.call(treasury.places.vault, 0) + b"\0"),
+        InnerCall(thief, APPROVE.call(treasury.places.vault, 0)),
     )
-    create = next(text for text in words if "createTransaction" in text)
-    assert f"papers ({desk.chain.provider}) or maps ({desk.chain.other_provider})" in create
-    assert "the amount is at most 100.00 USDC" in create
-    assert "the deadline is before 2027-12-31 00:00:00 UTC" in create
+    forged = Proposal(
+        chain_id=treasury.chain_id, safe=treasury.address, nonce=treasury.nonce, calls=strange
+    )
+    document = forged.document(["a", "routine", "change"])
+    (deployed.folder / "forged.json").write_text(json.dumps(document))
 
-    told = desk.json("deploy")
+    said = deployed.json("sign", "forged.json", "--dry-run")["transaction"]["calls"]
 
-    assert told["executed"]
-    assert told["transaction"]["hash"] == planned["transaction"]["hash"]
-    shown = desk.json("show")
+    assert said[0]["says"] == f"send 5.00 USDC to {thief}"
+    assert all(call["says"].startswith("NOT KNOWN HERE") for call in said[1:])
+
+
+def test_what_was_spent_does_not_come_back_by_a_change(deployed: Desk) -> None:
+    deployed.chain.fund(deployed.treasury.address, usdc="1000", wei=0)
+    deployed.treasury.buy("60", "40")
+    deployed.write(('daily_limit = "720"\ntotal_limit = "5000"', DAILY_AND_TOTAL))
+    deployed.json("propose", "--yes", *by(0, 1))
+    shown = deployed.json("show")
     assert shown["differences"] == []
-    assert shown["safe"] == planned["safe"]
-    assert shown["owners_on_chain"] == [owner.address for owner in owners()]
-    assert shown["members"] == [Account.from_key(KEY).address]
-    left = {one["name"]: (one["left"], one["refills_at"]) for one in shown["allowances"]}
-    assert left["daily"] == ("240.00", None)
-    assert left["disputes"] == ("3", None)
-    assert desk.json("deploy")["transaction"] is None
+    left = {one["name"]: one["left"] for one in shown["allowances"]}
+    assert left["daily"] == "140.00"
+    assert left["total"] == "2900.00"
 
 
-def test_the_set_up_waits_for_owners_where_the_chain_is_not_ones_own(desk: Desk) -> None:
-    pass
+def test_a_leaked_key_is_stopped_by_one_transaction(deployed: Desk) -> None:
+    treasury = deployed.treasury
+    deployed.chain.fund(treasury.address, usdc="1000", wei=0)
+    hoarded = treasury.approve("50")
+    treasury.do(hoarded.to, hoarded.data)
+    assert deployed.chain.allowance(treasury.address) == Usdc("50")
+    assert any("standing approval" in d for d in deployed.json("show", code=6)["differences"])
+
+    assert deployed.json("revoke", "--yes", *by(0, 1))["executed"]
+
+    assert deployed.chain.allowance(treasury.address) == Usdc("0")
+    refused = treasury.refusal(hoarded.to, hoarded.data)
+    assert refused is not None
+    assert refused.name == "NoMembership"
+    # Another key takes over.
+    assert deployed.json("rotate-key", NEXT, "--yes", *by(0, 1))["executed"]
+    deployed.settings["COORDINATOR_SIGNER"] = f"address:{NEXT}"
+    shown = deployed.json("show")
+    assert shown["differences"] == []
+    assert shown["members"] == [NEXT]
 
 
-def test_look(deployed: Desk) -> None:
-    print(deployed.run("show"))
-    deployed.write(('daily_limit = "720"\ntotal', 'daily_limit = "600"\ntotal'), ('"2027-12-31"', '"2028-03-01"'), ('[approvals]', '[providers.more]\naddress = "0x5aAeb6053F3E94C9b9A09f33669435E7Ef1BeAed"\n[approvals]'))
-    print(deployed.run("show", code=6))
-    print(deployed.run("propose", "--dry-run"))
-    print(deployed.run("propose", code=4))
-    print(deployed.run("sign", "change-1.json", "--yes", *by(0)))
-    print(deployed.run("execute", "change-1.json", "--yes", code=4))
-    print(deployed.run("sign", "change-1.json", "--yes", *by(1)))
-    print(deployed.run("execute", "change-1.json", "--yes"))
-    print(deployed.run("show"))
-    print(deployed.run("propose"))
-    print(deployed.run("rotate-key", NEXT, "--dry-run"))
-    print(deployed.run("revoke", "--dry-run"))
-    print(deployed.run("rotate-key", NEXT, "--yes", *by(0, 1)))
-    print(deployed.run("show", code=6))
-    print(deployed.run("revoke", "--module", "--yes", *by(0, 1)))
-    print(deployed.run("show", code=6))
-    print(deployed.run("propose", "--dry-run"))
-    assert 0
+def test_closed_roles_stop_every_key_and_open_again_by_a_proposal(deployed: Desk) -> None:
+    treasury = deployed.treasury
+    deployed.json("revoke", "--module", "--yes", *by(1, 2))
+    nothing = treasury.approve("1")
+    with pytest.raises(TxReverted, match="GS104"):
+        treasury.do(nothing.to, nothing.data)
+    assert deployed.json("show", code=6)["differences"]
+    deployed.json("propose", "--yes", *by(1, 2))
+    assert deployed.json("show")["differences"] == []
+
+
+def test_what_owners_did_elsewhere_is_named(deployed: Desk) -> None:
+    treasury, stranger = deployed.treasury, deployed.chain.stranger
+    add_owner = Signature("addOwnerWithThreshold(address,uint256)").call(stranger, 1)
+    treasury.owners_do(
+        InnerCall(treasury.address, add_owner),
+        InnerCall(treasury.address, ENABLE_MODULE.call(stranger)),
+    )
+    told = deployed.json("show", code=6)["differences"]
+    assert f"{stranger} owns the Safe, and is no owner in the policy" in told
+    assert any("threshold is 1, not 2" in text for text in told)
+    assert any("module" in text and stranger in text for text in told)
+    proposed = deployed.json("propose", "--dry-run")["transaction"]["calls"]
+    assert [call["says"] for call in proposed] == [
+        f"let {stranger} act in the Safe's name no longer"
+    ]
+
+
+def test_a_deadline_that_comes_near_is_warned_of(deployed: Desk) -> None:
+    deployed.chain.rpc.call("evm_setNextBlockTimestamp", NEAR)
+    deployed.chain.mine()
+    (warned,) = deployed.json("show")["warnings"]
+    assert warned.startswith("treasury.deadline_before ends all purchases in 19 days")

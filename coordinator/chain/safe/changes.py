@@ -40,7 +40,7 @@ from coordinator.chain.safe.roles_storage import (
     unwrapper_word,
 )
 from coordinator.chain.safe.safe_storage import END
-from coordinator.chain.safe.safe_transactions import DISABLE_MODULE
+from coordinator.chain.safe.safe_transactions import DISABLE_MODULE, ENABLE_MODULE
 from coordinator.chain.safe.standing import Standing
 from coordinator.chain.safe.storage import Word
 
@@ -57,7 +57,8 @@ def changes(rpc: Rpc, places: Places, limits: ChainLimits, standing: Standing) -
     due += [(approval_word(places), take_approval_back(places))]
     read_words = read(rpc, Expected(tuple(word for word, _ in due), {}), block=standing.tag).words
     # Who is given a role is put before all others in the list of members.
-    calls = [*_members_due(places, limits.member, standing)]
+    calls = [*_modules_due(places, standing)]
+    calls += _members_due(places, limits.member, standing)
     calls += [call for word, call in due if _differs(word, read_words)]
     calls += _allowances_due(places, limits, standing)
     return list(dict.fromkeys(calls))
@@ -124,6 +125,21 @@ def _allowances_due(places: Places, limits: ChainLimits, standing: Standing) -> 
         balance = full.balance if had is None else _kept(had, full, standing.time)
         data = set_allowance(key, replace(full, balance=balance))
         yield InnerCall(places.roles, data, f"set the allowance {name(key)}")
+
+
+def _modules_due(places: Places, standing: Standing) -> Iterator[InnerCall]:
+    """Yield the end of every foreign module, and the return of roles that were closed."""
+    left = list(standing.modules)
+    for other in standing.modules:
+        if other == places.roles:
+            continue
+        before = _before(other, left)
+        left.remove(other)
+        title = f"let {other} act for the Safe no longer"
+        yield InnerCall(places.safe, DISABLE_MODULE.call(before, other), title)
+    if places.roles not in left:
+        title = f"let {places.roles} act for the Safe"
+        yield InnerCall(places.safe, ENABLE_MODULE.call(places.roles), title)
 
 
 def _members_due(places: Places, member: str, standing: Standing) -> Iterator[InnerCall]:
