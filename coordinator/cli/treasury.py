@@ -18,9 +18,9 @@ from coordinator.cli.receipts import write_new_json
 from coordinator.cli.signing import open_signer
 from coordinator.cli.treasury_card import (
     plan_dict,
+    show_on_chain,
     show_plan,
     show_proposal,
-    show_standing,
     shown_dict,
 )
 from coordinator.domain.errors import InvalidRequest
@@ -62,7 +62,7 @@ def plan(salt: Salt = 0) -> None:
         emit(plan_dict(treasury, found))
         return
     show_plan(treasury, found)
-    next_commands("coordinator treasury show" if found.standing.set_up else _DEPLOY)
+    next_commands("coordinator treasury show" if found.on_chain.set_up else _DEPLOY)
 
 
 @command(app, "deploy")
@@ -126,9 +126,9 @@ def show(salt: Salt = 0) -> int:
     if mode.json:
         emit(shown_dict(treasury, shown))
     else:
-        show_standing(treasury, shown)
+        show_on_chain(treasury, shown)
         if shown.differences:
-            next_commands("coordinator treasury propose" if shown.standing.set_up else _DEPLOY)
+            next_commands("coordinator treasury propose" if shown.on_chain.set_up else _DEPLOY)
     return ExitCode.DISCREPANCIES if shown.differences else ExitCode.OK
 
 

@@ -1,4 +1,4 @@
-"""Print a treasury that is a Safe: plan, standing, and what its owners are about to sign."""
+"""Print a treasury that is a Safe: its plan, its chain, and the calls that owners sign."""
 
 from __future__ import annotations
 
@@ -23,21 +23,21 @@ def plan_dict(treasury: SafeTreasury, plan: Plan) -> dict[str, Any]:
     return {
         **_places(treasury),
         "missing_contracts": [*plan.missing],
-        "safe_created": plan.standing.created,
-        "set_up": plan.standing.set_up,
+        "safe_created": plan.on_chain.created,
+        "set_up": plan.on_chain.set_up,
         "transaction": None if proposal is None else proposal.document(treasury.says(proposal)),
     }
 
 
 def show_plan(treasury: SafeTreasury, plan: Plan) -> None:
     """Print what a deployment would do."""
-    status = "set up" if plan.standing.set_up else "created" if plan.standing.created else "planned"
+    status = "set up" if plan.on_chain.set_up else "created" if plan.on_chain.created else "planned"
     card(f"Treasury on chain {treasury.chain_id}", status, _rows(treasury))
     if plan.missing:
         heading("Audited contracts that this chain lacks, and that would be deployed")
         for one in plan.missing:
             say(f"  {one}")
-    if not plan.standing.created:
+    if not plan.on_chain.created:
         say(f"  then the Safe {treasury.places.safe} would be created")
     if plan.proposal is not None:
         show_proposal(treasury, plan.proposal)
@@ -53,10 +53,10 @@ def show_proposal(treasury: SafeTreasury, proposal: Proposal) -> None:
 
 
 def shown_dict(treasury: SafeTreasury, shown: Shown) -> dict[str, Any]:
-    """Return a standing treasury as JSON."""
+    """Return a treasury on its chain as JSON."""
     from coordinator.domain.times import rfc3339
 
-    at = shown.standing
+    at = shown.on_chain
     return {
         **_places(treasury),
         "block": at.block,
@@ -82,9 +82,9 @@ def shown_dict(treasury: SafeTreasury, shown: Shown) -> dict[str, Any]:
     }
 
 
-def show_standing(treasury: SafeTreasury, shown: Shown) -> None:
+def show_on_chain(treasury: SafeTreasury, shown: Shown) -> None:
     """Print a treasury as its chain has it, and every difference to the policy."""
-    at = shown.standing
+    at = shown.on_chain
     status = "as the policy says" if not shown.differences else "DIFFERS"
     rows = [
         *_rows(treasury, owners=at.owners, threshold=at.threshold),

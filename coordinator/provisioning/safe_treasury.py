@@ -30,11 +30,11 @@ from coordinator.chain.safe.deploying import (
 from coordinator.chain.safe.differences import differences, purchase_terms
 from coordinator.chain.safe.limits import ChainLimits
 from coordinator.chain.safe.multisend import InnerCall
+from coordinator.chain.safe.on_chain import OnChain, approved_by, read_on_chain
 from coordinator.chain.safe.proposals import Proposal
 from coordinator.chain.safe.safe_transactions import OwnerSignature, joined
-from coordinator.chain.safe.said import names_of, said
 from coordinator.chain.safe.sending import Sender
-from coordinator.chain.safe.standing import Standing, approved_by, read_standing
+from coordinator.chain.safe.words import in_words, names_of
 from coordinator.chain.signers.signers import Signer
 from coordinator.config import SIMULATED, read_policy
 from coordinator.domain.address import checksummed
@@ -50,19 +50,19 @@ __all__ = ["AllowanceLeft", "Plan", "Proposal", "SafeTreasury", "Shown", "open_t
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What a deployment would do: what the chain lacks, and the owners' transaction.
+    """A deployment before it is made: what the chain lacks, and the owners' transaction.
 
     ``proposal`` is None where the roles are set up already.
     """
 
-    standing: Standing
+    on_chain: OnChain
     missing: tuple[str, ...]
     proposal: Proposal | None
 
 
 @dataclass(frozen=True, slots=True)
 class AllowanceLeft:
-    """What an allowance of the roles leaves, in USDC, or of disputes in calls.
+    """An allowance of the roles and its rest, in USDC, or of disputes in calls.
 
     ``refill`` comes back every ``period`` seconds, which is 0 for one that never does.
     """
@@ -79,7 +79,7 @@ class AllowanceLeft:
 class Shown:
     """A treasury on its chain beside the policy; every difference is a sentence."""
 
-    standing: Standing
+    on_chain: OnChain
     allowances: tuple[AllowanceLeft, ...]
     differences: tuple[str, ...]
     warnings: tuple[str, ...]
@@ -101,12 +101,12 @@ class SafeTreasury:
     def plan(self) -> Plan:
         """Return what ``deploy`` would do; sends nothing."""
         factories, contracts = missing(self.rpc)
-        standing = read_standing(self.rpc, self.places)
+        on_chain = read_on_chain(self.rpc, self.places)
         lacks = (*(f"the factory {f}" for f in factories), *(c.name for c in contracts))
-        if standing.set_up:
-            return Plan(standing, lacks, None)
+        if on_chain.set_up:
+            return Plan(on_chain, lacks, None)
         calls = set_up(self.places, self.limits, salt_nonce=self.salt_nonce)
-        return Plan(standing, lacks, self._proposal(calls, standing))
+        return Plan(on_chain, lacks, self._proposal(calls, on_chain))
 
     def deploy(self, code: Path | None, signers: Sequence[Signer]) -> list[str]:
         """Deploy what the chain lacks, and the Safe; return what was done, in words."""
@@ -118,31 +118,31 @@ class SafeTreasury:
 
     def approve_locally(self, proposal: Proposal) -> None:
         """Let as many owners approve it as it takes; a local chain alone does that without keys."""
-        owners = read_standing(self.rpc, self.places).owners[: self.limits.threshold]
+        owners = read_on_chain(self.rpc, self.places).owners[: self.limits.threshold]
         left = [owner for owner in owners if owner not in proposal.signatures]
         approve_as_owners(self.rpc, self.places.safe, proposal.digest, left)
 
     def show(self) -> Shown:
         """Read the chain and compare it with the policy."""
-        standing = read_standing(self.rpc, self.places)
-        found = differences(self.rpc, self.places, self.limits, standing, self._providers)
+        on_chain = read_on_chain(self.rpc, self.places)
+        found = differences(self.rpc, self.places, self.limits, on_chain, self._providers)
         terms = None
-        if standing.set_up:
-            terms = purchase_terms(self.rpc, self.places, self.limits, standing)
+        if on_chain.set_up:
+            terms = purchase_terms(self.rpc, self.places, self.limits, on_chain)
         bound = self.limits.deadline_before if terms is None else terms.deadline_before
         after = self.policy.escrow.deadline_after
         return Shown(
-            standing=standing,
-            allowances=tuple(self._left(standing)),
+            on_chain=on_chain,
+            allowances=tuple(self._left(on_chain)),
             differences=tuple(found),
-            warnings=tuple(deadline_warnings(bound, after, standing.time)),
+            warnings=tuple(deadline_warnings(bound, after, on_chain.time)),
         )
 
     def change(self) -> Proposal | None:
         """Return what brings the chain to the policy; None where they agree."""
-        standing = self._there()
-        calls = changes(self.rpc, self.places, self.limits, standing)
-        return self._proposal(calls, standing) if calls else None
+        on_chain = self._there()
+        calls = changes(self.rpc, self.places, self.limits, on_chain)
+        return self._proposal(calls, on_chain) if calls else None
 
     def rotate(self, member: str) -> Proposal:
         """Return what gives the roles to another key, and takes them from every other.
@@ -153,56 +153,56 @@ class SafeTreasury:
             limits = replace(self.limits, member=checksummed(member))
         except ValueError as fault:
             raise InvalidRequest(str(fault)) from None
-        standing = self._there()
-        calls = [*changes(self.rpc, self.places, limits, standing)]
+        on_chain = self._there()
+        calls = [*changes(self.rpc, self.places, limits, on_chain)]
         back = take_approval_back(self.places)
-        return self._proposal(calls if back in calls else [*calls, back], standing)
+        return self._proposal(calls if back in calls else [*calls, back], on_chain)
 
     def revoke(self, member: str | None, *, module: bool) -> Proposal:
         """Return what stops the key, or every one; with ``module`` by closing the roles."""
-        standing = self._there()
+        on_chain = self._there()
         if module:
-            return self._proposal(closed(self.places, standing), standing)
+            return self._proposal(closed(self.places, on_chain), on_chain)
         try:
-            members = standing.members if member is None else (checksummed(member),)
+            members = on_chain.members if member is None else (checksummed(member),)
         except ValueError as fault:
             raise InvalidRequest(str(fault)) from None
         calls = [call for one in members for call in revoked(self.places, one)]
         if not calls:
             raise InvalidRequest("no key has a role of this Safe")
-        return self._proposal(list(dict.fromkeys(calls)), standing)
+        return self._proposal(list(dict.fromkeys(calls)), on_chain)
 
     def says(self, proposal: Proposal) -> list[str]:
         """Return each call in words, read from its data alone."""
-        return [said(call, self.places, self._names) for call in proposal.calls]
+        return [in_words(call, self.places, self._names) for call in proposal.calls]
 
-    def check(self, proposal: Proposal) -> Standing:
+    def check(self, proposal: Proposal) -> OnChain:
         """Refuse a transaction that can't be executed next: another Safe's, or a used number."""
         if (proposal.chain_id, proposal.safe) != (self.chain_id, self.places.safe):
             raise InvalidRequest(
                 f"the transaction is of the Safe {proposal.safe} on chain {proposal.chain_id}, and"
                 f" this treasury is {self.places.safe} on chain {self.chain_id}"
             )
-        standing = self._there(roles=False)
-        if standing.nonce > proposal.nonce:
+        on_chain = self._there(roles=False)
+        if on_chain.nonce > proposal.nonce:
             raise InvalidRequest(
                 f"another transaction of the Safe took its number, {proposal.nonce}: write it anew"
                 " and sign it again, what was signed is worth nothing any more",
                 code="nonce_used",
             )
-        if standing.nonce < proposal.nonce:
+        if on_chain.nonce < proposal.nonce:
             raise InvalidRequest(
-                f"its number is {proposal.nonce}, and the Safe is at {standing.nonce}: others have"
+                f"its number is {proposal.nonce}, and the Safe is at {on_chain.nonce}: others have"
                 " to go before"
             )
-        return standing
+        return on_chain
 
     def signed(self, proposal: Proposal, signer: Signer) -> Proposal:
         """Return it with this owner's signature; InvalidRequest for whoever is none."""
-        standing = self.check(proposal)
-        if signer.address not in standing.owners:
+        on_chain = self.check(proposal)
+        if signer.address not in on_chain.owners:
             raise InvalidRequest(
-                f"the signer is {signer.address}, and no owner of the Safe: {_list(standing)}",
+                f"the signer is {signer.address}, and no owner of the Safe: {_list(on_chain)}",
                 code="signature_invalid",
             )
         return proposal.signed_with(signer.sign_typed(proposal))
@@ -212,18 +212,18 @@ class SafeTreasury:
 
         InvalidRequest where whoever signed is no owner.
         """
-        standing = self.check(proposal)
+        on_chain = self.check(proposal)
         for owner in proposal.signatures:
-            if owner not in standing.owners:
+            if owner not in on_chain.owners:
                 raise InvalidRequest(
                     f"{owner} signed, or another transaction was signed: it is no owner of the"
-                    f" Safe: {_list(standing)}",
+                    f" Safe: {_list(on_chain)}",
                     code="signature_invalid",
                 )
-        rest = [owner for owner in standing.owners if owner not in proposal.signatures]
+        rest = [owner for owner in on_chain.owners if owner not in proposal.signatures]
         approved = approved_by(self.rpc, self.places.safe, proposal.digest, rest)
         found = [*proposal.signatures.values(), *map(OwnerSignature.approved, approved)]
-        return found, standing.threshold
+        return found, on_chain.threshold
 
     def execute(self, proposal: Proposal, signers: Sequence[Signer]) -> str:
         """Send it at the first signer's cost; return the hash. TxReverted with the reason."""
@@ -251,13 +251,13 @@ class SafeTreasury:
             raise InvalidRequest("who pays for the transaction? add --signer keystore:NAME")
         return Sender(self.rpc, self.payer.address, self.payer)
 
-    def _left(self, standing: Standing) -> Iterator[AllowanceLeft]:
-        for key in allowances(self.limits) if standing.set_up else ():
-            one = (standing.allowances or {})[key]
+    def _left(self, on_chain: OnChain) -> Iterator[AllowanceLeft]:
+        for key in allowances(self.limits) if on_chain.set_up else ():
+            one = (on_chain.allowances or {})[key]
             usdc = key != DISPUTE_COUNT
             left, at_once, refill = (
                 str(Usdc.from_base_units(units)) if usdc else str(units)
-                for units in (one.left_at(standing.time), one.max_refill, one.refill)
+                for units in (one.left_at(on_chain.time), one.max_refill, one.refill)
             )
             yield AllowanceLeft(
                 name=name(key),
@@ -265,24 +265,24 @@ class SafeTreasury:
                 at_once=at_once,
                 refill=refill,
                 period=one.period,
-                refills_at=one.refilled_at(standing.time),
+                refills_at=one.refilled_at(on_chain.time),
             )
 
-    def _there(self, *, roles: bool = True) -> Standing:
-        standing = read_standing(self.rpc, self.places)
-        if not standing.created or (roles and not standing.set_up):
-            what = "roles" if standing.created else "Safe"
+    def _there(self, *, roles: bool = True) -> OnChain:
+        on_chain = read_on_chain(self.rpc, self.places)
+        if not on_chain.created or (roles and not on_chain.set_up):
+            what = "roles" if on_chain.created else "Safe"
             raise InvalidRequest(
                 f"there is no {what} of this policy's owners on chain {self.chain_id} yet:"
                 " `coordinator treasury deploy`"
             )
-        return standing
+        return on_chain
 
-    def _proposal(self, calls: Sequence[InnerCall], standing: Standing) -> Proposal:
+    def _proposal(self, calls: Sequence[InnerCall], on_chain: OnChain) -> Proposal:
         return Proposal(
             chain_id=self.chain_id,
             safe=self.places.safe,
-            nonce=standing.nonce,
+            nonce=on_chain.nonce,
             calls=tuple(calls),
         )
 
@@ -333,5 +333,5 @@ def _creation_code(folder: Path | None) -> CreationCode:
     return CreationCode(CHECKOUT if folder is None else folder)
 
 
-def _list(standing: Standing) -> str:
-    return f"its owners are {', '.join(standing.owners)}"
+def _list(on_chain: OnChain) -> str:
+    return f"its owners are {', '.join(on_chain.owners)}"

@@ -20,6 +20,7 @@ from coordinator.chain.safe.configuration import (
 )
 from coordinator.chain.safe.limits import ChainLimits
 from coordinator.chain.safe.multisend import InnerCall
+from coordinator.chain.safe.on_chain import OnChain
 from coordinator.chain.safe.proof import Expected, Place, approval_word, read
 from coordinator.chain.safe.roles import (
     assign_roles,
@@ -41,13 +42,12 @@ from coordinator.chain.safe.roles_storage import (
 )
 from coordinator.chain.safe.safe_storage import END
 from coordinator.chain.safe.safe_transactions import DISABLE_MODULE, ENABLE_MODULE
-from coordinator.chain.safe.standing import Standing
 from coordinator.chain.safe.storage import Word
 
 _ROLES = (PURCHASES, DISPUTES)
 
 
-def changes(rpc: Rpc, places: Places, limits: ChainLimits, standing: Standing) -> list[InnerCall]:
+def changes(rpc: Rpc, places: Places, limits: ChainLimits, on_chain: OnChain) -> list[InnerCall]:
     """Return the owners' calls without which the roles would differ from the limits.
 
     An allowance that stays has its rest untouched. One that changes is set to what is left of it,
@@ -55,12 +55,12 @@ def changes(rpc: Rpc, places: Places, limits: ChainLimits, standing: Standing) -
     """
     due = [*_roles_due(places, limits)]
     due += [(approval_word(places), take_approval_back(places))]
-    read_words = read(rpc, Expected(tuple(word for word, _ in due), {}), block=standing.tag).words
+    read_words = read(rpc, Expected(tuple(word for word, _ in due), {}), block=on_chain.tag).words
     # Who is given a role is put before all others in the list of members.
-    calls = [*_modules_due(places, standing)]
-    calls += _members_due(places, limits.member, standing)
+    calls = [*_modules_due(places, on_chain)]
+    calls += _members_due(places, limits.member, on_chain)
     calls += [call for word, call in due if _differs(word, read_words)]
-    calls += _allowances_due(places, limits, standing)
+    calls += _allowances_due(places, limits, on_chain)
     return list(dict.fromkeys(calls))
 
 
@@ -73,9 +73,9 @@ def revoked(places: Places, member: str) -> list[InnerCall]:
     ]
 
 
-def closed(places: Places, standing: Standing) -> list[InnerCall]:
+def closed(places: Places, on_chain: OnChain) -> list[InnerCall]:
     """Return what stops every key at once: the roles are no module of the Safe any more."""
-    before = _before(places.roles, standing.modules)
+    before = _before(places.roles, on_chain.modules)
     title = "let nothing but its owners act for the Safe"
     call = InnerCall(places.safe, DISABLE_MODULE.call(before, places.roles), title)
     return [call, take_approval_back(places)]
@@ -116,21 +116,21 @@ def _roles_due(places: Places, limits: ChainLimits) -> Iterator[tuple[Word, Inne
         yield word, call(assign_roles(member, [role], member_of=has), title)
 
 
-def _allowances_due(places: Places, limits: ChainLimits, standing: Standing) -> Iterator[InnerCall]:
-    stored = standing.allowances or {}
+def _allowances_due(places: Places, limits: ChainLimits, on_chain: OnChain) -> Iterator[InnerCall]:
+    stored = on_chain.allowances or {}
     for key, full in allowances(limits).items():
         had = stored.get(key)
         if had is not None and _shape(had) == _shape(full):
             continue
-        balance = full.balance if had is None else _kept(had, full, standing.time)
+        balance = full.balance if had is None else _kept(had, full, on_chain.time)
         data = set_allowance(key, replace(full, balance=balance))
         yield InnerCall(places.roles, data, f"set the allowance {name(key)}")
 
 
-def _modules_due(places: Places, standing: Standing) -> Iterator[InnerCall]:
+def _modules_due(places: Places, on_chain: OnChain) -> Iterator[InnerCall]:
     """Yield the end of every foreign module, and the return of roles that were closed."""
-    left = list(standing.modules)
-    for other in standing.modules:
+    left = list(on_chain.modules)
+    for other in on_chain.modules:
         if other == places.roles:
             continue
         before = _before(other, left)
@@ -142,10 +142,10 @@ def _modules_due(places: Places, standing: Standing) -> Iterator[InnerCall]:
         yield InnerCall(places.safe, ENABLE_MODULE.call(places.roles), title)
 
 
-def _members_due(places: Places, member: str, standing: Standing) -> Iterator[InnerCall]:
+def _members_due(places: Places, member: str, on_chain: OnChain) -> Iterator[InnerCall]:
     """Yield the end of every other key, each as it stands when those before it are gone."""
-    left = list(standing.members)
-    for other in standing.members:
+    left = list(on_chain.members)
+    for other in on_chain.members:
         if other == member:
             continue
         before = _before(other, left)

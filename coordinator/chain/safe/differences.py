@@ -11,9 +11,9 @@ from coordinator.chain.safe.conditions import Operator, unpacked
 from coordinator.chain.safe.configuration import CREATE, Places, scopes
 from coordinator.chain.safe.create2 import word
 from coordinator.chain.safe.limits import ChainLimits
+from coordinator.chain.safe.on_chain import OnChain
 from coordinator.chain.safe.proof import Expected, Place, expected, read
 from coordinator.chain.safe.roles_storage import scope_word
-from coordinator.chain.safe.standing import Standing
 from coordinator.chain.safe.storage import address, usdc
 from coordinator.domain.address import keccak256
 
@@ -25,7 +25,7 @@ _BOUNDS = 2
 
 @dataclass(frozen=True, slots=True)
 class PurchaseTerms:
-    """What the chain says of a purchase: hashes of payees, and what amount and time are below."""
+    """The terms of purchases on the chain: hashes of payees, and bounds of amount and deadline."""
 
     payees: frozenset[bytes]
     amount_below: int
@@ -36,41 +36,41 @@ def differences(
     rpc: Rpc,
     places: Places,
     limits: ChainLimits,
-    standing: Standing,
+    on_chain: OnChain,
     providers: Mapping[str, str],
 ) -> list[str]:
     """Prove the configuration by the words of its storage; return what is not as it must be.
 
     ``providers`` are the names of their addresses.
     """
-    if not standing.created:
+    if not on_chain.created:
         return [f"there is no Safe at {places.safe}"]
-    found = [*_owners(limits, standing)]
-    if not standing.set_up:
+    found = [*_owners(limits, on_chain)]
+    if not on_chain.set_up:
         return [*found, f"the Safe has no roles at {places.roles}"]
     due = expected(
         places,
-        _with_owners(limits, standing.owners) if found else limits,
-        time=standing.time,
-        owners_in_order=standing.owners,
+        _with_owners(limits, on_chain.owners) if found else limits,
+        time=on_chain.time,
+        owners_in_order=on_chain.owners,
     )
-    found += due.differences(read(rpc, due, block=standing.tag))
-    terms = purchase_terms(rpc, places, limits, standing)
+    found += due.differences(read(rpc, due, block=on_chain.tag))
+    terms = purchase_terms(rpc, places, limits, on_chain)
     return [*found, *_of_purchases(terms, limits, providers)] if terms is not None else found
 
 
 def purchase_terms(
-    rpc: Rpc, places: Places, limits: ChainLimits, standing: Standing
+    rpc: Rpc, places: Places, limits: ChainLimits, on_chain: OnChain
 ) -> PurchaseTerms | None:
     """Read the terms of purchases from the chain; None where they have another shape."""
     scope = next(scope for scope in scopes(places, limits) if scope.function is CREATE)
     kept = scope_word(places.roles, scope)
     place = Place(kept.contract, kept.slot)
-    said = read(rpc, Expected((kept,), {}), block=standing.tag).words[place]
+    said = read(rpc, Expected((kept,), {}), block=on_chain.tag).words[place]
     pointer = address(said & (1 << _POINTER_BITS) - 1)
     if len(pointer) != 42:
         return None
-    code = str(rpc.call("eth_getCode", pointer, standing.tag)).removeprefix("0x")
+    code = str(rpc.call("eth_getCode", pointer, on_chain.tag)).removeprefix("0x")
     try:
         laid = unpacked(bytes.fromhex(code), said >> _COUNT_START)
     except ValueError:
@@ -82,12 +82,12 @@ def purchase_terms(
     return PurchaseTerms(payees, *below)
 
 
-def _owners(limits: ChainLimits, standing: Standing) -> Iterator[str]:
-    for owner in standing.owners:
+def _owners(limits: ChainLimits, on_chain: OnChain) -> Iterator[str]:
+    for owner in on_chain.owners:
         if owner not in limits.owners:
             yield f"{owner} owns the Safe, and is no owner in the policy"
     for owner in limits.owners:
-        if owner not in standing.owners:
+        if owner not in on_chain.owners:
             yield f"{owner} does not own the Safe, and is an owner in the policy"
 
 

@@ -1,4 +1,4 @@
-"""What a Safe's owners sign: some calls as one transaction, in a file that goes from one to all."""
+"""Owners' calls as one transaction, in a file that goes from one owner to the next."""
 
 from __future__ import annotations
 

@@ -56,7 +56,7 @@ _ADDRESS_MIN: Final = 1 << 64
 _ADDRESS_BITS: Final = 160
 
 Names = Mapping[str, str]
-"""What addresses are called, by checksummed address."""
+"""The names of addresses, by checksummed address."""
 
 
 def names_of(places: Places, member: str, providers: Mapping[str, str]) -> dict[str, str]:
@@ -73,7 +73,7 @@ def names_of(places: Places, member: str, providers: Mapping[str, str]) -> dict[
     }
 
 
-def said(call: InnerCall, places: Places, names: Names) -> str:
+def in_words(call: InnerCall, places: Places, names: Names) -> str:
     """Return what the call does, in words; one that is not known is told as such."""
     known = _readers(places).get((call.to, call.data[:_SELECTOR]))
     to = names.get(call.to, call.to)

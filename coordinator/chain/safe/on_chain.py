@@ -40,7 +40,7 @@ _KEYS: Final = (DAILY, TOTAL, BONDS, DISPUTE_COUNT, X402)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Standing:
+class OnChain:
     """The Safe and its roles after one block, each list in the contract's order.
 
     ``modules`` act for the Safe without its owners, ``members`` are keys that may call the roles.
@@ -73,7 +73,7 @@ class Standing:
         return hex(self.block)
 
 
-def read_standing(rpc: Rpc, places: Places) -> Standing:
+def read_on_chain(rpc: Rpc, places: Places) -> OnChain:
     """Read all of one block; without a Safe or roles there, what they would say is missing."""
     head = rpc.call("eth_getBlockByNumber", "latest", False)
     block, time = quantity(head["number"]), quantity(head["timestamp"])
@@ -98,7 +98,7 @@ def read_standing(rpc: Rpc, places: Places) -> Standing:
             "members": _page(rpc, places.roles, tag),
             "allowances": {k: stored_allowance(s) for k, s in zip(_KEYS, stored, strict=True)},
         }
-    return Standing(**found)
+    return OnChain(**found)
 
 
 def approved_by(rpc: Rpc, safe: str, digest: bytes, owners: Sequence[str]) -> list[str]:
