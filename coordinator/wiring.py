@@ -19,6 +19,7 @@ from coordinator.books.rebuilder import Rebuilder
 from coordinator.books.reconciler import Reconciler
 from coordinator.books.reporting import Reporter
 from coordinator.books.rotation import Rotation
+from coordinator.books.safe_check import SafeCheck
 from coordinator.budgets.budgets import Budgets
 from coordinator.budgets.upkeep import Upkeep
 from coordinator.chain.actp.terms import MINIMUM_AMOUNT
@@ -26,9 +27,10 @@ from coordinator.chain.signers.signers import Signer
 from coordinator.config import Secrets, Settings
 from coordinator.domain.access.destinations import Networks, networks
 from coordinator.domain.chain.escrow_key import EscrowKeys
+from coordinator.domain.chain.steps import Receipt
 from coordinator.domain.errors import InvalidRequest
 from coordinator.domain.policy.policy import Policy
-from coordinator.domain.ports import Chain, HeadHints
+from coordinator.domain.ports import Chain, HeadHints, Observation
 from coordinator.domain.usdc import Usdc
 from coordinator.executor import Executor
 from coordinator.executor.authorising import Authorising
@@ -39,6 +41,7 @@ from coordinator.executor.signed_rules import SignedRules
 from coordinator.executor.tempo import Tempo
 from coordinator.foundation import Foundation
 from coordinator.ledger.chain.rotation import Key, RotationBook
+from coordinator.ledger.chain.safe_checks import SafeChecks
 from coordinator.ledger.ledger import Ledger
 from coordinator.ledger.signer_ledger import SignerLedger
 from coordinator.ledger.spend.words import Words
@@ -214,7 +217,7 @@ class Wiring(Foundation):
             chain=self.chain,
             ledger=self,
             checkpoint=self.checkpoint,
-            follow=lambda seen, final: self.follower.follow(seen, finalise=final).receipts,
+            follow=self._follow,
             drift=self.reconciler.drift,
             upkeep=Upkeep(
                 budgets=self.budgets,
@@ -237,6 +240,28 @@ class Wiring(Foundation):
             ),
             formers=[self._former(one) for one in self.former_signers if one.can_sign],
             authorising=self._authorising,
+        )
+
+    def _follow(self, seen: Observation, final: bool) -> Mapping[str, Receipt] | None:
+        receipts = self.follower.follow(seen, finalise=final).receipts
+        if self._safe_check is not None:
+            self._safe_check.look()
+        return receipts
+
+    @cached_property
+    def _safe_check(self) -> SafeCheck | None:
+        """The look at a Safe's storage; None where the account that signs pays itself."""
+        s = self.settings
+        if s.safe_address is None or s.roles_address is None:
+            return None
+        from coordinator.chain.safe.proof import acting_differences
+
+        whose = {"safe": s.safe_address, "roles": s.roles_address, "member": self.signer.address}
+        return SafeCheck(
+            read=partial(acting_differences, self.rpc, **whose),
+            checks=SafeChecks(self.transactions),
+            clock=self.clock,
+            ticks=self.ticks,
         )
 
     @property

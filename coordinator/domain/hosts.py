@@ -145,7 +145,7 @@ WORKER_EVENTS: Final = frozenset(
         *(f"{kind}_taken_back" for kind in StepKind),
         *("hold_posted", "hold_voided", "order_done", "order_failed", "cancel_decided"),
         *("purchase_stranded", "purchase_unstranded", "x402_signed", "x402_unasked"),
-        *("safe_watched", *WATCHED, "treasury_change_lost"),
+        *("safe_watched", "safe_checked", *WATCHED, "treasury_change_lost"),
         *(f"purchase_{status}" for status in (Status.CREATED, Status.FAILED, *ESCROWED)),
     }
 )

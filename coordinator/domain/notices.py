@@ -238,6 +238,30 @@ def treasury_change_lost(place: str, said: str, tx_hash: str, now: int) -> Notic
     )
 
 
+def treasury_differs(what: str, now: int, *, foreign: bool) -> Notice:
+    """Make the notice of a word of a Safe's storage; critical where it was another before."""
+    return Notice(
+        key=f"treasury_differs:{now}:{what}",
+        at=now,
+        kind="treasury_differs",
+        severity=Severity.CRITICAL if foreign else Severity.WARNING,
+        subject="safe",
+        message=f"{what}{', and no event told it; spending is paused' if foreign else ''}",
+    )
+
+
+def treasury_differs_no_more(what: str, now: int) -> Notice:
+    """Make the notice that a word of a Safe's storage is as it must be again."""
+    return Notice(
+        key=f"treasury_differs{OVER}:{now}:{what}",
+        at=now,
+        kind=f"treasury_differs{OVER}",
+        severity=Severity.INFO,
+        subject="safe",
+        message=f"no longer: {what}",
+    )
+
+
 def webhook_disabled(webhook_id: str, why: str, now: int) -> Notice:
     """Make the notice that a webhook is told of nothing more."""
     return Notice(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Final
 
@@ -16,6 +16,8 @@ from coordinator.chain.safe.multisend import DELEGATE_CALL, InnerCall, multi_sen
 from coordinator.chain.safe.safe_transactions import DISABLE_MODULE, ENABLE_MODULE
 from coordinator.chain.safe.signatures import Signature
 from coordinator.domain.address import ZERO_ADDRESS, checksummed
+from tests.integration.bad_endpoint import Ask, BadEndpoint, Call
+from tests.integration.public_beat import Ticks
 from tests.integration.stores import on_either
 from tests.integration.treasuries import SafeTreasury
 from tests.integration.world import World
@@ -24,6 +26,7 @@ pytestmark = on_either
 
 SENTINEL: Final = "0x" + "1".rjust(40, "0")
 STRANGER: Final = checksummed("0x" + "57" * 20)
+SLOT: Final = "0x" + "0" * 64
 MakeWorld = Callable[..., World]
 
 
@@ -43,11 +46,14 @@ def owners_do(world: World, *calls: InnerCall) -> None:
 
 def use_the_key(world: World, *calls: InnerCall) -> str:
     """Somebody else has the worker's key, and uses its role; the transaction's hash."""
+    assert world.safe is not None
     data = roles.execute(
         MULTI_SEND.address, multi_send(calls), operation=DELEGATE_CALL, role=PURCHASES
     )
-    with mining(world) as treasury:
-        return world.send_as_treasury(treasury.places.roles, "0x" + data.hex())
+    tx_hash = world.send_as_treasury(world.safe.places.roles, "0x" + data.hex())
+    world.chain.mine()
+    assert int(world.chain.receipt(tx_hash)["status"], 16) == 1
+    return tx_hash
 
 
 def to_safe(t: SafeTreasury, signature: str, *arguments: Any) -> InnerCall:
@@ -56,6 +62,10 @@ def to_safe(t: SafeTreasury, signature: str, *arguments: Any) -> InnerCall:
 
 def to_roles(t: SafeTreasury, signature: str, *arguments: Any) -> InnerCall:
     return InnerCall(t.places.roles, Signature(signature).call(*arguments))
+
+
+def word_of(address: str) -> str:
+    return "0x" + address[2:].rjust(64, "0")
 
 
 def told(world: World) -> list[tuple[str, str]]:
@@ -301,3 +311,82 @@ def test_a_look_while_idle_sees_a_change_in_no_more_than_two_calls(world: World)
     owners_do(world, to_safe(world.safe, "changeThreshold(uint256)", 1))
     assert look(cursor.number, escrows=())
     assert look(cursor.number, escrows=("0x" + "11" * 32,))
+
+
+def test_a_log_that_is_left_out_near_the_head_is_told_by_the_second_reading(
+    make_safe_world: MakeWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = make_safe_world(finality="30")
+    world.round()
+    assert world.safe is not None
+    owners_do(world, InnerCall(world.safe.address, ENABLE_MODULE.call(STRANGER)))
+    enabled = Signature("EnabledModule(address)").topic
+
+    def tell(url: str, calls: Sequence[Call], ask: Ask) -> list[Any]:
+        return [
+            [log for log in answer if log["topics"][0] != enabled]
+            if method == "eth_getLogs"
+            else answer
+            for (method, _), answer in zip(calls, ask(url, calls), strict=True)
+        ]
+
+    endpoint = BadEndpoint(world.wiring.rpc, monkeypatch, tell)
+    world.round()
+    assert told(world) == []
+    endpoint.heal()
+    world.chain.mine(30)
+    world.round()
+    world.round()
+    assert names(world) == ["EnabledModule"] and paused(world)
+
+
+def by(world: World, ticks: Ticks) -> None:
+    """Let the looks at the Safe's storage go by ``ticks``."""
+    check = world.wiring._safe_check
+    assert check is not None
+    check.ticks, check._due_at = ticks, None
+
+
+def looks_at_storage(world: World, ticks: Ticks) -> None:
+    """Let the next hour's looks at the Safe's storage happen."""
+    for seconds in (3600.0, 60.0):
+        ticks.now += seconds
+        world.chain.mine()
+        world.round()
+
+
+def test_code_of_the_safe_that_no_event_tells_is_found_by_its_storage(
+    world: World, ticks: Ticks
+) -> None:
+    assert world.safe is not None
+    by(world, ticks)
+    looks_at_storage(world, ticks)
+    assert (told(world), paused(world)) == ([], False)
+    code = world.chain.rpc.call("eth_getStorageAt", world.safe.address, "0x0", "latest")
+    world.chain.rpc.call("anvil_setStorageAt", world.safe.address, SLOT, word_of(STRANGER))
+    ticks.now += 3600.0
+    world.round()
+    assert not paused(world), "one reading is not believed"
+    ticks.now += 60.0
+    world.round()
+    assert told(world) == [("treasury_differs", "")] and paused(world)
+    assert "the code of the Safe is 0x5757" in messages(world)
+    world.unpause()
+    world.restart()
+    by(world, ticks)
+    looks_at_storage(world, ticks)
+    assert len(told(world)) == 1 and not paused(world)
+    world.chain.rpc.call("anvil_setStorageAt", world.safe.address, SLOT, code)
+    looks_at_storage(world, ticks)
+    assert [kind for kind, _ in told(world)] == ["treasury_differs", "treasury_differs_over"]
+
+
+def test_what_a_database_finds_first_of_a_safe_is_told_and_stops_nothing(
+    make_safe_world: MakeWorld, ticks: Ticks
+) -> None:
+    world = make_safe_world()
+    assert world.safe is not None
+    world.chain.rpc.call("anvil_setStorageAt", world.safe.address, SLOT, word_of(STRANGER))
+    by(world, ticks)
+    looks_at_storage(world, ticks)
+    assert told(world) == [("treasury_differs", "")] and not paused(world)

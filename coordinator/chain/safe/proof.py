@@ -18,8 +18,8 @@ from coordinator.chain.safe.configuration import Places
 from coordinator.chain.safe.create2 import word
 from coordinator.chain.safe.limits import ChainLimits
 from coordinator.chain.safe.roles import module_code
-from coordinator.chain.safe.roles_storage import roles_words
-from coordinator.chain.safe.safe_storage import safe_words
+from coordinator.chain.safe.roles_storage import roles_code_words, roles_words
+from coordinator.chain.safe.safe_storage import safe_code_words, safe_words
 from coordinator.chain.safe.safe_transactions import SAFE_CODE_HASH
 from coordinator.chain.safe.storage import Part, Word, mapped, usdc
 from coordinator.domain.address import keccak256
@@ -82,6 +82,17 @@ def expected(
     codes = {contract.address: contract.code_hash for contract in CANONICAL}
     codes |= {places.safe: SAFE_CODE_HASH, places.roles: keccak256(module_code()).hex()}
     return Expected(tuple(words), codes)
+
+
+def acting_differences(rpc: Rpc, *, safe: str, roles: str, member: str) -> list[str]:
+    """Name in words what acts for the Safe, beside its owners, and is not its role's ``member``.
+
+    It holds whatever the limits are; there is no event of a Safe's code that is changed.
+    """
+    words = (*safe_code_words(safe, roles), *roles_code_words(roles, safe, member))
+    codes = {safe: SAFE_CODE_HASH, roles: keccak256(module_code()).hex()}
+    asked = Expected(words, codes)
+    return asked.differences(read(rpc, asked))
 
 
 def read(rpc: Rpc, asked: Expected, *, block: str | dict[str, str] = "latest") -> Reading:

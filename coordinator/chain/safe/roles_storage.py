@@ -55,15 +55,20 @@ _OF_KERNEL: Final = (
 )
 
 
-def roles_words(places: Places, limits: ChainLimits, time: int) -> Iterator[Word]:
-    """Yield what the storage of Roles must be at a block of the unix second ``time``."""
-    roles, member = places.roles, limits.member
+def roles_code_words(roles: str, safe: str, member: str) -> Iterator[Word]:
+    """Yield whose the roles are, and that ``member`` alone uses them, whatever the limits."""
     for slot, title in ((_OWNER, "owner"), (_AVATAR, "avatar"), (_TARGET, "target")):
-        yield _address(roles, slot, f"the {title} of the roles", places.safe)
+        yield _address(roles, slot, f"the {title} of the roles", safe)
     once = Part(title="the number of set-ups of the roles", value=1)
     yield Word(roles, _INITIALIZED, (once,))
     yield from listed(roles, _MODULES, "the key that has roles", [member])
     yield unwrapper_word(roles)
+
+
+def roles_words(places: Places, limits: ChainLimits, time: int) -> Iterator[Word]:
+    """Yield what the storage of Roles must be at a block of the unix second ``time``."""
+    roles, member = places.roles, limits.member
+    yield from roles_code_words(roles, places.safe, member)
     default = Part(title=f"the default role of {member}", value=0, shown=_key)
     yield Word(roles, mapped(word(member), _DEFAULT_ROLES), (default,))
     for role in granted_roles(limits):
