@@ -16,6 +16,7 @@ from coordinator.chain.rpc.client import Rpc
 from coordinator.config import Settings, read_policy
 from coordinator.doctor.check import Check, guarded, skipped, start_anvil
 from coordinator.doctor.local import LocalPatient
+from coordinator.doctor.treasury import checks_of_the_treasury
 from coordinator.doctor.wallet import checks_of_the_wallet
 from coordinator.domain.access.urls import call_urls
 from coordinator.domain.chain.gas import eth
@@ -84,6 +85,7 @@ class ChainPatient:
         else:
             yield self._payees(self._deployment)
             yield from self._money(rpc, network, self._deployment)
+            yield from checks_of_the_treasury(self._local, network, rpc, self._deployment)
         yield guarded("clock", "chain", lambda: _clock(rpc, network))
 
     def _contracts(self, rpc: Rpc, network: Network) -> Check:
@@ -168,6 +170,9 @@ class ChainPatient:
         def allowance() -> Check:
             units = int(_read(rpc, token_abi(), d.usdc, "allowance", me, d.vault))
             allowed = Usdc.from_base_units(min(units, 10**18))
+            if me != key:
+                found = f"the vault may take {allowed} USDC; a purchase approves its own amount"
+                return Check("allowance", "warn" if units else "ok", found, None, "chain")
             found = f"the vault may take {allowed} USDC; raised when a purchase needs more"
             return Check("allowance", "ok", found, None, "chain")
 

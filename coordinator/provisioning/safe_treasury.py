@@ -10,6 +10,7 @@ from pathlib import Path
 from coordinator.chain.evm.endpoint_check import check_endpoints
 from coordinator.chain.local.deploy import unlocked_account
 from coordinator.chain.local.owners import approve_as_owners
+from coordinator.chain.networks import Deployment
 from coordinator.chain.rpc.client import Rpc
 from coordinator.chain.safe.changes import changes, closed, revoked, take_approval_back
 from coordinator.chain.safe.configuration import (
@@ -36,7 +37,7 @@ from coordinator.chain.safe.safe_transactions import OwnerSignature, joined
 from coordinator.chain.safe.sending import Sender
 from coordinator.chain.safe.words import in_words, names_of
 from coordinator.chain.signers.signers import Signer
-from coordinator.config import SIMULATED, read_policy
+from coordinator.config import SIMULATED, Settings, read_policy
 from coordinator.domain.address import checksummed
 from coordinator.domain.errors import ConfigurationError, InvalidRequest, TxReverted
 from coordinator.domain.policy.chain_limits import deadline_warnings
@@ -45,7 +46,15 @@ from coordinator.domain.usdc import Usdc
 from coordinator.provisioning.chain_limits import chain_limits
 from coordinator.wiring import Wiring
 
-__all__ = ["AllowanceLeft", "Plan", "Proposal", "SafeTreasury", "Shown", "open_treasury"]
+__all__ = [
+    "AllowanceLeft",
+    "Plan",
+    "Proposal",
+    "SafeTreasury",
+    "Shown",
+    "open_treasury",
+    "treasury_at",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -307,25 +316,44 @@ def open_treasury(wiring: Wiring, *, salt_nonce: int = 0) -> SafeTreasury:
     s, rpc = wiring.settings, wiring.rpc
     if s.network == SIMULATED:
         raise ConfigurationError("the simulated chain has no Safe: use anvil, base-sepolia or base")
-    policy = read_policy(s.policy_file)
-    limits = chain_limits(policy, member=wiring.signer.address, wallet=wiring.wallet)
     chain_id = int(rpc.call("eth_chainId"), 16)
     check_endpoints(rpc, wiring.network, chain_id)
-    d = wiring.deployment
+    made = treasury_at(
+        rpc,
+        wiring.deployment,
+        read_policy(s.policy_file),
+        s,
+        member=wiring.signer.address,
+        wallet=wiring.wallet,
+        salt_nonce=salt_nonce,
+    )
+    return replace(made, local=wiring.network.local, payer=wiring.signer)
+
+
+def treasury_at(
+    rpc: Rpc,
+    deployment: Deployment,
+    policy: Policy,
+    settings: Settings,
+    *,
+    member: str,
+    wallet: str | None,
+    salt_nonce: int = 0,
+) -> SafeTreasury:
+    """Return the treasury of ``member``, the worker's key, and ``wallet``; it asks no chain."""
+    limits, d = chain_limits(policy, member=member, wallet=wallet), deployment
     places = Places.predicted(
         limits, kernel=d.kernel, vault=d.vault, usdc=d.usdc, salt_nonce=salt_nonce
     )
-    if s.safe_address is not None and s.roles_address is not None:
-        places = replace(places, safe=s.safe_address, roles=s.roles_address)
+    if settings.safe_address is not None and settings.roles_address is not None:
+        places = replace(places, safe=settings.safe_address, roles=settings.roles_address)
     return SafeTreasury(
         rpc=rpc,
-        chain_id=chain_id,
+        chain_id=d.chain_id,
         policy=policy,
         limits=limits,
         places=places,
         salt_nonce=salt_nonce,
-        local=wiring.network.local,
-        payer=wiring.signer,
     )
 
 

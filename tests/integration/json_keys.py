@@ -16,6 +16,7 @@ from typing import Any, Final
 
 from coordinator.chain.local.anvil import Anvil
 from coordinator.chain.rpc.client import Rpc
+from coordinator.chain.signers.signers import Signer
 from tests.integration.test_cli import BUY, PAYEE, Shell, _deliver
 from tests.public_face import KEPT
 
@@ -28,18 +29,28 @@ _POLICY: Final = """
 [pools.readers]
 agents = ["research-agent", "data-agent"]
 daily_limit = "400"
-rebalance = { every = "24h" }
+rebalance = {{ every = "24h" }}
 [tasks]
 [increases]
 maximum = "10"
 [reviews]
 [x402]
 top_up_daily_limit = "5"
+[treasury]
+owners = ["{owner}"]
+threshold = 1
+daily_limit = "300"
+per_purchase_limit = "50"
+deadline_before = "2036-01-01"
+x402_daily_limit = "5"
 """
 _WALLET: Final = """
 COORDINATOR_X402_SIGNER=env:X402_PRIVATE_KEY
 X402_PRIVATE_KEY=0x{key}
+OWNER_KEY=0x{owner}
 """
+_OWNER: Final = "5d" * 32
+_SIGNED: Final = ("--signer", "env:OWNER_KEY", "--yes")
 _ALICE: Final = ("--approver", "alice")
 _BY: Final = ("--by", "alice", "--reason", "a test")
 _SPEND: Final = ("--agent", "research-agent", "--amount")
@@ -76,6 +87,7 @@ def keys_of_every_command(folder: Path) -> dict[str, list[str]]:
         _oversee(run)
         _recover(run)
         _rotate(run, anvil)
+        _own(run, anvil)
     return {name: sorted(keys) for name, keys in sorted(run.found.items())}
 
 
@@ -96,9 +108,9 @@ def _set_up(run: Recorder) -> None:
     policy = run.shell.folder / "policy.toml"
     # A target that this process lacks the URL of: nothing is sent.
     text = policy.read_text().replace("[alerts]", '[alerts]\nnotify = ["env:NOBODYS_URL"]')
-    policy.write_text(text + _POLICY)
+    policy.write_text(text + _POLICY.format(owner=Signer.of_key(bytes.fromhex(_OWNER)).address))
     with (run.shell.folder / ".env").open("a") as env:
-        env.write(_WALLET.format(key="5c" * 32))
+        env.write(_WALLET.format(key="5c" * 32, owner=_OWNER))
     run("migrate")
     run("policy", "check")
     run("deploy", "--dry-run")
@@ -262,6 +274,28 @@ def _rotate(run: Recorder, anvil: Anvil) -> None:
     run("rotate", "begin", "--by", "alice", "--yes", **keys)
     run("rotate", "status", **keys)
     run("rotate", "finish", "--by", "alice", "--yes", code=5, **keys)
+
+
+def _own(run: Recorder, anvil: Anvil) -> None:
+    """What the owners of a Safe do."""
+    owner = Signer.of_key(bytes.fromhex(_OWNER)).address
+    Rpc([anvil.url]).call("anvil_setBalance", owner, hex(10**18))
+    run("treasury", "plan")
+    run("treasury", "deploy", "--dry-run")
+    run("treasury", "deploy", *_SIGNED)
+    run("treasury", "show")
+    text = (run.shell.folder / "policy.toml").read_text()
+    (run.shell.folder / "policy.toml").write_text(
+        text.replace('daily_limit = "300"', 'daily_limit = "240"')
+    )
+    run("treasury", "propose", "--dry-run")
+    file = run("treasury", "propose", code=4)["file"]
+    run("treasury", "execute", file, "--yes", code=4)
+    run("treasury", "sign", file, *_SIGNED)
+    run("treasury", "execute", file, *_SIGNED)
+    run("treasury", "propose")
+    run("treasury", "rotate-key", PAYEE, *_SIGNED)
+    run("treasury", "revoke", *_SIGNED)
 
 
 if __name__ == "__main__":

@@ -205,8 +205,25 @@ def test_what_owners_did_elsewhere_is_named(deployed: Desk) -> None:
     ]
 
 
+def test_the_doctor_compares_chain_and_policy(deployed: Desk) -> None:
+    row = deployed.doctor()
+    assert (row["status"], row["found"]) == (
+        "ok",
+        "2 of 3 owners, limits as the policy says, 240.00 USDC may go",
+    )
+    text = deployed.policy.read_text()
+    deployed.write(*CHANGES)
+    row = deployed.doctor()
+    assert row["status"] == "fail"
+    assert "the conditions of the role coordinator for createTransaction" in row["found"]
+    deployed.policy.write_text(text[: text.index("[treasury]")])
+    assert deployed.doctor()["status"] == "warn"
+
+
 def test_a_deadline_that_comes_near_is_warned_of(deployed: Desk) -> None:
     deployed.chain.rpc.call("evm_setNextBlockTimestamp", NEAR)
     deployed.chain.mine()
     (warned,) = deployed.json("show")["warnings"]
     assert warned.startswith("treasury.deadline_before ends all purchases in 19 days")
+    row = deployed.doctor()
+    assert (row["status"], row["found"]) == ("warn", warned)

@@ -70,7 +70,10 @@ class Proposal:
             ],
             "hash": "0x" + self.digest.hex(),
             "typed_data": self.transaction.typed_data(chain_id=self.chain_id, safe=self.safe),
-            "signatures": {owner: "0x" + s.part.hex() for owner, s in self.signatures.items()},
+            "signatures": [
+                {"owner": owner, "signature": "0x" + one.part.hex()}
+                for owner, one in self.signatures.items()
+            ],
         }
 
     def builder_document(self, *, title: str, now: int) -> dict[str, Any]:
@@ -106,8 +109,8 @@ class Proposal:
                 nonce=_number(document["nonce"]),
                 calls=tuple(_call(one) for one in document["calls"]),
             )
-            told, given = document["hash"], document["signatures"]
-            signatures = [str(text) for text in given.values()]
+            told = document["hash"]
+            signatures = [str(one["signature"]) for one in document["signatures"]]
         except (KeyError, TypeError, ValueError, AttributeError):
             raise InvalidRequest(
                 "the file is no transaction of a treasury's owners: `coordinator treasury propose`"
