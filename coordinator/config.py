@@ -198,11 +198,6 @@ class Settings(BaseSettings):
                 "COORDINATOR_PAYER=safe needs a chain with Safe's contracts, and the simulated"
                 " one has none: use anvil, base-sepolia or base"
             )
-        if self.payer == "safe" and self.former_signers:
-            raise ValueError(
-                "COORDINATOR_FORMER_SIGNERS is for the wallet payer: a Safe keeps its address when"
-                " its key changes"
-            )
         if self.payer == "wallet" and any(named):
             raise ValueError(
                 "COORDINATOR_SAFE_ADDRESS and COORDINATOR_ROLES_ADDRESS are for"

@@ -151,7 +151,12 @@ class Foundation(Ledger):
 
     @property
     def own_addresses(self) -> Sequence[str]:
-        return [self.treasury_address, *(former.address for former in self.former_signers)]
+        return [self.treasury_address, *(former.address for former in self.former_accounts)]
+
+    @property
+    def former_accounts(self) -> Sequence[Signer]:
+        """The former signers that had USDC of their own: a Safe's keys have none."""
+        return () if self.settings.safe_address else self.former_signers
 
     @property
     def wallet(self) -> str | None:
@@ -199,7 +204,7 @@ class Foundation(Ledger):
             usdc=d.usdc,
             vault=d.vault,
             kernel=d.kernel,
-            formers=self.own_addresses[1:],
+            formers=[former.address for former in self.former_signers],
             wallet=self.wallet,
         )
 

@@ -220,9 +220,9 @@ def _check_local_chain(network: Network, rpc: Rpc) -> None:
 def claim_database(book: IdentityBook, identity: Identity, *, formers: Sequence[str] = ()) -> None:
     """Bind a fresh database to this treasury; ConfigurationError when it is another one's."""
     known = book.identity()
-    if known is not None and known.treasury in formers:
+    if known is not None and known.signer in formers:
         raise ConfigurationError(
-            f"this database is still that of {known.treasury}, which COORDINATOR_FORMER_SIGNERS"
+            f"this database is still that of {known.signer}, which COORDINATOR_FORMER_SIGNERS"
             " names: stop every process, then run `coordinator rotate begin`"
         )
     book.claim(identity)

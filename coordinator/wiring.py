@@ -238,7 +238,7 @@ class Wiring(Foundation):
                 local=self.network.local,
                 poll_seconds=self.settings.poll_seconds,
             ),
-            formers=[self._former(one) for one in self.former_signers if one.can_sign],
+            formers=[self._former(one) for one in self.former_accounts if one.can_sign],
             authorising=self._authorising,
         )
 
@@ -304,6 +304,7 @@ class Wiring(Foundation):
             gas=lambda address: self._chain_of(keys[address]),
             leases=lambda address: SignerLedger(self, address).leases,
             clock=self.clock,
+            safe=self.settings.safe_address,
         )
 
     @cached_property
@@ -349,7 +350,7 @@ class Wiring(Foundation):
     def rebuilder(self) -> Rebuilder:
         return Rebuilder(
             chain=self.chain,
-            formers=[self._chain_of(signer) for signer in self.former_signers],
+            formers=[self._chain_of(signer) for signer in self.former_accounts],
             books=self.books,
             operations=self.operations,
             follower=self.follower,

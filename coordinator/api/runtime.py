@@ -84,7 +84,8 @@ class Runtime:
         if not self._is_claimed:
             with self._opening:
                 if not self._is_claimed:
-                    claim_database(w.identity_book, w.identity, formers=w.own_addresses[1:])
+                    formers = [former.address for former in w.former_signers]
+                    claim_database(w.identity_book, w.identity, formers=formers)
                     self._is_claimed = True
         return w
 

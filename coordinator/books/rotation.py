@@ -24,7 +24,8 @@ Leases = Callable[[str], LeaseBook]
 class Rotation:
     """The operator's side of a rotation; the worker ends escrows and moves USDC meanwhile.
 
-    ``present`` and ``formers`` are the accounts that the settings name, those with a key only.
+    ``present`` and ``formers`` are the accounts that the settings name, those with a key only;
+    ``safe`` is the treasury where they sign for one, which keeps its USDC and its escrows.
     """
 
     book: RotationBook
@@ -33,9 +34,10 @@ class Rotation:
     gas: Callable[[str], GasSender]
     leases: Leases
     clock: Clock
+    safe: str | None = None
 
     def begin(self, *, by: str) -> bool:
-        """Make the present key's account the treasury; False when it is already.
+        """Make the present key's account the treasury, or the Safe's signer; False when it is.
 
         InvalidRequest while a worker acts for the former one.
         """
@@ -50,6 +52,10 @@ class Rotation:
         if lease is None:
             raise InvalidRequest(f"a worker acts for {former.address}: stop it first")
         try:
+            if self.safe is not None:
+                return self.book.change_key(
+                    self.safe, former, self.present, by=by, now=self.clock()
+                )
             return self.book.begin(former, self.present, by=by, now=self.clock())
         finally:
             leases.release(lease)
@@ -68,7 +74,7 @@ class Rotation:
             self.book.finish(account.address, by=by, now=self.clock())
         assert self.present is not None
         for key in self.formers:
-            if any(account.address == key.address for account in known):
+            if self.safe is not None or any(one.address == key.address for one in known):
                 self._move_gas(key.address, self.present.address, timeout_seconds)
         return self.status()
 

@@ -26,20 +26,36 @@ By = Annotated[str | None, typer.Option(help="Your name, for the audit log.")]
 def begin(by: By = None, yes: Yes = False) -> None:
     """Make COORDINATOR_SIGNER the treasury, in place of COORDINATOR_FORMER_SIGNERS.
 
+    Of a Safe it becomes the key that signs: its owners change the role by `treasury rotate-key`.
     Every process is stopped before, and started again afterwards with the new settings.
     """
     with opened(act=False) as coordinator:
         w = coordinator.opened
-        present, former = w.own_addresses[0], w.own_addresses[1:2]
+        present = w.signer.address
+        former = [one.address for one in w.former_signers[:1]]
+        instead = f" in place of {former[0]}" if former else ""
+        safe = w.settings.safe_address
         confirm_person(
-            f"Make {present} the treasury{f' in place of {former[0]}' if former else ''}? New"
-            " purchases are paid from it; a server that names the former address stops.",
+            f"Let {present} sign for the treasury {safe}{instead}?"
+            if safe is not None
+            else f"Make {present} the treasury{instead}? New purchases are paid from it; a server"
+            " that names the former address stops.",
             yes=yes,
         )
         begun = w.rotation.begin(by=by_name(by))
         found = w.rotation.status()
     if mode.json:
-        emit({"treasury": present, "begun": begun, "formers": [one.as_dict() for one in found]})
+        emit(
+            {
+                "treasury": safe or present,
+                "begun": begun,
+                "formers": [one.as_dict() for one in found],
+            }
+        )
+        return
+    if safe is not None:
+        say(f"{present} signs for the treasury {safe}{'' if begun else ' already'}")
+        say(f"send it ETH, then start `coordinator worker`; it needs its role in {safe}")
         return
     say(f"the treasury is {present}{'' if begun else ' already'}")
     say(f"send it ETH, then start `coordinator worker`; USDC is moved by it from {former[0]}")

@@ -140,6 +140,7 @@ WORKER_EVENTS: Final = frozenset(
         *("host_added", "host_revoked", "audit_imported", "audit_log_refused", "worker_refused"),
         *("journal_written", "journal_rolled_back", "contradiction"),
         *("account_added", "account_ended", "treasury_rotated", "rotation_finished"),
+        "key_changed",
         *("nonces_adopted", "lane_opened", "lane_repaired", "steps_dropped", "foreign_transaction"),
         *(f"{kind}_{status}" for kind in StepKind for status in StepStatus),
         *(f"{kind}_taken_back" for kind in StepKind),

@@ -85,6 +85,44 @@ class RotationBook:
             tx.record(now, "treasury_rotated", "treasury", **told, signature=signature, by=by)
             return True
 
+    def change_key(self, safe: str, former: Key, to: Key, *, by: str, now: int) -> bool:
+        """Let ``to`` sign for the Safe, with both keys; False when it does already.
+
+        The new key signs every certificate and revocation of a host that stands by the former one.
+        What its role is on the chain is the owners' to change. InvalidRequest while a transaction
+        of the former one may be mined; ConfigurationError where neither signs for this Safe.
+        """
+        with self._transactions.write() as tx:
+            identity = tx.connection.execute(select(t.identity)).one_or_none()
+            if identity is None:
+                raise InvalidRequest("this database belongs to no treasury yet: start the worker")
+            if (identity.treasury, identity.signer) == (safe, to.address):
+                return False
+            if (identity.treasury, identity.signer) != (safe, former.address):
+                raise ConfigurationError(
+                    f"this database belongs to treasury {identity.treasury}, key"
+                    f" {identity.signer}, which neither COORDINATOR_SIGNER nor"
+                    " COORDINATOR_FORMER_SIGNERS names"
+                )
+            flying = select(func.count()).where(
+                _s.signer == former.address, _s.status.in_(_FLYING), _s.position == 0
+            )
+            if count := tx.connection.execute(flying).scalar():
+                raise InvalidRequest(
+                    f"the key can't be rotated yet: {count} transactions of {former.address} may"
+                    " be mined; let the worker go on with the former settings, then run it again"
+                )
+            old = Trust(safe, identity.chain_id, identity.kernel, key=former.address)
+            new = Trust(safe, identity.chain_id, identity.kernel, key=to.address)
+            hosts = _certify_again(tx.connection, old, new, to.sign)
+            tx.connection.execute(update(t.identity).values(signer=to.address))
+            after = read_head(tx.connection).count
+            message = succession(old, to.address, after_row=after, at=now)
+            told = {"former": former.address, "to": to.address, "after_row": after, "hosts": hosts}
+            signature = former.sign(message)
+            tx.record(now, "key_changed", "treasury", **told, signature=signature, by=by)
+            return True
+
     def formers(self) -> list[FormerAccount]:
         """Return the accounts that were the treasury's, oldest first, with what is left to do."""
         with self._transactions.read() as tx:
