@@ -148,7 +148,13 @@ class Wiring(Foundation):
         from coordinator.chain.safe.payer import SafePayer
 
         d = self.deployment
-        return SafePayer(s.safe_address, s.roles_address, usdc=d.usdc, vault=d.vault)
+        return SafePayer(
+            *(s.safe_address, s.roles_address),
+            usdc=d.usdc,
+            vault=d.vault,
+            # The owners write the role's list from the policy's.
+            listed=lambda: len(self.policies.current().providers),
+        )
 
     @cached_property
     def follower(self) -> Follower:

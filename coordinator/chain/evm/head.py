@@ -26,8 +26,6 @@ log = logging.getLogger(__name__)
 
 # Base's own suggestion for its sequencer; a tip above the base fee buys nothing there.
 _TIP_MIN_WEI: Final = 1_000_000
-# An upper bound for the size of any of our transactions, for the L1 data fee.
-_TX_BYTES_MAX: Final = 600
 # Nobody creates so many escrows.
 _CREATES_MAX: Final = 2**63 - 1
 # No L1 data fee of ours comes near it: 0.1 ETH.
@@ -194,7 +192,7 @@ class HeadReader:
             calls.append(self._token.usdc_call(self._wallet))
         if self._network.l1_fee_oracle:
             # getL1FeeUpperBound(uint256)
-            data = "0xf1c7a58b" + _TX_BYTES_MAX.to_bytes(32, "big").hex()
+            data = "0xf1c7a58b" + self._payer.tx_bytes.to_bytes(32, "big").hex()
             calls.append((self._network.l1_fee_oracle, data))
         return [
             ("eth_getBlockByNumber", [at, False]),
@@ -261,6 +259,7 @@ class HeadReader:
                 l1_bound_wei,
                 self._max_fee_wei,
                 call_gas=self._payer.call_gas,
+                making_gas=self._payer.making_gas,
             ),
             rail_trouble=rail.trouble,
             wallet=self._wallet,

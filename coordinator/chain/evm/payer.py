@@ -31,14 +31,20 @@ class Payer(Protocol):
     """The account whose USDC is paid.
 
     ``composed`` are the transactions of the signer that make the treasury's calls, ``call_gas``
-    the gas that each adds. ``approves_each`` tells that each approves what it takes, so that the
-    rail may take nothing else; else an allowance stands.
+    the gas that each adds, ``making_gas`` what a purchase takes until it is funded where that is no
+    create and link (0), and ``tx_bytes`` the most that one of them or their share has, as signed.
+    ``approves_each`` tells that each approves what it takes, so that the rail may take nothing
+    else; else an allowance stands.
     """
 
     @property
     def treasury(self) -> str: ...
     @property
     def call_gas(self) -> int: ...
+    @property
+    def making_gas(self) -> int: ...
+    @property
+    def tx_bytes(self) -> int: ...
     @property
     def approves_each(self) -> bool: ...
     def composed(self, calls: Sequence[Call]) -> Sequence[Call]: ...
@@ -67,6 +73,8 @@ class Wallet:
 
     treasury: str
     call_gas: int = 0
+    making_gas: int = 0
+    tx_bytes: int = 600
     approves_each: bool = False
 
     def composed(self, calls: Sequence[Call]) -> Sequence[Call]:

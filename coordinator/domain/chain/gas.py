@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 # Receipts of the ACTP rail with Circle's token: create 287k, link 221k, settle 133k, reclaim 170k
@@ -19,7 +19,7 @@ GAS_LIMITS: Final = {
     "mint": 120_000,
     "sweep": 100_000,
     "top_up": 100_000,
-    # Of one purchase; measured with three providers: 672k.
+    # Of one purchase, beside what a role's list of providers takes; measured: 690k.
     "batch": 900_000,
     "fill": 21_000,
 }
@@ -31,18 +31,31 @@ PURCHASE_GAS: Final = GAS_LIMITS["create"] + GAS_LIMITS["link"] + _ENDING
 class Fees:
     """EIP-1559 fees in wei per gas, and the L1 data fee's upper bound per transaction in wei.
 
-    ``call_gas`` is what each transaction takes beside its own call, where it goes through a Safe.
+    ``call_gas`` is what each transaction takes beside its own call, where it goes through a Safe,
+    and ``making_gas`` what a purchase takes there until it is funded (0: a create and a link).
     """
 
     max_fee_per_gas: int
     max_priority_fee_per_gas: int
     l1_fee_upper_bound_wei: int = 0
     call_gas: int = 0
+    making_gas: int = 0
 
     def ceiling_wei(self, gas_limit: int, transactions: int) -> int:
         """Return the most that ``transactions`` with ``gas_limit`` in sum can cost."""
         gas = gas_limit + self.call_gas * transactions
         return self.max_fee_per_gas * gas + self.l1_fee_upper_bound_wei * transactions
+
+    @property
+    def purchase_wei(self) -> int:
+        """The most that a purchase can cost: create, link and the dearest end.
+
+        Through a Safe these are its share of a batch that fails, one of its own, and the end.
+        """
+        if not self.making_gas:
+            return self.ceiling_wei(PURCHASE_GAS, 3)
+        making = self.max_fee_per_gas * self.making_gas + 2 * self.l1_fee_upper_bound_wei
+        return making + self.ceiling_wei(_ENDING, 1)
 
 
 # Where no ceiling is set, what a node says of tips is believed up to here.
@@ -56,6 +69,7 @@ def suggested_fees(
     max_fee_wei: int | None,
     *,
     call_gas: int = 0,
+    making_gas: int = 0,
 ) -> Fees | None:
     """maxFee = 2 x base + tip; None while the base fee and tip alone exceed the ceiling.
 
@@ -69,7 +83,7 @@ def suggested_fees(
         if base_fee_wei + tip_wei > max_fee_wei:
             return None
         wanted = min(wanted, max_fee_wei)
-    return Fees(wanted, tip_wei, l1_fee_upper_bound_wei, call_gas)
+    return Fees(wanted, tip_wei, l1_fee_upper_bound_wei, call_gas, making_gas)
 
 
 # Strict pools want a tenth more in both fees for a replacement; an eighth is what nodes suggest.
@@ -103,7 +117,7 @@ def with_tip(suggested: Fees, tip_wei: int, max_fee_wei: int | None) -> Fees:
     over = most > max_fee_wei if max_fee_wei is not None else tip_wei > _TIP_MAX_WEI
     if more <= 0 or over:
         return suggested
-    return Fees(most, tip_wei, suggested.l1_fee_upper_bound_wei, suggested.call_gas)
+    return replace(suggested, max_fee_per_gas=most, max_priority_fee_per_gas=tip_wei)
 
 
 def reserve_wei(fees: Fees, *, unstarted: int, unended: int) -> int:
@@ -111,12 +125,12 @@ def reserve_wei(fees: Fees, *, unstarted: int, unended: int) -> int:
 
     Each is counted at the fee ceiling times its gas limits, plus the L1 bound.
     """
-    return unstarted * fees.ceiling_wei(PURCHASE_GAS, 3) + unended * fees.ceiling_wei(_ENDING, 1)
+    return unstarted * fees.purchase_wei + unended * fees.ceiling_wei(_ENDING, 1)
 
 
 def purchases_left(balance_wei: int, reserved_wei: int, fees: Fees) -> int:
     """Compute how many more purchases the gas balance can finish at the current fee ceiling."""
-    each = fees.ceiling_wei(PURCHASE_GAS, 3)
+    each = fees.purchase_wei
     return max(0, (balance_wei - reserved_wei) // each) if each else 0
 
 

@@ -6,10 +6,11 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-from coordinator.domain.chain.gas import GAS_LIMITS, Fees, reserve_wei
+from coordinator.domain.chain.gas import GAS_LIMITS, Fees, eth, reserve_wei
 from coordinator.domain.chain.steps import Call, Step, StepKind
 from coordinator.domain.ports import Observation
 from coordinator.domain.purchase.planning import OpenPurchase
+from coordinator.domain.reasons import Reason, ReasonCode
 from coordinator.domain.usdc import ZERO, Usdc
 
 _SENDS: Final = (StepKind.WITHDRAW, StepKind.SWEEP, StepKind.TOP_UP)
@@ -60,6 +61,21 @@ class Forecast:
         elif call.kind is StepKind.CREATE:
             self.create_nonce += 1
 
+    def shortage(self, amount: Usdc, needed_wei: int) -> Reason | None:
+        """Say what a purchase of ``amount`` lacks, whose gas may cost ``needed_wei``."""
+        if amount > self.usdc:
+            return Reason(
+                ReasonCode.INSUFFICIENT_USDC,
+                f"the treasury has {self.usdc} USDC available; {amount} is needed",
+            )
+        if needed_wei > self.gas_free_wei:
+            return Reason(
+                ReasonCode.INSUFFICIENT_GAS,
+                f"its gas may cost {eth(needed_wei)} ETH;"
+                f" only {eth(max(0, self.gas_free_wei))} ETH is available",
+            )
+        return None
+
     def with_allowance(self, standing: Usdc | None, approve: Callable[[Usdc], Call]) -> list[Call]:
         """Return the queued calls, after an approval if the allowance is too small for them.
 
@@ -76,10 +92,14 @@ class Forecast:
 def reserved_wei(purchases: Sequence[OpenPurchase], in_flight: Sequence[Step], fees: Fees) -> int:
     """Return the wei that unfinished purchases may still cost, at the fee ceiling."""
     started = [p for p in purchases if p.steps]
-    signed = sum(_gas_limit(step) for step in in_flight)
     ends = reserve_wei(fees, unstarted=0, unended=len(started))
-    return ends + fees.ceiling_wei(signed, len(in_flight))
+    return ends + sum(_signed_wei(step, fees) for step in in_flight)
 
 
-def _gas_limit(step: Step) -> int:
-    return step.call.gas_limit if step.call.members else GAS_LIMITS[step.kind.value]
+def _signed_wei(step: Step, fees: Fees) -> int:
+    """Return what a step may cost; a batch that fails is taken apart, and made again."""
+    if not step.call.members:
+        return fees.ceiling_wei(GAS_LIMITS[step.kind.value], 1)
+    purchases = len({call.purchase_id for call in step.call.members})
+    gas = max(step.call.gas_limit, purchases * fees.making_gas)
+    return fees.max_fee_per_gas * gas + 2 * purchases * fees.l1_fee_upper_bound_wei

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Any, Final, NamedTuple
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Final
 
-from sqlalchemy import Connection, case, insert, or_, select, update
+from sqlalchemy import Connection, case, delete, insert, or_, select, update
 
 from coordinator.domain.chain.steps import (
     IN_FLIGHT,
@@ -18,7 +17,7 @@ from coordinator.domain.chain.steps import (
     StepStatus,
 )
 from coordinator.domain.notices import foreign_transaction
-from coordinator.ledger.audit.row_codes import Prove
+from coordinator.ledger.chain.allocated import Composed, Proven, read_proofs, values_of_call
 from coordinator.ledger.chain.findings import tell_findings
 from coordinator.ledger.chain.freeing import free_kept_back
 from coordinator.ledger.chain.owned_nonces import OwnedNonces
@@ -53,28 +52,6 @@ _STORE_ATTEMPT: Final = Prepared(
     *("hash", "step_id", "raw", "max_fee_per_gas", "max_priority_fee_per_gas"),
     *("signed_at", "fills"),
 )
-
-
-Composed = Callable[[Sequence[Call]], Sequence[Call]]
-"""The transactions that make the calls, each a call with its members; the same for the same."""
-
-
-@dataclass(slots=True)
-class _Proof:
-    """A step as the database proves it, with the codes of a batch's members."""
-
-    id: int
-    mac: Any
-    given_up: int
-    macs: list[Any] = field(default_factory=list)
-
-
-class _Proven(NamedTuple):
-    """The codes and the encoding that calls which were allocated are compared with."""
-
-    proofs: Mapping[int, _Proof]
-    proves: Prove
-    composed: Composed
 
 
 class StepBook:
@@ -171,11 +148,15 @@ class StepBook:
             fence(connection, lease)
             signable = Signable(tx, self._evidence, now=now, seen=seen)
             signable.read([call for step, _ in signed for call in step.call.parts])
-            proofs = self._proofs(connection, [step.id for step, _ in signed])
-            proves = self._codes.prover(connection)
-            proven = _Proven(proofs, proves, composed)
+            proofs = read_proofs(connection, [step for step, _ in signed])
+            proven = Proven(proofs, self._codes.prover(connection), composed)
+            shifted = False
             for step, attempt in signed:
-                if not self._may_be_signed(tx, step, proven, signable, fill):
+                begins = step.kind is StepKind.BATCH and not step.attempts
+                if not self._may_be_signed(
+                    tx, step, proven, signable, fill, shifted=shifted and begins
+                ):
+                    shifted |= begins
                     continue
                 kept.append((step, attempt))
                 tx.insert(_STORE_ATTEMPT, _attempt_row(step, attempt, now))
@@ -287,16 +268,6 @@ class StepBook:
             _INSERT_STEP.each(connection, members)
         return ids
 
-    def _proofs(self, connection: Connection, ids: Sequence[int]) -> Mapping[int, _Proof]:
-        found: dict[int, _Proof] = {}
-        for part in batched(ids, _AT_ONCE):
-            query = select(_s.id, _s.mac, _s.given_up).where(_s.id.in_(part))
-            found |= {row.id: _Proof(*row) for row in connection.execute(query)}
-            within = select(_s.batch_id, _s.mac).where(_s.batch_id.in_(part))
-            for batch_id, mac in connection.execute(within.order_by(_s.batch_id, _s.position)):
-                found[batch_id].macs.append(mac)
-        return found
-
     def give_up(self, connection: Connection, step_id: int) -> None:
         """Let a self-send of zero take the nonce of a step that has bytes, dearer than they are."""
         connection.execute(
@@ -309,31 +280,43 @@ class StepBook:
         )
 
     def make_fill(self, connection: Connection, step_id: int, nonce: int, fill: Call) -> None:
-        """Let the step do nothing but use its nonce, in the caller's transaction."""
+        """Let the step do nothing but use its nonce, in the caller's transaction.
+
+        The members of a batch were never signed, so they are gone.
+        """
+        connection.execute(delete(t.steps).where(_s.batch_id == step_id))
         values = self._values(fill, nonce)
         connection.execute(
             update(t.steps).where(_s.id == step_id).values(**values, mac=self._mac(values))
         )
-        displaced = update(t.steps).values(status=StepStatus.DISPLACED.value)
-        connection.execute(displaced.where(_s.batch_id == step_id))
 
     def _may_be_signed(
         self,
         tx: Tx,
         step: Step,
-        proven: _Proven,
+        proven: Proven,
         signable: Signable,
         fill: Call,
+        *,
+        shifted: bool,
     ) -> bool:
+        """Whether bytes of the step may be kept; what may not, and never was, is a fill.
+
+        ``shifted`` tells that its escrows' ids were predicted with those of one that is not made.
+        """
         connection, proof = tx.connection, proven.proofs.get(step.id)
         given_up = proof is not None and bool(proof.given_up)
         if step.given_up or given_up:
             # A fill takes nothing, so nothing has to prove it.
             return step.given_up and given_up
-        proved = self._is_ours(step, proof, proven, signable.tampered)
+        proved = self._is_ours(step, proven, signable.tampered)
         if step.attempts:
             return proved and self._was_signed(tx, step, signable.tampered)
-        if proved and all([signable.allows(call, stored=True) for call in step.call.parts]):
+        if (
+            proved
+            and not shifted
+            and all([signable.allows(call, stored=True) for call in step.call.parts])
+        ):
             return True
         if proved:
             self.make_fill(connection, step.id, step.nonce, fill)
@@ -356,23 +339,8 @@ class StepBook:
         self.give_up(tx.connection, step.id)
         return False
 
-    def _is_ours(
-        self, step: Step, proof: _Proof | None, proven: _Proven, tampered: dict[str, str]
-    ) -> bool:
-        """Whether the call, as it was signed, is the one that was allocated for its nonce.
-
-        A batch is what its members make: none can be taken out, added or changed.
-        """
-        macs = (proof.mac, *proof.macs) if proof is not None else ()
-        calls = (step.call, *step.call.members)
-        rows = [self._values(call, step.nonce, place) for place, call in enumerate(calls)]
-        ours = len(macs) == len(rows) and all(
-            proven.proves(mac, "steps", [row[name] for name in STEP])
-            for mac, row in zip(macs, rows, strict=True)
-        )
-        if ours and step.kind is StepKind.BATCH:
-            made = proven.composed(step.call.members)
-            ours = [replace(call, alone=False) for call in made] == [step.call]
+    def _is_ours(self, step: Step, proven: Proven, tampered: dict[str, str]) -> bool:
+        ours = proven.is_allocated(step, chain_id=self._chain_id, signer=self.signer)
         if not ours:
             tampered[f"nonce {step.nonce}"] = (
                 f"the call at nonce {step.nonce} ({step.kind}) is not the one that was allocated"
@@ -383,20 +351,8 @@ class StepBook:
         return self._codes.make("steps", [values[name] for name in STEP])
 
     def _values(self, call: Call, nonce: int, position: int = 0) -> dict[str, Any]:
-        return {
-            "chain_id": self._chain_id,
-            "signer": self.signer,
-            "nonce": nonce,
-            "position": position,
-            "kind": call.kind.value,
-            "recipient": call.to,
-            "data": call.data,
-            "gas_limit": call.gas_limit,
-            "purchase_id": call.purchase_id,
-            "escrow_id": call.escrow_id,
-            "usdc": call.usdc.base_units if call.usdc is not None else None,
-            "reference": call.reference,
-        }
+        lane: Any = {"chain_id": self._chain_id, "signer": self.signer}
+        return values_of_call(call, **lane, nonce=nonce, position=position)
 
 
 def _mark_signed(connection: Connection, ids: Sequence[int]) -> None:
