@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import Final
 
 from coordinator.domain.chain.events import EMPTY
-from coordinator.domain.chain.gas import eth, reserve_wei
+from coordinator.domain.chain.gas import reserve_wei
 from coordinator.domain.chain.steps import Call, Step, StepKind
 from coordinator.domain.errors import ChainUnavailable, TxReverted
 from coordinator.domain.policy.chain_limits import refused_on_chain
@@ -23,14 +24,17 @@ from coordinator.domain.purchase.planning import (
     Plan,
     can_dispute,
     changed_amount,
+    failed_together,
     over_chain_limit,
     plan,
+    refused_creating,
     settles_early,
 )
 from coordinator.domain.reasons import Reason, ReasonCode
 from coordinator.domain.usdc import Usdc
 from coordinator.executor.orders import Orders
 from coordinator.executor.top_ups import TopUps
+from coordinator.executor.trials import Trials
 from coordinator.ledger.spend.bonds import BondBook
 from coordinator.ledger.spend.purchases import PurchaseBook
 from coordinator.ledger.tx.leases import Lease
@@ -68,6 +72,7 @@ class Work:
             not_yet=top_ups.waits if top_ups is not None else lambda order: False,
         )
         self._usdc_comes = usdc_comes
+        self._trials = Trials(chain)
         self._ticks = ticks
         self._chain = chain
         self._bonds = bonds
@@ -113,6 +118,7 @@ class Work:
     def _begin(self, lease: Lease) -> None:
         self._lease = lease
         self._faults = 0
+        self._trials.begin()
 
     def _plan_purchases(
         self,
@@ -126,7 +132,10 @@ class Work:
         paused = {(p.scope_kind, p.scope_id) for p in self._operations.pauses()}
         bonds = self._bonds.to_dispute()
         # Those that no node answers about come last, and only a few of them are asked about again.
-        for purchase in sorted(purchases, key=lambda p: p.id in self._unanswered):
+        # What failed together with others comes behind what may not be held up by it.
+        for purchase in sorted(
+            purchases, key=lambda p: (p.id in self._unanswered, failed_together(p))
+        ):
             doubted = ("provider", purchase.provider_name) in paused
             chosen = plan(
                 # Whoever ordered it to be paid early did so before there was a doubt.
@@ -246,13 +255,30 @@ class Work:
     ) -> None:
         assert seen.fees is not None
         needed_wei = reserve_wei(seen.fees, unstarted=1, unended=0)
-        short = self._shortage(purchase, forecast, needed_wei) or self._over_chain_limit(
+        short = forecast.shortage(purchase.amount, needed_wei) or self._over_chain_limit(
             purchase, policy, seen, forecast
         )
         if short is not None:
             if short.code is not ReasonCode.INSUFFICIENT_USDC or not self._usdc_comes():
                 self._fail(purchase, Status.FAILED, short, seen)
             return
+        failed = failed_together(purchase)
+        made_at = functools.partial(self._calls, purchase, policy, seen)
+        if failed:
+            verdict = self._trials.judge(made_at, seen)
+            if verdict.refusal is not None:
+                self._fail(purchase, Status.FAILED, refused_creating(verdict.refusal), seen)
+            if not verdict.go:
+                return
+        create, link = made_at(forecast.create_nonce)
+        forecast.gas_free_wei -= needed_wei
+        # What failed although the contracts would have taken it is made by itself.
+        forecast.add(replace(create, alone=failed > 1))
+        forecast.add(link)
+
+    def _calls(
+        self, purchase: OpenPurchase, policy: Policy, seen: Observation, create_nonce: int
+    ) -> tuple[Call, Call]:
         create = self._chain.create(
             purchase_id=purchase.id,
             provider=purchase.provider,
@@ -260,14 +286,10 @@ class Work:
             service=purchase.service,
             deadline=seen.head.at + policy.escrow.deadline_after,
             dispute_window=policy.escrow.dispute_window,
-            create_nonce=forecast.create_nonce,
+            create_nonce=create_nonce,
         )
         assert create.escrow_id is not None
-        forecast.gas_free_wei -= needed_wei
-        # What failed together with others is made by itself.
-        alone = any(s.kind is StepKind.CREATE and not s.in_flight for s in purchase.steps)
-        forecast.add(replace(create, terms=purchase.terms, alone=alone))
-        forecast.add(self._link_call(purchase, create.escrow_id))
+        return replace(create, terms=purchase.terms), self._link_call(purchase, create.escrow_id)
 
     def _over_chain_limit(
         self, purchase: OpenPurchase, policy: Policy, seen: Observation, forecast: Forecast
@@ -300,7 +322,7 @@ class Work:
         except TxReverted:
             # Its block was lost: the link would revert, and what the books know follows.
             return
-        wrong = self._shortage(purchase, forecast, 0) or changed_amount(purchase, on_chain.amount)
+        wrong = forecast.shortage(purchase.amount, 0) or changed_amount(purchase, on_chain.amount)
         if wrong is not None:
             self._cancel(purchase, escrow_id, wrong, forecast)
             return
@@ -347,22 +369,6 @@ class Work:
         if purchase.stranded != message:
             log.error("purchase_stranded purchase_id=%s why=%s", purchase.id, message)
             self._purchases.note_stranded(purchase.id, message, now=self._clock())
-
-    def _shortage(
-        self, purchase: OpenPurchase, forecast: Forecast, needed_wei: int
-    ) -> Reason | None:
-        if purchase.amount > forecast.usdc:
-            return Reason(
-                ReasonCode.INSUFFICIENT_USDC,
-                f"the treasury has {forecast.usdc} USDC available; {purchase.amount} is needed",
-            )
-        if needed_wei > forecast.gas_free_wei:
-            return Reason(
-                ReasonCode.INSUFFICIENT_GAS,
-                f"its gas may cost {eth(needed_wei)} ETH;"
-                f" only {eth(max(0, forecast.gas_free_wei))} ETH is available",
-            )
-        return None
 
     def _plan_disputes(
         self, purchases: Sequence[OpenPurchase], seen: Observation, forecast: Forecast

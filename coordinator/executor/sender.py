@@ -9,7 +9,7 @@ from typing import Final
 
 from coordinator.domain.chain.events import Block
 from coordinator.domain.chain.gas import GAS_LIMITS, Fees, bumped_fees, with_tip
-from coordinator.domain.chain.steps import Attempt, Call, Receipt, Step
+from coordinator.domain.chain.steps import UNEXPLAINED, Attempt, Call, Receipt, Step
 from coordinator.domain.errors import ChainUnavailable
 from coordinator.domain.ports import (
     Clock,
@@ -199,7 +199,7 @@ class Sender:
         except ChainUnavailable:
             # Nodes forget old states. The receipt is the proof; the words are for people.
             said = None
-        reason = said or "the contract refused it"
+        reason = said or UNEXPLAINED
         purchase_id = step.call.purchase_id
         log.warning(
             "step_reverted step=%s purchase_id=%s reason=%s", step.kind, purchase_id, reason

@@ -455,3 +455,12 @@ def test_logs_left_out_are_waited_for_until_they_were_read_twice(
     else:
         with pytest.raises(ImpossibleState, match="an endpoint left out logs"):
             choose(one, final_number=final_number)
+
+
+def test_creates_that_others_spoiled_do_not_use_up_the_retries() -> None:
+    missed = create(StepStatus.DISPLACED, reason="Tx missing")
+    lost = create(StepStatus.DISPLACED)
+    assert choose(purchase(S.APPROVED, steps=(missed,) * 19 + (lost,) * 4)).action is Action.CREATE
+    assert choose(purchase(S.APPROVED, steps=(lost,) * 5)).action is Action.FAIL
+    # Whoever has the key may move the count in every block: gas is not burnt for ever.
+    assert choose(purchase(S.APPROVED, steps=(missed,) * 20)).action is Action.FAIL

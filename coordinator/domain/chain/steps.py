@@ -47,6 +47,11 @@ class StepStatus(StrEnum):
     DISPLACED = "displaced"
 
 
+# What the kernel says of an escrow id that it has not given.
+MISSED = "Tx missing"
+# What is told of a revert whose reason nobody gives.
+UNEXPLAINED = "the contract refused it"
+
 IN_FLIGHT = frozenset({StepStatus.ALLOCATED, StepStatus.SIGNED})
 
 
@@ -64,12 +69,12 @@ class PaymentTerms:
 class Call:
     """A transaction to be made: what a step stores before it is signed.
 
-    ``usdc`` is what the step takes from the treasury and from the allowance (link, dispute) or
-    the allowance that it sets (approve). ``escrow_id`` is the escrow it means, predicted for a
-    create. ``window_over`` tells of a settle that by the chain everybody may settle it and nobody
-    dispute it, ``terms`` of what takes USDC what it was made from, and ``alone`` that it shares a
-    transaction with no other purchase; these three are not stored. ``members`` are the calls that
-    a batch makes, in order.
+    ``usdc`` is what the step takes from the treasury and from the allowance (link, dispute), the
+    allowance that it sets (approve), or what its members take (batch). ``escrow_id`` is the escrow
+    it means, predicted for a create. ``window_over`` tells of a settle that by the chain everybody
+    may settle it and nobody dispute it, ``terms`` of what takes USDC what it was made from, and
+    ``alone`` that it shares a transaction with no other purchase; these three are not stored.
+    ``members`` are the calls that a batch makes, in order.
     """
 
     kind: StepKind
@@ -147,6 +152,18 @@ class Step:
     @property
     def kind(self) -> StepKind:
         return self.call.kind
+
+    @property
+    def was_missed(self) -> bool:
+        """Whether a purchase failed only since its escrow got another id than was predicted."""
+        missed = (self.revert_reason or "").startswith(MISSED)
+        return self.status is StepStatus.DISPLACED and missed
+
+    @property
+    def failed_together(self) -> bool:
+        """Whether it reverted in a batch whose every purchase may have been the reason."""
+        told = self.revert_reason is not None and not self.was_missed
+        return self.status is StepStatus.DISPLACED and told
 
     @property
     def in_flight(self) -> bool:

@@ -25,6 +25,8 @@ from coordinator.domain.times import rfc3339
 from coordinator.domain.usdc import ZERO, Usdc
 
 _RELINKS_MAX = 5
+# Of creates that failed with what was ahead of them, through no fault of their own.
+_MISSES_MAX = 20
 
 
 class Action(StrEnum):
@@ -154,6 +156,12 @@ def plan(
     return _plan_unstarted(purchase, paused, now, terms)
 
 
+def failed_together(purchase: OpenPurchase) -> int:
+    """Count how often its create reverted in a batch with nobody told to be the reason."""
+    creates = (step for step in purchase.steps if step.kind is StepKind.CREATE)
+    return sum(step.failed_together for step in creates)
+
+
 def can_dispute(purchase: OpenPurchase, chain_time: int) -> bool:
     """Return whether its escrow may be contested at the latest block's time."""
     linked = next((e for e in purchase.escrows if e.linked), None)
@@ -216,7 +224,8 @@ def _plan_unstarted(purchase: OpenPurchase, paused: bool, now: int, terms: Escro
         return Plan(Action.FAIL, reason=refusal)
     if creates and creates[-1].status is StepStatus.REVERTED:
         return Plan(Action.FAIL, reason=_reverted("creating", creates[-1]))
-    if len(creates) >= _RELINKS_MAX:
+    missed = sum(step.was_missed for step in creates)
+    if len(creates) - missed >= _RELINKS_MAX or missed >= _MISSES_MAX:
         reason = Reason(ReasonCode.REVERTED, f"{len(creates)} create transactions were lost again")
         return Plan(Action.FAIL, reason=reason)
     if refusal is not None and refusal.code is ReasonCode.PAUSED:
@@ -225,7 +234,15 @@ def _plan_unstarted(purchase: OpenPurchase, paused: bool, now: int, terms: Escro
 
 
 def _reverted(what: str, step: Step) -> Reason:
-    said = step.revert_reason or "no reason was given"
+    return _refused(what, step.revert_reason or "no reason was given")
+
+
+def refused_creating(said: str) -> Reason:
+    """Say that the contracts refuse to create and fund a purchase's escrow."""
+    return _refused("creating", said)
+
+
+def _refused(what: str, said: str) -> Reason:
     return Reason(ReasonCode.REVERTED, f"the contract refused {what} the escrow: {said}")
 
 

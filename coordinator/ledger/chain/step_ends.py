@@ -7,7 +7,16 @@ from typing import Any, Final, NamedTuple
 
 from sqlalchemy import ColumnElement, Connection, bindparam, or_, select, update
 
-from coordinator.domain.chain.steps import IN_FLIGHT, Call, Receipt, Step, StepKind, StepStatus
+from coordinator.domain.chain.steps import (
+    IN_FLIGHT,
+    MISSED,
+    UNEXPLAINED,
+    Call,
+    Receipt,
+    Step,
+    StepKind,
+    StepStatus,
+)
 from coordinator.ledger.store import schema as t
 from coordinator.ledger.store.prepared import Prepared, batched
 from coordinator.ledger.tx.pausing import pause_everything
@@ -17,8 +26,6 @@ _s = t.steps.c
 _a = t.attempts.c
 _TREASURY: Final = "treasury"
 _AT_ONCE: Final = 500
-# What the kernel says of an escrow id that it has not given.
-MISSED: Final = "Tx missing"
 _IN_FLIGHT: Final = [status.value for status in IN_FLIGHT]
 _PROOF: Final = (
     *("block_number", "block_hash", "succeeded"),
@@ -127,12 +134,14 @@ class _End(NamedTuple):
 
     @property
     def of_members(self) -> StepStatus:
-        """The end of a batch's members: what fails of several is made again, each alone.
+        """The end of a batch's members: what fails of several is made again.
 
-        So is one whose escrow got another id than the one that it was predicted with.
+        So is one whose escrow got another id than the one that it was predicted with, and one of
+        which nobody tells why it failed.
         """
         purchases = {call.purchase_id for call in self.step.call.members}
-        again = len(purchases) > 1 or (self.why or "").startswith(MISSED)
+        why = self.why or UNEXPLAINED
+        again = len(purchases) > 1 or why.startswith(MISSED) or why == UNEXPLAINED
         if self.status is StepStatus.REVERTED and again:
             return StepStatus.DISPLACED
         return self.status

@@ -1,0 +1,169 @@
+"""Batches of a Safe under attack: bad purchases among good ones, forged rows, lost blocks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import pytest
+from eth_account import Account
+
+from coordinator.chain.abi import token_abi
+from coordinator.chain.actp.abi import kernel_abi
+from coordinator.chain.actp.rail import ActpRail
+from coordinator.domain.chain.escrow_key import service_hash
+from coordinator.domain.policy.policy import Policy
+from coordinator.domain.ports import KillPoint
+from coordinator.domain.purchase.purchase import Purchase
+from coordinator.domain.usdc import Usdc
+from tests.chaos.test_lane import Killed, die
+from tests.integration.local_chain import LocalChain
+from tests.integration.stores import on_either
+from tests.integration.world import World
+
+pytestmark = on_either
+
+MakeWorld = Callable[..., World]
+
+
+def ask(world: World, *amounts: str, provider: str = "paper-api") -> list[Purchase]:
+    return [world.buy(amount, provider=provider) for amount in amounts]
+
+
+def play(world: World, rounds: int) -> None:
+    """Rounds with a block after each, and one that sees the last."""
+    for _ in range(rounds):
+        world.round()
+        world.chain.mine()
+    world.round()
+
+
+def statuses(world: World, asked: Sequence[Purchase]) -> list[str]:
+    return [world.status(purchase) for purchase in asked]
+
+
+def batches(world: World) -> list[tuple[int, str, str]]:
+    """(nonce, kind, status) of everything that was given a nonce."""
+    return [
+        (nonce, kind, status)
+        for nonce, kind, status in world.rows(
+            "SELECT nonce, kind, status FROM steps WHERE position = 0 ORDER BY nonce"
+        )
+    ]
+
+
+def use_key(world: World, purchase: Purchase) -> None:
+    """Let a stranger fund an escrow of its own under the purchase's key, which works once."""
+    chain = world.chain
+    kernel, vault = chain.deployment.kernel, chain.deployment.vault
+    chain.rpc.call("evm_setAutomine", True)
+    chain.fund(chain.stranger, usdc="1", wei=0)
+    chain.hold_blocks()
+    create = kernel_abi().call(
+        *("createTransaction", chain.provider, chain.stranger, 100_000),
+        *(chain.time + 86_400, 3600, service_hash(None), 0, 0),
+    )
+    nonce = chain.kernel("requesterNonces", chain.stranger)
+    rail = ActpRail(kernel, vault, chain.stranger)
+    escrow_id = rail.predicted_id(
+        provider=chain.provider,
+        amount=Usdc("0.1"),
+        service_key=service_hash(None),
+        create_nonce=nonce,
+    )
+    chain.act(chain.stranger, kernel, create)
+    approve = token_abi().call("approve", vault, 100_000)
+    chain.act(chain.stranger, chain.deployment.usdc, approve)
+    link = kernel_abi().call("linkEscrow", escrow_id, vault, purchase.escrow_key)
+    chain.act(chain.stranger, kernel, link)
+
+
+def stop_before_signing(world: World) -> None:
+    """End the process after nonces were given, before anything was signed."""
+    world.at(KillPoint.STEPS_ALLOCATED, die)
+    with pytest.raises(Killed):
+        world.round()
+    world.restart()
+
+
+# Bad ones among good ones.
+
+
+def test_bad_purchases_of_a_batch_fail_for_their_own_reasons_and_cost_nothing_more(
+    make_safe_world: MakeWorld,
+) -> None:
+    world = make_safe_world(safe={"purchase_max": Usdc("20")})
+    asked = ask(world, *["5.00"] * 3, "21.00", *["5.00"] * 3, "20.01", "5.00")
+    used = asked[1], asked[5]
+    for purchase in used:
+        use_key(world, purchase)
+    play(world, 2)
+    assert statuses(world, asked) == [
+        *("funded", "failed", "funded", "failed", "funded", "failed", "funded", "failed", "funded")
+    ]
+    reasons = [str(world.get(purchase).reason) for purchase in asked]
+    assert all("already used" in reasons[asked.index(purchase)] for purchase in used)
+    assert all("ParameterGreaterThanAllowed" in reasons[n] for n in (3, 7))
+    # The batch that failed told nobody's reason; what it was is asked before any gas is paid.
+    assert batches(world) == [(0, "batch", "reverted"), (1, "batch", "mined")]
+    world.pass_time(3600)
+    world.go()
+    world.check_books()
+
+
+def test_a_failed_batch_holds_up_those_behind_it_for_one_block(make_safe_world: MakeWorld) -> None:
+    world = make_safe_world(safe={"purchase_max": Usdc("20")})
+    asked = ask(world, *["1.00"] * 8, "21.00", *["1.00"] * 45)
+    play(world, 2)
+    assert [n for n, status in enumerate(statuses(world, asked)) if status != "funded"] == [8]
+    assert [status for _, _, status in batches(world)] == ["reverted"] * 3 + ["mined"] * 3
+    world.check_books()
+
+
+def test_more_bad_purchases_than_retries_fail_no_good_one(make_safe_world: MakeWorld) -> None:
+    world = make_safe_world(safe={"purchase_max": Usdc("20")})
+    asked = ask(world, *["1.00", "21.00"] * 12)
+    play(world, 2)
+    assert statuses(world, asked) == ["funded", "failed"] * 12
+    world.check_books()
+
+
+# Before a batch is signed.
+
+
+def test_one_that_is_stopped_before_its_batch_is_signed_takes_nobody_along(
+    make_safe_world: MakeWorld,
+) -> None:
+    world = make_safe_world()
+    asked = ask(world, "1.00") + ask(world, "1.00", provider="other-api")
+    asked += ask(world, *["1.00"] * 28)
+    stop_before_signing(world)
+    world.coordinator.pause("in doubt", by="olga", provider="other-api")
+    play(world, 3)
+    assert statuses(world, asked) == ["funded", "approved", *["funded"] * 28]
+    # The second was predicted behind the first; it is not sent to fail.
+    assert batches(world) == [
+        *[(0, "fill", "mined"), (1, "fill", "mined")],
+        *[(2, "batch", "mined"), (3, "batch", "mined")],
+    ]
+    assert [str(pause) for pause in world.wiring.operations.pauses()] == ["provider:other-api"]
+    world.check_books()
+
+
+# Gas.
+
+
+def test_a_long_list_of_providers_makes_batches_smaller(
+    make_safe_world: MakeWorld, chain: LocalChain
+) -> None:
+    others = [Account.from_key(bytes([0xC0 + n]) * 32).address for n in range(28)]
+    listed = (*others, chain.other_provider, chain.provider)
+    world = make_safe_world(safe={"providers": listed})
+    document = world.policy.document()
+    document["providers"] |= {f"other-{n}": {"address": one} for n, one in enumerate(others)}
+    world.apply(Policy.from_dict(document))
+    asked = ask(world, *["1.00"] * 25)
+    play(world, 1)
+    assert statuses(world, asked) == ["funded"] * 25
+    assert [status for _, _, status in batches(world)] == ["mined", "mined"]
+    limits = world.rows("SELECT gas_limit FROM steps WHERE position = 0")
+    assert max(limit for (limit,) in limits) < 2**24
