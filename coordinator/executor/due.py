@@ -262,9 +262,8 @@ class Work:
             if short.code is not ReasonCode.INSUFFICIENT_USDC or not self._usdc_comes():
                 self._fail(purchase, Status.FAILED, short, seen)
             return
-        failed = failed_together(purchase)
         made_at = functools.partial(self._calls, purchase, policy, seen)
-        if failed:
+        if failed := failed_together(purchase):
             verdict = self._trials.judge(made_at, seen)
             if verdict.refusal is not None:
                 self._fail(purchase, Status.FAILED, refused_creating(verdict.refusal), seen)
@@ -297,11 +296,10 @@ class Work:
         if seen.chain_limit is None:
             return None
         deadline = seen.head.at + policy.escrow.deadline_after
-        name, amount = purchase.provider_name, purchase.amount
-        why = refused_on_chain(policy, name, amount, deadline)
+        why = refused_on_chain(policy, purchase.provider_name, purchase.amount, deadline)
         if why is not None:
             return Reason(ReasonCode.CHAIN_LIMIT, why)
-        return over_chain_limit(amount, forecast.chain_left, seen.chain_limit)
+        return over_chain_limit(purchase.amount, forecast.chain_left, seen.chain_limit)
 
     def _link_call(self, purchase: OpenPurchase, escrow_id: str) -> Call:
         link = self._chain.link(

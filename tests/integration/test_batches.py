@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import pytest
 from eth_account import Account
@@ -15,9 +16,11 @@ from coordinator.domain.policy.policy import Policy
 from coordinator.domain.ports import KillPoint
 from coordinator.domain.purchase.purchase import Purchase
 from coordinator.domain.usdc import Usdc
+from coordinator.ledger.proofs.verification import verify
 from tests.chaos.test_lane import Killed, die
 from tests.integration.local_chain import LocalChain
 from tests.integration.stores import on_either
+from tests.integration.test_tampering import paused
 from tests.integration.world import World
 
 pytestmark = on_either
@@ -77,6 +80,18 @@ def use_key(world: World, purchase: Purchase) -> None:
     chain.act(chain.stranger, kernel, link)
 
 
+_CHOSEN = ("the_last_cut_out", "in_another_batch", "a_fill")
+campaign = pytest.mark.campaign
+
+
+def named(cases: Mapping[str, str]) -> list[Any]:
+    """Each by its name; all but a few are for campaigns."""
+    return [
+        pytest.param(statement, id=name, marks=() if name in _CHOSEN else campaign)
+        for name, statement in cases.items()
+    ]
+
+
 def stop_before_signing(world: World) -> None:
     """End the process after nonces were given, before anything was signed."""
     world.at(KillPoint.STEPS_ALLOCATED, die)
@@ -110,6 +125,7 @@ def test_bad_purchases_of_a_batch_fail_for_their_own_reasons_and_cost_nothing_mo
     world.check_books()
 
 
+@campaign
 def test_a_failed_batch_holds_up_those_behind_it_for_one_block(make_safe_world: MakeWorld) -> None:
     world = make_safe_world(safe={"purchase_max": Usdc("20")})
     asked = ask(world, *["1.00"] * 8, "21.00", *["1.00"] * 45)
@@ -119,6 +135,7 @@ def test_a_failed_batch_holds_up_those_behind_it_for_one_block(make_safe_world: 
     world.check_books()
 
 
+@campaign
 def test_more_bad_purchases_than_retries_fail_no_good_one(make_safe_world: MakeWorld) -> None:
     world = make_safe_world(safe={"purchase_max": Usdc("20")})
     asked = ask(world, *["1.00", "21.00"] * 12)
@@ -147,6 +164,122 @@ def test_one_that_is_stopped_before_its_batch_is_signed_takes_nobody_along(
     ]
     assert [str(pause) for pause in world.wiring.operations.pauses()] == ["provider:other-api"]
     world.check_books()
+
+
+# Forged rows.
+
+_MEMBERS = {
+    "a_purchase_cut_out": "DELETE FROM steps WHERE position IN (3, 4)",
+    "the_last_cut_out": "DELETE FROM steps WHERE position IN (5, 6)",
+    "a_link_cut_out": "DELETE FROM steps WHERE position = 4",
+    "all_cut_out": "DELETE FROM steps WHERE position > 0",
+    "in_no_batch": "UPDATE steps SET batch_id = NULL WHERE position IN (3, 4)",
+    "in_another_batch": "UPDATE steps SET batch_id = (SELECT min(id) FROM steps)"
+    " WHERE position IN (3, 4)",
+    "more_usdc": "UPDATE steps SET usdc = usdc + 1 WHERE position = 2",
+    "another_purchase": "UPDATE steps SET purchase_id = (SELECT purchase_id FROM steps"
+    " WHERE position = 1 AND nonce = 1) WHERE position = 4",
+    "another_escrow": "UPDATE steps SET escrow_id = (SELECT escrow_id FROM steps"
+    " WHERE position = 1 AND nonce = 1) WHERE position = 4",
+    "swapped": "UPDATE steps SET position = position + 100 WHERE position IN (1, 2)",
+    "another_nonce": "UPDATE steps SET nonce = nonce + 1 WHERE position IN (3, 4)",
+}
+_CARRIERS = {
+    "other_data": "UPDATE steps SET data ="
+    " (SELECT data FROM steps WHERE nonce = 0 AND position = 0) WHERE position = 0",
+    "a_fill": "UPDATE steps SET kind = 'fill' WHERE position = 0",
+    "a_settle": "UPDATE steps SET kind = 'settle' WHERE position = 0",
+    "less_gas": "UPDATE steps SET gas_limit = 100000 WHERE position = 0",
+}
+
+
+def forge(world: World, statement: str) -> None:
+    """Change rows of the batch at nonce 1 and of no other."""
+    world.edit(f"{statement} AND nonce = 1")
+
+
+@pytest.mark.parametrize("statement", named(_MEMBERS | _CARRIERS))
+def test_of_forged_calls_nothing_is_signed(make_safe_world: MakeWorld, statement: str) -> None:
+    world = make_safe_world()
+    world.fund("1.00")
+    asked = ask(world, *["5.00"] * 3)
+    stop_before_signing(world)
+    forge(world, statement)
+    before = world.chain.balance(world.treasury)
+    play(world, 3)
+    assert world.chain.balance(world.treasury) == before
+    assert "nonce" in paused(world)
+    assert {world.hold(purchase)[0] for purchase in asked} == {"held"}
+    world.unpause()
+    play(world, 3)
+    assert statuses(world, asked) == ["funded"] * 3
+    world.check_books()
+
+
+@pytest.mark.parametrize("statement", named(_MEMBERS))
+def test_calls_taken_out_of_what_is_signed_are_told_and_pay_nothing_twice(
+    make_safe_world: MakeWorld, statement: str
+) -> None:
+    world = make_safe_world()
+    world.fund("1.00")
+    asked = ask(world, *["5.00"] * 3)
+    world.round()
+    forge(world, statement)
+    play(world, 3)
+    assert statuses(world, asked) == ["funded"] * 3
+    assert world.chain.balance(world.treasury) == Usdc("984")
+    assert not verify(world.wiring.audit).ok or "nonce 1" in paused(world)
+    for purchase in asked:
+        world.chain.deliver(world.get(purchase).escrow_id)
+    world.pass_time(49 * 3600)
+    play(world, 3)
+    assert statuses(world, asked) == ["settled"] * 3
+
+
+@pytest.mark.parametrize(
+    "statement", named({k: v for k, v in _MEMBERS.items() if k != "all_cut_out"})
+)
+def test_calls_taken_out_of_a_mined_batch_are_named(
+    make_safe_world: MakeWorld, statement: str
+) -> None:
+    world = make_safe_world()
+    world.fund("1.00")
+    ask(world, *["5.00"] * 3)
+    world.go()
+    assert verify(world.wiring.audit).ok
+    forge(world, statement)
+    faults = verify(world.wiring.audit).faults
+    assert any(fault.startswith(("step 1 ", "step 2 ")) for fault in faults), faults
+
+
+def test_a_call_that_ends_no_more_is_ended_again(make_safe_world: MakeWorld) -> None:
+    world = make_safe_world()
+    world.fund("1.00")
+    (asked,) = ask(world, "5.00")
+    world.go()
+    world.edit("UPDATE steps SET status = 'signed' WHERE position > 0")
+    world.round()
+    assert "calls that were allocated" in paused(world)
+    world.chain.deliver(world.get(asked).escrow_id)
+    world.pass_time(49 * 3600)
+    play(world, 2)
+    assert world.status(asked) == "settled"
+
+
+def test_members_of_no_batch_ahead_of_the_lane_do_not_stop_it(make_safe_world: MakeWorld) -> None:
+    world = make_safe_world()
+    world.fund("1.00")
+    columns = "chain_id, signer, kind, status, recipient, data, gas_limit, created_at, mac"
+    world.edit(
+        f"INSERT INTO steps ({columns}, nonce, position)"
+        f" SELECT {columns}, nonce + 1, position FROM steps WHERE position > 0"
+    )
+    (asked,) = ask(world, "5.00")
+    play(world, 2)
+    assert "nonce 1" in paused(world)
+    world.unpause()
+    play(world, 2)
+    assert world.status(asked) == "funded"
 
 
 # Gas.

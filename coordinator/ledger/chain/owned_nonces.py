@@ -9,6 +9,7 @@ from typing import Any, Final
 from sqlalchemy import ColumnElement, Row, delete, func, select
 
 from coordinator.ledger.audit.row_codes import RowCodes
+from coordinator.ledger.chain.members import any_amiss, mend
 from coordinator.ledger.proofs.step_digest import STEP
 from coordinator.ledger.spend.signed import SIGNED
 from coordinator.ledger.store import schema as t
@@ -29,7 +30,12 @@ class OwnedNonces:
     """
 
     codes: RowCodes
-    own: Sequence[ColumnElement[bool]]
+    lane: Sequence[ColumnElement[bool]]
+
+    @property
+    def own(self) -> Sequence[ColumnElement[bool]]:
+        """What is signed: a batch, and none of its members."""
+        return (*self.lane, _s.position == 0)
 
     def highest(self, tx: Tx, used: int) -> int | None:
         """Return the highest nonce that a step owns; None without any.
@@ -44,11 +50,15 @@ class OwnedNonces:
         return tx.connection.execute(behind).scalar()
 
     def any_unproved(self, tx: Tx, used: int) -> bool:
-        """Whether a step claims a nonce beyond the end."""
-        return bool(self._beyond(tx, used))
+        """Whether a step claims a nonce beyond the end, or the members of one do not fit."""
+        return bool(self._beyond(tx, used)) or any_amiss(tx.connection, *self.lane)
 
     def drop_unproved(self, tx: Tx, used: int, now: int) -> None:
-        """Delete the steps that claim a nonce beyond the end, and pause spending."""
+        """Delete the steps that claim a nonce beyond the end, and pause spending.
+
+        And whatever members of batches do not fit those that were allocated.
+        """
+        mend(tx, *self.lane, codes=self.codes, now=now)
         rows = self._beyond(tx, used)
         if not rows:
             return
@@ -77,7 +87,7 @@ class OwnedNonces:
     def _beyond(self, tx: Tx, used: int) -> list[Row[Any]]:
         end = self.highest(tx, used)
         first = used if end is None else max(used, end + 1)
-        query = select(t.steps).where(*self.own, _s.nonce >= first)
+        query = select(t.steps).where(*self.lane, _s.nonce >= first).order_by(_s.position.desc())
         return list(tx.connection.execute(query).all())
 
     def _is_allocated(self, tx: Tx, row: Row[Any]) -> bool:

@@ -72,9 +72,8 @@ class StepBook:
         self._chain_id = chain_id
         self.signer = signer
         self._rows = StepRows()
-        # What is signed: a batch, and none of its members.
-        self.own = (_s.chain_id == chain_id, _s.signer == signer, _s.position == 0)
-        self.nonces = OwnedNonces(self._codes, self.own)
+        self.nonces = OwnedNonces(self._codes, lane=(_s.chain_id == chain_id, _s.signer == signer))
+        self.own = self.nonces.own
 
     def allocate(
         self,

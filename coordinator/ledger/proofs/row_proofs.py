@@ -19,6 +19,7 @@ from coordinator.ledger.limits.logged_budgets import OVERLAID
 from coordinator.ledger.limits.overlays import logged_overlays
 from coordinator.ledger.proofs.audit_fold import MOVED, LoggedOrder, LoggedPurchase, LoggedState
 from coordinator.ledger.proofs.counter_faults import counter_faults
+from coordinator.ledger.proofs.member_rows import apart, incomplete
 from coordinator.ledger.proofs.payment_rows import payment_differences
 from coordinator.ledger.proofs.step_digest import StepDigest, sealed, values_of
 from coordinator.ledger.store import schema as t
@@ -333,6 +334,10 @@ def _step_faults(connection: Connection, log: Scan) -> Iterator[str]:
     if digest != seal:
         yield from _sealed_step_faults(connection, seal.step_id, proves)
     yield from unsealed
+    for row in apart(connection):
+        yield f"step {row.nonce} ({row.kind}): it is in another batch than it was allocated in"
+    for nonce in incomplete(connection):
+        yield f"step {nonce} (batch): it has not the calls that were allocated"
 
 
 def _sealed_step_faults(connection: Connection, last: int, proves: Prove) -> Iterator[str]:

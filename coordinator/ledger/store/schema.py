@@ -545,6 +545,9 @@ observations = Table(
     # Text: wei of a rich account exceeds 64 bits.
     Column("gas_balance_wei", String(40), nullable=False),
     Column("max_fee_per_gas", BigInteger, nullable=False),
+    # What a payer's own way takes: 0 on a wallet.
+    Column("call_gas", BigInteger, nullable=False),
+    Column("making_gas", BigInteger, nullable=False),
     Column("l1_fee_upper_bound_wei", BigInteger, nullable=False),
     Column("note", Text),
 )

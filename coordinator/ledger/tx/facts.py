@@ -35,6 +35,8 @@ _SEEN: Final = Prepared(
         _o.gas_balance_wei,
         _o.max_fee_per_gas,
         _o.l1_fee_upper_bound_wei,
+        _o.call_gas,
+        _o.making_gas,
     )
 )
 _PROMISED: Final = Prepared(
@@ -132,8 +134,8 @@ def read_treasury_state(connection: Connection) -> TreasuryState:
         elif status in _REQUESTED:
             requests += amount
     seen = {
-        treasury: (at, block, usdc, int(wei), Fees(fee, 0, l1))
-        for treasury, at, block, usdc, wei, fee, l1 in _SEEN.rows(connection)
+        treasury: (at, block, usdc, int(wei), Fees(fee, 0, l1, call, making))
+        for treasury, at, block, usdc, wei, fee, l1, call, making in _SEEN.rows(connection)
     }
     paused = frozenset((kind, of) for kind, of in _PAUSED.rows(connection))
     return TreasuryState(paused, seen, unstarted, promised, unended, requests)

@@ -73,6 +73,8 @@ class OperationsBook:
             "usdc_allowance": seen.usdc_allowance.base_units,
             "gas_balance_wei": str(seen.gas_balance_wei),
             "max_fee_per_gas": seen.fees.max_fee_per_gas if seen.fees else 0,
+            "call_gas": seen.fees.call_gas if seen.fees else 0,
+            "making_gas": seen.fees.making_gas if seen.fees else 0,
             "l1_fee_upper_bound_wei": seen.fees.l1_fee_upper_bound_wei if seen.fees else 0,
             "note": seen.rail_trouble,
         }
@@ -96,7 +98,9 @@ class OperationsBook:
             usdc_balance=Usdc.from_base_units(row.usdc_balance),
             usdc_allowance=Usdc.from_base_units(row.usdc_allowance),
             gas_balance_wei=int(row.gas_balance_wei),
-            fees=Fees(row.max_fee_per_gas, 0, row.l1_fee_upper_bound_wei),
+            fees=Fees(
+                row.max_fee_per_gas, 0, row.l1_fee_upper_bound_wei, row.call_gas, row.making_gas
+            ),
             note=row.note,
         )
 

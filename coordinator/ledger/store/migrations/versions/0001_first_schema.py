@@ -336,6 +336,8 @@ def upgrade() -> None:
         sa.Column("usdc_allowance", sa.BigInteger(), nullable=False),
         sa.Column("gas_balance_wei", sa.String(length=40), nullable=False),
         sa.Column("max_fee_per_gas", sa.BigInteger(), nullable=False),
+        sa.Column("call_gas", sa.BigInteger(), nullable=False),
+        sa.Column("making_gas", sa.BigInteger(), nullable=False),
         sa.Column("l1_fee_upper_bound_wei", sa.BigInteger(), nullable=False),
         sa.Column("note", sa.Text(), nullable=True),
         sa.PrimaryKeyConstraint("treasury"),
