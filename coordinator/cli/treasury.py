@@ -137,11 +137,12 @@ def propose(
     signer: Signers = None,
     output: Output = None,
     builder: Builder = None,
+    salt: Salt = 0,
     dry_run: DryRun = False,
     yes: Yes = False,
 ) -> int:
     """Bring the chain to the policy: new limits, providers, deadline or key, for owners to sign."""
-    treasury = _open()
+    treasury = _open(salt)
     return _decide(
         treasury, treasury.change(), "change", signer, output, builder, dry_run=dry_run, yes=yes
     )
@@ -158,11 +159,12 @@ def revoke(
     signer: Signers = None,
     output: Output = None,
     builder: Builder = None,
+    salt: Salt = 0,
     dry_run: DryRun = False,
     yes: Yes = False,
 ) -> int:
     """Stop a leaked key at once: it loses its roles, and what it got approved is taken back."""
-    treasury = _open()
+    treasury = _open(salt)
     if key is not None and module:
         raise InvalidRequest("--module stops every key: give it or --key")
     proposal = treasury.revoke(key, module=module)
@@ -177,11 +179,12 @@ def rotate_key(
     signer: Signers = None,
     output: Output = None,
     builder: Builder = None,
+    salt: Salt = 0,
     dry_run: DryRun = False,
     yes: Yes = False,
 ) -> int:
     """Give the roles to another key, and take them from the present one, in one transaction."""
-    treasury = _open()
+    treasury = _open(salt)
     proposal = treasury.rotate(to)
     return _decide(
         treasury, proposal, "rotate-key", signer, output, builder, dry_run=dry_run, yes=yes
@@ -189,12 +192,18 @@ def rotate_key(
 
 
 @command(app, "sign")
-def sign(file: File, signer: Signers = None, dry_run: DryRun = False, yes: Yes = False) -> int:
+def sign(
+    file: File,
+    signer: Signers = None,
+    salt: Salt = 0,
+    dry_run: DryRun = False,
+    yes: Yes = False,
+) -> int:
     """Say in words what a file has owners sign, sign it with your key, and add that to the file.
 
     On another device: sign its typed_data there, and give the result to `treasury execute`.
     """
-    treasury = _open()
+    treasury = _open(salt)
     proposal = _read(file)
     treasury.check(proposal)
     if not mode.json:
@@ -225,6 +234,7 @@ def execute(
         typer.Option(help="An owner's signature that was made elsewhere, 0x…; again for more."),
     ] = None,
     signer: Signers = None,
+    salt: Salt = 0,
     dry_run: DryRun = False,
     yes: Yes = False,
 ) -> int:
@@ -232,7 +242,7 @@ def execute(
 
     The first --signer pays; without one the worker's key does.
     """
-    treasury = _open()
+    treasury = _open(salt)
     proposal = _read(file).signed_with(*signature or ())
     return _decide(treasury, proposal, "execute", signer, file, None, dry_run=dry_run, yes=yes)
 
@@ -253,11 +263,7 @@ def _decide(
 ) -> int:
     """Say a transaction in words, and bring it on unless it is a dry run."""
     if proposal is None:
-        if mode.json:
-            emit({"transaction": None})
-        else:
-            say("the chain has all that the policy says", style="green")
-        return ExitCode.OK
+        return _nothing_to_sign(treasury)
     found, needed = treasury.signatures_of(proposal)
     if not mode.json:
         show_proposal(treasury, proposal)
@@ -266,6 +272,20 @@ def _decide(
             emit(_proposal_dict(treasury, proposal, found, needed) | {"dry_run": True})
         return ExitCode.OK
     return _bring(treasury, proposal, what, _opened(signer), output, builder, yes=yes)
+
+
+def _nothing_to_sign(treasury: SafeTreasury) -> int:
+    """Tell that the roles are as the policy says; what owners change elsewhere may still differ."""
+    left = treasury.show().differences
+    if mode.json:
+        emit({"transaction": None, "differences": [*left]})
+    elif not left:
+        say("the chain has all that the policy says", style="green")
+    else:
+        say("the roles have all that the policy says; the owners change the rest in the Safe app:")
+        for text in left:
+            say(f"  {text}", style="red")
+    return ExitCode.DISCREPANCIES if left else ExitCode.OK
 
 
 def _bring(
@@ -338,7 +358,7 @@ def _proposal_dict(
     }
 
 
-def _open(salt: int = 0) -> SafeTreasury:
+def _open(salt: int) -> SafeTreasury:
     from coordinator.config import environment, load_settings
     from coordinator.provisioning.safe_treasury import open_treasury
     from coordinator.wiring import wire

@@ -205,6 +205,22 @@ def test_what_owners_did_elsewhere_is_named(deployed: Desk) -> None:
     ]
 
 
+def test_owners_of_the_policy_alone_are_not_made_by_a_proposal(deployed: Desk) -> None:
+    stranger = deployed.chain.stranger
+    deployed.settings |= {
+        "COORDINATOR_PAYER": "safe",
+        "COORDINATOR_SAFE_ADDRESS": deployed.treasury.places.safe,
+        "COORDINATOR_ROLES_ADDRESS": deployed.treasury.places.roles,
+    }
+    deployed.write((owners()[2].address, stranger))
+    told = deployed.json("propose", code=6)
+    assert told["transaction"] is None
+    assert told["differences"] == [
+        f"{owners()[2].address} owns the Safe, and is no owner in the policy",
+        f"{stranger} does not own the Safe, and is an owner in the policy",
+    ]
+
+
 def test_the_doctor_compares_chain_and_policy(deployed: Desk) -> None:
     row = deployed.doctor()
     assert (row["status"], row["found"]) == (
