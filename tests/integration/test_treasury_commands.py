@@ -122,6 +122,13 @@ def test_a_stranger_neither_signs_nor_counts(deployed: Desk) -> None:
     assert "it is no owner of the Safe" in told
 
 
+def test_a_file_that_is_there_is_not_written_over(deployed: Desk) -> None:
+    deployed.json("revoke", code=4)
+    assert "revoke-1.json exists already" in deployed.run("revoke", code=2)
+    assert deployed.json("revoke", "--output", "again.json", code=4)["file"] == "again.json"
+    assert "can't be read" in deployed.run("sign", "nothing.json", *by(0), "--yes", code=2)
+
+
 def test_a_call_that_nobody_knows_is_said_to_be_one(deployed: Desk) -> None:
     deployed.write(*CHANGES)
     treasury = deployed.treasury

@@ -58,3 +58,12 @@ def test_another_file_is_told_to_be_none(document: Any) -> None:
 def test_a_signature_of_another_transaction_is_somebody_else_s() -> None:
     signed = PROPOSAL.signed_with(signature(b"\x01" * 32))
     assert OWNER.address not in signed.signatures
+
+
+@pytest.mark.parametrize("given", ["", "0x", "0x00", "zz", "0x" + "11" * 130, "0x" + "00" * 65])
+def test_what_is_no_signature_is_told(given: str) -> None:
+    with pytest.raises(
+        InvalidRequest, match=r"a signature is not one of this transaction: .+"
+    ) as told:
+        PROPOSAL.signed_with(given)
+    assert "index" not in str(told.value)

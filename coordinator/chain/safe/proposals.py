@@ -18,6 +18,7 @@ from coordinator.domain.errors import InvalidRequest
 from coordinator.domain.signatures.faults import BadSignature
 
 _HEX: Final = re.compile(r"0x([0-9a-fA-F]{2})*", re.ASCII)
+_PART_BYTES: Final = 65
 _CALLS_MAX: Final = 200
 _NONCE_MAX: Final = 2**63
 
@@ -49,8 +50,11 @@ class Proposal:
         found = dict(self.signatures)
         for text in texts:
             try:
-                one = OwnerSignature.by_key(self.digest, bytes.fromhex(text.removeprefix("0x")))
-            except (BadSignature, ValueError, IndexError) as fault:
+                part = bytes.fromhex(text.removeprefix("0x"))
+                if len(part) != _PART_BYTES:
+                    raise ValueError(f"an owner's has {_PART_BYTES} bytes, and this {len(part)}")
+                one = OwnerSignature.by_key(self.digest, part)
+            except (BadSignature, ValueError) as fault:
                 raise InvalidRequest(
                     f"a signature is not one of this transaction: {fault}", code="signature_invalid"
                 ) from None
