@@ -1,20 +1,17 @@
 """``scripts/bench gas``: gas and fees of a purchase, from receipts, beside the least there is.
 
 So many purchases of a treasury whose vault may take nothing yet: the approval is part of them. The
-floor funds as many escrows without any.
+floor funds as many escrows without any. Then those of a wallet and of a Safe that bought before.
 """
 
 from __future__ import annotations
 
 import argparse
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from statistics import mean
 from typing import Any, Final
 
-from coordinator.chain.abi import token_abi
-from coordinator.chain.actp.abi import kernel_abi
 from coordinator.domain.usdc import ZERO
 from tests.benchmarks.buyers import open_buyers
 from tests.benchmarks.charts import Chart
@@ -22,30 +19,40 @@ from tests.benchmarks.console import Tell, elapsed, show_ratios, show_rows
 from tests.benchmarks.figures import Target, judge
 from tests.benchmarks.floor import pay
 from tests.benchmarks.machine import described
+from tests.benchmarks.receipts import Paid, gas_each, paid_by
 from tests.benchmarks.scene import BLOCK_SECONDS, Scene, open_scene
+from tests.benchmarks.steady import (
+    BATCHES,
+    SAFE,
+    WALLET,
+    Steady,
+    steady_gas,
+    steady_ratios,
+    steady_rows,
+)
 
 COUNTS: Final = (1, 20, 200)
 QUICK_COUNTS: Final = (1, 20)
 _WEI_IN_ETH: Final = 10**18
 _TIMEOUT: Final = 300.0
-_WORD: Final = "0x" + "00" * 32
-_NOBODY: Final = "0x" + "00" * 20
 
-TARGETS: Final[Mapping[str, Target]] = {}
+TARGETS: Final[Mapping[str, Target]] = {
+    "safe_gas_each_10": Target(520_000),
+    "safe_gas_each_25": Target(520_000),
+}
 _MEANINGS: Final = {
     "gas_over_floor_1": "one purchase: gas / of create and link alone",
     "gas_over_floor_20": "20 at once: the same of each",
     "gas_over_floor_200": "200 at once: the same of each",
+} | {
+    name: meaning
+    for count in BATCHES
+    for name, meaning in (
+        (f"safe_gas_each_{count}", f"a Safe's batch of {count}: gas of each"),
+        (f"safe_over_wallet_{count}", f"a Safe's batch of {count}: gas / a wallet's"),
+        (f"safe_over_floor_{count}", f"a Safe's batch of {count}: gas / the floor's"),
+    )
 }
-
-
-@dataclass(frozen=True, slots=True)
-class Paid:
-    """One mined transaction of an account."""
-
-    step: str
-    gas: int
-    wei: int
 
 
 def parse(parser: argparse.ArgumentParser) -> None:
@@ -60,29 +67,38 @@ def measure(arguments: argparse.Namespace, tell: Tell) -> dict[str, Any]:
         scene.blocks_every(BLOCK_SECONDS)
         for count in QUICK_COUNTS if arguments.quick else COUNTS:
             found[count] = _bought(scene, count)
-            tell(f"{count:,} at once: {_each(found[count][0], count):,.0f} gas each")
-    return summary_of(found)
+            tell(f"{count:,} at once: {gas_each(found[count][0], count):,.0f} gas each")
+    # Another chain: on one where somebody bought, the first purchase above would cost less.
+    with open_scene() as scene:
+        steady = steady_gas(scene)
+    for count, paid in steady.items():
+        safe, wallet = (gas_each(paid[name], count) for name in (SAFE, WALLET))
+        tell(f"{count:,} of a Safe: {safe:,.0f} gas each, of a wallet {wallet:,.0f}")
+    return summary_of(found, steady)
 
 
-def summary_of(found: Mapping[int, tuple[Sequence[Paid], Sequence[Paid]]]) -> dict[str, Any]:
+def summary_of(
+    found: Mapping[int, tuple[Sequence[Paid], Sequence[Paid]]], steady: Steady
+) -> dict[str, Any]:
     """What is printed of (ours, the floor's) transactions by how many purchases there were."""
     ratios = {
-        f"gas_over_floor_{count}": round(_each(ours, count) / _each(floor, count), 3)
+        f"gas_over_floor_{count}": round(gas_each(ours, count) / gas_each(floor, count), 3)
         for count, (ours, floor) in found.items()
-    }
+    } | steady_ratios(steady)
     everything = [paid for ours, _ in found.values() for paid in ours]
     return {
         "ratios": ratios,
         "targets": judge(ratios, TARGETS),
         "purchases": {
             str(count): {
-                "gas_each": round(_each(ours, count)),
-                "floor_gas_each": round(_each(floor, count)),
+                "gas_each": round(gas_each(ours, count)),
+                "floor_gas_each": round(gas_each(floor, count)),
                 "eth_each": sum(p.wei for p in ours) / count / _WEI_IN_ETH,
                 "transactions": len(ours),
             }
             for count, (ours, floor) in found.items()
         },
+        "steady": steady_rows(steady),
         "gas_by_step": by_step(everything),
         "seconds": round(elapsed(), 1),
         "machine": described(),
@@ -107,6 +123,13 @@ def show(summary: Mapping[str, Any]) -> None:
         for n, f in summary["purchases"].items()
     ]
     show_rows("A purchase, on this chain", ["at once", "gas", "floor", "ETH"], rows)
+    batches = [
+        [count, name, f"{f['gas_each']:,}", f"{f['transactions']:,}"]
+        for count, by_name in summary["steady"].items()
+        for name, f in by_name.items()
+    ]
+    columns = ["at once", "paid by", "gas", "transactions"]
+    show_rows("A purchase that is not the first", columns, batches)
     steps = [
         [step, f"{f['transactions']:,}", f"{f['mean']:,}", f"{f['most']:,}"]
         for step, f in summary["gas_by_step"].items()
@@ -116,15 +139,15 @@ def show(summary: Mapping[str, Any]) -> None:
 
 
 def plot(summary: Mapping[str, Any]) -> Chart:
-    """Gas of a purchase by how many at once."""
-    found = summary["purchases"].items()
-    ours = {count: each["gas_each"] for count, each in found}
-    floor = {count: each["floor_gas_each"] for count, each in found}
-    return Chart("Gas of one of so many purchases at once", {"ours": ours, "floor": floor})
-
-
-def _each(paid: Sequence[Paid], count: int) -> float:
-    return sum(one.gas for one in paid) / count
+    """Gas of a purchase by how many at once, of an account's first and of later ones."""
+    values: dict[str, dict[str, float | None]] = defaultdict(dict)
+    for count, each in summary["purchases"].items():
+        label = f"{count}, first"
+        values[WALLET][label], values["floor"][label] = each["gas_each"], each["floor_gas_each"]
+    for count, by_name in summary["steady"].items():
+        for name, each in by_name.items():
+            values[name][f"{count}, later"] = each["gas_each"]
+    return Chart("Gas of one of so many purchases at once: first and later ones", values)
 
 
 def _bought(scene: Scene, count: int) -> tuple[list[Paid], list[Paid]]:
@@ -140,30 +163,4 @@ def _bought(scene: Scene, count: int) -> tuple[list[Paid], list[Paid]]:
             if bought.funded != count - 1:
                 raise RuntimeError(f"only {bought.funded} purchases of the benchmark were funded")
     pay(scene, floor, scene.url, count)
-    return list(_paid(scene, ours.address, first)), list(_paid(scene, floor.address, first))
-
-
-def _paid(scene: Scene, account: str, first: int) -> Iterator[Paid]:
-    """Every mined transaction of an account since a block."""
-    names = _steps()
-    for number in range(first, scene.chain.height + 1):
-        block = scene.rpc.call("eth_getBlockByNumber", hex(number), True)
-        sent = [t for t in block["transactions"] if t["from"].lower() == account.lower()]
-        asked = [("eth_getTransactionReceipt", [t["hash"]]) for t in sent]
-        receipts = scene.rpc.batch(asked) if asked else []
-        for transaction, receipt in zip(sent, receipts, strict=True):
-            gas, price = int(receipt["gasUsed"], 16), int(receipt["effectiveGasPrice"], 16)
-            step = names.get(transaction["input"][:10], "other")
-            yield Paid(step, gas, gas * price)
-
-
-def _steps() -> dict[str, str]:
-    """Names of steps by the selectors of their calls."""
-    kernel, token = kernel_abi(), token_abi()
-    create = [_NOBODY, _NOBODY, 0, 0, 0, _WORD, 0, 0]
-    calls = {
-        "create": kernel.call("createTransaction", *create),
-        "link": kernel.call("linkEscrow", _WORD, _NOBODY, _WORD),
-        "approve": token.call("approve", _NOBODY, 0),
-    }
-    return {data[:10]: step for step, data in calls.items()}
+    return paid_by(scene, ours.address, first), paid_by(scene, floor.address, first)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 from tests.benchmarks.buyers import WAYS, open_buyers
 from tests.benchmarks.floor import fill, pay
 from tests.benchmarks.long_chain import EACH_BLOCK
 from tests.benchmarks.long_node import LongNode, seed_of
 from tests.benchmarks.proxy import CountingProxy
 from tests.benchmarks.scene import open_coordinator, open_scene
+from tests.benchmarks.steady import steady_gas
 
 
 def test_the_floor_and_every_way_of_buying_fund_what_they_say() -> None:
@@ -51,3 +54,14 @@ def test_a_made_chain_is_one_that_its_books_agree_with() -> None:
     for found, escrows in ((rebuilt, EACH_BLOCK + 3), (again, EACH_BLOCK + 5)):
         # Nobody has asked for them, and that is all that differs.
         assert [d.kind for d in found.discrepancies] == ["unknown_escrow"] * escrows
+
+
+def test_a_safe_buys_in_one_batch_what_a_wallet_and_the_floor_buy_one_by_one() -> None:
+    with open_scene() as scene:
+        found = steady_gas(scene, [3])
+    steps = {name: Counter(paid.step for paid in every) for name, every in found[3].items()}
+    one_by_one = {"create": 3, "link": 3}
+    assert steps == {"safe": {"batch": 1}, "wallet": one_by_one, "floor": one_by_one}
+    gas = {name: sum(paid.gas for paid in every) for name, every in found[3].items()}
+    # Both do the same, and the chain the same for both.
+    assert abs(gas["wallet"] - gas["floor"]) < 1_000

@@ -12,7 +12,7 @@ from tests.benchmarks.buyers import Bought
 from tests.benchmarks.careful import Careful
 from tests.benchmarks.figures import Target
 from tests.benchmarks.floor import Floor
-from tests.benchmarks.gas import Paid
+from tests.benchmarks.gas import plot as gas_plot
 from tests.benchmarks.gas import summary_of as gas_summary
 from tests.benchmarks.idle import idle_figures, processor_seconds
 from tests.benchmarks.idle import summary_of as idle_summary
@@ -21,6 +21,7 @@ from tests.benchmarks.proxy import Counts, Requests
 from tests.benchmarks.purchase import MANY, Measured, Round, Singles, of_floor, ratios_of
 from tests.benchmarks.purchase import plot as purchase_plot
 from tests.benchmarks.purchase import summary_of as purchase_summary
+from tests.benchmarks.receipts import Paid
 from tests.benchmarks.reconcile import summary_of as reconcile_summary
 
 _SINGLE = b'{"jsonrpc": "2.0", "id": 1, "method": "eth_chainId", "params": []}'
@@ -168,11 +169,37 @@ def test_gas_of_a_purchase_is_all_that_the_account_paid_for() -> None:
         Paid("link", 250, 0),
     ]
     floor = [Paid("create", 280, 0), Paid("link", 220, 0)]
-    summary = gas_summary({1: (ours, floor), 2: (ours, floor * 2)})
+    summary = gas_summary({1: (ours, floor), 2: (ours, floor * 2)}, {})
     assert summary["ratios"] == {"gas_over_floor_1": 1.2, "gas_over_floor_2": 0.6}
     assert summary["purchases"]["2"]["gas_each"] == 300
     assert summary["purchases"]["1"]["eth_each"] == 3500 / 10**18
     assert summary["gas_by_step"]["approve"] == {"transactions": 2, "mean": 50, "most": 50}
+
+
+def test_gas_of_a_safes_batch_is_beside_the_wallets_and_the_floors_of_as_many() -> None:
+    def of(safe: int) -> dict[str, list[Paid]]:
+        return {
+            "wallet": [Paid("create", 2_600_000, 0), Paid("link", 2_400_000, 0)],
+            "safe": [Paid("batch", safe, 0)],
+            "floor": [Paid("create", 4_000_000, 0)],
+        }
+
+    summary = gas_summary({}, {10: of(5_200_000), 25: of(13_000_025)})
+    assert summary["ratios"] == {
+        "safe_gas_each_10": 520_000,
+        "safe_over_wallet_10": 1.04,
+        "safe_over_floor_10": 1.3,
+        "safe_gas_each_25": 520_001,
+        "safe_over_wallet_25": 2.6,
+        "safe_over_floor_25": 3.25,
+    }
+    targets = summary["targets"]
+    assert {name: found["met"] for name, found in targets.items()} == {
+        "safe_gas_each_10": True,
+        "safe_gas_each_25": False,
+    }
+    assert summary["steady"]["10"]["wallet"] == {"gas_each": 500_000, "transactions": 2}
+    assert gas_plot(summary).values["safe"] == {"10, later": 520_000, "25, later": 520_001}
 
 
 def test_reconciling_is_compared_with_the_bare_loop_of_the_same_run() -> None:
