@@ -34,7 +34,7 @@ class OwnedNonces:
 
     @property
     def own(self) -> Sequence[ColumnElement[bool]]:
-        """What is signed: a batch, and none of its members."""
+        """Return the conditions of what is signed: a batch, and none of its members."""
         return (*self.lane, _s.position == 0)
 
     def highest(self, tx: Tx, used: int) -> int | None:
