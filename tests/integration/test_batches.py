@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import pytest
@@ -15,17 +16,26 @@ from coordinator.domain.chain.escrow_key import service_hash
 from coordinator.domain.policy.policy import Policy
 from coordinator.domain.ports import KillPoint
 from coordinator.domain.purchase.purchase import Purchase
-from coordinator.domain.usdc import Usdc
+from coordinator.domain.usdc import ZERO, Usdc
 from coordinator.ledger.proofs.verification import verify
 from tests.chaos.test_lane import Killed, die
 from tests.integration.local_chain import LocalChain
 from tests.integration.stores import on_either
+from tests.integration.test_gas import set_gas
+from tests.integration.test_reorg import finalise, first_block, fundings, reorganise
 from tests.integration.test_tampering import paused
 from tests.integration.world import World
 
 pytestmark = on_either
 
 MakeWorld = Callable[..., World]
+
+
+@pytest.fixture(autouse=True)
+def _base_fee_as_before(chain: LocalChain) -> Iterator[None]:
+    """Taking the chain back does not take its next base fee back."""
+    yield
+    chain.rpc.call("anvil_setNextBlockBaseFeePerGas", hex(1_000_000))
 
 
 def ask(world: World, *amounts: str, provider: str = "paper-api") -> list[Purchase]:
@@ -80,14 +90,13 @@ def use_key(world: World, purchase: Purchase) -> None:
     chain.act(chain.stranger, kernel, link)
 
 
-_CHOSEN = ("the_last_cut_out", "in_another_batch", "a_fill")
 campaign = pytest.mark.campaign
 
 
-def named(cases: Mapping[str, str]) -> list[Any]:
-    """Each by its name; all but a few are for campaigns."""
+def named(cases: Mapping[str, str], *chosen: str) -> list[Any]:
+    """Each by its name; all but the chosen are for campaigns."""
     return [
-        pytest.param(statement, id=name, marks=() if name in _CHOSEN else campaign)
+        pytest.param(statement, id=name, marks=() if name in chosen else campaign)
         for name, statement in cases.items()
     ]
 
@@ -198,7 +207,7 @@ def forge(world: World, statement: str) -> None:
     world.edit(f"{statement} AND nonce = 1")
 
 
-@pytest.mark.parametrize("statement", named(_MEMBERS | _CARRIERS))
+@pytest.mark.parametrize("statement", named(_MEMBERS | _CARRIERS, "in_another_batch"))
 def test_of_forged_calls_nothing_is_signed(make_safe_world: MakeWorld, statement: str) -> None:
     world = make_safe_world()
     world.fund("1.00")
@@ -216,7 +225,7 @@ def test_of_forged_calls_nothing_is_signed(make_safe_world: MakeWorld, statement
     world.check_books()
 
 
-@pytest.mark.parametrize("statement", named(_MEMBERS))
+@pytest.mark.parametrize("statement", named(_MEMBERS, "a_purchase_cut_out"))
 def test_calls_taken_out_of_what_is_signed_are_told_and_pay_nothing_twice(
     make_safe_world: MakeWorld, statement: str
 ) -> None:
@@ -236,9 +245,7 @@ def test_calls_taken_out_of_what_is_signed_are_told_and_pay_nothing_twice(
     assert statuses(world, asked) == ["settled"] * 3
 
 
-@pytest.mark.parametrize(
-    "statement", named({k: v for k, v in _MEMBERS.items() if k != "all_cut_out"})
-)
+@pytest.mark.parametrize("statement", named(_MEMBERS, "the_last_cut_out"))
 def test_calls_taken_out_of_a_mined_batch_are_named(
     make_safe_world: MakeWorld, statement: str
 ) -> None:
@@ -282,9 +289,174 @@ def test_members_of_no_batch_ahead_of_the_lane_do_not_stop_it(make_safe_world: M
     assert world.status(asked) == "funded"
 
 
-# Gas.
+# Lost blocks.
 
 
+def refuse_a_batch(world: World) -> list[str]:
+    """Have what waits in the pool refused in the next block, and only there; its bytes."""
+    raws = [step.attempts[-1].raw for step in world.in_flight()]
+    world.chain.token_admin("pause")
+    world.chain.mine()
+    world.chain.token_admin("unpause")
+    world.chain.mine()
+    return raws
+
+
+@pytest.mark.parametrize("mined_at", [0, pytest.param(2, marks=campaign)], ids=["before", "after"])
+def test_bytes_that_a_lost_block_brings_back_fund_nothing_twice(
+    make_safe_world: MakeWorld, mined_at: int
+) -> None:
+    world = make_safe_world(finality="30")
+    chain = world.chain
+    world.fund("1.00")
+    asked = ask(world, *["5.00"] * 3)
+    world.round()
+    raws = refuse_a_batch(world)
+    world.go()
+    assert statuses(world, asked) == ["funded"] * 3
+    assert [status for *_, status in batches(world)] == ["mined", "reverted", "mined"]
+    again = world.rows("SELECT raw FROM attempts JOIN steps ON steps.id = step_id WHERE nonce = 2")
+    # The first batch succeeds now, and the one that made its purchases again comes behind it.
+    kept = [(raw, 0) for raw in raws] + [(raw, mined_at) for (raw,) in again]
+    reorganise(world, chain.height - first_block(world, asked[0]) + 1, kept)
+    world.round()
+    assert statuses(world, asked) == ["funded"] * 3
+    chain.mine(2)
+    world.go()
+    assert [status for *_, status in batches(world)] == ["mined", "mined", "reverted"]
+    assert statuses(world, asked) == ["funded"] * 3
+    assert [fundings(world, purchase) for purchase in asked] == [1, 1, 1]
+    assert chain.balance(world.treasury) == Usdc("984")
+    assert world.usage()[0] == Usdc("16")
+    finalise(world)
+    world.check_books()
+
+
+@campaign
+def test_a_mined_batch_that_moves_to_another_block_is_booked_once(
+    make_safe_world: MakeWorld,
+) -> None:
+    world = make_safe_world(finality="30")
+    world.fund("1.00")
+    asked = ask(world, *["5.00"] * 3)
+    world.go()
+    world.chain.mine()
+    ((raw,),) = world.rows(
+        "SELECT raw FROM attempts JOIN steps ON steps.id = step_id WHERE nonce = 1"
+    )
+    reorganise(world, 2)
+    world.round()
+    assert statuses(world, asked) == ["approved"] * 3
+    assert world.usage() == (Usdc("16"), ZERO)
+    reorganise(world, 2, [(raw, 1)])
+    world.go()
+    assert statuses(world, asked) == ["funded"] * 3
+    assert [status for *_, status in batches(world)] == ["mined", "mined"]
+    world.check_books()
+
+
+def test_a_lost_fill_of_a_batch_leaves_nobody_waiting(make_safe_world: MakeWorld) -> None:
+    world = make_safe_world(finality="30")
+    asked = ask(world, "5.00") + ask(world, "5.00", provider="other-api")
+    stop_before_signing(world)
+    world.coordinator.pause("in doubt", by="olga", provider="other-api")
+    play(world, 3)
+    assert statuses(world, asked) == ["funded", "approved"]
+    reorganise(world, 3)
+    world.round()
+    world.coordinator.unpause("looked at it", by="alice", provider="other-api")
+    world.go()
+    assert statuses(world, asked) == ["funded"] * 2
+    world.check_books()
+
+
+# Replaced, given up, restored.
+
+
+@campaign
+def test_a_bumped_batch_is_one_batch(make_safe_world: MakeWorld) -> None:
+    world = make_safe_world()
+    asked = ask(world, *["5.00"] * 3)
+    world.round()
+    before = world.in_flight()[0].attempts
+    world.chain.rpc.call("anvil_setNextBlockBaseFeePerGas", hex(before[-1].max_fee_per_gas * 2))
+    world.chain.rpc.call("anvil_mine", "0x1")
+    world.round()
+    assert len(world.in_flight()[0].attempts) == 2
+    world.go()
+    assert statuses(world, asked) == ["funded"] * 3
+    signed = world.rows("SELECT count(*) FROM audit WHERE event = 'link_signed'")
+    assert signed == [(6,)]
+    world.check_books()
+
+
+@campaign
+def test_a_batch_that_a_strangers_transaction_displaced_is_made_again_once_looked_at(
+    make_safe_world: MakeWorld,
+) -> None:
+    world = make_safe_world(finality="2")
+    world.fund("1.00")
+    asked = ask(world, *["5.00"] * 3)
+    world.round()
+    world.hold_back(lambda step: True)
+    world.send_as_treasury(world.chain.stranger, "0x")
+    for _ in range(8):
+        world.chain.mine()
+        world.round()
+    assert statuses(world, asked) == ["approved"] * 3
+    assert "nonce 1" in paused(world)
+    world.unpause()
+    play(world, 2)
+    assert statuses(world, asked) == ["funded"] * 3
+    world.check_books()
+
+
+@campaign
+def test_a_restored_backup_funds_nothing_twice(make_safe_world: MakeWorld) -> None:
+    world = make_safe_world(finality="2")
+    asked = ask(world, *["5.00"] * 3)
+    copy = world.store.copy(world.database, "backup")
+    world.go()
+    assert statuses(world, asked) == ["funded"] * 3
+    world.restart(copy)
+    play(world, 4)
+    assert statuses(world, asked) == ["funded"] * 3
+    world.unpause()
+    play(world, 4)
+    assert [fundings(world, purchase) for purchase in asked] == [1, 1, 1]
+    assert world.chain.balance(world.treasury) == Usdc("985")
+
+
+# Limits of the worker's own, and gas.
+
+
+def test_the_workers_own_limit_counts_each_purchase_of_a_batch(make_safe_world: MakeWorld) -> None:
+    world = make_safe_world(worker_daily_limit="12")
+    asked = ask(world, *["5.00"] * 3)
+    play(world, 2)
+    assert statuses(world, asked) == ["funded", "funded", "approved"]
+    bodies = world.rows("SELECT body FROM audit WHERE event IN ('link_signed', 'batch_signed')")
+    counted = [json.loads(body).get("usdc", 0) for (body,) in bodies]
+    assert sorted(counted) == [0, 5_000_000, 5_000_000]
+    world.check_books()
+
+
+def test_gas_that_was_enough_is_enough_when_a_batch_has_to_be_made_again(
+    make_safe_world: MakeWorld,
+) -> None:
+    world = make_safe_world()
+    world.round()
+    each = world.coordinator.gas()
+    assert each.purchases_left is not None
+    asked = ask(world, *["5.00"] * 4)
+    use_key(world, asked[2])
+    set_gas(world, 4 * (each.balance_wei // each.purchases_left) + 10**9)
+    play(world, 3)
+    assert statuses(world, asked) == ["funded", "funded", "failed", "funded"]
+    assert "already used" in str(world.get(asked[2]).reason)
+
+
+@campaign
 def test_a_long_list_of_providers_makes_batches_smaller(
     make_safe_world: MakeWorld, chain: LocalChain
 ) -> None:

@@ -79,7 +79,8 @@ class LaneBook:
 
         A nonce that no step owns gets a fill. So does one whose stranger's transaction is not on
         the chain any more: what had it ended, was told so, and may have been done again since.
-        Steps that were made up beyond the end of the lane are dropped.
+        Steps that were made up beyond the end of the lane are dropped, and batches that were taken
+        apart are mended.
         """
         with self._transactions.read() as tx:
             unproved = self._steps.nonces.any_unproved(tx, used)
@@ -88,6 +89,7 @@ class LaneBook:
         with self._transactions.write() as tx:
             connection = tx.connection
             fence(connection, lease)
+            self._steps.nonces.mend_members(tx, now)
             self._steps.nonces.drop_unproved(tx, used, now)
             gaps = self._gaps(tx, used)
             for nonce, step_id in gaps:

@@ -54,11 +54,7 @@ class OwnedNonces:
         return bool(self._beyond(tx, used)) or any_amiss(tx.connection, *self.lane)
 
     def drop_unproved(self, tx: Tx, used: int, now: int) -> None:
-        """Delete the steps that claim a nonce beyond the end, and pause spending.
-
-        And whatever members of batches do not fit those that were allocated.
-        """
-        mend(tx, *self.lane, codes=self.codes, now=now)
+        """Delete the steps that claim a nonce beyond the end, and pause spending."""
         rows = self._beyond(tx, used)
         if not rows:
             return
@@ -68,6 +64,10 @@ class OwnedNonces:
         tx.record(now, "steps_dropped", "treasury", first=nonces[0], count=len(nonces))
         what = f"the call at nonce {nonces[0]} is not the one that was allocated"
         report_tampering(tx, "treasury", what, now=now)
+
+    def mend_members(self, tx: Tx, now: int) -> None:
+        """Put right the members of batches that were taken apart, and pause spending."""
+        mend(tx, *self.lane, codes=self.codes, now=now)
 
     def drop(self, tx: Tx, step_id: int) -> None:
         """Delete a step that nothing proves, with the bytes that it claims."""
