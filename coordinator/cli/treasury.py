@@ -18,6 +18,7 @@ from coordinator.cli.receipts import write_new_json
 from coordinator.cli.signing import open_signer
 from coordinator.cli.treasury_card import (
     plan_dict,
+    proposal_dict,
     show_on_chain,
     show_plan,
     show_proposal,
@@ -128,7 +129,7 @@ def show(salt: Salt = 0) -> int:
     else:
         show_on_chain(treasury, shown)
         if shown.differences:
-            next_commands("coordinator treasury propose" if shown.on_chain.set_up else _DEPLOY)
+            next_commands(_next(treasury, shown.on_chain.set_up))
     return ExitCode.DISCREPANCIES if shown.differences else ExitCode.OK
 
 
@@ -143,9 +144,10 @@ def propose(
 ) -> int:
     """Bring the chain to the policy: new limits, providers, deadline or key, for owners to sign."""
     treasury = _open(salt)
-    return _decide(
-        treasury, treasury.change(), "change", signer, output, builder, dry_run=dry_run, yes=yes
-    )
+    proposal = treasury.change()
+    for key in treasury.given_roles(proposal) if proposal is not None else ():
+        note(f"this gives {key} its roles: if that key leaked, use `{_ROTATE}` instead")
+    return _decide(treasury, proposal, "change", signer, output, builder, dry_run=dry_run, yes=yes)
 
 
 @command(app, "revoke")
@@ -217,7 +219,7 @@ def sign(
         _replace(file, proposal.document(treasury.says(proposal)))
     found, needed = treasury.signatures_of(proposal)
     if mode.json:
-        emit(_proposal_dict(treasury, proposal, found, needed) | {"dry_run": dry_run})
+        emit(proposal_dict(treasury, proposal, found, needed) | {"dry_run": dry_run})
     elif not dry_run:
         say(f"{len(found)} of {needed} signatures are in {file}", style="green")
         next_commands(
@@ -248,6 +250,16 @@ def execute(
 
 
 _DEPLOY = "coordinator treasury deploy"
+_ROTATE = "coordinator treasury rotate-key ADDRESS"
+
+
+def _next(treasury: SafeTreasury, set_up: bool) -> str:
+    """Return what to do about differences; a key without a role may have lost it on purpose."""
+    if not set_up:
+        return _DEPLOY
+    proposal = treasury.change()
+    gives = proposal is not None and treasury.given_roles(proposal)
+    return _ROTATE if gives else "coordinator treasury propose"
 
 
 def _decide(
@@ -269,7 +281,7 @@ def _decide(
         show_proposal(treasury, proposal)
     if dry_run:
         if mode.json:
-            emit(_proposal_dict(treasury, proposal, found, needed) | {"dry_run": True})
+            emit(proposal_dict(treasury, proposal, found, needed) | {"dry_run": True})
         return ExitCode.OK
     return _bring(treasury, proposal, what, _opened(signer), output, builder, yes=yes)
 
@@ -307,7 +319,7 @@ def _bring(
     for one in mine:
         proposal = treasury.signed(proposal, one)
     found, needed = treasury.signatures_of(proposal)
-    answer = _proposal_dict(treasury, proposal, found, needed) | (told or {})
+    answer = proposal_dict(treasury, proposal, found, needed) | (told or {})
     if builder is not None:
         title = f"{what} of the treasury {treasury.places.safe}"
         write_new_json(builder, proposal.builder_document(title=title, now=int(time.time())))
@@ -346,16 +358,6 @@ def _ask_owners(proposal: Proposal, what: str, output: Path | None, answer: dict
         f"coordinator treasury execute {file}",
     )
     return ExitCode.AWAITING_APPROVAL
-
-
-def _proposal_dict(
-    treasury: SafeTreasury, proposal: Proposal, found: Sequence[Any], needed: int
-) -> dict[str, Any]:
-    return {
-        "transaction": proposal.document(treasury.says(proposal)),
-        "signed": len(found),
-        "needed": needed,
-    }
 
 
 def _open(salt: int) -> SafeTreasury:

@@ -52,6 +52,18 @@ def show_proposal(treasury: SafeTreasury, proposal: Proposal) -> None:
     say(f"  hash 0x{proposal.digest.hex()}")
 
 
+def proposal_dict(
+    treasury: SafeTreasury, proposal: Proposal, found: Sequence[Any], needed: int
+) -> dict[str, Any]:
+    """Return a transaction as JSON, with its signatures ``found`` so far."""
+    return {
+        "transaction": proposal.document(treasury.says(proposal)),
+        "gives_roles_to": treasury.given_roles(proposal),
+        "signed": len(found),
+        "needed": needed,
+    }
+
+
 def shown_dict(treasury: SafeTreasury, shown: Shown) -> dict[str, Any]:
     """Return a treasury on its chain as JSON."""
     from coordinator.domain.times import rfc3339

@@ -13,7 +13,7 @@ from coordinator.domain.errors import ConfigurationError
 from coordinator.startup import load_x402_key
 
 _NAME = "treasury"
-_PROPOSE = "coordinator treasury show, then coordinator treasury propose"
+_SHOW = "coordinator treasury show"
 # Of many differences the first say enough; `treasury show` has them all.
 _SHOWN_MAX = 3
 
@@ -51,9 +51,9 @@ def _treasury(local: LocalPatient, network: Network, rpc: Rpc, d: Deployment) ->
         found = "; ".join(shown.differences[:_SHOWN_MAX])
         further = len(shown.differences) - _SHOWN_MAX
         found += f"; and {further} more" if further > 0 else ""
-        return Check(_NAME, "fail", found, _PROPOSE, "chain")
+        return Check(_NAME, "fail", found, _SHOW, "chain")
     if shown.warnings:
-        return Check(_NAME, "warn", "; ".join(shown.warnings), _PROPOSE, "chain")
+        return Check(_NAME, "warn", "; ".join(shown.warnings), _SHOW, "chain")
     at = shown.on_chain
     daily = next((f", {one.left} USDC may go" for one in shown.allowances), "")
     found = f"{at.threshold} of {len(at.owners)} owners, limits as the policy says{daily}"

@@ -33,6 +33,7 @@ from coordinator.chain.safe.limits import ChainLimits
 from coordinator.chain.safe.multisend import InnerCall
 from coordinator.chain.safe.on_chain import OnChain, approved_by, read_on_chain
 from coordinator.chain.safe.proposals import Proposal
+from coordinator.chain.safe.roles import ASSIGN_ROLES
 from coordinator.chain.safe.safe_transactions import OwnerSignature, joined
 from coordinator.chain.safe.sending import Sender
 from coordinator.chain.safe.words import in_words, names_of
@@ -184,6 +185,15 @@ class SafeTreasury:
     def says(self, proposal: Proposal) -> list[str]:
         """Return each call in words, read from its data alone."""
         return [in_words(call, self.places, self._names) for call in proposal.calls]
+
+    def given_roles(self, proposal: Proposal) -> list[str]:
+        """Return the keys that it gives a role; one that leaked must not be among them."""
+        given: list[str] = []
+        for call in proposal.calls:
+            if call.to == self.places.roles and call.data.startswith(ASSIGN_ROLES.selector):
+                member, _, has = ASSIGN_ROLES.decoded(call.data[len(ASSIGN_ROLES.selector) :])
+                given += [checksummed(member)] if any(has) else []
+        return list(dict.fromkeys(given))
 
     def check(self, proposal: Proposal) -> OnChain:
         """Refuse a transaction that can't be executed next: another Safe's, or a used number."""

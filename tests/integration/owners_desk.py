@@ -22,6 +22,7 @@ POLICY = """
 total_limit = "5000"
 daily_limit = "720"
 [agents.ada]
+approval_threshold = "unlimited"
 per_purchase_limit = "100"
 daily_limit = "200"
 [providers.papers]
@@ -67,14 +68,21 @@ class Desk:
 
     def doctor(self) -> dict[str, Any]:
         """The doctor's row of the treasury, which pays from the Safe."""
+        self.pay_from_the_safe()
+        rows = json.loads(self._run("doctor", "--json", code=None))
+        return next(row for row in rows if row["check"] == "treasury")
+
+    def pay_from_the_safe(self) -> None:
         places = self.treasury.places
         self.settings |= {
             "COORDINATOR_PAYER": "safe",
             "COORDINATOR_SAFE_ADDRESS": places.safe,
             "COORDINATOR_ROLES_ADDRESS": places.roles,
         }
-        rows = json.loads(self._run("doctor", "--json", code=None))
-        return next(row for row in rows if row["check"] == "treasury")
+
+    def purchase(self, *arguments: str) -> Any:
+        """A purchase, asked for by a command and funded by it."""
+        return json.loads(self._run("purchase", "request", *arguments, "--json", code=0))
 
     def _run(self, *arguments: str, code: int | None) -> str:
         out, err = io.StringIO(), io.StringIO()

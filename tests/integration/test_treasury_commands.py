@@ -59,6 +59,20 @@ def deployed(_desk: Desk, chain: LocalChain, tmp_path: Path) -> Desk:
     return make_desk(chain, tmp_path)
 
 
+def test_a_purchase_is_funded_from_the_safe_that_was_deployed(deployed: Desk) -> None:
+    safe = deployed.treasury.address
+    deployed.chain.fund(safe, usdc="1000", wei=0)
+    deployed.pay_from_the_safe()
+    bought = deployed.purchase(
+        *("--agent", "ada", "--provider", "papers", "--amount", "40.00"),
+        *("--purpose", "A year of papers", "--yes"),
+    )
+    assert bought["status"] == "funded"
+    assert deployed.chain.balance(safe) == Usdc("960")
+    left = {one["name"]: one["left"] for one in deployed.json("show")["allowances"]}
+    assert (left["daily"], left["total"]) == ("200.00", "4960.00")
+
+
 def test_what_the_policy_changes_is_signed_and_executed(deployed: Desk) -> None:
     deployed.write(*CHANGES)
     assert deployed.json("show", code=6)["differences"][-3:] == [
@@ -99,6 +113,15 @@ def test_signatures_come_from_elsewhere_and_from_the_chain(deployed: Desk) -> No
     assert dry["signed"] == 2
     deployed.json("execute", asked["file"], "--signature", elsewhere, "--yes")
     assert deployed.json("show")["differences"] == []
+
+
+def test_owners_sign_with_keystores(deployed: Desk) -> None:
+    for number in (1, 2):
+        light = Account.encrypt(owners()[number].key, "long enough", kdf="pbkdf2", iterations=1)
+        (deployed.folder / f"owner-{number}").write_text(json.dumps(light))
+    deployed.settings["COORDINATOR_APPROVER_PASSWORD"] = "long enough"
+    keystores = ("--signer", "keystore:./owner-1", "--signer", "keystore:./owner-2")
+    assert deployed.json("revoke", "--yes", *keystores)["executed"]
 
 
 def test_a_number_that_another_transaction_took_is_told(deployed: Desk) -> None:
@@ -176,7 +199,9 @@ def test_a_leaked_key_is_stopped_by_one_transaction(deployed: Desk) -> None:
     refused = treasury.refusal(hoarded.to, hoarded.data)
     assert refused is not None
     assert refused.name == "NoMembership"
-    # Another key takes over.
+    # No command gives it back unasked; another key takes over.
+    assert "rotate-key" in deployed.run("show", code=6)
+    assert "if that key leaked" in deployed.run("propose", "--dry-run")
     assert deployed.json("rotate-key", NEXT, "--yes", *by(0, 1))["executed"]
     deployed.settings["COORDINATOR_SIGNER"] = f"address:{NEXT}"
     shown = deployed.json("show")
@@ -214,11 +239,7 @@ def test_what_owners_did_elsewhere_is_named(deployed: Desk) -> None:
 
 def test_owners_of_the_policy_alone_are_not_made_by_a_proposal(deployed: Desk) -> None:
     stranger = deployed.chain.stranger
-    deployed.settings |= {
-        "COORDINATOR_PAYER": "safe",
-        "COORDINATOR_SAFE_ADDRESS": deployed.treasury.places.safe,
-        "COORDINATOR_ROLES_ADDRESS": deployed.treasury.places.roles,
-    }
+    deployed.pay_from_the_safe()
     deployed.write((owners()[2].address, stranger))
     told = deployed.json("propose", code=6)
     assert told["transaction"] is None
