@@ -221,6 +221,7 @@ def test_a_chain_that_shares_no_block_with_the_books_stops_the_executor(world: W
     world.fund()
     world.edit("UPDATE journal SET block_hash = '0xdead' || log_index")
     world.edit("UPDATE escrow_events SET block_hash = '0xbeef' || log_index || block_number")
+    world.edit("UPDATE safe_events SET block_hash = '0xcafe' || log_index || block_number")
     world.edit("UPDATE cursors SET hash = '0xdead'")
     with pytest.raises(ImpossibleState, match="another chain"):
         world.round()
