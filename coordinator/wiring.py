@@ -260,11 +260,24 @@ class Wiring(Foundation):
         s = self.settings
         if s.safe_address is None or s.roles_address is None:
             return None
-        from coordinator.chain.safe.proof import acting_differences
+        from coordinator.chain.safe.checking import SafeInspector
+        from coordinator.chain.safe.configuration import Places
 
-        whose = {"safe": s.safe_address, "roles": s.roles_address, "member": self.signer.address}
+        d = self.deployment
+        inspector = SafeInspector(
+            rpc=self.rpc,
+            places=Places(
+                safe=s.safe_address,
+                roles=s.roles_address,
+                kernel=d.kernel,
+                vault=d.vault,
+                usdc=d.usdc,
+            ),
+            member=self.signer.address,
+            wallet=self.wallet,
+        )
         return SafeCheck(
-            read=partial(acting_differences, self.rpc, **whose),
+            read=lambda: inspector.read(self.policies.current()),
             checks=SafeChecks(self.transactions),
             clock=self.clock,
             ticks=self.ticks,

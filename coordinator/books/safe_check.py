@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
 from coordinator.domain.errors import ChainUnavailable
-from coordinator.domain.ports import Clock, Ticks
+from coordinator.domain.ports import Clock, SafeDifferences, Ticks
 from coordinator.ledger.chain.safe_checks import SafeChecks
 
 log = logging.getLogger(__name__)
@@ -19,18 +19,18 @@ _AGAIN_SECONDS: Final = 60
 
 @dataclass(slots=True, kw_only=True)
 class SafeCheck:
-    """Looks at the start and once an hour; ``read`` says in words what is not as it must be.
+    """Looks at the start and once an hour; ``read`` tells what is not as it must be.
 
     What the last look did not find is read again after a minute, before anything follows from it:
     one answer of one endpoint stops no spending.
     """
 
-    read: Callable[[], Sequence[str]]
+    read: Callable[[], SafeDifferences]
     checks: SafeChecks
     clock: Clock
     ticks: Ticks
     _due_at: float | None = None
-    _last: Sequence[str] | None = None
+    _last: SafeDifferences | None = None
 
     def look(self) -> None:
         """Read, where it is due; an endpoint that does not tell is asked again after a minute."""
@@ -39,7 +39,7 @@ class SafeCheck:
             return
         self._due_at = now + _AGAIN_SECONDS
         try:
-            found = [*self.read()]
+            found = self.read()
         except ChainUnavailable as fault:
             log.warning("safe_not_checked reason=%s", fault)
             return

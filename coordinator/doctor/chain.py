@@ -229,7 +229,8 @@ def _chain_id(rpc: Rpc, network: Network) -> Check:
 
 
 def _calls(settings: Settings | None) -> Check:
-    calls = idle_calls_a_day(settings.poll_seconds if settings else None)
+    safe = settings is not None and settings.payer == "safe"
+    calls = idle_calls_a_day(settings.poll_seconds if settings else None, watches=safe)
     found = f"a worker with nothing to do makes about {calls:,} a day"
     return Check("calls", "ok", f"{found} (COORDINATOR_POLL_SECONDS lowers it)")
 

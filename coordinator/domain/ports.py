@@ -178,12 +178,29 @@ class ChainReader(Protocol):
     def held_for(self, escrow_keys: Sequence[str], *, block_number: int) -> Mapping[str, Usdc]: ...
 
 
+@dataclass(frozen=True, slots=True)
+class SafeDifferences:
+    """The words of a Safe's storage that are not as they must be, said for people.
+
+    ``code`` is about what it runs, of which no event tells, ``actors`` about who acts for it beside
+    its owners, ``limits`` about what the policy asks the chain to keep.
+    """
+
+    code: tuple[str, ...] = ()
+    actors: tuple[str, ...] = ()
+    limits: tuple[str, ...] = ()
+
+    @property
+    def all(self) -> tuple[str, ...]:
+        return (*self.code, *self.actors, *self.limits)
+
+
 class ChainWatch(Protocol):
     """Tells at little cost whether there is anything to read.
 
     ``head`` is the newest block, in one call; ``anything_after`` is whether later blocks have logs
     of USDC, new escrows of the treasury's or its ``payments``, which are nonces, in one call, or in
-    two with the moves of ``escrows``, which are ids and keys.
+    two with the moves of ``escrows``, which are ids and keys, or with what is done to a Safe.
     """
 
     def head(self) -> Block: ...

@@ -21,6 +21,8 @@ _FINAL_SECONDS_IDLE: Final = 300.0
 # JSON-RPC calls of a round with nothing to do, and of one that reads again what is final.
 _ROUND_CALLS: Final = 9
 _FINAL_CALLS: Final = 8
+# The words and codes of a Safe, its roles and its limits.
+_STORAGE_CALLS: Final = 100
 _DAY: Final = 86_400
 # Where another executor acts.
 _STANDBY_SECONDS: Final = 1.0
@@ -177,11 +179,15 @@ class Tempo:
         self._block_seconds = min(max(seconds, _BLOCK_SECONDS_MIN), _BLOCK_SECONDS_MAX)
 
 
-def idle_calls_a_day(poll_seconds: float | None) -> int:
+def idle_calls_a_day(poll_seconds: float | None, *, watches: bool = False) -> int:
     """Return about how many JSON-RPC calls a worker with nothing to do makes a day.
 
+    One that ``watches`` a Safe asks for its logs in each look, too, and each hour for its storage.
     Measured parts, on a public network with one endpoint; ``scripts/bench idle`` counts them.
     """
     look, whole = (max(span, poll_seconds or 0.0) for span in _IDLE_SECONDS)
     rounds, finals = _DAY / whole, _DAY / max(_FINAL_SECONDS_IDLE, whole)
-    return round(_DAY / look - rounds + rounds * _ROUND_CALLS + finals * _FINAL_CALLS)
+    looks, storage = _DAY / look - rounds, 0
+    if watches:
+        looks, storage = 2 * looks, 24 * _STORAGE_CALLS
+    return round(looks + rounds * _ROUND_CALLS + finals * _FINAL_CALLS + storage)

@@ -32,6 +32,7 @@ from coordinator.chain.safe.differences import differences, purchase_terms
 from coordinator.chain.safe.limits import ChainLimits
 from coordinator.chain.safe.multisend import InnerCall
 from coordinator.chain.safe.on_chain import OnChain, approved_by, read_on_chain
+from coordinator.chain.safe.policy_limits import chain_limits
 from coordinator.chain.safe.proposals import Proposal
 from coordinator.chain.safe.roles import ASSIGN_ROLES
 from coordinator.chain.safe.safe_transactions import OwnerSignature, joined
@@ -44,7 +45,6 @@ from coordinator.domain.errors import ConfigurationError, InvalidRequest, TxReve
 from coordinator.domain.policy.chain_limits import deadline_warnings
 from coordinator.domain.policy.policy import Policy
 from coordinator.domain.usdc import Usdc
-from coordinator.provisioning.chain_limits import chain_limits
 from coordinator.wiring import Wiring
 
 __all__ = [

@@ -16,6 +16,8 @@ from coordinator.chain.safe.multisend import DELEGATE_CALL, InnerCall, multi_sen
 from coordinator.chain.safe.safe_transactions import DISABLE_MODULE, ENABLE_MODULE
 from coordinator.chain.safe.signatures import Signature
 from coordinator.domain.address import ZERO_ADDRESS, checksummed
+from coordinator.domain.policy.policy import Policy
+from coordinator.domain.usdc import Usdc
 from tests.integration.bad_endpoint import Ask, BadEndpoint, Call
 from tests.integration.public_beat import Ticks
 from tests.integration.stores import on_either
@@ -390,3 +392,41 @@ def test_what_a_database_finds_first_of_a_safe_is_told_and_stops_nothing(
     by(world, ticks)
     looks_at_storage(world, ticks)
     assert told(world) == [("treasury_differs", "")] and not paused(world)
+
+
+def test_an_actor_that_an_event_told_is_not_stopped_again_by_its_storage(
+    world: World, ticks: Ticks
+) -> None:
+    assert world.safe is not None
+    by(world, ticks)
+    looks_at_storage(world, ticks)
+    owners_do(world, InnerCall(world.safe.address, ENABLE_MODULE.call(STRANGER)))
+    world.round()
+    world.unpause()
+    looks_at_storage(world, ticks)
+    assert [kind for kind, _ in told(world)][:2] == ["treasury_changed", "treasury_differs"]
+    assert not paused(world)
+
+
+def test_limits_that_are_not_the_policy_s_are_told_and_stop_nothing(
+    world: World, ticks: Ticks
+) -> None:
+    assert world.safe is not None
+    by(world, ticks)
+    looks_at_storage(world, ticks)
+    limits = world.safe.limits
+    document = world.policy.document()
+    document["treasury"] = {
+        "owners": list(limits.owners),
+        "threshold": limits.threshold,
+        "daily_limit": str(limits.daily),
+        "per_purchase_limit": str(limits.purchase_max - Usdc("1")),
+        "deadline_before": "2040-01-01",
+    }
+    world.apply(Policy.from_dict(document))
+    looks_at_storage(world, ticks)
+    assert {kind for kind, _ in told(world)} == {"treasury_differs"}
+    assert f"lets a purchase be {limits.purchase_max} USDC" in messages(world)
+    count = len(told(world))
+    looks_at_storage(world, ticks)
+    assert len(told(world)) == count and not paused(world)

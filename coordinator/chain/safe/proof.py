@@ -18,8 +18,8 @@ from coordinator.chain.safe.configuration import Places
 from coordinator.chain.safe.create2 import word
 from coordinator.chain.safe.limits import ChainLimits
 from coordinator.chain.safe.roles import module_code
-from coordinator.chain.safe.roles_storage import roles_code_words, roles_words
-from coordinator.chain.safe.safe_storage import safe_code_words, safe_words
+from coordinator.chain.safe.roles_storage import actor_words, roles_words
+from coordinator.chain.safe.safe_storage import code_word, module_words, safe_words
 from coordinator.chain.safe.safe_transactions import SAFE_CODE_HASH
 from coordinator.chain.safe.storage import Part, Word, mapped, usdc
 from coordinator.domain.address import keccak256
@@ -84,15 +84,15 @@ def expected(
     return Expected(tuple(words), codes)
 
 
-def acting_differences(rpc: Rpc, *, safe: str, roles: str, member: str) -> list[str]:
-    """Name in words what acts for the Safe, beside its owners, and is not its role's ``member``.
-
-    It holds whatever the limits are; there is no event of a Safe's code that is changed.
-    """
-    words = (*safe_code_words(safe, roles), *roles_code_words(roles, safe, member))
+def expected_code(*, safe: str, roles: str) -> Expected:
+    """Return the code that a Safe and its roles run, whatever the limits are."""
     codes = {safe: SAFE_CODE_HASH, roles: keccak256(module_code()).hex()}
-    asked = Expected(words, codes)
-    return asked.differences(read(rpc, asked))
+    return Expected((code_word(safe),), codes)
+
+
+def expected_actors(*, safe: str, roles: str, member: str) -> Expected:
+    """Return that ``member`` alone acts for the Safe beside its owners, whatever the limits are."""
+    return Expected((*module_words(safe, roles), *actor_words(roles, safe, member)), {})
 
 
 def read(rpc: Rpc, asked: Expected, *, block: str | dict[str, str] = "latest") -> Reading:

@@ -55,7 +55,7 @@ _OF_KERNEL: Final = (
 )
 
 
-def roles_code_words(roles: str, safe: str, member: str) -> Iterator[Word]:
+def actor_words(roles: str, safe: str, member: str) -> Iterator[Word]:
     """Yield whose the roles are, and that ``member`` alone uses them, whatever the limits."""
     for slot, title in ((_OWNER, "owner"), (_AVATAR, "avatar"), (_TARGET, "target")):
         yield _address(roles, slot, f"the {title} of the roles", safe)
@@ -68,7 +68,7 @@ def roles_code_words(roles: str, safe: str, member: str) -> Iterator[Word]:
 def roles_words(places: Places, limits: ChainLimits, time: int) -> Iterator[Word]:
     """Yield what the storage of Roles must be at a block of the unix second ``time``."""
     roles, member = places.roles, limits.member
-    yield from roles_code_words(roles, places.safe, member)
+    yield from actor_words(roles, places.safe, member)
     default = Part(title=f"the default role of {member}", value=0, shown=_key)
     yield Word(roles, mapped(word(member), _DEFAULT_ROLES), (default,))
     for role in granted_roles(limits):

@@ -24,7 +24,8 @@ END: Final = "0x" + "1".rjust(40, "0")
 
 def safe_words(safe: str, owners: Sequence[str], threshold: int, module: str) -> Iterator[Word]:
     """Yield what a Safe's storage must be, with ``module`` as its only one and without a guard."""
-    yield from safe_code_words(safe, module)
+    yield code_word(safe)
+    yield from module_words(safe, module)
     yield from listed(safe, _OWNERS, "the Safe's owner", owners)
     count = Part(title="the Safe's number of owners", value=len(owners))
     yield Word(safe, _OWNER_COUNT, (count,))
@@ -32,9 +33,13 @@ def safe_words(safe: str, owners: Sequence[str], threshold: int, module: str) ->
     yield Word(safe, _THRESHOLD, (signatures,))
 
 
-def safe_code_words(safe: str, module: str) -> Iterator[Word]:
-    """Yield which code acts for a Safe beside its owners, whoever they are."""
-    yield _address(safe, _SINGLETON, "the code of the Safe", SAFE.address)
+def code_word(safe: str) -> Word:
+    """Return which code the Safe runs, of whose change there is no event."""
+    return _address(safe, _SINGLETON, "the code of the Safe", SAFE.address)
+
+
+def module_words(safe: str, module: str) -> Iterator[Word]:
+    """Yield what acts for a Safe beside its owners, whoever they are."""
     yield from listed(safe, _MODULES, "the Safe's module", [module])
     yield _address(safe, _HANDLER, "the Safe's fallback handler", FALLBACK_HANDLER.address)
     guard = Part(title="the Safe's guard", value=0, shown=address)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from dataclasses import asdict
 from typing import Final
 
+from coordinator.domain.chain.events import EventKind
 from coordinator.domain.notices import treasury_differs, treasury_differs_no_more
+from coordinator.domain.ports import SafeDifferences
 from coordinator.ledger.tx.pausing import pause_everything
 from coordinator.ledger.tx.transaction import Tx
 from coordinator.ledger.tx.transactions import Transactions
@@ -23,30 +25,45 @@ class SafeChecks:
     def __init__(self, transactions: Transactions) -> None:
         self._transactions = transactions
 
-    def compare(self, found: Sequence[str], *, now: int) -> None:
-        """Tell what differs and did not before; that stops spending, for no event has told it.
+    def compare(self, found: SafeDifferences, *, now: int) -> None:
+        """Tell what differs and did not before; other code or actors stop spending, too.
 
-        What this database finds first is how its owners made the Safe: it is told alone.
+        Actors do so only where no event has told a change. What this database finds first is how
+        its owners made the Safe: it is told alone. Limits differ until owners have signed a policy.
         """
         with self._transactions.read() as tx:
-            if self._before(tx) == [*found]:
+            if self._last(tx)[1] == found:
                 return
         with self._transactions.write() as tx:
-            before = self._before(tx)
-            if before == [*found]:
+            seq, known = self._last(tx)
+            if known == found:
                 return
-            tx.record(now, _CHECKED, _SUBJECT, differences=[*found])
-            new = [one for one in found if one not in (before or ())]
-            gone = [one for one in before or () if one not in found]
-            for one in new:
-                log.error("treasury_differs %s", one)
-            tx.notify(treasury_differs(one, now, foreign=before is not None) for one in new)
+            tx.record(now, _CHECKED, _SUBJECT, **asdict(found))
+            before = known or SafeDifferences()
+            foreign = {one for one in found.code if one not in before.code}
+            if not self._changed_since(tx, seq):
+                foreign |= {one for one in found.actors if one not in before.actors}
+            if known is None:
+                foreign.clear()
+            for one in found.all:
+                if one not in before.all:
+                    log.error("treasury_differs %s", one)
+                    tx.notify([treasury_differs(one, now, foreign=one in foreign)])
+            gone = [one for one in before.all if one not in found.all]
             tx.notify(treasury_differs_no_more(one, now) for one in gone)
-            if new and before is not None:
-                why = f"the Safe is not as it was: {'; '.join(new)}; check it, then unpause"
-                pause_everything(tx, why, by="executor", now=now)
+            if foreign:
+                why = f"the Safe is not as it was: {'; '.join(sorted(foreign))}"
+                pause_everything(tx, f"{why}; check it, then unpause", by="executor", now=now)
 
     @staticmethod
-    def _before(tx: Tx) -> list[str] | None:
+    def _last(tx: Tx) -> tuple[int, SafeDifferences | None]:
         rows = tx.proven(_SUBJECT, events=(_CHECKED,), newest=1, skip=True)
-        return list(rows[-1].body["differences"]) if rows else None
+        if not rows:
+            return 0, None
+        body = {name: tuple(told) for name, told in rows[-1].body.items()}
+        return rows[-1].seq, SafeDifferences(**body)
+
+    @staticmethod
+    def _changed_since(tx: Tx, seq: int) -> bool:
+        rows = tx.proven(_SUBJECT, events=(EventKind.TREASURY_CHANGED,), newest=1, skip=True)
+        return bool(rows) and rows[-1].seq > seq
