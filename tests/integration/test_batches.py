@@ -472,3 +472,16 @@ def test_a_long_list_of_providers_makes_batches_smaller(
     assert [status for _, _, status in batches(world)] == ["mined", "mined"]
     limits = world.rows("SELECT gas_limit FROM steps WHERE position = 0")
     assert max(limit for (limit,) in limits) < 2**24
+
+
+@campaign
+def test_a_list_longer_than_the_policys_fails_no_purchase(
+    make_safe_world: MakeWorld, chain: LocalChain
+) -> None:
+    others = [Account.from_key(bytes([0x80 + n]) * 32).address for n in range(100)]
+    world = make_safe_world(safe={"providers": (*others, chain.provider)})
+    asked = ask(world, *["1.00"] * 3)
+    play(world, 3)
+    assert statuses(world, asked) == ["funded"] * 3
+    assert [status for *_, status in batches(world)] == ["reverted"] * 2 + ["mined"] * 3
+    world.check_books()

@@ -32,6 +32,8 @@ _BATCH_GAS_MAX: Final = 16_500_000
 # 521k and 5.7k.
 _NEXT_GAS: Final = 560_000
 _LISTED_GAS: Final = 6_000
+# Of a purchase that goes alone since it failed before: for whatever the role's list has.
+_ALONE_GAS: Final = 4_000_000
 # A purchase alone in its transaction.
 _TX_BYTES: Final = 1_300
 # What the role's checks, the Safe and MultiSend take beside a single call.
@@ -99,7 +101,7 @@ class SafePayer:
                 made.append(self._single(one))
             elif one[0].alone:
                 made += self._batches(waiting)
-                made += self._batches([one])
+                made += [replace(each, gas_limit=_ALONE_GAS) for each in self._batches([one])]
                 waiting = []
             else:
                 waiting.append(one)
@@ -166,7 +168,10 @@ class SafePayer:
         else:
             inner = _inner(call)
             data = "0x" + execute(inner.to, inner.data, operation=CALL, role=role).hex()
-        return replace(call, to=self.roles, data=data, gas_limit=call.gas_limit + self.call_gas)
+        gas_limit = call.gas_limit + self.call_gas
+        if call.kind is StepKind.CREATE:
+            gas_limit += _LISTED_GAS * self.listed()
+        return replace(call, to=self.roles, data=data, gas_limit=gas_limit)
 
     def _together(self, calls: Sequence[Call], role: bytes) -> str:
         """Encode the calls in one transaction, behind the approval of all that they take."""
