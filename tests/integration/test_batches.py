@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from random import Random
 from typing import Any
 
 import pytest
@@ -484,4 +485,78 @@ def test_a_list_longer_than_the_policys_fails_no_purchase(
     play(world, 3)
     assert statuses(world, asked) == ["funded"] * 3
     assert [status for *_, status in batches(world)] == ["reverted"] * 2 + ["mined"] * 3
+    world.check_books()
+
+
+_POINTS = (
+    *(KillPoint.BEFORE_ALLOCATE, KillPoint.STEPS_ALLOCATED, KillPoint.ATTEMPTS_SIGNED),
+    *(KillPoint.ATTEMPTS_STORED, KillPoint.ATTEMPTS_SENT, KillPoint.RECEIPTS_READ),
+)
+
+
+def trouble(world: World, random: Random) -> None:
+    """Do one thing that makes batches fail, wait or come back."""
+    chain = world.chain
+    kind = random.randrange(8)
+    if kind == 0:
+        chain.rpc.call("anvil_dropAllTransactions")
+    elif kind == 1:
+        reorganise(world, random.randint(1, 3))
+    elif kind == 2:
+        chain.token_admin("pause")
+        chain.mine()
+        chain.token_admin("unpause")
+    elif kind == 3:
+        world.at(random.choice(_POINTS), die)
+    elif kind == 4:
+        world.coordinator.pause("in doubt", by="olga", provider="other-api")
+    elif kind == 5:
+        world.coordinator.unpause("looked at it", by="alice", provider="other-api")
+    elif kind == 6:
+        raws = [attempt.raw for step in world.in_flight() for attempt in step.attempts]
+        chain.mine(2)
+        reorganise(world, 1, [(raw, 0) for raw in random.sample(raws, len(raws) // 2)])
+
+
+@campaign
+@pytest.mark.parametrize("seed", range(6))
+def test_whatever_happens_to_batches_each_purchase_is_paid_once(
+    make_safe_world: MakeWorld, seed: int
+) -> None:
+    random = Random(seed)
+    world = make_safe_world(finality="40", safe={"purchase_max": Usdc("20")})
+    world.fund("1.00")
+    world.chain.mine(4)
+    world.round()
+    asked: list[Purchase] = []
+    for _ in range(14):
+        for _ in range(random.randint(0, 4)):
+            amount = random.choice(["1.00"] * 6 + ["21.00"])
+            provider = random.choice(["paper-api"] * 4 + ["other-api"])
+            asked += ask(world, amount, provider=provider)
+        trouble(world, random)
+        try:
+            world.round()
+        except Killed:
+            world.restart()
+        if random.random() < 0.7:
+            world.chain.mine()
+    world.coordinator.unpause("looked at it", by="alice", provider="other-api")
+    for _ in range(10):
+        play(world, 1)
+        if {str(p) for p in world.wiring.operations.pauses()} == {"organisation"}:
+            world.unpause()
+    # What was asked while its provider was stopped is nobody's.
+    asked = [purchase for purchase in asked if not purchase.denied]
+    ends = {purchase.id: world.status(purchase) for purchase in asked}
+    assert set(ends.values()) <= {"funded", "failed"}, (seed, ends)
+    for purchase in asked:
+        paid = fundings(world, purchase)
+        assert paid == (ends[purchase.id] == "funded"), (seed, world.get(purchase).reason)
+        bad = purchase.amount > Usdc("20")
+        reason = world.get(purchase).reason
+        assert bad == (ends[purchase.id] == "failed") or "paused" in str(reason), (seed, reason)
+    finalise(world)
+    world.chain.mine(41)
+    world.go()
     world.check_books()
