@@ -13,7 +13,7 @@ import typer
 
 from coordinator.cli.command import DryRun, Yes, command, confirm, fail, mode, new_app, note
 from coordinator.cli.exits import ExitCode
-from coordinator.cli.output import card, emit, heading, next_commands, say
+from coordinator.cli.output import card, emit, next_commands, say
 from coordinator.cli.receipts import write_new_json
 from coordinator.cli.signing import open_signer
 from coordinator.cli.treasury_card import (
@@ -111,10 +111,6 @@ def deploy(
         treasury, proposal, "set-up", signers, output, builder, yes=yes, told={"done": done}
     )
     if ended == ExitCode.OK and not mode.json:
-        heading("To pay from it, in .env")
-        say("COORDINATOR_PAYER=safe")
-        say(f"COORDINATOR_SAFE_ADDRESS={treasury.places.safe}")
-        say(f"COORDINATOR_ROLES_ADDRESS={treasury.places.roles}")
         next_commands("coordinator treasury show")
     return ended
 

@@ -124,6 +124,11 @@ def show_on_chain(treasury: SafeTreasury, shown: Shown) -> None:
             say(f"  {text}", style="red")
     for text in shown.warnings:
         say(f"  {text}", style="yellow")
+    if not (shown.differences or treasury.pays):
+        heading("To pay from it, in .env")
+        say("COORDINATOR_PAYER=safe")
+        say(f"COORDINATOR_SAFE_ADDRESS={treasury.places.safe}")
+        say(f"COORDINATOR_ROLES_ADDRESS={treasury.places.roles}")
 
 
 def _allowance_row(one: AllowanceLeft) -> tuple[Any, ...]:

@@ -97,7 +97,7 @@ class Shown:
 
 @dataclass(frozen=True)
 class SafeTreasury:
-    """The treasury of a policy on one chain, there or to be deployed."""
+    """The treasury of a policy on one chain, there or to be deployed; ``pays`` by the settings."""
 
     rpc: Rpc
     chain_id: int
@@ -106,6 +106,7 @@ class SafeTreasury:
     places: Places
     salt_nonce: int = 0
     local: bool = False
+    pays: bool = False
     payer: Signer | None = field(default=None, repr=False)
 
     def plan(self) -> Plan:
@@ -364,6 +365,7 @@ def treasury_at(
         limits=limits,
         places=places,
         salt_nonce=salt_nonce,
+        pays=settings.payer == "safe",
     )
 
 

@@ -58,6 +58,7 @@ def test_a_plan_says_in_words_what_would_be_and_a_deployment_does_it(desk: Desk)
     left = {one["name"]: (one["left"], one["refills_at"]) for one in shown["allowances"]}
     assert left["daily"] == ("240.00", None)
     assert left["disputes"] == ("3", None)
+    assert f"COORDINATOR_SAFE_ADDRESS={planned['safe']}" in desk.run("show")
     assert desk.json("deploy")["transaction"] is None
 
 
