@@ -115,6 +115,7 @@ def test_signatures_come_from_elsewhere_and_from_the_chain(deployed: Desk) -> No
     assert deployed.json("show")["differences"] == []
 
 
+@pytest.mark.campaign
 def test_owners_sign_with_keystores(deployed: Desk) -> None:
     for number in (1, 2):
         light = Account.encrypt(owners()[number].key, "long enough", kdf="pbkdf2", iterations=1)
@@ -145,6 +146,7 @@ def test_a_stranger_neither_signs_nor_counts(deployed: Desk) -> None:
     assert "it is no owner of the Safe" in told
 
 
+@pytest.mark.campaign
 def test_a_file_that_is_there_is_not_written_over(deployed: Desk) -> None:
     deployed.json("revoke", code=4)
     assert "revoke-1.json exists already" in deployed.run("revoke", code=2)

@@ -104,6 +104,7 @@ def test_other_code_at_an_address_is_refused(desk: Desk) -> None:
     assert "other code on this chain than the contract that was audited" in desk.run("plan", code=2)
 
 
+@pytest.mark.campaign
 def test_another_salt_is_another_treasury_of_the_same_owners(desk: Desk) -> None:
     usual = desk.json("plan")["safe"]
     assert desk.json("deploy", "--salt", "1")["executed"]
