@@ -178,9 +178,11 @@ class SafeTreasury:
             members = on_chain.members if member is None else (checksummed(member),)
         except ValueError as fault:
             raise InvalidRequest(str(fault)) from None
+        # Roles would take a stranger whose role is taken among those that may call them.
+        if not members or not set(members) <= set(on_chain.members):
+            who = f"{members[0]} has no role" if members else "no key has a role"
+            raise InvalidRequest(f"{who} of the Safe {self.places.safe}")
         calls = [call for one in members for call in revoked(self.places, one)]
-        if not calls:
-            raise InvalidRequest("no key has a role of this Safe")
         return self._proposal(list(dict.fromkeys(calls)), on_chain)
 
     def says(self, proposal: Proposal) -> list[str]:

@@ -195,7 +195,9 @@ def test_a_leaked_key_is_stopped_by_one_transaction(deployed: Desk) -> None:
     assert deployed.chain.allowance(treasury.address) == Usdc("50")
     assert any("standing approval" in d for d in deployed.json("show", code=6)["differences"])
 
-    assert deployed.json("revoke", "--yes", *by(0, 1))["executed"]
+    assert "has no role of the Safe" in deployed.run("revoke", "--key", NEXT, code=2)
+
+    assert deployed.json("revoke", "--key", treasury.member, "--yes", *by(0, 1))["executed"]
 
     assert deployed.chain.allowance(treasury.address) == Usdc("0")
     refused = treasury.refusal(hoarded.to, hoarded.data)
