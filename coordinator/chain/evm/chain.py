@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import Any, Final
 
-from coordinator.chain.abi import REVERTED, quantity
+from coordinator.chain.abi import REVERTED, quantity, refused_by_contract
 from coordinator.chain.evm.answers import block_of, decoded, receipt_of, refusal_of, sent_of
 from coordinator.chain.evm.contracts import RailContracts
 from coordinator.chain.evm.endpoint_check import check_endpoints
@@ -248,8 +248,10 @@ class EvmChain:
         answer = self._rpc.batch([("eth_call", [request, at])])[0]
         if not isinstance(answer, RpcRefusal):
             return None
-        said = self.payer.reason(answer.data)
-        return said or refusal_of(self._within(made, at) or answer, self._contracts.abis())
+        if (said := self.payer.reason(answer.data)) is not None:
+            return said
+        within = self._within(made, at) if refused_by_contract(answer) else None
+        return refusal_of(within or answer, self._contracts.abis())
 
     def _within(self, call: Call, at: str) -> RpcRefusal | None:
         """The refusal of the call that the payer's own contract makes; None where nobody tells."""
