@@ -14,6 +14,7 @@ from tests.integration.conftest import (  # noqa: F401
     _deployed_chain,
     _migrated_file,
     chain,
+    make_safe_world,
     payer_kind,
     postgresql,
     pytest_generate_tests,

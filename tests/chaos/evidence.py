@@ -27,14 +27,16 @@ def mined(world: World, tx_hash: str) -> bool:
 
 def check_lane(world: World) -> None:
     """Every nonce that the chain has used is one step's, with one attempt mined; none is open."""
-    used = world.chain.nonce(world.treasury)
+    used = world.chain.nonce(world.signer)
     found = lane(world)
     assert sorted({nonce for _, nonce, _ in found}) == list(range(used))
     for nonce in range(used):
         assert [mined(world, h) for _, n, h in found if n == nonce].count(True) == 1
-    assert world.rows("SELECT count(DISTINCT nonce), count(*) FROM steps") == [(used, used)]
+    assert world.rows("SELECT count(DISTINCT nonce), count(*) FROM steps WHERE position = 0") == [
+        (used, used)
+    ]
     assert world.in_flight() == []
-    assert world.chain.pool(world.treasury) == []
+    assert world.chain.pool(world.signer) == []
 
 
 def fundings(world: World, purchase: Purchase) -> int:

@@ -9,10 +9,10 @@ import pytest
 from coordinator import Usdc
 from coordinator.domain.usdc import ZERO
 from tests.chaos.evidence import check_lane, fundings
-from tests.integration.stores import on_either
+from tests.integration.stores import on_either, with_safe_in_campaigns
 from tests.integration.world import World
 
-pytestmark = on_either
+pytestmark = [on_either, with_safe_in_campaigns]
 FINALITY = 4
 HOUR, DAY = 3600, 86_400
 

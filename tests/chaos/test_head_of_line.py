@@ -11,10 +11,10 @@ from coordinator.domain.chain.steps import StepKind
 from tests.chaos import fault_proxy as faults
 from tests.chaos.evidence import check_lane, fundings
 from tests.chaos.fault_proxy import FaultProxy, Item, mentions
-from tests.integration.stores import on_either
+from tests.integration.stores import on_either, on_wallet, with_safe_in_campaigns
 from tests.integration.world import World
 
-pytestmark = on_either
+pytestmark = [on_either, with_safe_in_campaigns]
 
 
 def planning_of(escrow_ids: set[str]) -> Callable[[Item], bool]:
@@ -51,6 +51,7 @@ def test_purchases_whose_calls_no_node_answers_do_not_hold_up_the_others(
     world.check_books()
 
 
+@on_wallet
 def test_an_order_whose_call_no_node_answers_does_not_hold_up_purchases(
     world: World, proxy: FaultProxy
 ) -> None:

@@ -10,6 +10,7 @@ import pytest
 from coordinator import Usdc
 from coordinator.chain.abi import token_abi
 from coordinator.chain.actp.abi import kernel_abi
+from coordinator.chain.safe.roles import EXECUTE
 from coordinator.domain.chain.events import EscrowState
 from coordinator.domain.policy.policy import Policy
 from coordinator.domain.purchase.purchase import Purchase
@@ -135,6 +136,41 @@ MOMENTS = [
 @pytest.mark.parametrize("lost", LOST, ids=str)
 @pytest.mark.parametrize("moment", MOMENTS, ids=str)
 def test_a_lost_answer_costs_no_nonce_and_the_stored_bytes_are_mined(
+    world: World,
+    proxy: FaultProxy,
+    monkeypatch: pytest.MonkeyPatch,
+    moment: Moment,
+    lost: Fault,
+    restarted: bool,
+) -> None:
+    loses_an_answer(world, proxy, monkeypatch, moment, lost, restarted)
+
+
+THROUGH_ROLE = [
+    Moment("batch", _after_another, EXECUTE.selector.hex(), "funded"),
+    Moment("settle", _to_settle, EXECUTE.selector.hex(), "settled"),
+    Moment("reclaim", _to_reclaim, EXECUTE.selector.hex(), "cancelled"),
+    Moment("dispute", _to_dispute, EXECUTE.selector.hex(), "disputed"),
+]
+
+
+@pytest.mark.each_choice
+@pytest.mark.parametrize("restarted", [False, True], ids=["", "restart"])
+@pytest.mark.parametrize("lost", LOST, ids=str)
+@pytest.mark.parametrize("moment", THROUGH_ROLE, ids=str)
+def test_a_lost_answer_to_a_call_through_the_role_costs_no_nonce(
+    make_safe_world: Callable[..., World],
+    proxy: FaultProxy,
+    monkeypatch: pytest.MonkeyPatch,
+    moment: Moment,
+    lost: Fault,
+    restarted: bool,
+) -> None:
+    world = make_safe_world(rpc_url=proxy.url)
+    loses_an_answer(world, proxy, monkeypatch, moment, lost, restarted)
+
+
+def loses_an_answer(
     world: World,
     proxy: FaultProxy,
     monkeypatch: pytest.MonkeyPatch,

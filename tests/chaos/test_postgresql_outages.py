@@ -143,7 +143,7 @@ def test_a_server_that_fills_up_at_any_point_only_delays_the_purchase(
         if point in BEFORE_STORING:
             # What could not be stored was not sent.
             assert len(lane(world)) == sent
-            assert world.chain.pool(world.treasury) == []
+            assert world.chain.pool(world.signer) == []
         world.chain.mine()
     disk.free()
     assert failed
@@ -162,7 +162,7 @@ def test_a_server_that_only_reads_refuses_and_goes_on_when_it_writes_again(
     for act in (world.round, lambda: world.buy("2.00", idempotency_key="papers")):
         with pytest.raises(LedgerUnavailable, match="read-only"):
             act()
-    assert world.chain.pool(world.treasury) == []
+    assert world.chain.pool(world.signer) == []
     postgresql.sql(f"ALTER DATABASE {name} RESET default_transaction_read_only")
     postgresql.disconnect(name)
     world.go()

@@ -88,7 +88,7 @@ def test_a_disk_that_fills_up_at_any_point_only_delays_the_purchase(
         if point in _BEFORE_SENDING:
             # What could not be stored was not sent.
             assert len(lane(world)) == sent
-            assert world.chain.pool(world.treasury) == []
+            assert world.chain.pool(world.signer) == []
         world.chain.mine()
     disk.free()
     assert failed

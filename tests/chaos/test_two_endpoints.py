@@ -20,10 +20,10 @@ from tests.chaos.evidence import check_lane, fundings
 from tests.chaos.fault_proxy import SEND, Exchange, Fault, FaultProxy, Reply, method
 from tests.chaos.malformed import MALFORMED
 from tests.integration.local_chain import LocalChain
-from tests.integration.stores import on_either
+from tests.integration.stores import on_either, with_safe_in_campaigns
 from tests.integration.world import World
 
-pytestmark = on_either
+pytestmark = [on_either, with_safe_in_campaigns]
 FINALITY = 8
 
 
@@ -104,7 +104,7 @@ def test_what_a_first_endpoint_swallows_is_sent_again_to_the_second(
     with proxy.faulty(Fault("swallowed", _swallow), method(SEND)):
         asked = world.buy("25.00")
         world.round()
-        assert world.chain.pool(world.treasury) == []
+        assert world.chain.pool(world.signer) == []
         go(world)
     check_funded_once(world, asked)
 

@@ -15,10 +15,10 @@ from coordinator.domain.purchase.purchase import Purchase
 from tests.chaos import fault_proxy as faults
 from tests.chaos.evidence import fundings
 from tests.chaos.fault_proxy import FaultProxy
-from tests.integration.stores import edit, on_both
+from tests.integration.stores import edit, on_both, with_safe_in_campaigns
 from tests.integration.world import World
 
-pytestmark = on_both
+pytestmark = [on_both, with_safe_in_campaigns]
 
 
 class Twins:
@@ -95,9 +95,11 @@ def test_the_chain_refuses_a_second_funding_under_other_nonces(
     world.chain.mine()
     assert fundings(world, both) == 1
     twins.go()
-    assert ("Escrow ID already used",) in world.rows(
-        "SELECT revert_reason FROM steps WHERE status = 'reverted'"
-    )
+    if world.safe is None:
+        # Of two batches with one nonce the second is displaced.
+        assert ("Escrow ID already used",) in world.rows(
+            "SELECT revert_reason FROM steps WHERE status = 'reverted'"
+        )
     twins.check_both(first, both, here)
 
 
@@ -160,8 +162,8 @@ def test_a_twin_that_wakes_when_all_is_done_adopts_it_and_sends_nothing(
     asked = world.buy("25.00")
     twins = Twins(world)
     world.go()
-    nonce = world.chain.nonce(world.treasury)
+    nonce = world.chain.nonce(world.signer)
     twins.go()
-    assert world.chain.nonce(world.treasury) == nonce
+    assert world.chain.nonce(world.signer) == nonce
     assert world.chain.balance(world.treasury) == Usdc("974")
     twins.check_both(first, asked)
