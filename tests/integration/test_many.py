@@ -57,9 +57,9 @@ with Coordinator.from_env(act=False) as coordinator:
 """
 
 
-@pytest.fixture
-def stage(store: Store) -> Iterator[Stage]:
-    with open_stage(keep=False) as stage:
+@pytest.fixture(params=["wallet", pytest.param("safe", marks=pytest.mark.campaign)])
+def stage(request: pytest.FixtureRequest, store: Store) -> Iterator[Stage]:
+    with open_stage(keep=False, payer=request.param) as stage:
         stage.close()
         stage.environment["COORDINATOR_DATABASE_URL"] = store.make(store.url())
         yield stage

@@ -163,6 +163,7 @@ def test_a_failed_batch_that_is_lost_with_its_blocks_pays_nothing_twice(
     chain.token_admin("pause")
     chain.mine()
     chain.token_admin("unpause")
+    chain.mine()
     world.go()
     assert [world.status(p) for p in asked] == ["funded"] * 3
     # All of it, whose purchases were made again one by one, is gone with its blocks.
