@@ -237,20 +237,49 @@ def test_what_owners_did_elsewhere_is_named(deployed: Desk) -> None:
     assert any("module" in text and stranger in text for text in told)
     proposed = deployed.json("propose", "--dry-run")["transaction"]["calls"]
     assert [call["says"] for call in proposed] == [
-        f"let {stranger} act in the Safe's name no longer"
+        f"let {stranger} act in the Safe's name no longer",
+        f"let {stranger} own the Safe no longer; ONE owner signs alone",
+        "from then on 2 owners sign together",
     ]
 
 
-def test_owners_of_the_policy_alone_are_not_made_by_a_proposal(deployed: Desk) -> None:
+@pytest.mark.parametrize(
+    "threshold", [1, *(pytest.param(n, marks=pytest.mark.campaign) for n in (2, 3))]
+)
+def test_owners_follow_the_policy(deployed: Desk, threshold: int) -> None:
     stranger = deployed.chain.stranger
     deployed.pay_from_the_safe()
-    deployed.write((owners()[2].address, stranger))
+    deployed.write((owners()[0].address, stranger), ("threshold = 2", f"threshold = {threshold}"))
+    told = deployed.json("propose", "--yes", *by(0, 1))
+    assert told["executed"]
+    words = [call["says"] for call in told["transaction"]["calls"]]
+    assert words[:2] == [
+        f"let {stranger} own the Safe; 2 owners sign together",
+        f"let {owners()[0].address} own the Safe no longer; 2 owners sign together",
+    ]
+    alone = "ONE owner signs alone" if threshold == 1 else f"{threshold} owners sign together"
+    assert words[2:] == [f"from then on {alone}"] * (threshold != 2)
+    shown = deployed.json("show")
+    assert (shown["differences"], shown["threshold_on_chain"]) == ([], threshold)
+    assert set(shown["owners_on_chain"]) == {stranger, *(o.address for o in owners()[1:])}
+
+
+def test_what_no_proposal_mends_is_told_by_it(deployed: Desk) -> None:
+    treasury = deployed.treasury
+    handler = Signature("setFallbackHandler(address)").call(deployed.chain.stranger)
+    treasury.owners_do(InnerCall(treasury.address, handler))
     told = deployed.json("propose", code=6)
     assert told["transaction"] is None
-    assert told["differences"] == [
-        f"{owners()[2].address} owns the Safe, and is no owner in the policy",
-        f"{stranger} does not own the Safe, and is an owner in the policy",
-    ]
+    (difference,) = told["differences"]
+    assert difference.startswith(f"the Safe's fallback handler is {deployed.chain.stranger}")
+
+
+def test_a_policy_with_fewer_owners_is_followed_too(deployed: Desk) -> None:
+    listed = [f'"{owner.address}"' for owner in owners()]
+    deployed.pay_from_the_safe()
+    deployed.write((", ".join(listed), listed[2]), ("threshold = 2", "threshold = 1"))
+    deployed.json("propose", "--yes", *by(0, 1))
+    assert deployed.json("show")["differences"] == []
 
 
 def test_the_doctor_compares_chain_and_policy(deployed: Desk) -> None:

@@ -41,14 +41,20 @@ from coordinator.chain.safe.roles_storage import (
     unwrapper_word,
 )
 from coordinator.chain.safe.safe_storage import END
-from coordinator.chain.safe.safe_transactions import DISABLE_MODULE, ENABLE_MODULE
+from coordinator.chain.safe.safe_transactions import (
+    ADD_OWNER,
+    CHANGE_THRESHOLD,
+    DISABLE_MODULE,
+    ENABLE_MODULE,
+    REMOVE_OWNER,
+)
 from coordinator.chain.safe.storage import Word
 
 _ROLES = (PURCHASES, DISPUTES)
 
 
 def changes(rpc: Rpc, places: Places, limits: ChainLimits, on_chain: OnChain) -> list[InnerCall]:
-    """Return the owners' calls without which the roles would differ from the limits.
+    """Return the owners' calls without which the Safe and its roles would differ from the limits.
 
     An allowance that stays has its rest untouched. One that changes is set to what is left of it,
     and never to more: whoever signs in the morning gives back what was spent until the evening.
@@ -61,6 +67,7 @@ def changes(rpc: Rpc, places: Places, limits: ChainLimits, on_chain: OnChain) ->
     calls += _members_due(places, limits.member, on_chain)
     calls += [call for word, call in due if _differs(word, read_words)]
     calls += _allowances_due(places, limits, on_chain)
+    calls += _owners_due(places, limits, on_chain)
     return list(dict.fromkeys(calls))
 
 
@@ -154,6 +161,26 @@ def _members_due(places: Places, member: str, on_chain: OnChain) -> Iterator[Inn
         yield InnerCall(places.roles, taken, f"take every role from {other}")
         out = DISABLE_MODULE.call(before, other)
         yield InnerCall(places.roles, out, f"let {other} call the roles no longer")
+
+
+def _owners_due(places: Places, limits: ChainLimits, on_chain: OnChain) -> Iterator[InnerCall]:
+    """Yield new owners, then the end of others, so that there are never too few for a threshold."""
+    left, threshold = list(on_chain.owners), on_chain.threshold
+    for owner in limits.owners:
+        if owner not in left:
+            left.insert(0, owner)
+            data = ADD_OWNER.call(owner, threshold)
+            yield InnerCall(places.safe, data, f"let {owner} own the Safe")
+    for owner in on_chain.owners:
+        if owner not in limits.owners:
+            before = _before(owner, left)
+            left.remove(owner)
+            threshold = min(threshold, len(left))
+            data = REMOVE_OWNER.call(before, owner, threshold)
+            yield InnerCall(places.safe, data, f"let {owner} own the Safe no longer")
+    if threshold != limits.threshold:
+        data = CHANGE_THRESHOLD.call(limits.threshold)
+        yield InnerCall(places.safe, data, f"let {limits.threshold} owners sign")
 
 
 def _before(one: str, listed: Iterable[str]) -> str:

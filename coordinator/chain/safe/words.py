@@ -36,7 +36,13 @@ from coordinator.chain.safe.roles import (
     deploy_module,
     module_address,
 )
-from coordinator.chain.safe.safe_transactions import DISABLE_MODULE, ENABLE_MODULE
+from coordinator.chain.safe.safe_transactions import (
+    ADD_OWNER,
+    CHANGE_THRESHOLD,
+    DISABLE_MODULE,
+    ENABLE_MODULE,
+    REMOVE_OWNER,
+)
 from coordinator.chain.safe.signatures import Signature
 from coordinator.domain.address import checksummed
 from coordinator.domain.times import rfc3339
@@ -99,6 +105,9 @@ def _readers(places: Places) -> dict[tuple[str, bytes], tuple[Signature, Callabl
         (places.usdc, TRANSFER, _transferred),
         (places.safe, ENABLE_MODULE, _enabled),
         (places.safe, DISABLE_MODULE, _disabled),
+        (places.safe, ADD_OWNER, _owner_added),
+        (places.safe, REMOVE_OWNER, _owner_removed),
+        (places.safe, CHANGE_THRESHOLD, _threshold),
         (roles, DISABLE_MODULE, _member_out),
         (roles, SET_ALLOWANCE, _allowance),
         (roles, ASSIGN_ROLES, _assigned),
@@ -148,6 +157,22 @@ def _enabled(names: Names, module: str) -> str:
 
 def _disabled(names: Names, _before: str, module: str) -> str:
     return f"let {_named(names, module)} act in the Safe's name no longer"
+
+
+def _owner_added(names: Names, owner: str, threshold: int) -> str:
+    return f"let {_named(names, owner)} own the Safe; {_together(threshold)}"
+
+
+def _owner_removed(names: Names, _before: str, owner: str, threshold: int) -> str:
+    return f"let {_named(names, owner)} own the Safe no longer; {_together(threshold)}"
+
+
+def _threshold(_names: Names, threshold: int) -> str:
+    return f"from then on {_together(threshold)}"
+
+
+def _together(threshold: int) -> str:
+    return "ONE owner signs alone" if threshold == 1 else f"{threshold} owners sign together"
 
 
 def _member_out(names: Names, _before: str, member: str) -> str:
