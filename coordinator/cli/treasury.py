@@ -138,7 +138,7 @@ def propose(
     dry_run: DryRun = False,
     yes: Yes = False,
 ) -> int:
-    """Bring the chain to the policy: limits, providers, deadline, key, owners; for owners to sign."""
+    """Bring the chain to the policy: limits, providers, deadline, key, owners; owners sign it."""
     treasury = _open(salt)
     proposal = treasury.change()
     for key in treasury.given_roles(proposal) if proposal is not None else ():
