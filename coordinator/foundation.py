@@ -12,6 +12,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from coordinator.books.safe_check import SafeCheck
 from coordinator.chain.networks import NETWORKS, Deployment, Network
 from coordinator.chain.rpc.client import Rpc
 from coordinator.chain.signers.signers import Signer
@@ -24,6 +25,7 @@ from coordinator.domain.policy.policy import Policy
 from coordinator.domain.ports import Clock, Reach, Ticks
 from coordinator.ledger.audit.hosts import OwnHost
 from coordinator.ledger.audit.log import AuditLog
+from coordinator.ledger.chain.safe_checks import SafeChecks
 from coordinator.ledger.ledger import Ledger
 from coordinator.ledger.proofs.verification import Verification, verify
 from coordinator.ledger.store.database import Database
@@ -44,6 +46,7 @@ from coordinator.startup import (
 )
 
 if TYPE_CHECKING:
+    from coordinator.chain.evm.payer import Payer
     from coordinator.chain.simulated import SimulatedRpc
     from coordinator.chain.simulated.simulation import Simulation
 
@@ -206,6 +209,52 @@ class Foundation(Ledger):
             kernel=d.kernel,
             formers=[former.address for former in self.former_signers],
             wallet=self.wallet,
+        )
+
+    @property
+    def _payer(self) -> Payer | None:
+        """The Safe that pays; None where the account that signs pays itself."""
+        s = self.settings
+        if s.safe_address is None or s.roles_address is None:
+            return None
+        from coordinator.chain.safe.payer import SafePayer
+
+        d = self.deployment
+        return SafePayer(
+            *(s.safe_address, s.roles_address),
+            usdc=d.usdc,
+            vault=d.vault,
+            # The owners write the role's list from the policy's.
+            listed=lambda: len(self.policies.current().providers),
+        )
+
+    @cached_property
+    def _safe_check(self) -> SafeCheck | None:
+        """The look at a Safe's storage; None where the account that signs pays itself."""
+        s = self.settings
+        if s.safe_address is None or s.roles_address is None:
+            return None
+        from coordinator.chain.safe.checking import SafeInspector
+        from coordinator.chain.safe.configuration import Places
+
+        d = self.deployment
+        inspector = SafeInspector(
+            rpc=self.rpc,
+            places=Places(
+                safe=s.safe_address,
+                roles=s.roles_address,
+                kernel=d.kernel,
+                vault=d.vault,
+                usdc=d.usdc,
+            ),
+            member=self.signer.address,
+            wallet=self.wallet,
+        )
+        return SafeCheck(
+            read=lambda: inspector.read(self.policies.current()),
+            checks=SafeChecks(self.transactions),
+            clock=self.clock,
+            ticks=self.ticks,
         )
 
     @cached_property

@@ -19,7 +19,6 @@ from coordinator.books.rebuilder import Rebuilder
 from coordinator.books.reconciler import Reconciler
 from coordinator.books.reporting import Reporter
 from coordinator.books.rotation import Rotation
-from coordinator.books.safe_check import SafeCheck
 from coordinator.budgets.budgets import Budgets
 from coordinator.budgets.upkeep import Upkeep
 from coordinator.chain.actp.terms import MINIMUM_AMOUNT
@@ -41,7 +40,6 @@ from coordinator.executor.signed_rules import SignedRules
 from coordinator.executor.tempo import Tempo
 from coordinator.foundation import Foundation
 from coordinator.ledger.chain.rotation import Key, RotationBook
-from coordinator.ledger.chain.safe_checks import SafeChecks
 from coordinator.ledger.ledger import Ledger
 from coordinator.ledger.signer_ledger import SignerLedger
 from coordinator.ledger.spend.words import Words
@@ -55,7 +53,6 @@ from coordinator.webhooks.sending import Sender
 
 if TYPE_CHECKING:
     from coordinator.chain.actp.chain import ActpChain
-    from coordinator.chain.evm.payer import Payer
 
 
 class Wiring(Foundation):
@@ -138,23 +135,6 @@ class Wiring(Foundation):
         )
         chain.check()
         return chain
-
-    @property
-    def _payer(self) -> Payer | None:
-        """The Safe that pays; None where the account that signs pays itself."""
-        s = self.settings
-        if s.safe_address is None or s.roles_address is None:
-            return None
-        from coordinator.chain.safe.payer import SafePayer
-
-        d = self.deployment
-        return SafePayer(
-            *(s.safe_address, s.roles_address),
-            usdc=d.usdc,
-            vault=d.vault,
-            # The owners write the role's list from the policy's.
-            listed=lambda: len(self.policies.current().providers),
-        )
 
     @cached_property
     def follower(self) -> Follower:
@@ -253,35 +233,6 @@ class Wiring(Foundation):
         if self._safe_check is not None:
             self._safe_check.look()
         return receipts
-
-    @cached_property
-    def _safe_check(self) -> SafeCheck | None:
-        """The look at a Safe's storage; None where the account that signs pays itself."""
-        s = self.settings
-        if s.safe_address is None or s.roles_address is None:
-            return None
-        from coordinator.chain.safe.checking import SafeInspector
-        from coordinator.chain.safe.configuration import Places
-
-        d = self.deployment
-        inspector = SafeInspector(
-            rpc=self.rpc,
-            places=Places(
-                safe=s.safe_address,
-                roles=s.roles_address,
-                kernel=d.kernel,
-                vault=d.vault,
-                usdc=d.usdc,
-            ),
-            member=self.signer.address,
-            wallet=self.wallet,
-        )
-        return SafeCheck(
-            read=lambda: inspector.read(self.policies.current()),
-            checks=SafeChecks(self.transactions),
-            clock=self.clock,
-            ticks=self.ticks,
-        )
 
     @property
     def _authorising(self) -> Authorising | None:

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import io
 import logging
-import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Final, Literal
 from urllib.parse import urlsplit
 
-from dotenv import dotenv_values
 from pydantic import Field, ValidationError, field_validator, model_validator
 from pydantic_settings import (
     BaseSettings,
@@ -19,6 +16,7 @@ from pydantic_settings import (
     SettingsConfigDict,
 )
 
+from coordinator.config.sources import PREFIX, SECRET_NAMES, SIMULATED, Secrets
 from coordinator.domain.access.destinations import networks
 from coordinator.domain.access.urls import call_urls, is_ws, public_origin, split_urls
 from coordinator.domain.address import checksummed
@@ -33,35 +31,16 @@ from coordinator.domain.usdc import Usdc
 
 log = logging.getLogger(__name__)
 
-_PREFIX: Final = "COORDINATOR_"
-# The network of a process's own chain in memory, for tests.
-SIMULATED: Final = "simulated"
 _HEX_SECRET: Final = re.compile(r"(0x)?[0-9a-fA-F]{64,}", re.ASCII)
 # Settings that may hold a password or an endpoint's key: they too can be given as a file.
 _RPC_SCHEMES: Final = ("http", "https", "ws", "wss")
 _MAY_BE_FILES: Final = ("database_url", "rpc_url")
-SECRET_NAMES: Final = (
-    "TREASURY_PRIVATE_KEY",
-    "COORDINATOR_ID_SECRET",
-    "COORDINATOR_KEYSTORE_PASSWORD",
-    "COORDINATOR_KEYSTORE_NEW_PASSWORD",
-    "COORDINATOR_PKCS11_PIN",
-    "COORDINATOR_APPROVER_PASSWORD",
-    "COORDINATOR_HOST_KEY",
-)
-# What people choose may begin and end with a quote.
-_CHOSEN: Final = (
-    "COORDINATOR_KEYSTORE_PASSWORD",
-    "COORDINATOR_KEYSTORE_NEW_PASSWORD",
-    "COORDINATOR_PKCS11_PIN",
-    "COORDINATOR_APPROVER_PASSWORD",
-)
 
 
 class Settings(BaseSettings):
     """Every setting, frozen; names are ``COORDINATOR_`` and the field in capitals."""
 
-    model_config = SettingsConfigDict(env_prefix=_PREFIX, frozen=True, extra="ignore")
+    model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="ignore")
 
     network: Literal["anvil", "simulated", "base-sepolia", "base"] = "anvil"
     rpc_url: str | None = None
@@ -236,113 +215,16 @@ class Settings(BaseSettings):
         return tuple(url for url in split_urls(self.rpc_url or "") if is_ws(url))
 
 
-class Secrets(Mapping[str, str]):
-    """Secrets by name: the environment, then ``.env``; each also as a file in ``NAME_FILE``."""
-
-    def __init__(self, environment: Mapping[str, str]) -> None:
-        self._environment = environment
-
-    def __repr__(self) -> str:
-        return "Secrets(…)"
-
-    def __getitem__(self, name: str) -> str:
-        if value := self._environment.get(name):
-            return value
-        # The path is not repeated in errors: the secret itself may have been put there.
-        if path := self._environment.get(f"{name}_FILE"):
-            try:
-                text = decode_file(Path(path).expanduser().read_bytes()).strip()
-            except OSError as fault:
-                raise ConfigurationError(f"{name}_FILE can't be read: {fault.strerror}") from None
-            except ValueError as fault:
-                raise ConfigurationError(f"the file of {name}_FILE {fault}") from None
-            if not text:
-                raise ConfigurationError(f"the file of {name}_FILE is empty")
-            return text
-        raise KeyError(name)
-
-    def __iter__(self):  # type: ignore[no-untyped-def]
-        return iter(SECRET_NAMES)
-
-    def __len__(self) -> int:
-        return len(SECRET_NAMES)
-
-
-def environment(env_file: Path | None = None) -> dict[str, str]:
-    """Return the process's environment over the values of ``.env`` (or ``env_file``).
-
-    ConfigurationError when an ``env_file`` was named and there is none.
-    """
-    if env_file is not None and not env_file.is_file():
-        raise ConfigurationError(f"there is no settings file {env_file}")
-    path = env_file or Path(".env")
-    values = _read_env_file(path) if path.is_file() else {}
-    return {**values, **_without_quotes({k: v for k, v in os.environ.items() if v})}
-
-
-def _read_env_file(path: Path) -> dict[str, str]:
-    """Values as they are written: ``${NAME}`` stands for itself, as passwords may hold it.
-
-    ConfigurationError where a setting seems to mean a variable, or the file is not text.
-    """
-    try:
-        text = decode_file(path.read_bytes())
-    except OSError as fault:
-        raise ConfigurationError(f"{path} can't be read: {fault.strerror}") from None
-    except ValueError as fault:
-        raise ConfigurationError(f"{path} {fault}") from None
-    values = dotenv_values(stream=io.StringIO(text), interpolate=False)
-    meant = [
-        f"{name} in {path} holds ${{…}}, and variables are not filled in: write the value out"
-        for name, value in values.items()
-        if value and "${" in value and name.startswith(_PREFIX) and name not in SECRET_NAMES
-    ]
-    if meant:
-        raise ConfigurationError(*meant)
-    return {name: value for name, value in values.items() if value}
-
-
-def _without_quotes(env: dict[str, str]) -> dict[str, str]:
-    """Our settings without the quotes that Docker's --env-file keeps; a password keeps its own."""
-    for name, value in env.items():
-        ours = name.startswith(_PREFIX) or name in SECRET_NAMES
-        quoted = len(value) > 1 and value[0] == value[-1] and value[0] in "'\""
-        if ours and quoted and name not in _CHOSEN:
-            log.warning("quotes_removed name=%s: Docker's --env-file keeps quotes", name)
-            env[name] = value[1:-1]
-    return env
-
-
-def environment_with(given: Mapping[str, str], file: Path | None = None) -> dict[str, str]:
-    """Return the environment and ``.env`` with the settings ``given``.
-
-    A simulated network goes by what was given alone, and by nothing of a real treasury's.
-    """
-    if given.get("COORDINATOR_NETWORK") == SIMULATED:
-        return dict(given)
-    env = environment(file) | dict(given)
-    if env.get("COORDINATOR_NETWORK") != SIMULATED:
-        return env
-    ignored = sorted(
-        name
-        for name in set(env) - set(given)
-        if name in SECRET_NAMES or (name.startswith(_PREFIX) and name != "COORDINATOR_NETWORK")
-    )
-    if ignored:
-        log.warning("settings_ignored network=simulated names=%s", ",".join(ignored))
-    return {"COORDINATOR_NETWORK": SIMULATED, **given}
-
-
 def load_settings(env: Mapping[str, str]) -> Settings:
     """Return the settings in ``env``; ConfigurationError lists every fault and unknown name."""
-    known = {f"{_PREFIX}{name.upper()}": name for name in Settings.model_fields}
-    files = {f"{_PREFIX}{name.upper()}": name for name in _MAY_BE_FILES}
+    known = {f"{PREFIX}{name.upper()}": name for name in Settings.model_fields}
+    files = {f"{PREFIX}{name.upper()}": name for name in _MAY_BE_FILES}
     filed = {f"{name}_FILE" for name in (*SECRET_NAMES, *files)}
     others = {*SECRET_NAMES, *filed, "COORDINATOR_KILL_AT"}
     faults = [
         f"{name} is not a setting"
         for name in sorted(env)
-        if name.startswith(_PREFIX) and name not in known and name not in others
+        if name.startswith(PREFIX) and name not in known and name not in others
     ]
     values = {field: env[name] for name, field in known.items() if name in env}
     for name, field in files.items():
@@ -355,7 +237,7 @@ def load_settings(env: Mapping[str, str]) -> Settings:
         settings = Settings.model_validate(values)
     except ValidationError as error:
         faults += [
-            fault_text((f"{_PREFIX}{str(item['loc'][0]).upper()}",), _without_prefix(item["msg"]))
+            fault_text((f"{PREFIX}{str(item['loc'][0]).upper()}",), _without_prefix(item["msg"]))
             for item in error.errors()
         ]
     if faults:
