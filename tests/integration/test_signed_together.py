@@ -39,11 +39,16 @@ def test_an_order_with_two_steps_is_signed_once(world: World) -> None:
         order_id=order.id, recipient=world.chain.payee, amount=Usdc("10.00")
     )
     floor = world.chain.nonce(world.treasury)
-    steps = wiring.steps.allocate(lease, [call, call], nonce_floor=floor, now=now, seen=None)
+    composed = wiring.chain.composed
+    steps = wiring.steps.allocate(
+        lease, [call, call], composed=composed, nonce_floor=floor, now=now, seen=None
+    )
     assert len(steps) == 2
 
     signed = [(s, wiring.chain.sign(s.call, nonce=s.nonce, fees=_FEES)) for s in steps]
-    kept = wiring.steps.store_attempts(lease, signed, fill=wiring.chain.fill(), now=now, seen=None)
+    kept = wiring.steps.store_attempts(
+        lease, signed, composed=composed, fill=wiring.chain.fill(), now=now, seen=None
+    )
 
     assert kept == [signed[0][1]]
     assert [step.kind.value for step in world.in_flight()] == ["withdraw", "fill"]

@@ -195,6 +195,7 @@ def _sent_before_stored(stack: ExitStack) -> None:
         self._steps.store_attempts(
             lease,
             signed,
+            composed=self._chain.composed,
             fill=self._chain.fill(),
             now=self._clock(),
             seen=self._checkpoint.seen(self._clock()),

@@ -34,7 +34,7 @@ class Turn:
 def allocate(coordinator: Coordinator, lease: Lease, floor: int = 0) -> list[Step]:
     now = coordinator.wiring.clock()
     return coordinator.wiring.steps.allocate(
-        lease, [FILL, FILL], nonce_floor=floor, now=now, seen=None
+        lease, [FILL, FILL], composed=list, nonce_floor=floor, now=now, seen=None
     )
 
 
@@ -90,7 +90,9 @@ def test_signed_bytes_are_stored_by_the_present_holder_alone(
     signed = [(step, attempt(step)) for step in steps]
 
     def store(lease: Lease) -> None:
-        kept = coordinator.wiring.steps.store_attempts(lease, signed, fill=FILL, now=now, seen=None)
+        kept = coordinator.wiring.steps.store_attempts(
+            lease, signed, composed=list, fill=FILL, now=now, seen=None
+        )
         assert kept == [made for _, made in signed]
 
     check_only_the_present_commits(turn, database, store)
