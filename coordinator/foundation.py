@@ -19,6 +19,7 @@ from coordinator.chain.signers.signers import Signer
 from coordinator.config import Settings, id_secret
 from coordinator.domain.audit import Head
 from coordinator.domain.chain.escrow_key import audit_key, secret_mark
+from coordinator.domain.errors import ConfigurationError, LedgerTampered
 from coordinator.domain.observed import Emit, Event
 from coordinator.domain.policy.payees import Contracts, contracts_of
 from coordinator.domain.policy.policy import Policy
@@ -84,6 +85,7 @@ class Foundation(Ledger):
         self._opened = Opened("this coordinator")
         self._remove_ledger: Callable[[], object] = lambda: None
         self._observers: list[Emit] = []
+        self._listed_count: int | None = None
         # Each is told the seconds of every decision on a request.
         self.timers: list[Callable[[float], object]] = []
         if self.network.simulated:
@@ -224,9 +226,24 @@ class Foundation(Ledger):
             *(s.safe_address, s.roles_address),
             usdc=d.usdc,
             vault=d.vault,
-            # The owners write the role's list from the policy's.
-            listed=lambda: len(self.policies.current().providers),
+            listed=self._listed,
         )
+
+    def count_listed(self) -> None:
+        """Read anew how many providers the role lists: the owners write it from the policy's.
+
+        Calls are composed in a transaction, where nothing else may be read from the database.
+        """
+        try:
+            self._listed_count = len(self.policies.current().providers)
+        except (ConfigurationError, LedgerTampered):
+            # Whoever decides by the policy tells what is wrong with it.
+            self._listed_count = self._listed_count or 0
+
+    def _listed(self) -> int:
+        if self._listed_count is None:
+            self.count_listed()
+        return self._listed_count or 0
 
     @cached_property
     def _safe_check(self) -> SafeCheck | None:

@@ -231,6 +231,7 @@ class Wiring(Foundation):
     def _follow(self, seen: Observation, final: bool) -> Mapping[str, Receipt] | None:
         receipts = self.follower.follow(seen, finalise=final).receipts
         if self._safe_check is not None:
+            self.count_listed()
             self._safe_check.look()
         return receipts
 

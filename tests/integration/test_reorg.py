@@ -83,7 +83,9 @@ def test_a_funding_that_moves_to_other_blocks_is_booked_once_where_it_is(world: 
     world.round()
     before = world.entries()[-1]
     lane = world.rows("SELECT raw FROM attempts JOIN steps ON steps.id = step_id ORDER BY nonce")
-    reorganise(world, 3, [(raw, at) for at, (raw,) in enumerate(lane)])
+    # A lone transaction would make the very same block again.
+    first = 1 if len(lane) == 1 else 0
+    reorganise(world, 3, [(raw, at) for at, (raw,) in enumerate(lane, first)])
     world.round()
     assert world.status(purchase) == "funded"
     (entry,) = [e for e in world.entries() if e.escrow_key == purchase.escrow_key]

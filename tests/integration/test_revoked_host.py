@@ -215,6 +215,7 @@ def test_a_step_that_a_decider_made_up_is_not_signed(world: World, server: Coord
         "chain_id": chain_id,
         "signer": world.treasury,
         "nonce": nonce + 1,
+        "position": 0,
         "kind": "fill",
         "recipient": world.chain.deployment.usdc,
         "data": data,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 from typing import Final, NamedTuple
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, case, select
 
 from coordinator.domain.usdc import ZERO, Usdc
 from coordinator.domain.x402.top_ups import TOP_UP, TOP_UP_PREFIX, WINDOW_SECONDS, Headroom
@@ -126,7 +126,10 @@ def under_way(connection: Connection) -> bool:
 def _failed(connection: Connection, now: int) -> str | None:
     o = t.orders.c
     query = select(o.status, o.message, o.created_at).where(o.kind == TOP_UP)
-    newest = connection.execute(query.order_by(o.created_at.desc(), o.id).limit(1)).one_or_none()
+    # Of one second a failed one counts as the newest.
+    failed_first = case((o.status == "failed", 0), else_=1)
+    query = query.order_by(o.created_at.desc(), failed_first).limit(1)
+    newest = connection.execute(query).one_or_none()
     if newest is None or newest.status != "failed" or newest.created_at <= now - _REST_SECONDS:
         return None
     return newest.message or "nobody knows why"
