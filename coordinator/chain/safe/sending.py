@@ -33,11 +33,36 @@ class Sender:
         """Send it and return its receipt; TxReverted with the call's title where it fails."""
         gas = self._estimated(call, value) if gas is None else gas
         fields = {"nonce": self._nonce(), "gas": gas, "to": call.to, "value": value}
-        tx_hash = self._send(fields | self._fees() | {"data": "0x" + call.data.hex()})
+        tx_hash = self.submit(fields | self.fees() | {"data": "0x" + call.data.hex()})
         receipt = self.receipt(tx_hash, call.title)
         if quantity(receipt["status"]) != 1:
             raise TxReverted(f"{call.title}: the transaction {tx_hash} failed")
         return receipt
+
+    def fees(self) -> dict[str, int]:
+        """Return what a transaction says of the chain and of its price, as it is at present."""
+        block = self.rpc.call("eth_getBlockByNumber", "latest", False)
+        fees = suggested_fees(quantity(block["baseFeePerGas"]), _TIP_WEI, 0, None)
+        assert fees is not None
+        return {
+            "type": 2,
+            "chainId": quantity(self.rpc.call("eth_chainId")),
+            "maxFeePerGas": fees.max_fee_per_gas,
+            "maxPriorityFeePerGas": fees.max_priority_fee_per_gas,
+        }
+
+    def submit(self, transaction: dict[str, Any]) -> str:
+        """Sign it, unless the node does, and send it without waiting; return its hash."""
+        if self.signer is not None:
+            raw = self.signer.sign_raw(transaction)
+            (answer,) = self.rpc.send([("eth_sendRawTransaction", [raw])])
+        else:
+            written = {k: hex(v) if isinstance(v, int) else v for k, v in transaction.items()}
+            unlocked = written | {"from": self.address}
+            (answer,) = self.rpc.send([("eth_sendTransaction", [unlocked])])
+        if isinstance(answer, RpcRefusal):
+            raise RpcRefused(answer)
+        return str(answer)
 
     def receipt(self, tx_hash: str, title: str) -> dict[str, Any]:
         """Wait for a transaction to be mined; ChainUnavailable when it is not."""
@@ -61,28 +86,5 @@ class Sender:
             raise TxReverted(f"{call.title}: {revert_reason(answer, ())}")
         return min(quantity(answer) * _GAS_MARGIN_PERCENT // 100, _GAS_MAX)
 
-    def _fees(self) -> dict[str, int]:
-        block = self.rpc.call("eth_getBlockByNumber", "latest", False)
-        fees = suggested_fees(quantity(block["baseFeePerGas"]), _TIP_WEI, 0, None)
-        assert fees is not None
-        return {
-            "type": 2,
-            "chainId": quantity(self.rpc.call("eth_chainId")),
-            "maxFeePerGas": fees.max_fee_per_gas,
-            "maxPriorityFeePerGas": fees.max_priority_fee_per_gas,
-        }
-
     def _nonce(self) -> int:
         return quantity(self.rpc.call("eth_getTransactionCount", self.address, "pending"))
-
-    def _send(self, transaction: dict[str, Any]) -> str:
-        if self.signer is not None:
-            raw = self.signer.sign_raw(transaction)
-            (answer,) = self.rpc.send([("eth_sendRawTransaction", [raw])])
-        else:
-            written = {k: hex(v) if isinstance(v, int) else v for k, v in transaction.items()}
-            unlocked = written | {"from": self.address}
-            (answer,) = self.rpc.send([("eth_sendTransaction", [unlocked])])
-        if isinstance(answer, RpcRefusal):
-            raise RpcRefused(answer)
-        return str(answer)
