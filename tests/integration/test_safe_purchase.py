@@ -65,7 +65,7 @@ def test_the_reason_of_a_call_that_fails_is_told_to_who_only_reads(
 
     answer = bytes.fromhex(treasury.chain.rpc.call("eth_call", asked, "latest")[2:])
 
-    worked, reason = roles.told(answer)
+    worked, reason = roles.outcome(answer)
     assert not worked
     assert b"Tx missing" in reason
 

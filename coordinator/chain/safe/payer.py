@@ -16,8 +16,14 @@ from coordinator.chain.safe.allowances import Allowance
 from coordinator.chain.safe.configuration import DAILY, DISPUTES, PURCHASES, TOTAL
 from coordinator.chain.safe.multisend import CALL, DELEGATE_CALL, InnerCall, multi_send
 from coordinator.chain.safe.refusals import role_refusal
-from coordinator.chain.safe.roles import ALLOWANCES, EXECUTE, EXECUTE_AND_TELL, execute
-from coordinator.chain.safe.signatures import Signature
+from coordinator.chain.safe.roles import (
+    ALLOWANCES,
+    EXECUTE,
+    EXECUTE_AND_TELL,
+    execute,
+    outcome,
+    stored_allowance,
+)
 from coordinator.chain.safe.watching import SafeEvents
 from coordinator.domain.chain.gas import GAS_LIMITS
 from coordinator.domain.chain.steps import Call, StepKind
@@ -47,8 +53,6 @@ _SELECTOR: Final = 4
 # execTransactionWithRole's last parameter, whether to revert where the inner call does.
 _SHOULD_REVERT: Final = slice(_SELECTOR + 5 * _WORD, _SELECTOR + 6 * _WORD)
 _FAILED_WITHIN: Final = "ModuleTransactionFailed"
-_STORED: Final = Signature("stored(uint128,uint128,uint64,uint128,uint64)")
-_TOLD: Final = Signature("told(bool,bytes)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +137,7 @@ class SafePayer:
         return None if found is None or found.name == _FAILED_WITHIN else str(found)
 
     def revert_data(self, told: str) -> str | None:
-        worked, data = _TOLD.decoded(bytes.fromhex(told.removeprefix("0x")))
+        worked, data = outcome(bytes.fromhex(told.removeprefix("0x")))
         return None if worked else "0x" + data.hex()
 
     def watched(self, *, kernel: str, signer: str) -> SafeEvents:
@@ -184,13 +188,9 @@ class SafePayer:
 def _allowance(answer: Any) -> Allowance:
     """Decode the answer to ``allowances``; ChainUnavailable for none."""
     try:
-        words = bytes.fromhex(answer.removeprefix("0x"))
-        refill, most, period, balance, timestamp = _STORED.decoded(words)
+        return stored_allowance(bytes.fromhex(answer.removeprefix("0x")))
     except (AttributeError, DecodingError, ValueError):
         raise ChainUnavailable("the endpoint does not tell an allowance of the role") from None
-    return Allowance(
-        refill=refill, max_refill=most, period=period, balance=balance, timestamp=timestamp
-    )
 
 
 def _next_refill(allowance: Allowance, at: int) -> int | None:

@@ -17,7 +17,7 @@ EXECUTE: Final = Signature("execTransactionWithRole(address,uint256,bytes,uint8,
 EXECUTE_AND_TELL: Final = Signature(
     "execTransactionWithRoleReturnData(address,uint256,bytes,uint8,bytes32,bool)"
 )
-_TOLD: Final = Signature("of(bool,bytes)")
+_OUTCOME: Final = Signature("of(bool,bytes)")
 SET_UP: Final = Signature("setUp(bytes)")
 _SET_UP_ARGUMENTS: Final = Signature("of(address,address,address)")
 SET_ALLOWANCE: Final = Signature("setAllowance(bytes32,uint128,uint128,uint128,uint64,uint64)")
@@ -60,9 +60,9 @@ def execute(to: str, data: bytes, *, operation: int, role: bytes, tell: bool = F
     return EXECUTE.call(to, 0, data, operation, role, True)
 
 
-def told(answer: bytes) -> tuple[bool, bytes]:
+def outcome(answer: bytes) -> tuple[bool, bytes]:
     """Decode what ``tell`` asked: whether the inner call worked, and what it said."""
-    worked, said = _TOLD.decoded(answer)
+    worked, said = _OUTCOME.decoded(answer)
     return worked, said
 
 
