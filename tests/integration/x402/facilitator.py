@@ -53,6 +53,7 @@ class Facilitator:
     reached: threading.Event = field(default_factory=threading.Event)
     go: threading.Event = field(default_factory=threading.Event)
     closed: threading.Event = field(default_factory=threading.Event)
+    _one_at_a_time: threading.Lock = field(default_factory=threading.Lock)
 
     def get_supported(self) -> SupportedResponse:
         kinds = [
@@ -106,8 +107,12 @@ class Facilitator:
     def _submit(self, signed: Any) -> str:
         if self._used(signed["authorization"]):
             return _UNSENT
-        tx_hash = self.chain.send(self.chain.stranger, self.chain.deployment.usdc, _call(signed))
-        self.chain.mine()
+        # The node gives two that come at once one nonce, and keeps one of them.
+        with self._one_at_a_time:
+            tx_hash = self.chain.send(
+                self.chain.stranger, self.chain.deployment.usdc, _call(signed)
+            )
+            self.chain.mine()
         return tx_hash
 
     def _used(self, authorization: Any) -> bool:
