@@ -112,8 +112,7 @@ class Facilitator:
             tx_hash = self.chain.send(
                 self.chain.stranger, self.chain.deployment.usdc, _call(signed)
             )
-            while self.chain.rpc.call("eth_getTransactionReceipt", tx_hash) is None:
-                self.chain.mine()
+            self.chain.mine()
         return tx_hash
 
     def _used(self, authorization: Any) -> bool:
