@@ -113,6 +113,8 @@ class Facilitator:
                 self.chain.stranger, self.chain.deployment.usdc, _call(signed)
             )
             self.chain.mine()
+            while self.chain.rpc.call("eth_getTransactionReceipt", tx_hash) is None:
+                self.chain.mine()
         return tx_hash
 
     def _used(self, authorization: Any) -> bool:
