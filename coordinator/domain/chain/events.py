@@ -46,7 +46,7 @@ class EventKind(StrEnum):
 WATCHED: Final = frozenset(
     {EventKind.ROLE_USED, EventKind.TREASURY_CHANGED, EventKind.APPROVAL_LEFT}
 )
-"""What is done to the treasury itself, where it is a Safe: no escrow and no USDC moves by it."""
+"""Acts on the treasury itself, where it is a Safe: no escrow and no USDC moves by them."""
 
 
 @dataclass(frozen=True, slots=True)
