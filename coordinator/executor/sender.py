@@ -397,4 +397,4 @@ class Sender:
 
 def _cost_wei(step: Step, fees: Fees) -> int:
     """Return the wei that a node requires in the account to accept the step at these fees."""
-    return fees.ceiling_wei(GAS_LIMITS["fill"] if step.given_up else step.call.gas_limit, 1)
+    return fees.signed_wei(GAS_LIMITS["fill"] if step.given_up else step.call.gas_limit)

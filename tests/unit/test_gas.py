@@ -36,6 +36,12 @@ def test_a_ceiling_counts_the_l1_bound_once_for_each_transaction() -> None:
     assert Fees(10, 1, 7).ceiling_wei(1000, 3) == 10 * 1000 + 7 * 3
 
 
+def test_what_is_signed_has_its_own_limit_and_a_call_through_a_safe_takes_more() -> None:
+    fees = Fees(10, 1, 7, call_gas=200)
+    assert fees.signed_wei(1000) == 10 * 1000 + 7
+    assert fees.ceiling_wei(1000, 1) == 10 * 1200 + 7
+
+
 def test_the_suggestion_survives_a_doubled_base_fee() -> None:
     assert suggested_fees(100, 5, 9, None) == Fees(205, 5, 9)
 

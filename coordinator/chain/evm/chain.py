@@ -212,7 +212,7 @@ class EvmChain:
         if seen.fees is None:
             raise ChainUnavailable("the fee is above COORDINATOR_MAX_FEE_GWEI: try again later")
         gas = GAS_LIMITS["fill"]
-        value = seen.gas_balance_wei - seen.fees.ceiling_wei(gas, 1)
+        value = seen.gas_balance_wei - seen.fees.signed_wei(gas)
         if value <= 0:
             return None
         raw = self._signer.sign_raw(

@@ -46,6 +46,10 @@ class Fees:
         gas = gas_limit + self.call_gas * transactions
         return self.max_fee_per_gas * gas + self.l1_fee_upper_bound_wei * transactions
 
+    def signed_wei(self, gas_limit: int) -> int:
+        """Return the most that one transaction costs whose signed limit is ``gas_limit``."""
+        return self.max_fee_per_gas * gas_limit + self.l1_fee_upper_bound_wei
+
     @property
     def purchase_wei(self) -> int:
         """The most that a purchase can cost: create, link and the dearest end.
